@@ -1,0 +1,168 @@
+"""Every error that the provider raises on purpose.
+
+::
+
+    XetHubError
+    ├── XetInputError (ValueError)               an argument is wrong; nothing was sent                    final
+    ├── XetTokenError
+    │   ├── XetTokenFormatError (ValueError)     the Hub's token answer breaks the protocol                final
+    │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
+    │   ├── XetTokenScopeError (PermissionError) wrong scope, repository or revision                       final
+    │   └── XetTokenSealError (PermissionError)  the XCom value does not open here                         final
+    ├── XetConnectionError (ConnectionError)     no answer: refused, reset, DNS                            retry
+    │   ├── XetTimeoutError (TimeoutError)       no answer in time                                         retry
+    │   └── XetTLSError                          the certificate is not trusted                            final
+    ├── XetResponseError                         an answer that is not a success; has ``status``           final
+    │   ├── XetUnauthorizedError (PermissionError)  401: the credential is missing, wrong or expired       final
+    │   ├── XetForbiddenError (PermissionError)  403: the credential may not do this                       final
+    │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
+    │   ├── XetConflictError                     409 or 412: somebody else was faster                      final
+    │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
+    │   ├── XetServerError                       5xx                                                       retry
+    │   ├── XetRedirectError                     sent away to another origin; not followed                 final
+    │   └── XetProtocolError                     a success whose body is not what was asked for            final
+    └── XetTransferError
+        ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
+        ├── XetDestinationError (OSError)        a destination cannot be written                           retry
+        ├── XetIntegrityError                    bytes arrived that are not the file; nothing was kept     retry
+        └── XetCancelledError                    the transfer was stopped from outside                     retry
+
+*retry*: another try may succeed, so Airflow's ``retries`` apply. *final*: no retry can mend it, so where the error
+leaves the hook it is also an ``AirflowFailException`` and the task fails at once. This module imports nothing:
+:func:`airflow_provider_xethub.hooks.xethub.final_errors` adds that base class.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Service = Literal["Hub", "CAS"]
+
+
+class XetHubError(Exception):
+    """Base of all errors of this provider. ``retryable`` says whether another try may succeed."""
+
+    retryable: bool = True
+
+
+class XetInputError(XetHubError, ValueError):
+    """An argument is wrong. Raised before anything was sent or written."""
+
+    retryable = False
+
+
+class XetTokenError(XetHubError):
+    """Base of the errors about Xet tokens. No message contains a token."""
+
+    retryable = False
+
+
+class XetTokenFormatError(XetTokenError, ValueError):
+    """The Hub's answer to a token request breaks the protocol; the message names the field, never its value."""
+
+
+class XetTokenExpiredError(XetTokenError, PermissionError):
+    """The token expired and there is no connection here to get another one with."""
+
+
+class XetTokenScopeError(XetTokenError, PermissionError):
+    """The token is for another scope, repository or revision. Raised before any network call."""
+
+
+class XetTokenSealError(XetTokenError, PermissionError):
+    """The XCom value was changed, was sealed under another key, or carries no token at all."""
+
+
+class XetConnectionError(XetHubError, ConnectionError):
+    """No answer arrived: connection refused or reset, name not resolved, answer cut off."""
+
+
+class XetTimeoutError(XetConnectionError, TimeoutError):
+    """No answer arrived in time."""
+
+
+class XetTLSError(XetConnectionError):
+    """The server's certificate is not trusted here. A retry does not change that."""
+
+    retryable = False
+
+
+class XetResponseError(XetHubError):
+    """The Hub or CAS answered, and not with a success.
+
+    :param message: what happened, to which repository or path, and what to do next.
+    :param service: who answered, ``Hub`` or ``CAS``.
+    :param status: the HTTP status, or ``None`` where the client library hides it.
+    :param retry_after: seconds to wait before the next try, where the server said so.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        service: Service = "Hub",
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.service = service
+        self.status = status
+        self.retry_after = retry_after
+
+
+class XetUnauthorizedError(XetResponseError, PermissionError):
+    """401. The credential is missing, wrong or expired."""
+
+
+class XetForbiddenError(XetResponseError, PermissionError):
+    """403. The credential is valid and may not do this."""
+
+
+class XetNotFoundError(XetResponseError, LookupError):
+    """404. The repository, revision, path or stored file does not exist, or is not visible to this credential."""
+
+
+class XetConflictError(XetResponseError):
+    """409 or 412. The branch moved, or the thing exists already."""
+
+
+class XetRateLimitError(XetResponseError):
+    """429, after the bounded retries inside the request. ``retry_after`` is in seconds."""
+
+    retryable = True
+
+
+class XetServerError(XetResponseError):
+    """5xx, after the bounded retries inside the request."""
+
+    retryable = True
+
+
+class XetRedirectError(XetResponseError):
+    """The Hub redirects to another origin. Not followed, because the Hub token would go there."""
+
+
+class XetProtocolError(XetResponseError):
+    """A success whose body is not what was asked for, such as an HTML page where JSON belongs."""
+
+
+class XetTransferError(XetHubError):
+    """A transfer through CAS failed and left nothing damaged behind."""
+
+
+class XetSourceError(XetTransferError, OSError):
+    """A source is missing or unreadable, or changed while it was read."""
+
+
+class XetDestinationError(XetTransferError, OSError):
+    """The destination cannot be written."""
+
+
+class XetIntegrityError(XetTransferError):
+    """The bytes that arrived are not the file: size or sha256 differ. Nothing was kept."""
+
+
+class XetCancelledError(XetTransferError):
+    """The transfer was stopped from outside: SIGTERM, ``execution_timeout``, or a failure elsewhere."""
