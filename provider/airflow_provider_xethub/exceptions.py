@@ -8,7 +8,8 @@
     │   ├── XetTokenFormatError (ValueError)     the Hub's token answer breaks the protocol                final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
     │   ├── XetTokenScopeError (PermissionError) wrong scope, repository or revision                       final
-    │   └── XetTokenSealError (PermissionError)  the XCom value does not open here                         final
+    │   └── XetTokenSealError (PermissionError)  the XCom value does not open here: no key, another key    final
+    │       └── XetTokenTamperedError            the XCom value was changed since it was sealed            final
     ├── XetConnectionError (ConnectionError)     no answer: refused, reset, DNS                            retry
     │   ├── XetTimeoutError (TimeoutError)       no answer in time                                         retry
     │   └── XetTLSError                          the certificate is not trusted                            final
@@ -70,7 +71,11 @@ class XetTokenScopeError(XetTokenError, PermissionError):
 
 
 class XetTokenSealError(XetTokenError, PermissionError):
-    """The XCom value was changed, was sealed under another key, or carries no token at all."""
+    """The XCom value cannot be opened here: it carries no token, or it was sealed under another key."""
+
+
+class XetTokenTamperedError(XetTokenSealError):
+    """The XCom value is not what was sealed. Never answered by fetching another token for what it claims."""
 
 
 class XetConnectionError(XetHubError, ConnectionError):

@@ -45,9 +45,7 @@ class Repo:
 
     def __post_init__(self) -> None:
         if self.repo_type not in REPO_TYPES:
-            raise XetInputError(
-                f"repo_type {self.repo_type!r} is not known; use one of {', '.join(REPO_TYPES)}."
-            )
+            raise XetInputError(f"repo_type {self.repo_type!r} is not known; use one of {', '.join(REPO_TYPES)}.")
         check_repo_id(self.repo_id)
         check_revision(self.revision)
         if self.is_bucket and self.revision != DEFAULT_REVISION:

@@ -1,0 +1,105 @@
+"""What a failure of ``hf_xet`` means: the one place that reads its texts.
+
+The client reports nearly everything as ``ConnectionError``, ``RuntimeError`` or ``OSError`` with a text; the texts are
+those of hf-xet 1.8, and a test provokes each of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_xethub.exceptions import (
+    Service,
+    XetCancelledError,
+    XetConflictError,
+    XetConnectionError,
+    XetDestinationError,
+    XetForbiddenError,
+    XetHubError,
+    XetIntegrityError,
+    XetNotFoundError,
+    XetProtocolError,
+    XetRateLimitError,
+    XetResponseError,
+    XetServerError,
+    XetSourceError,
+    XetTokenExpiredError,
+    XetTransferError,
+    XetUnauthorizedError,
+)
+
+_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
+_OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
+_QUERY = re.compile(r"\?[^\s)\"']*")
+_MAX_TEXT = 400
+
+_BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
+    401: (XetUnauthorizedError, "the Xet token is not accepted. Fetch a new one"),
+    403: (XetForbiddenError, "the Xet token may not do this. Check its scope, repository and revision"),
+    404: (XetNotFoundError, "it does not know this file or upload. Check that it was uploaded to this repository"),
+    409: (XetConflictError, "somebody else was faster"),
+    412: (XetConflictError, "somebody else was faster"),
+    429: (XetRateLimitError, "too many requests. Let the task retry later, or use fewer tasks"),
+}
+
+
+def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, upload: bool) -> XetHubError:
+    """Return the error for what ``hf_xet`` raised.
+
+    :param about: the transfer, such as ``the upload of 3 file(s) to hf://acme/m@main``.
+    :param cas_url: where CAS is.
+    :param secret: the access token; cut out of the text should it ever occur there.
+    :param upload: the direction; decides whose fault an operating system error is.
+    """
+    text = _clean(str(error), secret)
+    if "cancelled" in text.lower() or "aborted" in text.lower():
+        return XetCancelledError(f"{_upper(about)} was stopped from outside. Nothing was kept.")
+    if "Token refresh not expected" in text:
+        return XetTokenExpiredError(
+            f"The Xet token expired during {about}, and this worker has no connection to fetch another with. Give it "
+            "one with xethub_conn_id, or split work into transfers shorter than the token's life."
+        )
+    refresh = "Token refresh failed" in text
+    if status := _STATUS.search(text):
+        return _from_status(int(status[1]), about, cas_url, "Hub" if refresh or "-token/" in text else "CAS")
+    if "Rate limited" in text:
+        return _from_status(429, about, cas_url, "CAS")
+    if "Server error" in text:
+        return _from_status(500, about, cas_url, "CAS")
+    if "size mismatch" in text:
+        return XetIntegrityError(f"{_upper(about)} ended early: {_tail(text)}. Nothing was kept.")
+    if found := _OS_ERROR.search(text):
+        kind = XetSourceError if upload else XetDestinationError
+        return kind(f"{_upper(about)} failed on this worker: {found[1].strip().lower()}.")
+    if "decoding response body" in text or "Chunk header parse error" in text or "CorruptedReconstruction" in text:
+        return XetProtocolError(f"CAS at {cas_url} gave an unusable answer during {about}.", service="CAS")
+    if "Network error" in text or "error sending request" in text or "Auth error" in text:
+        return XetConnectionError(
+            f"CAS at {cas_url} could not be reached during {about}. Check the network, the proxy variables, and for a "
+            "private certificate authority SSL_CERT_FILE on the worker."
+        )
+    return XetTransferError(f"{_upper(about)} failed: {_tail(text)}.")
+
+
+def _from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
+    default = (XetServerError, "it has a problem. Let the task retry later")
+    kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refuses the request"))
+    who = f"CAS at {cas_url}" if service == "CAS" else "The Hub, asked for the next Xet token,"
+    return kind(f"{who} answered {status} during {about}: {why}.", service=service, status=status)
+
+
+def _clean(text: str, secret: str) -> str:
+    if secret:
+        text = text.replace(secret, "***")
+    # Data URLs authorise themselves by their query.
+    text = _QUERY.sub("?…", text)
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _tail(text: str) -> str:
+    """Return the innermost part of a chain of prefixes such as ``Task error: File reconstruction error: …``."""
+    return text.rpartition(" error: ")[2][:_MAX_TEXT].rstrip(".")
+
+
+def _upper(about: str) -> str:
+    return about[:1].upper() + about[1:]

@@ -1,0 +1,329 @@
+"""The Hub over HTTP: an authorised session, Xet tokens, files and commits of a repository.
+
+Everything here goes through one ``requests`` session, so that the connection's timeout, certificate authorities,
+headers and redirect rule hold for every request that carries the Hub token. ``huggingface_hub.HfApi`` 2.4 takes none of
+these per instance: its requests have no timeout, and its client follows redirects to other origins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+import requests
+import tenacity
+
+from airflow_provider_xethub import hub_errors
+from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
+    XetInputError,
+    XetRateLimitError,
+    XetRedirectError,
+    XetServerError,
+)
+from airflow_provider_xethub.records import XetCommit, XetFile
+from airflow_provider_xethub.repo import Repo, Scope
+from airflow_provider_xethub.token import XetToken, parse_answer
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+DEFAULT_TIMEOUT = 30.0
+MAX_PATHS = 1000
+"""Paths in one metadata request."""
+
+MAX_TRIES = 5
+RETRY_BUDGET = 60.0
+"""Seconds that the waits between the tries of one request may take together."""
+
+USER_AGENT = "airflow-provider-xethub"
+
+Answer = TypeVar("Answer")
+
+
+class HubSession(requests.Session):
+    """A ``requests.Session`` bound to one Hub: relative URLs, a timeout, and no credential to another origin."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        hub_token: str | None,
+        *,
+        timeout: float,
+        ca_bundle: str | None,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+        self._timeout = timeout
+        self._ca_bundle = ca_bundle
+        self._hub_token = hub_token
+        self.headers["User-Agent"] = USER_AGENT
+        self.headers.update(headers)
+        self.auth = self._authorise
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # An auth callable, not a header: otherwise requests would put what ~/.netrc says in its place.
+        if self._hub_token and _origin(request.url or "") == _origin(self.endpoint):
+            request.headers["Authorization"] = f"Bearer {self._hub_token}"
+        return request
+
+    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request; ``url`` may be a path on the Hub, and the connection's timeout is the default."""
+        kwargs.setdefault("timeout", self._timeout)
+        if self._ca_bundle:
+            # Explicit for each request: REQUESTS_CA_BUNDLE would win over the session's own setting.
+            kwargs.setdefault("verify", self._ca_bundle)
+        text = url.decode() if isinstance(url, bytes) else url
+        full = urljoin(self.endpoint + "/", text.lstrip("/")) if text.startswith("/") else text
+        if _origin(full) != _origin(self.endpoint):
+            raise XetInputError(f"this session only speaks to the Hub at {self.endpoint}, not to {_origin(full)}.")
+        return super().request(method, full, *args, **kwargs)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Follow a redirect within the Hub (a renamed repository); refuse one to another origin."""
+        target = super().get_redirect_target(resp)
+        if target is None:
+            return None
+        origin = _origin(urljoin(resp.url, target))
+        if origin != _origin(self.endpoint):
+            raise XetRedirectError(
+                f"the Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
+                "Hub, set it as the host of the connection.",
+                status=resp.status_code,
+            )
+        return target
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port of a URL; user and password never come along."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
+    except ValueError:
+        return "an invalid URL"
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+class Hub:
+    """A Hub and a credential.
+
+    :param endpoint: URL of the Hub, without a trailing slash.
+    :param hub_token: the Hub token; ``None`` for public repositories.
+    :param credential: how messages call the credential, such as ``connection 'xethub_default'``.
+    :param timeout: seconds that one answer may take to begin.
+    :param ca_bundle: file with the certificate authorities to trust; the system's where ``None``.
+    :param headers: extra headers of every request to the Hub.
+    """
+
+    def __init__(
+        self,
+        endpoint: str = DEFAULT_ENDPOINT,
+        hub_token: str | None = None,
+        *,
+        credential: str = "the caller",
+        conn_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        ca_bundle: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.credential = credential
+        self._conn_id = conn_id
+        self._hub_token = hub_token
+        self._headers = dict(headers or {})
+        self.session = HubSession(endpoint, hub_token, timeout=timeout, ca_bundle=ca_bundle, headers=self._headers)
+
+    def request(self, method: str, path: str, *, about: str, retry: bool = True, **kwargs: Any) -> requests.Response:
+        """Send one request and return its success.
+
+        Refused connections, timeouts, 429 and 5xx are tried again, at most :data:`MAX_TRIES` times and while the waits
+        fit into :data:`RETRY_BUDGET`; ``Retry-After`` and ``RateLimit`` say how long to wait.
+
+        :param about: what the request is for, for the messages, such as ``the read token request for hf://a/b@main``.
+        :param retry: ``False`` where a second identical request could do harm.
+        :raises XetHubError: no answer, or one that is not a success; see :mod:`airflow_provider_xethub.exceptions`.
+        """
+
+        def once() -> requests.Response:
+            with self.errors(about):
+                response = self.session.request(method, path, **kwargs)
+                if not response.ok:
+                    raise hub_errors.from_response(
+                        response.status_code,
+                        response.headers,
+                        response.text,
+                        about=about,
+                        credential=self.credential,
+                        secret=self._hub_token,
+                    )
+                return response
+
+        return with_retries(once) if retry else once()
+
+    @contextmanager
+    def errors(self, about: str) -> Iterator[None]:
+        """Turn what ``requests`` raises into this provider's errors."""
+        try:
+            yield
+        except requests.RequestException as error:
+            # "from None": the library's texts may quote a proxy's URL with its password.
+            raise hub_errors.from_exception(error, about=about, endpoint=self.endpoint) from None
+
+    def refresh_route(self, repo: Repo, scope: Scope) -> tuple[str, dict[str, str]]:
+        """Return URL and headers with which ``hf_xet`` itself gets the next token during a long transfer."""
+        headers = dict(self._headers)
+        if self._hub_token:
+            headers["Authorization"] = f"Bearer {self._hub_token}"
+        return self.endpoint + repo.token_path(scope), headers
+
+    def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
+        """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
+
+        :raises XetTokenFormatError: the answer breaks the protocol.
+        :raises XetHubError: see :meth:`request`.
+        """
+        about = f"the {scope} token request for {repo}"
+        response = self.request("GET", repo.token_path(scope), about=about)
+        received_at = time.time()
+        if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
+            hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+        return parse_answer(
+            repo,
+            scope,
+            endpoint=self.endpoint,
+            body=response.text,
+            headers=response.headers,
+            received_at=received_at,
+            conn_id=self._conn_id,
+        )
+
+    def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
+        """Send one request and return the JSON value of its answer; see :meth:`request`."""
+        response = self.request(method, path, about=about, **kwargs)
+        return hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+
+    def whoami(self) -> dict[str, Any]:
+        """Return what the Hub says about the credential (``GET /api/whoami-v2``)."""
+        about = "the whoami request"
+        return self._check(dict, self.json("GET", "/api/whoami-v2", about=about), about)
+
+    def list_files(self, repo: Repo, path: str | None = None) -> list[XetFile]:
+        """List all files of a repository, or those in the folder ``path``, in the order of their paths.
+
+        :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+        """
+        about = f"the listing of {path or 'all files'} in {repo}"
+        url = f"{repo.api_path}/tree" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
+        url += f"/{quote(path)}" if path else ""
+        params: dict[str, str] | None = {"recursive": "true"}
+        entries: list[Any] = []
+        while url:
+            response = self.request("GET", url, about=about, params=params)
+            page = hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+            entries += self._check(list, page, about)
+            url, params = response.links.get("next", {}).get("url", ""), None
+        return sorted(self._files(repo, entries, about), key=lambda file: file["path"])
+
+    def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
+        """Return the records of those ``paths`` that exist and are files, in the order asked for.
+
+        :raises XetNotFoundError: the repository or the revision does not exist.
+        """
+        about = _about_paths(repo, paths)
+        found = {file["path"]: file for file in self._files(repo, self._paths_info(repo, paths), about)}
+        return [found[path] for path in paths if path in found]
+
+    def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
+        """Return those ``paths`` that exist, as files or as folders."""
+        return {entry["path"] for entry in self._paths_info(repo, paths) if isinstance(entry, dict) and "path" in entry}
+
+    def _paths_info(self, repo: Repo, paths: Sequence[str]) -> list[Any]:
+        about = _about_paths(repo, paths)
+        url = f"{repo.api_path}/paths-info" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
+        entries: list[Any] = []
+        for start in range(0, len(paths), MAX_PATHS):
+            body = {"paths": list(paths[start : start + MAX_PATHS]), "expand": False}
+            entries += self._check(list, self.json("POST", url, about=about, json=body), about)
+        return entries
+
+    def _check(self, kind: type[Answer], value: object, about: str) -> Answer:
+        if not isinstance(value, kind):
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"JSON that is no {kind.__name__}")
+        return value
+
+    def _files(self, repo: Repo, entries: Sequence[Any], about: str) -> list[XetFile]:
+        """Read the entries of a tree or paths-info answer; folders are left out."""
+        try:
+            return [_file_record(entry, repo) for entry in entries if entry["type"] == "file"]
+        except (KeyError, TypeError) as error:
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"entries without {error}") from None
+
+    def latest_commits(self, repo: Repo, limit: int = 1) -> list[XetCommit]:
+        """Return the newest commits of the revision, newest first.
+
+        :raises XetInputError: a bucket, which has no commits.
+        :raises XetNotFoundError: the repository or the revision does not exist.
+        """
+        if repo.is_bucket:
+            raise XetInputError(f"{repo} is a bucket: it has no commits.")
+        about = f"the commits of {repo}"
+        path = f"{repo.api_path}/commits/{repo.quoted_revision}"
+        commits = self.json("GET", path, about=about, params={"limit": str(limit)})
+        return [
+            self.commit_record(repo, str(commit["id"]), commit.get("title") or "", commit.get("message") or "")
+            for commit in self._check(list, commits, about)[:limit]
+        ]
+
+    def commit_record(self, repo: Repo, oid: str, title: str, description: str = "") -> XetCommit:
+        """Build the record of a commit."""
+        return {
+            "oid": oid,
+            "url": f"{self.endpoint}{repo.web_path}/commit/{oid}",
+            "repo": repo.uri,
+            "title": title,
+            "description": description,
+        }
+
+
+def with_retries(once: Callable[[], Answer], *, also: Callable[[BaseException], bool] = lambda _: False) -> Answer:
+    """Call until it succeeds, fails for good, or the tries or the waiting budget are used up.
+
+    :param also: says of which other errors a second try may mend.
+    """
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        hint = getattr(error, "retry_after", None)
+        # A hint beyond the budget ends the tries at once (stop_before_delay): the task's own retry waits better.
+        return float(hint) if hint is not None else tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+
+    def may_help(error: BaseException) -> bool:
+        transient = isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError))
+        return (transient and error.retryable) or also(error)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_help),
+        stop=tenacity.stop_after_attempt(MAX_TRIES) | tenacity.stop_before_delay(RETRY_BUDGET),
+        wait=pause,
+        reraise=True,
+    )(once)
+
+
+def _about_paths(repo: Repo, paths: Sequence[str]) -> str:
+    return f"the metadata request for {', '.join(paths[:3])}{' …' if len(paths) > 3 else ''} in {repo}"
+
+
+def _file_record(entry: Mapping[str, Any], repo: Repo) -> XetFile:
+    lfs = entry.get("lfs")
+    record: XetFile = {
+        "path": entry["path"],
+        "size": entry["size"],
+        "sha256": lfs["oid"] if lfs else None,
+        "xet_hash": entry.get("xetHash"),
+        "repo": repo.uri,
+    }
+    if not lfs and "oid" in entry:
+        record["blob_id"] = entry["oid"]
+    return record

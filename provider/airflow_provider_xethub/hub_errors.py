@@ -1,0 +1,182 @@
+"""What an answer or a failure of the Hub means: the one place that maps them to this provider's errors."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+
+from airflow_provider_xethub.exceptions import (
+    XetConflictError,
+    XetConnectionError,
+    XetForbiddenError,
+    XetHubError,
+    XetNotFoundError,
+    XetProtocolError,
+    XetRateLimitError,
+    XetResponseError,
+    XetServerError,
+    XetTimeoutError,
+    XetTLSError,
+    XetUnauthorizedError,
+)
+
+_MAX_SERVER_TEXT = 300
+
+
+def from_response(
+    status: int, headers: Mapping[str, str], body: str, *, about: str, credential: str, secret: str | None = None
+) -> XetResponseError:
+    """Return the error for an answer that is not a success.
+
+    ``X-Error-Code`` decides before the status, because the Hub answers both 401 and 404 for a repository that the
+    credential may not see.
+
+    :param about: what was asked, such as ``the read token request for hf://acme/m@main``.
+    :param credential: how to call the credential, such as ``connection 'xethub_default'``.
+    :param secret: cut out of whatever the server says.
+    """
+    code = headers.get("X-Error-Code", "")
+    said = server_text(headers, body, secret)
+    what = f"The Hub answered {status} to {about}"
+    if code == "RevisionNotFound":
+        error: type[XetResponseError] = XetNotFoundError
+        text = f"{what}: this revision does not exist. Check the revision, or create the branch first.{said}"
+    elif code == "EntryNotFound":
+        error = XetNotFoundError
+        text = f"{what}: this path does not exist there.{said}"
+    elif code == "RepoNotFound" or status == 404:
+        error = XetNotFoundError
+        text = (
+            f"{what}: it does not exist, or {credential} may not see it. Check repo_id, repo_type and revision, and "
+            f"that the Hub token has access.{said}"
+        )
+    elif status == 401:
+        error = XetUnauthorizedError
+        text = (
+            f"{what}: the Hub token of {credential} is missing, wrong or expired. Put a valid one into the "
+            f"connection's password.{said}"
+        )
+    elif status == 403:
+        error = XetForbiddenError
+        gated = " Ask for access on the repository's page." if code == "GatedRepo" else ""
+        text = f"{what}: the Hub token of {credential} may not do this. Give it a token that may.{gated}{said}"
+    elif status in (409, 412):
+        error = XetConflictError
+        text = f"{what}: somebody else was faster, or it exists already.{said}"
+    elif status == 429:
+        error = XetRateLimitError
+        text = f"{what}: too many requests from {credential}. Let the task retry later, or use fewer tasks.{said}"
+    elif status >= 500:
+        error = XetServerError
+        text = f"{what}: the Hub has a problem. Let the task retry later.{said}"
+    else:
+        error = XetResponseError
+        text = f"{what}.{said}"
+    return error(text, service="Hub", status=status, retry_after=retry_after(headers))
+
+
+def from_exception(error: requests.RequestException, *, about: str, endpoint: str) -> XetHubError:
+    """Return the error for an exception of ``requests``.
+
+    The library's own text is not repeated: it may quote a proxy's URL with its password.
+    """
+    if isinstance(error, requests.exceptions.SSLError):
+        return XetTLSError(
+            f"The certificate of the Hub at {endpoint} is not trusted here, so {about} was not sent. Set ca_bundle in "
+            "the connection, or check that host begins with the right scheme."
+        )
+    if isinstance(error, requests.exceptions.ProxyError):
+        return XetConnectionError(
+            f"The proxy on the way to the Hub at {endpoint} did not answer to {about}. Check HTTPS_PROXY and NO_PROXY."
+        )
+    if isinstance(error, requests.exceptions.Timeout):
+        return XetTimeoutError(
+            f"The Hub at {endpoint} did not answer to {about} in time. Check the network, or raise timeout in the "
+            "connection."
+        )
+    if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        return XetConnectionError(
+            f"The Hub at {endpoint} could not be reached for {about} ({_reason(error)}). Check the network and the "
+            "host of the connection."
+        )
+    return XetProtocolError(f"The Hub at {endpoint} gave an unusable answer to {about} ({type(error).__name__}).")
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a few words why no connection came about, from the innermost error."""
+    seen: set[int] = set()
+    todo: list[Any] = [error]
+    while todo:
+        current = todo.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if type(current).__name__ == "NameResolutionError":
+            return "its name is not known here"
+        if isinstance(current, OSError) and current.errno and current.strerror:
+            return current.strerror.lower()
+        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    return "the connection broke"
+
+
+def check_is_json(headers: Mapping[str, str], body: str, *, about: str, endpoint: str) -> Any:
+    """Return the JSON value of an answer.
+
+    :raises XetProtocolError: it is something else, typically the page of a proxy or of a wrong host.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else "something that is not JSON"
+        raise not_what_was_asked(about, endpoint, kind) from None
+
+
+def not_what_was_asked(about: str, endpoint: str, kind: str) -> XetProtocolError:
+    """Return the error for a success whose content is wrong."""
+    return XetProtocolError(
+        f"The Hub at {endpoint} answered {about} with {kind}. Check that the host of the connection is a Hub, and not "
+        "a web page or a proxy's login."
+    )
+
+
+def server_text(headers: Mapping[str, str], body: str, secret: str | None) -> str:
+    """Return what the server says about the error, short and on one line, as `` The Hub says: …``; or nothing."""
+    text = headers.get("X-Error-Message", "")
+    if not text:
+        try:
+            error = json.loads(body).get("error", "")
+            text = "; ".join(map(str, error)) if isinstance(error, list) else str(error)
+        except (ValueError, AttributeError, RecursionError):
+            return ""
+    if secret:
+        text = text.replace(secret, "***")
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if len(text) > _MAX_SERVER_TEXT:
+        text = text[:_MAX_SERVER_TEXT] + "…"
+    return f" The Hub says: {text}" if text else ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return for how many seconds the server asks to wait: ``Retry-After`` (seconds or date), or ``RateLimit``.
+
+    ``RateLimit: "api";r=0;t=55`` says that none is left for 55 seconds (IETF draft, as the Hub sends it).
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    if value:
+        try:
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    limit = headers.get("RateLimit", "")
+    remaining, reset = re.search(r"\br=(\d{1,9})\b", limit), re.search(r"\bt=(\d{1,9})\b", limit)
+    if remaining and reset and int(remaining[1]) == 0:
+        return float(reset[1])
+    return None

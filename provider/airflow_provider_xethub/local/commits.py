@@ -1,0 +1,246 @@
+"""Writing commits, and the pull requests that commits open.
+
+A commit is one transaction: either everything in it is there, or nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local import trees
+from airflow_provider_xethub.local.history import PULLS, Commit, Ref, new_commit_id
+from airflow_provider_xethub.local.hub_errors import BadRequestError, EntryNotFoundError, HubError
+from airflow_provider_xethub.local.repositories import Repositories
+from airflow_provider_xethub.local.trees import Entry
+from airflow_provider_xethub.repo import check_path
+
+
+@dataclass(frozen=True)
+class PutRegular:
+    """Add or replace a file whose content the commit itself carries."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class PutXet:
+    """Add or replace a file whose content lies in CAS."""
+
+    path: str
+    xet_hash: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class DeleteFile:
+    """Delete one file."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class DeleteFolder:
+    """Delete a folder with everything in it."""
+
+    path: str
+
+
+Change = PutRegular | PutXet | DeleteFile | DeleteFolder
+
+
+@dataclass(frozen=True)
+class NewCommit:
+    """A commit that was just made, and the number of the pull request that it opened."""
+
+    commit: Commit
+    pull_request: int | None = None
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request: the branch ``refs/pr/N`` and where it wants to be merged."""
+
+    number: int
+    title: str
+    description: str
+    author: str
+    base: str
+    status: str
+    created: float
+
+    @property
+    def ref(self) -> str:
+        """The full name of its branch."""
+        return f"{PULLS}{self.number}"
+
+
+class CommitWriter:
+    """Makes commits and pull requests in the repositories of one local Hub."""
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+
+    def commit(
+        self,
+        name: str,
+        revision: str,
+        changes: Iterable[Change],
+        *,
+        title: str,
+        message: str = "",
+        author: str = "local",
+        parent_commit: str | None = None,
+        create_pr: bool = False,
+    ) -> NewCommit:
+        """Apply ``changes`` in their order and move the branch. Without any change it is an empty commit.
+
+        :param parent_commit: refuse unless the branch still points there; 7 or more digits of the id suffice.
+        :param create_pr: leave the branch where it is and open a pull request with the commit.
+        :raises RevisionNotFoundError: the revision does not exist.
+        :raises HubError: 412, the branch has moved.
+        :raises EntryNotFoundError: a path to be deleted does not exist.
+        :raises BadRequestError: a path breaks a rule, or the revision is a tag or a commit.
+        """
+        with self._repositories.db.write() as connection:
+            base = self._repositories.writable_ref(name, revision)
+            if parent_commit and not (len(parent_commit) >= 7 and base.commit.startswith(parent_commit)):
+                raise HubError(
+                    412,
+                    f"A commit has happened since. {name} at {revision} is now at {base.commit}, not at "
+                    f"{parent_commit}. Please refresh and try again.",
+                )
+            head = self._repositories.commit_of(connection, name, base.commit)
+            editor, commit_id = trees.TreeEditor(connection, head.tree), new_commit_id()
+            for change in changes:
+                self._apply(name, head.id, editor, change, commit_id)
+            commit = self._repositories.add_commit(connection, name, head.id, editor, title, message, author, commit_id)
+            if not create_pr:
+                self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
+                return NewCommit(commit)
+            pull_request = self._open(name, revision, commit, title, message, author)
+            return NewCommit(commit, pull_request.number)
+
+    def open_pull_request(
+        self, name: str, title: str, description: str, author: str, base: str = "main"
+    ) -> PullRequest:
+        """Open a pull request without changes, to be committed to as ``refs/pr/N``.
+
+        :raises RevisionNotFoundError: ``base`` does not exist.
+        """
+        with self._repositories.db.write():
+            head = self._repositories.resolve(name, base)
+            return self._open(name, base, head, title, description, author)
+
+    def pull_requests(self, name: str) -> list[PullRequest]:
+        """Return the pull requests of a repository, oldest first."""
+        with self._repositories.db.read() as connection:
+            rows = connection.execute(
+                "SELECT number, title, description, author, base, status, created FROM hub_discussion"
+                " WHERE repository = ? ORDER BY number",
+                (name,),
+            ).fetchall()
+        return [PullRequest(*row) for row in rows]
+
+    def pull_request(self, name: str, number: int) -> PullRequest:
+        """Return one pull request.
+
+        :raises HubError: 404, there is none of that number.
+        """
+        for pull_request in self.pull_requests(name):
+            if pull_request.number == number:
+                return pull_request
+        raise HubError(404, f"{name} has no pull request or discussion {number}.")
+
+    def set_status(self, name: str, number: int, status: str) -> None:
+        """Open or close a pull request.
+
+        :raises HubError: 404, there is none of that number.
+        :raises BadRequestError: it was merged, or the status is not ``open`` or ``closed``.
+        """
+        if status not in ("open", "closed"):
+            raise BadRequestError(f"Status {status!r} is not known; use 'open' or 'closed'.")
+        self._require_unmerged(name, number)
+        self._write_status(name, number, status)
+
+    def merge(self, name: str, number: int, author: str) -> Commit:
+        """Bring what a pull request changed into its base, as one commit. Its version of a file wins.
+
+        :raises HubError: 404, there is none of that number.
+        :raises BadRequestError: it was merged already.
+        """
+        with self._repositories.db.write() as connection:
+            pull_request = self._require_unmerged(name, number)
+            history = self._repositories.commits(name, pull_request.ref)
+            base = self._repositories.writable_ref(name, pull_request.base)
+            known = {commit.id for commit in self._repositories.commits(name, base.ref)}
+            fork = next((commit for commit in history if commit.id in known), None)
+            before = {entry.path: entry for entry in self._files(name, fork)}
+            after = {entry.path: entry for entry in self._files(name, history[0])}
+            editor = trees.TreeEditor(connection, self._repositories.commit_of(connection, name, base.commit).tree)
+            for path in before.keys() - after.keys():
+                editor.delete_file(path)
+            for path, entry in after.items():
+                if before.get(path) != entry:
+                    editor.put(entry)
+            title = f"{pull_request.title} (#{number})"
+            commit = self._repositories.add_commit(
+                connection, name, base.commit, editor, title, pull_request.description, author
+            )
+            self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
+            self._write_status(name, number, "merged")
+            return commit
+
+    def _files(self, name: str, commit: Commit | None) -> list[Entry]:
+        if commit is None:
+            return []
+        return [entry for entry in self._repositories.entries(name, commit) if entry.kind != "directory"]
+
+    def _require_unmerged(self, name: str, number: int) -> PullRequest:
+        pull_request = self.pull_request(name, number)
+        if pull_request.status == "merged":
+            raise BadRequestError(f"Pull request {number} of {name} was merged already.")
+        return pull_request
+
+    def _write_status(self, name: str, number: int, status: str) -> None:
+        with self._repositories.db.write() as connection:
+            connection.execute(
+                "UPDATE hub_discussion SET status = ? WHERE repository = ? AND number = ?",
+                (status, name, number),
+            )
+
+    def _open(self, name: str, base: str, head: Commit, title: str, description: str, author: str) -> PullRequest:
+        with self._repositories.db.write() as connection:
+            (last,) = connection.execute(
+                "SELECT coalesce(max(number), 0) FROM hub_discussion WHERE repository = ?", (name,)
+            ).fetchone()
+            created = self._repositories.clock()
+            opened = PullRequest(last + 1, title, description, author, base, "open", created)
+            connection.execute(
+                "INSERT INTO hub_discussion (repository, number, title, description, author, base, status, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (name, opened.number, title, description, author, base, opened.status, created),
+            )
+            self._repositories.set_ref(connection, name, Ref(opened.ref, head.id))
+        return opened
+
+    def _apply(self, name: str, head: str, editor: trees.TreeEditor, change: Change, commit_id: str) -> None:
+        path = change.path.rstrip("/") if isinstance(change, DeleteFolder) else change.path
+        try:
+            check_path(path)
+        except XetInputError as error:
+            raise BadRequestError(str(error)) from error
+        if isinstance(change, PutRegular):
+            with self._repositories.db.write() as connection:
+                oid = trees.store_blob(connection, change.content)
+            editor.put(Entry(path, "regular", oid, len(change.content), commit_id))
+        elif isinstance(change, PutXet):
+            oid = trees.blob_oid(trees.pointer_text(change.sha256, change.size).encode())
+            editor.put(Entry(path, "xet", oid, change.size, commit_id, change.sha256, change.xet_hash))
+        else:
+            was_there = editor.delete_folder(path) if isinstance(change, DeleteFolder) else editor.delete_file(path)
+            if not was_there:
+                raise EntryNotFoundError(name, path, head)

@@ -1,0 +1,283 @@
+"""What CAS holds: files made of chunk ranges of xorbs, and which repository may read which file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.formats import hashing, shard, xorb
+from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.formats.hashing import to_hex
+from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan
+from airflow_provider_xethub.local.shard_check import check_file, check_sha256, check_xorb
+from airflow_provider_xethub.local.xorb_store import XorbStore
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cas_file (
+    xet_hash TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    sha256 TEXT,
+    segments BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS cas_file_sha256 ON cas_file (sha256);
+CREATE TABLE IF NOT EXISTS cas_readable (
+    repository TEXT NOT NULL,
+    xet_hash TEXT NOT NULL,
+    PRIMARY KEY (repository, xet_hash)
+) WITHOUT ROWID
+"""
+_PLAIN_CHUNK_BYTES = 64 * 1024
+_PLAIN_XORB_CHUNKS = 256
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that CAS can reconstruct. ``size`` in bytes; ``sha256`` is ``None`` where no uploader told it."""
+
+    xet_hash: str
+    size: int
+    sha256: str | None
+
+
+EMPTY_FILE = StoredFile(to_hex(hashing.ZERO_HASH), 0, hashlib.sha256().hexdigest())
+
+
+@dataclass(frozen=True)
+class ShardReceipt:
+    """What a shard registered. ``is_new`` tells whether any of its files was unknown before."""
+
+    files: tuple[StoredFile, ...]
+    is_new: bool
+
+
+class UnknownFileError(LookupError):
+    """A file is not stored here. The message names its Xet hash."""
+
+
+class ContentStore:
+    """Xorbs, files and read permissions of one data folder. All methods may be called from any thread.
+
+    Everything is checked when it comes in, because clients check nothing when it goes out. The empty file always
+    exists and anybody may read it.
+    """
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self._db = db
+        self._xorbs = XorbStore(folder, db)
+        db.execute_schema(_SCHEMA)
+
+    def add_xorb(self, expected_hash: str, body: bytes | bytearray) -> bool:
+        """Check a serialized xorb completely and store it; return whether it was new.
+
+        :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
+        """
+        return self._xorbs.add(expected_hash, body)
+
+    def has_xorb(self, xorb_hash: str) -> bool:
+        """Whether this xorb is stored."""
+        return self._xorbs.has(xorb_hash)
+
+    def xorb_path(self, xorb_hash: str) -> Path:
+        """Return the file that holds a xorb's chunk records, if the xorb is stored.
+
+        :raises FormatError: it is not the hex form of a hash.
+        """
+        return self._xorbs.path(xorb_hash)
+
+    def xorb_bytes(self, xorb_hash: str, first: int, last: int) -> bytes:
+        """Return bytes ``first`` to ``last``, both included, of a serialized xorb.
+
+        :raises FileNotFoundError: the xorb is not stored here.
+        """
+        with self.xorb_path(xorb_hash).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), last - first + 1, first)
+
+    def add_shard(
+        self,
+        body: bytes | bytearray,
+        *,
+        repository: str,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> ShardReceipt:
+        """Check a shard completely, register its files, and let ``repository`` read them. All or nothing.
+
+        Where the shard gives a file's sha256, the file is put together and hashed here: commits find files by their
+        sha256, so a wrong one would publish other bytes than the uploader had.
+
+        :param on_progress: called with the number of files checked and their total, after each.
+        :raises FormatError: the message says which file or xorb is wrong, and how.
+        """
+        parsed = shard.parse(body)
+        for listed in parsed.xorbs:
+            check_xorb(listed, self._xorbs)
+        for number, file in enumerate(parsed.files, 1):
+            check_file(file, self._xorbs)
+            if file.sha256 is not None:
+                known = self.file(to_hex(file.file_hash))
+                check_sha256(file, self._xorbs, known.sha256 if known else None)
+            if on_progress:
+                on_progress(number, len(parsed.files))
+        return self._register(parsed.files, repository)
+
+    def add_plain(self, source: bytes | bytearray | Path | BinaryIO, *, repository: str | None = None) -> StoredFile:
+        """Cut plain bytes into chunks, store them as xorbs, and register the file; memory stays bounded.
+
+        The Xet hash differs from what a client computes for the same bytes, because the cuts do.
+
+        :param repository: may read the file from now on; see also :meth:`grant`.
+        """
+        if isinstance(source, Path):
+            with source.open("rb") as stream:
+                return self._add_stream(stream, repository)
+        return self._add_stream(io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source, repository)
+
+    def file(self, xet_hash: str) -> StoredFile | None:
+        """Return the file of this Xet hash, or ``None``."""
+        if xet_hash == EMPTY_FILE.xet_hash:
+            return EMPTY_FILE
+        with self._db.read() as connection:
+            row = connection.execute(
+                "SELECT xet_hash, size, sha256 FROM cas_file WHERE xet_hash = ?", (xet_hash,)
+            ).fetchone()
+        return StoredFile(*row) if row else None
+
+    def file_by_sha256(self, sha256: str, *, repository: str | None = None) -> StoredFile | None:
+        """Return the first file of this sha256 (normal hex), or ``None``.
+
+        :param repository: only files that this repository may read; ``None`` searches all.
+        """
+        if sha256 == EMPTY_FILE.sha256:
+            return EMPTY_FILE
+        with self._db.read() as connection:
+            row = connection.execute(
+                "SELECT xet_hash, size, sha256 FROM cas_file AS file WHERE sha256 = :sha256 AND"
+                " (:repository IS NULL OR EXISTS (SELECT 1 FROM cas_readable"
+                "  WHERE repository = :repository AND xet_hash = file.xet_hash)) ORDER BY rowid LIMIT 1",
+                {"sha256": sha256, "repository": repository},
+            ).fetchone()
+        return StoredFile(*row) if row else None
+
+    def grant(self, repository: str, xet_hash: str) -> None:
+        """Let ``repository`` (such as ``datasets/acme/corpus``) read a file.
+
+        :raises UnknownFileError: the file is not stored here.
+        """
+        if self.file(xet_hash) is None:
+            raise UnknownFileError(f"File {xet_hash} is not stored here.")
+        with self._db.write() as connection:
+            connection.execute("INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", (repository, xet_hash))
+
+    def is_readable(self, repository: str, xet_hash: str) -> bool:
+        """Whether ``repository`` may read a file: it was uploaded or committed to it."""
+        if xet_hash == EMPTY_FILE.xet_hash:
+            return True
+        with self._db.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM cas_readable WHERE repository = ? AND xet_hash = ?", (repository, xet_hash)
+            ).fetchone()
+        return row is not None
+
+    def move_repository(self, repository: str, new_name: str) -> None:
+        """Carry a repository's read permissions over to its new name."""
+        with self._db.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO cas_readable SELECT ?, xet_hash FROM cas_readable WHERE repository = ?",
+                (new_name, repository),
+            )
+            connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+
+    def forget_repository(self, repository: str) -> None:
+        """Take a deleted repository's read permissions away, so that a new one of its name has none."""
+        with self._db.write() as connection:
+            connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+
+    def reconstruct(self, xet_hash: str, start: int = 0, end: int | None = None) -> Reconstruction:
+        """Say how to put bytes ``start`` to ``end`` (excluded) together; ``None``, or too far, means the end.
+
+        :raises UnknownFileError: the file is not stored here.
+        :raises UnsatisfiableRangeError: the range begins at or behind the end.
+        """
+        if xet_hash == EMPTY_FILE.xet_hash:
+            size, segments = 0, b""
+        else:
+            with self._db.read() as connection:
+                row = connection.execute(
+                    "SELECT size, segments FROM cas_file WHERE xet_hash = ?", (xet_hash,)
+                ).fetchone()
+            if row is None:
+                raise UnknownFileError(f"File {xet_hash} is not stored here.")
+            size, segments = row
+        if start >= size and (start, end) != (0, None):
+            raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, none at {start}.", size)
+        end = size if end is None else min(end, size)
+        return plan(shard.unpack_segments(segments), self._xorbs.index, start, end)
+
+    def read_file(self, xet_hash: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Return an iterator over the raw bytes ``start`` to ``end`` (excluded), about 1 MiB at a time.
+
+        Errors as :meth:`reconstruct`, from this call and not from the iterator.
+        """
+        return self._read(self.reconstruct(xet_hash, start, end))
+
+    def _read(self, reconstruction: Reconstruction) -> Iterator[bytes]:
+        skip, rest = reconstruction.offset_into_first_range, reconstruction.length
+        for term in reconstruction.terms:
+            for piece in self._xorbs.read_chunks(term.xorb_hash, term.first, term.last):
+                wanted = piece[skip : skip + rest]
+                skip -= min(skip, len(piece))
+                rest -= len(wanted)
+                if wanted:
+                    yield wanted
+
+    def _register(self, files: Iterable[shard.ShardFile], repository: str | None) -> ShardReceipt:
+        stored = []
+        is_new = False
+        with self._db.write() as connection:
+            for file in files:
+                xet_hash = to_hex(file.file_hash)
+                if xet_hash == EMPTY_FILE.xet_hash:
+                    stored.append(EMPTY_FILE)
+                    continue
+                size = sum(segment.raw_bytes for segment in file.segments)
+                inserted = connection.execute(
+                    "INSERT OR IGNORE INTO cas_file (xet_hash, size, segments) VALUES (?, ?, ?)",
+                    (xet_hash, size, shard.pack_segments(file.segments)),
+                )
+                is_new = is_new or inserted.rowcount > 0
+                if file.sha256 is not None:
+                    connection.execute(
+                        "UPDATE cas_file SET sha256 = ? WHERE xet_hash = ? AND sha256 IS NULL", (file.sha256, xet_hash)
+                    )
+                if repository is not None:
+                    connection.execute("INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", (repository, xet_hash))
+                stored.append(StoredFile(xet_hash, size, file.sha256))
+        return ShardReceipt(tuple(stored), is_new)
+
+    def _add_stream(self, stream: BinaryIO, repository: str | None) -> StoredFile:
+        digest = hashlib.sha256()
+        leaves: list[hashing.SizedHash] = []
+        segments = []
+        while chunks := _next_chunks(stream):
+            for chunk in chunks:
+                digest.update(chunk)
+            body = xorb.serialize(chunks)
+            hashed = [(hashing.chunk_hash(chunk), len(chunk)) for chunk in chunks]
+            xorb_hash = hashing.tree_root(hashed)
+            self._xorbs.add(to_hex(xorb_hash), body)
+            segments.append(shard.Segment(xorb_hash, 0, len(chunks), sum(map(len, chunks))))
+            leaves.extend(hashed)
+        file = shard.ShardFile(hashing.file_hash(leaves), tuple(segments), None, digest.hexdigest())
+        return self._register([file], repository).files[0]
+
+
+def _next_chunks(stream: BinaryIO) -> list[bytes]:
+    chunks: list[bytes] = []
+    while len(chunks) < _PLAIN_XORB_CHUNKS and (chunk := stream.read(_PLAIN_CHUNK_BYTES)):
+        chunks.append(chunk)
+    return chunks

@@ -1,0 +1,132 @@
+"""The SQLite file behind every store of the local Hub."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FILE_NAME = "hub.sqlite3"
+_BUSY_TIMEOUT_SECONDS = 30
+
+
+class Database:
+    """One SQLite file in ``folder``; a connection belongs to one thread at a time.
+
+    Writers take turns inside this process, so none of them meets "database is locked"; writers of another process
+    wait up to 30 seconds for each other. What :meth:`write` committed survives a crash of the machine.
+
+    :param folder: where ``hub.sqlite3`` lives; created if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / FILE_NAME
+        self._idle: list[sqlite3.Connection] = []
+        self._idle_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._local = threading.local()
+        self._is_closed = False
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside a transaction: committed at the end, rolled back on an exception.
+
+        Inside another ``write`` of the same thread it joins that transaction as a savepoint, so that a store can
+        call another store and both change together or not at all.
+        """
+        outer = self._writing()
+        if outer is not None:
+            with _transaction(outer, "SAVEPOINT nested", "RELEASE nested", "ROLLBACK TO nested; RELEASE nested"):
+                yield outer
+            return
+        with (
+            self._write_lock,
+            self._lend() as connection,
+            _transaction(connection, "BEGIN IMMEDIATE", "COMMIT", "ROLLBACK"),
+        ):
+            self._local.writing = connection
+            try:
+                yield connection
+            finally:
+                self._local.writing = None
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that sees one consistent state, or inside ``write`` that transaction's own changes.
+
+        Do not keep it open across a ``yield`` of a generator: take what is needed and leave.
+        """
+        outer = self._writing()
+        if outer is not None:
+            yield outer
+            return
+        with self._lend() as connection, _transaction(connection, "BEGIN", "COMMIT", "ROLLBACK"):
+            yield connection
+
+    def execute_schema(self, sql: str) -> None:
+        """Run ``CREATE TABLE IF NOT EXISTS`` statements, separated by semicolons, in one transaction."""
+        with self._write_lock, self._lend() as connection:
+            try:
+                connection.executescript(f"BEGIN IMMEDIATE; {sql}; COMMIT;")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close every connection. A connection in use is closed when it is given back."""
+        with self._idle_lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _writing(self) -> sqlite3.Connection | None:
+        return getattr(self._local, "writing", None)
+
+    @contextmanager
+    def _lend(self) -> Iterator[sqlite3.Connection]:
+        with self._idle_lock:
+            if self._is_closed:
+                raise RuntimeError(f"The database {self._path} was closed.")
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._connect()
+        try:
+            yield connection
+        finally:
+            with self._idle_lock:
+                keep = not self._is_closed
+                if keep:
+                    self._idle.append(connection)
+            if not keep:
+                connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path,
+            timeout=_BUSY_TIMEOUT_SECONDS,  # sqlite3's busy timeout
+            isolation_level=None,  # transactions are ours: BEGIN IMMEDIATE, never an implicit BEGIN
+            check_same_thread=False,  # lent to one thread at a time
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str, commit: str, rollback: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute(commit)
+    except BaseException:
+        # SQLite itself ends the transaction on some errors, such as a full disk.
+        if connection.in_transaction:
+            for statement in rollback.split(";"):
+                connection.execute(statement)
+        raise

@@ -1,0 +1,140 @@
+"""Which bytes of which xorbs make up a range of a file, and how CAS tells a client.
+
+Source: the Xet protocol's reconstruction page. Chunk ranges exclude their end. Byte ranges in JSON include it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_xethub.local.formats.hashing import to_hex
+from airflow_provider_xethub.local.formats.shard import Segment
+from airflow_provider_xethub.local.formats.xorb import XorbIndex
+
+
+@dataclass(frozen=True)
+class FetchRange:
+    """One contiguous piece of a serialized xorb.
+
+    :param first: first chunk; ``last`` is excluded.
+    :param start: first byte in the serialized xorb; ``end`` is excluded.
+    """
+
+    first: int
+    last: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """How to put a byte range of a file together.
+
+    :param terms: chunk ranges in file order, trimmed to chunks that the byte range touches.
+    :param offset_into_first_range: bytes to skip in the first term.
+    :param length: bytes of the range after that; the last term may hold more.
+    :param fetches: per xorb hash, in order of first use, the pieces to fetch. Each term lies in exactly one.
+    """
+
+    terms: tuple[Segment, ...]
+    offset_into_first_range: int
+    length: int
+    fetches: dict[bytes, tuple[FetchRange, ...]]
+
+
+def plan(segments: Iterable[Segment], index_of: Callable[[bytes], XorbIndex], start: int, end: int) -> Reconstruction:
+    """Trim a file's segments to its bytes ``start`` to ``end`` (excluded) and say what to fetch.
+
+    ``index_of`` is called only for xorbs that the range touches. The range must lie within the file.
+    """
+    terms: list[Segment] = []
+    offset_into_first_range = 0
+    position = 0
+    for segment in segments:
+        segment_start, position = position, position + segment.raw_bytes
+        if position <= start:
+            continue
+        if segment_start >= end:
+            break
+        index = index_of(segment.xorb_hash)
+        from_byte = max(0, start - segment_start)
+        to_byte = min(segment.raw_bytes, end - segment_start)
+        first, last = index.chunks_of(segment.first, segment.last, from_byte, to_byte)
+        if not terms:
+            offset_into_first_range = from_byte - index.raw_length(segment.first, first)
+        terms.append(Segment(segment.xorb_hash, first, last, index.raw_length(first, last)))
+    chunk_ranges: dict[bytes, list[tuple[int, int]]] = {}
+    for term in terms:
+        chunk_ranges.setdefault(term.xorb_hash, []).append((term.first, term.last))
+    fetches = {hash_: _fetches(ranges, index_of(hash_)) for hash_, ranges in chunk_ranges.items()}
+    return Reconstruction(tuple(terms), offset_into_first_range, max(0, end - start) if terms else 0, fetches)
+
+
+def to_json_v2(reconstruction: Reconstruction, url: Callable[[str, FetchRange], str]) -> dict[str, Any]:
+    """Return the body of ``GET /v2/reconstructions``: one entry, and so one URL, per fetch range.
+
+    One URL per entry because ``@huggingface/hub`` fails on two entries with the same URL.
+
+    :param url: makes the self-authorising URL of a xorb's (hex form) fetch range.
+    """
+    return {
+        **_terms(reconstruction),
+        "xorbs": {
+            to_hex(hash_): [
+                {
+                    "url": url(to_hex(hash_), fetch),
+                    "ranges": [{"chunks": _chunks(fetch), "bytes": _bytes(fetch)}],
+                }
+                for fetch in fetches
+            ]
+            for hash_, fetches in reconstruction.fetches.items()
+        },
+    }
+
+
+def to_json_v1(reconstruction: Reconstruction, url: Callable[[str, FetchRange], str]) -> dict[str, Any]:
+    """Return the body of ``GET /v1/reconstructions``; parameters as in :func:`to_json_v2`."""
+    return {
+        **_terms(reconstruction),
+        "fetch_info": {
+            to_hex(hash_): [
+                {"range": _chunks(fetch), "url": url(to_hex(hash_), fetch), "url_range": _bytes(fetch)}
+                for fetch in fetches
+            ]
+            for hash_, fetches in reconstruction.fetches.items()
+        },
+    }
+
+
+def _fetches(ranges: list[tuple[int, int]], index: XorbIndex) -> tuple[FetchRange, ...]:
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(FetchRange(first, last, index.offsets[first], index.offsets[last]) for first, last in merged)
+
+
+def _terms(reconstruction: Reconstruction) -> dict[str, Any]:
+    return {
+        "offset_into_first_range": reconstruction.offset_into_first_range,
+        "terms": [
+            {
+                "hash": to_hex(term.xorb_hash),
+                "unpacked_length": term.raw_bytes,
+                "range": {"start": term.first, "end": term.last},
+            }
+            for term in reconstruction.terms
+        ],
+    }
+
+
+def _chunks(fetch: FetchRange) -> dict[str, int]:
+    return {"start": fetch.first, "end": fetch.last}
+
+
+def _bytes(fetch: FetchRange) -> dict[str, int]:
+    return {"start": fetch.start, "end": fetch.end - 1}

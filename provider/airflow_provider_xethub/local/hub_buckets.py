@@ -1,0 +1,252 @@
+"""Hub routes of buckets: no commits, no revisions; files are put by their Xet hash.
+
+Source: ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local.buckets import BucketFile, BucketFiles, fold
+from airflow_provider_xethub.local.content import StoredFile
+from airflow_provider_xethub.local.hub_commit import may_read_elsewhere
+from airflow_provider_xethub.local.hub_errors import (
+    BadRequestError,
+    ConflictError,
+    EntryNotFoundError,
+    HubError,
+)
+from airflow_provider_xethub.local.hub_files import download_response, xet_download, xet_token_response
+from airflow_provider_xethub.local.hub_request import (
+    Hub,
+    HubRequest,
+    hub_route,
+    iso_time,
+    page_response,
+    parse_object,
+    text_field,
+)
+from airflow_provider_xethub.local.repositories import Repository
+from airflow_provider_xethub.repo import DEFAULT_REVISION, Scope, check_path
+
+_ENTRIES_PER_PAGE = 1000
+_END_OF_TIME = 253_402_300_800_000  # the year 10000, in milliseconds
+_MAX_BATCH_BODY = 64 * 1024 * 1024
+_XET_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def routes(hub: Hub, files: BucketFiles) -> list[Route]:
+    """Return the routes of all buckets."""
+    one = "/api/buckets/{namespace}/{name}"
+    table: list[tuple[str, str, Callable[[HubRequest], Response]]] = [
+        ("GET", "/api/buckets/{namespace}", partial(list_all, files)),
+        ("POST", one, create),
+        ("GET", one, partial(describe, files)),
+        ("DELETE", one, delete),
+        ("PUT", f"{one}/settings", settings),
+        ("GET", f"{one}/tree", partial(tree, files)),
+        ("GET", f"{one}/tree/{{path:path}}", partial(tree, files)),
+        ("POST", f"{one}/paths-info", partial(paths_info, files)),
+        ("POST", f"{one}/batch", partial(batch, files)),
+        ("GET", f"{one}/xet-read-token", partial(token, "read")),
+        ("GET", f"{one}/xet-write-token", partial(token, "write")),
+    ]
+    resolve_path = "/buckets/{namespace}/{name}/resolve/{path:path}"
+    return [
+        *(
+            hub_route(hub, path, function, method, kind="buckets", max_body=_MAX_BATCH_BODY)
+            for method, path, function in table
+        ),
+        hub_route(hub, resolve_path, partial(resolve, files), "GET", "HEAD", kind="buckets"),
+    ]
+
+
+def create(request: HubRequest) -> Response:
+    """Create a bucket; the namespace ``me`` is the user's own."""
+    body = request.json()
+    name = request.repository
+    if request.param("namespace") == "me" and request.identity:
+        name = f"buckets/{request.user}/{request.param('name')}"
+    request.hub.access.check_writer(request.identity, name)
+    url = f"{request.origin}/{name}"
+    private = body.get("private") is True or body.get("visibility") == "private"
+    try:
+        request.hub.repositories.create(name, private=private, author=request.user)
+    except ConflictError as error:
+        raise ConflictError(error.message, url=url) from error
+    return JSONResponse({"url": url})
+
+
+def describe(files: BucketFiles, request: HubRequest) -> Response:
+    """Describe a bucket."""
+    request.require("read")
+    return JSONResponse(_summary(files, request.hub.repositories.get(request.repository)))
+
+
+def list_all(files: BucketFiles, request: HubRequest) -> Response:
+    """List the buckets of a namespace that the Hub token may see."""
+    visible = [
+        bucket
+        for bucket in request.hub.repositories.find_all("buckets")
+        if bucket.repo_id.split("/")[0] == request.param("namespace")
+        and (not bucket.private or (request.identity and request.identity.allows(bucket.name, "read")))
+    ]
+    return page_response(request, visible, lambda bucket: _summary(files, bucket), _ENTRIES_PER_PAGE)
+
+
+def delete(request: HubRequest) -> Response:
+    """Delete a bucket and what it may read in CAS."""
+    request.require("write")
+    request.hub.repositories.delete(request.repository)
+    request.hub.content.forget_repository(request.repository)
+    return Response(status_code=204)
+
+
+def settings(request: HubRequest) -> Response:
+    """Make a bucket private or public."""
+    private = request.json().get("private")
+    request.require("write")
+    if not isinstance(private, bool):
+        raise BadRequestError("The field 'private' must be true or false.")
+    request.hub.repositories.set_private(request.repository, private)
+    return JSONResponse({"private": private})
+
+
+def token(scope: Scope, request: HubRequest) -> Response:
+    """Issue a Xet token. A bucket has no revision; the record says ``main``."""
+    return xet_token_response(request, scope, DEFAULT_REVISION)
+
+
+def tree(files: BucketFiles, request: HubRequest) -> Response:
+    """List a folder, in pages of 1000."""
+    request.require("read")
+    folder = request.param("path").strip("/")
+    found = files.beneath(request.repository, folder)
+    if folder and not found:
+        raise EntryNotFoundError(request.repository, folder)
+    newest = max((file.uploaded for file in found), default=0.0)
+
+    def describe_item(item: BucketFile | str) -> dict[str, Any]:
+        if isinstance(item, str):
+            return {"type": "directory", "path": item, "uploadedAt": iso_time(newest)}
+        return _describe(item)
+
+    items = fold(found, folder, recursive=request.flag("recursive"))
+    return page_response(request, items, describe_item, _ENTRIES_PER_PAGE)
+
+
+def paths_info(files: BucketFiles, request: HubRequest) -> Response:
+    """Describe the given files; those that do not exist are left out."""
+    body = request.form_or_json()
+    request.require("read")
+    paths = body.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise BadRequestError("The field 'paths' must be a list of texts.")
+    found = (files.get(request.repository, path) for path in paths)
+    return JSONResponse([_describe(file) for file in found if file])
+
+
+def batch(files: BucketFiles, request: HubRequest) -> Response:
+    """Put, copy and delete files; each line succeeds or fails for itself."""
+    request.require("write")
+    failed: list[dict[str, str]] = []
+    processed = 0
+    for processed, line in enumerate(_lines(request), 1):  # noqa: B007 - the count is wanted afterwards
+        path = text_field(line, "path")
+        try:
+            _apply(files, request, line, path)
+        except HubError as error:
+            failed.append({"path": path, "error": error.message})
+    answer = {
+        "success": not failed,
+        "processed": processed,
+        "succeeded": processed - len(failed),
+        "failed": failed,
+    }
+    return JSONResponse(answer, 422 if failed and len(failed) == processed else 200)
+
+
+def resolve(files: BucketFiles, request: HubRequest) -> Response:
+    """Give a file's headers and bytes, or a range of them."""
+    request.require("read")
+    path = request.path()
+    file = files.get(request.repository, path)
+    if file is None:
+        raise EntryNotFoundError(request.repository, path)
+    refresh_route = f"/api/{request.repository}/xet-read-token"
+    headers = {"ETag": f'"{file.xet_hash}"'}
+    return download_response(request, xet_download(request, file.xet_hash, file.size, refresh_route, headers))
+
+
+def _lines(request: HubRequest) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(request.body, 1):
+        if line.strip():
+            yield parse_object(line, f"Line {number} of the batch")
+
+
+def _apply(files: BucketFiles, request: HubRequest, line: dict[str, Any], path: str) -> None:
+    kind = text_field(line, "type")
+    try:
+        check_path(path)
+    except XetInputError as error:
+        raise BadRequestError(str(error)) from error
+    if kind == "deleteFile":
+        if not files.delete(request.repository, path):
+            raise EntryNotFoundError(request.repository, path)
+        return
+    if kind not in ("addFile", "copyFile"):
+        raise BadRequestError(f"{kind!r} is no kind of change; use addFile, copyFile or deleteFile.")
+    stored = _stored(request, line, path, is_copy=kind == "copyFile")
+    now = request.hub.access.clock()
+    mtime = line.get("mtime", int(now * 1000))
+    if not isinstance(mtime, int) or not 0 <= mtime < _END_OF_TIME:
+        raise BadRequestError(f"The mtime of {path!r} must be a whole number of milliseconds since 1970.")
+    file = BucketFile(path, stored.size, stored.xet_hash, mtime, now)
+    request.hub.content.grant(request.repository, stored.xet_hash)
+    files.put(request.repository, file)
+
+
+def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bool) -> StoredFile:
+    xet_hash = text_field(line, "xetHash")
+    stored = request.hub.content.file(xet_hash) if _XET_HASH.fullmatch(xet_hash) else None
+    if is_copy:
+        source = f"{text_field(line, 'sourceRepoType')}s/{text_field(line, 'sourceRepoId')}"
+        request.require("read", source)
+        allowed = request.hub.content.is_readable(source, xet_hash)
+    else:
+        allowed = may_read_elsewhere(request, xet_hash)
+    if stored is None or not allowed:
+        raise BadRequestError(
+            f"{path!r} names the Xet hash {xet_hash}, which was not uploaded to {request.repository}. "
+            "Upload it before the batch."
+        )
+    return stored
+
+
+def _summary(files: BucketFiles, bucket: Repository) -> dict[str, Any]:
+    held = files.beneath(bucket.name)
+    return {
+        "id": bucket.repo_id,
+        "private": bucket.private,
+        "createdAt": iso_time(bucket.created),
+        "size": sum(file.size for file in held),
+        "totalFiles": len(held),
+    }
+
+
+def _describe(file: BucketFile) -> dict[str, Any]:
+    return {
+        "type": "file",
+        "path": file.path,
+        "size": file.size,
+        "xetHash": file.xet_hash,
+        "mtime": iso_time(file.mtime / 1000),
+        "uploadedAt": iso_time(file.uploaded),
+    }

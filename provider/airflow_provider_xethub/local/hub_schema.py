@@ -1,0 +1,78 @@
+"""The tables of the Hub half: who may do what, and what the repositories contain.
+
+No table has a column for a token: Hub tokens and Xet tokens are computed from the signing key and what is recorded.
+"""
+
+from __future__ import annotations
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS hub_token (
+    id TEXT PRIMARY KEY,
+    user_name TEXT NOT NULL,
+    token_name TEXT NOT NULL,
+    role TEXT NOT NULL,
+    grants TEXT NOT NULL,
+    created REAL NOT NULL,
+    UNIQUE (user_name, token_name)
+);
+CREATE TABLE IF NOT EXISTS hub_xet_token (
+    id TEXT PRIMARY KEY,
+    scope TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    user_name TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_repository (
+    name TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    private INTEGER NOT NULL,
+    created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_ref (
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    ref TEXT NOT NULL,
+    commit_id TEXT NOT NULL,
+    message TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (repository, ref)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_commit (
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    id TEXT NOT NULL,
+    parent TEXT,
+    tree TEXT NOT NULL,
+    title TEXT NOT NULL,
+    message TEXT NOT NULL,
+    author TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (repository, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_discussion (
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    number INTEGER NOT NULL,
+    title TEXT NOT NULL,
+    description TEXT NOT NULL,
+    author TEXT NOT NULL,
+    base TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (repository, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_tree (
+    id TEXT PRIMARY KEY,
+    entries TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_blob (
+    id TEXT PRIMARY KEY,
+    content BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_bucket_file (
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    path TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    xet_hash TEXT NOT NULL,
+    mtime INTEGER NOT NULL,
+    uploaded REAL NOT NULL,
+    PRIMARY KEY (repository, path)
+) WITHOUT ROWID;
+"""

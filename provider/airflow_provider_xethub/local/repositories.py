@@ -1,0 +1,151 @@
+"""The repositories of the local Hub.
+
+A repository is named ``datasets/acme/corpus`` here, and a model ``models/acme/m``: type first, always.
+Its history is in :mod:`airflow_provider_xethub.local.history`, writing one in
+:mod:`airflow_provider_xethub.local.commits`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local import trees, upload_modes
+from airflow_provider_xethub.local.history import HEADS, History, Ref, new_commit_id
+from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, RepoNotFoundError
+from airflow_provider_xethub.local.trees import Entry
+from airflow_provider_xethub.repo import DEFAULT_REVISION, check_repo_id
+
+KINDS = ("models", "datasets", "spaces", "buckets")
+
+# First segments of the web pages and of the API: a namespace of that name could never be reached.
+_RESERVED_NAMESPACES = frozenset({"api", "cas", "v1", *KINDS})
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository, without its content. ``created`` in UNIX seconds."""
+
+    name: str
+    id: str
+    private: bool
+    created: float
+
+    @property
+    def kind(self) -> str:
+        """``models``, ``datasets``, ``spaces`` or ``buckets``."""
+        return self.name.partition("/")[0]
+
+    @property
+    def repo_id(self) -> str:
+        """``namespace/name``."""
+        return self.name.partition("/")[2]
+
+    @property
+    def web_path(self) -> str:
+        """Path of its page and files; models have no prefix."""
+        return f"/{self.repo_id}" if self.kind == "models" else f"/{self.name}"
+
+
+class Repositories(History):
+    """All repositories of one local Hub.
+
+    Deleting a repository leaves the content of its files behind: another one may share it.
+    """
+
+    # -- repositories
+
+    def create(self, name: str, *, private: bool = False, author: str = "local") -> Repository:
+        """Create a repository with a first commit on ``main``, as the real Hub does. A bucket has no commits.
+
+        :raises ConflictError: it exists.
+        :raises BadRequestError: the name breaks a rule.
+        """
+        repository = Repository(name, secrets.token_hex(12), private, self.clock())
+        _check_name(name)
+        with self.db.write() as connection:
+            if self._row(connection, name):
+                raise ConflictError(f"You already created this repository: {name} exists.")
+            connection.execute(
+                "INSERT INTO hub_repository (name, id, private, created) VALUES (?, ?, ?, ?)",
+                (name, repository.id, private, repository.created),
+            )
+            if repository.kind != "buckets":
+                content = upload_modes.DEFAULT_GITATTRIBUTES.encode()
+                oid, commit_id = trees.store_blob(connection, content), new_commit_id()
+                editor = trees.TreeEditor(connection, None)
+                editor.put(Entry(upload_modes.GITATTRIBUTES, "regular", oid, len(content), commit_id))
+                commit = self.add_commit(
+                    connection, name, None, editor, "initial commit", author=author, commit_id=commit_id
+                )
+                self.set_ref(connection, name, Ref(HEADS + DEFAULT_REVISION, commit.id))
+        return repository
+
+    def get(self, name: str) -> Repository:
+        """Return a repository.
+
+        :raises RepoNotFoundError: there is none of that name.
+        """
+        with self.db.read() as connection:
+            row = self._row(connection, name)
+        if row is None:
+            raise RepoNotFoundError(name)
+        return Repository(row["name"], row["id"], bool(row["private"]), row["created"])
+
+    def find_all(self, kind: str | None = None) -> list[Repository]:
+        """Return all repositories, private ones included, in order of name."""
+        with self.db.read() as connection:
+            rows = connection.execute("SELECT * FROM hub_repository ORDER BY name").fetchall()
+        found = [Repository(row["name"], row["id"], bool(row["private"]), row["created"]) for row in rows]
+        return [repository for repository in found if kind in (None, repository.kind)]
+
+    def delete(self, name: str) -> None:
+        """Delete a repository with its history.
+
+        :raises RepoNotFoundError: there is none of that name.
+        """
+        self.get(name)
+        with self.db.write() as connection:
+            connection.execute("DELETE FROM hub_repository WHERE name = ?", (name,))
+
+    def set_private(self, name: str, private: bool) -> None:
+        """Make a repository private or public.
+
+        :raises RepoNotFoundError: there is none of that name.
+        """
+        self.get(name)
+        with self.db.write() as connection:
+            connection.execute("UPDATE hub_repository SET private = ? WHERE name = ?", (private, name))
+
+    def move(self, name: str, new_name: str) -> None:
+        """Rename a repository or give it to another namespace.
+
+        :raises RepoNotFoundError: there is none of that name.
+        :raises ConflictError: the new name is taken.
+        :raises BadRequestError: the new name breaks a rule.
+        """
+        self.get(name)
+        _check_name(new_name)
+        with self.db.write() as connection:
+            if self._row(connection, new_name):
+                raise ConflictError(f"{name} cannot be moved: {new_name} exists.")
+            connection.execute("UPDATE hub_repository SET name = ? WHERE name = ?", (new_name, name))
+
+    def _row(self, connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = connection.execute("SELECT * FROM hub_repository WHERE name = ?", (name,)).fetchone()
+        return row
+
+
+def _check_name(name: str) -> None:
+    kind, _, repo_id = name.partition("/")
+    if kind not in KINDS:
+        raise BadRequestError(f"Repository type {kind!r} is not known; use one of {', '.join(KINDS)}.")
+    try:
+        check_repo_id(repo_id)
+    except XetInputError as error:
+        raise BadRequestError(str(error)) from error
+    namespace = repo_id.partition("/")[0]
+    if namespace in _RESERVED_NAMESPACES:
+        raise BadRequestError(f"repo_id {repo_id!r} is not valid: the namespace {namespace!r} is reserved.")

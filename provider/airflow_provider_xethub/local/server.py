@@ -1,0 +1,220 @@
+"""The local Hub in this process, in a thread of its own: for tests and notebooks.
+
+::
+
+    with LocalHub(tmp_path) as hub:
+        hub.create_repo("acme/corpus", repo_type="dataset")
+        HfApi(endpoint=hub.url, token=hub.token()).list_repo_files("acme/corpus", repo_type="dataset")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from airflow_provider_xethub.local.access import Role
+from airflow_provider_xethub.local.app import BUILT_IN_USER, LocalStore, build_app
+from airflow_provider_xethub.local.faults import CLOSE, Faults
+from airflow_provider_xethub.local.request_log import RequestLog
+from airflow_provider_xethub.repo import Repo, RepoType, Scope
+
+_STOP_SECONDS = 10.0
+_GRACE_SECONDS = 0.5
+_BACKLOG = 256
+
+
+class LocalHub:
+    """A Hub and a CAS over one data folder. A development server.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`close`.
+
+    :param folder: where everything is kept; what an earlier one left there is served again.
+    :param port: 0 takes a free one, which :meth:`start` after :meth:`stop` takes again.
+    :param host: the address to listen at.
+    :param token_life: seconds that a Xet token lives; ``hub.access.token_life`` changes it at run time.
+    :param public_url: origin that clients reach it at, where that is not the ``Host`` they send.
+    :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.access.Access`.
+    :ivar repositories: :class:`~airflow_provider_xethub.local.repositories.Repositories`.
+    :ivar content: what CAS stores, :class:`~airflow_provider_xethub.local.content.ContentStore`.
+    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.faults.Faults`.
+    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.request_log.RequestLog`.
+    :raises OSError: the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        token_life: int = 900,
+        public_url: str | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.host = host
+        self.port = port
+        self._public_url = public_url
+        self._store = LocalStore(self.folder, token_life=token_life)
+        self.access = self._store.access
+        self.repositories = self._store.repositories
+        self.commits = self._store.commits
+        self.content = self._store.content
+        self.faults = Faults()
+        self.log = RequestLog()
+        self._app = _closable(build_app(self._store, public_url=public_url, faults=self.faults, log=self.log))
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The Hub's endpoint, without trailing slash.
+
+        :raises RuntimeError: it has no port yet because it was never started.
+        """
+        if not self.port:
+            raise RuntimeError("The local Hub has no URL before it is started.")
+        return self._public_url or _url(self.host, self.port)
+
+    def start(self) -> LocalHub:
+        """Listen and serve; returns when requests are answered. Does nothing where it runs already.
+
+        :raises OSError: the address cannot be listened at, for example because it is in use.
+        """
+        if self._thread is not None:
+            return self
+        listener = _listen(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            self._app,
+            access_log=False,
+            log_level="warning",
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            date_header=False,  # the application sends the date of its own clock
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="xethub-local", daemon=True
+        )
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                self._thread = None
+                raise RuntimeError("The local Hub did not start.")
+            time.sleep(0.005)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; open requests get half a second to end. The data, the port and the log stay."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join(_STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError(f"The local Hub did not stop within {_STOP_SECONDS:.0f} seconds.")
+        self._server = self._thread = None
+
+    def close(self) -> None:
+        """Stop serving and close the data folder; it cannot be started again."""
+        self.stop()
+        self._store.close()
+
+    def create_repo(self, repo_id: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
+        """Create a repository, or a bucket, as the built-in user ``local``.
+
+        :raises ConflictError: it exists.
+        :raises XetInputError: the name breaks a rule.
+        """
+        repo = Repo(repo_id, repo_type)
+        self.repositories.create(f"{repo_type}s/{repo_id}", private=private, author=BUILT_IN_USER)
+        return repo
+
+    def token(self, role: Scope = "write") -> str:
+        """Return a Hub token of the built-in user ``local``, who may read or write everywhere.
+
+        :raises KeyError: the role is neither ``read`` nor ``write``.
+        """
+        return self._store.tokens[role]
+
+    def add_user(
+        self,
+        name: str,
+        *,
+        role: Role,
+        grants: dict[str, Scope] | None = None,
+        token_name: str = "default",  # noqa: S107 - the name of a token
+    ) -> str:
+        """Add a user and return the Hub token: see :meth:`airflow_provider_xethub.local.access.Access.add_user`."""
+        return self.access.add_user(name, role=role, grants=grants, token_name=token_name)
+
+    def __enter__(self) -> LocalHub:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Server(uvicorn.Server):
+    """Hangs up on requests that do not end, where uvicorn would report each of them as an error."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, give open requests their time, and end."""
+        for server in self.servers:
+            server.close()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while self.server_state.tasks and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await super().shutdown(sockets)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # The same port again right after a stop, while old connections are still in TIME_WAIT.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(host: str, port: int) -> str:
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{name}:{port}"
+
+
+def _closable(app: ASGIApp) -> ASGIApp:
+    """Give the application a way to close a request's connection, which ASGI has not: faults need it."""
+
+    async def closable(scope: AsgiScope, receive: Receive, send: Send) -> None:
+        cycle: Any = getattr(send, "__self__", None)
+        try:
+            await app({**scope, CLOSE: lambda: cycle.transport.close()}, receive, send)
+        except asyncio.CancelledError:
+            # The server stops. Once the connection is closed, uvicorn takes a missing answer for normal.
+            cycle.transport.abort()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    return closable

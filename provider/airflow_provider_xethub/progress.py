@@ -1,0 +1,55 @@
+"""Progress of a transfer in the task log: one line at a readable pace."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger("airflow.task.xethub")
+
+INTERVAL = 10.0
+"""Seconds between two lines."""
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+class Meter:
+    """Tells how far a transfer is.
+
+    :param about: the transfer, such as ``the upload of 3 file(s) to hf://acme/m@main``.
+    :param total_bytes: bytes of content in all.
+    :param report: returns the client's current report; ``hf_xet`` answers without a lock, from any thread.
+    """
+
+    def __init__(self, about: str, total_bytes: int, report: Callable[[], Any]) -> None:
+        self._about = about
+        self._total = total_bytes
+        self._report = report
+        self._started = time.monotonic()
+
+    def tell(self) -> None:
+        """Log one line: share, bytes, rate, and the time left at that rate."""
+        done = int(self._report().total_bytes_completed)
+        rate = done / max(time.monotonic() - self._started, 0.001)
+        left = f", about {duration((self._total - done) / rate)} left" if rate and done < self._total else ""
+        share = 100 * done // self._total if self._total else 100
+        log.info("%d %% of %s: %s of %s, %s/s%s", share, self._about, size(done), size(self._total), size(rate), left)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people, in decimal units: ``1.5 MB``."""
+    unit = _UNITS[0]
+    for unit in _UNITS:
+        if abs(count) < 1000 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: ``45 s``, ``3 min``, ``2.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

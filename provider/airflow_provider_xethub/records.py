@@ -1,0 +1,71 @@
+"""The plain JSON values that operators, sensors and the hook return, accept, and pass through XCom."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class _XetFile(TypedDict):
+    path: str
+    size: int
+    sha256: str | None
+    xet_hash: str | None
+    repo: str
+
+
+class XetFile(_XetFile, total=False):
+    """A file record.
+
+    ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
+    file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
+    file: ``sample``, the first 512 bytes in base64. What a listing adds for inline files: ``blob_id``, the git sha1.
+    """
+
+    sample: str
+    blob_id: str
+
+
+class XetCommit(TypedDict):
+    """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message."""
+
+    oid: str
+    url: str
+    repo: str
+    title: str
+    description: str
+
+
+class XetCommitResult(XetCommit):
+    """What publishing returns.
+
+    ``files`` as they are in that commit, ``deleted`` paths, the paths among ``files`` that were ``unchanged``, and
+    ``created``: ``False`` where everything was there already, so that ``oid`` is a commit found instead of made.
+    ``pull_request`` is its URL, or ``None``.
+    """
+
+    files: list[XetFile]
+    deleted: list[str]
+    unchanged: list[str]
+    created: bool
+    pull_request: str | None
+
+
+class XetTransfer(TypedDict):
+    """A transfer in figures.
+
+    ``files``, ``bytes`` of content, ``bytes_sent`` over the network, ``bytes_deduplicated`` (content that CAS had
+    already), ``seconds``.
+    """
+
+    files: int
+    bytes: int
+    bytes_sent: int
+    bytes_deduplicated: int
+    seconds: float
+
+
+class XetUploadResult(TypedDict):
+    """What an upload returns: the ``files`` and the ``transfer`` in figures."""
+
+    files: list[XetFile]
+    transfer: XetTransfer
