@@ -132,6 +132,7 @@ class Hub:
         self.credential = credential
         self._conn_id = conn_id
         self._hub_token = hub_token
+        self.has_token = bool(hub_token)
         self._headers = dict(headers or {})
         self.session = HubSession(endpoint, hub_token, timeout=timeout, ca_bundle=ca_bundle, headers=self._headers)
 
@@ -276,6 +277,14 @@ class Hub:
             for commit in self._check(list, commits, about)[:limit]
         ]
 
+    def read_inline(self, repo: Repo, path: str) -> bytes:
+        """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
+
+        :raises XetNotFoundError: repository, revision or path does not exist.
+        """
+        url = f"{repo.web_path}/resolve/{repo.quoted_revision}/{quote(path)}"
+        return self.request("GET", url, about=f"the download of {path} from {repo}").content
+
     def commit_record(self, repo: Repo, oid: str, title: str, description: str = "") -> XetCommit:
         """Build the record of a commit."""
         return {
@@ -300,8 +309,9 @@ def with_retries(once: Callable[[], Answer], *, also: Callable[[BaseException], 
         return float(hint) if hint is not None else tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
 
     def may_help(error: BaseException) -> bool:
-        transient = isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError))
-        return (transient and error.retryable) or also(error)
+        if isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError)) and error.retryable:
+            return True
+        return also(error)
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(may_help),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-log = logging.getLogger("airflow.task.xethub")
+log = logging.getLogger(__name__)
 
 INTERVAL = 10.0
 """Seconds between two lines."""

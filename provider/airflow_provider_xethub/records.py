@@ -19,10 +19,12 @@ class XetFile(_XetFile, total=False):
     ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
     file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
     file: ``sample``, the first 512 bytes in base64. What a listing adds for inline files: ``blob_id``, the git sha1.
+    What a download adds: ``local_path``.
     """
 
     sample: str
     blob_id: str
+    local_path: str
 
 
 class XetCommit(TypedDict):
@@ -69,3 +71,30 @@ class XetUploadResult(TypedDict):
 
     files: list[XetFile]
     transfer: XetTransfer
+
+
+class XetPublishResult(XetCommitResult):
+    """What an upload with its commit returns: the commit, and the ``transfer`` in figures."""
+
+    transfer: XetTransfer
+
+
+class XetReceived(TypedDict):
+    """A download in figures.
+
+    ``files`` and ``bytes`` that were fetched and verified, ``bytes_received`` over the network, files ``skipped``
+    because they were there already, ``seconds``.
+    """
+
+    files: int
+    bytes: int
+    bytes_received: int
+    skipped: int
+    seconds: float
+
+
+class XetDownloadResult(TypedDict):
+    """What a download returns: the ``files`` with their ``local_path``, and the ``transfer`` in figures."""
+
+    files: list[XetFile]
+    transfer: XetReceived

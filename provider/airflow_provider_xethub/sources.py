@@ -167,3 +167,18 @@ def check_unchanged(files: Iterable[LocalFile], sent: Iterable[int]) -> None:
             f"{', '.join(changed[:_MAX_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
             "writer is done."
         )
+
+
+def read_unchanged(file: LocalFile) -> bytes:
+    """Return the content of a small file, if it is still what was looked at.
+
+    :raises XetSourceError: it changed, or cannot be read any more.
+    """
+    try:
+        content = file.path.read_bytes()
+    except OSError as error:
+        raise XetSourceError(
+            f"{file.path} cannot be read any more: {(error.strerror or str(error)).lower()}."
+        ) from error
+    check_unchanged([file], [len(content)])
+    return content

@@ -1,0 +1,154 @@
+"""Where downloaded files go: never outside the destination, never under their name before they are verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
+from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.repo import Repo, check_path
+
+_BLOCK = 1 << 20
+_PART_SUFFIX = ".xetpart"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to download: its record, its final path, and the temporary one beside it."""
+
+    file: XetFile
+    path: Path
+    part: Path
+
+
+def check_files(files: object) -> list[XetFile]:
+    """Return the records, flattened: mapped tasks give a list of lists.
+
+    :raises XetInputError: something else is among them.
+    """
+    if isinstance(files, Mapping) and "files" in files:
+        files = files["files"]  # the result of a commit
+    if isinstance(files, Mapping):
+        if not {"path", "size", "sha256", "xet_hash", "repo"} <= set(files):
+            raise XetInputError(f"files has a record without all of path, size, sha256, xet_hash, repo: {set(files)}.")
+        return [files]  # type: ignore[list-item]
+    if files is None or isinstance(files, (str, bytes)) or not isinstance(files, Iterable):
+        raise XetInputError(
+            f"files must be Xet file records, as XetUploadOperator or XetListOperator return them, not {files!r:.80}."
+        )
+    return [record for each in files for record in check_files(each)]
+
+
+def repo_of(files: Sequence[XetFile]) -> Repo:
+    """Return the one repository and revision that all records are of.
+
+    :raises XetInputError: they are of several.
+    """
+    uris = {file["repo"] for file in files}
+    if len(uris) != 1:
+        raise XetInputError(f"the files are of several repositories ({', '.join(sorted(uris))}): one task for each.")
+    return Repo.from_uri(uris.pop())
+
+
+def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, single: bool) -> list[Target]:
+    """Decide where each file goes, and refuse what would leave ``destination``.
+
+    :param destination: a folder; for a ``single`` file it may name the file itself, unless it is an existing folder or
+        ends with a slash.
+    :raises XetInputError: a path would leave the folder, directly or through a symbolic link in it, or two files would
+        get the same path. Nothing was written.
+    """
+    text = os.fspath(destination)
+    if not text:
+        raise XetInputError("destination is empty.")
+    root = Path(text).expanduser()
+    as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
+    targets: dict[Path, Target] = {}
+    for file in files:
+        check_path(file["path"])
+        path = root if as_file else root / file["path"]
+        if not as_file and not path.parent.resolve().is_relative_to(root.resolve()):
+            raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
+        if path in targets:
+            raise XetInputError(f"two of the files would be written to {path}.")
+        targets[path] = Target(file, path, path.with_name(f".{uuid.uuid4().hex}{_PART_SUFFIX}"))
+    return list(targets.values())
+
+
+@contextmanager
+def parts(targets: Sequence[Target]) -> Iterator[None]:
+    """Make the folders, and remove the temporary files at the end, whatever happens.
+
+    :raises XetDestinationError: a folder cannot be made or written; says which.
+    """
+    for folder in {target.path.parent for target in targets}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".{uuid.uuid4().hex}{_PART_SUFFIX}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise XetDestinationError(
+                f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "
+                "downloaded."
+            ) from error
+    for target in targets:
+        if target.path.is_dir():
+            raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")
+    try:
+        yield
+    finally:
+        for target in targets:
+            target.part.unlink(missing_ok=True)
+
+
+def is_there(target: Target) -> bool:
+    """Whether the final path already holds exactly this file."""
+    if target.path.is_symlink() or not target.path.is_file() or target.path.stat().st_size != target.file["size"]:
+        return False
+    wanted = digest_of(target.file)
+    return wanted is not None and digest(target.path, wanted[0], target.file["size"]) == wanted[1]
+
+
+def keep(target: Target) -> None:
+    """Verify the temporary file, and give it its final name.
+
+    :raises XetIntegrityError: size or digest differ; the final path is as it was.
+    """
+    size = target.part.stat().st_size
+    if size != target.file["size"]:
+        raise XetIntegrityError(
+            f"{target.file['path']} of {target.file['repo']} arrived with {size} bytes instead of "
+            f"{target.file['size']}. Nothing was kept; let the task retry."
+        )
+    wanted = digest_of(target.file)
+    if wanted is not None:
+        actual = digest(target.part, wanted[0], size)
+        if actual != wanted[1]:
+            raise XetIntegrityError(
+                f"{target.file['path']} of {target.file['repo']} arrived damaged: {wanted[0]} is {actual} instead of "
+                f"{wanted[1]}. Nothing was kept; let the task retry."
+            )
+    target.part.replace(target.path)
+
+
+def digest_of(file: XetFile) -> tuple[str, str] | None:
+    """Return by which digest a file can be verified, and its value; ``None`` where the Hub tells neither."""
+    if file["sha256"]:
+        return "sha256", file["sha256"]
+    return ("git blob sha1", file["blob_id"]) if file.get("blob_id") else None
+
+
+def digest(path: Path, kind: str, size: int) -> str:
+    """Return the digest of a file, read once in blocks."""
+    state = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()

@@ -1,0 +1,100 @@
+"""What Airflow reads about this provider, in every component: so nothing is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONNECTION_TYPE = "xethub"
+HOOK_NAME = "Xet Hub"
+
+CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
+    "repo_type": {
+        "label": "Default repository type",
+        "description": "Used where a task does not give repo_type. Empty: model.",
+        "schema": {"type": ["string", "null"], "enum": ["model", "dataset", "space", "bucket"], "default": None},
+    },
+    "repo_id": {
+        "label": "Default repository",
+        "description": "namespace/name; used where a task does not give repo_id.",
+        "schema": {"type": ["string", "null"], "default": None},
+    },
+    "revision": {
+        "label": "Default revision",
+        "description": "Branch, tag, commit or refs/pr/N; used where a task does not give revision. Empty: main.",
+        "schema": {"type": ["string", "null"], "default": None},
+    },
+    "timeout": {
+        "label": "Request timeout (seconds)",
+        "description": "How long one answer of the Hub may take to begin. Empty: 30.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
+    },
+    "ca_bundle": {
+        "label": "CA bundle",
+        "description": "File on the workers with the certificate authorities to trust. Empty: the system's.",
+        "schema": {"type": ["string", "null"], "default": None},
+    },
+    # Named so that Airflow masks it by its name: a proxy in front of the Hub may want a key in a header.
+    "secret_headers": {
+        "label": "Extra HTTP headers (JSON)",
+        "description": "Sent with every request to the Hub, never to CAS.",
+        "schema": {"type": ["string", "null"], "format": "password", "default": None},
+    },
+}
+"""The connection's own fields: the form, the hook and the docs are all derived from these."""
+
+FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema", "login", "port"],
+    "relabeling": {"host": "Hub endpoint", "password": "Hub token"},
+    "placeholders": {
+        "host": "https://huggingface.co",
+        "password": "hf_…",
+        "repo_id": "acme/corpus",
+        "revision": "main",
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, in the form that Airflow 3.0 to 3.3 all accept."""
+    return {
+        "package-name": "airflow-provider-xethub",
+        "name": "Xet Hub",
+        "description": "Hugging Face Xet storage: scoped short-lived tokens, transfers through CAS, sensors.",
+        "integrations": [
+            {
+                "integration-name": "Xet Hub",
+                "external-doc-url": "https://huggingface.co/docs/hub/xet/index",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.hooks.xethub"]}],
+        "operators": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.operators.xethub"]}],
+        "sensors": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.sensors.xethub"]}],
+        "connection-types": [
+            {
+                "connection-type": CONNECTION_TYPE,
+                "hook-class-name": "airflow_provider_xethub.hooks.xethub.XetHubConnection",
+                "hook-name": HOOK_NAME,
+                "ui-field-behaviour": FIELD_BEHAVIOUR,
+                "conn-fields": CONNECTION_FIELDS,
+            }
+        ],
+        "config": {
+            "xethub": {
+                "description": "Settings of airflow-provider-xethub.",
+                "options": {
+                    "fernet_key": {
+                        "description": (
+                            "Key (or comma-separated keys, the first seals) to seal Xet tokens in XCom with. Empty: "
+                            "Airflow's own Fernet key. Set it where workers must not have Airflow's."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": True,
+                        "example": None,
+                        "default": "",
+                    },
+                },
+            }
+        },
+    }

@@ -1,0 +1,81 @@
+"""What an Airflow connection of type ``xethub`` says: each field read in one place, wrong ones named, none shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks import keys
+
+_MAX_SECONDS = 600.0
+
+
+def endpoint(connection: Any) -> str:
+    """Return the Hub's URL without a trailing slash; ``host`` may have a scheme and a port of its own.
+
+    :raises XetInputError: it is not an http or https URL.
+    """
+    host = (connection.host or "").strip().rstrip("/")
+    if not host:
+        return "https://huggingface.co"
+    if "://" not in host:
+        # In the URI form of a connection the host has no scheme; "schema" takes its place.
+        host = f"{connection.schema or 'https'}://{host}"
+    if connection.port and not re.search(r":\d+$", host):
+        host += f":{connection.port}"
+    parts = urlsplit(host)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        raise XetInputError(
+            f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as https://huggingface.co."
+        )
+    return host
+
+
+def hub_token(connection: Any) -> str | None:
+    """Return the Hub token, without the blanks that come along when one is pasted.
+
+    :raises XetInputError: it has a character that no HTTP header may have.
+    """
+    token = (connection.password or "").strip()
+    if not all("!" <= char <= "~" for char in token):
+        raise XetInputError(
+            f"the password of connection {connection.conn_id!r} is not a Hub token: it has blanks in it."
+        )
+    return token or None
+
+
+def seconds(connection: Any, name: str, default: float) -> float:
+    """Return an extra that is a duration in seconds.
+
+    :raises XetInputError: it is not a number from 1 to 600.
+    """
+    value = connection.extra_dejson.get(name)
+    try:
+        number = float(value) if value not in (None, "") else default
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 1 <= number <= _MAX_SECONDS:
+        raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not 1 to 600 seconds.")
+    return number
+
+
+def headers(connection: Any) -> dict[str, str]:
+    """Return the extra headers, and hide their values in the logs.
+
+    :raises XetInputError: they are not a JSON object of texts.
+    """
+    value = connection.extra_dejson.get("secret_headers") or {}
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+        if not all(isinstance(name, str) and isinstance(text, str) for name, text in parsed.items()):
+            raise TypeError
+    except (ValueError, TypeError, AttributeError):
+        raise XetInputError(
+            f"the extra 'secret_headers' of connection {connection.conn_id!r} is not a JSON object of texts."
+        ) from None
+    for text in parsed.values():
+        keys.mask(text)
+    return dict(parsed)

@@ -1,0 +1,434 @@
+"""Operators: fetch tokens, list, upload, commit, download, forget.
+
+Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load inside the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom, XComArg
+
+from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError, XetNotFoundError
+from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.repo import Repo, Scope
+from airflow_provider_xethub.token import SealedToken, SealedTokenDict
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_xethub.records import XetCommitResult, XetFile, XetPublishResult
+
+REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
+"""Template fields of every operator and sensor."""
+
+
+class XetOperator(BaseOperator):
+    """Base of the operators: the repository, the hook, the token, and how a task is stopped.
+
+    :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
+    :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
+    :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
+    :param token: the output of a ``XetTokenOperator``. Not a template field, so that it is in no rendered template.
+    """
+
+    template_fields: Sequence[str] = REPO_FIELDS
+
+    def __init__(
+        self,
+        *,
+        repo_id: str | None = None,
+        repo_type: str | None = None,
+        revision: str | None = None,
+        xethub_conn_id: str | None = XetHubConnection.default_conn_name,
+        token: SealedTokenDict | XComArg | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.repo_id = repo_id
+        self.repo_type = repo_type
+        self.revision = revision
+        self.xethub_conn_id = xethub_conn_id
+        self.token = token
+        self._executing = False
+        if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
+            # Airflow does this for template fields only.
+            XComArg.apply_upstream_relationship(self, token)
+
+    @cached_property
+    def hook(self) -> XetHubConnection:
+        """The hook for this task's connection."""
+        return XetHubConnection(self.xethub_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; errors that no retry can mend fail the task at once."""
+        self._executing = True
+        try:
+            with final_errors():
+                return self.work(context)
+        finally:
+            self._executing = False
+
+    def work(self, context: Context) -> Any:
+        """Do what the operator is for, and return its XCom value."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement work()")
+
+    def on_kill(self) -> None:
+        """Stop at once: Airflow calls this in the signal handler of the task's main thread.
+
+        :raises XetCancelledError: into whatever ``execute`` is doing; the transfer it interrupts is aborted.
+        """
+        if self._executing:
+            self._executing = False
+            raise XetCancelledError(f"Task {self.task_id} was stopped. Nothing that it had not finished was kept.")
+
+    def resolve_token(self, context: Context) -> SealedTokenDict | None:
+        """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""
+        if not isinstance(self.token, XComArg):
+            return self.token
+        value: SealedTokenDict | None = self.token.resolve(context)
+        if value is None:
+            tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
+            text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
+            if not self.hook.has_connection:
+                raise XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+            self.log.info("%s; fetching one.", text)
+        return value
+
+    def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
+        """Return the repository: from the arguments, else from the token, the records, or the connection.
+
+        :raises XetInputError: there is none, or a name is not valid.
+        """
+        base = SealedToken.from_xcom(token).repo if token is not None else default
+        if base is None:
+            return self.hook.repo(self.repo_id, self.repo_type, self.revision)
+        return Repo(
+            self.repo_id or base.repo_id,
+            self.repo_type or base.repo_type,  # type: ignore[arg-type]
+            self.revision or base.revision,
+        )
+
+    def push_figures(self, context: Context, transfer: Any) -> None:
+        """Push the figures of a transfer as the XCom ``transfer``."""
+        context["ti"].xcom_push(key="transfer", value=transfer)
+
+
+class XetTokenOperator(XetOperator):
+    """Fetch a Xet token for one repository and revision, and return it sealed.
+
+    The XCom value is of no use to whoever reads it in the database, the UI or a log. Where no Fernet key exists it is
+    only a reference, and consumers fetch their own token.
+
+    :param scope: ``read``, or ``write`` for tasks that upload.
+    :returns: a :class:`~airflow_provider_xethub.token.SealedTokenDict`.
+    """
+
+    template_fields: Sequence[str] = (*REPO_FIELDS, "scope")
+
+    def __init__(self, *, scope: Scope = "read", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scope = scope
+
+    def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
+        """Fetch and seal."""
+        return self.hook.seal_token(self.hook.get_token(self.resolve_repo(), self.scope))
+
+
+class XetListOperator(XetOperator):
+    """List the files of a repository.
+
+    :param path: only this file, or those in this folder; all where ``None``.
+    :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
+    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile`.
+    """
+
+    template_fields: Sequence[str] = (*REPO_FIELDS, "path", "patterns")
+
+    def __init__(self, *, path: str | None = None, patterns: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.patterns = patterns
+
+    def work(self, context: Context) -> list[XetFile]:  # noqa: ARG002
+        """List."""
+        repo = self.resolve_repo()
+        files = self.hook.list_files(repo, self.path, self.patterns)
+        self.log.info("%s has %d such file(s), %d bytes.", repo, len(files), sum(file["size"] for file in files))
+        return files
+
+
+class XetUploadOperator(XetOperator):
+    """Upload files through CAS and publish them in one commit; with ``commit=False`` only upload them.
+
+    With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all of it
+    with one :class:`XetCommitOperator`.
+
+    :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these.
+    :param path_in_repo: for a single file its path in the repository (its folder with a trailing slash), otherwise the
+        folder to put everything into; the root where ``None``.
+    :param patterns: only files below ``source`` whose relative path matches one of these.
+    :param commit: whether to publish.
+    :param commit_message: title of the commit.
+    :param commit_description: more text below it.
+    :param parent_commit: only commit if this is still the head of the branch.
+    :param create_pr: open a pull request instead of committing to the branch.
+    :returns: a :class:`~airflow_provider_xethub.records.XetPublishResult`; with ``commit=False`` a list of
+        :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
+    """
+
+    template_fields: Sequence[str] = (
+        *REPO_FIELDS,
+        "source",
+        "path_in_repo",
+        "patterns",
+        "commit_message",
+        "commit_description",
+        "parent_commit",
+    )
+
+    def __init__(
+        self,
+        *,
+        source: str | Sequence[str],
+        path_in_repo: str | None = None,
+        patterns: str | Sequence[str] | None = None,
+        commit: bool = True,
+        commit_message: str = "Upload {{ task_instance.task_id }} of {{ dag.dag_id }}",
+        commit_description: str = "",
+        parent_commit: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.path_in_repo = path_in_repo
+        self.patterns = patterns
+        self.commit = commit
+        self.commit_message = commit_message
+        self.commit_description = commit_description
+        self.parent_commit = parent_commit
+        self.create_pr = create_pr
+
+    def work(self, context: Context) -> XetPublishResult | list[XetFile]:
+        """Upload, and publish unless told otherwise."""
+        from airflow_provider_xethub.commit import CommitRequest
+
+        token = self.resolve_token(context)
+        repo = self.resolve_repo(token)
+        options: dict[str, Any] = {
+            "path_in_repo": self.path_in_repo,
+            "patterns": self.patterns,
+            "token": token,
+        }
+        if not self.commit:
+            uploaded = self.hook.upload(self.source, repo, **options)
+            self.push_figures(context, uploaded["transfer"])
+            return uploaded["files"]
+        request = CommitRequest(
+            repo,
+            (),
+            message=self.commit_message,
+            description=self.commit_description,
+            parent_commit=self.parent_commit or None,
+            create_pr=self.create_pr,
+            idempotency_key=work_key(context),
+        )
+        published = self.hook.publish(self.source, request, **options)
+        self.push_figures(context, published["transfer"])
+        return published
+
+
+class XetCommitOperator(XetOperator):
+    """Publish files that other tasks uploaded, and delete paths, in one atomic commit.
+
+    Safe to retry: a commit whose answer was lost is found again, and what is there already is not committed twice.
+
+    :param files: records, as ``XetUploadOperator(commit=False)`` returns them; lists of lists from mapped tasks too.
+    :param delete: paths to delete; a trailing slash means the folder.
+    :param commit_message: title of the commit.
+    :param commit_description: more text below it.
+    :param parent_commit: only commit if this is still the head of the branch.
+    :param create_pr: open a pull request instead of committing to the branch.
+    :returns: a :class:`~airflow_provider_xethub.records.XetCommitResult`.
+    """
+
+    template_fields: Sequence[str] = (
+        *REPO_FIELDS,
+        "files",
+        "delete",
+        "commit_message",
+        "commit_description",
+        "parent_commit",
+    )
+
+    def __init__(
+        self,
+        *,
+        files: Any = (),
+        delete: str | Sequence[str] = (),
+        commit_message: str = "Publish {{ task_instance.task_id }} of {{ dag.dag_id }}",
+        commit_description: str = "",
+        parent_commit: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.files = files
+        self.delete = delete
+        self.commit_message = commit_message
+        self.commit_description = commit_description
+        self.parent_commit = parent_commit
+        self.create_pr = create_pr
+
+    def work(self, context: Context) -> XetCommitResult:
+        """Publish."""
+        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.commit import CommitRequest
+
+        files = downloads.check_files(self.files)
+        repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
+        request = CommitRequest(
+            repo,
+            files,
+            [self.delete] if isinstance(self.delete, str) else list(self.delete or ()),
+            self.commit_message,
+            self.commit_description,
+            self.parent_commit or None,
+            self.create_pr,
+            work_key(context),
+        )
+        result = self.hook.commit(request)
+        verb = "Committed" if result["created"] else "Nothing new to commit:"
+        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
+        return result
+
+
+class XetDownloadOperator(XetOperator):
+    """Download files, verify size and digest of each, and only then give them their names.
+
+    With ``token`` and ``files`` the task needs no connection.
+
+    :param destination: a folder, below which the files keep their paths. For a single ``path`` it may name the file,
+        unless it is an existing folder or ends with a slash.
+    :param path: one file, or one folder, in the repository.
+    :param paths: several files; all must exist.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
+    :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
+    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile` with ``local_path``. The figures are the XCom
+        ``transfer``. Without ``path``, ``paths``, ``patterns`` and ``files``: the whole repository.
+    """
+
+    template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        path: str | None = None,
+        paths: Sequence[str] | None = None,
+        patterns: str | Sequence[str] | None = None,
+        files: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.path = path
+        self.paths = paths
+        self.patterns = patterns
+        self.files = files
+
+    def work(self, context: Context) -> list[XetFile]:
+        """Find out what is wanted, and download it."""
+        from airflow_provider_xethub import downloads
+
+        token = self.resolve_token(context)
+        given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
+        if self.files is not None:
+            files = downloads.check_files(self.files)
+            if not files:
+                raise XetInputError(f"{self.task_id}: files is empty, so there is nothing to download.")
+            asked = self.resolve_repo(token, downloads.repo_of(files))
+            files = [{**file, "repo": asked.uri} for file in files] if self._moved(files, asked) else files
+        else:
+            files = self._find(self.resolve_repo(token))
+        single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
+        result = self.hook.download(self.destination, files, single=single, token=token)
+        self.push_figures(context, result["transfer"])
+        return result["files"]
+
+    def _moved(self, files: Sequence[XetFile], repo: Repo) -> bool:
+        """Whether the records are of another revision of the same repository than the one asked for."""
+        records = {file["repo"] for file in files}
+        return records != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in records)
+
+    def _find(self, repo: Repo) -> list[XetFile]:
+        if self.paths is not None:
+            files = self.hook.get_files(repo, self.paths)
+            missing = sorted(set(self.paths) - {file["path"] for file in files})
+            if missing:
+                raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was downloaded.", status=404)
+            return files
+        files = self.hook.list_files(repo, self.path, self.patterns)
+        if not files:
+            wanted = f" that matches {self.patterns!r}" if self.patterns else ""
+            raise XetNotFoundError(f"{repo} has no file{wanted}. Nothing was downloaded.", status=404)
+        return files
+
+
+class XetForgetTokenOperator(BaseOperator):
+    """Delete the XCom of token tasks, of all their map indexes: the teardown of a ``XetTokenOperator``.
+
+    Example::
+
+        forget = XetForgetTokenOperator(task_id="forget").as_teardown(setups=token)
+
+    :param token_task_ids: the token tasks; the setup tasks of this teardown where ``None``.
+    """
+
+    template_fields: Sequence[str] = ("token_task_ids",)
+
+    def __init__(self, *, token_task_ids: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.token_task_ids = token_task_ids
+
+    def execute(self, context: Context) -> None:
+        """Delete; XComs that are not there are no error."""
+        with final_errors():
+            for task_id in self._task_ids():
+                ti = context["ti"]
+                for map_index in self._map_indexes(context, task_id):
+                    XCom.delete(XCOM_RETURN_KEY, task_id, ti.dag_id, ti.run_id, map_index=map_index)
+                self.log.info("Forgot the token of task %s.", task_id)
+
+    def _task_ids(self) -> list[str]:
+        if isinstance(self.token_task_ids, str):
+            return [self.token_task_ids]
+        if self.token_task_ids:
+            return list(self.token_task_ids)
+        setups = sorted(task.task_id for task in self.upstream_list if task.is_setup)
+        if not setups:
+            raise XetInputError(
+                f"{self.task_id} does not know which token to forget: write {self.task_id}.as_teardown(setups=<token "
+                "task>), or set token_task_ids."
+            )
+        return setups
+
+    def _map_indexes(self, context: Context, task_id: str) -> list[int]:
+        """Return all map indexes of a task; -1 is the only one of a task that is not mapped."""
+        ti = context["ti"]
+        if not context["dag"].get_task(task_id).is_mapped:
+            return [-1]
+        return list(range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])))
+
+
+def work_key(context: Context) -> str:
+    """Return what is the same in all tries of one task instance, and in no other: marks its commit."""
+    ti = context["ti"]
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
