@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -29,6 +30,10 @@ T = TypeVar("T")
 
 SMALL_FILE = 4 << 20
 """Mean size in bytes below which an upload is bound by one deduplication query per file instead of by bandwidth."""
+
+RETRIES = 4
+RETRY_DELAY = "2s"
+"""Tries after the first, and the wait before them, which doubles each time; the client's own defaults take minutes."""
 
 STOP_SECONDS = 0.4
 """How long a stopped transfer is waited for before the task goes on; the client needs 0.1 s."""
@@ -73,6 +78,9 @@ class Uploaded:
     size: int
 
 
+EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One file to fetch: Xet hash, size in bytes, and the temporary path to write it to."""
@@ -91,8 +99,8 @@ def settings(files: int, total_bytes: int) -> dict[str, Any]:
     """
     small = files > 1 and total_bytes / files < SMALL_FILE
     return {
-        "client.retry_max_attempts": 4,
-        "client.retry_base_delay": "2s",
+        "client.retry_max_attempts": RETRIES,
+        "client.retry_base_delay": RETRY_DELAY,
         "client.retry_max_duration": "30s",
         "client.connect_timeout": "15s",
         "client.read_timeout": "60s",
@@ -105,29 +113,31 @@ def settings(files: int, total_bytes: int) -> dict[str, Any]:
     }
 
 
-def upload(access: CasAccess, paths: Sequence[Path], total_bytes: int) -> tuple[list[Uploaded], XetTransfer]:
+def upload(access: CasAccess, paths: Sequence[Path], sizes: Sequence[int]) -> tuple[list[Uploaded], XetTransfer]:
     """Upload files, each read once; their sha256 is computed in that pass.
 
     :param paths: existing regular files.
-    :param total_bytes: their size together, for the settings and the progress.
+    :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
     :returns: one entry for each path in the same order, and the transfer in figures.
     :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
     """
     about = f"the upload of {len(paths)} file(s) to {access.token.repo}"
     started = time.monotonic()
+    full = [path for path, size in zip(paths, sizes, strict=True) if size]
     with _errors(access, about, upload=True):
-        session = _session(settings(len(paths), total_bytes))
+        session = _session(settings(len(full), sum(sizes)))
         commit = session.new_upload_commit(**access.options())
 
-        def work() -> tuple[list[Uploaded], Any]:
-            handles = [commit.start_upload_file(str(path)) for path in paths]
+        def work() -> tuple[dict[Path, Uploaded], Any]:
+            handles = {path: commit.start_upload_file(str(path)) for path in full}
             report = commit.wait_to_finish()
-            done = [report.uploads[handle.task_id].xet_info for handle in handles]
-            return [Uploaded(info.hash, info.sha256, info.file_size) for info in done], report.dedup_metrics
+            infos = {path: report.uploads[handle.task_id()].xet_info for path, handle in handles.items()}
+            done = {path: Uploaded(info.hash, info.sha256, info.file_size) for path, info in infos.items()}
+            return done, report.dedup_metrics
 
         with _aborting(commit.abort):
-            uploaded, metrics = interruptible(work, progress.Meter(about, total_bytes, commit.progress))
-    return uploaded, {
+            uploaded, metrics = interruptible(work, progress.Meter(about, sum(sizes), commit.progress))
+    return [uploaded.get(path, EMPTY) for path in paths], {
         "files": len(paths),
         "bytes": metrics.total_bytes,
         "bytes_sent": metrics.total_bytes_uploaded,

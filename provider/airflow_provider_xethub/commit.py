@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,8 +181,8 @@ def publish(
     """
     request.check()
     key = commit_key(request)
-    changed, contents, unchanged = _changes(request, modes, content_of)
-    files = [file for file in request.files if not modes[file["path"]].ignored]
+    files, contents, unchanged = _compare(request, modes, content_of)
+    changed = [file for file in files if file["path"] not in unchanged]
     missing = _missing(hub, request)
     # With a key of its own, an earlier try of the same work may have been here and lost the answer.
     may_be_done = request.idempotency_key is not None and (request.create_pr or missing or not changed)
@@ -223,30 +223,31 @@ class _Published:
     pull_request: str | None
 
 
-def _changes(
+def _compare(
     request: CommitRequest, modes: Mapping[str, UploadMode], content_of: Callable[[XetFile], bytes]
-) -> tuple[list[XetFile], dict[str, bytes], list[str]]:
-    """Split the files into those that differ from the branch and those that do not; read the inline ones."""
-    changed: list[XetFile] = []
+) -> tuple[list[XetFile], dict[str, bytes], set[str]]:
+    """Return the files that are not ignored, the bytes of the inline ones, and the paths that are there already."""
+    files: list[XetFile] = []
     contents: dict[str, bytes] = {}
-    unchanged: list[str] = []
+    unchanged: set[str] = set()
     for file in request.files:
         path, mode = file["path"], modes[file["path"]]
         if mode.ignored:
             log.warning("%s is left out: the .gitignore of %s excludes it.", path, request.repo)
             continue
-        content = content_of(file) if mode.inline else None
-        if content is None and not file["sha256"]:
+        record = file.copy()
+        if mode.inline:
+            contents[path] = content_of(file)
+            record["sha256"] = hashlib.sha256(contents[path]).hexdigest()
+            record["blob_id"] = git_blob_id(contents[path])
+        elif not file["sha256"]:
             raise XetInputError(
                 f"the record of {path} has no sha256, which a commit to {request.repo} needs. Upload it again."
             )
-        if mode.current == (file["sha256"] if content is None else git_blob_id(content)):
-            unchanged.append(path)
-            continue
-        changed.append(file)
-        if content is not None:
-            contents[path] = content
-    return changed, contents, unchanged
+        if mode.current is not None and mode.current == (record["blob_id"] if mode.inline else record["sha256"]):
+            unchanged.add(path)
+        files.append(record)
+    return files, contents, unchanged
 
 
 def _missing(hub: Hub, request: CommitRequest) -> list[str]:
@@ -327,7 +328,12 @@ def _find(hub: Hub, request: CommitRequest, key: str) -> _Published | None:
 
 
 def _result(
-    request: CommitRequest, published: _Published, files: Sequence[XetFile], unchanged: Sequence[str], *, created: bool
+    request: CommitRequest,
+    published: _Published,
+    files: Sequence[XetFile],
+    unchanged: Collection[str],
+    *,
+    created: bool,
 ) -> XetCommitResult:
     in_commit: list[XetFile] = []
     for file in files:
@@ -339,7 +345,7 @@ def _result(
         **published.commit,
         "files": in_commit,
         "deleted": list(request.delete),
-        "unchanged": list(unchanged),
+        "unchanged": sorted(unchanged),
         "created": created,
         "pull_request": published.pull_request,
     }

@@ -34,8 +34,7 @@ def upload(access: cas.CasAccess, files: Sequence[LocalFile]) -> XetUploadResult
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
-    paths = [file.path for file in files]
-    uploaded, transfer = cas.upload(access, paths, sum(file.size for file in files))
+    uploaded, transfer = cas.upload(access, [file.path for file in files], [file.size for file in files])
     check_unchanged(files, [each.size for each in uploaded])
     records = [
         {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}

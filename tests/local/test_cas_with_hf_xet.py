@@ -122,6 +122,16 @@ def test_the_empty_file(session: hf_xet.XetSession, cas: RunningCas, tmp_path: P
     assert download(session, cas.operation("read"), tmp_path, info) == [b""]
 
 
+def test_an_empty_file_on_disk(session: hf_xet.XetSession, cas: RunningCas, tmp_path: Path) -> None:
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.touch()
+    full.write_bytes(b"not empty")
+    with session.new_upload_commit(**cas.operation()) as commit:
+        handles = [commit.start_upload_file(str(path)) for path in (empty, full)]
+    assert handles[0].result().xet_info.hash == "0" * 64
+    assert cas.content.file_by_sha256(hashlib.sha256(b"not empty").hexdigest()) is not None
+
+
 def test_nine_thousand_tiny_files(session: hf_xet.XetSession, cas: RunningCas, tmp_path: Path) -> None:
     contents = [f"file {number} {random.random()}".encode() for number in range(9000)]
     infos = upload(session, cas.operation(), *contents)

@@ -1,0 +1,90 @@
+"""Real things for every test: a local Hub, a connection to it, and an Airflow home of its own.
+
+The environment is set before the first import of Airflow and of the client libraries, which read it only once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+_HOME = Path(tempfile.mkdtemp(prefix="xethub-tests-"))
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "HF_", "HUGGING"))]:
+    del os.environ[_name]
+os.environ |= {
+    "AIRFLOW_HOME": str(_HOME / "airflow"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent.parent / "dags_example"),
+    "AIRFLOW__CORE__FERNET_KEY": "dGhpcyBpcyBvbmx5IHVzZWQgaW4gdGhlIHRlc3RzISE=",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
+    "HF_HOME": str(_HOME / "huggingface"),
+    "HF_XET_CACHE": str(_HOME / "xet"),
+    "HF_XET_LOG_DEST": os.devnull,
+    "RUST_LOG": "warn",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
+}
+
+import pytest  # noqa: E402
+
+from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.hooks.xethub import XetHubConnection
+    from airflow_provider_xethub.repo import Repo
+
+
+@pytest.fixture(scope="session")
+def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(running_hub: LocalHub) -> Iterator[LocalHub]:
+    """The local Hub, without faults and with an empty request log."""
+    running_hub.faults.clear()
+    running_hub.log.clear()
+    yield running_hub
+    running_hub.faults.clear()
+    running_hub.access.token_life = 900
+
+
+@pytest.fixture
+def make_repo(hub: LocalHub, request: pytest.FixtureRequest) -> Callable[..., Repo]:
+    """Makes an empty repository that no other test uses."""
+    import uuid
+
+    def make(repo_type: str = "dataset", **options: object) -> Repo:
+        return hub.create_repo(f"local/r{uuid.uuid4().hex[:12]}", repo_type, **options)
+
+    return make
+
+
+@pytest.fixture
+def repo(make_repo: Callable[..., Repo]) -> Repo:
+    return make_repo()
+
+
+@pytest.fixture
+def connection(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Sets the Airflow connection ``xethub_default``; called again, with other fields."""
+
+    def connect(conn_id: str = "xethub_default", **fields: object) -> str:
+        value = {"conn_type": "xethub", "host": hub.url, "password": hub.token(), **fields}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        return conn_id
+
+    connect()
+    return connect
+
+
+@pytest.fixture
+def hook(connection: Callable[..., str]) -> XetHubConnection:
+    from airflow_provider_xethub.hooks.xethub import XetHubConnection
+
+    return XetHubConnection()
