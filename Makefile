@@ -1,0 +1,50 @@
+# Each target sets up what it needs by itself: a virtual environment in .venv with the versions of constraints.txt.
+# A machine needs Python 3.10 to 3.13, git and make.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help setup demo test test-quick lint docs constraints clean
+
+help:  ## Show the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed; name it with make PYTHON=…" >&2; exit 1; }
+	@echo "Installing into .venv (half a minute) …"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[local]' --group test --group lint --group docs
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps --group demo
+	@touch $@
+
+setup: $(INSTALLED)  ## Install everything into .venv.
+
+demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub, and show what happened.
+	@$(BIN)/python tests/demo/run.py
+
+test: $(INSTALLED)  ## Run the whole test suite.
+	$(BIN)/python -m pytest
+
+test-quick: $(INSTALLED)  ## Run the tests that need no whole Airflow.
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
+	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
+		--no-annotate --no-header --all-extras --group test --group lint --group docs --group demo --group install \
+		pyproject.toml --output-file constraints.txt
+
+clean:  ## Remove everything that the other targets made.
+	rm -rf .venv .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,18 @@
+"""List what is there, and download the tables of it."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetListOperator
+
+with DAG(
+    "xethub_download",
+    schedule=None,
+    catchup=False,
+    tags=["xethub"],
+    params={"destination": "/tmp/penguins-tables"},  # noqa: S108
+):
+    tables = XetListOperator(task_id="list_tables", repo_id="local/penguins", repo_type="dataset", patterns="*.csv")
+
+    XetDownloadOperator(task_id="download", files=tables.output, destination="{{ params.destination }}")

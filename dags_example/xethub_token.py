@@ -1,0 +1,16 @@
+"""Fetch a token, use it in a task without a connection, and forget it, whether that task succeeds or not."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_xethub.operators.xethub import XetForgetTokenOperator, XetTokenOperator, XetUploadOperator
+
+with DAG("xethub_token", schedule=None, catchup=False, tags=["xethub"], params={"file": "/tmp/model/weights.bin"}):  # noqa: S108
+    token = XetTokenOperator(task_id="token", scope="write", repo_id="local/model")
+
+    upload = XetUploadOperator(
+        task_id="upload", source="{{ params.file }}", commit=False, token=token.output, xethub_conn_id=None
+    )
+
+    upload >> XetForgetTokenOperator(task_id="forget_token").as_teardown(setups=token)

@@ -1,0 +1,15 @@
+"""Publish a folder in one commit."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+
+from airflow_provider_xethub.operators.xethub import XetUploadOperator
+
+with DAG("xethub_upload", schedule=None, catchup=False, tags=["xethub"], params={"folder": "/tmp/model"}):  # noqa: S108
+    XetUploadOperator(
+        task_id="upload",
+        source="{{ params.folder }}",
+        repo_id="local/model",
+        commit_message="Training run {{ run_id }}",
+    )
