@@ -5,7 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow.providers.common.compat.sdk import conf, mask_secret
+from airflow.providers.common.compat.sdk import conf
+
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # Airflow 3.0
+    from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.token import Fernet
