@@ -160,8 +160,8 @@ def check(runs: list[dict[str, Any]], secrets: dict[str, str], folder: Path) -> 
     count = sum(len(leaks.files(place)) for place in logs)
     if not found:
         print(
-            f"  Neither the Hub token nor any of the {len(secrets) - 1} access tokens occurs in the metadata database or "
-            f"in {count} log files."
+            f"  Neither the Hub token nor any of the {len(secrets) - 1} access tokens occurs in the metadata database "
+            f"or in {count} log files."
         )
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)

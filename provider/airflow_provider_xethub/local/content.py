@@ -118,8 +118,9 @@ class ContentStore:
             check_xorb(listed, self._xorbs)
         for number, file in enumerate(parsed.files, 1):
             check_file(file, self._xorbs)
-            # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk; nobody needs to be told that digest.
-            if file.sha256 is not None and file.segments:
+            # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk.
+            is_placeholder = not file.segments and file.sha256 == "0" * 64
+            if file.sha256 is not None and not is_placeholder:
                 known = self.file(to_hex(file.file_hash))
                 check_sha256(file, self._xorbs, known.sha256 if known else None)
             if on_progress:
