@@ -1,0 +1,38 @@
+"""Sphinx configuration. Build with ``sphinx-build -W --keep-going -b html docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from importlib.metadata import version as installed_version
+
+# autodoc imports the provider and with it Airflow, which writes its configuration to this folder.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="xethub-docs-"))
+os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+
+project = "airflow-provider-xethub"
+author = "the airflow-provider-xethub contributors"
+project_copyright = author
+release = version = installed_version(project)
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+
+html_theme = "furo"
+pygments_dark_style = "github-dark"
+html_title = "airflow-provider-xethub"
+html_static_path = ["_static"]
+html_css_files = ["xethub.css"]
+html_copy_source = False
+html_show_sourcelink = False
