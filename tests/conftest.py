@@ -34,8 +34,11 @@ import pytest  # noqa: E402
 from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 
 if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
     from airflow_provider_xethub.repo import Repo
+    from airflow_runs import DagRun, TaskRun
 
 
 @pytest.fixture(scope="session")
@@ -88,3 +91,37 @@ def hook(connection: Callable[..., str]) -> XetHubConnection:
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
 
     return XetHubConnection()
+
+
+@pytest.fixture
+def run_task() -> Callable[..., TaskRun]:
+    """Runs one operator as a real task: :func:`airflow_runs.run_task`."""
+    from airflow_runs import run_task
+
+    return run_task
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's metadata database in SQLite, made once."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture
+def run_dag(airflow_db: None) -> Callable[[DAG], DagRun]:
+    """Runs a whole DAG: :func:`airflow_runs.run_dag`."""
+    from airflow_runs import run_dag
+
+    return run_dag
+
+
+@pytest.fixture
+def disconnect(connection: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Takes the Airflow connection away, as on a worker that has none."""
+
+    def remove() -> None:
+        monkeypatch.delenv("AIRFLOW_CONN_XETHUB_DEFAULT")
+
+    return remove

@@ -18,7 +18,6 @@ from airflow_provider_xethub.exceptions import (
     XetHubError,
     XetIntegrityError,
     XetNotFoundError,
-    XetProtocolError,
     XetRateLimitError,
     XetResponseError,
     XetServerError,
@@ -31,6 +30,11 @@ from airflow_provider_xethub.exceptions import (
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 _OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
 _QUERY = re.compile(r"\?[^\s)\"']*")
+_ANSWER = re.compile(r"decoding response body|Invalid response")
+_DAMAGED = re.compile(
+    r"size mismatch|unexpected end of file|uncompressed bytes, got|Format error|Chunk header parse error|"
+    r"CorruptedReconstruction"
+)
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
@@ -66,13 +70,17 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, 
         return _from_status(429, about, cas_url, "CAS")
     if "Server error" in text:
         return _from_status(500, about, cas_url, "CAS")
-    if "size mismatch" in text:
-        return XetIntegrityError(f"{_upper(about)} ended early: {_tail(text)}. Nothing was kept.")
+    if _ANSWER.search(text):
+        # Cut off, or an HTML page: the client tells the two with one text, and the first is mended by a retry.
+        return XetConnectionError(
+            f"CAS at {cas_url} gave an answer that broke off or is none of CAS during {about}. Let the task retry; if "
+            "it stays so, check the proxy."
+        )
+    if _DAMAGED.search(text):
+        return XetIntegrityError(f"{_upper(about)} arrived damaged or ended early: {_tail(text)}. Nothing was kept.")
     if found := _OS_ERROR.search(text):
         kind = XetSourceError if upload else XetDestinationError
         return kind(f"{_upper(about)} failed on this worker: {found[1].strip().lower()}.")
-    if "decoding response body" in text or "Chunk header parse error" in text or "CorruptedReconstruction" in text:
-        return XetProtocolError(f"CAS at {cas_url} gave an unusable answer during {about}.", service="CAS")
     if "Network error" in text or "error sending request" in text or "Auth error" in text:
         return XetConnectionError(
             f"CAS at {cas_url} could not be reached during {about}. Check the network, the proxy variables, and for a "

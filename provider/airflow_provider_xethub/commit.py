@@ -24,6 +24,7 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
 )
 from airflow_provider_xethub.hub import Hub, with_retries
+from airflow_provider_xethub.hub_errors import not_what_was_asked
 from airflow_provider_xethub.records import XetCommit, XetCommitResult, XetFile
 from airflow_provider_xethub.repo import Repo, check_path
 
@@ -100,9 +101,20 @@ class CommitRequest:
             if file["path"] in seen:
                 raise XetInputError(f"{file['path']} occurs twice among the files to commit to {self.repo}.")
             seen.add(file["path"])
+        if isinstance(self.delete, str):
+            raise XetInputError(f"delete must be a list of paths, not the text {self.delete!r}.")
+        gone: set[str] = set()
         for path in self.delete:
-            check_path(path.removesuffix("/"))
-            if path in seen:
+            plain = path.removesuffix("/")
+            check_path(plain)
+            if plain in gone:
+                raise XetInputError(f"{path} occurs twice among the paths to be deleted in {self.repo}.")
+            gone.add(plain)
+        # Which of the two the Hub does first is not documented: the new file could be the one that goes.
+        folders = {path for path in self.delete if path.endswith("/")}
+        for path in seen:
+            above = {path[: at + 1] for at, char in enumerate(path) if char == "/"}
+            if path in gone or above & folders:
                 raise XetInputError(f"{path} is to be both committed to and deleted from {self.repo}.")
 
 
@@ -149,8 +161,7 @@ def payload(
     request: CommitRequest, files: Sequence[XetFile], contents: Mapping[str, bytes], parent: str | None, key: str
 ) -> Iterator[dict[str, Any]]:
     """Yield the lines of the commit request; ``contents`` holds the bytes of the inline files by path."""
-    description = f"{request.description}\n\n{KEY_TRAILER}: {key}".lstrip()
-    header: dict[str, Any] = {"summary": request.message, "description": description}
+    header: dict[str, Any] = {"summary": request.message, "description": _description(request, key)}
     if parent is not None:
         header["parentCommit"] = parent
     yield {"key": "header", "value": header}
@@ -163,7 +174,11 @@ def payload(
             yield {"key": "lfsFile", "value": value}
     for path in request.delete:
         kind = "deletedFolder" if path.endswith("/") else "deletedFile"
-        yield {"key": kind, "value": {"path": path.removesuffix("/")}}
+        yield {"key": kind, "value": {"path": path}}
+
+
+def _description(request: CommitRequest, key: str) -> str:
+    return f"{request.description}\n\n{KEY_TRAILER}: {key}".lstrip()
 
 
 def publish(
@@ -180,8 +195,8 @@ def publish(
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist. Nothing was committed.
     """
     request.check()
-    key = commit_key(request)
     files, contents, unchanged = _compare(request, modes, content_of)
+    key = commit_key(request, files)
     changed = [file for file in files if file["path"] not in unchanged]
     missing = _missing(hub, request)
     # With a key of its own, an earlier try of the same work may have been here and lost the answer.
@@ -201,14 +216,16 @@ def publish(
     return _result(request, published, files, unchanged, created=True)
 
 
-def commit_key(request: CommitRequest) -> str:
-    """Return the key that marks this piece of work in the commit's description."""
-    files = sorted((file["path"], file["sha256"] or "", file["size"]) for file in request.files)
+def commit_key(request: CommitRequest, files: Sequence[XetFile]) -> str:
+    """Return the key that marks this piece of work in the commit's description.
+
+    :param files: those of the request, inline ones with the digest of their content.
+    """
     work = [
         request.repo.uri,
         request.message,
         request.description,
-        files,
+        sorted((file["path"], file["sha256"] or "", file["size"]) for file in files),
         sorted(request.delete),
         request.parent_commit,
         request.create_pr,
@@ -267,7 +284,7 @@ def _send(
     def once() -> _Published:
         nonlocal parent
         try:
-            return _post(hub, request, payload(request, changed, contents, parent, key))
+            return _post(hub, request, payload(request, changed, contents, parent, key), key)
         except (XetConnectionError, XetServerError, XetConflictError) as error:
             if found := _find(hub, request, key):
                 return found
@@ -276,7 +293,7 @@ def _send(
                 # two can succeed.
                 head = hub.latest_commits(request.repo)
                 parent = head[0]["oid"] if head else None
-            elif isinstance(error, XetConflictError):
+            elif isinstance(error, XetConflictError) and request.parent_commit is not None:
                 raise XetConflictError(
                     f"{request.repo} is not at {request.parent_commit} any more: somebody else committed. Nothing was "
                     "committed. Read the new head and decide again, or leave out parent_commit.",
@@ -287,7 +304,7 @@ def _send(
     return with_retries(once, also=lambda error: isinstance(error, XetConflictError) and request.parent_commit is None)
 
 
-def _post(hub: Hub, request: CommitRequest, lines: Iterator[dict[str, Any]]) -> _Published:
+def _post(hub: Hub, request: CommitRequest, lines: Iterator[dict[str, Any]], key: str) -> _Published:
     about = f"the commit to {request.repo}"
     response = hub.json(
         "POST",
@@ -305,7 +322,7 @@ def _post(hub: Hub, request: CommitRequest, lines: Iterator[dict[str, Any]]) -> 
     repo = request.repo
     if pull_request:
         repo = repo.at(f"refs/pr/{pull_request.rstrip('/').rpartition('/')[2]}")
-    return _Published(hub.commit_record(repo, oid, request.message, request.description), pull_request)
+    return _Published(hub.commit_record(repo, oid, request.message, _description(request, key)), pull_request)
 
 
 def _find(hub: Hub, request: CommitRequest, key: str) -> _Published | None:
@@ -314,12 +331,12 @@ def _find(hub: Hub, request: CommitRequest, key: str) -> _Published | None:
     if not request.create_pr:
         commits = hub.latest_commits(request.repo, _COMMITS_TO_SEARCH)
         return next((_Published(c, None) for c in commits if trailer in c["description"]), None)
-    refs = hub.json(
-        "GET", f"{request.repo.api_path}/refs", about=f"the branches of {request.repo}", params={"include_prs": "1"}
-    )
-    numbers = sorted(
-        (int(str(ref.get("ref", "")).rpartition("/")[2]) for ref in refs.get("pullRequests") or []), reverse=True
-    )
+    about = f"the branches of {request.repo}"
+    refs = hub.json("GET", f"{request.repo.api_path}/refs", about=about, params={"include_prs": "1"})
+    try:
+        numbers = sorted((int(ref["ref"].rpartition("/")[2]) for ref in refs.get("pullRequests") or []), reverse=True)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise not_what_was_asked(about, hub.endpoint, "something that is no list of references") from None
     for number in numbers[:_PULL_REQUESTS_TO_SEARCH]:
         commits = hub.latest_commits(request.repo.at(f"refs/pr/{number}"), 1)
         if commits and trailer in commits[0]["description"]:

@@ -48,8 +48,10 @@ def check_files(files: object) -> list[XetFile]:
 def repo_of(files: Sequence[XetFile]) -> Repo:
     """Return the one repository and revision that all records are of.
 
-    :raises XetInputError: they are of several.
+    :raises XetInputError: they are of several, or there are none.
     """
+    if not files:
+        raise XetInputError("there are no files: an empty list tells no repository.")
     uris = {file["repo"] for file in files}
     if len(uris) != 1:
         raise XetInputError(f"the files are of several repositories ({', '.join(sorted(uris))}): one task for each.")
@@ -67,7 +69,9 @@ def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, singl
     text = os.fspath(destination)
     if not text:
         raise XetInputError("destination is empty.")
-    root = Path(text).expanduser()
+    root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
+    if root.parts[:1] and root.parts[0].startswith("~"):
+        raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
     as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
     targets: dict[Path, Target] = {}
     for file in files:

@@ -86,8 +86,9 @@ class HubSession(requests.Session):
         target = super().get_redirect_target(resp)
         if target is None:
             return None
-        origin = _origin(urljoin(resp.url, target))
+        origin = _origin(target, resp.url)
         if origin != _origin(self.endpoint):
+            resp.close()
             raise XetRedirectError(
                 f"the Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
                 "Hub, set it as the host of the connection.",
@@ -95,15 +96,19 @@ class HubSession(requests.Session):
             )
         return target
 
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
+        """Authorise a redirected request like the first one; here too, not with what ~/.netrc says."""
+        self._authorise(prepared_request)
 
-def _origin(url: str) -> str:
-    """Scheme, host and port of a URL; user and password never come along."""
+
+def _origin(url: str, base: str = "") -> str:
+    """Scheme, host and port of a URL, taken relative to ``base``; user and password never come along."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(urljoin(base, url))
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
     except ValueError:
         return "an invalid URL"
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname else "an invalid URL"
 
 
 class Hub:
@@ -220,11 +225,16 @@ class Hub:
         url += f"/{quote(path)}" if path else ""
         params: dict[str, str] | None = {"recursive": "true"}
         entries: list[Any] = []
+        seen: set[str] = set()
         while url:
+            if url in seen:
+                raise hub_errors.not_what_was_asked(about, self.endpoint, "pages that lead in a circle")
+            seen.add(url)
             response = self.request("GET", url, about=about, params=params)
             page = hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
             entries += self._check(list, page, about)
-            url, params = response.links.get("next", {}).get("url", ""), None
+            link = response.links.get("next", {}).get("url", "")
+            url, params = urljoin(response.url, link) if link else "", None
         return sorted(self._files(repo, entries, about), key=lambda file: file["path"])
 
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
@@ -272,10 +282,13 @@ class Hub:
         about = f"the commits of {repo}"
         path = f"{repo.api_path}/commits/{repo.quoted_revision}"
         commits = self.json("GET", path, about=about, params={"limit": str(limit)})
-        return [
-            self.commit_record(repo, str(commit["id"]), commit.get("title") or "", commit.get("message") or "")
-            for commit in self._check(list, commits, about)[:limit]
-        ]
+        try:
+            return [
+                self.commit_record(repo, str(commit["id"]), commit.get("title") or "", commit.get("message") or "")
+                for commit in self._check(list, commits, about)[:limit]
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"commits without {error}") from None
 
     def read_inline(self, repo: Repo, path: str) -> bytes:
         """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
@@ -327,6 +340,8 @@ def _about_paths(repo: Repo, paths: Sequence[str]) -> str:
 
 def _file_record(entry: Mapping[str, Any], repo: Repo) -> XetFile:
     lfs = entry.get("lfs")
+    if not isinstance(entry["path"], str) or not isinstance(entry["size"], int):
+        raise TypeError("a path (text) and a size (number)")
     record: XetFile = {
         "path": entry["path"],
         "size": entry["size"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import json
 import re
 import time
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import requests
+from urllib3.exceptions import ReadTimeoutError
 
 from airflow_provider_xethub.exceptions import (
     XetConflictError,
@@ -25,6 +25,7 @@ from airflow_provider_xethub.exceptions import (
     XetTLSError,
     XetUnauthorizedError,
 )
+from airflow_provider_xethub.token import unix_seconds
 
 _MAX_SERVER_TEXT = 300
 
@@ -95,7 +96,8 @@ def from_exception(error: requests.RequestException, *, about: str, endpoint: st
         return XetConnectionError(
             f"The proxy on the way to the Hub at {endpoint} did not answer to {about}. Check HTTPS_PROXY and NO_PROXY."
         )
-    if isinstance(error, requests.exceptions.Timeout):
+    # While the body arrives, a timeout is a ConnectionError to requests.
+    if isinstance(error, requests.exceptions.Timeout) or any(isinstance(e, ReadTimeoutError) for e in error.args):
         return XetTimeoutError(
             f"The Hub at {endpoint} did not answer to {about} in time. Check the network, or raise timeout in the "
             "connection."
@@ -171,10 +173,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if value.isascii() and value.isdigit():
         return float(value)
     if value:
-        try:
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return None
+        seconds = unix_seconds(value)
+        return None if seconds is None else max(0.0, seconds - time.time())
     limit = headers.get("RateLimit", "")
     remaining, reset = re.search(r"\br=(\d{1,9})\b", limit), re.search(r"\bt=(\d{1,9})\b", limit)
     if remaining and reset and int(remaining[1]) == 0:

@@ -23,7 +23,7 @@ DEFAULT_REVISION = "main"
 URI_SCHEME = "hf://"
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
-_BAD_IN_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
+_BAD_IN_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_REVISION = 255
 _MAX_PATH_BYTES = 4096
@@ -170,7 +170,7 @@ def check_path(path: str) -> None:
         why = "it contains a control character"
     elif any(part in ("", ".", "..") for part in path.split("/")):
         why = "it contains an empty, '.' or '..' segment"
-    elif path.split("/", 1)[0] == ".git":
+    elif ".git" in path.lower().split("/"):
         why = "it lies inside .git"
     elif len(path.encode("utf-8", "surrogatepass")) > _MAX_PATH_BYTES:
         why = f"it is longer than {_MAX_PATH_BYTES} bytes"

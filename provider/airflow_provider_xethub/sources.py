@@ -48,13 +48,14 @@ def collect(
     """Find all files of ``source``, in the order of their paths in the repository.
 
     :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these. Below a folder, paths
-        in the repository are relative to it; for a glob, to its part before the first wildcard; ``.git`` is left out.
+        in the repository are relative to it; for a glob, to its part before the first wildcard. ``.git`` is left out,
+        and links to folders are not followed.
     :param path_in_repo: for a single file its path in the repository, or, with a trailing slash, its folder. For
         everything else the folder to put it into; the root where ``None``.
     :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
         ``/`` as well).
     :raises XetSourceError: something is missing or unreadable, or nothing was found; names all of it.
-    :raises XetInputError: a path is not valid in a repository, or two files would get the same path.
+    :raises XetInputError: a source is empty, a path is not valid in a repository, or two files would get the same path.
     """
     sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
@@ -62,7 +63,9 @@ def collect(
     problems: list[str] = []
     found: dict[str, Path] = {}
     for each in sources:
-        text = os.fspath(each)
+        text = os.path.expanduser(os.fspath(each))  # noqa: PTH111 - pathlib raises over an unknown user
+        if not text:
+            raise XetInputError("source is empty. To upload the working folder, name it: '.'.")
         for path, relative in _expand(text, problems):
             if wanted and not any(fnmatchcase(relative, pattern) for pattern in wanted):
                 continue
@@ -87,7 +90,7 @@ def collect(
 
 def _expand(source: str, problems: list[str]) -> Iterator[tuple[Path, str]]:
     """Yield the files of one source, each with its path below the source."""
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.is_dir():
         yield from ((file, file.relative_to(path).as_posix()) for file in _walk(path, problems))
     elif os.path.lexists(path):

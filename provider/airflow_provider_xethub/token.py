@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol, TypedDict, cast
 from urllib.parse import urlsplit
@@ -220,13 +221,18 @@ def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
 def _skew(headers: Mapping[str, str], received_at: float) -> float:
     """Seconds by which the server's clock is ahead of ours; 0 where the server does not tell."""
     date = next((value for name, value in headers.items() if name.lower() == "date"), None)
-    if date is None:
-        return 0.0
+    seconds = None if date is None else unix_seconds(date)
+    # The header has whole seconds, cut off: the middle of that second is the best guess.
+    return 0.0 if seconds is None else seconds + 0.5 - received_at
+
+
+def unix_seconds(http_date: str) -> float | None:
+    """Return the Unix seconds of an HTTP date, or ``None`` if it is none. One without a zone is in UTC (RFC 9110)."""
     try:
-        # The header has whole seconds, cut off: the middle of that second is the best guess.
-        return parsedate_to_datetime(date).timestamp() + 0.5 - received_at
+        moment = parsedate_to_datetime(http_date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
-        return 0.0
+        return None
 
 
 @dataclass(frozen=True)

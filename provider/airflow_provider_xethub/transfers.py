@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -121,13 +121,40 @@ def read_back(files: Sequence[XetFile], in_cas: InCas) -> dict[str, bytes]:
 
 
 def _each(work: Callable[[downloads.Target], object], targets: Sequence[downloads.Target]) -> list[object]:
-    """Do something with each target, a few at a time, so that it stops at once when the task is stopped."""
-    if not targets:
-        return []
+    """Do something with each target, a few at a time, so that it stops at once when the task is stopped.
 
-    def work_on_all() -> list[object]:
-        # The first error is raised after the others are done: what is good is kept.
-        with ThreadPoolExecutor(VERIFIERS) as pool:
-            return list(pool.map(work, targets))
+    The first error is raised after the others are done: what is good is kept.
+    """
+    results: dict[int, object] = {}
+    errors: dict[int, Exception] = {}
+    todo = iter(enumerate(targets))
+    turn = threading.Lock()
+    stopped = threading.Event()
 
-    return cas.interruptible(work_on_all)
+    def take() -> None:
+        while not stopped.is_set():
+            with turn:
+                number, target = next(todo, (-1, None))
+            if target is None:
+                return
+            try:
+                results[number] = work(target)
+            except Exception as error:
+                errors[number] = error
+
+    # Not a ThreadPoolExecutor: the end of the process waits for its threads, and so for the digest of a large file.
+    threads = [threading.Thread(target=take, name="xethub-verify", daemon=True) for _ in targets[:VERIFIERS]]
+
+    def work_on_all() -> None:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    try:
+        cas.interruptible(work_on_all)
+    finally:
+        stopped.set()
+    if errors:
+        raise errors[min(errors)]
+    return [results[number] for number in range(len(targets))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -60,6 +61,19 @@ def seconds(connection: Any, name: str, default: float) -> float:
     if not 1 <= number <= _MAX_SECONDS:
         raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not 1 to 600 seconds.")
     return number
+
+
+def ca_bundle(connection: Any) -> str | None:
+    """Return the file with the certificate authorities to trust, or ``None`` for the system's.
+
+    :raises XetInputError: it is not there; ``requests`` would say so with a bare ``OSError`` at each request.
+    """
+    path: str | None = connection.extra_dejson.get("ca_bundle") or None
+    if path is not None and not Path(path).exists():
+        raise XetInputError(
+            f"the extra 'ca_bundle' of connection {connection.conn_id!r} is not a file on this worker: {path}"
+        )
+    return path
 
 
 def headers(connection: Any) -> dict[str, str]:

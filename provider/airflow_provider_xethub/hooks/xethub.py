@@ -58,7 +58,7 @@ class XetHubConnection(BaseHook):
     Example::
 
         hook = XetHubConnection()
-        hook.publish("out/", hook.repo("acme/corpus", "dataset"), commit_message="Nightly")
+        hook.publish("out/", CommitRequest(hook.repo("acme/corpus", "dataset"), (), message="Nightly"))
 
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
@@ -117,7 +117,7 @@ class XetHubConnection(BaseHook):
             credential=f"connection {self.xethub_conn_id!r}",
             conn_id=self.xethub_conn_id,
             timeout=conn.seconds(connection, "timeout", hub.DEFAULT_TIMEOUT),
-            ca_bundle=self._extra.get("ca_bundle") or None,
+            ca_bundle=conn.ca_bundle(connection),
             headers=conn.headers(connection),
         )
 
@@ -162,7 +162,7 @@ class XetHubConnection(BaseHook):
         try:
             who = self.hub.whoami() if self.hub.has_token else None
             if who is None:
-                self.hub.request("GET", "/api/models?limit=1", about="the test of the connection")
+                self.hub.json("GET", "/api/models?limit=1", about="the test of the connection")
         except XetHubError as error:
             return False, str(error)
         if who is None:
@@ -208,6 +208,16 @@ class XetHubConnection(BaseHook):
         return SealedToken.seal(token, fernets[0] if fernets else None).to_xcom()
 
     @final_errors()
+    def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
+        """Refuse a given token that is not for this use, without opening it; before anything is sent or written.
+
+        :raises XetTokenScopeError: it is for another scope, repository or revision.
+        """
+        if token is not None:
+            given = token if isinstance(token, XetToken) else SealedToken.from_xcom(token)
+            check_use(given.scope, given.repo, scope, repo)
+
+    @final_errors()
     def fresh_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> XetToken:
         """Return a token that is fit for this use, starting from the one given.
 
@@ -224,10 +234,10 @@ class XetHubConnection(BaseHook):
             if repo is None:
                 raise XetInputError("neither a token nor a repository was given: set token or repo_id.")
             return self.get_token(repo, scope)
+        self.check_token(token, scope, repo)
         sealed = None if isinstance(token, XetToken) else SealedToken.from_xcom(token)
         given = token if isinstance(token, XetToken) else sealed
         assert given is not None  # noqa: S101 - for the type checker
-        check_use(given.scope, given.repo, scope, repo)
         try:
             opened = sealed.open(keys.fernets()) if sealed else cast("XetToken", token)
             keys.mask(opened.access_token)
@@ -333,6 +343,7 @@ class XetHubConnection(BaseHook):
         """
         from airflow_provider_xethub import sources, transfers
 
+        self.check_token(token, "write", repo)
         files = sources.collect(source, path_in_repo, patterns)
         return self._in_cas(token, "write", repo, lambda access: transfers.upload(access, files))
 
@@ -372,6 +383,7 @@ class XetHubConnection(BaseHook):
         """
         from airflow_provider_xethub import commit, sources, transfers
 
+        self.check_token(token, "write", request.repo)
         files = sources.collect(source, path_in_repo, patterns)
         by_path = {file.path_in_repo: file for file in files}
         request = replace(request, files=[transfers.record(file, request.repo.uri) for file in files])
@@ -409,6 +421,7 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub import downloads, transfers
 
         repo = downloads.repo_of(files)
+        self.check_token(token, "read", repo)
         targets = downloads.plan(files, destination, single=single)
         hub = (lambda: self.hub) if self.has_connection else None
         return transfers.download(targets, partial(self._in_cas, token, "read", repo), hub)

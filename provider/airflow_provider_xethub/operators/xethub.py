@@ -27,13 +27,12 @@ REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revis
 
 
 class XetOperator(BaseOperator):
-    """Base of the operators: the repository, the hook, the token, and how a task is stopped.
+    """Base of the operators: the repository, the hook, and how a task is stopped.
 
     :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
     :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
     :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
-    :param token: the output of a ``XetTokenOperator``. Not a template field, so that it is in no rendered template.
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
@@ -45,7 +44,6 @@ class XetOperator(BaseOperator):
         repo_type: str | None = None,
         revision: str | None = None,
         xethub_conn_id: str | None = XetHubConnection.default_conn_name,
-        token: SealedTokenDict | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,11 +51,7 @@ class XetOperator(BaseOperator):
         self.repo_type = repo_type
         self.revision = revision
         self.xethub_conn_id = xethub_conn_id
-        self.token = token
         self._executing = False
-        if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
-            # Airflow does this for template fields only.
-            XComArg.apply_upstream_relationship(self, token)
 
     @cached_property
     def hook(self) -> XetHubConnection:
@@ -86,19 +80,6 @@ class XetOperator(BaseOperator):
             self._executing = False
             raise XetCancelledError(f"Task {self.task_id} was stopped. Nothing that it had not finished was kept.")
 
-    def resolve_token(self, context: Context) -> SealedTokenDict | None:
-        """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""
-        if not isinstance(self.token, XComArg):
-            return self.token
-        value: SealedTokenDict | None = self.token.resolve(context)
-        if value is None:
-            tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
-            text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
-            if not self.hook.has_connection:
-                raise XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
-            self.log.info("%s; fetching one.", text)
-        return value
-
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository: from the arguments, else from the token, the records, or the connection.
 
@@ -112,10 +93,6 @@ class XetOperator(BaseOperator):
             self.repo_type or base.repo_type,  # type: ignore[arg-type]
             self.revision or base.revision,
         )
-
-    def push_figures(self, context: Context, transfer: Any) -> None:
-        """Push the figures of a transfer as the XCom ``transfer``."""
-        context["ti"].xcom_push(key="transfer", value=transfer)
 
 
 class XetTokenOperator(XetOperator):
@@ -162,7 +139,38 @@ class XetListOperator(XetOperator):
         return files
 
 
-class XetUploadOperator(XetOperator):
+class XetTransferOperator(XetOperator):
+    """Base of the operators that move bytes: with their own token, or with one that another task fetched.
+
+    :param token: the output of a ``XetTokenOperator``. Not a template field, so that it is in no rendered template.
+    """
+
+    def __init__(self, *, token: SealedTokenDict | XComArg | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.token = token
+        if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
+            # Airflow does this for template fields only.
+            XComArg.apply_upstream_relationship(self, token)
+
+    def resolve_token(self, context: Context) -> SealedTokenDict | None:
+        """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""
+        if not isinstance(self.token, XComArg):
+            return self.token
+        value: SealedTokenDict | None = self.token.resolve(context)
+        if value is None:
+            tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
+            text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
+            if not self.hook.has_connection:
+                raise XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+            self.log.info("%s; fetching one.", text)
+        return value
+
+    def push_figures(self, context: Context, transfer: Any) -> None:
+        """Push the figures of a transfer as the XCom ``transfer``."""
+        context["ti"].xcom_push(key="transfer", value=transfer)
+
+
+class XetUploadOperator(XetTransferOperator):
     """Upload files through CAS and publish them in one commit; with ``commit=False`` only upload them.
 
     With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all of it
@@ -308,7 +316,7 @@ class XetCommitOperator(XetOperator):
         return result
 
 
-class XetDownloadOperator(XetOperator):
+class XetDownloadOperator(XetTransferOperator):
     """Download files, verify size and digest of each, and only then give them their names.
 
     With ``token`` and ``files`` the task needs no connection.
@@ -330,7 +338,7 @@ class XetDownloadOperator(XetOperator):
         *,
         destination: str,
         path: str | None = None,
-        paths: Sequence[str] | None = None,
+        paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
         files: Any = None,
         **kwargs: Any,
@@ -357,7 +365,9 @@ class XetDownloadOperator(XetOperator):
             asked = self.resolve_repo(token, downloads.repo_of(files))
             files = [{**file, "repo": asked.uri} for file in files] if self._moved(files, asked) else files
         else:
-            files = self._find(self.resolve_repo(token))
+            repo = self.resolve_repo(token)
+            self.hook.check_token(token, "read", repo)
+            files = self._find(repo)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.download(self.destination, files, single=single, token=token)
         self.push_figures(context, result["transfer"])
@@ -370,8 +380,9 @@ class XetDownloadOperator(XetOperator):
 
     def _find(self, repo: Repo) -> list[XetFile]:
         if self.paths is not None:
-            files = self.hook.get_files(repo, self.paths)
-            missing = sorted(set(self.paths) - {file["path"] for file in files})
+            paths = [self.paths] if isinstance(self.paths, str) else list(dict.fromkeys(self.paths))
+            files = self.hook.get_files(repo, paths)
+            missing = sorted(set(paths) - {file["path"] for file in files})
             if missing:
                 raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was downloaded.", status=404)
             return files
@@ -421,9 +432,16 @@ class XetForgetTokenOperator(BaseOperator):
         return setups
 
     def _map_indexes(self, context: Context, task_id: str) -> list[int]:
-        """Return all map indexes of a task; -1 is the only one of a task that is not mapped."""
+        """Return the map indexes of a task; -1 is the only one of a task that is not mapped.
+
+        In one mapped task group with it, this task instance belongs to one of them; the others are still in use.
+        """
         ti = context["ti"]
-        if not context["dag"].get_task(task_id).is_mapped:
+        task = context["dag"].get_task(task_id)
+        group = task.get_closest_mapped_task_group()
+        if group is not None and group is self.get_closest_mapped_task_group():
+            return [-1 if ti.map_index is None else ti.map_index]
+        if not task.is_mapped and group is None:
             return [-1]
         return list(range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])))
 

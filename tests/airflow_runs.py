@@ -1,0 +1,222 @@
+"""Real Airflow task runs: one task against an Execution API in memory, or a whole DAG through ``dag.test()``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import unquote
+
+from airflow.sdk import DAG
+from airflow.sdk.api.client import Client
+from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time.supervisor import run_task_in_process
+
+RUN_ID = "manual__2026"
+_START = datetime(2026, 11, 20, tzinfo=timezone.utc)
+
+# The client's HTTP library differs between versions of Airflow.
+_http: Any = importlib.import_module(Client.__mro__[1].__module__.partition(".")[0])
+
+Key = tuple[str, str, int]
+"""Task id, XCom key, map index."""
+
+
+@dataclass
+class TaskRun:
+    """What became of one task: ``xcoms`` by key, template fields as Airflow stores them for its UI in ``rendered``."""
+
+    state: str
+    error: BaseException | None
+    xcoms: dict[str, Any]
+    rendered: dict[str, Any]
+    message: Any
+
+    @property
+    def value(self) -> Any:
+        """The return value of a task that succeeded."""
+        if self.error:
+            raise self.error
+        assert self.state == "success", (self.state, self.message)
+        return self.xcoms.get("return_value")
+
+    @property
+    def text(self) -> str:
+        """The error's message."""
+        assert self.error is not None, f"the task ended as {self.state}"
+        return str(self.error)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether Airflow does not retry it, though it has retries left."""
+        return self.state == "failed"
+
+
+@dataclass
+class ExecutionApi:
+    """As much of the Execution API as a task run needs; keeps XComs and rendered fields."""
+
+    should_retry: bool = True
+    xcoms: dict[Key, Any] = field(default_factory=dict)
+    mapped: dict[str, int] = field(default_factory=dict)
+    rendered: dict[str, Any] = field(default_factory=dict)
+
+    def client(self) -> Client:
+        return Client(base_url=None, dry_run=True, token="", transport=_http.MockTransport(self._answer))
+
+    def _answer(self, request: Any) -> Any:
+        parts = [unquote(part) for part in request.url.raw_path.decode().partition("?")[0].strip("/").split("/")]
+        if parts[0] == "xcoms":
+            return self._xcom(request, parts)
+        if parts[:2] == ["task-instances", "count"]:
+            asked = request.url.params.get_list("task_ids")
+            return _http.Response(200, json=sum(self.mapped.get(task, 1) for task in asked))
+        if parts[-1] == "run":
+            return _http.Response(200, json=self._context())
+        if parts[-1] == "rtif":
+            self.rendered = json.loads(request.content)
+        if parts[0] in ("connections", "variables"):
+            return _http.Response(404, json={"detail": {"reason": "not_found", "message": "not here"}})
+        return _http.Response(200, json={})
+
+    def _context(self) -> dict[str, Any]:
+        date = _START.isoformat()
+        return {
+            "dag_run": {
+                "dag_id": "test",
+                "run_id": RUN_ID,
+                "logical_date": date,
+                "start_date": date,
+                "run_after": date,
+                "run_type": "manual",
+                "state": "running",
+                "data_interval_start": None,
+                "data_interval_end": None,
+                "end_date": None,
+                "partition_key": None,
+                "consumed_asset_events": [],
+            },
+            "max_tries": 3,
+            "should_retry": self.should_retry,
+        }
+
+    def _xcom(self, request: Any, parts: list[str]) -> Any:
+        task, key = parts[3], parts[4]
+        rows = {index: value for (t, k, index), value in sorted(self.xcoms.items()) if (t, k) == (task, key)}
+        index = int(request.url.params.get("map_index", -1))
+        if request.method == "POST":
+            self.xcoms[task, key, index] = json.loads(request.content)
+        elif request.method == "DELETE":
+            self.xcoms.pop((task, key, index), None)
+        elif request.method == "HEAD":
+            return _http.Response(200, headers={"Content-Range": f"map_indexes {len(rows)}"})
+        elif parts[5:] == ["slice"]:
+            return _http.Response(200, json=list(rows.values()))
+        elif len(parts) > 6:
+            found = list(rows.values())[int(parts[6]) : int(parts[6]) + 1]
+            return _http.Response(200, json=found[0]) if found else _missing()
+        elif index in rows:
+            return _http.Response(200, json={"key": key, "value": rows[index]})
+        else:
+            return _missing()
+        return _http.Response(201, json={})
+
+
+def _missing() -> Any:
+    return _http.Response(404, json={"detail": {"reason": "not_found", "message": "no such XCom"}})
+
+
+def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = None, try_number: int = 1) -> TaskRun:
+    """Run one operator of a DAG as Airflow's worker does; ``api`` carries XComs from one run to the next."""
+    api = api or ExecutionApi()
+    ti = TaskInstance(
+        id=uuid.uuid4(),
+        task_id=operator.task_id,
+        dag_id=operator.dag_id,
+        run_id=RUN_ID,
+        try_number=try_number,
+        dag_version_id=uuid.uuid4(),
+        map_index=map_index,
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = run_task_in_process(ti=ti, task=operator, client=api.client())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    xcoms = {
+        key: value for (task, key, index), value in api.xcoms.items() if (task, index) == (operator.task_id, map_index)
+    }
+    return TaskRun(result.state.value, result.error, xcoms, api.rendered, result.msg)
+
+
+def run_task(operator: Any, /, **arguments: Any) -> TaskRun:
+    """Run one operator as a task: one that is in a DAG already, or, given its class and arguments, in a DAG of its own.
+
+    It has two retries left. ``api=ExecutionApi(xcoms={("task id", "key", -1): …})`` presets XComs of other tasks.
+    """
+    if not isinstance(operator, type):
+        return run_one(operator, **arguments)
+    api = arguments.pop("api", None)
+    with DAG(dag_id="test", schedule=None, start_date=_START):
+        task = operator(**{"task_id": "task", "retries": 2, **arguments})
+    return run_one(task, api=api)
+
+
+@dataclass
+class DagRun:
+    """What became of a DAG: states by task id, or by task id and map index where that is not -1."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    states: dict[Any, str]
+
+    def xcoms(self, task_id: str, key: str = "return_value") -> list[Any]:
+        """The XComs of a task as the metadata database has them, by map index."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            rows = session.query(XComModel).filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, key=key)
+            return [XComModel.deserialize_value(row) for row in rows.order_by(XComModel.map_index)]
+
+    def rendered(self, task_id: str) -> list[dict[str, Any]]:
+        """The rendered template fields of a task, as the metadata database has them."""
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            rows = session.query(RenderedTaskInstanceFields).filter_by(
+                dag_id=self.dag_id, run_id=self.run_id, task_id=task_id
+            )
+            return [row.rendered_fields for row in rows]
+
+
+def run_dag(dag: DAG) -> DagRun:
+    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+    DagBundlesManager().sync_bundles_to_db()
+    bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        result = dag.test()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    states = {
+        (ti.task_id if ti.map_index < 0 else (ti.task_id, ti.map_index)): str(ti.state)
+        for ti in result.get_task_instances()
+    }
+    return DagRun(dag.dag_id, result.run_id, str(result.state), states)
+
+
+def new_dag(name: str = "test") -> DAG:
+    """Return a DAG whose id no other test uses."""
+    return DAG(dag_id=f"{name}_{uuid.uuid4().hex[:8]}", schedule=None, start_date=_START)

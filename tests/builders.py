@@ -1,0 +1,71 @@
+"""Small builders: files, repositories with files in them, sealed tokens."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.repo import Repo
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.local.server import LocalHub
+    from airflow_provider_xethub.records import XetFile
+    from airflow_provider_xethub.token import SealedTokenDict
+
+TEXT = b"a,b\n1,2\n"
+"""What the Hub stores inline."""
+
+CAS = "/cas/.*"
+"""Beginning of every CAS route."""
+
+
+def binary(size: int = 5000, seed: object = 0) -> bytes:
+    """Content that the Hub stores in CAS, and that does not compress."""
+    return random.Random(f"{seed}").randbytes(size)
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    """Write files below ``folder``, and return it."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def publish(repo: Repo, folder: Path, files: dict[str, bytes]) -> list[XetFile]:
+    """Put files into a repository, and return their records; needs the connection."""
+    source = write(folder / "published", files)
+    return XetHubConnection().publish(source, CommitRequest(repo, (), message="before the test"))["files"]
+
+
+def sealed(repo: Repo, scope: Any = "read") -> SealedTokenDict:
+    """Return the XCom value of a token for ``repo``; needs the connection."""
+    hook = XetHubConnection()
+    return hook.seal_token(hook.get_token(repo, scope))
+
+
+def commits(hub: LocalHub, repo: Repo) -> int:
+    """Count the commits of a repository's branch."""
+    from airflow_provider_xethub.hub import Hub
+
+    return len(Hub(hub.url, hub.token("read")).latest_commits(repo, 50))
+
+
+def content(hub: LocalHub, repo: Repo, path: str, folder: Path) -> bytes:
+    """Return what a repository has under ``path``, as ``huggingface_hub`` downloads it."""
+    from huggingface_hub import HfApi
+
+    return Path(
+        HfApi(endpoint=hub.url, token=hub.token("read")).hf_hub_download(
+            repo.repo_id, path, repo_type=repo.repo_type, revision=repo.revision, local_dir=folder / "huggingface_hub"
+        )
+    ).read_bytes()
+
+
+def names(folder: Path) -> list[str]:
+    """List all files below a folder, hidden ones too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

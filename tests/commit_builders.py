@@ -1,0 +1,65 @@
+"""Files that are in CAS, and commits of them, for the tests of commits."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+
+from airflow_provider_xethub import commit
+from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.records import XetCommitResult, XetFile
+from airflow_provider_xethub.repo import Repo
+
+
+def name_of(repo: Repo) -> str:
+    return f"{repo.repo_type}s/{repo.repo_id}"
+
+
+def client(hub: LocalHub, **options: object) -> Hub:
+    return Hub(hub.url, hub.token(), credential="connection 'xethub_default'", **options)
+
+
+def record(repo: Repo, path: str, content: bytes, **changes: object) -> XetFile:
+    """The record of a file, as an upload returns it, without any upload."""
+    values = {
+        "path": path,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "xet_hash": "ab" * 32,
+        "repo": repo.uri,
+        "sample": base64.b64encode(content[:512]).decode(),
+    }
+    return {**values, **changes}
+
+
+def in_cas(hub: LocalHub, repo: Repo, files: Mapping[str, bytes]) -> list[XetFile]:
+    """Records of files that are in CAS."""
+    stored = {path: hub.content.add_plain(content, repository=name_of(repo)) for path, content in files.items()}
+    return [record(repo, path, content, xet_hash=stored[path].xet_hash) for path, content in files.items()]
+
+
+def publish(
+    hub: LocalHub, repo: Repo, files: Mapping[str, bytes] | None = None, *, by: Hub | None = None, **options: object
+) -> XetCommitResult:
+    """Commit files, asking the Hub first how it stores them."""
+    by = by or client(hub)
+    contents = dict(files or {})
+    options.setdefault("message", "a commit")
+    request = CommitRequest(repo, in_cas(hub, repo, contents), **options)
+    modes = commit.upload_modes(by, repo, request.files, create_pr=request.create_pr)
+    return commit.publish(by, request, modes, lambda file: contents[file["path"]])
+
+
+def titles(hub: LocalHub, repo: Repo, revision: str = "main") -> list[str]:
+    """The titles of the commits that tests made, newest first."""
+    return [each.title for each in hub.repositories.commits(name_of(repo), revision)][:-1]
+
+
+def tree(hub: LocalHub, repo: Repo, revision: str = "main") -> set[str]:
+    """The paths of all files but the one that every repository begins with."""
+    name = name_of(repo)
+    entries = hub.repositories.entries(name, hub.repositories.resolve(name, revision))
+    return {entry.path for entry in entries if entry.kind != "directory"} - {".gitattributes"}

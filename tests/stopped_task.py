@@ -1,0 +1,33 @@
+"""Run one task in a process of its own, for a test to stop: with the signal handler that Airflow itself installs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_xethub.operators import xethub
+from airflow_runs import run_task
+
+
+def main() -> None:
+    """Read operator, arguments and ``execution_timeout`` from the command line, and print how the task ended."""
+    spec = json.loads(sys.argv[1])
+    began: list[float] = []
+
+    def begin(_: Any) -> None:
+        began.append(time.monotonic())
+
+    arguments: dict[str, Any] = {**spec["arguments"], "pre_execute": begin}
+    if spec["timeout"]:
+        arguments["execution_timeout"] = timedelta(seconds=spec["timeout"])
+    run = run_task(getattr(xethub, spec["operator"]), **arguments)
+    now = time.monotonic()
+    result = {"state": run.state, "error": type(run.error).__name__, "text": str(run.error)}
+    print(json.dumps({**result, "seconds": now - began[0], "ended": now}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What may import what (docs: the arrows of the design), and what a DAG file costs to parse."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import airflow_provider_xethub
+
+NAME = "airflow_provider_xethub"
+PROVIDER = Path(airflow_provider_xethub.__file__).parent
+MODULES = {path.relative_to(PROVIDER).with_suffix("").as_posix(): path for path in PROVIDER.rglob("*.py")}
+
+CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
+BORDERS = ("hooks/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/")
+PURE = ("repo", "token", "exceptions")
+LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
+BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
+
+# Each arrow of the design, for the modules of the provider itself.
+ALLOWED = {
+    "exceptions": set(),
+    "records": set(),
+    "progress": set(),
+    "get_provider_info": set(),
+    "repo": {"exceptions"},
+    "token": {"repo", "exceptions"},
+    "sources": {"repo", "exceptions"},
+    "downloads": {"repo", "exceptions", "records"},
+    "hub_errors": {"token", "exceptions"},
+    "hub": {"hub_errors", "token", "repo", "exceptions", "records"},
+    "commit": {"hub", "hub_errors", "repo", "exceptions", "records"},
+}
+
+
+def imports_of(name: str, *, at_import: bool = False) -> set[str]:
+    """Every module that a file imports, inside functions as well; ``at_import`` only those it needs to be imported."""
+    tree = ast.parse(MODULES[name].read_text())
+    found = set()
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        if at_import and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        if at_import and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            # "from package import x" may mean a module of the package.
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+def own(name: str, **options) -> set[str]:
+    """The modules of the provider that a file imports, such as ``local/app``."""
+    paths = {each.removeprefix(f"{NAME}.").replace(".", "/") for each in imports_of(name, **options) if NAME in each}
+    return {path for path in paths if path in MODULES or f"{path}/__init__" in MODULES}
+
+
+def foreign(name: str, **options) -> set[str]:
+    return {each.split(".")[0] for each in imports_of(name, **options)} - {NAME, *sys.stdlib_module_names}
+
+
+def test_the_walk_sees_imports_inside_functions():
+    assert "hooks/xethub" in MODULES
+    assert own("hooks/xethub") > own("hooks/xethub", at_import=True)
+    assert "airflow" in foreign("hooks/xethub")
+    assert own("commit") >= {"hub", "repo", "exceptions"}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_modules_import_neither_airflow_nor_a_client(name):
+    assert foreign(name) <= ({"pendulum"} if name == "token" else set())
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_arrows_point_one_way(name):
+    assert own(name) <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", BENEATH)
+def test_nothing_beneath_the_hooks_knows_airflow_or_what_is_above_it(name):
+    assert "airflow" not in foreign(name)
+    assert not {each for each in own(name) if f"{each}/".startswith(BORDERS)}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_the_local_hub_knows_only_names_and_errors_of_the_provider(name):
+    assert {each for each in own(name) if not f"{each}/".startswith("local/")} <= {"repo", "exceptions"}
+    assert not foreign(name) & {"airflow", *CLIENTS}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(LOCAL)))
+def test_the_provider_never_imports_the_local_hub(name):
+    assert not {each for each in own(name) if f"{each}/".startswith("local/")}
+    assert not foreign(name) & {"starlette", "uvicorn", "blake3", "lz4"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith(BORDERS)))
+def test_what_a_dag_file_imports_loads_no_client(name):
+    assert not foreign(name, at_import=True) & CLIENTS
+
+
+def test_hooks_do_not_know_operators():
+    for name in MODULES:
+        if name.startswith("hooks/"):
+            assert not {each for each in own(name) if f"{each}/".startswith(("operators/", "sensors/"))}
+
+
+def loaded_after(*modules: str) -> set[str]:
+    """The top-level modules that a new interpreter has loaded after importing these."""
+    code = (
+        f"import {', '.join(modules)}, json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():
+    ours = loaded_after(f"{NAME}.operators.xethub", f"{NAME}.sensors.xethub")
+    assert NAME in ours
+    assert not ours & {"requests", "hf_xet", "huggingface_hub"}
+    assert not (ours - loaded_after("airflow.sdk", "airflow.providers.common.compat.sdk")) & CLIENTS
+
+
+def test_the_provider_info_loads_nothing():
+    loaded = loaded_after(f"{NAME}.get_provider_info")
+    assert not loaded & {"airflow", "pendulum", *CLIENTS}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_file_is_two_things(name):
+    # About 400 is the rule; what is allowed here is what would be split next.
+    assert len(MODULES[name].read_text().splitlines()) <= 460
+
+
+@pytest.mark.parametrize("name", BENEATH + LOCAL)
+def test_no_file_beneath_the_hooks_has_more_than_400_lines(name):
+    assert len(MODULES[name].read_text().splitlines()) <= 400

@@ -1,0 +1,63 @@
+"""Texts of ``hf_xet`` that no server here can be made to provoke; the others are provoked in test_wrong_answers.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_xethub import cas_errors, exceptions
+
+ABOUT = "the upload of 1 file(s) to hf://a/b@main"
+SECRET = "xet_secret_value"
+
+
+def read(text, *, upload=True):
+    return cas_errors.from_client(
+        RuntimeError(text), about=ABOUT, cas_url="https://cas.example", secret=SECRET, upload=upload
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "upload", "kind", "said"),
+    [
+        ("User cancelled: commit_blocking cancelled by user", True, exceptions.XetCancelledError, "from outside"),
+        ("I/O error: No space left on device (os error 28)", False, exceptions.XetDestinationError, "no space left"),
+        ("I/O error: Permission denied (os error 13)", True, exceptions.XetSourceError, "permission denied"),
+        ("Rate limited: slow down", True, exceptions.XetRateLimitError, "answered 429"),
+        ("Server error: x", True, exceptions.XetServerError, "answered 500"),
+        ("HTTP status client error (409 Conflict)", True, exceptions.XetConflictError, "somebody else was faster"),
+        ("HTTP status client error (418 I'm a teapot)", True, exceptions.XetResponseError, "refuses the request"),
+        (
+            "Auth error: Token refresh failed: HTTP status client error (401 Unauthorized)",
+            True,
+            exceptions.XetUnauthorizedError,
+            "The Hub, asked for the next Xet token, answered 401",
+        ),
+        ("File size mismatch: expected 9 bytes", False, exceptions.XetIntegrityError, "expected 9 bytes"),
+        ("Format error: Chunk header parse error", False, exceptions.XetIntegrityError, "Nothing was kept"),
+        ("Task error: something new", True, exceptions.XetTransferError, "failed: something new."),
+    ],
+)
+def test_each_text_has_its_error(text, upload, kind, said):
+    error = read(text, upload=upload)
+    assert type(error) is kind
+    assert said in str(error)
+    assert "of 1 file(s)" in str(error)
+
+
+def test_a_refresh_that_fails_is_not_taken_for_cas_refusing_the_token():
+    """It would be answered by fetching another token, which the Hub has just refused."""
+    assert read("Token refresh failed: HTTP status client error (401 Unauthorized)").service == "Hub"
+    assert read("HTTP status client error (401 Unauthorized), domain: https://cas.example/v1").service == "CAS"
+
+
+def test_a_text_shows_neither_the_token_nor_the_query_of_a_data_url():
+    text = str(read(f"new kind of failure at https://cas.example/data/1?range=1-2&sig=abcdef with {SECRET}"))
+    assert "new kind of failure at https://cas.example/data/1?…" in text
+    assert "abcdef" not in text
+    assert SECRET not in text
+
+
+def test_a_text_stays_short_and_on_one_line():
+    text = str(read("x\n\x1b[31m" + "y" * 5000))
+    assert len(text) < 600
+    assert text.isprintable()

@@ -1,0 +1,395 @@
+"""Commits to the local Hub. What is sent, byte for byte: test_commit_contract.py."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from airflow_provider_xethub import commit
+from airflow_provider_xethub import hub as hub_module
+from airflow_provider_xethub.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.exceptions import (
+    XetConflictError,
+    XetInputError,
+    XetNotFoundError,
+    XetProtocolError,
+    XetRateLimitError,
+    XetResponseError,
+    XetServerError,
+)
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.repo import Repo
+from commit_builders import client, in_cas, name_of, publish, record, titles, tree
+from small_server import Answer, Asked, SmallServer
+
+BINARY, TEXT = bytes(range(256)) * 8, b"x,y\n1,2\n"
+AT_ONCE = {"Retry-After": "0"}
+COMMIT = "POST .*/commit/.*"
+ANYWHERE = Repo("acme/corpus", "dataset")
+FILE = record(ANYWHERE, "a.bin", BINARY)
+THROUGH_CAS = {"a.bin": UploadMode(False, None, False)}
+
+
+# --- one commit
+
+
+def test_inline_and_xet_files_are_published_in_one_commit(hub, repo):
+    result = publish(hub, repo, {"d/data.bin": BINARY, "table.csv": TEXT, "empty": b""}, message="first")
+    assert titles(hub, repo) == ["first"]
+    assert tree(hub, repo) == {"d/data.bin", "table.csv", "empty"}
+    (head,) = client(hub).latest_commits(repo)
+    assert {key: result[key] for key in head} == head
+    assert (result["created"], result["unchanged"], result["deleted"]) == (True, [], [])
+    assert result["pull_request"] is None
+    listed = {file["path"]: file for file in client(hub).list_files(repo)}
+    for file in result["files"]:
+        known = listed[file["path"]]
+        for key in ("size", "repo") if file["path"] != "d/data.bin" else ("size", "repo", "sha256"):
+            assert file[key] == known[key]
+        assert file.get("blob_id") == known.get("blob_id")
+        assert "sample" not in file
+    assert client(hub).read_inline(repo, "table.csv") == TEXT
+
+
+@pytest.mark.parametrize("repo_type", ["model", "dataset", "space"])
+def test_every_type_of_repository_can_be_committed_to(hub, make_repo, repo_type):
+    repo = make_repo(repo_type)
+    assert publish(hub, repo, {"a.bin": BINARY})["created"]
+    assert tree(hub, repo) == {"a.bin"}
+
+
+def test_a_commit_goes_to_its_branch(hub, repo):
+    hub.repositories.create_branch(name_of(repo), "feature/x")
+    result = publish(hub, repo.at("feature/x"), {"a.txt": TEXT})
+    assert result["repo"] == f"hf://datasets/{repo.repo_id}@feature%2Fx"
+    assert {file["repo"] for file in result["files"]} == {result["repo"]}
+    assert (tree(hub, repo, "feature/x"), tree(hub, repo)) == ({"a.txt"}, set())
+
+
+def test_three_hundred_files_are_one_commit_of_two_preupload_requests(hub, repo):
+    files = {f"{number:03}.txt": b"%d" % number for number in range(300)}
+    publish(hub, repo, files)
+    assert tree(hub, repo) == set(files)
+    assert len(hub.log.requests("POST .*/preupload/main")) == 2
+    assert len(hub.log.requests(COMMIT)) == 1
+    assert len(hub.log.requests(f".* {repo.api_path}/.*")) == 3
+
+
+def test_what_gitignore_excludes_is_left_out_and_told(hub, repo, caplog):
+    files = in_cas(hub, repo, {"kept.bin": BINARY, "left-out.bin": BINARY})
+    modes = {file["path"]: UploadMode(False, None, file["path"] == "left-out.bin") for file in files}
+    with caplog.at_level(logging.WARNING):
+        result = commit.publish(client(hub), CommitRequest(repo, files), modes, lambda _: b"")
+    assert tree(hub, repo) == {"kept.bin"}
+    assert [file["path"] for file in result["files"]] == ["kept.bin"]
+    assert "left-out.bin is left out: the .gitignore of" in caplog.text
+
+
+# --- nothing new
+
+
+def test_unchanged_files_are_not_committed_again(hub, repo):
+    files = {"a.bin": BINARY, "b.csv": TEXT, "empty": b""}
+    first = publish(hub, repo, files, message="first")
+    hub.log.clear()
+    again = publish(hub, repo, files, message="again")
+    assert len(hub.log.requests(f".* {repo.api_path}/.*")) == 2, "preupload, and the head"
+    assert titles(hub, repo) == ["first"]
+    assert (again["created"], again["oid"], again["unchanged"]) == (False, first["oid"], ["a.bin", "b.csv", "empty"])
+    assert again["files"] == first["files"]
+
+
+def test_only_what_changed_is_in_the_commit(hub, repo):
+    publish(hub, repo, {"a.bin": BINARY, "b.csv": TEXT})
+    result = publish(hub, repo, {"a.bin": BINARY, "b.csv": TEXT + b"3,4\n"})
+    assert (result["created"], result["unchanged"]) == (True, ["a.bin"])
+    name = name_of(repo)
+    head = hub.repositories.resolve(name, "main")
+    assert hub.repositories.find(head, "b.csv").commit == head.id
+    assert hub.repositories.find(head, "a.bin").commit != head.id
+
+
+def test_the_same_text_is_not_the_same_file_when_it_moves_from_inline_to_cas(hub, repo):
+    publish(hub, repo, {"a.csv": TEXT, ".gitattributes": b""})
+    result = publish(hub, repo, {".gitattributes": b"*.csv filter=lfs\n"})
+    assert result["created"]
+    assert publish(hub, repo, {"a.csv": TEXT})["created"]
+
+
+# --- lost answers and tries
+
+
+@pytest.mark.parametrize("times", [1, 2, 4])
+def test_after_a_lost_answer_there_is_exactly_one_commit_and_it_is_the_result(hub, repo, times):
+    fault = hub.faults.add(Fault(COMMIT, times=times, lose_answer=True, headers=AT_ONCE))
+    result = publish(hub, repo, {"a.bin": BINARY}, message="once")
+    assert titles(hub, repo) == ["once"]
+    assert hub.faults.acted(fault) == 1
+    assert result["oid"] == hub.repositories.resolve(name_of(repo), "main").id
+    assert result["created"]
+
+
+@pytest.mark.parametrize("drop", ["before", "middle"])
+def test_after_a_dropped_connection_there_is_exactly_one_commit(hub, repo, drop):
+    hub.faults.add(Fault(COMMIT, times=1, drop=drop))
+    assert publish(hub, repo, {"a.bin": BINARY}, message="once")["created"]
+    assert titles(hub, repo) == ["once"]
+
+
+def test_a_commit_found_again_is_described_like_one_just_made(hub, repo):
+    made = publish(hub, repo, {"a.bin": BINARY}, description="more", idempotency_key="k")
+    found = publish(hub, repo, {"a.bin": BINARY}, description="more", idempotency_key="k")
+    assert {**found, "unchanged": []} == made
+    assert made["description"].startswith("more\n\nXet-Commit-Key: ")
+
+
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_a_second_try_of_the_task_finds_what_the_first_one_did(hub, repo, monkeypatch, create_pr):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    files, work = {"a.bin": BINARY, "b.csv": TEXT}, {"idempotency_key": "dag/run/task", "create_pr": create_pr}
+    hub.faults.add(Fault(COMMIT, times=1, lose_answer=True))
+    hub.faults.add(Fault("GET .*/(commits|refs).*", times=1, status=500))
+    with pytest.raises(XetServerError):
+        publish(hub, repo, files, message="once", **work)
+    again = publish(hub, repo, files, message="once", **work)
+    assert again["created"]
+    assert len(hub.commits.pull_requests(name_of(repo))) == int(create_pr)
+    assert titles(hub, repo, "refs/pr/1" if create_pr else "main") == ["once"]
+    if create_pr:
+        assert again["pull_request"] == f"{hub.url}/datasets/{repo.repo_id}/discussions/1"
+        assert again["repo"] == f"hf://datasets/{repo.repo_id}@refs%2Fpr%2F1"
+
+
+def test_a_second_try_of_a_task_that_deletes_finds_what_the_first_one_did(hub, repo):
+    publish(hub, repo, {"old.txt": TEXT})
+    work = {"delete": ["old.txt"], "idempotency_key": "dag/run/task", "message": "once"}
+    first = publish(hub, repo, {"a.bin": BINARY}, **work)
+    again = publish(hub, repo, {"a.bin": BINARY}, **work)
+    assert again["oid"] == first["oid"]
+    assert again["deleted"] == ["old.txt"]
+    assert titles(hub, repo) == ["once", "a commit"]
+
+
+def test_a_second_try_finds_the_first_one_even_below_somebody_elses_work(hub, repo):
+    publish(hub, repo, {"old.txt": TEXT})
+    work = {"delete": ["old.txt"], "idempotency_key": "dag/run/task", "message": "once"}
+    first = publish(hub, repo, {"a.bin": BINARY}, **work)
+    publish(hub, repo, {"a.bin": BINARY * 2}, message="theirs")
+    assert publish(hub, repo, {"a.bin": BINARY}, **work)["oid"] == first["oid"]
+    assert titles(hub, repo) == ["theirs", "once", "a commit"]
+
+
+@pytest.mark.parametrize("change", [{"message": "other"}, {"description": "other"}, {"idempotency_key": "other"}])
+def test_other_work_opens_another_pull_request(hub, repo, change):
+    work = {"message": "a", "idempotency_key": "k", "create_pr": True}
+    publish(hub, repo, {"a.bin": BINARY}, **work)
+    publish(hub, repo, {"a.bin": BINARY}, **{**work, **change})
+    assert len(hub.commits.pull_requests(name_of(repo))) == 2
+
+
+@pytest.mark.parametrize(("path", "one", "two"), [("a.bin", BINARY, BINARY * 2), ("a.csv", b"1\n", b"2\n")])
+def test_other_content_opens_another_pull_request(hub, repo, path, one, two):
+    work = {"idempotency_key": "k", "create_pr": True}
+    publish(hub, repo, {path: one}, **work)
+    publish(hub, repo, {path: two}, **work)
+    assert len(hub.commits.pull_requests(name_of(repo))) == 2
+    if path == "a.csv":  # as it comes from a task that uploads and commits: its digest is known only here
+        for content in (b"3\n", b"4\n"):
+            files = [record(repo, path, content, sha256=None, xet_hash=None)]
+            modes = {path: UploadMode(True, None, False)}
+            commit.publish(client(hub), CommitRequest(repo, files, **work), modes, lambda _, c=content: c)
+        assert len(hub.commits.pull_requests(name_of(repo))) == 4
+
+
+def test_without_a_key_every_call_is_work_of_its_own(hub, repo):
+    for _ in range(2):
+        publish(hub, repo, {"a.bin": BINARY}, create_pr=True)
+    assert [pull.number for pull in hub.commits.pull_requests(name_of(repo))] == [1, 2]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_in_trouble_is_asked_again(hub, repo, status):
+    fault = hub.faults.add(Fault(COMMIT, times=2, status=status, headers=AT_ONCE))
+    assert publish(hub, repo, {"a.bin": BINARY}, message="once")["created"]
+    assert hub.faults.acted(fault) == 2
+    assert titles(hub, repo) == ["once"]
+
+
+def test_a_rate_limit_that_stays_is_raised(hub, repo):
+    hub.faults.add(Fault(COMMIT, status=429, headers={"Retry-After": "3600"}))
+    with pytest.raises(XetRateLimitError) as caught:
+        publish(hub, repo, {"a.bin": BINARY})
+    assert caught.value.retry_after == 3600
+    assert titles(hub, repo) == []
+    assert len(hub.log.requests(COMMIT)) == 1
+
+
+# --- concurrent work
+
+
+def test_a_commit_upon_the_expected_parent_is_made(hub, repo):
+    head = publish(hub, repo, {"a.txt": TEXT})["oid"]
+    assert publish(hub, repo, {"b.txt": TEXT}, parent_commit=head)["created"]
+    assert tree(hub, repo) == {"a.txt", "b.txt"}
+
+
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, repo, create_pr):
+    head = publish(hub, repo, {"a.txt": TEXT}, message="mine")["oid"]
+    publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
+    with pytest.raises(XetConflictError, match=rf"is not at {head} any more: somebody else committed. Not"):
+        publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head, create_pr=create_pr)
+    assert titles(hub, repo) == ["theirs", "mine"]
+    assert hub.commits.pull_requests(name_of(repo)) == []
+    assert len(hub.log.requests(COMMIT, status=412)) == 1
+
+
+def test_after_a_lost_answer_a_commit_upon_a_parent_is_found(hub, repo):
+    head = publish(hub, repo, {"a.txt": TEXT})["oid"]
+    hub.faults.add(Fault(COMMIT, times=1, lose_answer=True, headers=AT_ONCE))
+    assert publish(hub, repo, {"b.txt": TEXT}, message="once", parent_commit=head)["created"]
+    assert titles(hub, repo) == ["once", "a commit"]
+
+
+def test_a_second_request_after_trouble_is_tied_to_the_head_so_that_only_one_can_succeed():
+    posted = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer([{"id": f"head {len(posted)}"}])
+        posted.append(asked.lines[0]["value"].get("parentCommit"))
+        statuses = {1: 500, 2: 412}
+        return Answer({"commitOid": "x"}, statuses.get(len(posted), 200), AT_ONCE)
+
+    with SmallServer(answer) as server:
+        commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: b"")
+    assert posted == [None, "head 1", "head 2"]
+
+
+def test_a_conflict_without_an_expected_parent_does_not_speak_of_one(hub, repo):
+    hub.faults.add(Fault(COMMIT, status=409, headers=AT_ONCE))
+    with pytest.raises(XetConflictError, match="answered 409 to the commit to hf://datasets/") as caught:
+        publish(hub, repo, {"a.bin": BINARY}, create_pr=True)
+    assert "None" not in str(caught.value)
+
+
+# --- deleting
+
+
+def test_files_and_folders_are_deleted_along_with_what_is_added(hub, repo):
+    publish(hub, repo, dict.fromkeys(("a.txt", "keep.txt", "d/b.txt", "d/e/c.txt", "d2/x.txt"), TEXT))
+    result = publish(hub, repo, {"new.bin": BINARY}, delete=["a.txt", "d/"])
+    assert tree(hub, repo) == {"keep.txt", "new.bin", "d2/x.txt"}
+    assert result["deleted"] == ["a.txt", "d/"]
+
+
+def test_a_commit_may_only_delete(hub, repo):
+    publish(hub, repo, {"a.txt": TEXT, "b.txt": TEXT})
+    assert publish(hub, repo, delete=["a.txt"], message="gone")["created"]
+    assert tree(hub, repo) == {"b.txt"}
+    assert titles(hub, repo) == ["gone", "a commit"]
+
+
+@pytest.mark.parametrize("missing", ["nowhere.txt", "nowhere/"])
+def test_nothing_is_committed_where_a_path_to_delete_is_missing(hub, repo, missing):
+    publish(hub, repo, {"a.txt": TEXT}, message="first")
+    text = missing.removesuffix("/")
+    with pytest.raises(XetNotFoundError, match=rf"Cannot delete {text} from hf://.*: not there. Nothing was committed"):
+        publish(hub, repo, {"new.txt": TEXT}, delete=["a.txt", missing], idempotency_key="k")
+    assert (titles(hub, repo), tree(hub, repo)) == (["first"], {"a.txt"})
+
+
+@pytest.mark.parametrize("delete", ["d", "a.txt/"])
+def test_a_file_is_not_a_folder_nor_the_other_way_round(hub, repo, delete):
+    publish(hub, repo, {"a.txt": TEXT, "d/b.txt": TEXT}, message="first")
+    with pytest.raises(XetNotFoundError):
+        publish(hub, repo, delete=[delete])
+    assert titles(hub, repo) == ["first"]
+
+
+# --- what is refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"repo": Repo("acme/b", "bucket")}, "hf://buckets/acme/b is a bucket: it has no commits"),
+        ({"message": ""}, "commit_message for hf://datasets/acme/corpus@main is empty"),
+        ({"message": " \n"}, "commit_message for hf://datasets/acme/corpus@main is empty"),
+        ({"files": ()}, "nothing to commit to hf://.*: neither files nor paths to delete were given"),
+        ({"files": [FILE, FILE]}, "a.bin occurs twice among the files to commit to hf://datasets/acme/corpus@main"),
+        (
+            {"files": [{**FILE, "repo": "hf://acme/corpus@main"}]},
+            "a.bin was uploaded for hf://acme/corpus@main",
+        ),
+        ({"files": [{**FILE, "repo": "elsewhere"}]}, "is not a repository URI"),
+        ({"files": [{**FILE, "path": "../a"}]}, "path '../a' in a repository is not valid"),
+        ({"files": ["a.bin"]}, "files must be Xet file records, as XetUploadOperator returns them in 'files'"),
+        ({"files": [{"path": "a.bin"}]}, "files must be Xet file records"),
+        ({"delete": ["../a"]}, "path '../a' in a repository is not valid"),
+        ({"delete": ["/"]}, "path '' in a repository is not valid"),
+        ({"delete": ["a.bin"]}, "a.bin is to be both committed to and deleted from hf://"),
+        ({"delete": ["a.bin/"]}, "a.bin is to be both committed to and deleted from hf://"),
+        (
+            {"files": [{**FILE, "path": "d/e/a.bin"}], "delete": ["d/"]},
+            "d/e/a.bin is to be both committed",
+        ),
+        ({"delete": ["b", "b"]}, "b occurs twice among the paths to be deleted in hf://"),
+        ({"delete": ["b", "b/"]}, "b/ occurs twice among the paths to be deleted in hf://"),
+        ({"delete": "b.txt"}, "delete must be a list of paths"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(fields, text):
+    request = CommitRequest(**{"repo": ANYWHERE, "files": [FILE], **fields})
+    with pytest.raises(XetInputError, match=text):
+        commit.publish(Hub("http://127.0.0.1:1"), request, {}, lambda _: b"")
+
+
+def test_files_of_another_revision_of_the_repository_may_be_committed():
+    CommitRequest(ANYWHERE.at("v2"), [FILE]).check()
+
+
+def test_a_folder_may_be_deleted_beside_a_file_whose_name_begins_alike():
+    CommitRequest(ANYWHERE, [record(ANYWHERE, "data.bin", BINARY)], ["data/"]).check()
+
+
+def test_a_record_without_a_digest_cannot_be_committed():
+    request = CommitRequest(ANYWHERE, [{**FILE, "sha256": None}])
+    with pytest.raises(XetInputError, match=r"the record of a.bin has no sha256, which a commit to hf://.* needs"):
+        commit.publish(Hub("http://127.0.0.1:1"), request, THROUGH_CAS, lambda _: b"")
+
+
+def test_what_was_never_uploaded_cannot_be_committed(hub, repo):
+    request = CommitRequest(repo, [record(repo, "a.bin", b"never uploaded")])
+    with pytest.raises(XetResponseError, match="The Hub says: LFS pointer pointed to a file that does not exist"):
+        commit.publish(client(hub), request, THROUGH_CAS, lambda _: b"")
+    assert titles(hub, repo) == []
+
+
+# --- answers of the wrong shape
+
+
+@pytest.mark.parametrize("wrong", [[], {}, {"files": 5}, *({"files": [each]} for each in ({}, 5, {"path": "a.bin"}))])
+def test_a_wrong_preupload_answer_is_a_protocol_error(wrong):
+    with SmallServer(Answer(wrong)) as server, pytest.raises(XetProtocolError, match="the preupload request for hf://"):
+        commit.upload_modes(Hub(server.url), ANYWHERE, [FILE])
+
+
+def test_a_preupload_answer_without_a_file_names_it():
+    with SmallServer(Answer({"files": []})) as server, pytest.raises(XetProtocolError, match=r"for a\.bin"):
+        commit.upload_modes(Hub(server.url), ANYWHERE, [FILE])
+
+
+@pytest.mark.parametrize("wrong", [[], {}, "x", {"commitOid": 5}])
+def test_a_wrong_commit_answer_is_a_protocol_error(wrong):
+    with SmallServer(Answer(wrong)) as server, pytest.raises(XetProtocolError, match="without a commitOid"):
+        commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: b"")
+
+
+@pytest.mark.parametrize("wrong", [[], "x", *({"pullRequests": each} for each in (5, [5], [{"ref": "x"}]))])
+def test_a_wrong_list_of_branches_is_a_protocol_error(wrong):
+    request = CommitRequest(ANYWHERE, [FILE], create_pr=True, idempotency_key="k")
+    with SmallServer(Answer(wrong)) as server, pytest.raises(XetProtocolError, match="the branches of hf://datasets"):
+        commit.publish(Hub(server.url), request, THROUGH_CAS, lambda _: b"")

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_xethub.commit import git_blob_id
+from airflow_provider_xethub.downloads import Target, check_files, is_there, keep, parts, plan, repo_of
+from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
+from airflow_provider_xethub.repo import Repo
+
+URI = "hf://datasets/acme/corpus@main"
+
+
+def record(path="a.bin", content=b"content", **changes) -> dict:
+    return {
+        "path": path,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "xet_hash": "ab" * 32,
+        "repo": URI,
+        **changes,
+    }
+
+
+def inline(path="a.txt", content=b"content", **changes) -> dict:
+    return record(path, content, sha256=None, xet_hash=None, blob_id=git_blob_id(content), **changes)
+
+
+def planned(folder, *files, single=False) -> list[str]:
+    return [str(target.path.relative_to(folder)) for target in plan(files, folder, single=single)]
+
+
+def arrived(folder, file, content=b"content") -> Target:
+    """A target whose temporary file holds ``content``."""
+    (target,) = plan([file], folder, single=False)
+    target.part.parent.mkdir(parents=True, exist_ok=True)
+    target.part.write_bytes(content)
+    return target
+
+
+# --- records
+
+
+def test_records_may_come_nested_as_mapped_tasks_give_them():
+    one, two = record("1"), record("2")
+    for files in (
+        [one, two],
+        [[one], [two]],
+        {"files": [one, two]},
+        [{"files": [one]}, {"files": [[two]]}],
+        (one, two),
+    ):
+        assert check_files(files) == [one, two]
+    assert check_files(one) == [one]
+    assert check_files([]) == []
+
+
+@pytest.mark.parametrize("files", [None, "a.bin", b"a", 5, ["a.bin"], [None], [[record()], 5], {"files": "a"}])
+def test_what_is_no_record_is_refused(files):
+    with pytest.raises(XetInputError, match="files must be Xet file records, as XetUploadOperator or XetListOperator"):
+        check_files(files)
+
+
+@pytest.mark.parametrize("name", ["path", "size", "sha256", "xet_hash", "repo"])
+def test_a_record_without_a_field_is_refused(name):
+    incomplete = {key: value for key, value in record().items() if key != name}
+    with pytest.raises(XetInputError, match="files has a record without all of path, size, sha256, xet_hash, repo"):
+        check_files([incomplete])
+
+
+def test_all_files_must_be_of_one_repository():
+    assert repo_of([record("1"), record("2")]) == Repo("acme/corpus", "dataset")
+    with pytest.raises(
+        XetInputError, match=r"of several repositories \(hf://acme/m@main, hf://datasets/acme/corpus@main"
+    ):
+        repo_of([record("1"), record("2", repo="hf://acme/m@main")])
+    with pytest.raises(XetInputError, match="there are no files"):
+        repo_of([])
+
+
+# --- planning
+
+
+def test_files_keep_their_paths_below_the_destination(tmp_path):
+    assert planned(tmp_path, record("a.bin"), record("b/c.bin"), record("b/ü 🎉")) == ["a.bin", "b/c.bin", "b/ü 🎉"]
+    (target,) = plan([record("b/c.bin")], tmp_path, single=False)
+    assert target.part.parent == target.path.parent
+    assert target.part.name.startswith(".")
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [("new.bin", "new.bin"), ("new/", "new/d/a.bin"), ("folder", "folder/d/a.bin"), ("folder/x", "folder/x")],
+)
+def test_a_single_file_takes_the_destinations_name_unless_that_is_a_folder(tmp_path, destination, expected):
+    (tmp_path / "folder").mkdir()
+    (target,) = plan([record("d/a.bin")], f"{tmp_path}/{destination}", single=True)
+    assert target.path == tmp_path / expected
+
+
+def test_only_what_was_asked_for_singly_takes_the_destinations_name(tmp_path):
+    assert plan([record("a.bin")], tmp_path / "x", single=False)[0].path == tmp_path / "x/a.bin"
+    assert planned(tmp_path / "x", record("a"), record("b"), single=True) == ["a", "b"]
+
+
+def test_a_destination_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert plan([record("a")], "~/out", single=False)[0].path == tmp_path / "out/a"
+    with pytest.raises(XetInputError, match="destination '~no-such-user/x' is in the home folder of an unknown user"):
+        plan([record("a")], "~no-such-user/x", single=False)
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../b", "..", "a\\..\\b", "", ".git/hooks/post-checkout"])
+def test_a_path_that_leaves_the_destination_is_refused(tmp_path, path, single):
+    with pytest.raises(XetInputError, match="in a repository is not valid"):
+        plan([record("good"), record(path)], tmp_path / "out", single=single)
+    assert not (tmp_path / "out").exists()
+
+
+@given(
+    st.lists(st.sampled_from(["..", ".", "", "a", "...", "\\", "~", "C:", "b"]), min_size=1, max_size=6).map("/".join)
+)
+def test_no_path_is_planned_outside_of_the_destination(path):
+    root = os.path.realpath("/tmp/xethub-destination")
+    try:
+        (target,) = plan([record(path)], root, single=False)
+    except XetInputError:
+        return
+    assert os.path.realpath(target.path).startswith(root + os.sep)
+
+
+def test_a_link_inside_the_destination_that_leads_out_is_refused(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (out / "real").mkdir(parents=True)
+    (out / "link").symlink_to(elsewhere)
+    (out / "dangling").symlink_to(tmp_path / "nothing")
+    (out / "inside").symlink_to(out / "real")
+    for path in ("link/a", "link/sub/a", "dangling/a"):
+        with pytest.raises(XetInputError, match=f"{path} of {URI} would be written outside of .*/out. Refused"):
+            plan([record(path)], out, single=False)
+    assert planned(out, record("inside/a")) == ["inside/a"]
+
+
+def test_a_destination_that_is_a_link_itself_is_fine(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert planned(tmp_path / "link", record("sub/a")) == ["sub/a"]
+
+
+def test_two_files_for_one_path_are_refused(tmp_path):
+    with pytest.raises(XetInputError, match=f"two of the files would be written to {tmp_path}/a"):
+        plan([record("a"), record("a")], tmp_path, single=False)
+
+
+def test_an_empty_destination_is_refused():
+    with pytest.raises(XetInputError, match="destination is empty"):
+        plan([record()], "", single=False)
+
+
+# --- the folders
+
+
+def test_a_destination_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    targets = plan([record("sub/a")], tmp_path / "file", single=False)
+    with pytest.raises(XetDestinationError, match=r"file/sub cannot be written on this worker: not a directory"):
+        parts(targets).__enter__()
+    targets = plan([record("a")], "/proc/no/such", single=False)
+    with pytest.raises(XetDestinationError, match=r"/proc/no/such cannot be written.*Nothing was downloaded"):
+        parts(targets).__enter__()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(XetDestinationError, match="permission denied"):
+        parts(plan([record("a")], tmp_path, single=False)).__enter__()
+
+
+def test_a_file_cannot_take_the_place_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(XetDestinationError, match=r"/a is a folder; a cannot take its place"):
+        parts(plan([record("a")], tmp_path, single=False)).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_temporary_files_are_gone_at_the_end_whatever_happens(tmp_path):
+    targets = plan([record("s/a"), record("s/b")], tmp_path, single=False)
+
+    def stop_in_the_middle():
+        with parts(targets):
+            targets[0].part.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_in_the_middle()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+# --- keeping
+
+
+@pytest.mark.parametrize("file", [record(), inline(), record(sha256=None)])
+def test_what_arrived_whole_gets_its_name(tmp_path, file):
+    target = arrived(tmp_path, file)
+    target.path.write_bytes(b"old")
+    keep(target)
+    assert target.path.read_bytes() == b"content"
+    assert list(tmp_path.iterdir()) == [target.path]
+
+
+def test_a_link_under_the_name_is_replaced_and_not_written_through(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    target = arrived(tmp_path / "out", record())
+    target.path.symlink_to(tmp_path / "precious")
+    keep(target)
+    assert not target.path.is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "text"),
+    [
+        (record(), b"conten", "arrived with 6 bytes instead of 7. Nothing was kept; let the task retry"),
+        (record(), b"content+", "arrived with 8 bytes instead of 7"),
+        (record(sha256=None), b"", "arrived with 0 bytes instead of 7"),
+        (record(), b"CONTENT", "arrived damaged: sha256 is .* instead of .*Nothing was kept; let the task retry"),
+        (inline(), b"CONTENT", "arrived damaged: git blob sha1 is .* instead of"),
+    ],
+)
+def test_what_is_not_the_file_leaves_the_old_one_as_it_was(tmp_path, file, content, text):
+    (target,) = plan([file], tmp_path, single=False)
+    target.path.write_bytes(b"old")
+    with parts([target]):
+        target.part.write_bytes(content)
+        with pytest.raises(XetIntegrityError, match=f"{file['path']} of {URI} {text}"):
+            keep(target)
+    assert target.path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target.path]
+
+
+def test_sha256_goes_before_the_blob_id(tmp_path):
+    target = arrived(tmp_path, record(blob_id="0" * 40))
+    keep(target)
+    assert target.path.read_bytes() == b"content"
+
+
+def test_files_of_more_than_one_block_are_verified_to_the_end(tmp_path):
+    content = bytes(3 << 20) + b"end"
+    keep(arrived(tmp_path, record(content=content), content))
+    with pytest.raises(XetIntegrityError, match="sha256 is"):
+        keep(arrived(tmp_path, record(content=content), content[:-3] + b"END"))
+
+
+# --- already there
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "there"),
+    [
+        (record(), b"content", True),
+        (inline(), b"content", True),
+        (record(), b"CONTENT", False),
+        (inline(), b"CONTENT", False),
+        (record(), b"conten", False),
+        (record(sha256=None), b"content", False),
+    ],
+)
+def test_a_file_is_there_only_if_it_can_be_shown_to_be_equal(tmp_path, file, content, there):
+    (target,) = plan([file], tmp_path, single=False)
+    assert not is_there(target)
+    target.path.write_bytes(content)
+    assert is_there(target) is there
+
+
+def test_neither_a_link_nor_a_folder_is_the_file(tmp_path):
+    (target,) = plan([record()], tmp_path, single=False)
+    (tmp_path / "same").write_bytes(b"content")
+    target.path.symlink_to(tmp_path / "same")
+    assert not is_there(target)
+    target.path.unlink()
+    target.path.mkdir()
+    assert not is_there(target)

@@ -1,0 +1,182 @@
+"""Neither the Hub token nor any Xet token is in a log, an XCom, a rendered field, an error or a ``repr``."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import traceback
+
+import pytest
+from airflow.providers.common.compat.sdk import redact
+
+from airflow_provider_xethub import cas
+from airflow_provider_xethub import hub as hub_module
+from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.operators.xethub import (
+    XetCommitOperator,
+    XetDownloadOperator,
+    XetForgetTokenOperator,
+    XetListOperator,
+    XetTokenOperator,
+    XetUploadOperator,
+)
+from airflow_provider_xethub.sensors.xethub import XetFileSensor
+from airflow_runs import ExecutionApi, new_dag, run_one
+from builders import TEXT, binary, publish, sealed, write
+
+HEADER = "proxy-key-5e1f0c"
+
+
+@pytest.fixture
+def seen(caplog, capfd):
+    """Everything that came out: log records with their tracebacks, both streams, and what a test adds."""
+    caplog.set_level(logging.DEBUG)
+    extra = io.StringIO()
+
+    class Seen:
+        def add(self, *values):
+            for value in values:
+                print(value, repr(value), file=extra)
+                if isinstance(value, BaseException):
+                    traceback.print_exception(value, file=extra)
+                    print(vars(value), value.args, file=extra)
+
+        def run(self, run):
+            self.add(run.error) if run.error else None
+            self.add(run.message, run)
+            print(json.dumps(run.xcoms), json.dumps(run.rendered), file=extra)
+            return run
+
+        def text(self):
+            streams = capfd.readouterr()
+            return "\n".join([extra.getvalue(), caplog.text, *map(str, caplog.records), streams.out, streams.err])
+
+    return Seen()
+
+
+@pytest.fixture
+def secrets(hub, connection):
+    """Returns all secrets so far."""
+    connection(extra=json.dumps({"secret_headers": json.dumps({"X-Proxy-Key": HEADER})}))
+    earlier = set(hub.access.issued_xet_tokens())
+    wrong = "hf_" + "w" * 34
+
+    def collect():
+        return {hub.token("write"), hub.token("read"), wrong, HEADER, *hub.access.issued_xet_tokens()} - earlier
+
+    collect.wrong = wrong
+    return collect
+
+
+def assert_absent(secrets, text):
+    assert secrets
+    for secret in secrets:
+        assert secret not in text
+        # Not in two halves or as a prefix either.
+        assert secret[: len(secret) // 2 + 4] not in text
+
+
+def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, seen):
+    source = write(tmp_path / "in", {"a.bin": os.urandom(5000), "b.csv": TEXT})
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
+    with new_dag() as dag:
+        token = XetTokenOperator(task_id="token", scope="write", **where)
+        upload = XetUploadOperator(task_id="upload", source=str(source), commit=False, token=token.output)
+        commit = XetCommitOperator(task_id="commit", files=upload.output)
+        wait = XetFileSensor(task_id="wait", path="a.bin", **where)
+        download = XetDownloadOperator(
+            task_id="download", destination=str(tmp_path / "out"), files=commit.output, token=token.output
+        )
+        look = XetListOperator(task_id="look", **where)
+        forget = XetForgetTokenOperator(task_id="forget", token_task_ids="token")
+    api = ExecutionApi()
+    for task in (token, upload, commit, wait, download, look, forget):
+        run = seen.run(run_one(task, api=api))
+        assert run.state == "success", run.error
+    seen.add(api.xcoms, dag, upload, download, upload.__dict__)
+    text = seen.text()
+    assert "Fetched a write token" in text
+    assert f"Forgot the token of task {token.task_id}" in text
+    assert len(secrets()) >= 5
+    assert_absent(secrets(), text)
+
+
+def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_path, seen, monkeypatch):
+    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
+    source = str(write(tmp_path / "in", {"a.bin": os.urandom(5000)}) / "a.bin")
+    records = publish(repo, tmp_path / "before", {"b.bin": binary()})
+    echo = json.dumps({"error": f"Bearer {hub.token()} is bad", "token": hub.token()})
+    issued = hub.access.issued_xet_tokens()[-1]
+    faults = [
+        Fault(".* /api/.*", status=401, body=echo, headers={"X-Error-Message": f"bad {hub.token()}"}),
+        Fault(".* /api/.*", status=500, body=echo),
+        Fault(".* /api/.*", status=200, body=f"<html>{hub.token()}</html>", headers={"Content-Type": "text/html"}),
+        Fault("GET .*-token/.*", status=200, body=json.dumps({"accessToken": issued, "exp": 1, "casUrl": "http://x"})),
+        Fault("GET .*-token/.*", status=200, body=json.dumps({"accessToken": issued + "\n", "exp": 1})),
+        Fault("GET .*-token/.*", status=302, headers={"Location": f"http://127.0.0.2:1/?t={hub.token()}"}),
+        Fault(".* /cas/.*", status=401, body=f"bad token {issued}"),
+        Fault(".* /cas/.*", status=500, body=f"bad token {issued}"),
+        Fault("POST /cas/.*/shards", status=200, body=f"{issued}"),
+        Fault(".* /cas/.*", drop="before"),
+    ]
+    for fault in faults:
+        hub.faults.add(fault)
+        for run in (
+            run_task(XetTokenOperator, scope="write", **where),
+            run_task(XetUploadOperator, source=source, commit=False, **where),
+            run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=records),
+        ):
+            seen.run(run)
+        assert hub.faults.acted(fault)
+        hub.faults.clear()
+    connection(password=secrets.wrong, extra=json.dumps({"secret_headers": json.dumps({"X-Proxy-Key": HEADER})}))
+    assert "401" in seen.run(run_task(XetTokenOperator, **where)).text
+    connection(host="http://127.0.0.1:1")
+    assert "could not be reached" in seen.run(run_task(XetTokenOperator, **where)).text
+    assert_absent(secrets(), seen.text())
+
+
+def test_no_repr_shows_a_secret(hub, secrets, repo, hook, seen):
+    token = hook.get_token(repo, "write")
+    access = cas.CasAccess(token, *hook.hub.refresh_route(repo, "write"))
+    value = hook.seal_token(token)
+    seen.add(hook, hook.hub, hook.hub.session, hook.get_conn(), hook.hub.session.auth, token, access, value)
+    text = seen.text()
+    assert "CasAccess(token=XetToken(" in text
+    assert token.access_token in secrets()
+    assert_absent(secrets(), text)
+    assert "Authorization" not in hook.get_conn().headers
+
+
+def test_a_token_is_masked_once_it_is_fetched(hub, connection, hook, repo):
+    token = hook.get_token(repo, "read").access_token
+    assert redact(f"it is {token}!") == "it is ***!"
+
+
+def test_a_sealed_token_is_masked_once_it_is_opened(hub, connection, repo, monkeypatch):
+    hook = XetHubConnection()
+    token = hook.hub.xet_token(repo, "read")  # past the hook's own masking
+    value = hook.seal_token(token)
+    assert redact(f"it is {token.access_token}!") == f"it is {token.access_token}!"
+    assert XetHubConnection(None).fresh_token(value, "read", repo).access_token == token.access_token
+    assert redact(f"it is {token.access_token}!") == "it is ***!"
+
+
+def test_the_secrets_of_a_connection_are_masked(secrets, hook):
+    assert hook.hub.has_token
+    assert redact(f"it is {HEADER}!") == "it is ***!"
+
+
+def test_tokens_of_one_repository_do_not_open_the_other(hub, connection, repo, make_repo):
+    hook = XetHubConnection()
+    one, other = sealed(repo, "read"), sealed(make_repo(), "read")
+    assert one["sealed"] != other["sealed"]
+    assert all(part not in json.dumps([one, other]) for part in hub.access.issued_xet_tokens()[-2:])
+    assert keys.fernets()
+    assert hook.fresh_token(one, "read", repo).repo == repo
