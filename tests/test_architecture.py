@@ -72,7 +72,7 @@ def foreign(name: str, **options) -> set[str]:
 def test_the_walk_sees_imports_inside_functions():
     assert "hooks/xethub" in MODULES
     assert own("hooks/xethub") > own("hooks/xethub", at_import=True)
-    assert "airflow" in foreign("hooks/xethub")
+    assert "airflow" in foreign("hooks/tokens")
     assert own("commit") >= {"hub", "repo", "exceptions"}
 
 
@@ -138,10 +138,4 @@ def test_the_provider_info_loads_nothing():
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_no_file_is_two_things(name):
-    # About 400 is the rule; what is allowed here is what would be split next.
-    assert len(MODULES[name].read_text().splitlines()) <= 460
-
-
-@pytest.mark.parametrize("name", BENEATH + LOCAL)
-def test_no_file_beneath_the_hooks_has_more_than_400_lines(name):
     assert len(MODULES[name].read_text().splitlines()) <= 400

@@ -276,3 +276,9 @@ def test_the_same_repository_at_another_revision_is_the_same_repository():
     assert main.is_same_repo(other)
     assert not main.is_same_repo(Repo("acme/m", "model"))
     assert not main.is_same_repo(Repo("acme/n", "dataset"))
+
+
+@pytest.mark.parametrize("namespace", ["models", "datasets", "spaces", "buckets"])
+def test_a_repository_type_is_no_namespace(namespace):
+    with pytest.raises(XetInputError, match=f"Write it as repo_type='{namespace[:-1]}'"):
+        Repo.from_uri(f"hf://{namespace}/corpus")

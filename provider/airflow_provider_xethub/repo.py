@@ -21,6 +21,7 @@ REPO_TYPES: tuple[str, ...] = get_args(RepoType)
 SCOPES: tuple[str, ...] = get_args(Scope)
 DEFAULT_REVISION = "main"
 URI_SCHEME = "hf://"
+_PREFIXES = frozenset(f"{repo_type}s" for repo_type in REPO_TYPES)
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _BAD_IN_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
@@ -133,6 +134,11 @@ def check_repo_id(repo_id: str) -> None:
     names = repo_id.split("/") if isinstance(repo_id, str) else []
     if len(names) != 2:
         raise XetInputError(f"repo_id {repo_id!r} is not of the form 'namespace/name'.")
+    if names[0] in _PREFIXES:
+        raise XetInputError(
+            f"repo_id {repo_id!r} begins with a repository type. Write it as repo_type={names[0][:-1]!r}, and the "
+            "namespace before the name."
+        )
     for name in names:
         if not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git"):
             raise XetInputError(

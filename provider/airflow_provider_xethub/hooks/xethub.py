@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub.exceptions import (
-    XetHubError,
-    XetInputError,
-    XetNotFoundError,
-    XetTokenExpiredError,
-    XetTokenSealError,
-    XetTokenTamperedError,
-    XetUnauthorizedError,
-)
-from airflow_provider_xethub.hooks import connection as conn
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType, Scope
-from airflow_provider_xethub.token import SealedToken, SealedTokenDict, XetToken, check_use
+from airflow_provider_xethub.hooks.tokens import XetTokenHook
+from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
     import os
 
-    import requests
-    from huggingface_hub import HfApi
-
-    from airflow_provider_xethub.cas import CasAccess
     from airflow_provider_xethub.commit import CommitRequest
-    from airflow_provider_xethub.hub import Hub
     from airflow_provider_xethub.records import (
         XetCommit,
         XetCommitResult,
@@ -46,10 +30,8 @@ if TYPE_CHECKING:
 
     Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-T = TypeVar("T")
 
-
-class XetHubConnection(BaseHook):
+class XetHubConnection(XetTokenHook):
     """A Hub, as an Airflow connection describes it: tokens, files, transfers and commits.
 
     Connection: ``host`` is the Hub's endpoint (default ``https://huggingface.co``), ``password`` the Hub token; the
@@ -62,233 +44,6 @@ class XetHubConnection(BaseHook):
 
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
-
-    conn_name_attr = "xethub_conn_id"
-    default_conn_name = "xethub_default"
-    conn_type = info.CONNECTION_TYPE
-    hook_name = info.HOOK_NAME
-
-    def __init__(self, xethub_conn_id: str | None = default_conn_name, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.xethub_conn_id = xethub_conn_id
-        self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
-
-    # --- connection -----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _connection(self) -> Any | None:
-        """The Airflow connection, or ``None`` where this worker has none of that id."""
-        if self.xethub_conn_id is None:
-            return None
-        try:
-            return self.get_connection(self.xethub_conn_id)
-        except AirflowNotFoundException:
-            return None
-
-    @cached_property
-    def _extra(self) -> dict[str, Any]:
-        # Reading extra_dejson also registers its secret-named values for masking.
-        return dict(self._connection.extra_dejson) if self._connection else {}
-
-    @property
-    def has_connection(self) -> bool:
-        """Whether this worker has the connection, and so can fetch tokens."""
-        return self._connection is not None
-
-    @cached_property
-    def hub(self) -> Hub:
-        """The Hub with this connection's credential and settings.
-
-        :raises XetInputError: there is no such connection, or one of its fields is wrong.
-        """
-        from airflow_provider_xethub import hub
-
-        connection = self._connection
-        if connection is None:
-            raise XetInputError(
-                f"connection {self.xethub_conn_id!r} does not exist on this worker. Create it in the UI, or with: "
-                f"airflow connections add {self.xethub_conn_id} --conn-type xethub --conn-password hf_…"
-                if self.xethub_conn_id
-                else "this needs a connection to the Hub, and xethub_conn_id is None."
-            )
-        return hub.Hub(
-            conn.endpoint(connection),
-            conn.hub_token(connection),
-            credential=f"connection {self.xethub_conn_id!r}",
-            conn_id=self.xethub_conn_id,
-            timeout=conn.seconds(connection, "timeout", hub.DEFAULT_TIMEOUT),
-            ca_bundle=conn.ca_bundle(connection),
-            headers=conn.headers(connection),
-        )
-
-    @final_errors()
-    def get_conn(self) -> requests.Session:
-        """Return a session with the Hub token; it takes paths on the Hub, such as ``/api/models/acme/m``.
-
-        The credential never leaves the connection's endpoint: other origins are refused, as are redirects to them.
-        """
-        return self.hub.session
-
-    @property
-    def api(self) -> HfApi:
-        """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer."""
-        from huggingface_hub import HfApi
-
-        return HfApi(endpoint=self.hub.endpoint, token=conn.hub_token(self._connection) or False)
-
-    def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
-        """Return a repository; what is left out comes from the connection's defaults.
-
-        :raises XetInputError: a name is not valid, or there is no repo_id anywhere.
-        """
-        repo_id = repo_id or self._extra.get("repo_id")
-        if not repo_id:
-            raise XetInputError(
-                f"repo_id is missing: give it to the task, or set it as default in connection {self.xethub_conn_id!r}."
-            )
-        repo_type = repo_type or self._extra.get("repo_type") or "model"
-        if repo_type == "bucket":
-            return Repo(repo_id, "bucket", revision or DEFAULT_REVISION)
-        revision = revision or self._extra.get("revision") or DEFAULT_REVISION
-        return Repo(repo_id, cast("RepoType", repo_type), revision)
-
-    @final_errors()
-    def whoami(self) -> dict[str, Any]:
-        """Return what the Hub says about the Hub token: ``name``, ``type``, ``auth`` and more."""
-        return self.hub.whoami()
-
-    def test_connection(self) -> tuple[bool, str]:
-        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        try:
-            who = self.hub.whoami() if self.hub.has_token else None
-            if who is None:
-                self.hub.json("GET", "/api/models?limit=1", about="the test of the connection")
-        except XetHubError as error:
-            return False, str(error)
-        if who is None:
-            return True, f"{self.hub.endpoint} answers. Without a Hub token (password), only public repositories work."
-        token = (who.get("auth") or {}).get("accessToken") or {}
-        return True, (
-            f"Connected to {self.hub.endpoint} as {who.get('name')}, with the {token.get('role') or 'unknown'} token "
-            f"{token.get('displayName') or 'without a name'!r}."
-        )
-
-    # --- tokens ---------------------------------------------------------------------------------------------------
-
-    @final_errors()
-    def get_token(self, repo: Repo, scope: Scope = "read") -> XetToken:
-        """Return a fresh Xet token for ``repo``: the one fetched before, or a new one from the Hub.
-
-        :raises XetHubError: the Hub does not issue it.
-        """
-        known = self._tokens.get((scope, repo))
-        return known if known and known.is_fresh() else self._fetch(repo, scope)
-
-    @final_errors()
-    def refresh_token(self, token: XetToken) -> XetToken:
-        """Fetch a new token for the same scope, repository and revision."""
-        return self._fetch(token.repo, token.scope)
-
-    def _fetch(self, repo: Repo, scope: Scope) -> XetToken:
-        token = self.hub.xet_token(repo, scope)
-        keys.mask(token.access_token)
-        self._tokens[scope, repo] = token
-        self.log.info("Fetched a %s token for %s, good for %.0f s.", scope, repo, token.seconds_left())
-        return token
-
-    def seal_token(self, token: XetToken) -> SealedTokenDict:
-        """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key."""
-        fernets = keys.fernets()
-        if not fernets:
-            self.log.warning(
-                "This worker has no Fernet key, so the token for %s is not put into XCom; tasks that get it fetch "
-                "their own through their connection. Set [core] fernet_key or [xethub] fernet_key on all workers.",
-                token.repo,
-            )
-        return SealedToken.seal(token, fernets[0] if fernets else None).to_xcom()
-
-    @final_errors()
-    def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
-        """Refuse a given token that is not for this use, without opening it; before anything is sent or written.
-
-        :raises XetTokenScopeError: it is for another scope, repository or revision.
-        """
-        if token is not None:
-            given = token if isinstance(token, XetToken) else SealedToken.from_xcom(token)
-            check_use(given.scope, given.repo, scope, repo)
-
-    @final_errors()
-    def fresh_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> XetToken:
-        """Return a token that is fit for this use, starting from the one given.
-
-        A stale one, or one that cannot be opened here, is replaced through the connection, if there is one.
-
-        :param token: as fetched, as XCom value, or ``None``.
-        :param repo: what it must be for; ``None`` if the token decides.
-        :raises XetTokenScopeError: it is for something else. Nothing was sent.
-        :raises XetTokenTamperedError: it was changed since it was sealed. Nothing was sent.
-        :raises XetTokenExpiredError: it is stale, and there is no connection here.
-        :raises XetTokenSealError: it cannot be opened, and there is no connection here.
-        """
-        if token is None:
-            if repo is None:
-                raise XetInputError("neither a token nor a repository was given: set token or repo_id.")
-            return self.get_token(repo, scope)
-        self.check_token(token, scope, repo)
-        sealed = None if isinstance(token, XetToken) else SealedToken.from_xcom(token)
-        given = token if isinstance(token, XetToken) else sealed
-        assert given is not None  # noqa: S101 - for the type checker
-        try:
-            opened = sealed.open(keys.fernets()) if sealed else cast("XetToken", token)
-            keys.mask(opened.access_token)
-            if opened.is_fresh() or not self._may_replace(given.conn_id):
-                if opened.seconds_left() <= 0:
-                    raise XetTokenExpiredError(f"the {opened.scope} token for {opened.repo} has expired")
-                return opened
-        except XetTokenTamperedError:
-            raise
-        except (XetTokenExpiredError, XetTokenSealError) as error:
-            if not self._may_replace(given.conn_id):
-                raise type(error)(f"{error}, and {self._why_not(given.conn_id)}") from None
-            self.log.info("%s; fetching another one.", error)
-        return self.get_token(given.repo, scope)
-
-    def _may_replace(self, conn_id: str | None) -> bool:
-        """Whether another token may be fetched: only from the Hub that the given one came from."""
-        return conn_id in (None, self.xethub_conn_id) and self.has_connection
-
-    def _why_not(self, conn_id: str | None) -> str:
-        if conn_id and conn_id != self.xethub_conn_id:
-            return f"it was fetched with connection {conn_id!r}: set xethub_conn_id={conn_id!r} to fetch another one."
-        return (
-            f"this worker has no connection {conn_id or self.xethub_conn_id!r} to fetch another one with. Create it, "
-            "or fetch the token nearer to its use."
-        )
-
-    def _in_cas(
-        self,
-        given: XetToken | SealedTokenDict | None,
-        scope: Scope,
-        repo: Repo | None,
-        work: Callable[[CasAccess], T],
-    ) -> T:
-        """Do a transfer with a fresh token, and once more with another one if CAS does not accept it."""
-        from airflow_provider_xethub.cas import CasAccess
-
-        def access(token: XetToken) -> CasAccess:
-            if not self._may_replace(token.conn_id):
-                return CasAccess(token)
-            return CasAccess(token, *self.hub.refresh_route(token.repo, token.scope))
-
-        token = self.fresh_token(given, scope, repo)
-        try:
-            return work(access(token))
-        except XetUnauthorizedError as error:
-            # The client itself refreshes by the clock only, never after a 401.
-            if error.service != "CAS" or not self._may_replace(token.conn_id):
-                raise
-            self.log.warning("CAS did not accept the token for %s; trying once more with a new one.", token.repo)
-            return work(access(self._fetch(token.repo, token.scope)))
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -345,7 +100,7 @@ class XetHubConnection(BaseHook):
 
         self.check_token(token, "write", repo)
         files = sources.collect(source, path_in_repo, patterns)
-        return self._in_cas(token, "write", repo, lambda access: transfers.upload(access, files))
+        return self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files))
 
     @final_errors()
     def commit(self, request: CommitRequest) -> XetCommitResult:
@@ -360,7 +115,7 @@ class XetHubConnection(BaseHook):
         request.check()
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         inline = [file for file in request.files if modes[file["path"]].inline and not modes[file["path"]].ignored]
-        contents = transfers.read_back(inline, partial(self._in_cas, None, "read", request.repo)) if inline else {}
+        contents = transfers.read_back(inline, partial(self.in_cas, None, "read", request.repo)) if inline else {}
         return commit.publish(self.hub, request, modes, lambda file: contents[file["path"]])
 
     @final_errors()
@@ -395,7 +150,7 @@ class XetHubConnection(BaseHook):
         result: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
         if through_cas:
             work = partial(transfers.upload, files=through_cas)
-            result = self._in_cas(token, "write", request.repo, work)
+            result = self.in_cas(token, "write", request.repo, work)
         uploaded = {file["path"]: file for file in result["files"]}
         request = replace(request, files=[uploaded.get(file["path"], file) for file in request.files])
         committed = commit.publish(self.hub, request, modes, lambda file: sources.read_unchanged(by_path[file["path"]]))
@@ -424,7 +179,7 @@ class XetHubConnection(BaseHook):
         self.check_token(token, "read", repo)
         targets = downloads.plan(files, destination, single=single)
         hub = (lambda: self.hub) if self.has_connection else None
-        return transfers.download(targets, partial(self._in_cas, token, "read", repo), hub)
+        return transfers.download(targets, partial(self.in_cas, token, "read", repo), hub)
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

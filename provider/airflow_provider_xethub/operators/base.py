@@ -1,0 +1,127 @@
+"""What the operators have in common: the repository, the hook, the token, and how a task is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator, XComArg
+
+from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
+from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.token import SealedToken, SealedTokenDict
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
+"""Template fields of every operator and sensor."""
+
+
+class XetOperator(BaseOperator):
+    """Base of the operators: the repository, the hook, and how a task is stopped.
+
+    :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
+    :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
+    :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
+    """
+
+    template_fields: Sequence[str] = REPO_FIELDS
+
+    def __init__(
+        self,
+        *,
+        repo_id: str | None = None,
+        repo_type: str | None = None,
+        revision: str | None = None,
+        xethub_conn_id: str | None = XetHubConnection.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.repo_id = repo_id
+        self.repo_type = repo_type
+        self.revision = revision
+        self.xethub_conn_id = xethub_conn_id
+        self._executing = False
+
+    @cached_property
+    def hook(self) -> XetHubConnection:
+        """The hook for this task's connection."""
+        return XetHubConnection(self.xethub_conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; errors that no retry can mend fail the task at once."""
+        self._executing = True
+        try:
+            with final_errors():
+                return self.work(context)
+        finally:
+            self._executing = False
+
+    def work(self, context: Context) -> Any:
+        """Do what the operator is for, and return its XCom value."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement work()")
+
+    def on_kill(self) -> None:
+        """Stop at once: Airflow calls this in the signal handler of the task's main thread.
+
+        :raises XetCancelledError: into whatever ``execute`` is doing; the transfer it interrupts is aborted.
+        """
+        if self._executing:
+            self._executing = False
+            raise XetCancelledError(f"Task {self.task_id} was stopped. Nothing that it had not finished was kept.")
+
+    def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
+        """Return the repository: from the arguments, else from the token, the records, or the connection.
+
+        :raises XetInputError: there is none, or a name is not valid.
+        """
+        base = SealedToken.from_xcom(token).repo if token is not None else default
+        if base is None:
+            return self.hook.repo(self.repo_id, self.repo_type, self.revision)
+        return Repo(
+            self.repo_id or base.repo_id,
+            self.repo_type or base.repo_type,  # type: ignore[arg-type]
+            self.revision or base.revision,
+        )
+
+
+class XetTransferOperator(XetOperator):
+    """Base of the operators that move bytes: with their own token, or with one that another task fetched.
+
+    :param token: the output of a ``XetTokenOperator``. Not a template field, so that it is in no rendered template.
+    """
+
+    def __init__(self, *, token: SealedTokenDict | XComArg | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.token = token
+        if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
+            # Airflow does this for template fields only.
+            XComArg.apply_upstream_relationship(self, token)
+
+    def resolve_token(self, context: Context) -> SealedTokenDict | None:
+        """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""
+        if not isinstance(self.token, XComArg):
+            return self.token
+        value: SealedTokenDict | None = self.token.resolve(context)
+        if value is None:
+            tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
+            text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
+            if not self.hook.has_connection:
+                raise XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+            self.log.info("%s; fetching one.", text)
+        return value
+
+    def push_figures(self, context: Context, transfer: Any) -> None:
+        """Push the figures of a transfer as the XCom ``transfer``."""
+        context["ti"].xcom_push(key="transfer", value=transfer)
+
+
+def work_key(context: Context) -> str:
+    """Return what is the same in all tries of one task instance, and in no other: marks its commit."""
+    ti = context["ti"]
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
