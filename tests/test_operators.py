@@ -272,3 +272,20 @@ def test_a_commit_task_needs_something_to_commit(hub, connection, repo, run_task
     assert run.is_final
     assert "nothing to commit" in run.text
     assert not hub.log.requests()
+
+
+def test_default_args_reach_every_operator_and_the_sensor():
+    from airflow.sdk import DAG
+
+    from airflow_provider_xethub.sensors.xethub import XetFileSensor
+
+    with DAG("defaults", schedule=None, default_args={"xethub_conn_id": "other", "repo_id": "acme/corpus"}):
+        tasks = [
+            XetTokenOperator(task_id="token"),
+            XetListOperator(task_id="list"),
+            XetUploadOperator(task_id="upload", source="x"),
+            XetCommitOperator(task_id="commit"),
+            XetDownloadOperator(task_id="download", destination="x"),
+            XetFileSensor(task_id="sensor", path="x"),
+        ]
+    assert {(task.xethub_conn_id, task.repo_id) for task in tasks} == {("other", "acme/corpus")}
