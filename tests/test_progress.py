@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_xethub import exceptions, progress
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (67_108_864, "67.1 MB"), (3.2e9, "3.2 GB"), (5e15, "5000.0 TB")],
+)
+def test_sizes_are_said_for_people(count, text):
+    assert progress.size(count) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (89, "89 s"), (900, "15 min"), (9000, "2.5 h")])
+def test_durations_are_said_for_people(seconds, text):
+    assert progress.duration(seconds) == text
+
+
+def told(caplog, total, done):
+    meter = progress.Meter("the upload of 1 file(s)", total, lambda: SimpleNamespace(total_bytes_completed=done))
+    with caplog.at_level(logging.INFO):
+        meter.tell()
+    return caplog.messages[-1]
+
+
+def test_a_line_says_share_bytes_rate_and_time_left(caplog):
+    line = told(caplog, 4_000_000, 1_000_000)
+    assert re.fullmatch(
+        r"25 % of the upload of 1 file\(s\): 1\.0 MB of 4\.0 MB, [\d.]+ [kMGT]?B/s, about \d+ s left", line
+    )
+
+
+def test_a_line_at_the_beginning_and_at_the_end_promises_nothing(caplog):
+    assert "left" not in told(caplog, 4_000_000, 0)
+    assert told(caplog, 10, 10).startswith("100 %")
+    assert told(caplog, 0, 0).startswith("100 %")
+
+
+def test_the_tree_of_errors_shows_each_with_its_base_and_what_a_retry_does():
+    shown: dict[str, tuple[str, bool | None]] = {}
+    parents: list[str] = []
+    for line in (exceptions.__doc__ or "").splitlines():
+        found = re.match(r"    ((?:[│ ] {3})*)(?:[├└]── )?(Xet\w+)(.*)", line)
+        if not found:
+            continue
+        depth = 0 if line.startswith("    Xet") else len(found[1]) // 4 + 1
+        parents[depth:] = [found[2]]
+        retried = {"retry": True, "final": False}.get(found[3].split()[-1] if found[3].split() else "")
+        shown[found[2]] = (parents[depth - 1] if depth else "Exception", retried)
+    classes = {
+        name: value
+        for name, value in vars(exceptions).items()
+        if isinstance(value, type) and issubclass(value, exceptions.XetHubError)
+    }
+    assert set(shown) == set(classes)
+    for name, (base, retried) in shown.items():
+        assert classes[name].__bases__[0].__name__ == base, name
+        assert retried is None or classes[name].retryable is retried, name
