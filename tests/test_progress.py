@@ -42,6 +42,23 @@ def test_a_line_at_the_beginning_and_at_the_end_promises_nothing(caplog):
     assert told(caplog, 0, 0).startswith("100 %")
 
 
+def test_the_figures_of_an_upload_fit_in_a_line():
+    transfer = {
+        "files": 3,
+        "bytes": 68_200_000,
+        "bytes_sent": 3_400_000,
+        "bytes_deduplicated": 64_790_000,
+        "seconds": 1.14,
+    }
+    assert progress.sent(transfer) == "3 file(s), 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s"
+    assert "0.0 % deduplicated" in progress.sent({**transfer, "bytes": 0, "bytes_deduplicated": 0})
+
+
+def test_the_figures_of_a_download_fit_in_a_line():
+    transfer = {"files": 1, "bytes": 1500, "bytes_received": 1600, "skipped": 2, "seconds": 0.8}
+    assert progress.received(transfer) == "1 file(s), 1.5 kB, verified; 2 were there already; 0.8 s"
+
+
 def test_the_tree_of_errors_shows_each_with_its_base_and_what_a_retry_does():
     shown: dict[str, tuple[str, bool | None]] = {}
     parents: list[str] = []

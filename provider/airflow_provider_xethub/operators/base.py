@@ -17,6 +17,8 @@ from airflow_provider_xethub.token import SealedToken, SealedTokenDict
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_xethub.records import XetCommitResult
+
 REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
 """Template fields of every operator and sensor."""
 
@@ -89,6 +91,11 @@ class XetOperator(BaseOperator):
             self.revision or base.revision,
         )
 
+    def tell_commit(self, result: XetCommitResult) -> None:
+        """Log what was committed, and where to see it."""
+        verb = "Committed" if result["created"] else "Nothing new to commit:"
+        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
+
 
 class XetTransferOperator(XetOperator):
     """Base of the operators that move bytes: with their own token, or with one that another task fetched.
@@ -116,8 +123,9 @@ class XetTransferOperator(XetOperator):
             self.log.info("%s; fetching one.", text)
         return value
 
-    def push_figures(self, context: Context, transfer: Any) -> None:
-        """Push the figures of a transfer as the XCom ``transfer``."""
+    def tell(self, context: Context, transfer: Any, line: str) -> None:
+        """Log what was moved, and push the figures as the XCom ``transfer``."""
+        self.log.info("%s", line)
         context["ti"].xcom_push(key="transfer", value=transfer)
 
 

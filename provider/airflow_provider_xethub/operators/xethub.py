@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
 
+from airflow_provider_xethub import progress
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, work_key
@@ -131,7 +132,7 @@ class XetUploadOperator(XetTransferOperator):
         }
         if not self.commit:
             uploaded = self.hook.upload(self.source, repo, **options)
-            self.push_figures(context, uploaded["transfer"])
+            self.tell(context, uploaded["transfer"], f"Uploaded {progress.sent(uploaded['transfer'])}.")
             return uploaded["files"]
         request = CommitRequest(
             repo,
@@ -143,7 +144,8 @@ class XetUploadOperator(XetTransferOperator):
             idempotency_key=work_key(context),
         )
         published = self.hook.publish(self.source, request, **options)
-        self.push_figures(context, published["transfer"])
+        self.tell(context, published["transfer"], f"Uploaded {progress.sent(published['transfer'])}.")
+        self.tell_commit(published)
         return published
 
 
@@ -207,8 +209,7 @@ class XetCommitOperator(XetOperator):
             work_key(context),
         )
         result = self.hook.commit(request)
-        verb = "Committed" if result["created"] else "Nothing new to commit:"
-        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
+        self.tell_commit(result)
         return result
 
 
@@ -266,7 +267,7 @@ class XetDownloadOperator(XetTransferOperator):
             files = self._find(repo)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.download(self.destination, files, single=single, token=token)
-        self.push_figures(context, result["transfer"])
+        self.tell(context, result["transfer"], f"Downloaded {progress.received(result['transfer'])}.")
         return result["files"]
 
     def _moved(self, files: Sequence[XetFile], repo: Repo) -> bool:
