@@ -181,6 +181,15 @@ def test_a_second_try_finds_the_first_one_even_below_somebody_elses_work(hub, re
     assert titles(hub, repo) == ["theirs", "once", "a commit"]
 
 
+def test_a_retry_does_not_undo_what_somebody_committed_since(hub, repo):
+    work = {"idempotency_key": "dag/run/task", "message": "once"}
+    first = publish(hub, repo, {"a.csv": TEXT}, **work)
+    publish(hub, repo, {"a.csv": b"newer,1\n"}, message="somebody else")
+    again = publish(hub, repo, {"a.csv": TEXT}, **work)
+    assert again["oid"] == first["oid"]
+    assert sorted(titles(hub, repo)) == ["once", "somebody else"]
+
+
 @pytest.mark.parametrize("change", [{"message": "other"}, {"description": "other"}, {"idempotency_key": "other"}])
 def test_other_work_opens_another_pull_request(hub, repo, change):
     work = {"message": "a", "idempotency_key": "k", "create_pr": True}

@@ -198,12 +198,11 @@ def publish(
     files, contents, unchanged = _compare(request, modes, content_of)
     key = commit_key(request, files)
     changed = [file for file in files if file["path"] not in unchanged]
-    missing = _missing(hub, request)
-    # With a key of its own, an earlier try of the same work may have been here and lost the answer.
-    may_be_done = request.idempotency_key is not None and (request.create_pr or missing or not changed)
-    if may_be_done and (done := _find(hub, request, key)):
+    # With a key of its own, an earlier try of the same work may have been here and lost the answer. Asked always: since
+    # then somebody may have changed the files again, and a second commit of the same work would undo that.
+    if request.idempotency_key is not None and (done := _find(hub, request, key)):
         return _result(request, done, files, unchanged, created=True)
-    if missing:
+    if missing := _missing(hub, request):
         raise XetNotFoundError(
             f"Cannot delete {', '.join(missing)} from {request.repo}: not there. Nothing was committed.", status=404
         )
