@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -23,8 +22,6 @@ from airflow_provider_xethub.token import XetToken
 
 if TYPE_CHECKING:
     from hf_xet import XetSession
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

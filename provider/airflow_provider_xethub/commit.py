@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 PREUPLOAD_BATCH = 256
 """Files in one preupload request; the Hub takes no more."""
 
-SAMPLE_BYTES = 512
 KEY_TRAILER = "Xet-Commit-Key"
 """Last line of a commit's description: by it a retry finds a commit whose answer was lost."""
 
