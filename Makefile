@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-quick lint docs constraints clean
+.PHONY: help setup demo test test-long test-quick bench-local lint docs constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -26,11 +26,18 @@ setup: $(INSTALLED)  ## Install everything into .venv.
 demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub, and show what happened.
 	@$(BIN)/python tests/demo/run.py
 
-test: $(INSTALLED)  ## Run the whole test suite.
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## Run the test suite.
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	$(BIN)/python -m pytest -m long
+
+bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in store.
+	@$(BIN)/python tests/benchmarks/local_hub.py
 
 test-quick: $(INSTALLED)  ## Run the tests that need no whole Airflow.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
 
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .
@@ -43,7 +50,7 @@ docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
 
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --all-extras --group test --group lint --group docs --group demo --group install \
+		--no-annotate --no-header --all-extras --group test --group long --group lint --group docs --group demo --group install \
 		pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove everything that the other targets made.

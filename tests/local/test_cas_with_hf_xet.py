@@ -19,7 +19,9 @@ import hf_xet
 import pytest
 import requests
 
-from airflow_provider_xethub.local.cas_api import MAX_SHARD_BODY, MAX_XORB_BODY, routes
+from airflow_provider_xethub.local.cas_api import routes
+from airflow_provider_xethub.local.cas_files import MAX_SHARD_BODY
+from airflow_provider_xethub.local.cas_xorbs import MAX_XORB_BODY
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
 

@@ -1,45 +1,14 @@
-"""The CAS API: xorbs and shards in, reconstructions and data out.
-
-Source: the Xet protocol's API page, and what hf-xet 1.8 and @huggingface/hub 2.17 send and accept. Two answers are
-404 on purpose: deduplication queries ("unknown chunk") and xorb grants ("not supported"); any other status there
-fails the client's upload.
-"""
+"""The CAS API: xorbs and shards in, reconstructions and data out, and the clients' own reports."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from airflow_provider_xethub.local.access import Access, AccessError, XetGrant
-from airflow_provider_xethub.local.content import ContentStore, UnknownFileError
-from airflow_provider_xethub.local.formats import FormatError, reconstruction
-from airflow_provider_xethub.local.formats.byte_range import (
-    UnsatisfiableRangeError,
-    content_range,
-    parse_range,
-)
-from airflow_provider_xethub.local.formats.hashing import from_hex
-from airflow_provider_xethub.local.shard_progress import shard_frames
-from airflow_provider_xethub.local.xorb_store import UnknownXorbError
-from airflow_provider_xethub.repo import Scope
-
-MAX_XORB_BODY = 66 * 1024 * 1024
-MAX_SHARD_BODY = 128 * 1024 * 1024
-
-_SEND_BYTES = 1024 * 1024
-_FEW_BYTES = 64 * 1024
-_log = logging.getLogger(__name__)
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-ToJson = Callable[[reconstruction.Reconstruction, Callable[[str, reconstruction.FetchRange], str]], dict[str, Any]]
+from airflow_provider_xethub.local import cas_files, cas_xorbs
+from airflow_provider_xethub.local.access import Access
+from airflow_provider_xethub.local.content import ContentStore
 
 
 def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Route]:
@@ -48,181 +17,12 @@ def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Rou
     :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Telemetry alone goes to
         the root of the origin, because clients send it there whatever the CAS URL's path is.
     """
-    api = _CasApi(content, access, base_path)
-    table: list[tuple[str, str, Endpoint]] = [
-        ("GET", "/v1/chunks/{prefix}/{hash}", api.find_chunk),
-        ("POST", "/v1/xorb-grants/{prefix}/{hash}", api.refuse_grant),
-        ("POST", "/v1/xorbs/{prefix}/{hash}", api.add_xorb),
-        ("HEAD", "/v1/xorbs/{prefix}/{hash}", api.find_xorb),
-        ("POST", "/v1/shards", api.add_shard_v1),
-        ("POST", "/v2/shards", api.add_shard_v2),
-        ("GET", "/v1/reconstructions/{hash}", partial(api.reconstruct, reconstruction.to_json_v1)),
-        ("GET", "/v2/reconstructions/{hash}", partial(api.reconstruct, reconstruction.to_json_v2)),
-        ("GET", "/data/{hash}", api.send_data),
+    return [
+        *cas_xorbs.routes(content, access, base_path=base_path),
+        *cas_files.routes(content, access, base_path=base_path),
+        Route("/v1/telemetry", _accept_telemetry, methods=["POST"]),
     ]
-    found = [Route(f"{base_path}{path}", _with_errors(endpoint), methods=[method]) for method, path, endpoint in table]
-    return [*found, Route("/v1/telemetry", _accept_telemetry, methods=["POST"])]
-
-
-class _TooLargeError(ValueError):
-    """A request body is over its limit: 413."""
-
-
-class _CasApi:
-    """The endpoints, over one content store."""
-
-    def __init__(self, content: ContentStore, access: Access, base_path: str) -> None:
-        self._content = content
-        self._access = access
-        self._base_path = base_path
-
-    async def find_chunk(self, request: Request) -> Response:
-        self._grant(request, "read")
-        return _error(404, "Deduplication across uploads is not offered here.")
-
-    async def refuse_grant(self, request: Request) -> Response:
-        self._grant(request, "write")
-        return _error(404, "Xorb grants are not offered here; post the xorb itself.")
-
-    async def find_xorb(self, request: Request) -> Response:
-        self._grant(request, "read")
-        return Response(status_code=200 if self._content.has_xorb(request.path_params["hash"]) else 404)
-
-    async def add_xorb(self, request: Request) -> Response:
-        self._grant(request, "write")
-        xorb_hash = request.path_params["hash"]
-        body = await _body(request, MAX_XORB_BODY, f"Xorb {xorb_hash}")
-        was_inserted = await run_in_threadpool(self._content.add_xorb, xorb_hash, body)
-        return JSONResponse({"was_inserted": was_inserted})
-
-    async def add_shard_v1(self, request: Request) -> Response:
-        grant = self._grant(request, "write")
-        body = await _body(request, MAX_SHARD_BODY, "The shard")
-        receipt = await run_in_threadpool(self._content.add_shard, body, repository=grant.repository)
-        return JSONResponse({"result": int(receipt.is_new)})
-
-    async def add_shard_v2(self, request: Request) -> Response:
-        grant = self._grant(request, "write")
-        body = await _body(request, MAX_SHARD_BODY, "The shard")
-        register = partial(self._content.add_shard, body, repository=grant.repository)
-        return StreamingResponse(shard_frames(register), media_type="application/x-ndjson")
-
-    async def reconstruct(self, to_json: ToJson, request: Request) -> Response:
-        grant = self._grant(request, "read")
-        xet_hash = request.path_params["hash"]
-        from_hex(xet_hash)
-        file = self._content.file(xet_hash)
-        if file is None:
-            raise UnknownFileError(f"File {xet_hash} is not stored here.")
-        if not self._content.is_readable(grant.repository, xet_hash):
-            raise AccessError(
-                403,
-                f"File {xet_hash} was never uploaded or committed to {grant.repository}, which this token is for.",
-            )
-        start, end = parse_range(request.headers.get("range"), file.size) or (0, None)
-        plan = self._content.reconstruct(xet_hash, start, end)
-        origin = f"{request.url.scheme}://{request.url.netloc}"
-        return JSONResponse(to_json(plan, partial(self._data_url, origin)))
-
-    async def send_data(self, request: Request) -> Response:
-        self._access.verify_data_url(_raw_target(request))
-        signed_start, signed_end = map(int, request.query_params["range"].split("-"))
-        xorb_hash = request.path_params["hash"]
-        path = self._content.xorb_path(xorb_hash)
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
-            raise UnknownXorbError(f"Xorb {xorb_hash} is not stored here.") from None
-        asked = parse_range(request.headers.get("range"), size)
-        start, end = asked or (signed_start, signed_end)
-        if start < signed_start or end > signed_end:
-            raise AccessError(
-                403,
-                f"This data URL is for bytes {signed_start} to {signed_end - 1}, not for {start} to {end - 1}.",
-            )
-        headers = {"Content-Range": content_range(start, end, size), "Content-Length": str(end - start)}
-        if end - start <= _FEW_BYTES:
-            body = self._content.xorb_bytes(xorb_hash, start, end - 1)
-            return Response(body, 206, headers, "application/octet-stream")
-        return StreamingResponse(_file_bytes(path, start, end), 206, headers, "application/octet-stream")
-
-    def _data_url(self, origin: str, xorb_hash: str, fetch: reconstruction.FetchRange) -> str:
-        target = f"{self._base_path}/data/{xorb_hash}?range={fetch.start}-{fetch.end}"
-        return origin + self._access.sign_data_url(target)
-
-    def _grant(self, request: Request, scope: Scope) -> XetGrant:
-        """Return what the request's token allows.
-
-        :raises AccessError: 401 without a valid token; 403 where its scope is not enough.
-        """
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        grant = self._access.verify_xet_token(token.strip() if kind.lower() == "bearer" else "")
-        if scope == "write" and grant.scope != "write":
-            raise AccessError(403, f"Uploading to {grant.repository} needs a write token; this one is for reading.")
-        return grant
 
 
 async def _accept_telemetry(_: Request) -> Response:
     return Response(status_code=204)
-
-
-def _with_errors(endpoint: Endpoint) -> Endpoint:
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except AccessError as error:
-            return _error(error.status, error.message)
-        except FormatError as error:
-            return _error(400, str(error))
-        except (UnknownFileError, UnknownXorbError) as error:
-            return _error(404, str(error))
-        except _TooLargeError as error:
-            return _error(413, str(error))
-        except UnsatisfiableRangeError as error:
-            return _error(416, str(error), {"Content-Range": error.content_range})
-        except ClientDisconnect:
-            _log.info("The client left during %s %s.", request.method, request.url.path)
-            return Response(status_code=499)
-
-    return answer
-
-
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": message}, status, headers)
-
-
-async def _body(request: Request, limit: int, name: str) -> bytearray:
-    """Read a request body.
-
-    :raises _TooLargeError: it is over ``limit`` bytes; read no further than that.
-    """
-    too_large = f"{name} is refused: a body has at most {limit} bytes."
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _TooLargeError(too_large)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise _TooLargeError(too_large)
-    return body
-
-
-def _raw_target(request: Request) -> str:
-    """Return path and query as they arrived, which is what the signature of a data URL is made of."""
-    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-    return f"{path.decode('latin-1')}?{request.scope['query_string'].decode('latin-1')}"
-
-
-async def _file_bytes(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    file = await run_in_threadpool(path.open, "rb", 0)
-    try:
-        await run_in_threadpool(file.seek, start)
-        while start < end:
-            piece = await run_in_threadpool(file.read, min(_SEND_BYTES, end - start))
-            if not piece:
-                return
-            start += len(piece)
-            yield piece
-    finally:
-        file.close()

@@ -1,0 +1,88 @@
+"""One CAS request: what its token allows, its body, and the answers to what is wrong with it.
+
+Source: the statuses that hf-xet 1.8 tells apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.local.access import Access, AccessError, XetGrant
+from airflow_provider_xethub.local.content import UnknownFileError
+from airflow_provider_xethub.local.formats import FormatError
+from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.xorb_store import UnknownXorbError
+from airflow_provider_xethub.repo import Scope
+
+_log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class TooLargeError(ValueError):
+    """A request body is over its limit: 413."""
+
+
+def cas_route(base_path: str, method: str, path: str, endpoint: Endpoint) -> Route:
+    """Return a route of one CAS, whose errors become answers."""
+    return Route(f"{base_path}{path}", _with_errors(endpoint), methods=[method])
+
+
+def require(access: Access, request: Request, scope: Scope) -> XetGrant:
+    """Return what the request's token allows.
+
+    :raises AccessError: 401 without a valid token; 403 where its scope is not enough.
+    """
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    grant = access.verify_xet_token(token.strip() if kind.lower() == "bearer" else "")
+    if scope == "write" and grant.scope != "write":
+        raise AccessError(403, f"Uploading to {grant.repository} needs a write token; this one is for reading.")
+    return grant
+
+
+def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer that says what is wrong."""
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def read_body(request: Request, limit: int, name: str) -> bytearray:
+    """Read a request body.
+
+    :raises TooLargeError: it is over ``limit`` bytes; read no further than that.
+    """
+    too_large = f"{name} is refused: a body has at most {limit} bytes."
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise TooLargeError(too_large)
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise TooLargeError(too_large)
+    return body
+
+
+def _with_errors(endpoint: Endpoint) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except AccessError as error:
+            return error_answer(error.status, error.message)
+        except FormatError as error:
+            return error_answer(400, str(error))
+        except (UnknownFileError, UnknownXorbError) as error:
+            return error_answer(404, str(error))
+        except TooLargeError as error:
+            return error_answer(413, str(error))
+        except UnsatisfiableRangeError as error:
+            return error_answer(416, str(error), {"Content-Range": error.content_range})
+        except ClientDisconnect:
+            _log.info("The client left during %s %s.", request.method, request.url.path)
+            return Response(status_code=499)
+
+    return answer
