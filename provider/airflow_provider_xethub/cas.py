@@ -45,11 +45,13 @@ class CasAccess:
     :param token: an open Xet token.
     :param refresh_url: where the client gets the next one; ``None`` on a worker without a connection.
     :param refresh_headers: what the refresh route wants; carries the Hub token, so never shown.
+    :param stall_timeout: seconds without progress after which the transfer is ended.
     """
 
     token: XetToken
     refresh_url: str | None = None
     refresh_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stall_timeout: float = progress.STALL_TIMEOUT
 
     def options(self) -> dict[str, Any]:
         """Return the authorisation of one operation, as keyword arguments of ``XetSession.new_*``.
@@ -133,7 +135,8 @@ def upload(access: CasAccess, paths: Sequence[Path], sizes: Sequence[int]) -> tu
             return done, report.dedup_metrics
 
         with _aborting(commit.abort):
-            uploaded, metrics = interruptible(work, progress.Meter(about, sum(sizes), commit.progress))
+            meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout)
+            uploaded, metrics = interruptible(work, meter)
     return [uploaded.get(path, EMPTY) for path in paths], {
         "files": len(paths),
         "bytes": metrics.total_bytes,
@@ -163,7 +166,7 @@ def fetch(access: CasAccess, files: Sequence[Wanted]) -> int:
             return int(group.wait_to_finish().progress.total_transfer_bytes_completed)
 
         with _aborting(group.abort):
-            received = interruptible(work, progress.Meter(about, total, group.progress))
+            received = interruptible(work, progress.Meter(about, total, group.progress, access.stall_timeout))
     for file in files:
         size = file.path.stat().st_size
         if size != file.size:
@@ -190,9 +193,9 @@ def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) ->
 
     thread = threading.Thread(target=run, name="xethub-transfer", daemon=True)
     thread.start()
-    while not done.wait(progress.INTERVAL):
+    while not done.wait(progress.LOOK_INTERVAL):
         if meter:
-            meter.tell()
+            meter.look()
     thread.join()
     if failure:
         raise failure[0]

@@ -25,6 +25,7 @@
     └── XetTransferError
         ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
         ├── XetDestinationError (OSError)        a destination cannot be written                           retry
+        ├── XetStalledError (TimeoutError)       nothing moved for too long; the transfer was ended         retry
         ├── XetIntegrityError                    bytes arrived that are not the file; nothing was kept     retry
         └── XetCancelledError                    the transfer was stopped from outside                     retry
 
@@ -163,6 +164,10 @@ class XetSourceError(XetTransferError, OSError):
 
 class XetDestinationError(XetTransferError, OSError):
     """The destination cannot be written."""
+
+
+class XetStalledError(XetTransferError, TimeoutError):
+    """The transfer stood still for longer than ``stall_timeout``, and was ended. The message says how far it got."""
 
 
 class XetIntegrityError(XetTransferError):

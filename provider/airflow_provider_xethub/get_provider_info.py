@@ -28,6 +28,11 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "description": "How long one answer of the Hub may take to begin. Empty: 30.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
+    "stall_timeout": {
+        "label": "Stall timeout (seconds)",
+        "description": "How long a transfer may stand still before it is ended and tried again. Empty: 120.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
+    },
     "ca_bundle": {
         "label": "CA bundle",
         "description": "File on the workers with the certificate authorities to trust. Empty: the system's.",

@@ -12,6 +12,7 @@ from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import (
     XetHubError,
     XetInputError,
+    XetStalledError,
     XetTokenExpiredError,
     XetTokenSealError,
     XetTokenTamperedError,
@@ -259,17 +260,24 @@ class XetTokenHook(BaseHook):
         repo: Repo | None,
         work: Callable[[CasAccess], T],
     ) -> T:
-        """Do a transfer with a fresh token, and once more with another one if CAS does not accept it."""
+        """Do a transfer with a fresh token, and once more if CAS does not accept it or the transfer stands still."""
         from airflow_provider_xethub.cas import CasAccess
+        from airflow_provider_xethub.progress import STALL_TIMEOUT
+
+        connection = self._connection
+        stall_timeout = conn.seconds(connection, "stall_timeout", STALL_TIMEOUT) if connection else STALL_TIMEOUT
 
         def access(token: XetToken) -> CasAccess:
             if not self._may_replace(token.conn_id):
-                return CasAccess(token)
-            return CasAccess(token, *self.hub.refresh_route(token.repo, token.scope))
+                return CasAccess(token, stall_timeout=stall_timeout)
+            return CasAccess(token, *self.hub.refresh_route(token.repo, token.scope), stall_timeout=stall_timeout)
 
         token = self.fresh_token(given, scope, repo)
         try:
             return work(access(token))
+        except XetStalledError as error:
+            self.log.warning("%s Trying once more.", error)
+            return work(access(self.fresh_token(given, scope, repo)))
         except XetUnauthorizedError as error:
             # The client itself refreshes by the clock only, never after a 401.
             if error.service != "CAS" or not self._may_replace(token.conn_id):
