@@ -35,6 +35,7 @@ ALLOWED = {
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "token", "repo", "exceptions", "records"},
     "commit": {"hub", "hub_errors", "repo", "exceptions", "records"},
+    "bucket": {"commit", "hub", "repo", "exceptions", "records"},
 }
 
 

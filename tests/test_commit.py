@@ -324,7 +324,11 @@ def test_a_file_is_not_a_folder_nor_the_other_way_round(hub, repo, delete):
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"repo": Repo("acme/b", "bucket")}, "hf://buckets/acme/b is a bucket: it has no commits"),
+        (
+            {"repo": Repo("acme/b", "bucket"), "create_pr": True},
+            "hf://buckets/acme/b is a bucket: it has no commits. Leave out parent_commit and create_pr",
+        ),
+        ({"repo": Repo("acme/b", "bucket"), "parent_commit": "0" * 40}, "it has no commits. Leave out parent_commit"),
         ({"message": ""}, "commit_message for hf://datasets/acme/corpus@main is empty"),
         ({"message": " \n"}, "commit_message for hf://datasets/acme/corpus@main is empty"),
         ({"files": ()}, "nothing to commit to hf://.*: neither files nor paths to delete were given"),

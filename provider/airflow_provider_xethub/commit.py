@@ -1,4 +1,4 @@
-"""Publishing files that are already in CAS: one atomic commit, safe to retry.
+"""Publishing files that are already in CAS: one atomic commit, safe to retry. Buckets: :mod:`bucket`.
 
 No public client API exists for this, so the requests are our own: ``preupload`` asks the Hub which files it stores
 inline, ``commit`` takes newline-delimited JSON. A contract test compares that with what ``huggingface_hub`` sends.
@@ -82,8 +82,8 @@ class CommitRequest:
 
         :raises XetInputError: says which path or record.
         """
-        if self.repo.is_bucket:
-            raise XetInputError(f"{self.repo} is a bucket: it has no commits. Use a model, dataset or space.")
+        if self.repo.is_bucket and (self.parent_commit or self.create_pr):
+            raise XetInputError(f"{self.repo} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
         if not self.message.strip():
             raise XetInputError(f"commit_message for {self.repo} is empty.")
         if not self.files and not self.delete:

@@ -8,7 +8,7 @@ these per instance: its requests have no timeout, and its client follows redirec
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
@@ -141,7 +141,9 @@ class Hub:
         self._headers = dict(headers or {})
         self.session = HubSession(endpoint, hub_token, timeout=timeout, ca_bundle=ca_bundle, headers=self._headers)
 
-    def request(self, method: str, path: str, *, about: str, retry: bool = True, **kwargs: Any) -> requests.Response:
+    def request(
+        self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
+    ) -> requests.Response:
         """Send one request and return its success.
 
         Refused connections, timeouts, 429 and 5xx are tried again, at most :data:`MAX_TRIES` times and while the waits
@@ -149,13 +151,14 @@ class Hub:
 
         :param about: what the request is for, for the messages, such as ``the read token request for hf://a/b@main``.
         :param retry: ``False`` where a second identical request could do harm.
+        :param accept: statuses that are as good as a success here.
         :raises XetHubError: no answer, or one that is not a success; see :mod:`airflow_provider_xethub.exceptions`.
         """
 
         def once() -> requests.Response:
             with self.errors(about):
                 response = self.session.request(method, path, **kwargs)
-                if not response.ok:
+                if not response.ok and response.status_code not in accept:
                     raise hub_errors.from_response(
                         response.status_code,
                         response.headers,

@@ -28,7 +28,10 @@ class XetFile(_XetFile, total=False):
 
 
 class XetCommit(TypedDict):
-    """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message."""
+    """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message.
+
+    For a bucket, which has no commits, ``oid`` is empty and ``url`` is that of the bucket.
+    """
 
     oid: str
     url: str

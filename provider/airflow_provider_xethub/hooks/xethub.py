@@ -106,13 +106,15 @@ class XetHubConnection(XetTokenHook):
     def commit(self, request: CommitRequest) -> XetCommitResult:
         """Publish files that are in CAS in one commit; safe to retry.
 
-        Files that the Hub wants inline are read back from CAS.
+        Files that the Hub wants inline are read back from CAS. A bucket has no commits: there the files are put.
 
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import commit, transfers
+        from airflow_provider_xethub import bucket, commit, transfers
 
         request.check()
+        if request.repo.is_bucket:
+            return bucket.publish(self.hub, request)
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         inline = [file for file in request.files if modes[file["path"]].inline and not modes[file["path"]].ignored]
         contents = transfers.read_back(inline, partial(self.in_cas, None, "read", request.repo)) if inline else {}
@@ -136,13 +138,19 @@ class XetHubConnection(XetTokenHook):
         :param source, path_in_repo, patterns, token: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import commit, sources, transfers
+        from airflow_provider_xethub import bucket, commit, sources, transfers
 
         self.check_token(token, "write", request.repo)
         files = sources.collect(source, path_in_repo, patterns)
         by_path = {file.path_in_repo: file for file in files}
         request = replace(request, files=[transfers.record(file, request.repo.uri) for file in files])
         request.check()
+        if request.repo.is_bucket:
+            # Nothing is inline there.
+            work = partial(transfers.upload, files=files)
+            sent = self.in_cas(token, "write", request.repo, work)
+            put = bucket.publish(self.hub, replace(request, files=sent["files"]))
+            return {**put, "transfer": sent["transfer"]}
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         through_cas = [
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
