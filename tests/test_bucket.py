@@ -121,3 +121,16 @@ def test_inline_records_and_wishes_of_repositories_are_refused(hub, bucket, run_
     run = run_task(XetUploadOperator, source=__file__, create_pr=True, **bucket)
     assert "it has no commits. Leave out parent_commit and create_pr" in run.text
     assert not batches(hub)
+
+
+def test_equal_files_are_not_even_sent(hub, bucket, source, run_task):
+    run_task(XetUploadOperator, source=str(source), **bucket).value  # noqa: B018
+    hub.log.clear()
+
+    again = run_task(XetUploadOperator, source=str(source), **bucket).value
+
+    assert (again["transfer"]["files"], again["transfer"]["bytes_sent"]) == (0, 0)
+    assert not hub.log.requests(".* /cas/.*")
+    assert [file["xet_hash"] for file in again["files"]] == [
+        file["xet_hash"] for file in run_task(XetListOperator, **bucket).value
+    ]

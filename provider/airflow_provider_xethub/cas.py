@@ -174,6 +174,17 @@ def fetch(access: CasAccess, files: Sequence[Wanted]) -> int:
     return received
 
 
+def xet_hashes(paths: Sequence[Path]) -> list[str]:
+    """Return the Xet hashes that these files would get in CAS, without sending anything.
+
+    :raises OSError: a file cannot be read.
+    """
+    _quiet()
+    from hf_xet import hash_files
+
+    return [info.hash for info in interruptible(lambda: hash_files([str(path) for path in paths]))]
+
+
 def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) -> T:
     """Do blocking work in a thread, so that a signal handler that raises (SIGTERM, execution_timeout) is heard at once.
 
@@ -231,9 +242,13 @@ def _errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
 
 def _session(config: Mapping[str, Any]) -> XetSession:
     """Start the client; a session for each transfer, so that none is ever used across a fork."""
-    for name, value in _ENVIRONMENT.items():
-        # Read once, when the client is imported. Without them it writes a log file for each process into HOME.
-        os.environ.setdefault(name, value)
+    _quiet()
     from hf_xet import XetConfig, XetSession
 
     return XetSession(config=XetConfig().with_config(dict(config)))
+
+
+def _quiet() -> None:
+    """Set what the client reads once, when it is imported. Without it a log file for each process grows in HOME."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

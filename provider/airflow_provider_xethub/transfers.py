@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from airflow_provider_xethub import cas, downloads
 from airflow_provider_xethub.exceptions import XetInputError
@@ -16,6 +16,9 @@ from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sources import LocalFile, check_unchanged
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 VERIFIERS = 4
 """Files whose digests are computed at the same time."""
@@ -70,7 +73,7 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
     """
     started = time.monotonic()
     received = 0
-    todo = [target for target, there in zip(targets, _each(downloads.is_there, targets), strict=True) if not there]
+    todo = [target for target, there in zip(targets, each(downloads.is_there, targets), strict=True) if not there]
     inline = [target for target in todo if not target.file["xet_hash"] and target.file["size"]]
     if inline and hub is None:
         raise XetInputError(
@@ -93,7 +96,7 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
         ]
         if wanted:
             received += in_cas(lambda access: cas.fetch(access, wanted))
-        _each(downloads.keep, todo)
+        each(downloads.keep, todo)
     return {
         "files": [{**target.file, "local_path": str(target.path)} for target in targets],
         "transfer": {
@@ -120,30 +123,31 @@ def read_back(files: Sequence[XetFile], in_cas: InCas) -> dict[str, bytes]:
         return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 
-def _each(work: Callable[[downloads.Target], object], targets: Sequence[downloads.Target]) -> list[object]:
-    """Do something with each target, a few at a time, so that it stops at once when the task is stopped.
+def each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Do something with each item, a few at a time, so that it stops at once when the task is stopped.
 
     The first error is raised after the others are done: what is good is kept.
     """
-    results: dict[int, object] = {}
+    results: dict[int, Result] = {}
     errors: dict[int, Exception] = {}
-    todo = iter(enumerate(targets))
+    todo = iter(enumerate(items))
     turn = threading.Lock()
     stopped = threading.Event()
 
     def take() -> None:
         while not stopped.is_set():
             with turn:
-                number, target = next(todo, (-1, None))
-            if target is None:
+                taken = next(todo, None)
+            if taken is None:
                 return
+            number, item = taken
             try:
-                results[number] = work(target)
+                results[number] = work(item)
             except Exception as error:
                 errors[number] = error
 
     # Not a ThreadPoolExecutor: the end of the process waits for its threads, and so for the digest of a large file.
-    threads = [threading.Thread(target=take, name="xethub-verify", daemon=True) for _ in targets[:VERIFIERS]]
+    threads = [threading.Thread(target=take, name="xethub-verify", daemon=True) for _ in items[:VERIFIERS]]
 
     def work_on_all() -> None:
         for thread in threads:
@@ -157,4 +161,4 @@ def _each(work: Callable[[downloads.Target], object], targets: Sequence[download
         stopped.set()
     if errors:
         raise errors[min(errors)]
-    return [results[number] for number in range(len(targets))]
+    return [results[number] for number in range(len(items))]

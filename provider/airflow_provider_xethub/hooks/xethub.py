@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
         XetDownloadResult,
         XetFile,
         XetPublishResult,
+        XetTransfer,
         XetUploadResult,
     )
+    from airflow_provider_xethub.sources import LocalFile
 
     Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -138,7 +140,7 @@ class XetHubConnection(XetTokenHook):
         :param source, path_in_repo, patterns, token: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import bucket, commit, sources, transfers
+        from airflow_provider_xethub import bucket, commit, sources, transfers, unchanged
 
         self.check_token(token, "write", request.repo)
         files = sources.collect(source, path_in_repo, patterns)
@@ -147,22 +149,34 @@ class XetHubConnection(XetTokenHook):
         request.check()
         if request.repo.is_bucket:
             # Nothing is inline there.
-            work = partial(transfers.upload, files=files)
-            sent = self.in_cas(token, "write", request.repo, work)
-            put = bucket.publish(self.hub, replace(request, files=sent["files"]))
-            return {**put, "transfer": sent["transfer"]}
+            known = unchanged.in_bucket(self.hub, request.repo, files)
+            request, transfer = self._upload_rest(files, known, request, token)
+            return {**bucket.publish(self.hub, request), "transfer": transfer}
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         through_cas = [
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
         ]
-        result: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
-        if through_cas:
-            work = partial(transfers.upload, files=through_cas)
-            result = self.in_cas(token, "write", request.repo, work)
-        uploaded = {file["path"]: file for file in result["files"]}
-        request = replace(request, files=[uploaded.get(file["path"], file) for file in request.files])
+        known = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
+        request, transfer = self._upload_rest(through_cas, known, request, token)
         committed = commit.publish(self.hub, request, modes, lambda file: sources.read_unchanged(by_path[file["path"]]))
-        return {**committed, "transfer": result["transfer"]}
+        return {**committed, "transfer": transfer}
+
+    def _upload_rest(
+        self,
+        files: Sequence[LocalFile],
+        known: Mapping[str, XetFile],
+        request: CommitRequest,
+        token: XetToken | SealedTokenDict | None,
+    ) -> tuple[CommitRequest, XetTransfer]:
+        """Upload the files that are not known to be there, and return the request with the records of all."""
+        from airflow_provider_xethub import transfers
+
+        rest = [file for file in files if file.path_in_repo not in known]
+        sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
+        if rest:
+            sent = self.in_cas(token, "write", request.repo, partial(transfers.upload, files=rest))
+        records = {**known, **{file["path"]: file for file in sent["files"]}}
+        return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
 
     @final_errors()
     def download(

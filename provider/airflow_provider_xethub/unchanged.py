@@ -1,0 +1,63 @@
+"""Which local files need no upload, because the repository holds exactly them already.
+
+Reading a file and computing its digest is cheaper than asking CAS about each of its pieces, so a folder of which
+little has changed is done in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from airflow_provider_xethub import cas, downloads, transfers
+from airflow_provider_xethub.commit import UploadMode
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.sources import LocalFile, check_unchanged
+
+
+def in_repository(
+    hub: Hub, repo: Repo, files: Sequence[LocalFile], modes: Mapping[str, UploadMode]
+) -> dict[str, XetFile]:
+    """Return the records of those files that the revision already has with the same content, by path.
+
+    :param modes: what the Hub said about each; ``current`` is the sha256 of what it has.
+    :raises XetSourceError: a file changed meanwhile.
+    """
+    candidates = [file for file in files if modes[file.path_in_repo].current]
+    digests = transfers.each(lambda file: downloads.digest(file.path, "sha256", file.size), candidates)
+    equal = {
+        file.path_in_repo: (file, digest)
+        for file, digest in zip(candidates, digests, strict=True)
+        if digest == modes[file.path_in_repo].current
+    }
+    there = hub.get_files(repo, list(equal)) if equal else []
+    return _records(repo, {each["path"]: each for each in there if each["sha256"] == equal[each["path"]][1]}, equal)
+
+
+def in_bucket(hub: Hub, bucket: Repo, files: Sequence[LocalFile]) -> dict[str, XetFile]:
+    """Return the records of those files that the bucket already has with the same Xet hash and size, by path.
+
+    :raises XetSourceError: a file changed meanwhile.
+    """
+    by_path = {file.path_in_repo: file for file in files}
+    there = {file["path"]: file for file in hub.get_files(bucket, list(by_path))}
+    candidates = [file for path, file in by_path.items() if path in there and there[path]["size"] == file.size]
+    hashes = cas.xet_hashes([file.path for file in candidates]) if candidates else []
+    equal = {
+        file.path_in_repo: (file, None)
+        for file, xet_hash in zip(candidates, hashes, strict=True)
+        if xet_hash == there[file.path_in_repo]["xet_hash"]
+    }
+    return _records(bucket, {path: there[path] for path in equal}, equal)
+
+
+def _records(
+    repo: Repo, there: Mapping[str, XetFile], equal: Mapping[str, tuple[LocalFile, str | None]]
+) -> dict[str, XetFile]:
+    files = [equal[path][0] for path in there]
+    check_unchanged(files, [file.size for file in files])
+    return {
+        path: {**transfers.record(equal[path][0], repo.uri), "sha256": equal[path][1], "xet_hash": found["xet_hash"]}
+        for path, found in there.items()
+    }

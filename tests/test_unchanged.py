@@ -1,0 +1,62 @@
+"""A folder of which little changed: only that little is sent, and asked about in CAS."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from airflow_provider_xethub.operators.xethub import XetListOperator, XetUploadOperator
+from builders import TEXT, write
+
+
+@pytest.fixture
+def where(connection, repo):
+    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+
+
+@pytest.fixture
+def source(where, tmp_path, run_task):
+    folder = write(tmp_path / "in", {"a.bin": os.urandom(90_000), "d/b.bin": os.urandom(5000), "c.csv": TEXT})
+    run_task(XetUploadOperator, source=str(folder), **where).value  # noqa: B018 - raises what failed
+    return folder
+
+
+def test_a_folder_that_is_there_already_is_neither_sent_nor_asked_about_in_cas(hub, where, source, run_task):
+    hub.log.clear()
+
+    again = run_task(XetUploadOperator, source=str(source), **where).value
+
+    assert again["unchanged"] == ["a.bin", "c.csv", "d/b.bin"]
+    assert (again["transfer"]["files"], again["transfer"]["bytes_sent"]) == (0, 0)
+    assert not hub.log.requests(".* /cas/.*")
+    assert not hub.log.requests("GET .*/xet-write-token/.*")
+    listed = {file["path"]: file for file in run_task(XetListOperator, **where).value}
+    for file in again["files"]:
+        if file["path"] != "c.csv":
+            assert (file["sha256"], file["xet_hash"]) == (
+                listed[file["path"]]["sha256"],
+                listed[file["path"]]["xet_hash"],
+            )
+
+
+def test_of_a_changed_folder_only_the_change_is_sent(hub, where, source, run_task):
+    changed = os.urandom(5000)
+    (source / "d/b.bin").write_bytes(changed)
+
+    again = run_task(XetUploadOperator, source=str(source), **where).value
+
+    assert again["unchanged"] == ["a.bin", "c.csv"]
+    assert (again["transfer"]["files"], again["transfer"]["bytes"]) == (1, 5000)
+
+
+def test_what_another_branch_has_is_not_taken_for_this_one(hub, where, repo, source, run_task):
+    hub.repositories.create_branch(f"datasets/{repo.repo_id}", "empty", "main")
+    run_task(XetUploadOperator, source=str(source / "c.csv"), **where, revision="empty")
+    (source / "a.bin").write_bytes(os.urandom(90_000))
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+
+    other = run_task(XetUploadOperator, source=str(source), revision="empty", **where).value
+
+    assert other["unchanged"] == ["c.csv", "d/b.bin"]
+    assert other["transfer"]["files"] == 1
