@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -10,6 +11,7 @@ from airflow_provider_xethub import commit
 from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.exceptions import (
+    XetCommitQuotaError,
     XetConflictError,
     XetInputError,
     XetNotFoundError,
@@ -248,11 +250,54 @@ def test_a_commit_upon_the_expected_parent_is_made(hub, repo):
 def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, repo, create_pr):
     head = publish(hub, repo, {"a.txt": TEXT}, message="mine")["oid"]
     publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
-    with pytest.raises(XetConflictError, match=rf"is not at {head} any more: somebody else committed. Not"):
+    with pytest.raises(
+        XetConflictError, match=rf"not at {head} any more: .* a.txt changed since"
+    ):
         publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head, create_pr=create_pr)
     assert titles(hub, repo) == ["theirs", "mine"]
     assert hub.commits.pull_requests(name_of(repo)) == []
     assert len(hub.log.requests(COMMIT, status=412)) == 1
+
+
+def test_a_commit_upon_another_parent_is_made_where_the_paths_are_disjoint(hub, repo):
+    head = publish(hub, repo, {"a.txt": TEXT, "d/b.txt": TEXT})["oid"]
+    publish(hub, repo, {"other.txt": TEXT}, message="theirs")
+    publish(hub, repo, {"d2/other.txt": TEXT}, message="theirs too")
+    made = publish(hub, repo, {"a.txt": TEXT * 2}, delete=["d/"], message="mine", parent_commit=head)
+    assert made["created"]
+    assert titles(hub, repo) == ["mine", "theirs too", "theirs", "a commit"]
+    assert tree(hub, repo) == {"a.txt", "other.txt", "d2/other.txt"}
+
+
+@pytest.mark.parametrize("theirs", ["d/b.txt", "d/new.txt", "e.txt"])
+def test_a_deletion_upon_another_parent_is_refused_where_somebody_changed_what_it_deletes(hub, repo, theirs):
+    head = publish(hub, repo, {"d/b.txt": TEXT, "e.txt": TEXT})["oid"]
+    publish(hub, repo, {theirs: TEXT * 2}, message="theirs")
+    with pytest.raises(XetConflictError, match=f"{theirs} changed since"):
+        publish(hub, repo, delete=["d/", "e.txt"], parent_commit=head)
+    assert titles(hub, repo) == ["theirs", "a commit"]
+
+
+def test_a_parent_that_nobody_knows_is_refused(hub, repo):
+    publish(hub, repo, {"a.txt": TEXT})
+    with pytest.raises(XetConflictError, match="is not at 1234567890123456789012345678901234567890 any more"):
+        publish(hub, repo, {"b.txt": TEXT}, parent_commit="1234567890" * 4)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "You have exceeded our limit of 128 commits per hour. Retry this action in about 1 hour.",
+        "Too many requests: in this hour you made 256 commits",
+    ],
+)
+def test_a_used_up_commit_quota_is_no_rate_limit_and_is_not_tried_again(hub, repo, said):
+    plenty_left = {"RateLimit": '"api";r=949;t=1', "Retry-After": "1"}
+    quota = hub.faults.add(Fault(COMMIT, status=429, headers=plenty_left, body=json.dumps({"error": said})))
+    with pytest.raises(XetCommitQuotaError, match=r"Publish more files in one commit.*retry_delay") as caught:
+        publish(hub, repo, {"a.bin": BINARY})
+    assert hub.faults.acted(quota) == 1
+    assert caught.value.retry_after == 3600
 
 
 def test_after_a_lost_answer_a_commit_upon_a_parent_is_found(hub, repo):

@@ -38,6 +38,7 @@ KEY_TRAILER = "Xet-Commit-Key"
 
 _COMMITS_TO_SEARCH = 20
 _PULL_REQUESTS_TO_SEARCH = 5
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class CommitRequest:
     :param delete: paths to delete; a trailing slash means the folder.
     :param message: the commit's title.
     :param description: more text below it.
-    :param parent_commit: only commit if this is still the head of the branch.
+    :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
     :param idempotency_key: the same for all tries of one piece of work; ``None`` for one of this call alone.
     """
@@ -278,9 +279,10 @@ def _send(
 ) -> _Published:
     """Send the commit until the Hub has it once. After a lost answer, look for it before sending again."""
     parent = request.parent_commit
+    may_retry = True
 
     def once() -> _Published:
-        nonlocal parent
+        nonlocal parent, may_retry
         try:
             return _post(hub, request, payload(request, changed, contents, parent, key), key)
         except (XetConnectionError, XetServerError, XetConflictError) as error:
@@ -291,15 +293,41 @@ def _send(
                 # two can succeed.
                 head = hub.latest_commits(request.repo)
                 parent = head[0]["oid"] if head else None
-            elif isinstance(error, XetConflictError) and request.parent_commit is not None:
-                raise XetConflictError(
-                    f"{request.repo} is not at {request.parent_commit} any more: somebody else committed. Nothing was "
-                    "committed. Read the new head and decide again, or leave out parent_commit.",
-                    status=error.status,
-                ) from None
+            elif isinstance(error, XetConflictError) and parent is not None:
+                head = hub.latest_commits(request.repo)
+                touched = _touched(hub, request, changed, parent, head[0]["oid"]) if head else ["everything"]
+                if touched or request.create_pr:
+                    may_retry = False
+                    named = f" {', '.join(touched[:_MAX_NAMED])} changed since." if touched else ""
+                    raise XetConflictError(
+                        f"{request.repo} is not at {request.parent_commit} any more: somebody else committed.{named} "
+                        "Nothing was committed. Read the new head and decide again, or leave out parent_commit.",
+                        status=error.status,
+                    ) from None
+                log.info("%s moved on to %s, which changed none of these paths.", request.repo, head[0]["oid"])
+                parent = head[0]["oid"]
             raise
 
-    return with_retries(once, also=lambda error: isinstance(error, XetConflictError) and request.parent_commit is None)
+    return with_retries(once, also=lambda error: isinstance(error, XetConflictError) and may_retry)
+
+
+def _touched(hub: Hub, request: CommitRequest, changed: Sequence[XetFile], since: str, until: str) -> list[str]:
+    """Return which paths of the request differ between two commits: all, where the first cannot be found."""
+    paths = [file["path"] for file in changed] + [path for path in request.delete if not path.endswith("/")]
+    folders = [path.rstrip("/") for path in request.delete if path.endswith("/")]
+
+    def content(revision: str) -> dict[str, tuple[Any, ...]]:
+        repo = request.repo.at(revision)
+        found = hub.get_files(repo, paths) if paths else []
+        for folder in folders:
+            found += hub.list_files(repo, folder)
+        return {file["path"]: (file["size"], file["sha256"], file.get("blob_id")) for file in found}
+
+    try:
+        before, after = content(since), content(until)
+    except XetNotFoundError:
+        return sorted([*paths, *request.delete])
+    return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
 
 
 def _post(hub: Hub, request: CommitRequest, lines: Iterator[dict[str, Any]], key: str) -> _Published:

@@ -19,6 +19,7 @@
     │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
     │   ├── XetConflictError                     409 or 412: somebody else was faster                      final
     │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
+    │   │   └── XetCommitQuotaError              429: the Hub's limit of commits per hour is reached       retry
     │   ├── XetServerError                       5xx                                                       retry
     │   ├── XetRedirectError                     sent away to another origin; not followed                 final
     │   └── XetProtocolError                     a success whose body is not what was asked for            final
@@ -138,6 +139,10 @@ class XetRateLimitError(XetResponseError):
     """429, after the bounded retries inside the request. ``retry_after`` is in seconds."""
 
     retryable = True
+
+
+class XetCommitQuotaError(XetRateLimitError):
+    """429 to a commit, because the repository's commits of this hour are used up. Waiting seconds does not help."""
 
 
 class XetServerError(XetResponseError):

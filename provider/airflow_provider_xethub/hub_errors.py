@@ -12,6 +12,7 @@ import requests
 from urllib3.exceptions import ReadTimeoutError
 
 from airflow_provider_xethub.exceptions import (
+    XetCommitQuotaError,
     XetConflictError,
     XetConnectionError,
     XetForbiddenError,
@@ -28,6 +29,8 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.token import unix_seconds
 
 _MAX_SERVER_TEXT = 300
+_COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
+_HOUR = 3600.0
 
 
 def from_response(
@@ -70,6 +73,16 @@ def from_response(
     elif status in (409, 412):
         error = XetConflictError
         text = f"{what}: somebody else was faster, or it exists already.{said}"
+    elif status == 429 and _COMMIT_QUOTA.search(server_text(headers, body, secret)):
+        # Its RateLimit header is about requests, of which plenty are left, and says nothing about this limit.
+        return XetCommitQuotaError(
+            f"{what}: the commits that {credential} may make in an hour are used up. Nothing was committed. Publish "
+            "more files in one commit (XetUploadOperator with commit=False, then one XetCommitOperator), and set "
+            f"retry_delay=timedelta(hours=1) on this task.{said}",
+            service="Hub",
+            status=status,
+            retry_after=_HOUR,
+        )
     elif status == 429:
         error = XetRateLimitError
         text = f"{what}: too many requests from {credential}. Let the task retry later, or use fewer tasks.{said}"

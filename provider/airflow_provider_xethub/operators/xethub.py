@@ -80,7 +80,7 @@ class XetUploadOperator(XetTransferOperator):
     :param commit: whether to publish.
     :param commit_message: title of the commit.
     :param commit_description: more text below it.
-    :param parent_commit: only commit if this is still the head of the branch.
+    :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
     :returns: a :class:`~airflow_provider_xethub.records.XetPublishResult`; with ``commit=False`` a list of
         :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
@@ -158,7 +158,7 @@ class XetCommitOperator(XetOperator):
     :param delete: paths to delete; a trailing slash means the folder.
     :param commit_message: title of the commit.
     :param commit_description: more text below it.
-    :param parent_commit: only commit if this is still the head of the branch.
+    :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
     :returns: a :class:`~airflow_provider_xethub.records.XetCommitResult`.
     """
