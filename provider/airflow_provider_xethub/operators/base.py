@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
+from airflow_provider_xethub import progress
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedToken, SealedTokenDict
@@ -123,10 +125,14 @@ class XetTransferOperator(XetOperator):
             self.log.info("%s; fetching one.", text)
         return value
 
-    def tell(self, context: Context, transfer: Any, line: str) -> None:
-        """Log what was moved, and push the figures as the XCom ``transfer``."""
-        self.log.info("%s", line)
+    def tell(self, context: Context, direction: Direction, transfer: Any, repo: Repo) -> None:
+        """Tell what was moved: in the log, as the XCom ``transfer``, and as Airflow metrics."""
+        if direction == "upload":
+            self.log.info("Uploaded %s.", progress.sent(transfer))
+        else:
+            self.log.info("Downloaded %s.", progress.received(transfer))
         context["ti"].xcom_push(key="transfer", value=transfer)
+        count_transfer(direction, transfer, repo.repo_type)
 
 
 def work_key(context: Context) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
 
-from airflow_provider_xethub import progress
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, work_key
@@ -132,7 +131,7 @@ class XetUploadOperator(XetTransferOperator):
         }
         if not self.commit:
             uploaded = self.hook.upload(self.source, repo, **options)
-            self.tell(context, uploaded["transfer"], f"Uploaded {progress.sent(uploaded['transfer'])}.")
+            self.tell(context, "upload", uploaded["transfer"], repo)
             return uploaded["files"]
         request = CommitRequest(
             repo,
@@ -144,7 +143,7 @@ class XetUploadOperator(XetTransferOperator):
             idempotency_key=work_key(context),
         )
         published = self.hook.publish(self.source, request, **options)
-        self.tell(context, published["transfer"], f"Uploaded {progress.sent(published['transfer'])}.")
+        self.tell(context, "upload", published["transfer"], repo)
         self.tell_commit(published)
         return published
 
@@ -267,7 +266,7 @@ class XetDownloadOperator(XetTransferOperator):
             files = self._find(repo)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.download(self.destination, files, single=single, token=token)
-        self.tell(context, result["transfer"], f"Downloaded {progress.received(result['transfer'])}.")
+        self.tell(context, "download", result["transfer"], downloads.repo_of(files))
         return result["files"]
 
     def _moved(self, files: Sequence[XetFile], repo: Repo) -> bool:
