@@ -27,6 +27,8 @@ def count_transfer(direction: Direction, transfer: Mapping[str, Any], repo_type:
 def _stats() -> Any:
     try:
         from airflow.sdk.observability import stats
-    except ImportError:  # Airflow 3.0 and 3.1
-        from airflow.stats import Stats as stats  # noqa: N813 - the same four functions, on a class
+    except ImportError:  # Airflow 3.0 and 3.1: the same functions, on a class
+        from airflow.stats import Stats
+
+        return Stats
     return stats
