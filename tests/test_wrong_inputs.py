@@ -89,7 +89,7 @@ def test_a_revision_that_does_not_exist_is_named(hub, where, repo, run_task, tmp
 
 def test_a_bucket_has_no_commits(quiet, connection, make_repo, source, run_task):
     bucket = make_repo("bucket")
-    run = run_task(XetUploadOperator, source=source, repo_id=bucket.repo_id, repo_type="bucket")
+    run = run_task(XetUploadOperator, source=source, repo_id=bucket.repo_id, repo_type="bucket", create_pr=True)
     refused(run, exceptions.XetInputError, "is a bucket: it has no commits")
 
 

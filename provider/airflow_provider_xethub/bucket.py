@@ -67,9 +67,10 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
     found = list(plain)
     for folder in (path for path in request.delete if path.endswith("/")):
-        try:
-            found += [file["path"] for file in hub.list_files(request.repo, folder.rstrip("/"))]
-        except XetNotFoundError:
+        # A bucket answers with an empty list for a folder that is not there.
+        inside = [file["path"] for file in hub.list_files(request.repo, folder.rstrip("/"))]
+        found += inside
+        if not inside:
             missing.add(folder)
     if missing:
         raise XetNotFoundError(
