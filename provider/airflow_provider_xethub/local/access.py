@@ -26,6 +26,7 @@ from airflow_provider_xethub.local.data_folder import write_once
 from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.hub_errors import HubError
 from airflow_provider_xethub.local.hub_schema import SCHEMA
+from airflow_provider_xethub.local.settings import LiveSettings, Settings
 from airflow_provider_xethub.repo import SCOPES, Scope
 
 Role = Literal["read", "write", "fineGrained"]
@@ -39,6 +40,7 @@ _ID_LENGTH = 10
 _MAC_LENGTH = 24
 _XET_PREFIX = "xet_"
 _MAX_TOKEN = 8_192
+_MAX_GRANTS_SEEN = 1_000
 
 
 class AccessError(HubError):
@@ -55,6 +57,11 @@ class Identity:
     token_id: str
     created: float
     grants: dict[str, Scope] = field(default_factory=dict)
+
+    @property
+    def writes_everywhere(self) -> bool:
+        """Whether this Hub token may write to every repository, and so control the server."""
+        return self.role != "read" and self.grants.get(EVERYTHING) == "write"
 
     def allows(self, repository: str, scope: Scope) -> bool:
         """Whether this Hub token reaches that far into ``repository``, leaving aside that public ones can be read."""
@@ -79,14 +86,14 @@ class XetGrant:
     token_id: str
 
 
-class Access:
+class Access(LiveSettings):
     """Users, Hub tokens, Xet tokens and signed data URLs of one local Hub.
 
     :param db: where users and the records of issued Xet tokens are kept.
     :param signing_key: see :func:`load_signing_key`.
-    :param token_life: seconds that a new Xet token lives, at least 1; may be changed at run time.
-    :param data_url_life: seconds that a new data URL lives; may be changed at run time.
-    :param clock: the server's clock; may be changed at run time. The ``Date`` header of every answer shows it.
+    :param token_life: seconds that a new Xet token lives, at least 1.
+    :param data_url_life: seconds that a new data URL lives.
+    :param clock: this machine's clock, UNIX seconds. All three may be changed at run time.
     """
 
     def __init__(
@@ -98,24 +105,12 @@ class Access:
         data_url_life: int = 900,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(Settings(token_life, data_url_life, 0.0), clock)
         self._db = db
         self._key = signing_key
-        self._token_life = 0
-        self.token_life = token_life
-        self.data_url_life = data_url_life
-        self.clock = clock
         db.execute_schema(SCHEMA)
-
-    @property
-    def token_life(self) -> int:
-        """Seconds that a new Xet token lives."""
-        return self._token_life
-
-    @token_life.setter
-    def token_life(self, seconds: int) -> None:
-        if seconds < 1:
-            raise ValueError(f"token_life must be at least 1 second, not {seconds}.")
-        self._token_life = seconds
+        # Of genuine tokens: a client sends the same one with each of thousands of requests.
+        self._grants_seen: dict[str, XetGrant] = {}
 
     # -- users and Hub tokens
 
@@ -148,7 +143,7 @@ class Access:
             connection.execute(
                 "INSERT INTO hub_token (id, user_name, token_name, role, grants, created) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (user_name, token_name) DO UPDATE SET role = excluded.role, grants = excluded.grants",
-                (token_id, name, token_name, role, json.dumps(grants or {}, sort_keys=True), self.clock()),
+                (token_id, name, token_name, role, json.dumps(grants or {}, sort_keys=True), self.now()),
             )
         return self.hub_token(name, token_name)
 
@@ -253,7 +248,7 @@ class Access:
             scope=scope,
             repository=repository,
             revision=revision,
-            expires_at=math.ceil(self.clock() + self.token_life),
+            expires_at=math.ceil(self.now() + self.token_life),
             user=identity.user if identity else "",
             token_id=secrets.token_hex(8),
         )
@@ -272,6 +267,14 @@ class Access:
         """
         if not token:
             raise AccessError(401, "This request needs a Xet token; none was sent.")
+        grant = self._grants_seen.get(token) or self._open_xet_token(token)
+        if grant.expires_at <= self.now():
+            raise AccessError(
+                401, f"The Xet token for {grant.repository} has expired; get a new one from its refresh route."
+            )
+        return grant
+
+    def _open_xet_token(self, token: str) -> XetGrant:
         payload, dot, mac = token.removeprefix(_XET_PREFIX).partition(".")
         genuine = (
             dot
@@ -283,11 +286,9 @@ class Access:
         if not genuine:
             raise AccessError(401, "The Xet token was not issued by this Hub.")
         fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        grant = XetGrant(*fields)
-        if grant.expires_at <= self.clock():
-            raise AccessError(
-                401, f"The Xet token for {grant.repository} has expired; get a new one from its refresh route."
-            )
+        if len(self._grants_seen) >= _MAX_GRANTS_SEEN:
+            self._grants_seen.clear()
+        grant = self._grants_seen[token] = XetGrant(*fields)
         return grant
 
     def issued_xet_tokens(self) -> list[str]:
@@ -303,7 +304,7 @@ class Access:
     def sign_data_url(self, path_and_query: str) -> str:
         """Return the URL's path and query with ``expires`` and ``sig`` added, which authorise whoever holds it."""
         joiner = "&" if "?" in path_and_query else "?"
-        expires = math.ceil(self.clock() + self.data_url_life)
+        expires = math.ceil(self.now() + self.data_url_life)
         signed = f"{path_and_query}{joiner}expires={expires}"
         return f"{signed}&sig={self._mac('data', signed)}"
 
@@ -318,14 +319,14 @@ class Access:
         expires = signed.rpartition("expires=")[2]
         if not signature.isascii() or not _same(signature, self._mac("data", signed)):
             raise AccessError(403, "This data URL was not signed by this Hub, or was changed.")
-        if int(expires) <= self.clock():
+        if int(expires) <= self.now():
             raise AccessError(403, "This data URL has expired; ask for a new one.")
 
     # -- the signing key at work
 
     def _mac(self, purpose: str, text: str) -> str:
-        digest = hmac.new(self._key, f"{purpose}\n{text}".encode("utf-8", "surrogateescape"), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+        digest = hmac.digest(self._key, f"{purpose}\n{text}".encode("utf-8", "surrogateescape"), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def _hub_token(self, token_id: str) -> str:
         digest = hmac.new(self._key, f"hub\n{token_id}".encode("utf-8", "surrogateescape"), hashlib.sha256)

@@ -9,36 +9,46 @@ from email.utils import formatdate
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_xethub.local import (
     cas_api,
+    control_api,
     hub_buckets,
     hub_commit,
+    hub_discussions,
     hub_files,
+    hub_gates,
+    hub_history,
     hub_lfs,
     hub_listing,
     hub_repositories,
+    openapi,
     pages,
 )
 from airflow_provider_xethub.local.access import EVERYTHING, Access, load_signing_key
 from airflow_provider_xethub.local.buckets import BucketFiles
 from airflow_provider_xethub.local.commits import CommitWriter
 from airflow_provider_xethub.local.content import ContentStore
+from airflow_provider_xethub.local.control import Control
+from airflow_provider_xethub.local.cors import Cors
 from airflow_provider_xethub.local.data_folder import write_once
 from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.faults import FaultMiddleware, Faults
+from airflow_provider_xethub.local.fault_middleware import FaultMiddleware
+from airflow_provider_xethub.local.faults import Faults
 from airflow_provider_xethub.local.hub_errors import HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, error_response, hub_route
 from airflow_provider_xethub.local.repositories import KINDS, Repositories
-from airflow_provider_xethub.local.request_log import RequestLog, RequestLogMiddleware
+from airflow_provider_xethub.local.request_log import ROUTE, RequestLog, RequestLogMiddleware
 
 BUILT_IN_USER = "local"
 WRITE_TOKEN, READ_TOKEN = "write", "read"
 _INSTANCE_FILE = "instance.id"
+_CONTROL = control_api.PREFIX.encode()
 
 
 class LocalStore:
@@ -56,9 +66,9 @@ class LocalStore:
         self.db = Database(folder)
         self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
         self.content = ContentStore(folder, self.db)
-        self.repositories = Repositories(self.db, clock=lambda: self.access.clock())
+        self.repositories = Repositories(self.db, clock=self.access.now)
         self.commits = CommitWriter(self.repositories)
-        self.bucket_files = BucketFiles(self.db)
+        self.bucket_files = BucketFiles(self.db, clock=self.access.now)
         everywhere_write = self.access.add_user(
             BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
         )
@@ -85,32 +95,80 @@ def build_app(
         each request, so that a container may reach it under another name than the machine itself.
     """
     store = store if isinstance(store, LocalStore) else LocalStore(store)
+    control = Control(store, faults or Faults(), log or RequestLog(), store.access.settings)
     # hf-xet remembers uploads by CAS URL: with another data folder it must be another URL.
     cas_path = f"/cas/{store.instance_id}"
     origin = _origin(public_url)
     hub = Hub(store.repositories, store.commits, store.access, store.content, origin, cas_path)
     web_routes: list[BaseRoute] = []
-    for kind in ("datasets", "spaces", "models"):  # models last: their paths have no prefix and match anything
-        web_routes += hub_files.file_routes(hub, kind)
-        web_routes.append(hub_lfs.batch_route(hub, kind))
+    # Models last: their paths have no prefix and match anything, even the pages of a bucket that is called "raw".
     for kind in sorted(KINDS, key=lambda kind: kind == "models"):
+        if kind != "buckets":
+            web_routes += hub_files.file_routes(hub, kind)
+            web_routes.append(hub_lfs.batch_route(hub, kind))
         web_routes += pages.routes(hub, store.bucket_files, kind)
     routes: list[BaseRoute] = [
-        *cas_api.routes(store.content, store.access, base_path=cas_path),
+        *cas_api.routes(store.content, store.access, base_path=cas_path, on_report=control.log.add_report),
+        openapi.openapi_route(),
+        *control_api.routes(control),
+        *pages.local_routes(hub, control.log, control.faults),
+        Mount(control_api.PREFIX.rstrip("/"), _no_control),
         hub_route(hub, "/api/agent-harnesses", _no_harnesses, "GET", identifies=False),
         *hub_buckets.routes(hub, store.bucket_files),
         *hub_repositories.routes(hub),
         *hub_listing.routes(hub),
         *hub_lfs.api_routes(hub),
         *hub_commit.routes(hub),
+        *hub_discussions.routes(hub),
+        *hub_gates.routes(hub),
+        *hub_history.routes(hub),
         *hub_files.api_routes(hub),
-        pages.index_route(hub),
+        pages.index_route(hub, store.bucket_files),
         *web_routes,
     ]
     app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
     app.router.redirect_slashes = False
-    inner = FaultMiddleware(_Envelope(app, store.access), faults or Faults())
-    return RequestLogMiddleware(inner, log or RequestLog())
+    route_of = _note_routes(routes, cas_path)
+    plain = _Envelope(app, store.access)
+    faulty = FaultMiddleware(plain, control.faults, store.access.now)
+    logged = Cors(RequestLogMiddleware(faulty, control.log, route_of))
+
+    async def uncontrolled(scope: Scope, receive: Receive, send: Send) -> None:
+        # Who controls the server must reach it whatever it was told to do, and leave no traces in the log.
+        is_control = scope["type"] == "http" and scope["raw_path"].startswith(_CONTROL)
+        await (plain if is_control else logged)(scope, receive, send)
+
+    return uncontrolled
+
+
+def _note_routes(routes: list[BaseRoute], cas_path: str) -> Callable[[Scope], str]:
+    """Let each route tell the request log its template, and return how to find that of a request that has no route."""
+    templates = []
+    for route in routes:
+        if isinstance(route, Route):
+            template = route.path_format.replace(cas_path, "/cas/{instance}")
+            templates.append((route.path_regex, route.methods or (), template))
+            route.app = _Noted(route.app, template)
+
+    def route_of(scope: Scope) -> str:
+        path = scope["raw_path"].decode("latin-1")
+        found = [template for regex, methods, template in templates if scope["method"] in methods and regex.match(path)]
+        return found[0] if found else "(no route)"
+
+    return route_of
+
+
+class _Noted:
+    """One route, which notes in the scope that the request came there."""
+
+    def __init__(self, app: ASGIApp, template: str) -> None:
+        self._app = app
+        self._template = template
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if ROUTE in scope:
+            scope[ROUTE].append(f"{scope['method']} {self._template}")
+        await self._app(scope, receive, send)
 
 
 class _Envelope:
@@ -123,7 +181,7 @@ class _Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                date = formatdate(self._access.clock(), usegmt=True).encode()
+                date = formatdate(self._access.now(), usegmt=True).encode()
                 request_id = uuid.uuid4().hex.encode()
                 message["headers"] = [
                     *message["headers"],
@@ -146,10 +204,17 @@ def _origin(public_url: str | Callable[[], str] | None) -> Callable[[Request], s
 
 
 def _no_harnesses(_: HubRequest) -> Response:
+    """Answer that there are none."""
     raise HubError(404, "The local Hub has no agent harnesses.")
 
 
+async def _no_control(*_: object) -> None:
+    raise HTTPException(404)  # and not the page of a model in a namespace of that name
+
+
 def _not_found(request: Request, _: Exception) -> Response:
+    if pages.wants_page(request):
+        return pages.error_page(HubError(404, f"There is no page {request.scope['path']} here."))
     return error_response(HubError(404, f"The local Hub has no route {request.method} {request.scope['path']}."))
 
 

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local import cas_files, cas_xorbs
 from airflow_provider_xethub.local.access import Access
+from airflow_provider_xethub.local.cas_request import read_body
 from airflow_provider_xethub.local.content import ContentStore
 
+_MAX_REPORT = 64 * 1024
 
-def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Route]:
+Report = dict[str, Any]
+
+
+def routes(
+    content: ContentStore,
+    access: Access,
+    *,
+    base_path: str,
+    on_report: Callable[[Report], None] = lambda _: None,
+) -> list[Route]:
     """Return the routes of one CAS.
 
     :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Telemetry alone goes to
         the root of the origin, because clients send it there whatever the CAS URL's path is.
+    :param on_report: gets what a client says about a transfer of its own. Anybody can send one: do not trust it.
     """
     return [
         *cas_xorbs.routes(content, access, base_path=base_path),
         *cas_files.routes(content, access, base_path=base_path),
-        Route("/v1/telemetry", _accept_telemetry, methods=["POST"]),
+        Route("/v1/telemetry", partial(_accept_telemetry, on_report), methods=["POST"]),
     ]
 
 
-async def _accept_telemetry(_: Request) -> Response:
+async def _accept_telemetry(on_report: Callable[[Report], None], request: Request) -> Response:
+    """Accept a client's report of its own doings."""
+    try:
+        report = json.loads(bytes(await read_body(request, _MAX_REPORT, "The report")))
+    except (ValueError, RecursionError, ClientDisconnect):
+        return Response(status_code=204)  # clients do not look at the answer, and must not wait for it
+    if isinstance(report, dict):
+        on_report(report)
     return Response(status_code=204)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import update_wrapper
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -67,6 +68,12 @@ async def read_body(request: Request, limit: int, name: str) -> bytearray:
     return body
 
 
+def raw_target(request: Request) -> str:
+    """Return path and query as they arrived, which is what the signature of a URL is made of."""
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return f"{path.decode('latin-1')}?{request.scope['query_string'].decode('latin-1')}"
+
+
 def _with_errors(endpoint: Endpoint) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
@@ -85,4 +92,5 @@ def _with_errors(endpoint: Endpoint) -> Endpoint:
             _log.info("The client left during %s %s.", request.method, request.url.path)
             return Response(status_code=499)
 
+    update_wrapper(answer, endpoint)  # by which the OpenAPI description finds its name and docstring
     return answer

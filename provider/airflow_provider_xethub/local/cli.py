@@ -1,54 +1,61 @@
-"""The console script ``xethub-local``: serve a local Hub, and look after its data folder."""
+"""The console script ``xethub-local``: serve a local Hub, look into its data folder, and make it misbehave.
+
+Exit status: 0 done; 1 it cannot be done, for the reason in one line on standard error; 2 the command line is wrong;
+130 interrupted; 141 the reader of a pipe went away.
+"""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import ipaddress
-import json
-import shlex
-import signal
+import os
 import sqlite3
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import REPO_TYPES, SCOPES, Repo, Scope
-
-if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
-    from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.local.cli_arguments import PLACE_SYNTAX, REPO_SYNTAX, CommandError, UsageError
+from airflow_provider_xethub.local.cli_faults import add_fault_options
 
 DEFAULT_FOLDER = ".xethub-local"
 DEFAULT_PORT = 7777
-_CONNECTION = "xethub_default"
-_FAILED = 2
-
-
-class _CommandError(Exception):
-    """What went wrong and what to do, in one line."""
+FAILED, WRONG_USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+_HERE = "airflow_provider_xethub.local"
+_STATUSES = (
+    "exit status: 0 done; 1 it cannot be done, for the reason on standard error; 2 the command line is wrong; "
+    "130 interrupted; 141 the reader of a pipe went away."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script and return its exit status: 0, or 2 with one line on standard error."""
+    """Run the script and return its exit status, see above."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (_CommandError, XetInputError) as error:
-        return _fail(str(error))
+        sys.stdout.flush()
+    except UsageError as error:
+        return _fail(WRONG_USAGE, str(error))
+    except (CommandError, XetInputError) as error:
+        return _fail(FAILED, str(error))
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed; the local Hub needs airflow-provider-xethub[local].")
+        return _fail(FAILED, f"{error.name} is not installed; the local Hub needs airflow-provider-xethub[local].")
+    except BrokenPipeError:
+        # What is still buffered must not be written at exit, which would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted.")
     except (OSError, ValueError, sqlite3.Error) as error:
-        return _fail(f"the data folder {options.folder} cannot be used: {error}. Choose another with --folder.")
+        return _fail(FAILED, f"the data folder {options.folder} cannot be used: {error}. Choose another with --folder.")
     return 0
 
 
-def _fail(message: str) -> int:
+def _fail(status: int, message: str) -> int:
     print(f"xethub-local: {' '.join(message.split())}", file=sys.stderr)
-    return _FAILED
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,10 +64,39 @@ def _parser() -> argparse.ArgumentParser:
         description="A Hub and a CAS on this machine, for quick starts and tests of DAGs: no account, no network. "
         "huggingface_hub, hf_xet and @huggingface/hub work with it unchanged. It is a development server: do not "
         "keep anything in it that you need, and do not expose it to a network.",
+        epilog=f"In a pipe, output is one line per row, its columns separated by tabs, without heading. {_STATUSES}",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_repository_commands(commands)
+    _add_file_commands(commands)
+    _add_user_commands(commands)
+    _add_fault_commands(commands)
+    reset = _command(
+        commands,
+        "reset",
+        "cli_faults.reset",
+        "Switch off the running server's faults and forget its request log; the data stays.",
+        "reset",
+        "reset --data --yes",
+    )
+    reset.add_argument("--data", action="store_true", help="also delete all repositories")
+    reset.add_argument("--yes", action="store_true", help="do not ask before deleting")
+    return parser
 
-    serve = _command(commands, "serve", _serve, "Serve until interrupted, and print how to connect to it.")
+
+_Commands = Any  # argparse's own type of it is private
+
+
+def _add_serve(commands: _Commands) -> None:
+    serve = _command(
+        commands,
+        "serve",
+        "cli_serve.serve",
+        "Serve until interrupted, and print how to connect to it.",
+        "serve --create-repo dataset:acme/corpus",
+        "serve --port 0 --folder other-hub",
+    )
     serve.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen at; 0 takes a free one")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at")
     serve.add_argument(
@@ -78,18 +114,81 @@ def _parser() -> argparse.ArgumentParser:
         "--create-repo",
         action="append",
         default=[],
-        metavar="TYPE:NAMESPACE/NAME",
+        metavar=REPO_SYNTAX,
         help="create this repository unless it exists, such as dataset:acme/corpus; may be repeated",
     )
 
-    create = _command(commands, "create-repo", _create_repo, "Create a repository, also while the server is running.")
-    create.add_argument("repo", metavar="TYPE:NAMESPACE/NAME", help="such as dataset:acme/corpus or bucket:acme/raw")
+
+def _add_repository_commands(commands: _Commands) -> None:
+    create = _command(
+        commands,
+        "create-repo",
+        "cli_repositories.create_repo",
+        "Create a repository or a bucket, also while the server is running.",
+        "create-repo dataset:acme/corpus",
+        "create-repo --private bucket:acme/raw",
+    )
+    create.add_argument("repo", metavar=REPO_SYNTAX, help="such as dataset:acme/corpus or bucket:acme/raw")
     create.add_argument("--private", action="store_true", help="only users with access can see it")
 
-    _command(commands, "ls", _list, "List the repositories and their files.")
-    _command(commands, "tokens", _tokens, "Print all users and their Hub tokens.")
+    listing = _command(
+        commands,
+        "ls",
+        "cli_repositories.list_content",
+        "List the repositories, or the files of one: size, how it is stored, Xet hash, path.",
+        "ls",
+        "ls dataset:acme/corpus",
+        "ls dataset:acme/corpus@v1:photos",
+    )
+    listing.add_argument("place", nargs="?", metavar=PLACE_SYNTAX, help="the files of this repository, or folder")
 
-    user = _command(commands, "add-user", _add_user, "Add a user, or change one, and print the Hub token.")
+
+def _add_file_commands(commands: _Commands) -> None:
+    put = _command(
+        commands,
+        "put",
+        "cli_put.put",
+        "Put files and folders into a repository as one commit, also while the server is running. A file keeps its "
+        "name unless PATH gives another; a folder gives what is in it. What is there already is not committed again.",
+        "put birds.csv dataset:acme/corpus",
+        "put photos/ dataset:acme/corpus:photos/",
+        "put --message 'Second edition' a.csv b.csv dataset:acme/corpus@draft:tables/",
+        "date | xethub-local put - bucket:acme/raw:now.txt",
+    )
+    put.add_argument("sources", nargs="+", metavar="SOURCE", help="a file, a folder, or - for standard input")
+    put.add_argument("target", metavar=PLACE_SYNTAX, help="where to; a PATH ending in / is a folder")
+    put.add_argument("--message", metavar="TEXT", help="title of the commit")
+
+    get = _command(
+        commands,
+        "get",
+        "cli_get.get",
+        "Copy a file, a folder or everything out of a repository, also while the server is running. A file appears "
+        "once it is complete.",
+        "get dataset:acme/corpus",
+        "get dataset:acme/corpus@v1:photos copies/",
+        "get dataset:acme/corpus:birds.csv - | head",
+    )
+    get.add_argument("source", metavar=PLACE_SYNTAX, help="what to copy")
+    get.add_argument(
+        "destination",
+        nargs="?",
+        metavar="DESTINATION",
+        help="a file, a folder, or - for standard output; without it: here, under its own name",
+    )
+
+
+def _add_user_commands(commands: _Commands) -> None:
+    _command(commands, "tokens", "cli_repositories.tokens", "Print all users and their Hub tokens.", "tokens")
+
+    user = _command(
+        commands,
+        "add-user",
+        "cli_repositories.add_user",
+        "Add a user, or change one, and print the Hub token.",
+        "add-user ana",
+        "add-user ci --role fineGrained --grant datasets/acme/corpus=write",
+    )
     user.add_argument("user", help="name; a read or write user also reaches the namespace of that name")
     user.add_argument("--role", choices=["read", "write", "fineGrained"], default="write", help="kind of Hub token")
     user.add_argument(
@@ -99,192 +198,70 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHERE=SCOPE",
         help="such as datasets/acme/corpus=write or acme=read; may be repeated",
     )
+
+
+def _add_fault_commands(commands: _Commands) -> None:
+    faults = _command(
+        commands,
+        "faults",
+        "cli_faults.list_faults",
+        "Make the running server misbehave: list the faults that are switched on, add some, remove them.",
+        "faults",
+        "faults add hub-busy --times 2",
+        "faults add --route 'GET /api/.*' --status 503 --headers Retry-After=1",
+        "faults remove 1",
+        "faults clear",
+    )
+    actions = faults.add_subparsers(title="what to do; without it they are listed", metavar="ACTION")
+    _command(actions, "list", "cli_faults.list_faults", "List the faults that are switched on.", "faults list")
+    _command(actions, "catalogue", "cli_faults.list_ready_made", "List the ready-made faults.", "faults catalogue")
+    add = _command(
+        actions,
+        "add",
+        "cli_faults.add_fault",
+        "Switch a fault on and print its id: a ready-made one, of which options change fields, or one of your own, "
+        "for which --route and something to happen are needed.",
+        "faults add hub-busy",
+        "faults add --route 'GET /cas/.*' --drop middle --times 1",
+    )
+    add.add_argument("name", nargs="?", metavar="NAME", help="one of 'xethub-local faults catalogue'")
+    add_fault_options(add)
+    remove = _command(actions, "remove", "cli_faults.remove_fault", "Switch one fault off.", "faults remove 1")
+    remove.add_argument("id", type=int, metavar="ID", help="as printed by 'add' and 'list'")
+    _command(actions, "clear", "cli_faults.clear_faults", "Switch all faults off.", "faults clear")
+
+
+def _command(commands: _Commands, name: str, function: str, about: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a command; ``function`` is the module and the name of what carries it out, loaded when it is asked for."""
+    shown = "\n".join(f"  {each if '|' in each else f'xethub-local {each}'}" for each in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=about.split(":")[0].split(". ")[0].rstrip(".") + ".",
+        description=about,
+        epilog=f"examples:\n{shown}",
+        formatter_class=_Help,
+    )
+    # The default of a command within a command would undo what was given before it: faults --folder x list.
+    is_inner = function.startswith("cli_faults.") and name not in ("faults", "reset")
+    folder: Any = argparse.SUPPRESS if is_inner else Path(DEFAULT_FOLDER)
+    parser.add_argument("--folder", type=Path, default=folder, help="where everything is kept")
+    parser.set_defaults(run=partial(_run, function))
     return parser
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    run: object,
-    summary: str,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, default=Path(DEFAULT_FOLDER), help="where everything is kept")
-    parser.set_defaults(run=run)
-    return parser
+def _run(function: str, options: argparse.Namespace) -> None:
+    module, _, name = function.partition(".")
+    carry_out: Callable[[argparse.Namespace], None] = getattr(import_module(f"{_HERE}.{module}"), name)
+    carry_out(options)
 
 
-def _serve(options: argparse.Namespace) -> None:
-    if not options.allow_remote and not _is_loopback(options.host):
-        raise _CommandError(
-            f"--host {options.host} can be reached by others, and this is a development server. "
-            "Use 127.0.0.1, or add --allow-remote."
-        )
-    if options.token_life < 1:
-        raise _CommandError(f"--token-life must be at least 1 second, not {options.token_life}.")
-    if not 0 <= options.port <= 65535:
-        raise _CommandError(f"--port must be from 0 to 65535, not {options.port}.")
-    repos = [_repo(text) for text in options.create_repo]
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Wraps descriptions, and leaves examples as they are."""
 
-    from airflow_provider_xethub.local.server import LocalHub
-
-    hub = LocalHub(
-        options.folder,
-        options.port,
-        host=options.host,
-        token_life=options.token_life,
-        public_url=(options.public_url or "").rstrip("/") or None,
-    )
-    try:
-        for repo in repos:
-            _create_missing(hub, repo)
-        stopping = threading.Event()
-        for signal_number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signal_number, lambda *_: stopping.set())
-        _start(hub, options)
-        _print_connection(hub, options.token_life)
-        stopping.wait()
-    finally:
-        hub.close()
-    print("Stopped.", flush=True)
-
-
-def _start(hub: LocalHub, options: argparse.Namespace) -> None:
-    try:
-        hub.start()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise _CommandError(
-                f"port {options.port} of {options.host} is in use. "
-                "Stop what listens there, or choose another with --port."
-            ) from error
-        raise _CommandError(f"cannot listen at {options.host}, port {options.port}: {error}.") from error
-
-
-def _print_connection(hub: LocalHub, token_life: int) -> None:
-    url, token = hub.url, hub.token("write")
-    connection = json.dumps({"conn_type": "xethub", "host": url, "password": token})
-    add = ["airflow", "connections", "add", _CONNECTION, "--conn-type", "xethub"]
-    add += ["--conn-host", url, "--conn-password", token]
-    print(
-        f"""local Hub, a development server: {url}
-Data: {hub.folder}
-Xet tokens live {token_life} seconds.
-
-Hub tokens of the built-in user 'local':
-  write  {token}
-  read   {hub.token("read")}
-
-Airflow connection, either of:
-  {shlex.join(add)}
-  export AIRFLOW_CONN_{_CONNECTION.upper()}={shlex.quote(connection)}
-
-huggingface_hub:
-  export HF_ENDPOINT={url} HF_TOKEN={token}
-
-Stop with Ctrl-C.""",
-        flush=True,
-    )
-
-
-def _create_repo(options: argparse.Namespace) -> None:
-    from airflow_provider_xethub.local.hub_errors import HubError
-
-    repo = _repo(options.repo)
-    store = _open(options.folder, must_exist=False)
-    try:
-        store.repositories.create(f"{repo.repo_type}s/{repo.repo_id}", private=options.private)
-    except HubError as error:
-        raise _CommandError(error.message) from error
-    finally:
-        store.close()
-    print(f"Created {repo.uri}")
-
-
-def _list(options: argparse.Namespace) -> None:
-    store = _open(options.folder)
-    try:
-        for repository in store.repositories.find_all():
-            print(f"{repository.name}{' (private)' if repository.private else ''}")
-            for path, size, xet_hash in _files(store, repository.name):
-                print(f"  {size:>14,}  {xet_hash or '-' * 64}  {path}")
-    finally:
-        store.close()
-
-
-def _files(store: LocalStore, name: str) -> list[tuple[str, int, str | None]]:
-    if name.startswith("buckets/"):
-        return [(file.path, file.size, file.xet_hash) for file in store.bucket_files.beneath(name)]
-    entries = store.repositories.entries(name, store.repositories.resolve(name, "main"))
-    return [(entry.path, entry.size, entry.xet_hash) for entry in entries if entry.kind != "directory"]
-
-
-def _tokens(options: argparse.Namespace) -> None:
-    store = _open(options.folder)
-    try:
-        for identity in store.access.identities():
-            token = store.access.hub_token(identity.user, identity.token_name)
-            grants = ", ".join(f"{where}={scope}" for where, scope in identity.grants.items())
-            print(f"{identity.user}  {identity.token_name}  {identity.role}  {token}  {grants}".rstrip())
-    finally:
-        store.close()
-
-
-def _add_user(options: argparse.Namespace) -> None:
-    store = _open(options.folder, must_exist=False)
-    try:
-        print(store.access.add_user(options.user, role=options.role, grants=dict(map(_grant, options.grant))))
-    except ValueError as error:
-        raise _CommandError(str(error)) from error
-    finally:
-        store.close()
-
-
-def _open(folder: Path, *, must_exist: bool = True) -> LocalStore:
-    from airflow_provider_xethub.local.app import LocalStore
-    from airflow_provider_xethub.local.database import FILE_NAME
-
-    if must_exist and not (folder / FILE_NAME).exists():
-        raise _CommandError(f"there is no local Hub in the folder {folder}. Choose its folder with --folder.")
-    return LocalStore(folder)
-
-
-def _create_missing(hub: LocalHub, repo: Repo) -> None:
-    from airflow_provider_xethub.local.hub_errors import ConflictError, HubError
-
-    try:
-        hub.create_repo(repo.repo_id, repo.repo_type)
-    except ConflictError:
-        pass  # it exists, which is all that was asked for
-    except HubError as error:
-        raise _CommandError(error.message) from error
-
-
-def _repo(text: str) -> Repo:
-    repo_type, colon, repo_id = text.partition(":")
-    if not colon or repo_type not in REPO_TYPES:
-        raise _CommandError(
-            f"{text!r} is not of the form TYPE:NAMESPACE/NAME, where TYPE is one of {', '.join(REPO_TYPES)}."
-        )
-    return Repo(repo_id, repo_type)  # type: ignore[arg-type]
-
-
-def _grant(text: str) -> tuple[str, Scope]:
-    where, equals, scope = text.partition("=")
-    if not equals or scope not in SCOPES:
-        raise _CommandError(f"--grant {text!r} is not of the form WHERE=read or WHERE=write.")
-    return where, "write" if scope == "write" else "read"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return super()._fill_text(text, width, indent)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local import trees
+from airflow_provider_xethub.local.discussions import Discussion, Discussions
 from airflow_provider_xethub.local.history import PULLS, Commit, Ref, new_commit_id
-from airflow_provider_xethub.local.hub_errors import BadRequestError, EntryNotFoundError, HubError
+from airflow_provider_xethub.local.hub_errors import EntryNotFoundError, HubError
+from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.repositories import Repositories
 from airflow_provider_xethub.local.trees import Entry
-from airflow_provider_xethub.repo import check_path
+from airflow_provider_xethub.repo import DEFAULT_REVISION
 
 
 @dataclass(frozen=True)
@@ -60,29 +61,15 @@ class NewCommit:
     pull_request: int | None = None
 
 
-@dataclass(frozen=True)
-class PullRequest:
-    """A pull request: the branch ``refs/pr/N`` and where it wants to be merged."""
-
-    number: int
-    title: str
-    description: str
-    author: str
-    base: str
-    status: str
-    created: float
-
-    @property
-    def ref(self) -> str:
-        """The full name of its branch."""
-        return f"{PULLS}{self.number}"
-
-
 class CommitWriter:
-    """Makes commits and pull requests in the repositories of one local Hub."""
+    """Makes commits and pull requests in the repositories of one local Hub.
+
+    :ivar discussions: what is said about them.
+    """
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
+        self.discussions = Discussions(repositories.db, lambda: repositories.clock())
 
     def commit(
         self,
@@ -120,13 +107,16 @@ class CommitWriter:
             commit = self._repositories.add_commit(connection, name, head.id, editor, title, message, author, commit_id)
             if not create_pr:
                 self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
+                if base.ref.startswith(PULLS):
+                    self.discussions.commit(name, int(base.ref.removeprefix(PULLS)), author, title, commit.id)
                 return NewCommit(commit)
             pull_request = self._open(name, revision, commit, title, message, author)
+            self.discussions.commit(name, pull_request.number, author, title, commit.id)
             return NewCommit(commit, pull_request.number)
 
     def open_pull_request(
-        self, name: str, title: str, description: str, author: str, base: str = "main"
-    ) -> PullRequest:
+        self, name: str, title: str, description: str, author: str, base: str = DEFAULT_REVISION
+    ) -> Discussion:
         """Open a pull request without changes, to be committed to as ``refs/pr/N``.
 
         :raises RevisionNotFoundError: ``base`` does not exist.
@@ -135,36 +125,19 @@ class CommitWriter:
             head = self._repositories.resolve(name, base)
             return self._open(name, base, head, title, description, author)
 
-    def pull_requests(self, name: str) -> list[PullRequest]:
+    def pull_requests(self, name: str) -> list[Discussion]:
         """Return the pull requests of a repository, oldest first."""
-        with self._repositories.db.read() as connection:
-            rows = connection.execute(
-                "SELECT number, title, description, author, base, status, created FROM hub_discussion"
-                " WHERE repository = ? ORDER BY number",
-                (name,),
-            ).fetchall()
-        return [PullRequest(*row) for row in rows]
+        return [found for found in self.discussions.find_all(name) if found.is_pull_request]
 
-    def pull_request(self, name: str, number: int) -> PullRequest:
+    def pull_request(self, name: str, number: int) -> Discussion:
         """Return one pull request.
 
         :raises HubError: 404, there is none of that number.
         """
-        for pull_request in self.pull_requests(name):
-            if pull_request.number == number:
-                return pull_request
-        raise HubError(404, f"{name} has no pull request or discussion {number}.")
-
-    def set_status(self, name: str, number: int, status: str) -> None:
-        """Open or close a pull request.
-
-        :raises HubError: 404, there is none of that number.
-        :raises BadRequestError: it was merged, or the status is not ``open`` or ``closed``.
-        """
-        if status not in ("open", "closed"):
-            raise BadRequestError(f"Status {status!r} is not known; use 'open' or 'closed'.")
-        self._require_unmerged(name, number)
-        self._write_status(name, number, status)
+        found = self.discussions.get(name, number)
+        if not found.is_pull_request:
+            raise HubError(404, f"{name} has no pull request {number}; that number is a discussion.")
+        return found
 
     def merge(self, name: str, number: int, author: str) -> Commit:
         """Bring what a pull request changed into its base, as one commit. Its version of a file wins.
@@ -173,7 +146,8 @@ class CommitWriter:
         :raises BadRequestError: it was merged already.
         """
         with self._repositories.db.write() as connection:
-            pull_request = self._require_unmerged(name, number)
+            pull_request = self.pull_request(name, number)
+            self.discussions.require_unmerged(name, number)
             history = self._repositories.commits(name, pull_request.ref)
             base = self._repositories.writable_ref(name, pull_request.base)
             known = {commit.id for commit in self._repositories.commits(name, base.ref)}
@@ -191,7 +165,7 @@ class CommitWriter:
                 connection, name, base.commit, editor, title, pull_request.description, author
             )
             self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
-            self._write_status(name, number, "merged")
+            self.discussions.set_status(name, number, author, "merged")
             return commit
 
     def _files(self, name: str, commit: Commit | None) -> list[Entry]:
@@ -199,40 +173,14 @@ class CommitWriter:
             return []
         return [entry for entry in self._repositories.entries(name, commit) if entry.kind != "directory"]
 
-    def _require_unmerged(self, name: str, number: int) -> PullRequest:
-        pull_request = self.pull_request(name, number)
-        if pull_request.status == "merged":
-            raise BadRequestError(f"Pull request {number} of {name} was merged already.")
-        return pull_request
-
-    def _write_status(self, name: str, number: int, status: str) -> None:
+    def _open(self, name: str, base: str, head: Commit, title: str, description: str, author: str) -> Discussion:
         with self._repositories.db.write() as connection:
-            connection.execute(
-                "UPDATE hub_discussion SET status = ? WHERE repository = ? AND number = ?",
-                (status, name, number),
-            )
-
-    def _open(self, name: str, base: str, head: Commit, title: str, description: str, author: str) -> PullRequest:
-        with self._repositories.db.write() as connection:
-            (last,) = connection.execute(
-                "SELECT coalesce(max(number), 0) FROM hub_discussion WHERE repository = ?", (name,)
-            ).fetchone()
-            created = self._repositories.clock()
-            opened = PullRequest(last + 1, title, description, author, base, "open", created)
-            connection.execute(
-                "INSERT INTO hub_discussion (repository, number, title, description, author, base, status, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (name, opened.number, title, description, author, base, opened.status, created),
-            )
+            opened = self.discussions.open(name, title, description, author, base)
             self._repositories.set_ref(connection, name, Ref(opened.ref, head.id))
         return opened
 
     def _apply(self, name: str, head: str, editor: trees.TreeEditor, change: Change, commit_id: str) -> None:
-        path = change.path.rstrip("/") if isinstance(change, DeleteFolder) else change.path
-        try:
-            check_path(path)
-        except XetInputError as error:
-            raise BadRequestError(str(error)) from error
+        path = require_path(change.path.rstrip("/") if isinstance(change, DeleteFolder) else change.path)
         if isinstance(change, PutRegular):
             with self._repositories.db.write() as connection:
                 oid = trees.store_blob(connection, change.content)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.deduplication import ChunkIndex
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan
+from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.shard_check import check_file, check_sha256, check_xorb
 from airflow_provider_xethub.local.xorb_store import XorbStore
 
@@ -30,7 +32,8 @@ CREATE TABLE IF NOT EXISTS cas_readable (
     repository TEXT NOT NULL,
     xet_hash TEXT NOT NULL,
     PRIMARY KEY (repository, xet_hash)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS cas_readable_xet_hash ON cas_readable (xet_hash)
 """
 _PLAIN_CHUNK_BYTES = 64 * 1024
 _PLAIN_XORB_CHUNKS = 256
@@ -65,11 +68,15 @@ class ContentStore:
 
     Everything is checked when it comes in, because clients check nothing when it goes out. The empty file always
     exists and anybody may read it.
+
+    :ivar deduplication: the chunks that clients may ask for,
+        :class:`~airflow_provider_xethub.local.deduplication.ChunkIndex`.
     """
 
     def __init__(self, folder: Path, db: Database) -> None:
         self._db = db
         self._xorbs = XorbStore(folder, db)
+        self.deduplication = ChunkIndex(db, self._xorbs)
         db.execute_schema(_SCHEMA)
 
     def add_xorb(self, expected_hash: str, body: bytes | bytearray) -> bool:
@@ -78,6 +85,17 @@ class ContentStore:
         :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
         """
         return self._xorbs.add(expected_hash, body)
+
+    def receive_xorb(self, expected_hash: str) -> IncomingXorb:
+        """Begin an upload of a xorb whose bytes arrive little by little: see :meth:`XorbStore.receive`.
+
+        :raises FormatError: ``expected_hash`` is not a hash.
+        """
+        return self._xorbs.receive(expected_hash)
+
+    def store_xorb(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
+        """Store an upload that was finished, and return whether it was new: see :meth:`XorbStore.store`."""
+        return self._xorbs.store(incoming, found)
 
     def has_xorb(self, xorb_hash: str) -> bool:
         """Whether this xorb is stored."""
@@ -89,14 +107,6 @@ class ContentStore:
         :raises FormatError: it is not the hex form of a hash.
         """
         return self._xorbs.path(xorb_hash)
-
-    def xorb_bytes(self, xorb_hash: str, first: int, last: int) -> bytes:
-        """Return bytes ``first`` to ``last``, both included, of a serialized xorb.
-
-        :raises FileNotFoundError: the xorb is not stored here.
-        """
-        with self.xorb_path(xorb_hash).open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), last - first + 1, first)
 
     def add_shard(
         self,
@@ -116,16 +126,20 @@ class ContentStore:
         parsed = shard.parse(body)
         for listed in parsed.xorbs:
             check_xorb(listed, self._xorbs)
-        for number, file in enumerate(parsed.files, 1):
-            check_file(file, self._xorbs)
-            # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk.
-            is_placeholder = not file.segments and file.sha256 == "0" * 64
-            if file.sha256 is not None and not is_placeholder:
-                known = self.file(to_hex(file.file_hash))
-                check_sha256(file, self._xorbs, known.sha256 if known else None)
-            if on_progress:
-                on_progress(number, len(parsed.files))
-        return self._register(parsed.files, repository)
+        known = self._known_sha256s(parsed.files)
+        with closing(self._xorbs.reader()) as reader:
+            for number, file in enumerate(parsed.files, 1):
+                check_file(file, self._xorbs)
+                # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk.
+                is_placeholder = not file.segments and file.sha256 == "0" * 64
+                if file.sha256 is not None and not is_placeholder:
+                    check_sha256(file, reader, known.get(file.file_hash))
+                if on_progress:
+                    on_progress(number, len(parsed.files))
+        with self._db.write():
+            receipt = self._register(parsed.files, repository)
+            self.deduplication.add(parsed.files, parsed.xorbs, repository)
+        return receipt
 
     def add_plain(self, source: bytes | bytearray | Path | BinaryIO, *, repository: str | None = None) -> StoredFile:
         """Cut plain bytes into chunks, store them as xorbs, and register the file; memory stays bounded.
@@ -185,6 +199,15 @@ class ContentStore:
             ).fetchone()
         return row is not None
 
+    def readable_bytes(self, repository: str) -> int:
+        """Return the size of all files that a repository may read, those that only its history has included."""
+        with self._db.read() as connection:
+            (size,) = connection.execute(
+                "SELECT coalesce(sum(size), 0) FROM cas_readable JOIN cas_file USING (xet_hash) WHERE repository = ?",
+                (repository,),
+            ).fetchone()
+        return int(size)
+
     def move_repository(self, repository: str, new_name: str) -> None:
         """Carry a repository's read permissions over to its new name."""
         with self._db.write() as connection:
@@ -193,11 +216,21 @@ class ContentStore:
                 (new_name, repository),
             )
             connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+            self.deduplication.move_repository(repository, new_name)
+
+    def share_repository(self, repository: str, other: str) -> None:
+        """Let another repository read every file that this one may read."""
+        with self._db.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO cas_readable SELECT ?, xet_hash FROM cas_readable WHERE repository = ?",
+                (other, repository),
+            )
 
     def forget_repository(self, repository: str) -> None:
         """Take a deleted repository's read permissions away, so that a new one of its name has none."""
         with self._db.write() as connection:
             connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+            self.deduplication.forget_repository(repository)
 
     def reconstruct(self, xet_hash: str, start: int = 0, end: int | None = None) -> Reconstruction:
         """Say how to put bytes ``start`` to ``end`` (excluded) together; ``None``, or too far, means the end.
@@ -237,29 +270,40 @@ class ContentStore:
                 if wanted:
                     yield wanted
 
-    def _register(self, files: Iterable[shard.ShardFile], repository: str | None) -> ShardReceipt:
-        stored = []
-        is_new = False
-        with self._db.write() as connection:
+    def _known_sha256s(self, files: Iterable[shard.ShardFile]) -> dict[bytes, str | None]:
+        """Return the sha256 of each of these files that is stored, by Xet hash."""
+        query = "SELECT sha256 FROM cas_file WHERE xet_hash = ?"
+        known: dict[bytes, str | None] = {hashing.ZERO_HASH: EMPTY_FILE.sha256}
+        with self._db.read() as connection:
             for file in files:
-                xet_hash = to_hex(file.file_hash)
-                if xet_hash == EMPTY_FILE.xet_hash:
-                    stored.append(EMPTY_FILE)
-                    continue
-                size = sum(segment.raw_bytes for segment in file.segments)
-                inserted = connection.execute(
-                    "INSERT OR IGNORE INTO cas_file (xet_hash, size, segments) VALUES (?, ?, ?)",
-                    (xet_hash, size, shard.pack_segments(file.segments)),
+                row = connection.execute(query, (to_hex(file.file_hash),)).fetchone()
+                if row is not None:
+                    known[file.file_hash] = row[0]
+        return known
+
+    def _register(self, files: Iterable[shard.ShardFile], repository: str | None) -> ShardReceipt:
+        stored, rows = [], []
+        for file in files:
+            if file.file_hash == hashing.ZERO_HASH:
+                stored.append(EMPTY_FILE)
+                continue
+            size = sum(segment.raw_bytes for segment in file.segments)
+            stored.append(StoredFile(to_hex(file.file_hash), size, file.sha256))
+            rows.append((stored[-1].xet_hash, size, file.sha256, shard.pack_segments(file.segments)))
+        with self._db.write() as connection:
+            inserted = connection.executemany(
+                "INSERT OR IGNORE INTO cas_file (xet_hash, size, sha256, segments) VALUES (?, ?, ?, ?)", rows
+            ).rowcount
+            if inserted < len(rows):
+                connection.executemany(
+                    "UPDATE cas_file SET sha256 = ? WHERE xet_hash = ? AND sha256 IS NULL",
+                    [(sha256, xet_hash) for xet_hash, _, sha256, _ in rows if sha256 is not None],
                 )
-                is_new = is_new or inserted.rowcount > 0
-                if file.sha256 is not None:
-                    connection.execute(
-                        "UPDATE cas_file SET sha256 = ? WHERE xet_hash = ? AND sha256 IS NULL", (file.sha256, xet_hash)
-                    )
-                if repository is not None:
-                    connection.execute("INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", (repository, xet_hash))
-                stored.append(StoredFile(xet_hash, size, file.sha256))
-        return ShardReceipt(tuple(stored), is_new)
+            if repository is not None:
+                connection.executemany(
+                    "INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", [(repository, row[0]) for row in rows]
+                )
+        return ShardReceipt(tuple(stored), inserted > 0)
 
     def _add_stream(self, stream: BinaryIO, repository: str | None) -> StoredFile:
         digest = hashlib.sha256()

@@ -5,11 +5,18 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 FILE_NAME = "hub.sqlite3"
+VERSION = 1
+"""Of what the tables mean, in SQLite's ``user_version``. Raise it where an older release would read them wrongly."""
+
 _BUSY_TIMEOUT_SECONDS = 30
+
+
+class NewerFolderError(ValueError):
+    """The folder was written by a newer release of this package, which this one cannot read."""
 
 
 class Database:
@@ -19,6 +26,7 @@ class Database:
     wait up to 30 seconds for each other. What :meth:`write` committed survives a crash of the machine.
 
     :param folder: where ``hub.sqlite3`` lives; created if missing.
+    :raises NewerFolderError: a newer release wrote it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,6 +37,7 @@ class Database:
         self._write_lock = threading.Lock()
         self._local = threading.local()
         self._is_closed = False
+        self._check_version()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -66,6 +75,13 @@ class Database:
         with self._lend() as connection, _transaction(connection, "BEGIN", "COMMIT", "ROLLBACK"):
             yield connection
 
+    def first(self, sql: str, parameters: dict[str, object]) -> sqlite3.Row | None:
+        """Return the first row of one query: :meth:`read` in short, without the cost of a transaction."""
+        outer = self._writing()
+        with nullcontext(outer) if outer is not None else self._lend() as connection:
+            row: sqlite3.Row | None = connection.execute(sql, parameters).fetchone()
+        return row
+
     def execute_schema(self, sql: str) -> None:
         """Run ``CREATE TABLE IF NOT EXISTS`` statements, separated by semicolons, in one transaction."""
         with self._write_lock, self._lend() as connection:
@@ -82,6 +98,18 @@ class Database:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _check_version(self) -> None:
+        with self._lend() as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+            if found < VERSION:
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+        if found > VERSION:
+            self.close()
+            raise NewerFolderError(
+                f"{self._path} is of version {found}, and this release of airflow-provider-xethub knows version "
+                f"{VERSION}: a newer release wrote it. Use that one."
+            )
 
     def _writing(self) -> sqlite3.Connection | None:
         return getattr(self._local, "writing", None)

@@ -6,8 +6,9 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local import trees
@@ -116,6 +117,14 @@ class History:
         """
         self._create_ref(name, Ref(HEADS + branch, ""), starting_point or DEFAULT_REVISION, overwrite=overwrite)
 
+    def create_empty_branch(self, name: str, branch: str, *, author: str, overwrite: bool = False) -> None:
+        """Create a branch that has nothing in it and no history; errors as in :meth:`create_branch`."""
+        with self.db.write() as connection:
+            commit = self.add_commit(
+                connection, name, None, trees.TreeEditor(connection, None), "initial commit", author=author
+            )
+            self.create_branch(name, branch, commit.id, overwrite=overwrite)
+
     def create_tag(self, name: str, tag: str, revision: str = DEFAULT_REVISION, message: str = "") -> None:
         """Create a tag; errors as in :meth:`create_branch`."""
         self._create_ref(name, Ref(TAGS + tag, "", message), revision)
@@ -158,10 +167,16 @@ class History:
         :raises RevisionNotFoundError: the revision does not exist.
         """
         with self.db.read() as connection:
-            history = [self.resolve(name, revision)]
-            while (parent := history[-1].parent) is not None:
-                history.append(self.commit_of(connection, name, parent))
-        return history
+            newest = self.resolve(name, revision)
+            rows = connection.execute(
+                "WITH RECURSIVE ancestor (number, id) AS (SELECT 0, :newest UNION ALL"
+                " SELECT number + 1, parent FROM ancestor JOIN hub_commit AS one"
+                " ON one.repository = :name AND one.id = ancestor.id WHERE parent IS NOT NULL)"
+                " SELECT id, parent, tree, title, message, author, created FROM ancestor JOIN hub_commit USING (id)"
+                " WHERE repository = :name ORDER BY number",
+                {"name": name, "newest": newest.id},
+            ).fetchall()
+        return [Commit(*row) for row in rows]
 
     def entry(self, name: str, commit: Commit, path: str) -> Entry:
         """Return the file or folder at ``path``.
@@ -178,9 +193,25 @@ class History:
         with self.db.read() as connection:
             return trees.find(connection, commit.tree, path)
 
-    def entries(self, name: str, commit: Commit, path: str = "", *, recursive: bool = True) -> list[Entry]:
+    def find_each(self, commit: Commit, paths: Iterable[str]) -> dict[str, Entry]:
+        """Return the files and folders at those of the paths where there is one."""
+        with self.db.read() as connection:
+            return trees.find_each(connection, commit.tree, paths)
+
+    def entries(
+        self,
+        name: str,
+        commit: Commit,
+        path: str = "",
+        *,
+        recursive: bool = True,
+        after: str = "",
+        limit: int | None = None,
+    ) -> list[Entry]:
         """Return what a folder holds, folders included; the path of a file gives that file.
 
+        :param after: begin behind the entry of this path.
+        :param limit: return at most so many.
         :raises EntryNotFoundError: there is nothing at ``path``.
         """
         with self.db.read() as connection:
@@ -192,7 +223,7 @@ class History:
                 if entry.kind != "directory":
                     return [entry]
                 tree = entry.oid
-            return [*trees.walk(connection, tree, path, recursive=recursive)]
+            return [*islice(trees.walk(connection, tree, path, recursive=recursive, after=after), limit)]
 
     def blob(self, oid: str) -> bytes:
         """Return the content of a regular file."""

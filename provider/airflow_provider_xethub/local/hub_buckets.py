@@ -13,10 +13,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.local.buckets import BucketFile, BucketFiles, fold
-from airflow_provider_xethub.local.content import StoredFile
-from airflow_provider_xethub.local.hub_commit import may_read_elsewhere
+from airflow_provider_xethub.local.access import AccessError
+from airflow_provider_xethub.local.buckets import BucketBatch, BucketFile, BucketFiles, fold
+from airflow_provider_xethub.local.content import EMPTY_FILE, StoredFile
+from airflow_provider_xethub.local.hub_bucket_events import follow
 from airflow_provider_xethub.local.hub_errors import (
     BadRequestError,
     ConflictError,
@@ -24,17 +24,14 @@ from airflow_provider_xethub.local.hub_errors import (
     HubError,
 )
 from airflow_provider_xethub.local.hub_files import download_response, xet_download, xet_token_response
-from airflow_provider_xethub.local.hub_request import (
-    Hub,
-    HubRequest,
-    hub_route,
-    iso_time,
-    page_response,
-    parse_object,
-    text_field,
-)
+from airflow_provider_xethub.local.hub_readable import readable_xet_file
+from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub_visibility import wants_private
+from airflow_provider_xethub.local.json_fields import list_field, number_field, parse_object, text_field
+from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.repositories import Repository
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Scope, check_path
+from airflow_provider_xethub.local.timestamps import iso_time
+from airflow_provider_xethub.repo import DEFAULT_REVISION, Scope
 
 _ENTRIES_PER_PAGE = 1000
 _END_OF_TIME = 253_402_300_800_000  # the year 10000, in milliseconds
@@ -55,6 +52,7 @@ def routes(hub: Hub, files: BucketFiles) -> list[Route]:
         ("GET", f"{one}/tree/{{path:path}}", partial(tree, files)),
         ("POST", f"{one}/paths-info", partial(paths_info, files)),
         ("POST", f"{one}/batch", partial(batch, files)),
+        ("GET", f"{one}/events", partial(events, files)),
         ("GET", f"{one}/xet-read-token", partial(token, "read")),
         ("GET", f"{one}/xet-write-token", partial(token, "write")),
     ]
@@ -76,12 +74,12 @@ def create(request: HubRequest) -> Response:
         name = f"buckets/{request.user}/{request.param('name')}"
     request.hub.access.check_writer(request.identity, name)
     url = f"{request.origin}/{name}"
-    private = body.get("private") is True or body.get("visibility") == "private"
+    private = wants_private(body) or False
     try:
-        request.hub.repositories.create(name, private=private, author=request.user)
+        bucket = request.hub.repositories.create(name, private=private, author=request.user)
     except ConflictError as error:
         raise ConflictError(error.message, url=url) from error
-    return JSONResponse({"url": url})
+    return JSONResponse({"url": url, "id": bucket.id})
 
 
 def describe(files: BucketFiles, request: HubRequest) -> Response:
@@ -91,12 +89,17 @@ def describe(files: BucketFiles, request: HubRequest) -> Response:
 
 
 def list_all(files: BucketFiles, request: HubRequest) -> Response:
-    """List the buckets of a namespace that the Hub token may see."""
+    """List the buckets of a namespace that the Hub token may see; the namespace ``me`` is the user's own."""
+    namespace, search = request.param("namespace"), request.query("search").lower()
+    if namespace == "me":
+        if request.identity is None:
+            raise AccessError(401, "Listing your own buckets needs a Hub token; none was sent.")
+        namespace = request.user
     visible = [
         bucket
         for bucket in request.hub.repositories.find_all("buckets")
-        if bucket.repo_id.split("/")[0] == request.param("namespace")
-        and (not bucket.private or (request.identity and request.identity.allows(bucket.name, "read")))
+        if bucket.repo_id.split("/")[0] == namespace and search in bucket.repo_id.lower()
+        if not bucket.private or (request.identity and request.identity.allows(bucket.name, "read"))
     ]
     return page_response(request, visible, lambda bucket: _summary(files, bucket), _ENTRIES_PER_PAGE)
 
@@ -111,10 +114,10 @@ def delete(request: HubRequest) -> Response:
 
 def settings(request: HubRequest) -> Response:
     """Make a bucket private or public."""
-    private = request.json().get("private")
+    private = wants_private(request.json())
     request.require("write")
-    if not isinstance(private, bool):
-        raise BadRequestError("The field 'private' must be true or false.")
+    if private is None:
+        raise BadRequestError("The field 'private' must be true or false, and is missing.")
     request.hub.repositories.set_private(request.repository, private)
     return JSONResponse({"private": private})
 
@@ -125,12 +128,12 @@ def token(scope: Scope, request: HubRequest) -> Response:
 
 
 def tree(files: BucketFiles, request: HubRequest) -> Response:
-    """List a folder, in pages of 1000."""
+    """List a folder, in pages of 1000. One that does not exist is empty: ``copy_files`` counts on that."""
     request.require("read")
-    folder = request.param("path").strip("/")
+    folder = request.param("path").rstrip("/")
+    if folder:
+        require_path(folder)
     found = files.beneath(request.repository, folder)
-    if folder and not found:
-        raise EntryNotFoundError(request.repository, folder)
     newest = max((file.uploaded for file in found), default=0.0)
 
     def describe_item(item: BucketFile | str) -> dict[str, Any]:
@@ -146,24 +149,23 @@ def paths_info(files: BucketFiles, request: HubRequest) -> Response:
     """Describe the given files; those that do not exist are left out."""
     body = request.form_or_json()
     request.require("read")
-    paths = body.get("paths", [])
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise BadRequestError("The field 'paths' must be a list of texts.")
-    found = (files.get(request.repository, path) for path in paths)
-    return JSONResponse([_describe(file) for file in found if file])
+    paths = [require_path(path) for path in list_field(body, "paths", str, "texts")]
+    found = files.get_each(request.repository, paths)
+    return JSONResponse([_describe(found[path]) for path in dict.fromkeys(paths) if path in found])
 
 
 def batch(files: BucketFiles, request: HubRequest) -> Response:
-    """Put, copy and delete files; each line succeeds or fails for itself."""
+    """Put, copy and delete files. Lines that can be done are done, all of them at once; the others are listed."""
     request.require("write")
     failed: list[dict[str, str]] = []
     processed = 0
-    for processed, line in enumerate(_lines(request), 1):  # noqa: B007 - the count is wanted afterwards
-        path = text_field(line, "path")
-        try:
-            _apply(files, request, line, path)
-        except HubError as error:
-            failed.append({"path": path, "error": error.message})
+    with files.batch(request.repository) as changes:
+        for processed, line in enumerate(_lines(request), 1):  # noqa: B007 - the count is wanted afterwards
+            path = text_field(line, "path")
+            try:
+                _apply(changes, request, line, path)
+            except HubError as error:
+                failed.append({"path": path, "error": error.message})
     answer = {
         "success": not failed,
         "processed": processed,
@@ -171,6 +173,12 @@ def batch(files: BucketFiles, request: HubRequest) -> Response:
         "failed": failed,
     }
     return JSONResponse(answer, 422 if failed and len(failed) == processed else 200)
+
+
+def events(files: BucketFiles, request: HubRequest) -> Response:
+    """Tell what happens to the files, from ``cursor`` or ``since`` on or from now, until the caller leaves."""
+    request.require("read")
+    return follow(files.events, request)
 
 
 def resolve(files: BucketFiles, request: HubRequest) -> Response:
@@ -191,38 +199,36 @@ def _lines(request: HubRequest) -> Iterator[dict[str, Any]]:
             yield parse_object(line, f"Line {number} of the batch")
 
 
-def _apply(files: BucketFiles, request: HubRequest, line: dict[str, Any], path: str) -> None:
+def _apply(changes: BucketBatch, request: HubRequest, line: dict[str, Any], path: str) -> None:
     kind = text_field(line, "type")
-    try:
-        check_path(path)
-    except XetInputError as error:
-        raise BadRequestError(str(error)) from error
+    require_path(path)
     if kind == "deleteFile":
-        if not files.delete(request.repository, path):
+        if not changes.delete(path):
             raise EntryNotFoundError(request.repository, path)
         return
     if kind not in ("addFile", "copyFile"):
         raise BadRequestError(f"{kind!r} is no kind of change; use addFile, copyFile or deleteFile.")
+    now = request.hub.access.now()
+    mtime = number_field(line, "mtime", int(now * 1000))
+    if mtime >= _END_OF_TIME:
+        raise BadRequestError(f"The field 'mtime' of {path!r} must be milliseconds since 1970, not {mtime}.")
     stored = _stored(request, line, path, is_copy=kind == "copyFile")
-    now = request.hub.access.clock()
-    mtime = line.get("mtime", int(now * 1000))
-    if not isinstance(mtime, int) or not 0 <= mtime < _END_OF_TIME:
-        raise BadRequestError(f"The mtime of {path!r} must be a whole number of milliseconds since 1970.")
-    file = BucketFile(path, stored.size, stored.xet_hash, mtime, now)
-    request.hub.content.grant(request.repository, stored.xet_hash)
-    files.put(request.repository, file)
+    if stored != EMPTY_FILE:
+        request.hub.content.grant(request.repository, stored.xet_hash)
+    changes.put(BucketFile(path, stored.size, stored.xet_hash, mtime, now))
 
 
 def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bool) -> StoredFile:
     xet_hash = text_field(line, "xetHash")
-    stored = request.hub.content.file(xet_hash) if _XET_HASH.fullmatch(xet_hash) else None
+    if not _XET_HASH.fullmatch(xet_hash):
+        raise BadRequestError(f"The field 'xetHash' of {path!r} must be 64 hex digits.")
     if is_copy:
         source = f"{text_field(line, 'sourceRepoType')}s/{text_field(line, 'sourceRepoId')}"
-        request.require("read", source)
-        allowed = request.hub.content.is_readable(source, xet_hash)
+        request.require_files(source)
+        stored = request.hub.content.file(xet_hash) if request.hub.content.is_readable(source, xet_hash) else None
     else:
-        allowed = may_read_elsewhere(request, xet_hash)
-    if stored is None or not allowed:
+        stored = readable_xet_file(request, xet_hash)
+    if stored is None:
         raise BadRequestError(
             f"{path!r} names the Xet hash {xet_hash}, which was not uploaded to {request.repository}. "
             "Upload it before the batch."
@@ -231,22 +237,16 @@ def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bo
 
 
 def _summary(files: BucketFiles, bucket: Repository) -> dict[str, Any]:
-    held = files.beneath(bucket.name)
+    totals = files.totals(bucket.name)
     return {
         "id": bucket.repo_id,
         "private": bucket.private,
         "createdAt": iso_time(bucket.created),
-        "size": sum(file.size for file in held),
-        "totalFiles": len(held),
+        "updatedAt": iso_time(max(bucket.created, totals.updated)),
+        "size": totals.size,
+        "totalFiles": totals.files,
     }
 
 
 def _describe(file: BucketFile) -> dict[str, Any]:
-    return {
-        "type": "file",
-        "path": file.path,
-        "size": file.size,
-        "xetHash": file.xet_hash,
-        "mtime": iso_time(file.mtime / 1000),
-        "uploadedAt": iso_time(file.uploaded),
-    }
+    return {"type": "file", **file.described()}

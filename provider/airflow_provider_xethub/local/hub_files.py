@@ -7,20 +7,23 @@ Xet token from the headers or the JSON of the refresh route. Source: ``huggingfa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from airflow_provider_xethub.local.formats import entity_tag
 from airflow_provider_xethub.local.formats.byte_range import (
     UnsatisfiableRangeError,
     content_range,
     parse_range,
 )
 from airflow_provider_xethub.local.history import Commit
-from airflow_provider_xethub.local.hub_errors import EntryNotFoundError
+from airflow_provider_xethub.local.hub_errors import EntryNotFoundError, HubError
 from airflow_provider_xethub.local.hub_listing import base_commit
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.trees import Entry, pointer_text
@@ -29,17 +32,25 @@ from airflow_provider_xethub.repo import Scope
 _FILE_INFO = "application/vnd.xet-fileinfo+json"
 _BINARY = "application/octet-stream"
 _TEXT = "text/plain; charset=utf-8"
+_NO_FILE_NAME = re.compile(r"[^ !#-\[\]-~]|%")
+# Files are strangers' content at the origin of our own pages: no browser may take one for a page and run it.
+_INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @dataclass(frozen=True)
 class Download:
-    """What a file answer consists of; ``read`` gives the bytes from start to end (excluded)."""
+    """What a file answer consists of.
+
+    ``headers`` hold the ``ETag``, with its quotation marks. ``read`` gives the bytes from start to end (excluded), in
+    pieces of bounded size. ``disposition`` is ``attachment``, or ``inline`` for what a browser shows as text.
+    """
 
     size: int
     content_type: str
     headers: dict[str, str]
     read: Callable[[int, int], Iterator[bytes]]
     is_xet: bool = False
+    disposition: str = "attachment"
 
 
 def api_routes(hub: Hub) -> list[Route]:
@@ -62,7 +73,7 @@ def file_routes(hub: Hub, kind: str) -> list[Route]:
 
 def read_token(request: HubRequest) -> Response:
     """Issue a Xet token for reading at a revision."""
-    request.require("read")
+    request.require_files()
     request.hub.repositories.resolve(request.repository, request.param("revision"))
     return xet_token_response(request, "read", request.param("revision"))
 
@@ -111,9 +122,13 @@ def raw(request: HubRequest) -> Response:
     commit, entry = _file(request)
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.oid}"'}
     if entry.sha256 is None:
-        return download_response(request, _regular(request, entry, headers))
+        return download_response(request, _regular(request, entry, headers, "inline"))
     text = pointer_text(entry.sha256, entry.size).encode()
-    return download_response(request, Download(len(text), _TEXT, headers, lambda start, end: iter([text[start:end]])))
+
+    def read(start: int, end: int) -> Iterator[bytes]:
+        return iter([text[start:end]])
+
+    return download_response(request, Download(len(text), _TEXT, headers, read, disposition="inline"))
 
 
 def xet_download(
@@ -138,16 +153,24 @@ def xet_download(
 
 
 def download_response(request: HubRequest, download: Download) -> Response:
-    """Return the whole file, the range asked for (206), or that there is no such range (416)."""
-    filename = quote(request.param("path").rpartition("/")[2])
-    headers = {
-        **download.headers,
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": f"inline; filename*=UTF-8''{filename}",
-    }
-    if download.is_xet and _FILE_INFO in request.http.headers.get("accept", ""):
+    """Return the file or the range asked for (206); or that the caller has it (304), or there is no such range (416).
+
+    :raises HubError: 412, the file is not the one that ``If-Match`` names.
+    """
+    asked_with = request.http.headers
+    headers = {**download.headers, **_INERT, "Accept-Ranges": "bytes", "Cache-Control": "no-cache", "Vary": "Accept"}
+    if not request.query("noContentDisposition"):
+        headers["Content-Disposition"] = _disposition(download.disposition, request.param("path").rpartition("/")[2])
+    etag = headers["ETag"]
+    if (if_match := asked_with.get("if-match")) is not None and not entity_tag.names(if_match, etag):
+        raise HubError(412, f"{request.param('path')!r} is {etag} now, which your If-Match does not name.")
+    if entity_tag.names(asked_with.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    if download.is_xet and _FILE_INFO in asked_with.get("accept", ""):
         return JSONResponse({}, headers=headers, media_type=_FILE_INFO)
-    wanted = request.http.headers.get("range")
+    is_head = request.http.method == "HEAD"  # whose Range means nothing: it asks for the headers of the whole
+    is_ranged = not is_head and entity_tag.range_is_wanted(asked_with.get("if-range"), etag)
+    wanted = asked_with.get("range") if is_ranged else None
     if download.size == 0 and wanted:
         # No range of an empty file exists. It is sent whole, and JavaScript learns from this header that it is empty.
         headers["Content-Range"], wanted = "bytes */0", None
@@ -160,13 +183,30 @@ def download_response(request: HubRequest, download: Download) -> Response:
     if asked:
         headers["Content-Range"] = content_range(start, end, download.size)
     status = 206 if asked else 200
-    if request.http.method == "HEAD" or start == end:
+    if is_head or start == end:
         return Response(status_code=status, headers=headers, media_type=download.content_type)
-    return StreamingResponse(download.read(start, end), status, headers, download.content_type)
+    return StreamingResponse(_sent(download.read(start, end)), status, headers, download.content_type)
+
+
+async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield pieces from the thread pool, and let go of the file behind them even where the client goes away."""
+    try:
+        while piece := await run_in_threadpool(next, pieces, b""):
+            yield piece
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
+
+
+def _disposition(kind: str, filename: str) -> str:
+    """Return ``Content-Disposition`` with the name twice: in ASCII, which Python reads, and as it is."""
+    if not filename:
+        return kind
+    return f"{kind}; filename*=UTF-8''{quote(filename, safe='')}; filename=\"{_NO_FILE_NAME.sub('_', filename)}\";"
 
 
 def _file(request: HubRequest) -> tuple[Commit, Entry]:
-    request.require("read")
+    request.require_files()
     commit = request.hub.repositories.resolve(request.repository, request.param("revision"))
     entry = request.hub.repositories.entry(request.repository, commit, request.path())
     if entry.kind == "directory":
@@ -174,8 +214,8 @@ def _file(request: HubRequest) -> tuple[Commit, Entry]:
     return commit, entry
 
 
-def _regular(request: HubRequest, entry: Entry, headers: dict[str, str]) -> Download:
+def _regular(request: HubRequest, entry: Entry, headers: dict[str, str], disposition: str = "attachment") -> Download:
     def read(start: int, end: int) -> Iterator[bytes]:
         return iter([request.hub.repositories.blob(entry.oid)[start:end]])
 
-    return Download(entry.size, _TEXT, headers, read)
+    return Download(entry.size, _TEXT, headers, read, disposition=disposition)

@@ -6,14 +6,12 @@ Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read th
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.history import Commit
 from airflow_provider_xethub.local.hub_errors import BadRequestError
 from airflow_provider_xethub.local.hub_request import (
@@ -21,14 +19,23 @@ from airflow_provider_xethub.local.hub_request import (
     HubRequest,
     hub_route,
     iso_time,
-    page_response,
-    text_field,
+    next_page_link,
 )
+from airflow_provider_xethub.local.json_fields import list_field, number_field, text_field
+from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.trees import Entry, pointer_text
-from airflow_provider_xethub.local.upload_modes import GITATTRIBUTES, lfs_rules, upload_mode
-from airflow_provider_xethub.repo import DEFAULT_REVISION, check_path
+from airflow_provider_xethub.local.upload_modes import (
+    GITATTRIBUTES,
+    GITIGNORE,
+    ignored_paths,
+    lfs_rules,
+    upload_mode,
+)
+from airflow_provider_xethub.repo import DEFAULT_REVISION
 
+# As the real Hub.
 _ENTRIES_PER_PAGE = 1000
+_EXPANDED_PER_PAGE = 50
 _MAX_FILES_PER_PREUPLOAD = 10_000
 
 
@@ -44,13 +51,27 @@ def routes(hub: Hub) -> list[Route]:
 
 
 def tree(request: HubRequest) -> Response:
-    """List a folder, in pages of 1000."""
+    """List a folder, in pages of 1000, and of 50 with details of each entry; the cursor is the last entry's path."""
     request.require("read")
     commit = request.hub.repositories.resolve(request.repository, request.param("revision"))
     folder = request.path() if request.param("path") else ""
-    entries = request.hub.repositories.entries(request.repository, commit, folder, recursive=request.flag("recursive"))
-    describe = _describer(request, expand=request.flag("expand"))
-    return page_response(request, entries, describe, _ENTRIES_PER_PAGE)
+    expand = request.flag("expand")
+    most = _EXPANDED_PER_PAGE if expand else _ENTRIES_PER_PAGE
+    limit = max(1, min(most, request.number("limit", most)))
+    entries = request.hub.repositories.entries(
+        request.repository,
+        commit,
+        folder,
+        recursive=request.flag("recursive"),
+        after=_path_cursor(request),
+        limit=limit + 1,
+    )
+    headers = {}
+    if len(entries) > limit:
+        entries.pop()
+        headers = next_page_link(request, base64.urlsafe_b64encode(entries[-1].path.encode()).decode())
+    describe = _describer(request, expand=expand)
+    return JSONResponse([describe(entry) for entry in entries], headers=headers)
 
 
 def paths_info(request: HubRequest) -> Response:
@@ -58,13 +79,10 @@ def paths_info(request: HubRequest) -> Response:
     body = request.form_or_json()
     request.require("read")
     commit = request.hub.repositories.resolve(request.repository, request.param("revision"))
-    paths = body.get("paths", [])
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        raise BadRequestError("The field 'paths' must be a list of texts.")
-    expand = body.get("expand") in (True, ["true"], ["True"], ["1"])
-    describe = _describer(request, expand=expand)
-    found = (request.hub.repositories.find(commit, path.strip("/")) for path in paths if path.strip("/"))
-    return JSONResponse([describe(entry) for entry in found if entry])
+    paths = [require_path(path.strip("/")) for path in list_field(body, "paths", str, "texts") if path.strip("/")]
+    describe = _describer(request, expand=body.get("expand") in (True, ["true"], ["True"], ["1"]))
+    found = request.hub.repositories.find_each(commit, paths)
+    return JSONResponse([describe(found[path]) for path in dict.fromkeys(paths) if path in found])
 
 
 def preupload(request: HubRequest) -> Response:
@@ -75,13 +93,21 @@ def preupload(request: HubRequest) -> Response:
     body = request.json()
     request.require("write")
     commit = base_commit(request)
-    files = body.get("files")
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise BadRequestError("The field 'files' must be a list of objects.")
+    files = list_field(body, "files", dict, "objects")
     if len(files) > _MAX_FILES_PER_PREUPLOAD:
         raise BadRequestError(f"{len(files)} files are too many for one request; send at most 256.")
-    rules = lfs_rules(text_field(body, "gitAttributes", _gitattributes(request, commit)))
-    answers = [_preupload_one(request, commit, file, rules) for file in files]
+    paths = [require_path(text_field(file, "path")) for file in files]
+    present = request.hub.repositories.find_each(commit, [*paths, GITATTRIBUTES, GITIGNORE])
+    is_lfs = lfs_rules(text_field(body, "gitAttributes", _text(request, present.get(GITATTRIBUTES))))
+    is_ignored = ignored_paths(text_field(body, "gitIgnore", _text(request, present.get(GITIGNORE))))
+    answers = []
+    for path, file in zip(paths, files, strict=True):
+        mode = upload_mode(number_field(file, "size"), _sample(file, path), is_lfs(path))
+        answer: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": is_ignored(path)}
+        current = present.get(path)
+        if current is not None and current.kind != "directory":
+            answer["oid"] = current.sha256 or current.oid
+        answers.append(answer)
     return JSONResponse({"files": answers, "commitOid": commit.id})
 
 
@@ -124,29 +150,21 @@ def _describer(request: HubRequest, *, expand: bool) -> Callable[[Entry], dict[s
     return describe
 
 
-def _gitattributes(request: HubRequest, commit: Commit) -> str:
-    entry = request.hub.repositories.find(commit, GITATTRIBUTES)
+def _text(request: HubRequest, entry: Entry | None) -> str:
     if entry is None or entry.kind != "regular":
         return ""
     return request.hub.repositories.blob(entry.oid).decode("utf-8", "replace")
 
 
-def _preupload_one(
-    request: HubRequest, commit: Commit, file: dict[str, Any], is_lfs: Callable[[str], bool | None]
-) -> dict[str, Any]:
-    path, size = text_field(file, "path"), file.get("size")
+def _path_cursor(request: HubRequest) -> str:
     try:
-        check_path(path)
-        sample = base64.b64decode(text_field(file, "sample", ""), validate=True)
-    except XetInputError as error:
-        raise BadRequestError(str(error)) from error
-    except (binascii.Error, ValueError) as error:
+        return base64.b64decode(request.query("cursor"), altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise BadRequestError("The query parameter cursor is not one that a Link header gave.") from error
+
+
+def _sample(file: dict[str, Any], path: str) -> bytes:
+    try:
+        return base64.b64decode(text_field(file, "sample", ""), validate=True)
+    except ValueError as error:
         raise BadRequestError(f"The sample of {path!r} is not base64.") from error
-    if not isinstance(size, int) or size < 0:
-        raise BadRequestError(f"The size of {path!r} must be a whole number of bytes, not {size!r}.")
-    mode = upload_mode(size, sample, is_lfs(path))
-    answer: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
-    current = request.hub.repositories.find(commit, path)
-    if current is not None and current.kind != "directory":
-        answer["oid"] = current.sha256 or current.oid
-    return answer

@@ -1,4 +1,4 @@
-"""Hub routes about repositories as a whole: create, delete, describe; branches, tags, history; who asks.
+"""Hub routes about repositories as a whole: create, delete, describe, list; who asks.
 
 Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read them.
 """
@@ -11,21 +11,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.access import AccessError
-from airflow_provider_xethub.local.history import HEADS, PULLS, TAGS, Commit
+from airflow_provider_xethub.local.gates import GATE_MODES
+from airflow_provider_xethub.local.hub_commit import inline_files
 from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, HubError
-from airflow_provider_xethub.local.hub_request import (
-    Hub,
-    HubRequest,
-    hub_route,
-    iso_time,
-    page_response,
-    text_field,
-)
-from airflow_provider_xethub.local.repositories import Repository
+from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub_visibility import wants_private
+from airflow_provider_xethub.local.json_fields import text_field
+from airflow_provider_xethub.local.repositories import KINDS, Repository
+from airflow_provider_xethub.local.timestamps import iso_time
 from airflow_provider_xethub.local.trees import Entry, pointer_text
-from airflow_provider_xethub.repo import DEFAULT_REVISION, SCOPES, Scope
+from airflow_provider_xethub.repo import DEFAULT_REVISION, SCOPES
 
-_COMMITS_PER_PAGE = 1000
+_FILES_PER_PAGE = 1000
 
 
 def routes(hub: Hub) -> list[Route]:
@@ -33,6 +30,8 @@ def routes(hub: Hub) -> list[Route]:
     one = "/api/{kind}/{namespace}/{name}"
     return [
         hub_route(hub, "/api/whoami-v2", who_am_i),
+        hub_route(hub, "/api/settings/repositories", list_storage, "GET"),
+        hub_route(hub, "/api/organizations/{namespace}/settings/repositories", list_storage, "GET"),
         hub_route(hub, "/api/validate-yaml", validate_yaml, "POST"),
         hub_route(hub, "/api/repos/create", create, "POST"),
         hub_route(hub, "/api/repos/delete", delete, "DELETE"),
@@ -40,15 +39,10 @@ def routes(hub: Hub) -> list[Route]:
         hub_route(hub, one, describe, "GET"),
         hub_route(hub, f"{one}/revision/{{revision}}", describe, "GET"),
         hub_route(hub, f"{one}/settings", settings, "PUT"),
+        hub_route(hub, f"{one}/duplicate", duplicate, "POST"),
+        hub_route(hub, f"{one}/lfs-files", lfs_files, "GET"),
         hub_route(hub, f"{one}/auth-check", auth_check, "GET"),
         hub_route(hub, f"{one}/auth-check/{{scope}}", auth_check, "GET"),
-        hub_route(hub, f"{one}/refs", refs, "GET"),
-        hub_route(hub, f"{one}/branch/{{branch}}", create_branch, "POST"),
-        hub_route(hub, f"{one}/branch/{{branch}}", delete_branch, "DELETE"),
-        hub_route(hub, f"{one}/tag/{{revision}}", create_tag, "POST"),
-        hub_route(hub, f"{one}/tag/{{revision}}", delete_tag, "DELETE"),
-        hub_route(hub, f"{one}/commits/{{revision}}", commits, "GET"),
-        hub_route(hub, f"{one}/super-squash/{{revision}}", squash, "POST"),
         hub_route(hub, "/api/{kind}", list_all, "GET"),
     ]
 
@@ -96,9 +90,13 @@ def create(request: HubRequest) -> Response:
     body = request.json()
     name = _named(request, body)
     request.hub.access.check_writer(request.identity, name)
-    private = body.get("private") is True or body.get("visibility") == "private"
+    private = wants_private(body) or False
+    files = inline_files(body)  # which JavaScript may send along
     try:
-        repository = request.hub.repositories.create(name, private=private, author=request.user)
+        with request.hub.repositories.db.write():
+            repository = request.hub.repositories.create(name, private=private, author=request.user)
+            if files:
+                request.hub.commits.commit(name, DEFAULT_REVISION, files, title="Add first files", author=request.user)
     except ConflictError as error:
         repository = request.hub.repositories.get(name)
         raise ConflictError(error.message, url=request.origin + repository.web_path) from error
@@ -124,10 +122,7 @@ def delete(request: HubRequest) -> Response:
 def move(request: HubRequest) -> Response:
     """Rename a repository; what it may read in CAS moves along."""
     body = request.json()
-    kind = text_field(body, "type", "model") + "s"
-    name, new_name = (f"{kind}/{text_field(body, field)}" for field in ("fromRepo", "toRepo"))
-    if new_name.count("/") != 2:
-        raise BadRequestError(f"{new_name!r} is not of the form 'namespace/name'.")
+    name, new_name = (f"{_kind(body)}/{_two_names(text_field(body, field))}" for field in ("fromRepo", "toRepo"))
     request.require("write", name)
     request.hub.access.check_writer(request.identity, new_name)
     with request.hub.repositories.db.write():
@@ -137,13 +132,55 @@ def move(request: HubRequest) -> Response:
 
 
 def settings(request: HubRequest) -> Response:
-    """Make a repository private or public; other settings mean nothing here."""
+    """Make a repository private or public, gated or not; other settings mean nothing here."""
     body = request.json()
     request.require("write")
-    private = {"private": True, "public": False}.get(body.get("visibility", ""), body.get("private"))
-    if isinstance(private, bool):
-        request.hub.repositories.set_private(request.repository, private)
-    return JSONResponse({"private": request.hub.repositories.get(request.repository).private})
+    repositories, name = request.hub.repositories, request.repository
+    private, gated = wants_private(body), body.get("gated")
+    if gated not in (None, False, *GATE_MODES):
+        raise BadRequestError(f"The field 'gated' must be false or one of {', '.join(GATE_MODES)}.")
+    with repositories.db.write():
+        if private is not None:
+            repositories.set_private(name, private)
+        if gated is not None:
+            repositories.gates.set_mode(name, gated or None)
+    return JSONResponse({"private": repositories.get(name).private, "gated": repositories.gates.mode(name) or False})
+
+
+def duplicate(request: HubRequest) -> Response:
+    """Make a new repository with the branches, tags and commits of this one; no byte is copied."""
+    body = request.json()
+    kind = request.param("kind")
+    request.require_files()
+    new_name = f"{kind}/{_two_names(text_field(body, 'repository'))}"
+    request.hub.access.check_writer(request.identity, new_name)
+    url = request.origin + Repository(new_name, "", False, 0).web_path
+    with request.hub.repositories.db.write():
+        try:
+            request.hub.repositories.duplicate(request.repository, new_name, private=wants_private(body))
+        except ConflictError as error:
+            raise ConflictError(error.message, url=url) from error
+        request.hub.content.share_repository(request.repository, new_name)
+    return JSONResponse({"url": url, "filesCopyPending": False})
+
+
+def lfs_files(request: HubRequest) -> Response:
+    """List the files of ``main`` whose content lies in CAS."""
+    request.require("read")
+    commit = request.hub.repositories.resolve(request.repository, DEFAULT_REVISION)
+    found = [entry for entry in request.hub.repositories.entries(request.repository, commit) if entry.kind == "xet"]
+
+    def describe_file(entry: Entry) -> dict[str, Any]:
+        return {
+            "fileOid": entry.oid,
+            "filename": entry.path,
+            "oid": entry.sha256,
+            "pushedAt": iso_time(request.hub.repositories.resolve(request.repository, entry.commit).created),
+            "ref": DEFAULT_REVISION,
+            "size": entry.size,
+        }
+
+    return page_response(request, found, describe_file, _FILES_PER_PAGE)
 
 
 def auth_check(request: HubRequest) -> Response:
@@ -151,8 +188,10 @@ def auth_check(request: HubRequest) -> Response:
     scope = request.param("scope") or "read"
     if scope not in SCOPES:
         raise BadRequestError(f"Scope {scope!r} is not known; use 'read' or 'write'.")
-    granted: Scope = "write" if scope == "write" else "read"
-    request.require(granted)
+    if scope == "write":
+        request.require("write")
+    else:
+        request.require_files()
     return JSONResponse({})
 
 
@@ -168,7 +207,38 @@ def list_all(request: HubRequest) -> Response:
         if not author or repository.repo_id.split("/")[0] == author
         if search in repository.repo_id.lower()
     ]
-    return page_response(request, visible, lambda repository: _summary(request, repository, DEFAULT_REVISION), 1000)
+    with_files = "siblings" in request.http.query_params.getlist("expand")
+
+    def describe_one(repository: Repository) -> dict[str, Any]:
+        answer = _summary(request, repository, DEFAULT_REVISION)
+        return answer | {"siblings": _siblings(request, repository, answer["sha"])} if with_files else answer
+
+    return page_response(request, visible, describe_one, 1000)
+
+
+def list_storage(request: HubRequest) -> Response:
+    """List the repositories and buckets of who asks, or of a namespace, with the bytes that they take."""
+    if request.identity is None:
+        raise AccessError(401, "Listing your own repositories needs a Hub token; none was sent.")
+    namespace = request.param("namespace") or request.user
+    found = [
+        repository
+        for repository in request.hub.repositories.find_all()
+        if repository.repo_id.split("/")[0] == namespace
+        and (not repository.private or request.identity.allows(repository.name, "read"))
+    ]
+
+    def describe_storage(repository: Repository) -> dict[str, Any]:
+        return {
+            "id": repository.repo_id,
+            "type": repository.kind.removesuffix("s"),
+            "updatedAt": iso_time(repository.created),
+            "visibility": "private" if repository.private else "public",
+            "storage": request.hub.content.readable_bytes(repository.name),
+            "storagePercent": 0,
+        }
+
+    return page_response(request, found, describe_storage, 1000)
 
 
 def describe(request: HubRequest) -> Response:
@@ -183,90 +253,30 @@ def describe(request: HubRequest) -> Response:
     return JSONResponse(answer)
 
 
-def refs(request: HubRequest) -> Response:
-    """List branches, tags and, if asked for, pull requests."""
-    request.require("read")
-    found = request.hub.repositories.refs(request.repository)
-
-    def under(prefix: str) -> list[dict[str, str]]:
-        return [
-            {"name": ref.ref.removeprefix(prefix), "ref": ref.ref, "targetCommit": ref.commit}
-            for ref in found
-            if ref.ref.startswith(prefix)
-        ]
-
-    answer = {"branches": under(HEADS), "converts": [], "tags": under(TAGS)}
-    if request.flag("include_prs"):
-        answer["pullRequests"] = under(PULLS)
-    return JSONResponse(answer)
-
-
-def create_branch(request: HubRequest) -> Response:
-    """Create a branch at a revision."""
-    body = request.json()
-    request.require("write")
-    request.hub.repositories.create_branch(
-        request.repository,
-        request.param("branch"),
-        text_field(body, "startingPoint", DEFAULT_REVISION),
-        overwrite=body.get("overwrite") is True,
-    )
-    return Response("OK")
-
-
-def delete_branch(request: HubRequest) -> Response:
-    """Delete a branch."""
-    request.require("write")
-    request.hub.repositories.delete_branch(request.repository, request.param("branch"))
-    return Response("OK")
-
-
-def create_tag(request: HubRequest) -> Response:
-    """Create a tag at the revision of the URL."""
-    body = request.json()
-    request.require("write")
-    request.hub.repositories.create_tag(
-        request.repository, text_field(body, "tag"), request.param("revision"), text_field(body, "message", "")
-    )
-    return Response("OK")
-
-
-def delete_tag(request: HubRequest) -> Response:
-    """Delete a tag."""
-    request.require("write")
-    request.hub.repositories.delete_tag(request.repository, request.param("revision"))
-    return Response("OK")
-
-
-def commits(request: HubRequest) -> Response:
-    """List the history of a revision, newest first."""
-    request.require("read")
-    history = request.hub.repositories.commits(request.repository, request.param("revision"))
-    return page_response(request, history, _describe_commit, _COMMITS_PER_PAGE)
-
-
-def squash(request: HubRequest) -> Response:
-    """Replace the history of a branch by one commit."""
-    body = request.json()
-    request.require("write")
-    branch = request.param("revision")
-    request.hub.repositories.squash(
-        request.repository, branch, text_field(body, "message", f"Super-squash branch '{branch}'"), request.user
-    )
-    return Response("OK")
-
-
 def _named(request: HubRequest, body: dict[str, Any]) -> str:
     """Return the repository that a create or delete request means; without a namespace it is the user's own."""
     name = text_field(body, "name")
     namespace = text_field(body, "organization", request.user)
-    repo_id = name if "/" in name else f"{namespace}/{name}"
+    kind = _kind(body)
+    if kind == "buckets":
+        raise BadRequestError(
+            "The field 'type' must be one of model, dataset, space; buckets have routes of their own."
+        )
+    return f"{kind}/{_two_names(name if '/' in name else f'{namespace}/{name}')}"
+
+
+def _kind(body: dict[str, Any]) -> str:
+    kind = f"{text_field(body, 'type', 'model')}s"
+    if kind not in KINDS:
+        known = ", ".join(each.removesuffix("s") for each in KINDS)
+        raise BadRequestError(f"The field 'type' must be one of {known}, not {kind[:-1]!r}.")
+    return kind
+
+
+def _two_names(repo_id: str) -> str:
     if repo_id.count("/") != 1:
         raise BadRequestError(f"{repo_id!r} is not of the form 'namespace/name'.")
-    kind = text_field(body, "type", "model")
-    if kind not in ("model", "dataset", "space"):
-        raise BadRequestError(f"Repository type {kind!r} is not known; use model, dataset or space.")
-    return f"{kind}s/{repo_id}"
+    return repo_id
 
 
 def _scoped(key: str, scope: str) -> dict[str, Any]:
@@ -286,7 +296,7 @@ def _summary(request: HubRequest, repository: Repository, revision: str) -> dict
         "lastModified": iso_time(commit.created),
         "createdAt": iso_time(repository.created),
         "private": repository.private,
-        "gated": False,
+        "gated": request.hub.repositories.gates.mode(repository.name) or False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -297,6 +307,12 @@ def _summary(request: HubRequest, repository: Repository, revision: str) -> dict
     return answer
 
 
+def _siblings(request: HubRequest, repository: Repository, commit_id: str) -> list[dict[str, Any]]:
+    commit = request.hub.repositories.resolve(repository.name, commit_id)
+    entries = request.hub.repositories.entries(repository.name, commit)
+    return [_sibling(entry, blobs=False) for entry in entries if entry.kind != "directory"]
+
+
 def _sibling(entry: Entry, *, blobs: bool) -> dict[str, Any]:
     answer: dict[str, Any] = {"rfilename": entry.path}
     if blobs:
@@ -305,13 +321,3 @@ def _sibling(entry: Entry, *, blobs: bool) -> dict[str, Any]:
             pointer = pointer_text(entry.sha256, entry.size)
             answer["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": len(pointer)}
     return answer
-
-
-def _describe_commit(commit: Commit) -> dict[str, Any]:
-    return {
-        "id": commit.id,
-        "title": commit.title,
-        "message": commit.message,
-        "date": iso_time(commit.created),
-        "authors": [{"user": commit.author, "avatar": ""}],
-    }

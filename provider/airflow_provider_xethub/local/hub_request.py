@@ -6,29 +6,36 @@ they arrived, percent-encoded: a revision such as ``refs%2Fpr%2F1`` is one segme
 
 from __future__ import annotations
 
-import json
+import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from functools import update_wrapper
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, quote, unquote
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.access import Access, Identity
 from airflow_provider_xethub.local.commits import CommitWriter
 from airflow_provider_xethub.local.content import ContentStore
-from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError
+from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError, RepoNotFoundError
+from airflow_provider_xethub.local.json_fields import parse_object, text_field, whole_number
+from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.repositories import Repositories
-from airflow_provider_xethub.repo import Scope, check_path
+from airflow_provider_xethub.local.timestamps import iso_time
+from airflow_provider_xethub.repo import Scope
+
+# Other modules take the fields of a request from here, too.
+__all__ = ["Hub", "HubRequest", "hub_route", "iso_time", "page_response", "parse_object", "text_field", "whole_number"]
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
 _SPOOL_BYTES = 4 * 1024 * 1024
+_NO_SUCH_REPOSITORY = "FOREIGN KEY constraint failed"  # all foreign keys lead to one
 
 PublicUrl = Callable[[Request], str]
 
@@ -90,12 +97,7 @@ class HubRequest:
 
         :raises BadRequestError: it breaks a rule.
         """
-        path = self.param("path")
-        try:
-            check_path(path)
-        except XetInputError as error:
-            raise BadRequestError(str(error)) from error
-        return path
+        return require_path(self.param("path"))
 
     def query(self, name: str) -> str:
         """Return a query parameter, empty where it is missing."""
@@ -144,42 +146,34 @@ class HubRequest:
         """
         self.hub.access.check(self.identity, repository or self.repository, scope)
 
+    def require_files(self, repository: str | None = None) -> None:
+        """Refuse who may not read files here. Of a gated repository, others see only that they exist.
 
-def parse_object(text: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object; nothing but white space is an empty one.
+        :raises AccessError: as :meth:`require`.
+        :raises HubError: 401 or 403 ``GatedRepo``: nobody let them in.
+        """
+        name = repository or self.repository
+        self.require("read", name)
+        if not self._is_let_in(name):
+            raise HubError(
+                403 if self.identity else 401,
+                f"Access to {name} is restricted: it is gated. Send the Hub token of a user whom its owner let in.",
+                "GatedRepo",
+            )
 
-    :raises BadRequestError: it is not JSON, or not an object.
-    """
-    if not text.strip():
-        return {}
-    try:
-        value = json.loads(text)
-        if b"\\u" in text:
-            # JSON can escape half a character, which neither SQLite nor a file name can hold.
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"{what} is not JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise BadRequestError(f"{what} must be a JSON object, not {type(value).__name__}.")
-    return value
+    def may_read_files(self, repository: str, *, is_private: bool) -> bool:
+        """Whether who asks may read files of a repository that exists."""
+        is_visible = not is_private or (self.identity is not None and self.identity.allows(repository, "read"))
+        return is_visible and self._is_let_in(repository)
 
-
-def whole_number(text: str) -> int | None:
-    """Return a number of 1 to 18 decimal digits, or ``None`` where it is something else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
-
-
-def text_field(value: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text from a JSON object. ``null`` counts as missing.
-
-    :raises BadRequestError: it is missing and has no default, or is no text.
-    """
-    found = value.get(name)
-    if found is None:
-        found = default
-    if not isinstance(found, str):
-        raise BadRequestError(f"The field {name!r} must be a text" + (", and is missing." if found is None else "."))
-    return found
+    def _is_let_in(self, repository: str) -> bool:
+        gates = self.hub.repositories.gates
+        if gates.mode(repository) is None:
+            return True
+        identity = self.identity
+        return identity is not None and (
+            identity.allows(repository, "write") or gates.status(repository, identity.user) == "accepted"
+        )
 
 
 def web_path(kind: str) -> str:
@@ -214,9 +208,26 @@ def hub_route(
 
     def answer(request: Request, body: BinaryIO) -> Response:
         identity = hub.access.identify(request.headers.get("authorization")) if identifies else None
-        return function(HubRequest(hub, request, identity, body, kind))
+        asked = HubRequest(hub, request, identity, body, kind)
+        try:
+            return function(asked)
+        except sqlite3.IntegrityError as error:
+            if str(error) != _NO_SUCH_REPOSITORY:
+                raise
+            raise RepoNotFoundError(asked.repository) from error  # deleted since it was looked at
 
+    path = path.replace("{revision}", "{revision:revision}")
+    update_wrapper(endpoint, function)  # by which the OpenAPI description finds its name and docstring
     return Route(path, endpoint, methods=list(methods) or ["GET"])
+
+
+class _RevisionConvertor(StringConvertor):
+    """One segment, or a pull request's reference with its slashes, which JavaScript escapes in some calls only."""
+
+    regex = r"refs/(?:pr|convert|heads|tags)/[^/]+|[^/]+"
+
+
+register_url_convertor("revision", _RevisionConvertor())
 
 
 async def _read_body(request: Request, body: BinaryIO, limit: int) -> None:
@@ -231,15 +242,15 @@ async def _read_body(request: Request, body: BinaryIO, limit: int) -> None:
 
 def error_response(error: HubError) -> Response:
     """Return the answer for an error: JSON body, and the headers that clients read first."""
-    # A header can hold neither line breaks nor arbitrary unicode.
-    message = " ".join(error.message.split()).encode("ascii", "backslashreplace").decode()
+    # A header can hold neither line breaks and other control characters nor arbitrary unicode.
+    message = "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in error.message)
     headers = {"X-Error-Message": message, **error.headers}
     if error.code:
         headers["X-Error-Code"] = error.code
     return JSONResponse({"error": error.message, **error.extra}, error.status, headers)
 
 
-def next_page_link(request: HubRequest, cursor: int) -> dict[str, str]:
+def next_page_link(request: HubRequest, cursor: int | str) -> dict[str, str]:
     """Return the ``Link`` header that leads to the page beginning at ``cursor``."""
     parameters = [(key, value) for key, value in request.http.query_params.multi_items() if key != "cursor"]
     query = "&".join(f"{quote(key)}={quote(value)}" for key, value in (*parameters, ("cursor", str(cursor))))
@@ -254,9 +265,3 @@ def page_response(request: HubRequest, items: Sequence[Any], describe: Callable[
     if start + limit < len(items):
         headers |= next_page_link(request, start + limit)
     return JSONResponse([describe(item) for item in items[start : start + limit]], headers=headers)
-
-
-def iso_time(seconds: float) -> str:
-    """Return UNIX seconds the way the Hub writes times: ``2026-01-01T00:00:00.000Z``."""
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

@@ -75,4 +75,40 @@ CREATE TABLE IF NOT EXISTS hub_bucket_file (
     uploaded REAL NOT NULL,
     PRIMARY KEY (repository, path)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_bucket_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    created REAL NOT NULL,
+    changes TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS hub_bucket_event_repository ON hub_bucket_event (repository, id);
+CREATE TABLE IF NOT EXISTS hub_bucket_forgotten (
+    repository TEXT PRIMARY KEY REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    last_id INTEGER NOT NULL,
+    created REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_discussion_event (
+    repository TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    author TEXT NOT NULL,
+    created REAL NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (repository, number, position),
+    FOREIGN KEY (repository, number) REFERENCES hub_discussion (repository, number)
+        ON DELETE CASCADE ON UPDATE CASCADE
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_gate (
+    repository TEXT PRIMARY KEY REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    mode TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS hub_gate_request (
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    user_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (repository, user_name)
+) WITHOUT ROWID;
 """

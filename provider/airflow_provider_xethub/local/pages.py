@@ -1,214 +1,149 @@
-"""Small web pages of repositories, commits and files: what "Open on the Hub" opens.
+"""The web pages: repositories, files, commits, pull requests, and what is going on. "Open on the Hub" opens them.
 
 A browser sends no Hub token, so private repositories are shown to whoever sits at this machine, and to nobody else.
+Pages need no script, and their policy forbids any: what repositories hold may be HTML, and stays text.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
-from html import escape
-from urllib.parse import quote
 
-from starlette.responses import HTMLResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
+from airflow_provider_xethub.local import page_discussions, page_files, page_history
 from airflow_provider_xethub.local.buckets import BucketFiles
-from airflow_provider_xethub.local.history import HEADS, PULLS, TAGS, Commit
+from airflow_provider_xethub.local.faults import Faults
 from airflow_provider_xethub.local.hub_errors import HubError, RepoNotFoundError
-from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, iso_time, web_path, whole_number
-from airflow_provider_xethub.local.repositories import Repository
-from airflow_provider_xethub.local.trees import Entry
-from airflow_provider_xethub.repo import DEFAULT_REVISION
-
-_MAX_ROWS = 1000
-_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'", "Cache-Control": "no-store"}
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .75rem .25rem 0;"
-    "border-bottom:1px solid #ddd;vertical-align:top}code{font-size:.85em;overflow-wrap:anywhere}"
-    "a{color:#0b57d0;text-decoration:none}p.note{color:#666}"
+from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, web_path
+from airflow_provider_xethub.local.page_activity import activity_page
+from airflow_provider_xethub.local.page_files import Item
+from airflow_provider_xethub.local.page_frame import (
+    ACTIVITY_PATH,
+    ICON_PATH,
+    STYLE_PATH,
+    icon_response,
+    page_response,
+    style_response,
 )
+from airflow_provider_xethub.local.page_html import joined, link, tag
+from airflow_provider_xethub.local.page_index import index_page
+from airflow_provider_xethub.local.page_repository import RepositoryView
+from airflow_provider_xethub.local.repositories import Repository
+from airflow_provider_xethub.local.request_log import RequestLog
+
+Show = Callable[[RepositoryView], Response]
 
 
 def routes(hub: Hub, bucket_files: BucketFiles, kind: str) -> list[Route]:
     """Return the page routes of one type of repository."""
-    one = web_path(kind)
-    if kind == "buckets":
-        return [_route(hub, one, partial(_bucket, bucket_files), kind)]
+    table = _bucket_pages(bucket_files) if kind == "buckets" else _repository_pages()
+    return [_route(hub, web_path(kind) + path, partial(_of_repository, show), kind) for path, show in table.items()]
+
+
+def index_route(hub: Hub, bucket_files: BucketFiles) -> Route:
+    """Return the route of the page that lists everything."""
+
+    def index(request: HubRequest) -> Response:
+        found = request.hub.repositories.find_all()
+        return index_page(request, [each for each in found if _is_visible(request, each)], bucket_files)
+
+    return _route(hub, "/", index, "")
+
+
+def local_routes(hub: Hub, log: RequestLog, faults: Faults) -> list[Route]:
+    """Return the routes beneath ``/_local/`` that a browser asks for; none of them is counted."""
+
+    def activity(request: HubRequest) -> Response:
+        if not _is_this_machine(request):
+            raise HubError(403, "What is going on here is shown to browsers on the same machine only.")
+        return activity_page(log.counters(), faults.armed(), paused=request.flag("paused"))
+
     return [
-        _route(hub, one, _repository, kind),
-        _route(hub, f"{one}/tree/{{revision}}", _repository, kind),
-        _route(hub, f"{one}/commits/{{revision}}", _commits, kind),
-        _route(hub, f"{one}/commit/{{revision}}", _commit, kind),
-        _route(hub, f"{one}/discussions/{{number}}", _pull_request, kind),
+        _route(hub, ACTIVITY_PATH, activity, ""),
+        hub_route(hub, STYLE_PATH, lambda _: style_response(), "GET", identifies=False),
+        hub_route(hub, ICON_PATH, lambda _: icon_response(), "GET", identifies=False),
     ]
 
 
-def index_route(hub: Hub) -> Route:
-    """Return the route of the page that lists everything."""
-    return _route(hub, "/", _index, "")
+def wants_page(request: Request) -> bool:
+    """Whether a browser asks, which is to be told in a page what programs are told in JSON."""
+    path = str(request.scope["path"])
+    return "text/html" in request.headers.get("accept", "") and not path.startswith(("/api/", "/cas/", "/v1/"))
 
 
-def _route(hub: Hub, path: str, show: Callable[[HubRequest], str], kind: str) -> Route:
+def error_page(error: HubError) -> Response:
+    """Return the page that says what is wrong, and leads on."""
+    title = "Not found" if error.status == 404 else "Not allowed" if error.status in (401, 403) else "Not possible"
+    content = joined(
+        tag("h1", title),
+        tag("p", error.message, class_="lead"),
+        tag("p", link("/", "See all repositories"), ", or in a terminal: ", tag("code", "xethub-local ls")),
+    )
+    return page_response(title, content, status=error.status)
+
+
+def _repository_pages() -> dict[str, Show]:
+    return {
+        "": page_files.tree_page,
+        "/tree/{revision}": page_files.tree_page,
+        "/tree/{revision}/{path:path}": page_files.tree_page,
+        "/blob/{revision}/{path:path}": page_files.file_page,
+        "/commits/{revision}": page_history.commits_page,
+        "/commit/{revision}": page_history.commit_page,
+        "/discussions": page_discussions.discussions_page,
+        "/discussions/{number}": page_discussions.discussion_page,
+        "/refs": page_history.refs_page,
+    }
+
+
+def _bucket_pages(bucket_files: BucketFiles) -> dict[str, Show]:
+    def folder(view: RepositoryView) -> Response:
+        return page_files.bucket_page(view, _items(bucket_files, view))
+
+    def file(view: RepositoryView) -> Response:
+        return page_files.bucket_file_page(view, _items(bucket_files, view))
+
+    return {"": folder, "/tree": folder, "/tree/{path:path}": folder, "/blob/{path:path}": file}
+
+
+def _items(bucket_files: BucketFiles, view: RepositoryView) -> Sequence[Item]:
+    return [
+        Item(file.path, file.size, 0, file.xet_hash, uploaded=file.uploaded) for file in bucket_files.beneath(view.name)
+    ]
+
+
+def _route(hub: Hub, path: str, show: Callable[[HubRequest], Response], kind: str) -> Route:
     def page(request: HubRequest) -> Response:
         try:
-            return HTMLResponse(show(request), headers=_HEADERS)
+            return show(request)
         except HubError as error:
-            return HTMLResponse(_page("Not found", f"<p>{escape(error.message)}</p>"), error.status, _HEADERS)
+            return error_page(error)
 
     return hub_route(hub, path, page, "GET", kind=kind)
 
 
-def _index(request: HubRequest) -> str:
-    rows = [
-        [
-            _link(repository.web_path, repository.name),
-            "private" if repository.private else "public",
-            iso_time(repository.created),
-        ]
-        for repository in request.hub.repositories.find_all()
-        if _is_visible(request, repository)
-    ]
-    body = _table(["Repository", "", "Created"], rows) if rows else "<p>No repositories yet.</p>"
-    return _page("Repositories", body)
-
-
-def _repository(request: HubRequest) -> str:
-    repository = _visible(request)
-    revision = request.param("revision") or DEFAULT_REVISION
-    commit = request.hub.repositories.resolve(repository.name, revision)
-    entries = request.hub.repositories.entries(repository.name, commit)
-    files = [entry for entry in entries if entry.kind != "directory"]
-    refs = [
-        _link(f"{repository.web_path}/tree/{quote(short, safe='')}", short)
-        for ref in request.hub.repositories.refs(repository.name)
-        for short in [ref.ref.removeprefix(HEADS).removeprefix(TAGS)]
-    ]
-    history = f"{repository.web_path}/commits/{quote(revision, safe='')}"
-    body = (
-        f"<p>At {escape(revision)}, commit {_commit_link(repository, commit.id)} · "
-        f"{_link(history, 'history')} · "
-        f"branches, tags, pull requests: {', '.join(refs)}</p>" + _files(repository, revision, files)
-    )
-    return _page(repository.name, body)
-
-
-def _commits(request: HubRequest) -> str:
-    repository = _visible(request)
-    history = request.hub.repositories.commits(repository.name, request.param("revision"))
-    rows = [
-        [
-            _commit_link(repository, commit.id),
-            escape(commit.title),
-            escape(commit.author),
-            iso_time(commit.created),
-        ]
-        for commit in history[:_MAX_ROWS]
-    ]
-    return _page(f"{repository.name}: history", _table(["Commit", "Title", "Author", "Date"], rows))
-
-
-def _commit(request: HubRequest) -> str:
-    repository = _visible(request)
-    commit = request.hub.repositories.resolve(repository.name, request.param("revision"))
-    parent = _commit_link(repository, commit.parent) if commit.parent else "none"
-    body = (
-        f"<p><b>{escape(commit.title)}</b><br>{escape(commit.message)}</p>"
-        f"<p>By {escape(commit.author)} at {iso_time(commit.created)}; "
-        f"commit <code>{commit.id}</code>, parent {parent}; "
-        f"{_link(f'{repository.web_path}/tree/{commit.id}', 'all files')}</p>"
-    )
-    changed, deleted = _changes(request, repository, commit)
-    body += "<h2>Added or changed</h2>" + _files(repository, commit.id, changed)
-    if deleted:
-        body += "<h2>Deleted</h2>" + _table(["Path"], [[escape(path)] for path in deleted])
-    return _page(f"{repository.name}: commit {commit.id[:8]}", body)
-
-
-def _changes(request: HubRequest, repository: Repository, commit: Commit) -> tuple[list[Entry], list[str]]:
-    def files(of: Commit) -> dict[str, Entry]:
-        entries = request.hub.repositories.entries(repository.name, of)
-        return {entry.path: entry for entry in entries if entry.kind != "directory"}
-
-    after = files(commit)
-    before = files(request.hub.repositories.resolve(repository.name, commit.parent)) if commit.parent else {}
-    changed = [entry for path, entry in after.items() if before.get(path) != entry]
-    return changed, sorted(before.keys() - after.keys())
-
-
-def _pull_request(request: HubRequest) -> str:
-    repository = _visible(request)
-    pull = request.hub.commits.pull_request(repository.name, whole_number(request.param("number")) or 0)
-    tree = f"{repository.web_path}/tree/{quote(f'{PULLS}{pull.number}', safe='')}"
-    body = (
-        f"<p>{escape(pull.description)}</p><p>{escape(pull.status)}, into {escape(pull.base)}, by "
-        f"{escape(pull.author)} at {iso_time(pull.created)}; {_link(tree, 'files')}</p>"
-    )
-    return _page(f"{repository.name}: {pull.title} #{pull.number}", body)
-
-
-def _bucket(bucket_files: BucketFiles, request: HubRequest) -> str:
-    repository = _visible(request)
-    rows = [
-        [
-            _link(f"{repository.web_path}/resolve/{quote(file.path)}", file.path),
-            f"{file.size:,}",
-            f"<code>{file.xet_hash}</code>",
-        ]
-        for file in bucket_files.beneath(repository.name)[:_MAX_ROWS]
-    ]
-    return _page(repository.name, _table(["Path", "Bytes", "Xet hash"], rows))
-
-
-def _visible(request: HubRequest) -> Repository:
+def _of_repository(show: Show, request: HubRequest) -> Response:
     repository = request.hub.repositories.get(request.repository)
     if not _is_visible(request, repository):
         raise RepoNotFoundError(request.repository)
-    return repository
+    if not _is_this_machine(request):
+        request.require_files()
+    return show(RepositoryView(request, repository))
 
 
 def _is_visible(request: HubRequest, repository: Repository) -> bool:
     if not repository.private or (request.identity and request.identity.allows(repository.name, "read")):
         return True
+    return _is_this_machine(request)
+
+
+def _is_this_machine(request: HubRequest) -> bool:
     client = request.http.client
     try:
         return client is not None and ipaddress.ip_address(client.host).is_loopback
     except ValueError:
         return False
-
-
-def _files(repository: Repository, revision: str, files: list[Entry]) -> str:
-    rows = [
-        [
-            _link(f"{repository.web_path}/resolve/{quote(revision, safe='')}/{quote(entry.path)}", entry.path),
-            f"{entry.size:,}",
-            f"<code>{entry.xet_hash or ''}</code>",
-            _commit_link(repository, entry.commit),
-        ]
-        for entry in files[:_MAX_ROWS]
-    ]
-    more = f"<p>and {len(files) - _MAX_ROWS} more</p>" if len(files) > _MAX_ROWS else ""
-    return _table(["Path", "Bytes", "Xet hash", "Last commit"], rows) + more
-
-
-def _commit_link(repository: Repository, commit: str) -> str:
-    return f"<code>{_link(f'{repository.web_path}/commit/{commit}', commit[:8])}</code>"
-
-
-def _link(url: str, text: str) -> str:
-    return f'<a href="{escape(url)}">{escape(text)}</a>'
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>{cells}</table>"
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)} · local Hub</title>'
-        f"<style>{_STYLE}</style><p>{_link('/', 'local Hub')}</p><h1>{escape(title)}</h1>{body}"
-        '<p class="note">This is xethub-local, a development server.</p></html>'
-    )

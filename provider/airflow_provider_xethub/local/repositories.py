@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local import trees, upload_modes
+from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.gates import Gates
 from airflow_provider_xethub.local.history import HEADS, History, Ref, new_commit_id
 from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, RepoNotFoundError
 from airflow_provider_xethub.local.trees import Entry
@@ -21,7 +25,7 @@ from airflow_provider_xethub.repo import DEFAULT_REVISION, check_repo_id
 KINDS = ("models", "datasets", "spaces", "buckets")
 
 # First segments of the web pages and of the API: a namespace of that name could never be reached.
-_RESERVED_NAMESPACES = frozenset({"api", "cas", "v1", *KINDS})
+_RESERVED_NAMESPACES = frozenset({"_local", "api", "cas", "v1", *KINDS})
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,13 @@ class Repositories(History):
     """All repositories of one local Hub.
 
     Deleting a repository leaves the content of its files behind: another one may share it.
+
+    :ivar gates: which of them are gated, and who was let in.
     """
+
+    def __init__(self, db: Database, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(db, clock=clock)
+        self.gates = Gates(db, clock)
 
     # -- repositories
 
@@ -132,6 +142,31 @@ class Repositories(History):
             if self._row(connection, new_name):
                 raise ConflictError(f"{name} cannot be moved: {new_name} exists.")
             connection.execute("UPDATE hub_repository SET name = ? WHERE name = ?", (new_name, name))
+
+    def duplicate(self, name: str, new_name: str, *, private: bool | None = None) -> Repository:
+        """Create a repository with the branches, tags and commits of another one; pull requests stay behind.
+
+        :param private: as the other one where it is ``None``.
+        :raises RepoNotFoundError: there is none of that name.
+        :raises ConflictError: the new name is taken.
+        :raises BadRequestError: the new name breaks a rule.
+        """
+        with self.db.write() as connection:
+            original = self.get(name)
+            created = self.create(new_name, private=original.private if private is None else private)
+            for table in ("hub_ref", "hub_commit"):
+                connection.execute(f"DELETE FROM {table} WHERE repository = ?", (new_name,))  # noqa: S608
+            connection.execute(
+                "INSERT INTO hub_commit (repository, id, parent, tree, title, message, author, created)"
+                " SELECT ?, id, parent, tree, title, message, author, created FROM hub_commit WHERE repository = ?",
+                (new_name, name),
+            )
+            connection.execute(
+                "INSERT INTO hub_ref (repository, ref, commit_id, message) SELECT ?, ref, commit_id, message"
+                " FROM hub_ref WHERE repository = ? AND ref NOT LIKE 'refs/pr/%'",
+                (new_name, name),
+            )
+        return created
 
     def _row(self, connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = connection.execute("SELECT * FROM hub_repository WHERE name = ?", (name,)).fetchone()

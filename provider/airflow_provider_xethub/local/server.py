@@ -23,8 +23,12 @@ from starlette.types import Scope as AsgiScope
 
 from airflow_provider_xethub.local.access import Role
 from airflow_provider_xethub.local.app import BUILT_IN_USER, LocalStore, build_app
-from airflow_provider_xethub.local.faults import CLOSE, Faults
+from airflow_provider_xethub.local.bounded_http import BoundedHttpProtocol
+from airflow_provider_xethub.local.control import Control
+from airflow_provider_xethub.local.fault_middleware import CLOSE
+from airflow_provider_xethub.local.faults import Faults
 from airflow_provider_xethub.local.request_log import RequestLog
+from airflow_provider_xethub.local.settings import Settings
 from airflow_provider_xethub.repo import Repo, RepoType, Scope
 
 _STOP_SECONDS = 10.0
@@ -40,7 +44,9 @@ class LocalHub:
     :param folder: where everything is kept; what an earlier one left there is served again.
     :param port: 0 takes a free one, which :meth:`start` after :meth:`stop` takes again.
     :param host: the address to listen at.
-    :param token_life: seconds that a Xet token lives; ``hub.access.token_life`` changes it at run time.
+    :param token_life: seconds that a new Xet token lives; :attr:`token_life` changes it at run time.
+    :param data_url_life: seconds that a new data URL lives; :attr:`data_url_life` changes it at run time.
+    :param clock_offset: seconds that its clock is ahead of this machine's; :attr:`clock_offset` changes it.
     :param public_url: origin that clients reach it at, where that is not the ``Host`` they send.
     :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.access.Access`.
     :ivar repositories: :class:`~airflow_provider_xethub.local.repositories.Repositories`.
@@ -57,6 +63,8 @@ class LocalHub:
         *,
         host: str = "127.0.0.1",
         token_life: int = 900,
+        data_url_life: int = 900,
+        clock_offset: float = 0.0,
         public_url: str | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
@@ -64,12 +72,15 @@ class LocalHub:
         self.port = port
         self._public_url = public_url
         self._store = LocalStore(self.folder, token_life=token_life)
+        self._store.access.settings = Settings(token_life, data_url_life, clock_offset)
         self.access = self._store.access
         self.repositories = self._store.repositories
         self.commits = self._store.commits
         self.content = self._store.content
+        self.bucket_files = self._store.bucket_files
         self.faults = Faults()
         self.log = RequestLog()
+        self._control = Control(self._store, self.faults, self.log, self.access.settings)
         self._app = _closable(build_app(self._store, public_url=public_url, faults=self.faults, log=self.log))
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -95,6 +106,7 @@ class LocalHub:
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
+            http=BoundedHttpProtocol,
             access_log=False,
             log_level="warning",
             log_config=None,
@@ -132,6 +144,40 @@ class LocalHub:
         """Stop serving and close the data folder; it cannot be started again."""
         self.stop()
         self._store.close()
+
+    def reset(self, *, data: bool = False) -> None:
+        """Disarm all faults, forget requests, counters and transfers, and go back to the settings it began with.
+
+        :param data: also delete all repositories and buckets. Users and their Hub tokens stay.
+        """
+        self._control.reset(data=data)
+
+    @property
+    def token_life(self) -> int:
+        """Seconds that a new Xet token lives, at least 1."""
+        return self.access.token_life
+
+    @token_life.setter
+    def token_life(self, seconds: int) -> None:
+        self.access.token_life = seconds
+
+    @property
+    def data_url_life(self) -> int:
+        """Seconds that a new data URL lives; 0 and less: it is issued expired."""
+        return self.access.data_url_life
+
+    @data_url_life.setter
+    def data_url_life(self, seconds: int) -> None:
+        self.access.data_url_life = seconds
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds that the server's clock is ahead of this machine's; negative: behind."""
+        return self.access.clock_offset
+
+    @clock_offset.setter
+    def clock_offset(self, seconds: float) -> None:
+        self.access.clock_offset = seconds
 
     def create_repo(self, repo_id: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
         """Create a repository, or a bucket, as the built-in user ``local``.

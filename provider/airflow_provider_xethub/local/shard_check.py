@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import HASH_LENGTH, to_hex
-from airflow_provider_xethub.local.xorb_store import UnknownXorbError, XorbStore
+from airflow_provider_xethub.local.xorb_store import UnknownXorbError, XorbReader, XorbStore
 
 
 def check_xorb(listed: shard.ShardXorb, xorbs: XorbStore) -> None:
@@ -36,21 +36,20 @@ def check_file(file: shard.ShardFile, xorbs: XorbStore) -> None:
 
     :raises FormatError: something does not match; the message names the file and the segment.
     """
-    name = f"File {to_hex(file.file_hash)}"
     if file.segments and file.range_hashes is None:
-        raise FormatError(f"{name} has no verification hashes; a file is only registered with them.")
+        raise FormatError(f"{_name(file)} has no verification hashes; a file is only registered with them.")
     leaves: list[hashing.SizedHash] = []
     for number, segment in enumerate(file.segments):
-        hashes, lengths = _check_segment(segment, f"{name}, segment {number}", xorbs)
+        hashes, lengths = _check_segment(file, number, segment, xorbs)
         if file.range_hashes is None or hashing.range_hash(hashes) != file.range_hashes[number]:
-            raise FormatError(f"{name}, segment {number}: the verification hash does not match its chunks.")
+            raise FormatError(f"{_name(file, number)}: the verification hash does not match its chunks.")
         leaves.extend(zip(xorb.split_hashes(hashes), lengths, strict=True))
     actual = hashing.file_hash(leaves)
     if actual != file.file_hash:
-        raise FormatError(f"{name}: its chunks make the file {to_hex(actual)}.")
+        raise FormatError(f"{_name(file)}: its chunks make the file {to_hex(actual)}.")
 
 
-def check_sha256(file: shard.ShardFile, xorbs: XorbStore, known: str | None) -> None:
+def check_sha256(file: shard.ShardFile, reader: XorbReader, known: str | None) -> None:
     """Compare the sha256 that a shard gives a file with the one of the file's bytes.
 
     :param known: the file's sha256 if it was established before; otherwise the file is put together and hashed.
@@ -60,32 +59,35 @@ def check_sha256(file: shard.ShardFile, xorbs: XorbStore, known: str | None) -> 
     if actual is None:
         digest = hashlib.sha256()
         for segment in file.segments:
-            for piece in xorbs.read_chunks(segment.xorb_hash, segment.first, segment.last):
+            for piece in reader.read_chunks(segment.xorb_hash, segment.first, segment.last):
                 digest.update(piece)
         actual = digest.hexdigest()
     if actual != file.sha256:
-        raise FormatError(
-            f"File {to_hex(file.file_hash)}: the shard says sha256 {file.sha256}, its bytes have {actual}."
-        )
+        raise FormatError(f"{_name(file)}: the shard says sha256 {file.sha256}, its bytes have {actual}.")
 
 
-def _check_segment(segment: shard.Segment, name: str, xorbs: XorbStore) -> tuple[bytes, list[int]]:
+def _check_segment(
+    file: shard.ShardFile, number: int, segment: shard.Segment, xorbs: XorbStore
+) -> tuple[bytes, list[int]]:
     """Check a segment against its xorb; return its chunks' hashes and raw lengths."""
-    xorb_name = f"xorb {to_hex(segment.xorb_hash)}"
     first, last = segment.first, segment.last
     try:
         index = xorbs.index(segment.xorb_hash)
     except UnknownXorbError as error:
         raise FormatError(
-            f"{name}: {xorb_name} is not stored here; upload it first. A client that believes it is has an "
-            "outdated shard cache."
+            f"{_name(file, number)}: xorb {to_hex(segment.xorb_hash)} is not stored here; upload it first. A client "
+            "that believes it is has an outdated shard cache."
         ) from error
-    if last > index.chunk_count:
-        raise FormatError(f"{name}: chunks {first} to {last} of {xorb_name}, which has {index.chunk_count}.")
-    if segment.raw_bytes != index.raw_length(first, last):
-        raise FormatError(
-            f"{name}: {segment.raw_bytes} bytes, but chunks {first} to {last} of {xorb_name} have "
-            f"{index.raw_length(first, last)}."
-        )
+    if last > index.chunk_count or segment.raw_bytes != index.raw_length(first, last):
+        name, chunks = _name(file, number), f"chunks {first} to {last} of xorb {to_hex(segment.xorb_hash)}"
+        if last > index.chunk_count:
+            raise FormatError(f"{name}: {chunks}, which has {index.chunk_count}.")
+        raise FormatError(f"{name}: {segment.raw_bytes} bytes, but {chunks} have {index.raw_length(first, last)}.")
     hashes = xorbs.chunk_hashes(segment.xorb_hash)[first * HASH_LENGTH : last * HASH_LENGTH]
     return hashes, [end - start for start, end in pairwise(index.raw_offsets[first : last + 1])]
+
+
+def _name(file: shard.ShardFile, segment: int | None = None) -> str:
+    """Name a file, and one of its segments, for a message: only then, because shards have thousands of them."""
+    name = f"File {to_hex(file.file_hash)}"
+    return name if segment is None else f"{name}, segment {segment}"

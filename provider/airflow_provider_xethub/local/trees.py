@@ -1,6 +1,8 @@
 """Trees of files: one stored object per folder, shared between the commits in which the folder is the same.
 
-So a commit stores the folders along the paths it changes, and nothing else, however large the repository is.
+So a commit stores the folders along the paths it changes, and nothing else, however large the repository is. A large
+folder is stored in parts, and only the parts that changed are stored again. Where a part begins depends on the names
+alone, so that a folder with the same content always has the same parts and the same id.
 """
 
 from __future__ import annotations
@@ -8,14 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_provider_xethub.local.hub_errors import BadRequestError
 
 Kind = Literal["regular", "xet", "directory"]
 _DIRECTORY = "directory"
+_UNDIVIDED_ROWS = 256
+_ROWS_PER_PART = 128  # on average
+
+# [name, kind, oid, size, commit, sha256, xet_hash], as stored
+Row = list[Any]
 
 
 @dataclass(frozen=True)
@@ -59,23 +68,57 @@ def store_blob(connection: sqlite3.Connection, content: bytes) -> str:
 
 def find(connection: sqlite3.Connection, tree: str, path: str) -> Entry | None:
     """Return the entry at ``path``, or ``None``."""
-    *folders, name = path.split("/")
-    at: str | None = tree
-    for folder in folders:
-        entry = _load(connection, at, "").get(folder)
-        if entry is None or entry.kind != _DIRECTORY:
-            return None
-        at = entry.oid
-    parent = path.rpartition("/")[0]
-    return _load(connection, at, parent).get(name)
+    return find_each(connection, tree, [path]).get(path)
 
 
-def walk(connection: sqlite3.Connection, tree: str, folder: str = "", *, recursive: bool) -> Iterator[Entry]:
-    """Yield the entries of a tree in order of name, folders included; ``folder`` is the tree's own path."""
-    for _, entry in sorted(_load(connection, tree, folder).items()):
-        yield entry
-        if recursive and entry.kind == _DIRECTORY:
-            yield from walk(connection, entry.oid, entry.path, recursive=True)
+def find_each(connection: sqlite3.Connection, tree: str, paths: Iterable[str]) -> dict[str, Entry]:
+    """Return the entries at those of the paths where there is one; each part of a folder is read once."""
+    folders: dict[str, _Folder] = {}
+    rows: dict[tuple[str, str], dict[str, Row]] = {}
+    found = {}
+    for path in paths:
+        at: str = tree
+        row: Row | None = None
+        for name in path.split("/"):
+            if row is not None:
+                if row[1] != _DIRECTORY:
+                    row = None
+                    break
+                at = row[2]
+            folder = folders.get(at) or folders.setdefault(at, _Folder(connection, at))
+            part = folder.part_of(name)
+            if (at, part) not in rows:
+                rows[at, part] = {one[0]: one for one in folder.rows(part)}
+            row = rows[at, part].get(name)
+            if row is None:
+                break
+        if row is not None:
+            found[path] = _entry(row, path)
+    return found
+
+
+def walk(
+    connection: sqlite3.Connection, tree: str, folder: str = "", *, recursive: bool, after: str = ""
+) -> Iterator[Entry]:
+    """Yield the entries of a tree in order of name, a folder before what lies in it.
+
+    :param folder: the tree's own path.
+    :param after: begin behind this path; what comes before it is not read.
+    """
+    prefix = f"{folder}/" if folder else ""
+    first, _, deeper = after.removeprefix(prefix).partition("/")
+    stored = _Folder(connection, tree)
+    for part in stored.parts_from(first):
+        for row in stored.rows(part):
+            if row[0] < first:
+                continue
+            path = prefix + row[0]
+            is_passed = bool(after) and row[0] == first
+            if not is_passed:
+                yield _entry(row, path)
+            if recursive and row[1] == _DIRECTORY:
+                rest = f"{path}/{deeper}" if is_passed and deeper else ""
+                yield from walk(connection, row[2], path, recursive=True, after=rest)
 
 
 class TreeEditor:
@@ -137,14 +180,15 @@ class TreeEditor:
             if child._entries:
                 self._entries[name] = Entry(child._path, "directory", tree, 0, commit)
         self._opened.clear()
-        rows = [
+        rows: list[Row] = [
             [name, entry.kind, entry.oid, entry.size, entry.commit, entry.sha256, entry.xet_hash]
             for name, entry in sorted(self._entries.items())
         ]
-        text = json.dumps(rows, separators=(",", ":"))
-        tree_id = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        self._connection.execute("INSERT OR IGNORE INTO hub_tree (id, entries) VALUES (?, ?)", (tree_id, text))
-        return tree_id
+        if len(rows) <= _UNDIVIDED_ROWS:
+            return _store(self._connection, rows)
+        return _store(
+            self._connection, {"parts": [[part[0][0], _store(self._connection, part)] for part in _cut(rows)]}
+        )
 
     def _may_be_file(self, name: str) -> bool:
         opened = self._opened.get(name)
@@ -173,9 +217,60 @@ class TreeEditor:
         return at, name
 
 
+class _Folder:
+    """A stored folder: where its parts begin, and their rows."""
+
+    def __init__(self, connection: sqlite3.Connection, tree: str) -> None:
+        self._connection = connection
+        stored = _fetch(connection, tree)
+        self._whole: list[Row] | None = stored if isinstance(stored, list) else None
+        parts: list[tuple[str, str]] = stored["parts"] if isinstance(stored, dict) else [("", tree)]
+        self._first_names = [name for name, _ in parts]
+        self._parts = [part for _, part in parts]
+
+    def part_of(self, name: str) -> str:
+        """Return the id of the part that would hold ``name``."""
+        return self._parts[max(0, bisect_right(self._first_names, name) - 1)]
+
+    def parts_from(self, name: str) -> list[str]:
+        """Return the ids of the parts that hold ``name`` and what comes after it."""
+        return self._parts[max(0, bisect_right(self._first_names, name) - 1) :]
+
+    def rows(self, part: str) -> list[Row]:
+        """Return the rows of a part, in order of name."""
+        if self._whole is not None:
+            return self._whole
+        rows: list[Row] = _fetch(self._connection, part)
+        return rows
+
+
+def _cut(rows: list[Row]) -> Iterator[list[Row]]:
+    part: list[Row] = []
+    for row in rows:
+        if part and zlib.crc32(row[0].encode()) % _ROWS_PER_PART == 0:
+            yield part
+            part = []
+        part.append(row)
+    yield part
+
+
+def _store(connection: sqlite3.Connection, stored: object) -> str:
+    text = json.dumps(stored, separators=(",", ":"))
+    tree_id = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    connection.execute("INSERT OR IGNORE INTO hub_tree (id, entries) VALUES (?, ?)", (tree_id, text))
+    return tree_id
+
+
+def _fetch(connection: sqlite3.Connection, tree: str) -> Any:
+    (text,) = connection.execute("SELECT entries FROM hub_tree WHERE id = ?", (tree,)).fetchone()
+    return json.loads(text)
+
+
+def _entry(row: Row, path: str) -> Entry:
+    return Entry(path, *row[1:])
+
+
 def _load(connection: sqlite3.Connection, tree: str | None, folder: str) -> dict[str, Entry]:
     if tree is None:
         return {}
-    (text,) = connection.execute("SELECT entries FROM hub_tree WHERE id = ?", (tree,)).fetchone()
-    prefix = f"{folder}/" if folder else ""
-    return {name: Entry(prefix + name, *rest) for name, *rest in json.loads(text)}
+    return {entry.name: entry for entry in walk(connection, tree, folder, recursive=False)}

@@ -6,14 +6,27 @@ The real Hub decides by the repository's ``.gitattributes``, by size, and by loo
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from typing import Literal
+
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 UploadMode = Literal["lfs", "regular"]
 
-GITATTRIBUTES = ".gitattributes"
+GITATTRIBUTES, GITIGNORE = ".gitattributes", ".gitignore"
 MAX_REGULAR_BYTES = 10 * 1024 * 1024
+
+_CHARACTER_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "digit": "0-9",
+    "lower": "a-z",
+    "space": " \\t",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 _BINARY = (
     "7z arrow avro bin bz2 ckpt feather ftz gguf gz h5 joblib lz4 mds mlmodel model msgpack npy npz onnx ot parquet pb "
@@ -31,27 +44,35 @@ DEFAULT_GITATTRIBUTES = "".join(
 def lfs_rules(gitattributes: str) -> Callable[[str], bool | None]:
     """Return a function that says what ``.gitattributes`` says about a path: ``lfs``, not, or nothing.
 
-    Patterns without a slash match the file name, others the whole path; the last line that matches counts.
+    Patterns match as in git: without a slash the file name, others the whole path, never all that lies in a folder.
+    The last line that matches counts. Macros are not known here.
     """
-    rules: list[tuple[str, bool]] = []
+    rules: list[tuple[re.Pattern[str], bool]] = []
     for line in gitattributes.splitlines():
-        pattern, *attributes = line.split()[:16] or [""]
-        if not pattern or pattern.startswith("#"):
-            continue
+        pattern, attributes = _attributes_line(line)
+        is_lfs = None
         for attribute in attributes:
-            if attribute == "filter=lfs":
-                rules.append((pattern, True))
-            elif attribute in ("-filter", "!filter"):
-                rules.append((pattern, False))
+            if attribute == "filter" or attribute.startswith(("filter=", "-filter", "!filter")):
+                is_lfs = attribute == "filter=lfs"
+        if is_lfs is not None and not pattern.startswith(("#", "!", "[attr]")) and not pattern.endswith("/"):
+            rules += [(expression, is_lfs) for expression, _ in _expressions(pattern)]
 
-    def is_lfs(path: str) -> bool | None:
-        for pattern, answer in reversed(rules):
-            subject = path if "/" in pattern else path.rpartition("/")[2]
-            if fnmatchcase(subject, pattern.lstrip("/")):
-                return answer
-        return None
+    return lambda path: _last_match(rules, path)
 
-    return is_lfs
+
+def ignored_paths(gitignore: str) -> Callable[[str], bool]:
+    """Return a function that says whether ``.gitignore`` leaves a path out.
+
+    The last line that matches counts, and nothing inside an ignored folder can be taken back.
+    """
+    rules = [rule for line in gitignore.splitlines() for rule in _expressions(line)]
+
+    def is_ignored(path: str) -> bool:
+        parts = path.split("/")
+        folders = ("/".join(parts[:depth]) + "/" for depth in range(1, len(parts)))
+        return any(_last_match(rules, one) for one in (*folders, path))
+
+    return is_ignored
 
 
 def upload_mode(size: int, sample: bytes, by_attributes: bool | None) -> UploadMode:
@@ -64,6 +85,39 @@ def upload_mode(size: int, sample: bytes, by_attributes: bool | None) -> UploadM
     if by_attributes or size > MAX_REGULAR_BYTES:
         return "lfs"
     return "regular" if by_attributes is False or _is_text(sample) else "lfs"
+
+
+def _attributes_line(line: str) -> tuple[str, list[str]]:
+    """Return the pattern and the attributes of a line; a pattern with spaces is written in quotation marks."""
+    line = line.strip()
+    quoted = _QUOTED.match(line)
+    if quoted:
+        return quoted[1].replace('\\"', '"').replace("\\\\", "\\"), line[quoted.end() :].split()
+    pattern, *attributes = line.split() or [""]
+    return pattern, attributes
+
+
+def _expressions(pattern: str) -> list[tuple[re.Pattern[str], bool]]:
+    """Return what a pattern matches and whether it ignores (``!`` takes back); nothing for what is no pattern."""
+    for name, characters in _CHARACTER_CLASSES.items():
+        pattern = pattern.replace(f"[:{name}:]", characters)
+    if pattern.rstrip("/").endswith("/**"):  # what lies in the folder, and not the folder itself
+        pattern = pattern.rstrip("/") + "/*" + ("/" if pattern.endswith("/") else "")
+    try:
+        expression, ignores = GitIgnoreSpecPattern.pattern_to_regex(pattern)
+        return [(re.compile(str(expression)), ignores)] if expression and ignores is not None else []
+    except (ValueError, re.error):
+        return []
+
+
+def _last_match(rules: list[tuple[re.Pattern[str], bool]], path: str) -> bool | None:
+    """Return the answer of the last rule for this path; a folder's path ends with a slash."""
+    for expression, answer in reversed(rules):
+        match = expression.match(path)
+        # This group is the slash behind a folder: with more to come, the folder was meant and not what lies in it.
+        if match is not None and (match.groupdict().get("ps_d") is None or match.end("ps_d") == len(path)):
+            return answer
+    return None
 
 
 def _is_text(sample: bytes) -> bool:

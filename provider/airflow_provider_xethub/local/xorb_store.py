@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from struct import pack, unpack
@@ -14,6 +14,7 @@ from struct import pack, unpack
 from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.formats import FormatError, xorb
 from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
+from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cas_xorb (
@@ -52,39 +53,40 @@ class XorbStore:
         self._delete_leftovers()
 
     def add(self, expected_hash: str, body: bytes | bytearray) -> bool:
-        """Check a serialized xorb completely and store it; return whether it was new.
+        """Check a whole serialized xorb completely and store it; return whether it was new.
 
         Durable when this returns. Without its footer, if it has one.
 
         :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
         """
-        from_hex(expected_hash)
-        try:
-            parsed = xorb.parse(body)
-        except FormatError as error:
-            raise FormatError(f"Xorb {expected_hash} is refused: {error}") from error
-        if to_hex(parsed.xorb_hash) != expected_hash:
-            raise FormatError(f"Xorb {expected_hash} is refused: its chunks make {to_hex(parsed.xorb_hash)}.")
+        with self.receive(expected_hash) as incoming:
+            incoming.write([body])
+            return self.store(incoming, incoming.finish())
+
+    def receive(self, expected_hash: str) -> IncomingXorb:
+        """Begin an upload: write to it as the bytes arrive, finish it, and pass it to :meth:`store`.
+
+        :raises FormatError: ``expected_hash`` is not a hash.
+        """
+        return IncomingXorb(self._incoming, expected_hash)
+
+    def store(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
+        """Store an upload that was finished, and return whether it was new. Durable when this returns.
+
+        :param found: what :meth:`IncomingXorb.finish` returned.
+        """
+        expected_hash = incoming.xorb_hash
         if self.has(expected_hash):
             return False
-        temporary = self._write(memoryview(body)[: parsed.index.offsets[-1]])
-        try:
-            with self._db.write() as connection:
-                # Renamed inside the transaction: of two uploads of one xorb, the one recorded is the one on disk.
-                if connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (expected_hash,)).fetchone():
-                    return False
-                self._publish(temporary, self.path(expected_hash))
-                connection.execute(
-                    "INSERT INTO cas_xorb (hash, offsets, raw_offsets, chunk_hashes) VALUES (?, ?, ?, ?)",
-                    (
-                        expected_hash,
-                        _pack(parsed.index.offsets),
-                        _pack(parsed.index.raw_offsets),
-                        parsed.chunk_hashes,
-                    ),
-                )
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self._db.write() as connection:
+            # Renamed inside the transaction: of two uploads of one xorb, the one recorded is the one on disk.
+            if connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (expected_hash,)).fetchone():
+                return False
+            self._publish(incoming.path, self.path(expected_hash))
+            connection.execute(
+                "INSERT INTO cas_xorb (hash, offsets, raw_offsets, chunk_hashes) VALUES (?, ?, ?, ?)",
+                (expected_hash, _pack(found.index.offsets), _pack(found.index.raw_offsets), found.chunk_hashes),
+            )
         return True
 
     def has(self, xorb_hash: str) -> bool:
@@ -115,24 +117,18 @@ class XorbStore:
         """
         return self._cached_chunk_hashes(xorb_hash)
 
+    def reader(self) -> XorbReader:
+        """Return a reader, for many reads one after another; close it."""
+        return XorbReader(self)
+
     def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
         """Yield the raw bytes of chunks ``first`` to ``last`` (excluded), about 1 MiB at a time.
 
         :raises UnknownXorbError: the xorb is not stored here.
         :raises FormatError: the file was damaged on disk.
         """
-        index = self.index(xorb_hash)
-        with self.path(to_hex(xorb_hash)).open("rb", buffering=0) as file:
-            while first < last:
-                budget = index.raw_offsets[first] + _READ_BYTES
-                until = max(first + 1, bisect_right(index.raw_offsets, budget, first, last + 1) - 1)
-                length = index.offsets[until] - index.offsets[first]
-                records = os.pread(file.fileno(), length, index.offsets[first])
-                raw = b"".join(xorb.decode(records))
-                if len(raw) != index.raw_length(first, until):
-                    raise FormatError(f"Xorb {to_hex(xorb_hash)} was damaged on disk: its file is too short.")
-                yield raw
-                first = until
+        with closing(self.reader()) as reader:
+            yield from reader.read_chunks(xorb_hash, first, last)
 
     def _load_index(self, xorb_hash: bytes) -> xorb.XorbIndex:
         offsets, raw_offsets = self._row(xorb_hash, "offsets, raw_offsets")
@@ -152,18 +148,6 @@ class XorbStore:
             raise UnknownXorbError(f"Xorb {name} is not stored here.")
         return tuple(row)
 
-    def _write(self, body: memoryview) -> Path:
-        descriptor, name = tempfile.mkstemp(dir=self._incoming)
-        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-            try:
-                while body:
-                    body = body[file.write(body) :]
-                os.fsync(descriptor)
-            except BaseException:
-                Path(name).unlink()
-                raise
-        return Path(name)
-
     def _publish(self, temporary: Path, final: Path) -> None:
         final.parent.mkdir(exist_ok=True)
         temporary.replace(final)
@@ -179,6 +163,38 @@ class XorbStore:
         for path in self._incoming.iterdir():
             if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
                 path.unlink(missing_ok=True)
+
+
+class XorbReader:
+    """Reads chunks, and keeps the file of the last xorb open: small files mostly lie in the same one."""
+
+    def __init__(self, xorbs: XorbStore) -> None:
+        self._xorbs = xorbs
+        self._opened = b""
+        self._descriptor = -1
+
+    def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
+        """See :meth:`XorbStore.read_chunks`; finish one iteration before the next one begins."""
+        index = self._xorbs.index(xorb_hash)
+        if xorb_hash != self._opened:
+            self.close()
+            self._descriptor = os.open(self._xorbs.path(to_hex(xorb_hash)), os.O_RDONLY)
+            self._opened = xorb_hash
+        while first < last:
+            budget = index.raw_offsets[first] + _READ_BYTES
+            until = max(first + 1, bisect_right(index.raw_offsets, budget, first, last + 1) - 1)
+            length = index.offsets[until] - index.offsets[first]
+            raw = b"".join(xorb.decode(os.pread(self._descriptor, length, index.offsets[first])))
+            if len(raw) != index.raw_length(first, until):
+                raise FormatError(f"Xorb {to_hex(xorb_hash)} was damaged on disk: its file is too short.")
+            yield raw
+            first = until
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._opened:
+            os.close(self._descriptor)
+            self._opened = b""
 
 
 def _pack(numbers: tuple[int, ...]) -> bytes:

@@ -1,9 +1,16 @@
-"""The HTTP ``Range`` header with one range (RFC 9110, section 14)."""
+"""The HTTP ``Range`` header (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
+from airflow_provider_xethub.local.formats import FormatError
+
+MAX_RANGES = 64
+"""Most ranges that one request may ask for, and so the most that one data URL is signed for."""
+
+_UNIT = re.compile(r"\s*bytes\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE)
 
 
@@ -41,6 +48,39 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if start >= size:
         raise UnsatisfiableRangeError(f"Range {header!r} begins behind the end: there are {size} bytes.", size)
     return start, end
+
+
+def parse_ranges(header: str | None, size: int) -> list[tuple[int, int]] | None:
+    """Return every ``(start, end)`` that a header asks for, in its order, as :func:`parse_range` returns one.
+
+    A range behind the end is left out where another one is not. ``None`` means the whole: no header, another unit,
+    or nonsense in any of the ranges.
+
+    :raises UnsatisfiableRangeError: all ranges begin at or behind ``size``.
+    :raises FormatError: more than :data:`MAX_RANGES` ranges, or two that overlap: RFC 9110, section 14.2, lets a
+        server refuse these, because they cost it more than they cost the client.
+    """
+    match = _UNIT.fullmatch(header) if header else None
+    if header is None or match is None:
+        return None
+    wanted = match.group(1).split(",", MAX_RANGES)
+    if len(wanted) > MAX_RANGES:
+        raise FormatError(f"The request asks for more than {MAX_RANGES} ranges; ask for them in several requests.")
+    ranges = []
+    for text in wanted:
+        try:
+            one = parse_range(f"bytes={text}", size)
+        except UnsatisfiableRangeError:
+            continue
+        if one is None:
+            return None
+        ranges.append(one)
+    if not ranges:
+        raise UnsatisfiableRangeError(f"Range {header[:80]!r} begins behind the end: there are {size} bytes.", size)
+    for before, after in pairwise(sorted(ranges)):
+        if after[0] < before[1]:
+            raise FormatError(f"The request asks for byte {after[0]} twice: its ranges overlap.")
+    return ranges
 
 
 def content_range(start: int, end: int, size: int) -> str:

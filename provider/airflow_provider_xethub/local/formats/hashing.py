@@ -32,6 +32,9 @@ _MAX_GROUP = 9
 # The byte that holds the low bits of a hash's last number: a child with "number % 4 == 0" ends its group.
 _CUT_BYTE = 24
 _CUT_MASK = 0b11
+# A chunk whose last number is divisible by 1024 is worth a deduplication query.
+_QUERY_MODULUS = 1024
+_LAST_NUMBER = slice(24, 32)
 
 SizedHash = tuple[bytes, int]
 """A hash and the number of raw bytes it stands for."""
@@ -90,6 +93,24 @@ def file_hash(chunks: Iterable[SizedHash]) -> bytes:
 def range_hash(chunk_hashes: bytes) -> bytes:
     """Return the verification hash of a chunk range, from its chunk hashes one after another."""
     return blake3(chunk_hashes, key=_RANGE_KEY).digest()
+
+
+def is_query_eligible(chunk_hash: bytes) -> bool:
+    """Whether clients ask for this chunk wherever it stands in a file; for a file's first chunk they always do.
+
+    Source: hf-xet 1.8 and ``@huggingface/hub`` 2.17, which both ask for about one chunk in 1024.
+    """
+    return int.from_bytes(chunk_hash[_LAST_NUMBER], "little") % _QUERY_MODULUS == 0
+
+
+def keyed_hash(chunk_hash: bytes, key: bytes) -> bytes:
+    """Return a chunk's hash as an answer to a deduplication query shows it.
+
+    Who has the chunk computes the same; who has not cannot tell the chunk's hash from it.
+
+    :param key: the 32 bytes that stand in the footer of the answer.
+    """
+    return blake3(chunk_hash, key=key).digest()
 
 
 def _group_end(level: Sequence[SizedHash], start: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_xethub.local.formats.byte_range import MAX_RANGES
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.shard import Segment
 from airflow_provider_xethub.local.formats.xorb import XorbIndex
@@ -72,39 +73,59 @@ def plan(segments: Iterable[Segment], index_of: Callable[[bytes], XorbIndex], st
     return Reconstruction(tuple(terms), offset_into_first_range, max(0, end - start) if terms else 0, fetches)
 
 
-def to_json_v2(reconstruction: Reconstruction, url: Callable[[str, FetchRange], str]) -> dict[str, Any]:
-    """Return the body of ``GET /v2/reconstructions``: one entry, and so one URL, per fetch range.
+MakeUrl = Callable[[str, tuple[FetchRange, ...]], str]
+"""Makes the self-authorising URL of pieces of a xorb, whose hash comes in hex form."""
 
-    One URL per entry because ``@huggingface/hub`` fails on two entries with the same URL.
 
-    :param url: makes the self-authorising URL of a xorb's (hex form) fetch range.
+def to_json_v2(reconstruction: Reconstruction, url: MakeUrl) -> dict[str, Any]:
+    """Return the body of ``GET /v2/reconstructions``.
+
+    Each entry has a URL of its own, because ``@huggingface/hub`` fails on two entries with the same one, and holds at
+    most :data:`MAX_RANGES` pieces, which that client asks for in one request.
     """
     return {
         **_terms(reconstruction),
         "xorbs": {
             to_hex(hash_): [
                 {
-                    "url": url(to_hex(hash_), fetch),
-                    "ranges": [{"chunks": _chunks(fetch), "bytes": _bytes(fetch)}],
+                    "url": url(to_hex(hash_), entry),
+                    "ranges": [{"chunks": _chunks(fetch), "bytes": _bytes(fetch)} for fetch in entry],
                 }
-                for fetch in fetches
+                for entry in (fetches[i : i + MAX_RANGES] for i in range(0, len(fetches), MAX_RANGES))
             ]
             for hash_, fetches in reconstruction.fetches.items()
         },
     }
 
 
-def to_json_v1(reconstruction: Reconstruction, url: Callable[[str, FetchRange], str]) -> dict[str, Any]:
-    """Return the body of ``GET /v1/reconstructions``; parameters as in :func:`to_json_v2`."""
+def to_json_v1(reconstruction: Reconstruction, url: MakeUrl) -> dict[str, Any]:
+    """Return the body of ``GET /v1/reconstructions``: one piece per URL."""
+    return {**_terms(reconstruction), "fetch_info": _fetch_info(reconstruction.fetches, url)}
+
+
+def to_json_batch(reconstructions: dict[str, Reconstruction], url: MakeUrl) -> dict[str, Any]:
+    """Return the body of ``GET /v1/reconstructions?file_id=…&file_id=…``: the terms of each file, fetches for all.
+
+    :param reconstructions: by Xet hash, each of a whole file.
+    """
+    fetches: dict[bytes, tuple[FetchRange, ...]] = {}
+    for reconstruction in reconstructions.values():
+        for hash_, ranges in reconstruction.fetches.items():
+            # A piece that several files need is listed once.
+            fetches[hash_] = tuple(dict.fromkeys([*fetches.get(hash_, ()), *ranges]))
     return {
-        **_terms(reconstruction),
-        "fetch_info": {
-            to_hex(hash_): [
-                {"range": _chunks(fetch), "url": url(to_hex(hash_), fetch), "url_range": _bytes(fetch)}
-                for fetch in fetches
-            ]
-            for hash_, fetches in reconstruction.fetches.items()
-        },
+        "files": {name: _terms(reconstruction)["terms"] for name, reconstruction in reconstructions.items()},
+        "fetch_info": _fetch_info(fetches, url),
+    }
+
+
+def _fetch_info(fetches: dict[bytes, tuple[FetchRange, ...]], url: MakeUrl) -> dict[str, Any]:
+    return {
+        to_hex(hash_): [
+            {"range": _chunks(fetch), "url": url(to_hex(hash_), (fetch,)), "url_range": _bytes(fetch)}
+            for fetch in ranges
+        ]
+        for hash_, ranges in fetches.items()
     }
 
 

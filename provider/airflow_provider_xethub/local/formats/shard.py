@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from airflow_provider_xethub.local.formats import FormatError
-from airflow_provider_xethub.local.formats.hashing import HASH_LENGTH, from_hex, to_hex
+from airflow_provider_xethub.local.formats.hashing import HASH_LENGTH, from_hex, keyed_hash, to_hex
 from airflow_provider_xethub.local.formats.xorb import MAX_XORB_CHUNKS
 
 RECORD_LENGTH = 48
@@ -26,9 +26,14 @@ _BOOKEND = b"\xff" * HASH_LENGTH + bytes(16)
 _RECORD = Struct("<32s4I")
 _HAS_VERIFICATION = 1 << 31
 _HAS_SHA256 = 1 << 30
+_QUERY_ELIGIBLE = 1 << 31
+# Version; offsets of the two sections; offset and number of entries of three lookup tables; key; two times; reserved;
+# three sums of bytes; the footer's own offset.
+_FOOTER = Struct("<9Q32s2Q48x4Q")
+_FOOTER_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A range of chunks of one xorb, as a piece of a file.
 
@@ -42,7 +47,7 @@ class Segment:
     raw_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardFile:
     """One file of a shard.
 
@@ -56,7 +61,7 @@ class ShardFile:
     sha256: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardXorb:
     """One xorb of a shard.
 
@@ -69,7 +74,7 @@ class ShardXorb:
     raw_lengths: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """The two sections of a shard."""
 
@@ -103,6 +108,37 @@ def build(shard: Shard) -> bytes:
             _BOOKEND,
         ]
     )
+
+
+def build_answer(
+    xorb: ShardXorb, serialized_bytes: int, eligible: frozenset[bytes], key: bytes, *, created: int, expires: int
+) -> bytes:
+    """Return the answer to a deduplication query: no files, one xorb, and a footer.
+
+    The xorb's hash is plain, because the client names it in its own shard; its chunks' hashes are keyed. The lookup
+    tables are empty, which clients accept: they build their own.
+
+    :param xorb: with plain chunk hashes.
+    :param serialized_bytes: length of the xorb as it is stored here.
+    :param eligible: the plain hashes of those chunks that may be asked for, for the flag that says so.
+    :param key: 32 bytes, not all zero, which would mean that the hashes are plain.
+    :param created: UNIX seconds; ``expires`` likewise, after which the client forgets the answer.
+
+    Source: the layout that hf-xet 1.8 and ``@huggingface/hub`` 2.17 read; the latter finds the footer by its length.
+    """
+    raw_bytes = sum(xorb.raw_lengths)
+    records = [_RECORD.pack(xorb.xorb_hash, 0, len(xorb.raw_lengths), raw_bytes, serialized_bytes)]
+    position = 0
+    for number, raw_length in enumerate(xorb.raw_lengths):
+        chunk_hash = xorb.chunk_hashes[number * HASH_LENGTH : (number + 1) * HASH_LENGTH]
+        flags = _QUERY_ELIGIBLE if chunk_hash in eligible else 0
+        records.append(_RECORD.pack(keyed_hash(chunk_hash, key), position, raw_length, flags, 0))
+        position += raw_length
+    sections = b"".join([_HEADER.pack(_MAGIC, _VERSION, _FOOTER.size), _BOOKEND, *records, _BOOKEND])
+    end = len(sections)
+    files, xorbs, tables = RECORD_LENGTH, 2 * RECORD_LENGTH, (end, 0) * 3
+    sums = (serialized_bytes, 0, raw_bytes)
+    return sections + _FOOTER.pack(_FOOTER_VERSION, files, xorbs, *tables, key, created, expires, *sums, end)
 
 
 def pack_segments(segments: Iterable[Segment]) -> bytes:

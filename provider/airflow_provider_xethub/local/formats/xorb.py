@@ -79,38 +79,88 @@ class Xorb:
     index: XorbIndex
 
 
+class Parser:
+    """Checks a serialized xorb completely while it arrives: framing, limits, decompression, every chunk's hash.
+
+    It holds on to no more than the one chunk record that is incomplete so far.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: list[bytes] = []
+        self._offsets = [0]
+        self._raw_offsets = [0]
+        self._rest = b""
+        self._in_footer = False
+
+    def feed(self, piece: bytes | bytearray | memoryview) -> memoryview:
+        """Check the bytes that come next; return the records that are complete now, and nothing of a footer.
+
+        What it returned so far, one after another, is the serialized xorb without its footer.
+
+        :raises FormatError: it cannot become a valid xorb; the message names the chunk by number. Do not go on.
+        """
+        if self._in_footer:
+            return memoryview(b"")
+        buffer = memoryview(self._rest + piece if self._rest else piece)
+        base = self._offsets[-1]
+        position = 0
+        while (record := _next_record(buffer, position, base, len(self._hashes))) is not None:
+            raw, position = record
+            self._add(raw, base + position)
+        self._in_footer = buffer[position : position + len(_FOOTER_MAGIC)] == _FOOTER_MAGIC
+        self._rest = b"" if self._in_footer else bytes(buffer[position:])
+        return buffer[:position]
+
+    def finish(self) -> Xorb:
+        """Return what was found, once every byte was fed.
+
+        :raises FormatError: it ends inside a chunk record, or has none.
+        """
+        if self._rest:
+            raise _cut_off(self._rest, self._offsets[-1], len(self._hashes))
+        if not self._hashes:
+            raise FormatError("The xorb has no chunks.")
+        sizes = (end - start for start, end in pairwise(self._raw_offsets))
+        return Xorb(
+            xorb_hash=tree_root(zip(self._hashes, sizes, strict=True)),
+            chunk_hashes=b"".join(self._hashes),
+            index=XorbIndex(tuple(self._offsets), tuple(self._raw_offsets)),
+        )
+
+    def _add(self, raw: bytes | bytearray | memoryview, end: int) -> None:
+        if len(self._hashes) == MAX_XORB_CHUNKS:
+            raise FormatError(f"The xorb has more than {MAX_XORB_CHUNKS} chunks.")
+        self._hashes.append(chunk_hash(raw))
+        self._offsets.append(end)
+        self._raw_offsets.append(self._raw_offsets[-1] + len(raw))
+        if self._raw_offsets[-1] > MAX_XORB_RAW_BYTES:
+            raise FormatError(f"The xorb has more than {MAX_XORB_RAW_BYTES} raw bytes.")
+
+
 def parse(body: bytes | bytearray | memoryview) -> Xorb:
-    """Check a serialized xorb completely: framing, limits, decompression, and hash every chunk.
+    """Check a whole serialized xorb completely, see :class:`Parser`.
 
     :raises FormatError: it is not a valid xorb; the message names the chunk by number.
     """
-    hashes: list[bytes] = []
-    offsets, raw_offsets = [0], [0]
-    for raw, end in _records(memoryview(body)):
-        if len(hashes) == MAX_XORB_CHUNKS:
-            raise FormatError(f"The xorb has more than {MAX_XORB_CHUNKS} chunks.")
-        hashes.append(chunk_hash(raw))
-        offsets.append(end)
-        raw_offsets.append(raw_offsets[-1] + len(raw))
-        if raw_offsets[-1] > MAX_XORB_RAW_BYTES:
-            raise FormatError(f"The xorb has more than {MAX_XORB_RAW_BYTES} raw bytes.")
-    if not hashes:
-        raise FormatError("The xorb has no chunks.")
-    sizes = (end - start for start, end in pairwise(raw_offsets))
-    return Xorb(
-        xorb_hash=tree_root(zip(hashes, sizes, strict=True)),
-        chunk_hashes=b"".join(hashes),
-        index=XorbIndex(tuple(offsets), tuple(raw_offsets)),
-    )
+    parser = Parser()
+    parser.feed(body)
+    return parser.finish()
 
 
 def decode(records: bytes | bytearray | memoryview) -> Iterator[bytes | bytearray | memoryview]:
-    """Yield the raw bytes of each chunk record, such as of the bytes of a chunk range.
+    """Yield the raw bytes of each chunk record, such as of the bytes of a chunk range; a footer ends them.
 
     :raises FormatError: a record is broken.
     """
-    for raw, _ in _records(memoryview(records)):
+    buffer = memoryview(records)
+    position = number = 0
+    while (record := _next_record(buffer, position, 0, number)) is not None:
+        raw, position = record
         yield raw
+        number += 1
+    rest = buffer[position:]
+    if rest and rest[: len(_FOOTER_MAGIC)] != _FOOTER_MAGIC:
+        raise _cut_off(rest, position, number)
 
 
 def serialize(chunks: Iterable[bytes | memoryview], scheme: Scheme = LZ4) -> bytes:
@@ -126,31 +176,44 @@ def split_hashes(chunk_hashes: bytes) -> list[bytes]:
     return [chunk_hashes[i : i + HASH_LENGTH] for i in range(0, len(chunk_hashes), HASH_LENGTH)]
 
 
-def _records(buffer: memoryview) -> Iterator[tuple[bytes | bytearray | memoryview, int]]:
-    """Yield each chunk's raw bytes and the offset where its record ends."""
-    length = len(buffer)
-    position = 0
-    number = 0
-    while position < length:
-        if buffer[position : position + len(_FOOTER_MAGIC)] == _FOOTER_MAGIC:
-            return
-        payload_start = position + _HEADER_LENGTH
-        if payload_start > length:
-            raise FormatError(f"Chunk {number}: its header is cut off at byte {length}.")
-        header = int.from_bytes(buffer[position:payload_start], "little")
-        version, payload_length = header & 0xFF, header >> 8 & _24_BITS
-        scheme, raw_length = header >> 32 & 0xFF, header >> 40 & _24_BITS
-        if version != 0:
-            raise FormatError(f"Chunk {number} at byte {position}: version {version} is not known, only 0 is.")
-        if not 0 < raw_length <= MAX_CHUNK_BYTES:
-            raise FormatError(f"Chunk {number}: raw length {raw_length} is not within 1 to {MAX_CHUNK_BYTES}.")
-        if payload_length > _MAX_PAYLOAD_BYTES:
-            raise FormatError(f"Chunk {number}: a payload of {payload_length} bytes is too long.")
-        position = payload_start + payload_length
-        if position > length:
-            raise FormatError(f"Chunk {number}: its payload is cut off at byte {length}, it ends at {position}.")
-        yield _decompress(buffer[payload_start:position], scheme, raw_length, number), position
-        number += 1
+def _next_record(
+    buffer: memoryview, position: int, base: int, number: int
+) -> tuple[bytes | bytearray | memoryview, int] | None:
+    """Return the raw bytes of the record at ``position`` and where it ends; ``None`` if a footer or its end is missing.
+
+    :param base: where the buffer begins in the serialized xorb, for messages.
+    """
+    payload_start = position + _HEADER_LENGTH
+    if payload_start > len(buffer) or buffer[position : position + len(_FOOTER_MAGIC)] == _FOOTER_MAGIC:
+        return None
+    payload_length, scheme, raw_length = _header(buffer[position:payload_start], base + position, number)
+    end = payload_start + payload_length
+    if end > len(buffer):
+        return None
+    return _decompress(buffer[payload_start:end], scheme, raw_length, number), end
+
+
+def _header(record: bytes | memoryview, position: int, number: int) -> tuple[int, int, int]:
+    """Return payload length, scheme and raw length of a record."""
+    header = int.from_bytes(record[:_HEADER_LENGTH], "little")
+    version, payload_length = header & 0xFF, header >> 8 & _24_BITS
+    scheme, raw_length = header >> 32 & 0xFF, header >> 40 & _24_BITS
+    if version != 0:
+        raise FormatError(f"Chunk {number} at byte {position}: version {version} is not known, only 0 is.")
+    if not 0 < raw_length <= MAX_CHUNK_BYTES:
+        raise FormatError(f"Chunk {number}: raw length {raw_length} is not within 1 to {MAX_CHUNK_BYTES}.")
+    if payload_length > _MAX_PAYLOAD_BYTES:
+        raise FormatError(f"Chunk {number}: a payload of {payload_length} bytes is too long.")
+    return payload_length, scheme, raw_length
+
+
+def _cut_off(rest: bytes | memoryview, position: int, number: int) -> FormatError:
+    """Say what is missing of the record of which there is only ``rest``."""
+    length = position + len(rest)
+    if len(rest) < _HEADER_LENGTH:
+        return FormatError(f"Chunk {number}: its header is cut off at byte {length}.")
+    end = position + _HEADER_LENGTH + _header(rest, position, number)[0]
+    return FormatError(f"Chunk {number}: its payload is cut off at byte {length}, it ends at {end}.")
 
 
 def _decompress(payload: memoryview, scheme: int, raw_length: int, number: int) -> bytes | bytearray | memoryview:

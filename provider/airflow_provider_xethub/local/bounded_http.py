@@ -1,0 +1,38 @@
+"""HTTP/1.1 with a bound on the head of a request: uvicorn has none, and would gather headers as long as they come."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    b'content-length: 47\r\n\r\n{"error": "The request\'s head is too large."}\r\n'
+)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Answers 431 and hangs up where request line and headers do not end within 64 KiB, give or take one read."""
+
+    _head_bytes = 0
+    _is_in_head = True
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        super().data_received(data)
+        if not self._is_in_head or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._head_bytes, self._is_in_head = 0, True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting: bodies have limits of their own."""
+        self._is_in_head = False
+        super().on_headers_complete()

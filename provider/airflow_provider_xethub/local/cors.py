@@ -1,0 +1,83 @@
+"""Which answers scripts of other origins may read in a browser (CORS).
+
+They may read the API, CAS and files: those need a credential that the script itself must have, and no cookie counts
+here. They may not read the pages, which show private repositories to everybody on this machine, nor the control API.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_WEB_KINDS = ("datasets", "spaces", "buckets")
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
+_PREFLIGHT_SECONDS = "7200"
+# Source: what the real Hub exposes, and what the JavaScript client reads.
+_EXPOSED = ", ".join(
+    (
+        "X-Repo-Commit",
+        "X-Request-Id",
+        "X-Error-Code",
+        "X-Error-Message",
+        "X-Total-Count",
+        "ETag",
+        "Link",
+        "Accept-Ranges",
+        "Content-Range",
+        "X-Linked-Size",
+        "X-Linked-ETag",
+        "X-Xet-Hash",
+        "X-Xet-Refresh-Route",
+        "X-Xet-Cas-Url",
+        "X-Xet-Access-Token",
+        "X-Xet-Token-Expiration",
+    )
+)
+
+
+class Cors:
+    """Answers preflights, and adds the headers that let browsers read an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or let the application answer."""
+        headers = Headers(scope=scope)
+        if "origin" not in headers or not is_open(scope["raw_path"].decode("latin-1")):
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            answer = {
+                "Access-Control-Allow-Origin": "*",
+                "Access-Control-Allow-Methods": _METHODS,
+                # "*" would leave Authorization out.
+                "Access-Control-Allow-Headers": headers.get("access-control-request-headers", ""),
+                "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
+            }
+            await Response(status_code=204, headers=answer)(scope, receive, send)
+            return
+
+        async def opened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"access-control-allow-origin", b"*"),
+                    (b"access-control-expose-headers", _EXPOSED.encode()),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, opened)
+
+
+def is_open(path: str) -> bool:
+    """Whether scripts of other origins may read what is at this path, as it arrived, percent-encoded."""
+    if path.startswith(("/api/", "/cas/", "/v1/telemetry")):
+        return True
+    parts = path.split("/")[1:]
+    if parts[0] in _WEB_KINDS:
+        parts = parts[1:]
+    # A repository has two names. What comes third decides: further on, it may be the name of anybody's file.
+    _, name, route, *_ = (*parts, "", "", "")
+    return route in ("resolve", "raw") or (name.endswith(".git") and route == "info")
