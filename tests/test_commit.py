@@ -250,9 +250,7 @@ def test_a_commit_upon_the_expected_parent_is_made(hub, repo):
 def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, repo, create_pr):
     head = publish(hub, repo, {"a.txt": TEXT}, message="mine")["oid"]
     publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
-    with pytest.raises(
-        XetConflictError, match=rf"not at {head} any more: .* a.txt changed since"
-    ):
+    with pytest.raises(XetConflictError, match=rf"not at {head} any more: .* a.txt changed since"):
         publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head, create_pr=create_pr)
     assert titles(hub, repo) == ["theirs", "mine"]
     assert hub.commits.pull_requests(name_of(repo)) == []

@@ -34,9 +34,13 @@ from airflow_provider_xethub import exceptions, get_provider_info, records
 from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub import MAX_TRIES, RETRY_BUDGET
-from airflow_provider_xethub.local import cli
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local import cli, control_api
+from airflow_provider_xethub.local.faults import READY_MADE, Fault
 from airflow_provider_xethub.local.hub_errors import ConflictError
+from airflow_provider_xethub.local.hub_of_one_test import HubOfOneTest
+from airflow_provider_xethub.local.request_log import RequestLog
+from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.local.server_url import announced
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sensors import xethub as sensors
@@ -49,7 +53,7 @@ BIN = Path(sys.executable).parent
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 
 _FENCE = re.compile(r"^(?P<fence>`{3,}|:{3,})(?P<info>\S.*)\n(?P<body>(?:.*\n)*?)(?P=fence)\s*$", re.MULTILINE)
-_DIRECTIVES = {"{toctree}", "{literalinclude}", "{include}", "{raw}", "{eval-rst}", "{warning}"}
+_DIRECTIVES = {"{image}", "{toctree}", "{literalinclude}", "{include}", "{raw}", "{eval-rst}", "{warning}"}
 _DOWN = "http://127.0.0.1:1"
 
 
@@ -88,7 +92,7 @@ def snippets(*languages: str) -> list[Block]:
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
-    assert len(PAGES) == 11
+    assert len(PAGES) == 12
     for block in BLOCKS:
         assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini"}, str(block)
     for block in SNIPPETS:
@@ -153,21 +157,29 @@ def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_da
 
 
 def write_pytest(folder: Path) -> list[Block]:
-    """Write the pages' tests as a user would: fixtures into conftest.py, each other block a file of its own."""
-    blocks = [block for block in SNIPPETS if block.is_test]
-    (folder / "conftest.py").write_text("".join(block.body for block in blocks if "@pytest.fixture" in block.body))
-    tests = [block for block in blocks if "def test_" in block.body]
+    """Write what the pages show as a user would: DAG files under their names, each test into a file of its own."""
+    for block in snippets("python"):
+        dag_file = re.match(r"# dags/(\w+\.py)\n", block.body)
+        if dag_file:
+            (folder / dag_file[1]).write_text(block.body)
+    tests = [block for block in SNIPPETS if block.is_test]
     for block in tests:
         (folder / f"test_line_{block.line}.py").write_text(block.body)
     return tests
 
 
 @pytest.mark.slow
-def test_snippets_that_are_tests_pass(tmp_path):
+def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
     tests = write_pytest(tmp_path)
-    assert {block.page for block in tests} == {"local-hub.md"}
-    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=.", ".",
-               cwd=tmp_path)  # fmt: skip
+    assert {block.page for block in tests} == {"testing.md"}
+    # Of the plugins of this machine only ours: where all are loaded, so is ours.
+    environment = {
+        **os.environ,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "airflow_provider_xethub.local.pytest_plugin", "-p",
+               "no:cacheprovider", "-c", os.devnull, "--rootdir=.", ".", cwd=tmp_path, env=environment)  # fmt: skip
     assert f"{len(tests)} passed" in done
 
 
@@ -290,7 +302,15 @@ def sessions(block: Block) -> list[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in snippets("console")}))
-def test_consoles_show_what_is_printed(page, tmp_path, capsys):
+def test_consoles_show_what_is_printed(page, tmp_path, capsys, data, monkeypatch):
+    monkeypatch.chdir(data)
+    (data / "photos/notes.csv").unlink()
+    (data / "birds.csv").write_text("species,count\nAdelie,3\n")
+    with LocalHub(tmp_path / "tidy") as hub, announced(hub.folder, hub.url):
+        check_consoles(page, tmp_path, capsys)
+
+
+def check_consoles(page, tmp_path, capsys):
     for block in snippets("console"):
         if block.page != page:
             continue
@@ -671,7 +691,7 @@ def test_every_command_and_option_of_the_local_hub_is_documented(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     commands = re.findall(r"^    ([a-z-]+)$|^    ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 9
     for command in (first or second for first, second in commands):
         assert f"$ xethub-local {command}" in text
         with pytest.raises(SystemExit):
@@ -686,9 +706,31 @@ def test_every_command_and_option_of_the_local_hub_is_documented(capsys):
 
 
 def test_every_fault_is_documented():
-    shown = " ".join(row[0] for row in table("local-hub.md", "Fault(…)"))
-    for name in set(inspect.signature(Fault).parameters) - {"route", "headers", "body"}:
+    shown = " ".join(row[0] for row in table("testing.md", "Fault(…)"))
+    for name in set(inspect.signature(Fault).parameters) - {"route", "body"}:
         assert f"`{name}=" in shown, name
+    for row in table("testing.md", "Fault(…)"):
+        Fault(**{"route": ".*", "delay": 1.0} | eval(f"dict({row[0].strip('`')})"))  # noqa: S307 - our own page
+
+
+def test_ready_made_faults_are_those_of_the_code():
+    rows = {row[0].strip("`"): row[1] for row in table("testing.md", "Name")}
+    assert rows == {name: made.description for name, made in READY_MADE.items()}
+
+
+def test_the_fixtures_have_what_the_page_lists():
+    of_the_server = {"add", "add_report", "clear", "close"}
+    for first, kind in (("xethub", HubOfOneTest), ("xethub.log", RequestLog)):
+        shown = {name for row in table("testing.md", f"`{first}`") for name in re.findall(r"`(\w+)", row[0])}
+        there = {name for name in vars(kind) if not name.startswith("_")}
+        there |= set(re.findall(r":ivar (\w+):", kind.__doc__ or ""))
+        assert shown == there - of_the_server, first
+
+
+def test_every_control_route_is_documented():
+    shown = {row[0].strip("`") for row in table("testing.md", "Request")}
+    there = {f"{method} {route.path}" for route in control_api.routes(None) for method in route.methods - {"HEAD"}}
+    assert shown == there
 
 
 # --- the pages themselves ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 MOST_SECONDS = 1.0
 """What a busy machine may take from the signal to the end of the task."""
 
-UPLOADS = "POST /cas/.*/v1/xorbs/.*"
+UPLOADS = "POST /cas/.*/v1/xorb(s|-grants)/.*"
 SHARDS = "POST /cas/.*/v2/shards"
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"

@@ -21,6 +21,7 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from builders import binary, commits, names, publish, sealed, write
 
 UPLOADS = "POST /cas/.*/v1/xorbs/.*"
+GRANTS = "POST /cas/.*/v1/xorb-grants/.*"
 SHARDS = "POST /cas/.*/v2/shards"
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"
@@ -28,10 +29,12 @@ HTML = {"status": 200, "headers": {"Content-Type": "text/html"}, "body": "<html>
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
+def _quick(monkeypatch, hub):
     monkeypatch.setattr(cas, "RETRIES", 0)
     monkeypatch.setattr(cas, "RETRY_DELAY", "20ms")
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    # Without grants: to hf-xet any 200 there, such as a login page, says that the xorb is stored already.
+    hub.faults.add(Fault(GRANTS, status=404))
 
 
 @pytest.fixture
@@ -149,6 +152,19 @@ def test_what_cas_answers_to_an_upload_is_said(hub, where, repo, source, run_tas
     assert commits(hub, repo) == 1
     hub.faults.clear()
     assert run_task(XetUploadOperator, source=source, commit=commit, **where).value
+
+
+@pytest.mark.parametrize(("status", "kind", "retried", "text"), [each for each in STATUSES if each[0] != 404])
+def test_what_cas_answers_to_a_grant_is_said(hub, where, repo, source, run_task, status, kind, retried, text):
+    # 404 says that grants are not offered there, and the client posts instead.
+    hub.faults.clear()
+    fault = hub.faults.add(Fault(GRANTS, status=status))
+    run = run_task(XetUploadOperator, source=source, **where)
+    ended(run, kind, text, "the upload of 2 file(s) to", repo.uri, f"{hub.url}/cas/", retried=retried)
+    assert hub.faults.acted(fault)
+    assert commits(hub, repo) == 1
+    hub.faults.clear()
+    assert run_task(XetUploadOperator, source=source, **where).value
 
 
 @pytest.mark.parametrize("route", [READS, DATA])

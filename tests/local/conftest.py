@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import socket
@@ -23,13 +24,16 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 os.environ.setdefault("HF_XET_CLIENT_RETRY_BASE_DELAY", "20ms")
 os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
 
+import hf_xet  # noqa: E402
 import uvicorn  # noqa: E402
+from javascript_client import JavaScript  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
 
 from airflow_provider_xethub.local.access import Access  # noqa: E402
 from airflow_provider_xethub.local.cas_api import routes  # noqa: E402
 from airflow_provider_xethub.local.content import ContentStore  # noqa: E402
 from airflow_provider_xethub.local.database import Database  # noqa: E402
+from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -124,7 +128,36 @@ def cas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCas]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def session() -> hf_xet.XetSession:
+    """The transfer client with its default settings."""
+    return hf_xet.XetSession()
+
+
 @pytest.fixture
 def start_cas() -> Callable[[Path], contextlib.AbstractContextManager[RunningCas]]:
     """Start a further CAS, on a folder of its own."""
     return running_cas
+
+
+@pytest.fixture(scope="module")
+def javascript_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
+    """A whole local Hub for the tests of the JavaScript client in one module."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def javascript(javascript_hub: LocalHub) -> Iterator[JavaScript]:
+    """The JavaScript client at that Hub, with a Hub token that may write everywhere."""
+    with JavaScript(javascript_hub.url, javascript_hub.token()) as client:
+        yield client
+
+
+@pytest.fixture
+def javascript_repo(javascript_hub: LocalHub, request: pytest.FixtureRequest) -> str:
+    """A new empty dataset repository, named as the JavaScript client names it: ``datasets/acme/…``."""
+    repo_id = f"acme/{hashlib.sha256(request.node.name.encode()).hexdigest()[:12]}"
+    javascript_hub.create_repo(repo_id, "dataset")
+    javascript_hub.log.clear()
+    return f"datasets/{repo_id}"

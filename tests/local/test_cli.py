@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
+import pty
 import re
 import shlex
 import signal
 import socket
+import sqlite3
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +24,7 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.cli import main
+from airflow_provider_xethub.local.database import VERSION
 
 COMMAND = [sys.executable, "-m", "airflow_provider_xethub.local.cli"]
 
@@ -76,9 +83,10 @@ def test_a_folder_is_served_again_with_the_same_tokens(tmp_path: Path, capsys: p
     capsys.readouterr()
     assert main(["ls", "--folder", str(tmp_path)]) == 0
     listed = capsys.readouterr().out
-    assert "datasets/acme/later (private)\n" in listed
-    assert "models/acme/m\n" in listed
-    assert ".gitattributes" in listed
+    assert [line.split("\t")[:2] for line in listed.splitlines()] == [
+        ["dataset:acme/later", "private"],
+        ["model:acme/m", "public"],
+    ]
     assert main(["tokens", "--folder", str(tmp_path)]) == 0
     assert set(re.findall("hf_[A-Za-z0-9]+", capsys.readouterr().out)) == set(re.findall("hf_[A-Za-z0-9]+", printed))
 
@@ -97,7 +105,7 @@ def test_a_user_is_added_with_grants(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(arguments) == 0
     token = capsys.readouterr().out.strip()
     assert main(["tokens", "--folder", str(tmp_path)]) == 0
-    assert f"bob  default  fineGrained  {token}  datasets/acme/x=read\n" in capsys.readouterr().out
+    assert f"bob\tdefault\tfineGrained\t{token}\tdatasets/acme/x=read\n" in capsys.readouterr().out
 
 
 def test_a_port_in_use_is_one_readable_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +118,7 @@ def test_a_port_in_use_is_one_readable_line(tmp_path: Path, capsys: pytest.Captu
             timeout=60,
             check=False,
         )
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"xethub-local: port {port} of 127.0.0.1 is in use. Stop what listens there, or choose another with --port.\n"
     )
@@ -124,28 +132,56 @@ def test_a_port_in_use_is_one_readable_line(tmp_path: Path, capsys: pytest.Captu
         (["serve", "--port", "99999"], "from 0 to 65535"),
         (["serve", "--create-repo", "acme/corpus"], "TYPE:NAMESPACE/NAME"),
         (["serve", "--create-repo", "dataset:acme"], "namespace/name"),
-        (["serve", "--create-repo", "dataset:api/x"], "reserved"),
         (["create-repo", "file:acme/corpus"], "TYPE:NAMESPACE/NAME"),
         (["add-user", "bob", "--grant", "acme"], "WHERE=read"),
         (["add-user", "bob", "--grant", "acme/x=read"], "datasets/acme/corpus"),
-        (["ls"], "no local Hub in the folder"),
-        (["tokens"], "no local Hub in the folder"),
+        (["ls", "dataset:acme/corpus@"], "the revision after '@' is missing"),
+        (["ls", "dataset:acme/corpus@a..b"], "not a valid git reference"),
+        (["ls", "dataset:acme/corpus:../x"], "'..' segment"),
+        (["ls", "bucket:acme/raw@v1"], "buckets have no revisions"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(
+def test_a_wrong_command_line_is_one_line_and_status_2(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*arguments, "--folder", str(tmp_path / "data")]) == 2
+    status, line = failed(arguments, tmp_path / "data", capsys)
+    assert status == 2
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["serve", "--create-repo", "dataset:api/x"], "reserved"),
+        (["ls"], "no local Hub in the folder"),
+        (["tokens"], "no local Hub in the folder"),
+        (["put", "x", "dataset:acme/corpus"], "no local Hub in the folder"),
+        (["get", "dataset:acme/corpus"], "no local Hub in the folder"),
+        (["faults"], "no local Hub in the folder"),
+        (["reset"], "no local Hub in the folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_status_1(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, line = failed(arguments, tmp_path / "data", capsys)
+    assert status == 1
+    assert message in line
+
+
+def failed(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Return the status and the one line that was printed."""
+    status = main([*arguments, "--folder", str(folder)])
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("xethub-local: ")
     assert printed.err.count("\n") == 1
-    assert message in printed.err
+    return status, printed.err
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["create-repo", "model:acme/m", "--folder", str(tmp_path / "file" / "data")]) == 2
+    assert main(["create-repo", "model:acme/m", "--folder", str(tmp_path / "file" / "data")]) == 1
     assert "cannot be used" in capsys.readouterr().err
 
 
@@ -153,13 +189,160 @@ def test_a_repository_is_created_once(tmp_path: Path, capsys: pytest.CaptureFixt
     arguments = ["create-repo", "dataset:acme/corpus", "--folder", str(tmp_path)]
     assert main(arguments) == 0
     assert capsys.readouterr().out == "Created hf://datasets/acme/corpus@main\n"
-    assert main(arguments) == 2
+    assert main(arguments) == 1
     assert "exists" in capsys.readouterr().err
 
 
-def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["serve", "--help"], ["create-repo", "--help"]):
-        with pytest.raises(SystemExit) as caught:
-            main(arguments)
-        assert caught.value.code == 0
-    assert "development server" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    "command", ["serve", "create-repo", "ls", "put", "get", "tokens", "add-user", "faults", "faults add", "reset"]
+)
+def test_help_explains_itself_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"\n  xethub-local {command}" in printed
+    assert "examples:" in printed
+
+
+def test_help_says_what_it_is_and_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "development server" in printed
+    assert "130 interrupted" in printed
+
+
+def test_a_server_tells_the_folder_where_it_is_while_it_runs(tmp_path: Path) -> None:
+    with serving(tmp_path) as (process, printed):
+        url = (tmp_path / "server.url").read_text().strip()
+        assert f"a development server: {url}\n" in printed
+        assert requests.get(url, timeout=20).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert not (tmp_path / "server.url").exists()
+
+
+def test_the_url_of_a_later_server_is_left_alone(tmp_path: Path) -> None:
+    with serving(tmp_path) as (process, _), serving(tmp_path) as (_, later):
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert (tmp_path / "server.url").read_text().strip() in later
+
+
+def test_the_url_is_one_that_this_machine_reaches(tmp_path: Path) -> None:
+    options = ("--public-url", "http://hub.example:1", "--host", "0.0.0.0", "--allow-remote")  # noqa: S104
+    with serving(tmp_path, *options) as (_, printed):
+        assert "a development server: http://hub.example:1\n" in printed
+        url = (tmp_path / "server.url").read_text().strip()
+        assert url.startswith("http://127.0.0.1:")
+        assert requests.get(url, timeout=20).status_code == 200
+
+
+def test_a_folder_of_a_newer_release_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["create-repo", "model:acme/m", "--folder", str(tmp_path)]) == 0
+    with sqlite3.connect(tmp_path / "hub.sqlite3") as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    capsys.readouterr()
+    status, line = failed(["ls"], tmp_path, capsys)
+    assert status == 1
+    assert "a newer release wrote it" in line
+
+
+def test_a_folder_that_is_damaged_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hub.sqlite3").write_bytes(b"this is no database" * 100)
+    status, line = failed(["ls"], tmp_path, capsys)
+    assert status == 1
+    assert str(tmp_path) in line
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['starlette'] = None; from airflow_provider_xethub.local.cli import main; "
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{hidden}sys.exit(main(['create-repo', 'model:acme/m', '--folder', {str(tmp_path)!r}]))",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "needs airflow-provider-xethub[local]" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert main(["create-repo", f"model:acme/{name}", "--folder", str(tmp_path)]) == 0
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, "ls", "--folder", str(tmp_path)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_an_interrupt_is_one_line_and_status_130(tmp_path: Path) -> None:
+    assert main(["create-repo", "bucket:acme/raw", "--folder", str(tmp_path)]) == 0
+    with subprocess.Popen(
+        [*COMMAND, "put", "-", "bucket:acme/raw:x", "--folder", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(tmp_path.glob(".stdin.*")):  # it waits for its standard input
+            time.sleep(0.02)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert (process.returncode, errors) == (130, "xethub-local: interrupted.\n")
+    assert not list(tmp_path.glob(".stdin.*"))
+
+
+def on_a_terminal(arguments: list[str], **environment: str) -> str:
+    """Run a command whose standard output is a terminal of 80 columns, and return what it shows."""
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=child, stderr=child, stdin=child, env={**kept, "TERM": "xterm", **environment}
+    ) as process:
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(parent, 65536)
+            except OSError:  # how a terminal says that nobody has it open any more
+                break
+            if not piece:
+                break
+            shown += piece
+    os.close(parent)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def test_a_terminal_shows_headings_and_readable_sizes(tmp_path: Path) -> None:
+    for name in ("a", "n" * 90):
+        assert main(["create-repo", f"dataset:acme/{name}", "--folder", str(tmp_path)]) == 0
+    shown = on_a_terminal(["ls", "--folder", str(tmp_path)])
+    assert "Repository" in shown
+    assert "kB" in shown
+    assert "\x1b[" in shown
+    plain = on_a_terminal(["ls", "--folder", str(tmp_path)], NO_COLOR="1")
+    assert "\x1b[3" not in plain
+    assert all(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) <= 80 for line in plain.splitlines())
+
+
+def test_lines_to_be_copied_are_not_wrapped_on_a_terminal(tmp_path: Path) -> None:
+    shown = on_a_terminal(["create-repo", f"dataset:acme/{'n' * 90}", "--folder", str(tmp_path)])
+    assert shown == f"Created hf://datasets/acme/{'n' * 90}@main\r\n"

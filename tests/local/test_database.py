@@ -126,3 +126,18 @@ def test_a_closed_database_says_so(tmp_path: Path) -> None:
         pass
     # The last connection to go folds the write-ahead log into the file.
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_one_row_without_a_transaction(db: Database) -> None:
+    db.execute_schema("CREATE TABLE one (number INTEGER)")
+    query = "SELECT number FROM one WHERE number >= :least"
+    assert db.first(query, {"least": 0}) is None
+    with db.write() as connection:
+        connection.execute("INSERT INTO one VALUES (1), (2)")
+        inside = db.first(query, {"least": 0})  # what the transaction itself has written
+        assert inside is not None
+        assert inside["number"] == 1
+    for _ in range(3):  # a query that was not read to its end holds nothing up
+        assert tuple(db.first(query, {"least": 1}) or ()) == (1,)
+        with db.write() as connection:
+            connection.execute("INSERT INTO one VALUES (3)")

@@ -21,7 +21,6 @@ from airflow_provider_xethub.local.hub_errors import (
 )
 from airflow_provider_xethub.local.repositories import Repositories
 from airflow_provider_xethub.local.trees import blob_oid, pointer_text
-from airflow_provider_xethub.local.upload_modes import DEFAULT_GITATTRIBUTES, lfs_rules, upload_mode
 
 NAME = "datasets/acme/corpus"
 
@@ -293,24 +292,35 @@ def test_a_commit_stores_only_the_folders_it_changes(repositories: Repositories,
     assert trees() - before == 2
 
 
-@pytest.mark.parametrize(
-    ("path", "size", "sample", "mode"),
-    [
-        ("a.txt", 5, b"hello", "regular"),
-        ("a.txt", 5, b"he\0lo", "lfs"),
-        ("a.txt", 5, b"\xff\xfe\x00a", "lfs"),
-        ("cut.txt", 600, b"x" * 511 + "\u00e9".encode()[:1], "regular"),
-        ("a.txt", 10 * 1024 * 1024, b"hello", "regular"),
-        ("a.txt", 10 * 1024 * 1024 + 1, b"hello", "lfs"),
-        ("sub/a.parquet", 5, b"hello", "lfs"),
-        ("a.parquet", 0, b"", "regular"),
-        ("saved_model/x/y", 5, b"hello", "lfs"),
-    ],
-)
-def test_binary_and_large_files_go_to_cas(path: str, size: int, sample: bytes, mode: str) -> None:
-    assert upload_mode(size, sample, lfs_rules(DEFAULT_GITATTRIBUTES)(path)) == mode
+def test_a_duplicate_has_branches_tags_and_commits_and_no_pull_requests(
+    repositories: Repositories, writer: CommitWriter
+) -> None:
+    head = commit(writer, PutRegular("a", b"1"))
+    repositories.create_tag(NAME, "v1")
+    writer.commit(NAME, "main", [PutRegular("b", b"2")], title="pr", create_pr=True)
+    repositories.set_private(NAME, True)
+    assert repositories.duplicate(NAME, "datasets/acme/copy").private is True
+    assert [ref.ref for ref in repositories.refs("datasets/acme/copy")] == ["refs/heads/main", "refs/tags/v1"]
+    assert repositories.commits("datasets/acme/copy", "v1")[0].id == head.id
+    assert writer.pull_requests("datasets/acme/copy") == []
+    for name, wrong in ((NAME, NAME), ("datasets/acme/none", "datasets/acme/x"), (NAME, "datasets/acme/a--b")):
+        with pytest.raises(HubError):
+            repositories.duplicate(name, wrong)
+    with pytest.raises(RepoNotFoundError):
+        repositories.get("datasets/acme/x")
 
 
-def test_the_last_matching_line_of_gitattributes_counts() -> None:
-    rules = lfs_rules("# c\n*.csv filter=lfs\nsmall/*.csv -filter -diff\n\n*.md text\n")
-    assert [rules(path) for path in ("a.csv", "x/a.csv", "small/a.csv", "a.md")] == [True, True, False, None]
+def test_moving_a_repository_takes_discussions_and_gates_along(
+    repositories: Repositories, writer: CommitWriter
+) -> None:
+    writer.discussions.open(NAME, "why", "text", "alice")
+    repositories.gates.set_mode(NAME, "manual")
+    repositories.gates.set_status(NAME, "bob", "accepted")
+    repositories.move(NAME, "datasets/other/name")
+    assert [event.data["latest"]["raw"] for event in writer.discussions.events("datasets/other/name", 1)] == ["text"]
+    assert repositories.gates.mode("datasets/other/name") == "manual"
+    assert repositories.gates.status("datasets/other/name", "bob") == "accepted"
+    repositories.delete("datasets/other/name")
+    repositories.create("datasets/other/name")
+    assert repositories.gates.mode("datasets/other/name") is None
+    assert writer.discussions.events("datasets/other/name", 1) == []

@@ -1,0 +1,242 @@
+"""Deduplication across uploads, as the real transfer client asks for it."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hf_xet
+import pytest
+import requests
+from xet_client import MIB, bearer, download, session_with, upload
+
+from airflow_provider_xethub.local.content import ContentStore
+from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.formats import hashing, shard, xorb
+from airflow_provider_xethub.local.formats.hashing import to_hex
+
+if TYPE_CHECKING:
+    from conftest import RunningCas
+
+
+def fresh_session(**settings: object) -> hf_xet.XetSession:
+    """Return a client that remembers nothing of earlier uploads."""
+    return session_with(shard__cache_subdir=f"cache-{secrets.token_hex(4)}", **settings)
+
+
+def test_a_client_without_a_cache_uploads_nothing_that_is_stored(cas: RunningCas, tmp_path: Path) -> None:
+    raw = os.urandom(20 * MIB)
+    first = upload(fresh_session(), cas.operation(), raw)
+    before = cas.count("POST", "/v1/xorb")
+    session = fresh_session()
+    again = upload(session, cas.operation(), raw)
+    assert cas.count("POST", "/v1/xorb") == before
+    assert again[0].hash == first[0].hash
+    assert download(session, cas.operation("read"), tmp_path, *again) == [raw]
+
+
+def test_a_client_without_a_cache_uploads_only_what_is_new(cas: RunningCas, tmp_path: Path) -> None:
+    old = os.urandom(10 * MIB)
+    new = old + os.urandom(MIB)
+    (old_info,) = upload(fresh_session(), cas.operation(), old)
+    session = fresh_session()
+    with session.new_upload_commit(**cas.operation()) as commit:
+        handle = commit.start_upload_bytes(new, sha256=hf_xet.COMPUTE_SHA256)
+    metrics = handle.result().dedup_metrics
+    assert metrics.deduped_bytes_by_global_dedup > 0
+    assert metrics.deduped_bytes > 10 * MIB - 128 * 1024
+    assert metrics.new_bytes < MIB + 128 * 1024
+    xorbs = [term.xorb_hash for term in cas.content.reconstruct(handle.result().xet_info.hash).terms]
+    assert xorbs[0] == cas.content.reconstruct(old_info.hash).terms[0].xorb_hash
+    assert len(xorbs) == 2
+    assert download(session, cas.operation("read"), tmp_path, handle.result().xet_info) == [new]
+
+
+def test_a_chunk_in_the_middle_is_found_by_its_hash(cas: RunningCas) -> None:
+    """About one chunk in 1024 is asked for wherever it stands: here a file begins with new bytes."""
+    old = random.Random(71).randbytes(4 * MIB)  # its third chunk is such a one
+    (info,) = upload(fresh_session(), cas.operation(), old)
+    assert hashing.is_query_eligible(chunk_hashes(cas, info)[2])
+    session = fresh_session(data__min_spacing_between_global_dedup_queries=0)
+    with session.new_upload_commit(**cas.operation()) as commit:
+        handle = commit.start_upload_bytes(random.Random(72).randbytes(MIB) + old, sha256=hf_xet.COMPUTE_SHA256)
+    metrics = handle.result().dedup_metrics
+    assert metrics.deduped_bytes_by_global_dedup > 0
+    assert metrics.new_bytes < MIB + 512 * 1024
+
+
+def chunk_hashes(cas: RunningCas, info: hf_xet.XetFileInfo) -> list[bytes]:
+    """Return the hashes of a file's chunks, from the bytes of its xorbs."""
+    hashes = []
+    for term in cas.content.reconstruct(info.hash).terms:
+        parsed = xorb.parse(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes())
+        hashes += xorb.split_hashes(parsed.chunk_hashes)[term.first : term.last]
+    return hashes
+
+
+def test_thousands_of_small_files_again_take_a_few_requests(cas: RunningCas, tmp_path: Path) -> None:
+    contents = [os.urandom(2000) for _ in range(2000)]
+    upload(fresh_session(), cas.operation(), *contents)
+    before = len(cas.requests)
+    session = fresh_session()
+    infos = upload(session, cas.operation(), *contents)
+    requests_made = [path for _, path, _ in cas.requests[before:]]
+    assert not any("/v1/xorb" in path for path in requests_made)
+    assert len(requests_made) < 100
+    assert download(session, cas.operation("read"), tmp_path, *infos[::200]) == contents[::200]
+
+
+def ask(cas: RunningCas, chunk_hash: bytes, repository: str) -> requests.Response:
+    return requests.get(
+        f"{cas.url}/v1/chunks/default/{to_hex(chunk_hash)}", headers=bearer(cas.token("write", repository)), timeout=10
+    )
+
+
+@pytest.fixture
+def uploaded(cas: RunningCas) -> tuple[shard.ShardXorb, bytes]:
+    """A xorb of three files of one chunk each, and the hash of one chunk."""
+    contents = sorted((os.urandom(1000) for _ in range(3)), key=hashing.chunk_hash)
+    infos = upload(fresh_session(), cas.operation(), *contents)
+    (term,) = cas.content.reconstruct(infos[0].hash).terms
+    parsed = xorb.parse(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes())
+    return shard.ShardXorb(term.xorb_hash, parsed.chunk_hashes, (1000,) * 3), hashing.chunk_hash(contents[0])
+
+
+def test_an_answer_lists_the_whole_xorb_with_keyed_hashes(
+    cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]
+) -> None:
+    stored, chunk_hash = uploaded
+    answer = ask(cas, chunk_hash, cas.repository)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/octet-stream"
+    (listed,) = shard.parse(answer.content).xorbs
+    footer = answer.content[-200:]
+    key, created, expires = footer[72:104], *(int.from_bytes(footer[i : i + 8], "little") for i in (104, 112))
+    assert key != bytes(32)
+    assert abs(created - time.time()) < 60
+    assert expires == created + 7 * 24 * 3600
+    keyed = [hashing.keyed_hash(plain, key) for plain in xorb.split_hashes(stored.chunk_hashes)]
+    assert listed == shard.ShardXorb(stored.xorb_hash, b"".join(keyed), stored.raw_lengths)
+    assert not any(plain in answer.content for plain in xorb.split_hashes(stored.chunk_hashes))
+    # A client hashes every chunk with every key that it meets, so it had better be the same one.
+    assert ask(cas, chunk_hash, cas.repository).content[-200:][72:104] == key
+
+
+def test_what_was_never_uploaded_is_unknown(cas: RunningCas) -> None:
+    answer = ask(cas, os.urandom(32), cas.repository)
+    assert (answer.status_code, answer.content) == (404, b"")
+    url = f"{cas.url}/v1/chunks/default/nohash"
+    assert requests.get(url, headers=bearer(cas.token()), timeout=10).status_code == 400
+
+
+def make_private(cas: RunningCas, is_private: bool) -> None:
+    with cas.db.write() as connection:
+        connection.execute("UPDATE hub_repository SET private = ? WHERE name = ?", (is_private, cas.repository))
+
+
+def test_a_private_repository_keeps_its_xorbs_to_itself(
+    cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]
+) -> None:
+    _, chunk_hash = uploaded
+    assert ask(cas, chunk_hash, cas.other_repository).status_code == 200
+    make_private(cas, True)
+    try:
+        assert ask(cas, chunk_hash, cas.other_repository).status_code == 404
+        assert ask(cas, chunk_hash, cas.repository).status_code == 200
+    finally:
+        make_private(cas, False)
+
+
+def test_knowing_one_chunk_does_not_open_the_rest_of_a_private_xorb(
+    cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]
+) -> None:
+    """A shard that refers to the xorb proves knowledge of the chunks it names, and only of these."""
+    stored, chunk_hash = uploaded
+    position = xorb.split_hashes(stored.chunk_hashes).index(chunk_hash)
+    file = shard.ShardFile(
+        hashing.file_hash([(chunk_hash, 1000)]),
+        (shard.Segment(stored.xorb_hash, position, position + 1, 1000),),
+        (hashing.range_hash(chunk_hash),),
+    )
+    make_private(cas, True)
+    try:
+        cas.content.add_shard(shard.build(shard.Shard((file,), ())), repository=cas.other_repository)
+        assert ask(cas, chunk_hash, cas.other_repository).status_code == 404
+        # Who lists all of its chunks knows it all, whoever uploaded it first.
+        cas.content.add_shard(shard.build(shard.Shard((file,), (stored,))), repository=cas.other_repository)
+        assert ask(cas, chunk_hash, cas.other_repository).status_code == 200
+    finally:
+        make_private(cas, False)
+
+
+def test_a_refused_shard_enters_nothing(cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]) -> None:
+    stored, chunk_hash = uploaded
+    make_private(cas, True)
+    try:
+        wrong = shard.ShardFile(os.urandom(32), (shard.Segment(stored.xorb_hash, 0, 1, 1000),), (os.urandom(32),))
+        with pytest.raises(ValueError, match="verification hash"):
+            cas.content.add_shard(shard.build(shard.Shard((wrong,), (stored,))), repository=cas.other_repository)
+        assert ask(cas, chunk_hash, cas.other_repository).status_code == 404
+    finally:
+        make_private(cas, False)
+
+
+def test_a_renamed_repository_keeps_what_it_knows_and_a_deleted_one_forgets(
+    cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]
+) -> None:
+    stored, chunk_hash = uploaded
+    index = cas.content.deduplication
+    assert index.find(chunk_hash, cas.repository) == stored.xorb_hash
+    cas.content.move_repository(cas.repository, "datasets/acme/renamed")
+    assert index.find(chunk_hash, cas.repository) is None
+    assert index.find(chunk_hash, "datasets/acme/renamed") == stored.xorb_hash
+    cas.content.move_repository("datasets/acme/renamed", cas.repository)
+    assert index.find(chunk_hash, cas.repository) == stored.xorb_hash
+    cas.content.forget_repository(cas.repository)
+    assert index.find(chunk_hash, cas.repository) is None
+
+
+def test_the_same_xorb_in_other_bytes_is_answered_with_the_bytes_that_are_stored(
+    cas: RunningCas, tmp_path: Path
+) -> None:
+    """Clients with other compression: the xorb has one hash, its stored bytes are those that came first."""
+    raw = b"".join(b"line %d of a text\n" % number for number in range(50_000)) + os.urandom(8)
+    operation, stored = cas.operation(), fresh_session(xorb__compression_policy="none")
+    (info,) = upload(stored, operation, raw)
+    name = to_hex(cas.content.reconstruct(info.hash).terms[0].xorb_hash)
+    size = cas.content.xorb_path(name).stat().st_size
+    no_questions = fresh_session(xorb__compression_policy="lz4", deduplication__global_dedup_query_enabled=False)
+    upload(no_questions, operation, raw)
+    assert cas.content.xorb_path(name).stat().st_size == size > len(raw)
+    longer = raw + os.urandom(1000)
+    asking = fresh_session()
+    (new_info,) = upload(asking, operation, longer)
+    assert (
+        cas.content.reconstruct(new_info.hash).terms[0].xorb_hash
+        == cas.content.reconstruct(info.hash).terms[0].xorb_hash
+    )
+    assert download(asking, cas.operation("read"), tmp_path, info, new_info) == [raw, longer]
+
+
+def test_what_is_known_outlives_the_server(
+    tmp_path: Path, start_cas: Callable[[Path], AbstractContextManager[RunningCas]]
+) -> None:
+    raw = os.urandom(MIB)
+    with start_cas(tmp_path / "data") as first:
+        (info,) = upload(fresh_session(), first.operation(), raw)
+        chunk_hash = chunk_hashes(first, info)[0]
+        answer = first.content.deduplication.answer(first.content.reconstruct(info.hash).terms[0].xorb_hash, 1000)
+    again = Database(tmp_path / "data")
+    try:
+        index = ContentStore(tmp_path / "data", again).deduplication
+        xorb_hash = index.find(chunk_hash, "datasets/acme/corpus")
+        assert xorb_hash is not None
+        assert index.answer(xorb_hash, 1000) == answer
+    finally:
+        again.close()
