@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -13,15 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from airflow_provider_xethub import cas_errors, progress
-from airflow_provider_xethub.exceptions import XetHubError, XetIntegrityError
+from airflow_provider_xethub import cas_errors, progress, workers
+from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetIntegrityError
 from airflow_provider_xethub.records import XetTransfer
 from airflow_provider_xethub.token import XetToken
 
 if TYPE_CHECKING:
     from hf_xet import XetSession
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,6 +37,13 @@ RETRY_DELAY = "2s"
 
 STOP_SECONDS = 0.4
 """How long a stopped transfer is waited for before the task goes on; the client needs 0.1 s."""
+
+LARGE_STREAMS = 4
+SMALL_STREAMS = 16
+"""Streams at the same time, of large and of small files: each holds some blocks in memory, or waits for one request."""
+
+_STREAM_SETTINGS = {"client.ac_max_upload_concurrency": 4}
+"""What bounds the bytes that wait to be sent: a stream is read as fast as it comes."""
 
 _ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 
@@ -77,6 +87,13 @@ class Uploaded:
     size: int
 
 
+class Streamed(Protocol):
+    """A source that is no local file."""
+
+    def blocks(self) -> Iterator[bytes]:
+        """Read it from the beginning."""
+
+
 EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
 
 
@@ -112,38 +129,65 @@ def settings(files: int, total_bytes: int) -> dict[str, Any]:
     }
 
 
-def upload(access: CasAccess, paths: Sequence[Path], sizes: Sequence[int]) -> tuple[list[Uploaded], XetTransfer]:
-    """Upload files, each read once; their sha256 is computed in that pass.
+def upload(
+    access: CasAccess, sources: Sequence[Path | Streamed], sizes: Sequence[int]
+) -> tuple[list[Uploaded], XetTransfer]:
+    """Upload files and streams, each read once; their sha256 is computed in that pass.
 
-    :param paths: existing regular files.
+    :param sources: existing regular files, or what is streamed.
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
-    :returns: one entry for each path in the same order, and the transfer in figures.
+    :returns: one entry for each source in the same order, and the transfer in figures.
     :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
     """
-    about = f"the upload of {len(paths)} file(s) to {access.token.repo}"
+    about = f"the upload of {len(sources)} file(s) to {access.token.repo}"
     started = time.monotonic()
-    full = [path for path, size in zip(paths, sizes, strict=True) if size]
+    stopped = threading.Event()
+    full = [(number, source) for number, source in enumerate(sources) if sizes[number]]
+    streams = [(number, source) for number, source in full if not isinstance(source, Path)]
     with _errors(access, about, upload=True):
-        session = _session(settings(len(full), sum(sizes)))
+        session = _session(settings(len(full), sum(sizes)) | (_STREAM_SETTINGS if streams else {}))
         commit = session.new_upload_commit(**access.options())
 
-        def work() -> tuple[dict[Path, Uploaded], Any]:
-            handles = {path: commit.start_upload_file(str(path)) for path in full}
+        def send(stream: tuple[int, Streamed]) -> Any:
+            with _errors(access, about, upload=True):
+                return _send(commit, stream[1], sizes[stream[0]], stopped)
+
+        def work() -> tuple[dict[int, Uploaded], Any]:
+            handles = {n: commit.start_upload_file(str(source)) for n, source in full if isinstance(source, Path)}
+            sent = workers.each(send, streams, at_a_time([sizes[number] for number, _ in streams]), stopped)
             report = commit.wait_to_finish()
-            infos = {path: report.uploads[handle.task_id()].xet_info for path, handle in handles.items()}
-            done = {path: Uploaded(info.hash, info.sha256, info.file_size) for path, info in infos.items()}
+            infos = {number: report.uploads[handle.task_id()].xet_info for number, handle in handles.items()}
+            infos |= {number: meta.xet_info for (number, _), meta in zip(streams, sent, strict=True)}
+            done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
             return done, report.dedup_metrics
 
-        with _aborting(commit.abort):
+        with _aborting(commit.abort, stopped):
             meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout)
             uploaded, metrics = interruptible(work, meter)
-    return [uploaded.get(path, EMPTY) for path in paths], {
-        "files": len(paths),
+    return [uploaded.get(number, EMPTY) for number in range(len(sources))], {
+        "files": len(sources),
         "bytes": metrics.total_bytes,
         "bytes_sent": metrics.total_bytes_uploaded,
         "bytes_deduplicated": metrics.deduped_bytes,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def at_a_time(sizes: Sequence[int]) -> int:
+    """Return how many streams to run at the same time."""
+    return SMALL_STREAMS if sizes and sum(sizes) / len(sizes) < SMALL_FILE else LARGE_STREAMS
+
+
+def _send(commit: Any, source: Streamed, size: int, stopped: threading.Event) -> Any:
+    """Stream one source into CAS, and return what CAS knows about it."""
+    stream = commit.start_upload_stream()
+    blocks = source.blocks()
+    # A small one is read at once.
+    for block in workers.read_ahead(blocks, stopped) if size > SMALL_FILE else blocks:
+        if stopped.is_set():
+            raise XetCancelledError("stopped from outside.")
+        stream.write(block)
+    return stream.finish()
 
 
 def fetch(access: CasAccess, files: Sequence[Wanted]) -> int:
@@ -172,6 +216,73 @@ def fetch(access: CasAccess, files: Sequence[Wanted]) -> int:
         if size != file.size:
             raise XetIntegrityError(f"{about} ended early: {size} of {file.size} bytes arrived. Nothing was kept.")
     return received
+
+
+@dataclass
+class _Received:
+    """The report of streams that come in, which the client does not make."""
+
+    total_bytes_completed: int = 0
+
+
+def fetch_streams(
+    access: CasAccess, files: Sequence[tuple[str, int]], receive: Callable[[int, Iterator[bytes]], None]
+) -> int:
+    """Fetch files as streams, several at the same time.
+
+    :param files: Xet hash and size in bytes of each.
+    :param receive: takes the number of a file and its pieces, in order. It must verify them: the client does not, and
+        its streams can end early without an error. What it finds damaged is fetched once more.
+    :returns: bytes received.
+    :raises XetHubError: what ``receive`` has not taken in full may be anything.
+    """
+    sizes = [size for _, size in files]
+    about = f"the download of {len(files)} file(s) from {access.token.repo}"
+    stopped = threading.Event()
+    report = _Received()
+    counting = threading.Lock()
+    groups: list[Any] = []
+
+    def pieces(number: int, session: XetSession) -> Iterator[bytes]:
+        from hf_xet import XetFileInfo
+
+        with _errors(access, about, upload=False):
+            # After an error in one of its streams, a group is of no use any more.
+            group = session.new_download_stream_group(**access.options())
+            groups.append(group)
+            if stopped.is_set():
+                group.abort()
+            for piece in group.download_stream(XetFileInfo(*files[number])):
+                with counting:
+                    report.total_bytes_completed += len(piece)
+                yield piece
+                if stopped.is_set():
+                    break
+            # A stream that is aborted ends as if it were complete.
+            if stopped.is_set():
+                raise XetCancelledError(f"{about} was stopped from outside.")
+
+    def stop() -> None:
+        stopped.set()
+        for group in groups:
+            group.abort()
+
+    with _errors(access, about, upload=False):
+        session = _session(settings(len(files), sum(sizes)))
+
+        def take(number: int) -> None:
+            try:
+                receive(number, pieces(number, session))
+            except XetIntegrityError as error:
+                if stopped.is_set():
+                    raise
+                log.warning("%s Fetching it once more.", error)
+                receive(number, pieces(number, session))
+
+        with _aborting(stop):
+            meter = progress.Meter(about, sum(sizes), lambda: report, access.stall_timeout)
+            interruptible(lambda: workers.each(take, range(len(files)), at_a_time(sizes), stopped), meter)
+    return report.total_bytes_completed
 
 
 def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) -> T:
@@ -203,11 +314,13 @@ def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) ->
 
 
 @contextmanager
-def _aborting(abort: Callable[[], None]) -> Iterator[None]:
+def _aborting(abort: Callable[[], None], stopped: threading.Event | None = None) -> Iterator[None]:
     """Stop the transfer when anything but its success ends the block, also what a signal handler raises."""
     try:
         yield
     except BaseException:
+        if stopped:
+            stopped.set()
         abort()
         deadline = time.monotonic() + STOP_SECONDS
         for thread in threading.enumerate():
