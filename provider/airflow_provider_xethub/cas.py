@@ -38,12 +38,20 @@ RETRY_DELAY = "2s"
 STOP_SECONDS = 0.4
 """How long a stopped transfer is waited for before the task goes on; the client needs 0.1 s."""
 
-LARGE_STREAMS = 4
+LARGE_STREAMS = 2
 SMALL_STREAMS = 16
-"""Streams at the same time, of large and of small files: each holds some blocks in memory, or waits for one request."""
+"""Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
 
-_STREAM_SETTINGS = {"client.ac_max_upload_concurrency": 4}
-"""What bounds the bytes that wait to be sent: a stream is read as fast as it comes."""
+AHEAD_OF_CAS = 72_000_000
+"""Bytes that the first stream writes before they are in CAS: a little more than one xorb."""
+
+_XORB = 64_000_000
+_PACE_SECONDS = 0.02
+_PATIENCE_SECONDS = 0.5
+
+_STREAMS_OUT = {"client.ac_max_upload_concurrency": 2}
+_STREAMS_IN = {"reconstruction.download_buffer_size": "16mb", "reconstruction.download_buffer_limit": "64mb"}
+"""Smaller buffers than for files, because a stream keeps more of its own in memory."""
 
 _ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 
@@ -145,16 +153,19 @@ def upload(
     full = [(number, source) for number, source in enumerate(sources) if sizes[number]]
     streams = [(number, source) for number, source in full if not isinstance(source, Path)]
     with _errors(access, about, upload=True):
-        session = _session(settings(len(full), sum(sizes)) | (_STREAM_SETTINGS if streams else {}))
+        session = _session(settings(len(full), sum(sizes)) | (_STREAMS_OUT if streams else {}))
         commit = session.new_upload_commit(**access.options())
+
+        at_once = at_a_time([sizes[number] for number, _ in streams])
+        pace = _Pace(commit, AHEAD_OF_CAS + _XORB * (at_once - 1 if at_once == LARGE_STREAMS else 0), stopped)
 
         def send(stream: tuple[int, Streamed]) -> Any:
             with _errors(access, about, upload=True):
-                return _send(commit, stream[1], sizes[stream[0]], stopped)
+                return _send(commit, stream[1], sizes[stream[0]], pace)
 
         def work() -> tuple[dict[int, Uploaded], Any]:
             handles = {n: commit.start_upload_file(str(source)) for n, source in full if isinstance(source, Path)}
-            sent = workers.each(send, streams, at_a_time([sizes[number] for number, _ in streams]), stopped)
+            sent = workers.each(send, streams, at_once, stopped)
             report = commit.wait_to_finish()
             infos = {number: report.uploads[handle.task_id()].xet_info for number, handle in handles.items()}
             infos |= {number: meta.xet_info for (number, _), meta in zip(streams, sent, strict=True)}
@@ -175,17 +186,50 @@ def upload(
 
 def at_a_time(sizes: Sequence[int]) -> int:
     """Return how many streams to run at the same time."""
-    return SMALL_STREAMS if sizes and sum(sizes) / len(sizes) < SMALL_FILE else LARGE_STREAMS
+    if sizes and sum(sizes) / len(sizes) < SMALL_FILE:
+        return SMALL_STREAMS
+    return min(LARGE_STREAMS, max(1, len(sizes)))
 
 
-def _send(commit: Any, source: Streamed, size: int, stopped: threading.Event) -> Any:
+class _Pace:
+    """Keeps the streams of an upload from running far ahead of what is in CAS.
+
+    The client takes 200 MB before it lets a writer wait.
+    """
+
+    def __init__(self, commit: Any, most: int, stopped: threading.Event) -> None:
+        self._commit = commit
+        self._most = most
+        self._written = 0
+        self._lock = threading.Lock()
+        self.stopped = stopped
+
+    def before(self, count: int) -> None:
+        """Wait until ``count`` bytes more may be written, though not where nothing moves: what waits may need them.
+
+        :raises XetCancelledError: the upload was stopped.
+        """
+        with self._lock:
+            self._written += count
+            written = self._written
+        done, since = -1, time.monotonic()
+        while not self.stopped.is_set():
+            now = int(self._commit.progress().total_bytes_completed)
+            if written - now <= self._most or time.monotonic() - since > _PATIENCE_SECONDS:
+                return
+            if now != done:
+                done, since = now, time.monotonic()
+            time.sleep(_PACE_SECONDS)
+        raise XetCancelledError("stopped from outside.")
+
+
+def _send(commit: Any, source: Streamed, size: int, pace: _Pace) -> Any:
     """Stream one source into CAS, and return what CAS knows about it."""
     stream = commit.start_upload_stream()
     blocks = source.blocks()
     # A small one is read at once.
-    for block in workers.read_ahead(blocks, stopped) if size > SMALL_FILE else blocks:
-        if stopped.is_set():
-            raise XetCancelledError("stopped from outside.")
+    for block in workers.read_ahead(blocks, pace.stopped) if size > SMALL_FILE else blocks:
+        pace.before(len(block))
         stream.write(block)
     return stream.finish()
 
@@ -241,7 +285,6 @@ def fetch_streams(
     stopped = threading.Event()
     report = _Received()
     counting = threading.Lock()
-    groups: list[Any] = []
 
     def pieces(number: int, session: XetSession) -> Iterator[bytes]:
         from hf_xet import XetFileInfo
@@ -249,9 +292,6 @@ def fetch_streams(
         with _errors(access, about, upload=False):
             # After an error in one of its streams, a group is of no use any more.
             group = session.new_download_stream_group(**access.options())
-            groups.append(group)
-            if stopped.is_set():
-                group.abort()
             for piece in group.download_stream(XetFileInfo(*files[number])):
                 with counting:
                     report.total_bytes_completed += len(piece)
@@ -262,13 +302,8 @@ def fetch_streams(
             if stopped.is_set():
                 raise XetCancelledError(f"{about} was stopped from outside.")
 
-    def stop() -> None:
-        stopped.set()
-        for group in groups:
-            group.abort()
-
     with _errors(access, about, upload=False):
-        session = _session(settings(len(files), sum(sizes)))
+        session = _session(settings(len(files), sum(sizes)) | _STREAMS_IN)
 
         def take(number: int) -> None:
             try:
@@ -279,7 +314,8 @@ def fetch_streams(
                 log.warning("%s Fetching it once more.", error)
                 receive(number, pieces(number, session))
 
-        with _aborting(stop):
+        # To abort its group does not wake a stream that waits for data.
+        with _aborting(session.sigint_abort, stopped):
             meter = progress.Meter(about, sum(sizes), lambda: report, access.stall_timeout)
             interruptible(lambda: workers.each(take, range(len(files)), at_a_time(sizes), stopped), meter)
     return report.total_bytes_completed
