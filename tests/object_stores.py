@@ -1,4 +1,4 @@
-"""Real object storage for tests: an S3 server (moto) and an SFTP server on loopback, each behind an Airflow connection."""
+"""Real object storage for tests: an S3 and an SFTP server on loopback, each behind an Airflow connection."""
 
 from __future__ import annotations
 

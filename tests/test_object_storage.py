@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -226,13 +225,13 @@ def test_an_object_that_goes_away_is_the_error_and_not_what_follows_from_it(
     where, run_task, tmp_path, monkeypatch, hub, repo
 ):
     write(tmp_path / "in", FILES | {f"{n}.bin": binary(50_000, n) for n in range(20)})
-    monkeypatch.setattr(
-        object_storage.Storage,
-        "_open",
-        lambda storage, entry, real=object_storage.Storage._open: (
-            (os.remove(f"{tmp_path}/in/7.bin"), None) if entry.path.endswith("/7.bin") else real(storage, entry)
-        ),
-    )
+    real = object_storage.Storage._open
+
+    def open_without(storage, entry):
+        (tmp_path / "in/7.bin").unlink(missing_ok=True)
+        return real(storage, entry)
+
+    monkeypatch.setattr(object_storage.Storage, "_open", open_without)
     run = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", commit=False, **where)
     assert isinstance(run.error, exceptions.XetSourceError), repr(run.error)
     assert f"file://{tmp_path}/in/7.bin" in run.text

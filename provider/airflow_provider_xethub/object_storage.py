@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
     XetDestinationError,
     XetHubError,
     XetInputError,
@@ -211,7 +212,7 @@ class Storage:
         with self._errors(XetDestinationError, path):
             try:
                 info = self._fs.info(path, refresh=True)
-                return (info["size"], self._fs.metadata(path, refresh=True).get(DIGEST)) if info["size"] else None
+                return info["size"], self._fs.metadata(path, refresh=True).get(DIGEST)
             except FileNotFoundError:
                 return None
 
@@ -258,13 +259,15 @@ class Storage:
         return f"{name}: {text}" if text else name
 
 
-def unusable(where: Location, error: Exception) -> XetInputError:
-    """Return the error for a filesystem that cannot be opened at all."""
+def unusable(where: Location, error: Exception) -> XetHubError:
+    """Return the error for a filesystem that cannot be opened at all; final where no retry can mend it."""
     if "No filesystem registered" in str(error):
         return XetInputError(
             f"{where}: no Airflow provider on this worker offers {where.scheme}://. Install the one for this storage."
         )
-    return XetInputError(f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}")
+    text = f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}. Check its Airflow connection."
+    final = isinstance(error, (PermissionError, ValueError, TypeError, LookupError, AttributeError, ImportError))
+    return (XetInputError if final or "NotFound" in type(error).__name__ else XetConnectionError)(text)
 
 
 class _Multipart:

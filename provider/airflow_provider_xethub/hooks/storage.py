@@ -9,6 +9,7 @@ def open_storage(where: Location) -> Storage:
     """Return the storage that a place is in; Airflow keeps one filesystem for each scheme and connection.
 
     :raises XetInputError: there is no provider for the scheme on this worker, or its connection cannot be used.
+    :raises XetConnectionError: it does not answer.
     """
     try:
         if where.of is not None:
