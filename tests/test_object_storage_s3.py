@@ -164,6 +164,23 @@ def test_what_arrives_damaged_never_appears_in_s3(hub, s3, bucket, published, ru
     assert s3.unfinished(bucket) == []
 
 
+def test_an_upload_that_cannot_even_be_aborted_does_not_complete_itself(
+    hub, s3, bucket, published, run_task, monkeypatch
+):
+    import s3fs
+
+    def refuse(*_):
+        raise OSError("gone")
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "abort_mpu", refuse)
+    hub.faults.add(Fault("GET /cas/.*/data/.*", corrupt=True))
+    [file] = [file for file in plain(published) if file["path"] == "d/large.bin"]
+    run = run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=[file])
+    assert isinstance(run.error, exceptions.XetIntegrityError), repr(run.error)
+    gc.collect()
+    assert s3.content(bucket) == {}
+
+
 def test_a_task_that_is_stopped_leaves_no_upload_in_s3(hub, s3, bucket, published, run_task):
     [file] = [file for file in plain(published) if file["path"] == "d/large.bin"]
     hub.faults.add(Fault("GET /cas/.*/data/.*", drop="middle"))

@@ -49,10 +49,6 @@ _XORB = 64_000_000
 _PACE_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.5
 
-_STREAMS_OUT = {"client.ac_max_upload_concurrency": 2}
-_STREAMS_IN = {"reconstruction.download_buffer_size": "16mb", "reconstruction.download_buffer_limit": "64mb"}
-"""Smaller buffers than for files, because a stream keeps more of its own in memory."""
-
 _ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 
 
@@ -153,22 +149,27 @@ def upload(
     full = [(number, source) for number, source in enumerate(sources) if sizes[number]]
     streams = [(number, source) for number, source in full if not isinstance(source, Path)]
     with _errors(access, about, upload=True):
-        session = _session(settings(len(full), sum(sizes)) | (_STREAMS_OUT if streams else {}))
+        at_once = min(LARGE_STREAMS, sum(sizes[number] >= SMALL_FILE for number, _ in streams))
+        # One large stream alone never has more than one xorb to send.
+        bounds = {"client.ac_max_upload_concurrency": at_once or LARGE_STREAMS} if len(streams) == len(full) else {}
+        session = _session(settings(len(full), sum(sizes)) | bounds)
         commit = session.new_upload_commit(**access.options())
 
-        at_once = at_a_time([sizes[number] for number, _ in streams])
-        pace = _Pace(commit, AHEAD_OF_CAS + _XORB * (at_once - 1 if at_once == LARGE_STREAMS else 0), stopped)
+        pace = _Pace(commit, AHEAD_OF_CAS + _XORB * max(0, at_once - 1), stopped)
 
-        def send(stream: tuple[int, Streamed]) -> Any:
+        sent: dict[int, Any] = {}
+
+        def send(stream: tuple[int, Streamed]) -> None:
             with _errors(access, about, upload=True):
-                return _send(commit, stream[1], sizes[stream[0]], pace)
+                sent[stream[0]] = _send(commit, stream[1], sizes[stream[0]], pace)
 
         def work() -> tuple[dict[int, Uploaded], Any]:
             handles = {n: commit.start_upload_file(str(source)) for n, source in full if isinstance(source, Path)}
-            sent = workers.each(send, streams, at_once, stopped)
+            for together, most in batches([sizes[number] for number, _ in streams]):
+                workers.each(send, [streams[each] for each in together], most, stopped)
             report = commit.wait_to_finish()
             infos = {number: report.uploads[handle.task_id()].xet_info for number, handle in handles.items()}
-            infos |= {number: meta.xet_info for (number, _), meta in zip(streams, sent, strict=True)}
+            infos |= {number: meta.xet_info for number, meta in sent.items()}
             done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
             return done, report.dedup_metrics
 
@@ -184,11 +185,11 @@ def upload(
     }
 
 
-def at_a_time(sizes: Sequence[int]) -> int:
-    """Return how many streams to run at the same time."""
-    if sizes and sum(sizes) / len(sizes) < SMALL_FILE:
-        return SMALL_STREAMS
-    return min(LARGE_STREAMS, max(1, len(sizes)))
+def batches(sizes: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Yield which streams to run together, by number, and how many at the same time: large ones first, then small."""
+    large = [number for number, size in enumerate(sizes) if size >= SMALL_FILE]
+    small = [number for number, size in enumerate(sizes) if size < SMALL_FILE]
+    yield from ((numbers, most) for numbers, most in ((large, LARGE_STREAMS), (small, SMALL_STREAMS)) if numbers)
 
 
 class _Pace:
@@ -303,7 +304,8 @@ def fetch_streams(
                 raise XetCancelledError(f"{about} was stopped from outside.")
 
     with _errors(access, about, upload=False):
-        session = _session(settings(len(files), sum(sizes)) | _STREAMS_IN)
+        # No smaller buffers: limited to 64 MB, two large streams wait for each other for ever.
+        session = _session(settings(len(files), sum(sizes)))
 
         def take(number: int) -> None:
             try:
@@ -317,7 +319,7 @@ def fetch_streams(
         # To abort its group does not wake a stream that waits for data.
         with _aborting(session.sigint_abort, stopped):
             meter = progress.Meter(about, sum(sizes), lambda: report, access.stall_timeout)
-            interruptible(lambda: workers.each(take, range(len(files)), at_a_time(sizes), stopped), meter)
+            interruptible(lambda: [workers.each(take, some, most, stopped) for some, most in batches(sizes)], meter)
     return report.total_bytes_completed
 
 

@@ -292,7 +292,7 @@ class _Multipart:
                 with suppress(Exception):  # an upload whose begin failed; what stays is not seen under any name
                     file.discard()
             finally:
-                file.closed = True  # otherwise it completes itself when it is collected
+                file.closed = True  # otherwise it may complete itself when it is collected
 
 
 class _Beside:

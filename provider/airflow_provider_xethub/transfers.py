@@ -129,9 +129,8 @@ def download_to_storage(
     """
     started = time.monotonic()
     received = 0
-    todo = [
-        target for target, there in zip(targets, _each(stored_downloads.is_there, targets), strict=True) if not there
-    ]
+    there = stoppable(lambda stopped: workers.each(stored_downloads.is_there, targets, AT_A_TIME, stopped))
+    todo = [target for target, is_there in zip(targets, there, strict=True) if not is_there]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
