@@ -30,8 +30,13 @@ ALLOWED = {
     "get_provider_info": set(),
     "repo": {"exceptions"},
     "token": {"repo", "exceptions"},
-    "sources": {"repo", "exceptions"},
+    "workers": {"progress", "exceptions"},
+    "object_storage": {"exceptions"},
+    "stored_sources": {"object_storage", "workers", "exceptions"},
+    "sources": {"stored_sources", "object_storage", "workers", "repo", "exceptions"},
     "downloads": {"repo", "exceptions", "records"},
+    "stored_downloads": {"downloads", "object_storage", "repo", "exceptions", "records"},
+    "cas": {"cas_errors", "progress", "workers", "token", "exceptions", "records"},
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "token", "repo", "exceptions", "records"},
     "commit": {"hub", "hub_errors", "repo", "exceptions", "records"},
@@ -125,10 +130,17 @@ def loaded_after(*modules: str) -> set[str]:
     return set(json.loads(result.stdout.splitlines()[-1]))
 
 
+def test_only_the_hook_of_object_storage_knows_its_filesystems():
+    """What they are asked is asked through an object that was given; ``fsspec`` is no dependency of ours."""
+    assert not [name for name in MODULES if foreign(name) & {"fsspec", "upath", "s3fs"}]
+    assert "airflow" in foreign("hooks/storage")
+    assert "hooks/storage" not in own("hooks/xethub", at_import=True)
+
+
 def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():
     ours = loaded_after(f"{NAME}.operators.xethub", f"{NAME}.sensors.xethub")
     assert NAME in ours
-    assert not ours & {"requests", "hf_xet", "huggingface_hub"}
+    assert not ours & {"requests", "hf_xet", "huggingface_hub", "s3fs"}
     assert not (ours - loaded_after("airflow.sdk", "airflow.providers.common.compat.sdk")) & CLIENTS
 
 

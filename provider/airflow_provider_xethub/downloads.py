@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.records import XetFile
@@ -149,10 +150,15 @@ def digest_of(file: XetFile) -> tuple[str, str] | None:
     return ("git blob sha1", file["blob_id"]) if file.get("blob_id") else None
 
 
+def new_digest(kind: str, size: int) -> Any:
+    """Return the state of a digest of a file of ``size`` bytes, as :func:`digest_of` names it."""
+    return hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
 def digest(path: Path, kind: str, size: int) -> str:
     """Return the digest of a file, read once in blocks."""
-    state = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    state = new_digest(kind, size)
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             state.update(block)
-    return state.hexdigest()
+    return str(state.hexdigest())

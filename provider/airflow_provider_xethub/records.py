@@ -19,12 +19,13 @@ class XetFile(_XetFile, total=False):
     ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
     file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
     file: ``sample``, the first 512 bytes in base64. What a listing adds for inline files: ``blob_id``, the git sha1.
-    What a download adds: ``local_path``.
+    What a download adds: ``local_path``, or for object storage ``storage_uri``, which the operators take as ``source``.
     """
 
     sample: str
     blob_id: str
     local_path: str
+    storage_uri: str
 
 
 class XetCommit(TypedDict):
@@ -97,7 +98,7 @@ class XetReceived(TypedDict):
 
 
 class XetDownloadResult(TypedDict):
-    """What a download returns: the ``files`` with their ``local_path``, and the ``transfer`` in figures."""
+    """What a download returns: ``files`` with ``local_path`` or ``storage_uri``, and the ``transfer`` in figures."""
 
     files: list[XetFile]
     transfer: XetReceived

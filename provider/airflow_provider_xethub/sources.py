@@ -1,4 +1,4 @@
-"""What an upload reads: local files, folders, glob patterns and lists, each with its path in the repository.
+"""What an upload reads: files, folders, globs, lists, local or in object storage, with their paths in the repository.
 
 Everything is looked at before anything is sent, so that one error names all that is missing.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, TypeAlias
 
+from airflow_provider_xethub import stored_sources, workers
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
+from airflow_provider_xethub.object_storage import Location, Storage, location
 from airflow_provider_xethub.repo import check_path
-
-SAMPLE_BYTES = 512
-"""Leading bytes that the Hub wants to see before it decides how a file is stored."""
+from airflow_provider_xethub.stored_sources import SAMPLE_BYTES, StoredFile
 
 _MAX_NAMED = 20
 
@@ -39,43 +41,81 @@ class LocalFile:
     mtime_ns: int
     sample: bytes
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+SourceFile: TypeAlias = "LocalFile | StoredFile"
+
+
+def each_source(source: Any) -> list[Any]:
+    """Return the sources that an argument names: itself, or what is in the list.
+
+    :raises XetInputError: one is no path.
+    """
+    one = isinstance(source, (str, os.PathLike)) or hasattr(source, "protocol")
+    sources = [source] if one else list(source)
+    for each in sources:
+        if not isinstance(each, (str, os.PathLike)) and not hasattr(each, "protocol"):
+            raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {each!r:.80}.")
+        if isinstance(each, (str, os.PathLike)) and not os.fspath(each):
+            raise XetInputError("source is empty. To upload the working folder, name it: '.'.")
+    return sources
+
 
 def collect(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: Any,
     path_in_repo: str | None = None,
     patterns: str | Sequence[str] | None = None,
-) -> list[LocalFile]:
+    open_storage: Callable[[Location], Storage] | None = None,
+) -> list[SourceFile]:
     """Find all files of ``source``, in the order of their paths in the repository.
 
     :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these. Below a folder, paths
         in the repository are relative to it; for a glob, to its part before the first wildcard. ``.git`` is left out,
-        and links to folders are not followed.
+        and links to folders are not followed. The same in object storage, as ``ObjectStoragePath`` or as its URI
+        ``scheme://conn_id@path``; there a slash at the end means a folder.
     :param path_in_repo: for a single file its path in the repository, or, with a trailing slash, its folder. For
         everything else the folder to put it into; the root where ``None``.
     :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
         ``/`` as well).
+    :param open_storage: opens the filesystem of a place in object storage.
     :raises XetSourceError: something is missing or unreadable, or nothing was found; names all of it.
     :raises XetInputError: a source is empty, a path is not valid in a repository, or two files would get the same path.
     """
-    sources = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    sources = each_source(source)
     wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
     single = len(sources) == 1
     problems: list[str] = []
-    found: dict[str, Path] = {}
-    for each in sources:
-        text = os.path.expanduser(os.fspath(each))  # noqa: PTH111 - pathlib raises over an unknown user
-        if not text:
-            raise XetInputError("source is empty. To upload the working folder, name it: '.'.")
-        for path, relative in _expand(text, problems):
-            if wanted and not any(fnmatchcase(relative, pattern) for pattern in wanted):
-                continue
-            target = _target(relative, path_in_repo, exact=single and Path(text).is_file())
-            if target in found and found[target] != path:
-                raise XetInputError(f"{found[target]} and {path} would both become {target} in the repository.")
-            found[target] = path
+    found: dict[str, Path | StoredFile] = {}
+
+    def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
+        if wanted and not any(fnmatchcase(relative, pattern) for pattern in wanted):
+            return
+        target = _target(relative, path_in_repo, exact=exact)
+        if target in found and str(found[target]) != str(item):
+            raise XetInputError(f"{found[target]} and {item} would both become {target} in the repository.")
+        if isinstance(item, StoredFile):
+            item.path_in_repo = target
+        found[target] = item
+
+    stored = _find_stored(sources, open_storage, problems)
+    for number, each in enumerate(sources):
+        if number in stored:
+            listing, entries = stored[number]
+            for entry, relative in entries:
+                take(StoredFile(entry, "", listing), relative, exact=single and listing.kind == "file")
+        elif location(each) is None:
+            text = os.path.expanduser(str(each))  # noqa: PTH111 - pathlib raises over an unknown user
+            for path, relative in _expand(text, problems):
+                take(path, relative, exact=single and Path(text).is_file())
     for target in found:
         check_path(target)
-    files = [file for target, path in sorted(found.items()) if (file := _look(path, target, problems))]
+    files = [
+        file
+        for target, item in sorted(found.items())
+        if (file := item if isinstance(item, StoredFile) else _look(item, target, problems))
+    ]
     if not problems and not files:
         problems.append(f"{', '.join(map(str, sources)) or 'an empty list'}: no file found")
     if problems:
@@ -86,6 +126,30 @@ def collect(
             + more
         )
     return files
+
+
+def _find_stored(
+    sources: Sequence[Any], open_storage: Callable[[Location], Storage] | None, problems: list[str]
+) -> dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]]:
+    """Return what is in object storage, by the number of its source."""
+    places = [(number, where) for number, each in enumerate(sources) if (where := location(each))]
+    if places and open_storage is None:
+        raise XetInputError(f"{places[0][1]} is in object storage, which cannot be opened here.")
+    found: dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]] = {}
+    said: dict[int, str] = {}
+
+    def find(place: tuple[int, Location, Storage]) -> None:
+        number, where, storage = place
+        try:
+            found[number] = stored_sources.find(where, storage)
+        except XetSourceError as error:
+            said[number] = str(error).rstrip(".")
+
+    # One after the other: two threads would open the same storage twice.
+    opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
+    workers.each(find, opened, stored_sources.AT_A_TIME, threading.Event())
+    problems += [said[number] for number in sorted(said)]
+    return found
 
 
 def _expand(source: str, problems: list[str]) -> Iterator[tuple[Path, str]]:
@@ -150,21 +214,16 @@ def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | Non
     return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, sample)
 
 
-def check_unchanged(files: Iterable[LocalFile], sent: Iterable[int]) -> None:
+def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:
     """Make sure that what was sent is what was looked at.
 
     :param sent: the bytes that were read of each file, in the same order.
+    :param stopped: when set, the check ends.
     :raises XetSourceError: names every file that changed meanwhile; what was read of it is a mixture.
     """
-    changed: list[str] = []
-    for file, size in zip(files, sent, strict=True):
-        try:
-            status = file.path.stat()
-        except OSError:
-            changed.append(str(file.path))
-            continue
-        if (status.st_size, status.st_mtime_ns, size) != (file.size, file.mtime_ns, file.size):
-            changed.append(str(file.path))
+    changed = [str(file) for file, size in zip(files, sent, strict=True) if size != file.size or _is_changed(file)]
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
     if changed:
         raise XetSourceError(
             f"{', '.join(changed[:_MAX_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
@@ -172,16 +231,26 @@ def check_unchanged(files: Iterable[LocalFile], sent: Iterable[int]) -> None:
         )
 
 
-def read_unchanged(file: LocalFile) -> bytes:
+def _is_changed(file: SourceFile) -> bool:
+    if isinstance(file, StoredFile):
+        return False
+    try:
+        status = file.path.stat()
+    except OSError:
+        return True
+    return (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns)
+
+
+def read_unchanged(file: SourceFile) -> bytes:
     """Return the content of a small file, if it is still what was looked at.
 
     :raises XetSourceError: it changed, or cannot be read any more.
     """
     try:
-        content = file.path.read_bytes()
+        content = b"".join(file.blocks()) if isinstance(file, StoredFile) else file.path.read_bytes()
+    except XetSourceError:
+        raise
     except OSError as error:
-        raise XetSourceError(
-            f"{file.path} cannot be read any more: {(error.strerror or str(error)).lower()}."
-        ) from error
+        raise XetSourceError(f"{file} cannot be read any more: {(error.strerror or str(error)).lower()}.") from error
     check_unchanged([file], [len(content)])
     return content

@@ -1,24 +1,26 @@
-"""Uploads and downloads as tasks know them: local files and records on one side, CAS and the Hub on the other."""
+"""Uploads and downloads as tasks know them: files and records on one side, CAS and the Hub on the other."""
 
 from __future__ import annotations
 
 import base64
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
-from airflow_provider_xethub import cas, downloads
+from airflow_provider_xethub import cas, downloads, stored_downloads, workers
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.sources import LocalFile, check_unchanged
+from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
+from airflow_provider_xethub.stored_downloads import StoredTarget
+from airflow_provider_xethub.stored_sources import AT_A_TIME, StoredFile
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+T = TypeVar("T")
+R = TypeVar("R")
 
 VERIFIERS = 4
 """Files whose digests are computed at the same time."""
@@ -31,14 +33,15 @@ class InCas(Protocol):
         """Return what ``work`` returns."""
 
 
-def upload(access: cas.CasAccess, files: Sequence[LocalFile]) -> XetUploadResult:
+def upload(access: cas.CasAccess, files: Sequence[SourceFile]) -> XetUploadResult:
     """Upload files to CAS and return their records, ready for a commit.
 
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
-    uploaded, transfer = cas.upload(access, [file.path for file in files], [file.size for file in files])
-    check_unchanged(files, [each.size for each in uploaded])
+    sources = [file.path if isinstance(file, LocalFile) else file for file in files]
+    uploaded, transfer = cas.upload(access, sources, [file.size for file in files])
+    stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
     records = [
         {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}
         for file, each in zip(files, uploaded, strict=True)
@@ -46,8 +49,27 @@ def upload(access: cas.CasAccess, files: Sequence[LocalFile]) -> XetUploadResult
     return {"files": records, "transfer": transfer}  # type: ignore[typeddict-item]
 
 
-def record(file: LocalFile, repo: str) -> XetFile:
-    """Return the record of a local file, before it is in CAS."""
+def fetch_samples(files: Sequence[SourceFile]) -> None:
+    """Read the first bytes of what is in object storage; those of local files are known.
+
+    :raises XetSourceError: one cannot be read.
+    """
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    stoppable(lambda stopped: workers.each(StoredFile.fetch_sample, stored, AT_A_TIME, stopped))
+
+
+def read_stored(files: Sequence[SourceFile]) -> dict[str, bytes]:
+    """Return the content of small files in object storage, by path in the repository.
+
+    :raises XetSourceError: one changed, or cannot be read any more.
+    """
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    contents = stoppable(lambda stopped: workers.each(read_unchanged, stored, AT_A_TIME, stopped))
+    return {file.path_in_repo: content for file, content in zip(stored, contents, strict=True)}
+
+
+def record(file: SourceFile, repo: str) -> XetFile:
+    """Return the record of a file, before it is in CAS."""
     return {
         "path": file.path_in_repo,
         "size": file.size,
@@ -75,11 +97,7 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
     received = 0
     todo = [target for target, there in zip(targets, each(downloads.is_there, targets), strict=True) if not there]
     inline = [target for target in todo if not target.file["xet_hash"] and target.file["size"]]
-    if inline and hub is None:
-        raise XetInputError(
-            f"{inline[0].file['path']} of {inline[0].file['repo']} is stored inline in the repository, not in CAS: "
-            "reading it needs a connection on this worker (xethub_conn_id)."
-        )
+    _check_inline([target.file for target in inline], hub)
     with downloads.parts(todo):
         for target in todo:
             if not target.file["size"]:
@@ -97,13 +115,71 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
         if wanted:
             received += in_cas(lambda access: cas.fetch(access, wanted))
         each(downloads.keep, todo)
+    records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
+    return _result(records, [target.file for target in todo], received, started)
+
+
+def download_to_storage(
+    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None
+) -> XetDownloadResult:
+    """Stream files into object storage, verified while they pass; what the storage knows to be equal is left alone.
+
+    :param in_cas, hub: as for :func:`download`.
+    :raises XetHubError: as for :func:`download`.
+    """
+    started = time.monotonic()
+    received = 0
+    there = stoppable(lambda stopped: workers.each(stored_downloads.is_there, targets, AT_A_TIME, stopped))
+    todo = [target for target, is_there in zip(targets, there, strict=True) if not is_there]
+    inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
+    _check_inline([target.file for target in inline if target.file["size"]], hub)
+    done: set[str] = set()
+
+    def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
+        stored_downloads.receive(target, pieces)
+        done.add(target.path)
+
+    for target in inline:
+        content = b""
+        if target.file["size"]:
+            assert hub is not None  # noqa: S101 - checked above
+            content = hub().read_inline(Repo.from_uri(target.file["repo"]), target.file["path"])
+        stoppable(lambda _, target=target, content=content: receive(target, iter([content])))  # type: ignore[misc]
+        received += len(content)
+
+    def work(access: cas.CasAccess) -> int:
+        # The second time, only what is missing.
+        missing = [target for target in todo if target.path not in done]
+        wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
+        return cas.fetch_streams(access, wanted, lambda number, pieces: receive(missing[number], pieces))
+
+    if len(done) < len(todo):
+        received += in_cas(work)
+    records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
+    return _result(records, [target.file for target in todo], received, started)
+
+
+def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> None:
+    if files and hub is None:
+        raise XetInputError(
+            f"{files[0]['path']} of {files[0]['repo']} is stored inline in the repository, not in CAS: "
+            "reading it needs a connection on this worker (xethub_conn_id)."
+        )
+
+
+def _placed(file: XetFile, name: str, place: str) -> XetFile:
+    kept = {key: value for key, value in file.items() if key not in ("local_path", "storage_uri")}
+    return {**kept, name: place}  # type: ignore[typeddict-item]
+
+
+def _result(files: list[XetFile], fetched: Sequence[XetFile], received: int, started: float) -> XetDownloadResult:
     return {
-        "files": [{**target.file, "local_path": str(target.path)} for target in targets],
+        "files": files,
         "transfer": {
-            "files": len(todo),
-            "bytes": sum(target.file["size"] for target in todo),
+            "files": len(fetched),
+            "bytes": sum(file["size"] for file in fetched),
             "bytes_received": received,
-            "skipped": len(targets) - len(todo),
+            "skipped": len(files) - len(fetched),
             "seconds": round(time.monotonic() - started, 3),
         },
     }
@@ -123,42 +199,18 @@ def read_back(files: Sequence[XetFile], in_cas: InCas) -> dict[str, bytes]:
         return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 
-def each(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Do something with each item, a few at a time, so that it stops at once when the task is stopped.
+def stoppable(work: Callable[[threading.Event], R]) -> R:
+    """Do blocking work so that it stops at once when the task is stopped: the event it is given is then set."""
+    stopped = threading.Event()
+    try:
+        return workers.interruptible(lambda: work(stopped))
+    finally:
+        stopped.set()
+
+
+def each(work: Callable[[T], R], targets: Sequence[T]) -> list[R]:
+    """Do something with each target, a few at a time.
 
     The first error is raised after the others are done: what is good is kept.
     """
-    results: dict[int, Result] = {}
-    errors: dict[int, Exception] = {}
-    todo = iter(enumerate(items))
-    turn = threading.Lock()
-    stopped = threading.Event()
-
-    def take() -> None:
-        while not stopped.is_set():
-            with turn:
-                taken = next(todo, None)
-            if taken is None:
-                return
-            number, item = taken
-            try:
-                results[number] = work(item)
-            except Exception as error:
-                errors[number] = error
-
-    # Not a ThreadPoolExecutor: the end of the process waits for its threads, and so for the digest of a large file.
-    threads = [threading.Thread(target=take, name="xethub-verify", daemon=True) for _ in items[:VERIFIERS]]
-
-    def work_on_all() -> None:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    try:
-        cas.interruptible(work_on_all)
-    finally:
-        stopped.set()
-    if errors:
-        raise errors[min(errors)]
-    return [results[number] for number in range(len(items))]
+    return stoppable(lambda stopped: workers.each(work, targets, VERIFIERS, stopped, go_on=True))

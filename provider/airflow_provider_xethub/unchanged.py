@@ -1,7 +1,8 @@
 """Which local files need no upload, because the repository holds exactly them already.
 
 Reading a file and computing its digest is cheaper than asking CAS about each of its pieces, so a folder of which
-little has changed is done in seconds.
+little has changed is done in seconds. Objects of an object storage would have to be fetched for that: they are not
+looked at here.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from airflow_provider_xethub.commit import UploadMode
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.sources import LocalFile, check_unchanged
+from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged
 
 
 def in_repository(
-    hub: Hub, repo: Repo, files: Sequence[LocalFile], modes: Mapping[str, UploadMode]
+    hub: Hub, repo: Repo, files: Sequence[SourceFile], modes: Mapping[str, UploadMode]
 ) -> dict[str, XetFile]:
     """Return the records of those files that the revision already has with the same content, by path.
 
     :param modes: what the Hub said about each; ``current`` is the sha256 of what it has.
     :raises XetSourceError: a file changed meanwhile.
     """
-    candidates = [file for file in files if modes[file.path_in_repo].current]
+    candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
     digests = transfers.each(lambda file: downloads.digest(file.path, "sha256", file.size), candidates)
     equal = {
         file.path_in_repo: (file, digest)
@@ -35,12 +36,12 @@ def in_repository(
     return _records(repo, {each["path"]: each for each in there if each["sha256"] == equal[each["path"]][1]}, equal)
 
 
-def in_bucket(hub: Hub, bucket: Repo, files: Sequence[LocalFile]) -> dict[str, XetFile]:
+def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, XetFile]:
     """Return the records of those files that the bucket already has with the same Xet hash and size, by path.
 
     :raises XetSourceError: a file changed meanwhile.
     """
-    by_path = {file.path_in_repo: file for file in files}
+    by_path = {file.path_in_repo: file for file in files if isinstance(file, LocalFile)}
     there = {file["path"]: file for file in hub.get_files(bucket, list(by_path))}
     candidates = [file for path, file in by_path.items() if path in there and there[path]["size"] == file.size]
     hashes = cas.xet_hashes([file.path for file in candidates]) if candidates else []

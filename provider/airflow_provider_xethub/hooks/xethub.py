@@ -18,6 +18,8 @@ from airflow_provider_xethub.token import SealedTokenDict, XetToken
 if TYPE_CHECKING:
     import os
 
+    from airflow.sdk import ObjectStoragePath
+
     from airflow_provider_xethub.commit import CommitRequest
     from airflow_provider_xethub.records import (
         XetCommit,
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
         XetTransfer,
         XetUploadResult,
     )
-    from airflow_provider_xethub.sources import LocalFile
+    from airflow_provider_xethub.sources import SourceFile
 
-    Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    Place = str | os.PathLike[str] | ObjectStoragePath
+    Source = Place | Sequence[Place]
 
 
 class XetHubConnection(XetTokenHook):
@@ -92,16 +95,16 @@ class XetHubConnection(XetTokenHook):
     ) -> XetUploadResult:
         """Upload files to CAS, without publishing them: :meth:`commit` does that with the records returned.
 
-        :param source: file, folder, glob pattern, or a list of these; see
+        :param source: file, folder, glob pattern, or a list of these, local or in object storage; see
             :func:`airflow_provider_xethub.sources.collect`.
         :param repo: where they will be published; that of the token where ``None``.
         :param token: a write token; fetched through the connection where ``None``.
         :raises XetHubError: nothing was published.
         """
-        from airflow_provider_xethub import sources, transfers
+        from airflow_provider_xethub import transfers
 
         self.check_token(token, "write", repo)
-        files = sources.collect(source, path_in_repo, patterns)
+        files = self._collect(source, path_in_repo, patterns)
         return self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files))
 
     @final_errors()
@@ -143,8 +146,10 @@ class XetHubConnection(XetTokenHook):
         from airflow_provider_xethub import bucket, commit, sources, transfers, unchanged
 
         self.check_token(token, "write", request.repo)
-        files = sources.collect(source, path_in_repo, patterns)
+        files = self._collect(source, path_in_repo, patterns)
         by_path = {file.path_in_repo: file for file in files}
+        if not request.repo.is_bucket:
+            transfers.fetch_samples(files)
         request = replace(request, files=[transfers.record(file, request.repo.uri) for file in files])
         request.check()
         if request.repo.is_bucket:
@@ -158,12 +163,19 @@ class XetHubConnection(XetTokenHook):
         ]
         known = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
         request, transfer = self._upload_rest(through_cas, known, request, token)
-        committed = commit.publish(self.hub, request, modes, lambda file: sources.read_unchanged(by_path[file["path"]]))
+        inline = [by_path[path] for path, mode in modes.items() if mode.inline and not mode.ignored]
+        contents = transfers.read_stored(inline)
+
+        def content_of(file: XetFile) -> bytes:
+            path = file["path"]
+            return contents[path] if path in contents else sources.read_unchanged(by_path[path])
+
+        committed = commit.publish(self.hub, request, modes, content_of)
         return {**committed, "transfer": transfer}
 
     def _upload_rest(
         self,
-        files: Sequence[LocalFile],
+        files: Sequence[SourceFile],
         known: Mapping[str, XetFile],
         request: CommitRequest,
         token: XetToken | SealedTokenDict | None,
@@ -178,10 +190,18 @@ class XetHubConnection(XetTokenHook):
         records = {**known, **{file["path"]: file for file in sent["files"]}}
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
 
+    def _collect(
+        self, source: Source, path_in_repo: str | None, patterns: str | Sequence[str] | None
+    ) -> list[SourceFile]:
+        from airflow_provider_xethub import sources, workers
+        from airflow_provider_xethub.hooks.storage import open_storage
+
+        return workers.interruptible(lambda: sources.collect(source, path_in_repo, patterns, open_storage))
+
     @final_errors()
     def download(
         self,
-        destination: str | os.PathLike[str],
+        destination: Place,
         files: Sequence[XetFile],
         *,
         single: bool = False,
@@ -189,19 +209,26 @@ class XetHubConnection(XetTokenHook):
     ) -> XetDownloadResult:
         """Download files, verify them, and give them their names in ``destination``.
 
-        :param destination: a folder, below which the files keep their paths; see
+        :param destination: a folder, local or in object storage, below which the files keep their paths; see
             :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them.
         :param token: a read or write token; fetched through the connection where ``None``.
         :raises XetHubError: no damaged or partial file is left under its name.
         """
-        from airflow_provider_xethub import downloads, transfers
+        from airflow_provider_xethub import downloads, stored_downloads, transfers, workers
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.object_storage import location
 
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
-        targets = downloads.plan(files, destination, single=single)
         hub = (lambda: self.hub) if self.has_connection else None
-        return transfers.download(targets, partial(self.in_cas, token, "read", repo), hub)
+        in_cas = partial(self.in_cas, token, "read", repo)
+        where = location(destination)
+        if where is None:
+            targets = downloads.plan(files, str(destination), single=single)
+            return transfers.download(targets, in_cas, hub)
+        stored = workers.interruptible(lambda: stored_downloads.plan(files, where, open_storage(where), single=single))
+        return transfers.download_to_storage(stored, in_cas, hub)
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

@@ -18,6 +18,7 @@ from airflow_provider_xethub.token import SealedTokenDict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_xethub.records import XetCommitResult, XetFile, XetPublishResult
 
@@ -72,7 +73,8 @@ class XetUploadOperator(XetTransferOperator):
     With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all of it
     with one :class:`XetCommitOperator`.
 
-    :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these.
+    :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these: on the worker, or in
+        object storage, as ``ObjectStoragePath`` or as its URI ``scheme://connection@path``.
     :param path_in_repo: for a single file its path in the repository (its folder with a trailing slash), otherwise the
         folder to put everything into; the root where ``None``.
     :param patterns: only files below ``source`` whose relative path matches one of these.
@@ -98,7 +100,7 @@ class XetUploadOperator(XetTransferOperator):
     def __init__(
         self,
         *,
-        source: str | Sequence[str],
+        source: str | ObjectStoragePath | Sequence[str | ObjectStoragePath],
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
         commit: bool = True,
@@ -217,14 +219,16 @@ class XetDownloadOperator(XetTransferOperator):
 
     With ``token`` and ``files`` the task needs no connection.
 
-    :param destination: a folder, below which the files keep their paths. For a single ``path`` it may name the file,
-        unless it is an existing folder or ends with a slash.
+    :param destination: a folder, on the worker or in object storage (``ObjectStoragePath`` or its URI), below which the
+        files keep their paths. For a single ``path`` it may name the file, unless it is an existing folder or ends with
+        a slash.
     :param path: one file, or one folder, in the repository.
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
     :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
-    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile` with ``local_path``. The figures are the XCom
-        ``transfer``. Without ``path``, ``paths``, ``patterns`` and ``files``: the whole repository.
+    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile` with ``local_path``, in object storage with
+        ``storage_uri``. The figures are the XCom ``transfer``. Without ``path``, ``paths``, ``patterns`` and ``files``:
+        the whole repository.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
@@ -232,7 +236,7 @@ class XetDownloadOperator(XetTransferOperator):
     def __init__(
         self,
         *,
-        destination: str,
+        destination: str | ObjectStoragePath,
         path: str | None = None,
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,

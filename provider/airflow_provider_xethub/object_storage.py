@@ -1,0 +1,343 @@
+"""Object storage as Airflow offers it: what an ``ObjectStoragePath`` can name, through its ``fsspec`` filesystem.
+
+The one place that knows how such filesystems want to be treated. Nothing here touches the local disk, and nothing here
+knows Airflow: :mod:`airflow_provider_xethub.hooks.storage` opens the filesystem with its connection.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
+    XetDestinationError,
+    XetHubError,
+    XetInputError,
+    XetSourceError,
+    XetTransferError,
+)
+
+BLOCK = 4 << 20
+"""Bytes that are read at a time."""
+
+PART = 8 << 20
+"""Bytes of one part of a multipart upload, which may have 10,000 of them."""
+
+DIGEST = "xet-sha256"
+"""Name of the object metadata in which the sha256 is kept, where the storage keeps any."""
+
+_MULTIPART = {"s3", "s3a", "s3n"}
+"""Where an object appears, complete, when its upload is closed, and never before."""
+
+_WITHOUT_FOLDERS = _MULTIPART | {"gs", "gcs", "abfs", "abfss", "adl", "az"}
+_HOST_IN_CONNECTION = {"sftp", "ssh"}
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://(?:([^/]*)@)?(.*)", re.DOTALL)
+_SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s)\"']*")
+_VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime",
+             "updated", "modified")  # fmt: skip
+_MAX_TEXT = 200
+_PARTS = 9000
+_PART_SUFFIX = ".xetpart"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in object storage: ``scheme://conn_id@path``.
+
+    :param path: as the filesystem takes it, nothing in it percent-encoded.
+    :param of: the ``ObjectStoragePath`` it was given as, or ``None``.
+    """
+
+    scheme: str
+    conn_id: str | None
+    path: str
+    of: Any = None
+
+    def __str__(self) -> str:
+        connection = f"{self.conn_id}@" if self.conn_id else ""
+        return f"{self.scheme}://{connection}{self.path}"
+
+
+def location(value: object) -> Location | None:
+    """Return the place in object storage that a URI or an ``ObjectStoragePath`` names; ``None`` for anything local.
+
+    The text after the scheme and the connection is taken as it is: ``#``, ``?`` and ``%`` are part of names.
+
+    :raises XetInputError: there is a password in it.
+    """
+    if not isinstance(value, str):
+        scheme = getattr(value, "protocol", "")
+        if not isinstance(scheme, str) or not scheme or not hasattr(value, "fs"):
+            return None
+        options: Mapping[str, Any] = getattr(value, "storage_options", {})
+        conn_id = getattr(value, "conn_id", None) or options.get("conn_id")
+        return Location(scheme, conn_id, str(value.path), value)  # type: ignore[attr-defined]
+    match = _URI.fullmatch(value)
+    if not match:
+        return None
+    scheme, conn_id, path = match[1].lower(), match[2] or None, match[3]
+    if conn_id and ":" in conn_id:
+        raise XetInputError(
+            f"the {scheme}:// URI has a password in it, which would be seen in the Airflow UI. Put it into an Airflow "
+            f"connection, and write {scheme}://<connection id>@…"
+        )
+    if scheme in _HOST_IN_CONNECTION:
+        path = path[path.find("/") :] if "/" in path else "/"
+    if not path.strip("/"):
+        raise XetInputError(f"{scheme}:// names no bucket or folder.")
+    return Location(scheme, conn_id, path)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in object storage as it was when it was looked at.
+
+    :param path: as its filesystem names it.
+    :param size: bytes.
+    :param version: what else tells one content from another, such as ETag and time of last change.
+    """
+
+    path: str
+    size: int
+    version: tuple[str, ...]
+
+
+class _Writing(Protocol):
+    def write(self, data: bytes) -> None: ...
+    def keep(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class Writer:
+    """An object that is being written; nothing is seen under its name before :meth:`keep`."""
+
+    def __init__(self, inner: _Writing, errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self._inner = inner
+        self._errors = errors
+
+    def write(self, data: bytes) -> None:
+        """Write the next bytes."""
+        with self._errors():
+            self._inner.write(data)
+
+    def keep(self) -> None:
+        """Give it its name."""
+        with self._errors():
+            self._inner.keep()
+
+
+class Storage:
+    """One filesystem with its connection.
+
+    All methods raise errors that name the URI and say why; no credential is ever in them.
+
+    :param fs: an ``fsspec.AbstractFileSystem``.
+    """
+
+    def __init__(self, fs: Any, scheme: str, conn_id: str | None) -> None:
+        self._fs = fs
+        self.scheme = scheme
+        self.conn_id = conn_id
+
+    def uri(self, path: str) -> str:
+        """Return the URI of a path, which ``ObjectStoragePath`` and the operators take."""
+        return str(Location(self.scheme, self.conn_id, path))
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def look(self, path: str) -> Entry | str | None:
+        """Return the file at ``path``, the text ``folder``, or ``None`` where there is nothing."""
+        with self._errors(XetSourceError, path):
+            self._fs.invalidate_cache()
+            try:
+                info = self._fs.info(path)
+            except FileNotFoundError:
+                return None
+            return "folder" if info["type"] == "directory" else _entry(info)
+
+    def find(self, folder: str, depth: int | None = None) -> list[Entry]:
+        """List the files below a folder, sorted, without the empty objects that stand for folders.
+
+        :param depth: levels to descend; all where ``None``.
+        """
+        with self._errors(XetSourceError, folder):
+            self._fs.invalidate_cache()
+            found = self._fs.find(folder, maxdepth=depth, detail=True)
+            # A symbolic link (SFTP) is what it leads to; links to folders are not followed.
+            plain = ("file", "directory")
+            infos = {n: info if info["type"] in plain else self._fs.info(n) for n, info in found.items()}
+            files = [(n, infos[n]) for n in sorted(infos) if infos[n]["type"] == "file" and not n.endswith("/")]
+            return [_entry({**info, "name": name}) for name, info in files]
+
+    def plain(self, path: str) -> str:
+        """Return a path without slash at its end, in the form in which the filesystem lists it."""
+        return str(self._fs._strip_protocol(path)).rstrip("/") or "/"
+
+    def head(self, entry: Entry, count: int) -> bytes:
+        """Return the first bytes of a file."""
+        with self._errors(XetSourceError, entry.path), self._open(entry) as file:
+            return bytes(file.read(count))
+
+    def blocks(self, entry: Entry) -> Iterator[bytes]:
+        """Read a file in blocks of :data:`BLOCK` bytes."""
+        with self._errors(XetSourceError, entry.path), self._open(entry) as file:
+            while block := file.read(BLOCK):
+                yield block
+
+    def _open(self, entry: Entry) -> Any:
+        # No cache of its own: the blocks are read once, in order. Other kinds of filesystems do not know the option.
+        options = {"cache_type": "none", "block_size": BLOCK} if self.scheme in _WITHOUT_FOLDERS else {}
+        return self._fs.open(entry.path, "rb", **options)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder at ``path``."""
+        with self._errors(XetDestinationError, path):
+            self._fs.invalidate_cache()
+            return bool(self._fs.isdir(path))
+
+    def recorded(self, path: str) -> tuple[int, str | None] | None:
+        """Return size and sha256 of what this provider wrote to ``path``; ``None`` where the storage cannot tell."""
+        if self.scheme not in _MULTIPART:
+            return None
+        with self._errors(XetDestinationError, path):
+            try:
+                info = self._fs.info(path, refresh=True)
+                return info["size"], self._fs.metadata(path, refresh=True).get(DIGEST)
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def writing(self, path: str, size: int, sha256: str | None) -> Iterator[Writer]:
+        """Write an object of ``size`` bytes; what is not kept at the end of the block is discarded.
+
+        :param sha256: kept with the object where the storage keeps any metadata.
+        :raises XetDestinationError: it cannot be written.
+        """
+        errors = partial(self._errors, XetDestinationError, path)
+        inner: _Writing
+        with errors():
+            if self.scheme in _MULTIPART:
+                options = {"Metadata": {DIGEST: sha256}} if sha256 else {}
+                inner = _Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
+            else:
+                inner = _Beside(self._fs, path, size, folders=self.scheme not in _WITHOUT_FOLDERS)
+        try:
+            yield Writer(inner, errors)
+        finally:
+            inner.discard()
+
+    @contextmanager
+    def _errors(self, kind: type[XetTransferError], path: str) -> Iterator[None]:
+        try:
+            yield
+        except XetHubError:
+            raise
+        except Exception as error:
+            raise kind(f"{self.uri(path)}: {self._reason(error, kind)}") from None
+
+    def _reason(self, error: Exception, kind: type[XetTransferError]) -> str:
+        name = type(error).__name__
+        text = _clean(str(error))
+        if name == "FileExpired":
+            return "changed while being uploaded. Nothing was published. Upload when the writer is done."
+        if isinstance(error, PermissionError) or re.search("Credential|Denied|Forbidden|Unauthor", name):
+            access = "read" if kind is XetSourceError else "written"
+            with_what = f"connection {self.conn_id!r}" if self.conn_id else "a connection in the URI"
+            return f"may not be {access} ({text or name}). Check the credentials: {with_what}."
+        if isinstance(error, FileNotFoundError):
+            return "does not exist." if kind is XetSourceError else f"there is no such bucket or folder ({text})."
+        return f"{name}: {text}" if text else name
+
+
+def unusable(where: Location, error: Exception) -> XetHubError:
+    """Return the error for a filesystem that cannot be opened at all; final where no retry can mend it."""
+    if "No filesystem registered" in str(error):
+        return XetInputError(
+            f"{where}: no Airflow provider on this worker offers {where.scheme}://. Install the one for this storage."
+        )
+    text = f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}. Check its Airflow connection."
+    final = isinstance(error, (PermissionError, ValueError, TypeError, LookupError, AttributeError, ImportError))
+    return (XetInputError if final or "NotFound" in type(error).__name__ else XetConnectionError)(text)
+
+
+class _Multipart:
+    """An upload in parts, which the storage shows when it is completed."""
+
+    def __init__(self, fs: Any, path: str, part: int, options: Mapping[str, Any]) -> None:
+        self._part = part
+        self._file = fs.open(path, "wb", block_size=part, **options)
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), self._part):  # it would send a piece of 64 MB as one part, from a copy
+            self._file.write(memoryview(data)[start : start + self._part])
+
+    def keep(self) -> None:
+        self._file.close()
+        self._file = None
+
+    def discard(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                with suppress(Exception):  # an upload whose begin failed; what stays is not seen under any name
+                    file.discard()
+            finally:
+                file.closed = True  # otherwise it may complete itself when it is collected
+
+
+class _Beside:
+    """A file under a temporary name beside the final one, renamed when it is complete."""
+
+    def __init__(self, fs: Any, path: str, size: int, *, folders: bool) -> None:
+        self._fs, self._path, self._size = fs, path, size
+        folder, _ = posixpath.split(path)
+        if folders:
+            fs.makedirs(folder, exist_ok=True)
+            if fs.isdir(path):
+                raise IsADirectoryError("is a folder; a file cannot take its place")
+        self._part: str | None = f"{folder}/.{uuid.uuid4().hex}{_PART_SUFFIX}"
+        try:
+            self._file = fs.open(self._part, "wb")
+        except FileExistsError:  # the folder is a file
+            raise NotADirectoryError(f"{folder} is no folder") from None
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+
+    def keep(self) -> None:
+        self._file.close()
+        size = self._fs.info(self._part)["size"]
+        if size != self._size:
+            raise OSError(f"{size} of {self._size} bytes were written")
+        self._fs.mv(self._part, self._path)
+        self._part = None
+
+    def discard(self) -> None:
+        if self._part is not None:
+            part, self._part = self._part, None
+            with suppress(Exception):
+                self._file.close()
+            with suppress(Exception):
+                self._fs.rm_file(part)
+
+
+def _entry(info: Mapping[str, Any]) -> Entry:
+    if not isinstance(info.get("size"), int):
+        raise XetSourceError(f"{info['name']}: the storage does not tell its size.")
+    version = tuple(f"{name}={info[name]}" for name in _VERSIONS if info.get(name) is not None)
+    return Entry(info["name"], info["size"], version)
+
+
+def _clean(text: str) -> str:
+    # URLs may carry a password or a signature.
+    return " ".join(_SECRETS.sub("…", text).split())[:_MAX_TEXT]

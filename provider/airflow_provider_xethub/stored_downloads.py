@@ -1,0 +1,83 @@
+"""Where downloaded files go in object storage: never outside the destination, under their name only when verified."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from airflow_provider_xethub.downloads import digest_of, new_digest
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.object_storage import Location, Storage
+from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.repo import check_path
+
+
+@dataclass(frozen=True)
+class StoredTarget:
+    """A file to download: its record, and its final path in object storage."""
+
+    file: XetFile
+    storage: Storage
+    path: str
+
+    @property
+    def uri(self) -> str:
+        """What names it for ``ObjectStoragePath`` and the operators."""
+        return self.storage.uri(self.path)
+
+
+def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single: bool) -> list[StoredTarget]:
+    """Decide where each file goes, and refuse what would leave ``where``.
+
+    :param where: a folder; for a ``single`` file it may name the object itself, unless it is an existing folder or ends
+        with a slash.
+    :raises XetInputError: a path would leave the folder, or two files would get the same path. Nothing was written.
+    """
+    root = storage.plain(where.path)
+    as_file = single and len(files) == 1 and not where.path.endswith("/") and not storage.is_folder(root)
+    targets: dict[str, StoredTarget] = {}
+    for file in files:
+        check_path(file["path"])
+        path = root if as_file else f"{root.rstrip('/')}/{file['path']}"
+        if storage.scheme in ("file", "local") and not as_file:
+            # Elsewhere nobody can tell what a symbolic link leads to, or there are none.
+            folder = os.path.realpath(os.path.dirname(path))  # noqa: PTH120 - a path of the storage
+            if os.path.commonpath([folder, os.path.realpath(root)]) != os.path.realpath(root):
+                raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {where}. Refused.")
+        if path in targets:
+            raise XetInputError(f"two of the files would be written to {storage.uri(path)}.")
+        targets[path] = StoredTarget(file, storage, path)
+    return list(targets.values())
+
+
+def is_there(target: StoredTarget) -> bool:
+    """Whether the storage says that its object is this file: it keeps the sha256 of what this provider wrote."""
+    sha256 = target.file["sha256"]
+    return sha256 is not None and target.storage.recorded(target.path) == (target.file["size"], sha256)
+
+
+def receive(target: StoredTarget, pieces: Iterable[bytes]) -> None:
+    """Write the pieces, verify them while they pass, and only then give the object its name.
+
+    :raises XetIntegrityError: size or digest differ; nothing was kept, and the final name is as it was.
+    :raises XetDestinationError: the object cannot be written.
+    """
+    file = target.file
+    wanted = digest_of(file)
+    state = new_digest(wanted[0], file["size"]) if wanted else None
+    size = 0
+    with target.storage.writing(target.path, file["size"], file["sha256"]) as writer:
+        for piece in pieces:
+            size += len(piece)
+            if state:
+                state.update(piece)
+            writer.write(piece)
+        about = f"{file['path']} of {file['repo']} arrived"
+        if size != file["size"]:
+            raise XetIntegrityError(f"{about} with {size} bytes instead of {file['size']}. Nothing was kept.")
+        if wanted and state and state.hexdigest() != wanted[1]:
+            raise XetIntegrityError(
+                f"{about} damaged: {wanted[0]} is {state.hexdigest()} instead of {wanted[1]}. Nothing was kept."
+            )
+        writer.keep()

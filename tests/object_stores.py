@@ -1,0 +1,124 @@
+"""Real object storage for tests: an S3 and an SFTP server on loopback, each behind an Airflow connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+PASSWORD = "correct horse battery staple"
+
+
+def forget_filesystems() -> None:
+    """Make Airflow open its filesystems again: it keeps them for the life of a process."""
+    from airflow.sdk.io import store
+
+    store._STORE_CACHE.clear()
+
+
+class S3:
+    """An S3 server, looked at with a client of its own."""
+
+    def __init__(self, port: int) -> None:
+        import boto3
+
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = boto3.client(
+            "s3", endpoint_url=self.url, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+        )
+
+    def connect(self, monkeypatch: pytest.MonkeyPatch, conn_id: str = "aws", **changes: Any) -> None:
+        """Set the Airflow connection."""
+        fields = {"login": KEY, "password": SECRET, **changes}
+        extra = {"endpoint_url": self.url, "region_name": "us-east-1"}
+        value = {"conn_type": "aws", **fields, "extra": extra}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        forget_filesystems()
+
+    def put(self, bucket: str, files: dict[str, bytes]) -> None:
+        for key, content in files.items():
+            self.client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def content(self, bucket: str) -> dict[str, bytes]:
+        """Everything in a bucket, by key."""
+        listed = self.client.list_objects_v2(Bucket=bucket).get("Contents", [])
+        keys = [each["Key"] for each in listed]
+        return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+    def unfinished(self, bucket: str) -> list[str]:
+        """The keys of multipart uploads that were neither completed nor aborted."""
+        return [each["Key"] for each in self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+@contextmanager
+def s3_server() -> Iterator[S3]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield S3(server.get_host_and_port()[1])
+    finally:
+        server.stop()
+
+
+class Sftp:
+    """An SFTP server over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+
+    def connect(self, monkeypatch: pytest.MonkeyPatch, conn_id: str = "files", **changes: Any) -> None:
+        """Set the Airflow connection."""
+        fields = {"host": "127.0.0.1", "port": self.port, "login": "airflow", "password": PASSWORD, **changes}
+        value = {"conn_type": "sftp", **fields, "extra": {"no_host_key_check": "true"}}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        forget_filesystems()
+
+
+@contextmanager
+def sftp_server(folder: Path) -> Iterator[Sftp]:
+    import asyncssh
+
+    class Server(asyncssh.SSHServer):
+        def password_auth_supported(self) -> bool:
+            return True
+
+        def validate_password(self, username: str, password: str) -> bool:
+            return (username, password) == ("airflow", PASSWORD)
+
+    sftp = Sftp(folder)
+    loop = asyncio.new_event_loop()
+    ready = threading.Event()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        listener = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=Server,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder)),
+        )
+        sftp.port = listener.get_port()
+        ready.set()
+        await stop.wait()
+        listener.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    assert ready.wait(30)
+    try:
+        yield sftp
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
