@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-import uuid
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -171,18 +172,27 @@ class _Noted:
         await self._app(scope, receive, send)
 
 
+@lru_cache(4)
+def _http_date(second: int) -> bytes:
+    """Return the ``Date`` of a second; thousands of answers share one."""
+    return formatdate(second, usegmt=True).encode()
+
+
 class _Envelope:
     """Routes on the path as it arrived, and adds the headers that every answer has."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
+        # Unique without asking for random bytes at every request.
+        self._id_prefix = secrets.token_hex(10).encode()
+        self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                date = formatdate(self._access.now(), usegmt=True).encode()
-                request_id = uuid.uuid4().hex.encode()
+                date = _http_date(int(self._access.now()))
+                request_id = b"%s%012x" % (self._id_prefix, next(self._numbers))
                 message["headers"] = [
                     *message["headers"],
                     (b"date", date),

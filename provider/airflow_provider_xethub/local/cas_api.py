@@ -35,8 +35,9 @@ def routes(
     :param on_report: gets what a client says about a transfer of its own. Anybody can send one: do not trust it.
     """
     return [
-        *cas_xorbs.routes(content, access, base_path=base_path),
+        # First what is asked once per file: routes are tried in their order.
         *cas_files.routes(content, access, base_path=base_path),
+        *cas_xorbs.routes(content, access, base_path=base_path),
         Route("/v1/telemetry", partial(_accept_telemetry, on_report), methods=["POST"]),
     ]
 
