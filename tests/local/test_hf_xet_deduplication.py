@@ -128,6 +128,15 @@ def test_an_answer_lists_the_whole_xorb_with_keyed_hashes(
     assert ask(cas, chunk_hash, cas.repository).content[-200:][72:104] == key
 
 
+def test_an_answer_is_dated_by_the_clock_that_the_server_shows(
+    cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cas.access, "clock_offset", 3600.0)
+    footer = ask(cas, uploaded[1], cas.repository).content[-200:]
+    monkeypatch.setattr(cas.access, "clock_offset", 0.0)
+    assert abs(int.from_bytes(footer[104:112], "little") - 3600 - time.time()) < 60
+
+
 def test_what_was_never_uploaded_is_unknown(cas: RunningCas) -> None:
     answer = ask(cas, os.urandom(32), cas.repository)
     assert (answer.status_code, answer.content) == (404, b"")

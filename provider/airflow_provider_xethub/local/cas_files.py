@@ -63,7 +63,7 @@ class _Files:
         if xorb_hash is None:
             # Without a body: hf-xet 1.8 does not read it, and would need a new connection for its next query.
             return Response(status_code=404)
-        body = await run_in_threadpool(self._content.deduplication.answer, xorb_hash, self._access.clock())
+        body = await run_in_threadpool(self._content.deduplication.answer, xorb_hash, self._access.now())
         return Response(body, media_type="application/octet-stream")
 
     async def add_shard_v1(self, request: Request) -> Response:
