@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
-from airflow_provider_xethub import cas, downloads, stored_downloads, workers
+from airflow_provider_xethub import cas, cas_downloads, cas_uploads, downloads, stored_downloads, workers
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
@@ -40,7 +40,7 @@ def upload(access: cas.CasAccess, files: Sequence[SourceFile]) -> XetUploadResul
     """
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
-    uploaded, transfer = cas.upload(access, sources, [file.size for file in files])
+    uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files])
     stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
     records = [
         {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}
@@ -108,12 +108,12 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
             target.part.write_bytes(content)
             received += len(content)
         wanted = [
-            cas.Wanted(target.file["xet_hash"], target.file["size"], target.part)
+            cas_downloads.Wanted(target.file["xet_hash"], target.file["size"], target.part)
             for target in todo
             if target.file["xet_hash"] and target.file["size"]
         ]
         if wanted:
-            received += in_cas(lambda access: cas.fetch(access, wanted))
+            received += in_cas(lambda access: cas_downloads.fetch(access, wanted))
         each(downloads.keep, todo)
     records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
@@ -151,7 +151,7 @@ def download_to_storage(
         # The second time, only what is missing.
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
-        return cas.fetch_streams(access, wanted, lambda number, pieces: receive(missing[number], pieces))
+        return cas_downloads.fetch_streams(access, wanted, lambda number, pieces: receive(missing[number], pieces))
 
     if len(done) < len(todo):
         received += in_cas(work)
