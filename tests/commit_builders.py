@@ -50,7 +50,7 @@ def publish(
     options.setdefault("message", "a commit")
     request = CommitRequest(repo, in_cas(hub, repo, contents), **options)
     modes = commit.upload_modes(by, repo, request.files, create_pr=request.create_pr)
-    return commit.publish(by, request, modes, lambda file: contents[file["path"]])
+    return commit.publish(by, request, modes, lambda _: contents)
 
 
 def titles(hub: LocalHub, repo: Repo, revision: str = "main") -> list[str]:

@@ -41,8 +41,11 @@ ALLOWED = {
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "token", "repo", "exceptions", "records"},
-    "commit": {"hub", "hub_errors", "repo", "exceptions", "records"},
-    "bucket": {"commit", "hub", "repo", "exceptions", "records"},
+    "commit_request": {"repo", "exceptions", "records"},
+    "preupload": {"hub", "repo", "exceptions", "records"},
+    "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
+    "commit": {"commit_parts", "commit_request", "preupload", "hub", "hub_errors", "repo", "exceptions", "records"},
+    "bucket": {"commit_request", "hub", "repo", "exceptions", "records"},
 }
 
 

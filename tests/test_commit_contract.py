@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub._commit_api import _fetch_upload_modes, _prepare_commit_payload
 
 from airflow_provider_xethub import commit
-from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.commit_parts import git_blob_id
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.repo import Repo
 from commit_builders import record
@@ -18,10 +20,10 @@ from small_server import Answer, Asked, SmallServer
 
 REPO = Repo("acme/corpus", "dataset", "refs/pr/1")
 CONTENTS = {
-    "inline.txt": "grüße\n".encode(),
-    "empty": b"",
-    "sub folder/ü 🎉.bin": bytes(range(256)) * 10,
     "b.bin": b"\x00" * 600,
+    "empty": b"",
+    "inline.txt": "grüße\n".encode(),
+    "sub folder/ü 🎉.bin": bytes(range(256)) * 10,
 }
 INLINE = ("inline.txt", "empty")
 
@@ -37,10 +39,17 @@ def theirs(deletes=(), description="", parent=None) -> list[dict]:
 
 
 def ours(deletes=(), description="", parent=None) -> list[dict]:
+    def answer(asked: Asked) -> Answer:
+        if "/paths-info/" in asked.path:
+            return Answer([{"path": path} for path in json.loads(asked.body)["paths"]])
+        return Answer({"commitOid": "1" * 40})
+
     files = [record(REPO, path, content) for path, content in CONTENTS.items()]
-    request = CommitRequest(REPO, files, deletes, "the title", description)
-    request.check()
-    return list(commit.payload(request, files, {path: CONTENTS[path] for path in INLINE}, parent, "0123abcd"))
+    request = CommitRequest(REPO, files, deletes, "the title", description, parent)
+    modes = {path: UploadMode(path in INLINE, None, False) for path in CONTENTS}
+    with SmallServer(answer) as server:
+        commit.publish(Hub(server.url), request, modes, lambda _: CONTENTS)
+    return server.asked[-1].lines
 
 
 @pytest.mark.parametrize("deletes", [(), ("old.txt",), ("old/",), ("a/b.txt", "c d/e/", "f")])
@@ -50,7 +59,7 @@ def test_the_payload_is_theirs_but_for_the_key_in_the_description(deletes, paren
     mine, other = ours(deletes, description, parent), theirs(deletes, description, parent)
     text = mine[0]["value"].pop("description")
     assert other[0]["value"].pop("description") == description
-    assert text == f"{description}\n\nXet-Commit-Key: 0123abcd".lstrip()
+    assert re.fullmatch(re.escape(f"{description}\n\nXet-Commit-Key: ".lstrip()) + "[0-9a-f]{32}", text)
     assert mine == other
 
 
@@ -102,8 +111,8 @@ def test_the_commit_request_is_theirs(create_pr):
         )
         files = [record(repo, path, content[path]) for path in content]
         request = CommitRequest(repo, files, ["old.txt"], "the title", create_pr=create_pr)
-        modes = {"inline.txt": commit.UploadMode(True, None, False)}
-        commit.publish(Hub(server.url, "hf_x"), request, modes, lambda file: content[file["path"]])
+        modes = {"inline.txt": UploadMode(True, None, False)}
+        commit.publish(Hub(server.url, "hf_x"), request, modes, lambda _: content)
     theirs, ours = [asked for asked in server.asked if "/commit/" in asked.path]
     assert ours.target == theirs.target
     assert ours.method == theirs.method == "POST"
@@ -117,7 +126,7 @@ def test_the_commit_request_is_theirs(create_pr):
 def test_the_blob_id_is_theirs(content):
     operation = CommitOperationAdd("x", content)
     operation._upload_mode = "regular"
-    assert commit.git_blob_id(content) == operation._local_oid
+    assert git_blob_id(content) == operation._local_oid
 
 
 def test_the_sample_is_theirs():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetProtocolError, XetResponseError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetCommitResult, XetFile
@@ -58,6 +58,7 @@ def publish(hub: Hub, request: CommitRequest) -> XetCommitResult:
         "unchanged": sorted(unchanged),
         "created": bool(changes),
         "pull_request": None,
+        "commits": [],
     }
 
 

@@ -134,6 +134,7 @@ class Hub:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
+        self.timeout = timeout
         self.credential = credential
         self._conn_id = conn_id
         self._hub_token = hub_token

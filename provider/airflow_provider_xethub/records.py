@@ -46,7 +46,8 @@ class XetCommitResult(XetCommit):
 
     ``files`` as they are in that commit, ``deleted`` paths, the paths among ``files`` that were ``unchanged``, and
     ``created``: ``False`` where everything was there already, so that ``oid`` is a commit found instead of made.
-    ``pull_request`` is its URL, or ``None``.
+    ``pull_request`` is its URL, or ``None``. ``commits`` are all that were needed, in their order: one, several where
+    the Hub's limits force it (the result describes the last), none in a bucket or where there was nothing to commit.
     """
 
     files: list[XetFile]
@@ -54,6 +55,7 @@ class XetCommitResult(XetCommit):
     unchanged: list[str]
     created: bool
     pull_request: str | None
+    commits: list[XetCommit]
 
 
 class XetTransfer(TypedDict):

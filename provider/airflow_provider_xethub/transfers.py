@@ -58,14 +58,13 @@ def fetch_samples(files: Sequence[SourceFile]) -> None:
     stoppable(lambda stopped: workers.each(StoredFile.fetch_sample, stored, AT_A_TIME, stopped))
 
 
-def read_stored(files: Sequence[SourceFile]) -> dict[str, bytes]:
-    """Return the content of small files in object storage, by path in the repository.
+def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
+    """Return the content of small files, by path in the repository.
 
     :raises XetSourceError: one changed, or cannot be read any more.
     """
-    stored = [file for file in files if isinstance(file, StoredFile)]
-    contents = stoppable(lambda stopped: workers.each(read_unchanged, stored, AT_A_TIME, stopped))
-    return {file.path_in_repo: content for file, content in zip(stored, contents, strict=True)}
+    contents = stoppable(lambda stopped: workers.each(read_unchanged, files, AT_A_TIME, stopped))
+    return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
 
 
 def record(file: SourceFile, repo: str) -> XetFile:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_xethub import cas, downloads, transfers
-from airflow_provider_xethub.commit import UploadMode
 from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.preupload import UploadMode
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged

@@ -121,9 +121,8 @@ class XetHubConnection(XetTokenHook):
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
-        inline = [file for file in request.files if modes[file["path"]].inline and not modes[file["path"]].ignored]
-        contents = transfers.read_back(inline, partial(self.in_cas, None, "read", request.repo)) if inline else {}
-        return commit.publish(self.hub, request, modes, lambda file: contents[file["path"]])
+        in_cas = partial(self.in_cas, None, "read", request.repo)
+        return commit.publish(self.hub, request, modes, lambda files: transfers.read_back(files, in_cas))
 
     @final_errors()
     def publish(
@@ -143,7 +142,7 @@ class XetHubConnection(XetTokenHook):
         :param source, path_in_repo, patterns, token: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import bucket, commit, sources, transfers, unchanged
+        from airflow_provider_xethub import bucket, commit, transfers, unchanged
 
         self.check_token(token, "write", request.repo)
         files = self._collect(source, path_in_repo, patterns)
@@ -163,14 +162,11 @@ class XetHubConnection(XetTokenHook):
         ]
         known = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
         request, transfer = self._upload_rest(through_cas, known, request, token)
-        inline = [by_path[path] for path, mode in modes.items() if mode.inline and not mode.ignored]
-        contents = transfers.read_stored(inline)
 
-        def content_of(file: XetFile) -> bytes:
-            path = file["path"]
-            return contents[path] if path in contents else sources.read_unchanged(by_path[path])
+        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
+            return transfers.read_inline([by_path[file["path"]] for file in inline])
 
-        committed = commit.publish(self.hub, request, modes, content_of)
+        committed = commit.publish(self.hub, request, modes, contents_of)
         return {**committed, "transfer": transfer}
 
     def _upload_rest(

@@ -1,0 +1,62 @@
+"""Asking the Hub how it wants to store files: through CAS, or inline in the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetProtocolError
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.repo import Repo
+
+PREUPLOAD_BATCH = 256
+"""Files in one preupload request; the Hub takes no more."""
+
+
+@dataclass(frozen=True)
+class UploadMode:
+    """What the Hub wants done with a file.
+
+    :param inline: whether its content travels in the commit instead of through CAS.
+    :param current: id of the content now at that path: sha256, or git blob sha1 for inline files; ``None`` if new.
+    :param ignored: whether the repository's ``.gitignore`` excludes it.
+    """
+
+    inline: bool
+    current: str | None
+    ignored: bool
+
+
+def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: bool = False) -> dict[str, UploadMode]:
+    """Ask the Hub what to do with each file (``POST …/preupload``), by path.
+
+    :param files: with ``path``, ``size`` and ``sample``.
+    :raises XetHubError: see :meth:`airflow_provider_xethub.hub.Hub.request`.
+    """
+    about = f"the preupload request for {repo}"
+    modes: dict[str, UploadMode] = {}
+    for start in range(0, len(files), PREUPLOAD_BATCH):
+        batch = files[start : start + PREUPLOAD_BATCH]
+        answer = hub.json(
+            "POST",
+            f"{repo.api_path}/preupload/{repo.quoted_revision}",
+            about=about,
+            params={"create_pr": "1"} if create_pr else None,
+            json={"files": [{"path": f["path"], "size": f["size"], "sample": f.get("sample", "")} for f in batch]},
+        )
+        try:
+            for entry in answer["files"]:
+                # The Hub speaks of "lfs" and "regular"; an empty file has no pointer, clients commit it inline.
+                modes[entry["path"]] = UploadMode(
+                    entry["uploadMode"] == "regular", entry.get("oid"), entry.get("shouldIgnore", False)
+                )
+        except (KeyError, TypeError) as error:
+            raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
+    missing = [file["path"] for file in files if file["path"] not in modes]
+    if missing:
+        raise XetProtocolError(f"The Hub at {hub.endpoint} did not answer {about} for {missing[0]}.")
+    for file in files:
+        if file["size"] == 0:
+            modes[file["path"]] = UploadMode(True, modes[file["path"]].current, modes[file["path"]].ignored)
+    return modes
