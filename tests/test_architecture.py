@@ -45,6 +45,7 @@ ALLOWED = {
     "preupload": {"hub", "repo", "exceptions", "records"},
     "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
     "commit": {"commit_parts", "commit_request", "preupload", "hub", "hub_errors", "repo", "exceptions", "records"},
+    "copies": {"commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
     "bucket": {"commit_request", "hub", "repo", "exceptions", "records"},
 }
 

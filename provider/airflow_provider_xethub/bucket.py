@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_xethub.commit_request import CommitRequest
@@ -22,12 +22,13 @@ BATCH = 1000
 _MAX_NAMED = 10
 
 
-def publish(hub: Hub, request: CommitRequest) -> XetCommitResult:
+def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None = None) -> XetCommitResult:
     """Put and delete files. What is there already with the same Xet hash is left alone, so a retry does only the rest.
 
     Not atomic: the Hub takes :data:`BATCH` changes at a time, and each of them for itself.
 
     :param request: its ``files`` are in CAS; its ``message`` and ``description`` are not used.
+    :param origins: the repositories or buckets that have files which were not uploaded to this bucket, by path.
     :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
     :raises XetResponseError: some changes failed, and are named; the others were made.
     """
@@ -44,7 +45,8 @@ def publish(hub: Hub, request: CommitRequest) -> XetCommitResult:
         for file in hub.get_files(bucket, [file["path"] for file in request.files])
     }
     unchanged = {f["path"] for f in request.files if there.get(f["path"]) == (f["xet_hash"], f["size"])}
-    changes = list(_changes([file for file in request.files if file["path"] not in unchanged], deleted))
+    new = [file for file in request.files if file["path"] not in unchanged]
+    changes = list(_changes(new, deleted, origins or {}))
     for start in range(0, len(changes), BATCH):
         _send(hub, bucket, changes[start : start + BATCH])
     return {
@@ -81,10 +83,13 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     return found
 
 
-def _changes(files: Sequence[XetFile], deleted: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _changes(files: Sequence[XetFile], deleted: Sequence[str], origins: Mapping[str, Repo]) -> Iterator[dict[str, Any]]:
     now = int(time.time() * 1000)
     for file in files:
-        yield {"type": "addFile", "path": file["path"], "xetHash": file["xet_hash"], "mtime": now}
+        change: dict[str, Any] = {"type": "addFile", "path": file["path"], "xetHash": file["xet_hash"], "mtime": now}
+        if origin := origins.get(file["path"]):
+            change |= {"type": "copyFile", "sourceRepoType": origin.repo_type, "sourceRepoId": origin.repo_id}
+        yield change
     for path in deleted:
         yield {"type": "deleteFile", "path": path}
 

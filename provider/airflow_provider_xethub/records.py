@@ -85,6 +85,25 @@ class XetPublishResult(XetCommitResult):
     transfer: XetTransfer
 
 
+class XetCopied(TypedDict):
+    """A copy in figures.
+
+    ``files`` and ``bytes`` that were put, and how many ``inline_files`` and ``inline_bytes`` of these had to be read
+    and written because the source does not have them in CAS. What was there already is in neither.
+    """
+
+    files: int
+    bytes: int
+    inline_files: int
+    inline_bytes: int
+
+
+class XetCopyResult(XetCommitResult):
+    """What a copy returns: the commit, and what was ``copied`` in figures."""
+
+    copied: XetCopied
+
+
 class XetReceived(TypedDict):
     """A download in figures.
 

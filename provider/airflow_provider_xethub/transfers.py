@@ -198,6 +198,31 @@ def read_back(files: Sequence[XetFile], in_cas: InCas) -> dict[str, bytes]:
         return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 
+def upload_contents(files: Sequence[XetFile], read: Callable[[XetFile], bytes], in_cas: InCas) -> list[XetFile]:
+    """Put small files into CAS, and return their records with digest and Xet hash.
+
+    :param read: returns the content of a file; asked for one at a time.
+    :param in_cas: does the transfer with a token.
+    """
+    uploaded: list[cas_uploads.Uploaded] = []
+
+    def work(access: cas.CasAccess) -> int:
+        sent, transfer = cas_uploads.upload(access, paths, [file["size"] for file in files])
+        uploaded[:] = sent
+        return transfer["bytes_sent"]
+
+    if not files:
+        return []
+    with TemporaryDirectory(prefix="xethub-") as folder:
+        paths = [Path(folder, str(number)) for number in range(len(files))]
+        for path, file in zip(paths, files, strict=True):
+            path.write_bytes(read(file))
+        in_cas(work)
+    return [
+        {**file, "sha256": each.sha256, "xet_hash": each.xet_hash} for file, each in zip(files, uploaded, strict=True)
+    ]
+
+
 def stoppable(work: Callable[[threading.Event], R]) -> R:
     """Do blocking work so that it stops at once when the task is stopped: the event it is given is then set."""
     stopped = threading.Event()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.records import (
         XetCommit,
         XetCommitResult,
+        XetCopyResult,
         XetDownloadResult,
         XetFile,
         XetPublishResult,
@@ -123,6 +124,43 @@ class XetHubConnection(XetTokenHook):
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         in_cas = partial(self.in_cas, None, "read", request.repo)
         return commit.publish(self.hub, request, modes, lambda files: transfers.read_back(files, in_cas))
+
+    @final_errors()
+    def copy(
+        self,
+        files: Sequence[XetFile],
+        request: CommitRequest,
+        *,
+        path_in_repo: str | None = None,
+        single: bool = False,
+    ) -> XetCopyResult:
+        """Copy files of another repository, another revision or a bucket, without moving the bytes that are in CAS.
+
+        What the source stores inline is read and written again. To a bucket, that goes through CAS.
+
+        :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository.
+        :param request: the commit, without ``files``; its repository is where the copies go.
+        :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single``
+            file may have its new path here, without a slash at the end.
+        :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
+        :raises XetHubError: nothing was committed.
+        """
+        from airflow_provider_xethub import bucket, commit, copies, downloads, transfers
+
+        job = copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single)
+        hub, request = self.hub, job.request
+        if not request.repo.is_bucket:
+            modes = copies.modes(hub, job)
+            copies.duplicate(hub, job, modes)
+            return copies.result(commit.publish(hub, request, modes, copies.contents_of(hub, job)), job)
+        # A bucket stores nothing inline.
+        inline = [file for file in request.files if file["path"] in job.inline]
+        in_cas = partial(self.in_cas, None, "write", request.repo)
+        known = transfers.upload_contents(inline, lambda file: copies.read_original(hub, job, file["path"]), in_cas)
+        records = {file["path"]: file for file in known}
+        origins = {file["path"]: job.source for file in request.files if file["path"] not in records}
+        request = replace(request, files=[records.get(file["path"], file) for file in request.files])
+        return copies.result(bucket.publish(hub, request, origins), job)
 
     @final_errors()
     def publish(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator, XComArg
 
 from airflow_provider_xethub import progress
-from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
+from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -19,7 +19,7 @@ from airflow_provider_xethub.token import SealedToken, SealedTokenDict
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_xethub.records import XetCommitResult
+    from airflow_provider_xethub.records import XetCommitResult, XetFile
 
 REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
 """Template fields of every operator and sensor."""
@@ -92,6 +92,29 @@ class XetOperator(BaseOperator):
             self.repo_type or base.repo_type,  # type: ignore[arg-type]
             self.revision or base.revision,
         )
+
+    def find_files(
+        self,
+        repo: Repo,
+        path: str | None = None,
+        paths: str | Sequence[str] | None = None,
+        patterns: str | Sequence[str] | None = None,
+    ) -> list[XetFile]:
+        """Return the records of what is wanted from a repository: ``paths``, or what ``path`` and ``patterns`` match.
+
+        :raises XetNotFoundError: one of the paths is not there, or nothing matches.
+        """
+        if paths is not None:
+            wanted = [paths] if isinstance(paths, str) else list(dict.fromkeys(paths))
+            files = self.hook.get_files(repo, wanted)
+            if missing := sorted(set(wanted) - {file["path"] for file in files}):
+                raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was done.", status=404)
+            return files
+        files = self.hook.list_files(repo, path, patterns)
+        if not files:
+            matching = f" that matches {patterns!r}" if patterns else ""
+            raise XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404)
+        return files
 
     def tell_commit(self, result: XetCommitResult) -> None:
         """Log what was committed, and where to see it."""

@@ -1,4 +1,4 @@
-"""Operators: fetch tokens, list, upload, commit, download, forget.
+"""Operators: fetch tokens, list, upload, commit, copy, download, forget.
 
 Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load inside the task.
 """
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
 
-from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
+from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, work_key
+from airflow_provider_xethub.operators.copies import XetCopyOperator
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import SealedTokenDict
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_xethub.records import XetCommitResult, XetFile, XetPublishResult
+
+__all__ = [
+    "XetCommitOperator",
+    "XetCopyOperator",
+    "XetDownloadOperator",
+    "XetForgetTokenOperator",
+    "XetListOperator",
+    "XetTokenOperator",
+    "XetUploadOperator",
+]
 
 
 class XetTokenOperator(XetOperator):
@@ -267,7 +278,7 @@ class XetDownloadOperator(XetTransferOperator):
         else:
             repo = self.resolve_repo(token)
             self.hook.check_token(token, "read", repo)
-            files = self._find(repo)
+            files = self.find_files(repo, self.path, self.paths, self.patterns)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.download(self.destination, files, single=single, token=token)
         self.tell(context, "download", result["transfer"], downloads.repo_of(files))
@@ -277,20 +288,6 @@ class XetDownloadOperator(XetTransferOperator):
         """Whether the records are of another revision of the same repository than the one asked for."""
         records = {file["repo"] for file in files}
         return records != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in records)
-
-    def _find(self, repo: Repo) -> list[XetFile]:
-        if self.paths is not None:
-            paths = [self.paths] if isinstance(self.paths, str) else list(dict.fromkeys(self.paths))
-            files = self.hook.get_files(repo, paths)
-            missing = sorted(set(paths) - {file["path"] for file in files})
-            if missing:
-                raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was downloaded.", status=404)
-            return files
-        files = self.hook.list_files(repo, self.path, self.patterns)
-        if not files:
-            wanted = f" that matches {self.patterns!r}" if self.patterns else ""
-            raise XetNotFoundError(f"{repo} has no file{wanted}. Nothing was downloaded.", status=404)
-        return files
 
 
 class XetForgetTokenOperator(BaseOperator):
