@@ -31,7 +31,8 @@ from airflow.models.connection import Connection
 from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 
 from airflow_provider_xethub import exceptions, get_provider_info, records
-from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.commit import ADVISED_CHANGES, CommitRequest
+from airflow_provider_xethub.commit_parts import MAX_CHANGES, MAX_INLINE_BYTES
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub import MAX_TRIES, RETRY_BUDGET
 from airflow_provider_xethub.local import cli, control_api
@@ -117,10 +118,15 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def corpus(hub, connection, data) -> Repo:
     """The repository ``acme/corpus`` of the pages, with what they expect to be in it."""
+    repo = Repo("acme/corpus", "dataset")
     try:
-        repo = hub.create_repo("acme/corpus", "dataset")
+        hub.create_repo("acme/corpus", "dataset")
+        hub.create_repo("acme/published", "dataset")
     except ConflictError:
-        repo = Repo("acme/corpus", "dataset")
+        pass
+    else:
+        XetHubConnection().publish(data, CommitRequest(repo, ()))
+        hub.repositories.create_branch("datasets/acme/corpus", "v1")
     XetHubConnection().publish(data, CommitRequest(repo, ()))
     return repo
 
@@ -392,6 +398,7 @@ _SHAPES: list[set[str]] = [
     keys(records.XetPublishResult),
     keys(records.XetTransfer),
     keys(records.XetReceived),
+    keys(records.XetCopied),
 ]
 
 
@@ -430,6 +437,9 @@ def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_tas
     uploaded = run_task(operators.XetUploadOperator, source=str(data), commit=False, **repo).value
     committed = run_task(operators.XetCommitOperator, files=uploaded, **repo).value
     assert set(committed) == keys(records.XetCommitResult)
+    copied = run_task(operators.XetCopyOperator, files=listed, path_in_repo="copies", **repo).value
+    assert set(copied) == keys(records.XetCopyResult)
+    assert set(copied["copied"]) == keys(records.XetCopied)
     downloaded = run_task(operators.XetDownloadOperator, files=listed, destination=str(data / "copy"))
     assert set(downloaded.xcoms["transfer"]) == keys(records.XetReceived)
     for file in [*listed, *uploaded, *committed["files"], *downloaded.value]:
@@ -483,7 +493,7 @@ def public_classes() -> list[type]:
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
-        and value.__module__ == module.__name__
+        and value.__module__.startswith("airflow_provider_xethub.")
         and not value.__subclasses__()
     ]
 
@@ -684,6 +694,9 @@ def test_numbers_in_the_pages_are_those_of_the_code():
     assert "at most five times and for at most a minute" in errors
     assert (MAX_TRIES, RETRY_BUDGET) == (5, 60)
     assert f"more than {FRESH_MARGIN:.0f} seconds before the expiry" in tokens
+    operators_page = (DOCS / "operators.md").read_text()
+    assert f"More than {MAX_CHANGES:,} changes, or more than {MAX_INLINE_BYTES >> 20} MiB of files" in operators_page
+    assert f"down to the {ADVISED_CHANGES} changes that the Hub advises" in operators_page
 
 
 def test_every_command_and_option_of_the_local_hub_is_documented(capsys):

@@ -26,7 +26,9 @@ CLASSES = [
     kind
     for module in (operators, sensors)
     for kind in vars(module).values()
-    if inspect.isclass(kind) and issubclass(kind, BaseOperator) and kind.__module__ == module.__name__
+    if inspect.isclass(kind)
+    and issubclass(kind, BaseOperator)
+    and kind.__module__.startswith("airflow_provider_xethub.")
 ]
 
 IN_THE_DAG_FILE = {"commit", "create_pr"}

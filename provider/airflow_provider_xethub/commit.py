@@ -23,6 +23,7 @@ from airflow_provider_xethub.commit_parts import (
     Part,
     Work,
     encoded,
+    git_blob_id,
     plan,
 )
 from airflow_provider_xethub.commit_request import CommitRequest, commit_key
@@ -42,7 +43,7 @@ from airflow_provider_xethub.preupload import UploadMode, upload_modes
 from airflow_provider_xethub.records import XetCommit, XetCommitResult, XetFile
 from airflow_provider_xethub.repo import Repo
 
-__all__ = ["CommitRequest", "UploadMode", "publish", "upload_modes"]
+__all__ = ["CommitRequest", "UploadMode", "git_blob_id", "publish", "upload_modes"]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,10 @@ COMMIT_TIMEOUT = 90.0
 ADVISED_CHANGES = 100
 """Changes in one commit that the Hub advises. One that is too much for it is cut in two, but not below this."""
 
-_COMMITS_TO_SEARCH = 20
+_MOST_MOVES = 100
+"""How often in a row somebody else may commit first, before the request is repeated more slowly."""
+
+_COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
 _MAX_NAMED = 10
 _TOO_LARGE = 413
@@ -169,21 +173,27 @@ class _Publication:
         title = self._request.message + (f" (part {number} of {total})" if total > 1 else "")
 
         def once() -> XetConflictError | None:
-            try:
-                self._add([self._post(part, title)])
-            except (XetConnectionError, XetServerError, XetConflictError) as error:
-                if self._look():
+            moves = 0
+            while True:
+                parent = self.parent
+                try:
+                    self._add([self._post(part, title)])
                     return None
-                if refused := self._follow_head(error, parts):
-                    return refused
-                if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:
-                    raise _TooMuchError(f"{error}") from None
-                raise
-            except XetResponseError as error:
-                if error.status == _TOO_LARGE and len(part.changes) > 1:
-                    raise _TooMuchError(f"{error}") from None
-                raise
-            return None
+                except (XetConnectionError, XetServerError, XetConflictError) as error:
+                    if self._look():
+                        return None
+                    if refused := self._follow_head(error, parts):
+                        return refused
+                    if isinstance(error, XetConflictError) and self.parent != parent and moves < _MOST_MOVES:
+                        moves += 1
+                        continue  # somebody else got on, and so may we: no reason to wait
+                    if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:
+                        raise _TooMuchError(f"{error}") from None
+                    raise
+                except XetResponseError as error:
+                    if error.status == _TOO_LARGE and len(part.changes) > 1:
+                        raise _TooMuchError(f"{error}") from None
+                    raise
 
         if refused := with_retries(once, also=lambda error: isinstance(error, XetConflictError)):
             raise refused

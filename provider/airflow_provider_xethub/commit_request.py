@@ -48,16 +48,18 @@ class CommitRequest:
         if not self.files and not self.delete:
             raise XetInputError(f"nothing to commit to {self.repo}: neither files nor paths to delete were given.")
         seen: set[str] = set()
+        here: set[str] = set()  # URIs that are of this repository: a few, for many files
         for file in self.files:
             if not isinstance(file, Mapping) or not {"path", "size", "repo"} <= set(file):
                 raise XetInputError("files must be Xet file records, as XetUploadOperator returns them in 'files'.")
             check_path(file["path"])
-            if not Repo.from_uri(file["repo"]).is_same_repo(self.repo):
+            if file["repo"] not in here and not Repo.from_uri(file["repo"]).is_same_repo(self.repo):
                 raise XetInputError(
                     f"{file['path']} was uploaded for {file['repo']}; it cannot be committed to {self.repo}."
                 )
             if file["path"] in seen:
                 raise XetInputError(f"{file['path']} occurs twice among the files to commit to {self.repo}.")
+            here.add(file["repo"])
             seen.add(file["path"])
         if isinstance(self.delete, str):
             raise XetInputError(f"delete must be a list of paths, not the text {self.delete!r}.")
@@ -70,7 +72,7 @@ class CommitRequest:
             gone.add(plain)
         # Which of the two the Hub does first is not documented: the new file could be the one that goes.
         folders = {path for path in self.delete if path.endswith("/")}
-        for path in seen:
+        for path in seen if gone else ():
             above = {path[: at + 1] for at, char in enumerate(path) if char == "/"}
             if path in gone or above & folders:
                 raise XetInputError(f"{path} is to be both committed to and deleted from {self.repo}.")

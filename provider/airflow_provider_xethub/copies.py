@@ -54,9 +54,7 @@ def plan(
     """
     target = request.repo
     if source.is_bucket and not target.is_bucket:
-        raise XetInputError(
-            f"the Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}"
-        )
+        raise XetInputError(f"the Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
     originals: dict[str, XetFile] = {}
     records: list[XetFile] = []
     for file in files:

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.records import XetCommitResult, XetFile, XetPublishResult
 
 __all__ = [
+    "REPO_FIELDS",
     "XetCommitOperator",
     "XetCopyOperator",
     "XetDownloadOperator",
     "XetForgetTokenOperator",
     "XetListOperator",
+    "XetOperator",
     "XetTokenOperator",
+    "XetTransferOperator",
     "XetUploadOperator",
 ]
 
