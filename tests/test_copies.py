@@ -97,6 +97,17 @@ def test_a_bucket_is_copied_to_a_bucket(hub, ask, make, run_task, tmp_path):
     assert (again["created"], again["copied"]["files"], len(again["unchanged"])) == (False, 0, 2)
 
 
+def test_the_hub_is_not_asked_again_for_what_is_there(hub, make, run_task):
+    source, to = make("dataset", FILES), make("model")
+    arguments = {"path": "d", **of(to), **of(source, "source_")}
+    run_task(XetCopyOperator, **arguments).value  # noqa: B018
+    assert len(hub.log.requests(".*/lfs-files/duplicate")) == 1
+    hub.log.clear()
+    again = run_task(XetCopyOperator, **arguments).value
+    assert (again["created"], again["copied"]["files"]) == (False, 0)
+    assert not hub.log.requests(".*/(lfs-files|commit)/.*")
+
+
 def test_an_empty_file_alone_is_copied_to_a_bucket(ask, make, run_task):
     for kind in ("dataset", "bucket"):
         source, to = make(kind, {"empty": b""}, kind), make("bucket")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import itertools
 import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -156,12 +158,11 @@ def git_blob_id(content: bytes) -> str:
 
 def encoded(header: Mapping[str, Any], lines: Iterator[dict[str, Any]]) -> bytes:
     """Return the body of a commit request: newline-delimited JSON, the header first."""
-    body = bytearray()
-    body += json.dumps({"key": "header", "value": header}).encode() + b"\n"
-    for line in lines:
-        body += json.dumps(line).encode()
-        body += b"\n"
-    return bytes(body)
+    body = io.BytesIO()  # gives its value without copying it
+    for line in itertools.chain([{"key": "header", "value": header}], lines):
+        body.write(json.dumps(line).encode())
+        body.write(b"\n")
+    return body.getvalue()
 
 
 def _path(file: XetFile) -> str:
