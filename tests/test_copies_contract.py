@@ -6,6 +6,7 @@ import pytest
 from huggingface_hub import CommitOperationCopy, HfApi
 
 from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import Repo
 from small_server import Answer, Asked, SmallServer
@@ -104,3 +105,26 @@ def test_copies_to_a_bucket_are_asked_for_as_huggingface_hub_does(server, source
     for line in our_lines + their_lines:
         assert isinstance(line.pop("mtime"), int)
     assert our_lines == their_lines
+
+
+@pytest.mark.parametrize("repo_type", ["model", "bucket"])
+def test_what_the_hub_says_about_a_file_is_shown_without_the_credential(connection, repo_type):
+    def answer(asked: Asked) -> Answer:
+        if "/paths-info" in asked.path:
+            return Answer([])
+        error = f"no right\nfor {asked.headers['authorization']}"
+        return Answer({"failed": [{"path": "d/000.bin", "sha256": ENTRIES[0]["lfs"]["oid"], "error": error}]})
+
+    with SmallServer(answer) as server:
+        connection(host=server.url, password="hf_secret")
+        with pytest.raises(XetResponseError, match=r"d/000.bin \(no right for Bearer \*\*\*\)") as caught:
+            XetHubConnection().copy([record(ENTRIES[0])], CommitRequest(Repo("acme/target", repo_type), ()))
+    assert "hf_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [[], "x", {"failed": 5}, {"failed": [5]}, {"failed": [{"sha256": "unknown"}]}])
+def test_a_wrong_answer_to_the_request_to_duplicate_is_a_protocol_error(connection, wrong):
+    with SmallServer(lambda asked: Answer([] if "/paths-info" in asked.path else wrong)) as server:
+        connection(host=server.url)
+        with pytest.raises(XetProtocolError, match="the request to let hf://acme/target@main have 1 file"):
+            XetHubConnection().copy([record(ENTRIES[0])], CommitRequest(Repo("acme/target"), ()))

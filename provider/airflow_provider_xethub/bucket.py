@@ -106,7 +106,7 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         accept=(422,),
     )
     try:
-        failed = [f"{each['path']} ({each['error']})" for each in answer["failed"]]
+        failed = [f"{each['path']} ({hub.shown(each['error'])})" for each in answer["failed"]]
     except (KeyError, TypeError) as error:
         raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
     if failed:

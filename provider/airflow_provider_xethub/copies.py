@@ -111,7 +111,8 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
         }
         answer = hub.json("POST", f"{source.api_path}/lfs-files/duplicate", about=about, json=body)
         try:
-            failed += [f"{wanted[each['sha256']]['path']} ({each['error']})" for each in answer.get("failed") or []]
+            for each in answer.get("failed") or []:
+                failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")
         except (AttributeError, KeyError, TypeError) as error:
             raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
     if failed:

@@ -214,6 +214,10 @@ class Hub:
         response = self.request(method, path, about=about, **kwargs)
         return hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
 
+    def shown(self, text: object) -> str:
+        """Return what the Hub says about a single file as it may be shown: short, and without the Hub token."""
+        return hub_errors.shown(text, self._hub_token)
+
     def whoami(self) -> dict[str, Any]:
         """Return what the Hub says about the credential (``GET /api/whoami-v2``)."""
         about = "the whoami request"

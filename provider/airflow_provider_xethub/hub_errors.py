@@ -169,12 +169,17 @@ def server_text(headers: Mapping[str, str], body: str, secret: str | None) -> st
             text = "; ".join(map(str, error)) if isinstance(error, list) else str(error)
         except (ValueError, AttributeError, RecursionError):
             return ""
-    if secret:
-        text = text.replace(secret, "***")
-    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    if len(text) > _MAX_SERVER_TEXT:
-        text = text[:_MAX_SERVER_TEXT] + "…"
+    text = shown(text, secret)
     return f" The Hub says: {text}" if text else ""
+
+
+def shown(text: object, secret: str | None) -> str:
+    """Return what the server says in a form that may be shown: short, on one line, and without the credential."""
+    said = str(text)
+    if secret:
+        said = said.replace(secret, "***")
+    said = " ".join("".join(char if char.isprintable() else " " for char in said).split())
+    return said[:_MAX_SERVER_TEXT] + "…" if len(said) > _MAX_SERVER_TEXT else said
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
