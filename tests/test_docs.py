@@ -262,7 +262,8 @@ def check_connection(connection: Connection) -> None:
     assert connection.password == "hf_…"
     extra = connection.extra_dejson
     assert set(extra) <= set(get_provider_info.CONNECTION_FIELDS)
-    assert extra in ({}, {"repo_type": "dataset", "repo_id": "acme/corpus"})
+    read_proxy = {"ca_bundle": "/etc/ssl/certs/acme.pem", "proxy": "http://user:password@proxy.acme.example:3128"}
+    assert extra in ({}, {"repo_type": "dataset", "repo_id": "acme/corpus"}, read_proxy)
 
 
 def make(words: list[str], _: Path) -> None:
@@ -592,6 +593,8 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "could not be reached": ({"host": _DOWN}, None),
     "did not answer to": ({"extra": {"timeout": 1}}, Fault(_WHOAMI, delay=1.2)),
     "is not trusted here": ({"host": "https://hub.example"}, None),
+    "wants a user and a password": ({}, Fault(_WHOAMI, status=407)),
+    "is not the URL of a proxy": ({"extra": {"proxy": "proxy.example:3128"}}, None),
     "with an HTML page": ({}, Fault(_WHOAMI, status=200, headers={"Content-Type": "text/html"}, body="<html>")),
     "redirects to": ({}, Fault(_WHOAMI, status=302, headers={"Location": "https://elsewhere.example/"})),
     "is not the URL of a Hub": ({"host": "ftp://hub"}, None),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import socket
 import ssl
 import time
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +20,9 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.repo import Repo
+from private_network import private_certificate
 from small_server import Answer, SmallServer
 
 HUB_TOKEN = "hf_0123456789abcdefghijklmnopqrst"
@@ -102,41 +101,17 @@ def test_a_connection_that_always_drops_is_named(hub, monkeypatch, when):
     assert caught.value.__cause__ is None
 
 
-def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "hub.pem"
-    pem.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+def test_a_certificate_that_is_not_trusted_is_final_and_the_ca_bundle_mends_it(tmp_path, monkeypatch):
+    pem = private_certificate(tmp_path / "hub.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    return context, pem
-
-
-def test_a_certificate_that_is_not_trusted_is_final_and_the_ca_bundle_mends_it(tmp_path, monkeypatch):
-    context, pem = self_signed(tmp_path)
     with SmallServer(Answer({"name": "x"}), tls=context) as server:
         with pytest.raises(XetTLSError, match=r"is not trusted here, so the whoami request was not sent. Set"):
             client(server.url).whoami()
         assert server.asked == []
-        assert client(server.url, ca_bundle=str(pem)).whoami() == {"name": "x"}
+        assert client(server.url, network=Network(str(pem))).whoami() == {"name": "x"}
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", ssl.get_default_verify_paths().cafile or "/etc/ssl/cert.pem")
-        assert client(server.url, ca_bundle=str(pem)).whoami() == {"name": "x"}
+        assert client(server.url, network=Network(str(pem))).whoami() == {"name": "x"}
     assert not XetTLSError.retryable
 
 

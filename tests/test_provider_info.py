@@ -113,7 +113,7 @@ def test_what_may_hold_a_secret_is_masked_by_its_name_and_nothing_else_is(name):
 
     looks_secret = CONNECTION_FIELDS[name]["schema"].get("format") == "password"
     assert (redact({name: "value-of-it"})[name] == "***") == looks_secret
-    assert looks_secret == (name == "secret_headers")
+    assert looks_secret == (name in ("secret_headers", "proxy"))
 
 
 def test_the_key_in_the_configuration_is_sensitive():

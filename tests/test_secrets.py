@@ -27,8 +27,10 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, publish, sealed, write
+from private_network import Proxy
 
 HEADER = "proxy-key-5e1f0c"
+PROXY_PASSWORD = "door-9b2e47d1"
 
 
 @pytest.fixture
@@ -60,16 +62,26 @@ def seen(caplog, capfd):
 
 @pytest.fixture
 def secrets(hub, connection):
-    """Returns all secrets so far."""
-    connection(extra=json.dumps({"secret_headers": json.dumps({"X-Proxy-Key": HEADER})}))
+    """Returns all secrets so far; the connection has all that can be one."""
     earlier = set(hub.access.issued_xet_tokens())
     wrong = "hf_" + "w" * 34
 
     def collect():
-        return {hub.token("write"), hub.token("read"), wrong, HEADER, *hub.access.issued_xet_tokens()} - earlier
+        return {
+            hub.token("write"),
+            hub.token("read"),
+            wrong,
+            HEADER,
+            PROXY_PASSWORD,
+            *hub.access.issued_xet_tokens(),
+        } - earlier
 
-    collect.wrong = wrong
-    return collect
+    with Proxy("anna", PROXY_PASSWORD) as proxy:
+        headers = json.dumps({"X-Proxy-Key": HEADER})
+        collect.extra = {"secret_headers": headers, "proxy": f"http://anna:{PROXY_PASSWORD}@{proxy.address}"}
+        collect.wrong, collect.proxy = wrong, proxy
+        connection(extra=json.dumps(collect.extra))
+        yield collect
 
 
 def assert_absent(secrets, text):
@@ -101,7 +113,8 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
     text = seen.text()
     assert "Fetched a write token" in text
     assert f"Forgot the token of task {token.task_id}" in text
-    assert len(secrets()) >= 5
+    assert len(secrets()) >= 6
+    assert {each.split()[0] for each in secrets.proxy.through} >= {"GET", "POST", "PUT"}
     assert_absent(secrets(), text)
 
 
@@ -111,6 +124,7 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
     where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
     source = str(write(tmp_path / "in", {"a.bin": os.urandom(5000)}) / "a.bin")
     records = publish(repo, tmp_path / "before", {"b.bin": binary()})
+    sealed_before = sealed(repo, "write")
     echo = json.dumps({"error": f"Bearer {hub.token()} is bad", "token": hub.token()})
     issued = hub.access.issued_xet_tokens()[-1]
     faults = [
@@ -135,10 +149,20 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
             seen.run(run)
         assert hub.faults.acted(fault)
         hub.faults.clear()
-    connection(password=secrets.wrong, extra=json.dumps({"secret_headers": json.dumps({"X-Proxy-Key": HEADER})}))
+    connection(password=secrets.wrong, extra=json.dumps(secrets.extra))
     assert "401" in seen.run(run_task(XetTokenOperator, **where)).text
     connection(host="http://127.0.0.1:1")
     assert "could not be reached" in seen.run(run_task(XetTokenOperator, **where)).text
+    wrong_proxy = {**secrets.extra, "proxy": f"http://anna:{PROXY_PASSWORD}@127.0.0.1:1"}
+    connection(extra=json.dumps(wrong_proxy))
+    assert "The proxy 127.0.0.1:1 on the way" in seen.run(run_task(XetTokenOperator, **where)).text
+    assert (
+        "The proxy 127.0.0.1:1 on the way to CAS"
+        in seen.run(run_task(XetUploadOperator, source=source, commit=False, token=sealed_before)).text
+    )
+    wrong_proxy = {**secrets.extra, "proxy": f"nonsense://anna:{PROXY_PASSWORD}@127.0.0.1:1"}
+    connection(extra=json.dumps(wrong_proxy))
+    assert "is not the URL of a proxy" in seen.run(run_task(XetTokenOperator, **where)).text
     assert_absent(secrets(), seen.text())
 
 
@@ -171,6 +195,7 @@ def test_a_sealed_token_is_masked_once_it_is_opened(hub, connection, repo, monke
 def test_the_secrets_of_a_connection_are_masked(secrets, hook):
     assert hook.hub.has_token
     assert redact(f"it is {HEADER}!") == "it is ***!"
+    assert redact(f"it is {PROXY_PASSWORD}!") == "it is ***!"
 
 
 def test_tokens_of_one_repository_do_not_open_the_other(hub, connection, repo, make_repo):

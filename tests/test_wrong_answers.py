@@ -221,7 +221,7 @@ def test_a_cas_that_is_down_can_be_tried_again(hub, repo, source, record, run_ta
     hub.stop()
     try:
         run = run_task(XetUploadOperator, source=source, commit=False, token=token)
-        ended(run, exceptions.XetConnectionError, "could not be reached during the upload", retried=True)
+        ended(run, exceptions.XetConnectionError, "could not be reached for the upload", retried=True)
         run = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
         ended(run, exceptions.XetConnectionError, "could not be reached during the download", retried=True)
     finally:

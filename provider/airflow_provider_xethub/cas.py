@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_xethub import cas_errors, progress, workers
+from airflow_provider_xethub import cas_errors, client_cache, progress, workers
 from airflow_provider_xethub.exceptions import XetHubError
+from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.token import XetToken
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LARGE_STREAMS = 2
 SMALL_STREAMS = 16
 """Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
 
+_ENVIRONMENT_LOCK = threading.Lock()
 _ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 
 
@@ -48,12 +50,18 @@ class CasAccess:
     :param refresh_url: where the client gets the next one; ``None`` on a worker without a connection.
     :param refresh_headers: what the refresh route wants; carries the Hub token, so never shown.
     :param stall_timeout: seconds without progress after which the transfer is ended.
+    :param network: whom to trust, and through which proxy.
+    :param cache_folder: where the client keeps its cache; its own choice where ``None``.
+    :param telemetry: whether the client reports its figures to the operator of CAS.
     """
 
     token: XetToken
     refresh_url: str | None = None
     refresh_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     stall_timeout: float = progress.STALL_TIMEOUT
+    network: Network = field(default_factory=Network)
+    cache_folder: Path | None = None
+    telemetry: bool = False
 
     def options(self) -> dict[str, Any]:
         """Return the authorisation of one operation, as keyword arguments of ``XetSession.new_*``.
@@ -89,7 +97,6 @@ def settings(files: int, total_bytes: int) -> dict[str, Any]:
         "reconstruction.download_buffer_limit": "264mb",
         "data.max_concurrent_file_ingestion": 64 if small else 8,
         "data.session_xorb_metadata_flush_max_count": 1,
-        "telemetry.enabled": False,
     }
 
 
@@ -136,20 +143,65 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError) as error:
         token = access.token
-        raise cas_errors.from_client(
+        silent = cas_errors.no_answer_from(error, token.cas_url)
+        reason = None
+        if silent:
+            from airflow_provider_xethub import network_errors
+
+            reason = network_errors.probe(silent.url, about=about, service=silent.service, network=access.network)
+        raise reason or cas_errors.from_client(
             error, about=about, cas_url=token.cas_url, secret=token.access_token, upload=upload
         ) from None
 
 
-def session(config: Mapping[str, Any]) -> XetSession:
+def session(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
     """Start the client; a session for each transfer, so that none is ever used across a fork."""
     _quiet()
     from hf_xet import XetConfig, XetSession
 
-    return XetSession(config=XetConfig().with_config(dict(config)))
+    own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": client_cache.SIZE_LIMIT}
+    return XetSession(config=XetConfig().with_config({**config, **own}))
+
+
+def begin(access: CasAccess, new: Callable[..., T]) -> T:
+    """Begin an operation with ``new``, one of the ``new_*`` of a session.
+
+    Only here the client reads proxy, authorities and cache folder, and only from the environment: it has them for this
+    moment, so that nothing else in this process goes through the proxy of the connection.
+    """
+    variables = access.network.environment()
+    if access.cache_folder:
+        variables["HF_XET_CACHE"] = str(access.cache_folder)
+    with _environment(variables):
+        return new(**access.options())
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Have these variables in the environment of the process, and not in ``os.environ``: only native code sees them."""
+    if not variables:
+        yield
+        return
+    with _ENVIRONMENT_LOCK:
+        try:
+            _put(variables)
+            yield
+        finally:
+            _put({name: os.environ.get(name) for name in variables})
+
+
+def _put(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.unsetenv(name)
+        else:
+            os.putenv(name, value)
 
 
 def _quiet() -> None:
-    """Set what the client reads once, when it is imported. Without it a log file for each process grows in HOME."""
+    """Set what the client reads once, when it is imported. Without it a log file for each process grows in HOME.
+
+    Where the DAG's own code has imported it before, it is as that code wants it.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

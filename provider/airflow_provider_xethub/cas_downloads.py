@@ -36,10 +36,10 @@ def fetch(access: cas.CasAccess, files: Sequence[Wanted]) -> int:
     about = f"the download of {len(files)} file(s) from {access.token.repo}"
     total = sum(file.size for file in files)
     with cas.errors(access, about, upload=False):
-        session = cas.session(cas.settings(len(files), total))
+        session = cas.session(access, cas.settings(len(files), total))
         from hf_xet import XetFileInfo
 
-        group = session.new_file_download_group(**access.options())
+        group = cas.begin(access, session.new_file_download_group)
 
         def work() -> int:
             for file in files:
@@ -84,7 +84,7 @@ def fetch_streams(
 
         with cas.errors(access, about, upload=False):
             # After an error in one of its streams, a group is of no use any more.
-            group = session.new_download_stream_group(**access.options())
+            group = cas.begin(access, session.new_download_stream_group)
             for piece in group.download_stream(XetFileInfo(*files[number])):
                 with counting:
                     report.total_bytes_completed += len(piece)
@@ -97,7 +97,7 @@ def fetch_streams(
 
     with cas.errors(access, about, upload=False):
         # No smaller buffers: limited to 64 MB, two large streams wait for each other for ever.
-        session = cas.session(cas.settings(len(files), sum(sizes)))
+        session = cas.session(access, cas.settings(len(files), sum(sizes)))
 
         def take(number: int) -> None:
             try:

@@ -7,6 +7,8 @@ those of hf-xet 1.8, and a test provokes each of them.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from airflow_provider_xethub.exceptions import (
     Service,
@@ -35,6 +37,9 @@ _DAMAGED = re.compile(
     r"size mismatch|unexpected end of file|uncompressed bytes, got|Format error|Chunk header parse error|"
     r"CorruptedReconstruction"
 )
+_NO_ANSWER = re.compile(
+    r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"
+)
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
@@ -45,6 +50,26 @@ _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
     412: (XetConflictError, "somebody else was faster"),
     429: (XetRateLimitError, "too many requests. Let the task retry later, or use fewer tasks"),
 }
+
+
+class Silent(NamedTuple):
+    """Who gave no answer: URL without a path, and whose it is."""
+
+    url: str
+    service: Service
+
+
+def no_answer_from(error: BaseException, cas_url: str) -> Silent | None:
+    """Return who did not answer, or only the proxy in its place, where that is what ``hf_xet`` raised.
+
+    It does not tell why.
+    Data may be elsewhere than CAS itself, and the next token comes from the Hub.
+    """
+    found = _NO_ANSWER.search(str(error))
+    parts = urlsplit((found[1] or found[2]) if found else cas_url)
+    if not found or parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return Silent(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "Hub" if "-token/" in parts.path else "CAS")
 
 
 def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, upload: bool) -> XetHubError:
@@ -83,8 +108,7 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, 
         return kind(f"{_upper(about)} failed on this worker: {found[1].strip().lower()}.")
     if "Network error" in text or "error sending request" in text or "Auth error" in text:
         return XetConnectionError(
-            f"CAS at {cas_url} could not be reached during {about}. Check the network, the proxy variables, and for a "
-            "private certificate authority SSL_CERT_FILE on the worker."
+            f"CAS at {cas_url} could not be reached during {about}. Check the network and the proxy."
         )
     return XetTransferError(f"{_upper(about)} failed: {_tail(text)}.")
 

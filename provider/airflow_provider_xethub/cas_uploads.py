@@ -60,8 +60,8 @@ def upload(
         at_once = min(cas.LARGE_STREAMS, sum(sizes[number] >= cas.SMALL_FILE for number, _ in streams))
         # One large stream alone never has more than one xorb to send.
         bounds = {"client.ac_max_upload_concurrency": at_once or cas.LARGE_STREAMS} if len(streams) == len(full) else {}
-        session = cas.session(cas.settings(len(full), sum(sizes)) | bounds)
-        commit = session.new_upload_commit(**access.options())
+        session = cas.session(access, cas.settings(len(full), sum(sizes)) | bounds)
+        commit = cas.begin(access, session.new_upload_commit)
 
         pace = _Pace(commit, AHEAD_OF_CAS + _XORB * max(0, at_once - 1), stopped)
 

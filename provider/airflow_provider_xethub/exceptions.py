@@ -12,6 +12,7 @@
     │       └── XetTokenTamperedError            the XCom value was changed since it was sealed            final
     ├── XetConnectionError (ConnectionError)     no answer: refused, reset, DNS                            retry
     │   ├── XetTimeoutError (TimeoutError)       no answer in time                                         retry
+    │   ├── XetProxyError                        the proxy wants another credential, or forbids it         final
     │   └── XetTLSError                          the certificate is not trusted                            final
     ├── XetResponseError                         an answer that is not a success; has ``status``           final
     │   ├── XetUnauthorizedError (PermissionError)  401: the credential is missing, wrong or expired       final
@@ -86,6 +87,12 @@ class XetConnectionError(XetHubError, ConnectionError):
 
 class XetTimeoutError(XetConnectionError, TimeoutError):
     """No answer arrived in time."""
+
+
+class XetProxyError(XetConnectionError):
+    """The proxy passes nothing on: its user or password is wrong, or it does not allow this. No retry changes that."""
+
+    retryable = False
 
 
 class XetTLSError(XetConnectionError):

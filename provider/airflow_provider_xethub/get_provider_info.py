@@ -35,8 +35,14 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     },
     "ca_bundle": {
         "label": "CA bundle",
-        "description": "File on the workers with the certificate authorities to trust. Empty: the system's.",
+        "description": "File on the workers with the certificate authorities of the Hub and CAS. Empty: the system's.",
         "schema": {"type": ["string", "null"], "default": None},
+    },
+    # Airflow masks it by its name, as its URL may carry a user and a password.
+    "proxy": {
+        "label": "Proxy",
+        "description": "URL of the proxy for the Hub and CAS, and for nothing else. Empty: HTTPS_PROXY of the workers.",
+        "schema": {"type": ["string", "null"], "format": "password", "default": None},
     },
     # Named so that Airflow masks it by its name: a proxy in front of the Hub may want a key in a header.
     "secret_headers": {
@@ -55,6 +61,8 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
         "password": "hf_…",
         "repo_id": "acme/corpus",
         "revision": "main",
+        "ca_bundle": "/etc/ssl/certs/acme.pem",
+        "proxy": "http://user:password@proxy.acme.example:3128",
     },
 }
 
@@ -98,6 +106,29 @@ def get_provider_info() -> dict[str, Any]:
                         "sensitive": True,
                         "example": None,
                         "default": "",
+                    },
+                    "cache_folder": {
+                        "description": (
+                            "Folder on the workers where the client of CAS remembers what is stored there, at most "
+                            "1 GB for each CAS. A retry on the same worker then sends only what is missing. Empty: "
+                            "HF_XET_CACHE, HF_HOME/xet, or ~/.cache/huggingface/xet."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "/var/cache/xethub",
+                        "default": "",
+                    },
+                    "telemetry": {
+                        "description": (
+                            "Whether hf_xet and huggingface_hub may report figures about transfers and their "
+                            "environment to the Hub's operator."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "sensitive": False,
+                        "example": None,
+                        "default": "False",
                     },
                 },
             }

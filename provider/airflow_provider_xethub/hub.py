@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 import tenacity
 
-from airflow_provider_xethub import hub_errors
+from airflow_provider_xethub import hub_errors, network_errors
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
@@ -24,6 +24,7 @@ from airflow_provider_xethub.exceptions import (
     XetRedirectError,
     XetServerError,
 )
+from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.records import XetCommit, XetFile
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import XetToken, parse_answer
@@ -51,13 +52,13 @@ class HubSession(requests.Session):
         hub_token: str | None,
         *,
         timeout: float,
-        ca_bundle: str | None,
+        network: Network,
         headers: Mapping[str, str],
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
         self._timeout = timeout
-        self._ca_bundle = ca_bundle
+        self._network = network.of_requests()
         self._hub_token = hub_token
         self.headers["User-Agent"] = USER_AGENT
         self.headers.update(headers)
@@ -72,9 +73,8 @@ class HubSession(requests.Session):
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; ``url`` may be a path on the Hub, and the connection's timeout is the default."""
         kwargs.setdefault("timeout", self._timeout)
-        if self._ca_bundle:
-            # Explicit for each request: REQUESTS_CA_BUNDLE would win over the session's own setting.
-            kwargs.setdefault("verify", self._ca_bundle)
+        # Explicit for each request: REQUESTS_CA_BUNDLE and NO_PROXY would win over the session's own settings.
+        kwargs = {**self._network, **kwargs}
         text = url.decode() if isinstance(url, bytes) else url
         full = urljoin(self.endpoint + "/", text.lstrip("/")) if text.startswith("/") else text
         if _origin(full) != _origin(self.endpoint):
@@ -118,7 +118,7 @@ class Hub:
     :param hub_token: the Hub token; ``None`` for public repositories.
     :param credential: how messages call the credential, such as ``connection 'xethub_default'``.
     :param timeout: seconds that one answer may take to begin.
-    :param ca_bundle: file with the certificate authorities to trust; the system's where ``None``.
+    :param network: whom to trust, and through which proxy; as the environment says where ``None``.
     :param headers: extra headers of every request to the Hub.
     """
 
@@ -130,7 +130,7 @@ class Hub:
         credential: str = "the caller",
         conn_id: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
-        ca_bundle: str | None = None,
+        network: Network | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.endpoint = endpoint
@@ -140,7 +140,8 @@ class Hub:
         self._hub_token = hub_token
         self.has_token = bool(hub_token)
         self._headers = dict(headers or {})
-        self.session = HubSession(endpoint, hub_token, timeout=timeout, ca_bundle=ca_bundle, headers=self._headers)
+        self._network = network or Network()
+        self.session = HubSession(endpoint, hub_token, timeout=timeout, network=self._network, headers=self._headers)
 
     def request(
         self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
@@ -159,6 +160,10 @@ class Hub:
         def once() -> requests.Response:
             with self.errors(about):
                 response = self.session.request(method, path, **kwargs)
+                if response.status_code == network_errors.PROXY_WANTS_CREDENTIAL:
+                    raise network_errors.proxy_error(
+                        response.status_code, about=about, service="Hub", url=self.endpoint, network=self._network
+                    )
                 if not response.ok and response.status_code not in accept:
                     raise hub_errors.from_response(
                         response.status_code,
@@ -179,7 +184,9 @@ class Hub:
             yield
         except requests.RequestException as error:
             # "from None": the library's texts may quote a proxy's URL with its password.
-            raise hub_errors.from_exception(error, about=about, endpoint=self.endpoint) from None
+            raise network_errors.from_exception(
+                error, about=about, service="Hub", url=self.endpoint, network=self._network
+            ) from None
 
     def refresh_route(self, repo: Repo, scope: Scope) -> tuple[str, dict[str, str]]:
         """Return URL and headers with which ``hf_xet`` itself gets the next token during a long transfer."""

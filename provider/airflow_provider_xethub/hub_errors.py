@@ -1,4 +1,4 @@
-"""What an answer or a failure of the Hub means: the one place that maps them to this provider's errors."""
+"""What an answer of the Hub means: the one place that maps it to this provider's errors."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import requests
-from urllib3.exceptions import ReadTimeoutError
-
 from airflow_provider_xethub.exceptions import (
     XetCommitQuotaError,
     XetConflictError,
-    XetConnectionError,
     XetForbiddenError,
-    XetHubError,
     XetNotFoundError,
     XetProtocolError,
     XetRateLimitError,
     XetResponseError,
     XetServerError,
-    XetTimeoutError,
-    XetTLSError,
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.token import unix_seconds
@@ -93,51 +86,6 @@ def from_response(
         error = XetResponseError
         text = f"{what}.{said}"
     return error(text, service="Hub", status=status, retry_after=retry_after(headers))
-
-
-def from_exception(error: requests.RequestException, *, about: str, endpoint: str) -> XetHubError:
-    """Return the error for an exception of ``requests``.
-
-    The library's own text is not repeated: it may quote a proxy's URL with its password.
-    """
-    if isinstance(error, requests.exceptions.SSLError):
-        return XetTLSError(
-            f"The certificate of the Hub at {endpoint} is not trusted here, so {about} was not sent. Set ca_bundle in "
-            "the connection, or check that host begins with the right scheme."
-        )
-    if isinstance(error, requests.exceptions.ProxyError):
-        return XetConnectionError(
-            f"The proxy on the way to the Hub at {endpoint} did not answer to {about}. Check HTTPS_PROXY and NO_PROXY."
-        )
-    # While the body arrives, a timeout is a ConnectionError to requests.
-    if isinstance(error, requests.exceptions.Timeout) or any(isinstance(e, ReadTimeoutError) for e in error.args):
-        return XetTimeoutError(
-            f"The Hub at {endpoint} did not answer to {about} in time. Check the network, or raise timeout in the "
-            "connection."
-        )
-    if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
-        return XetConnectionError(
-            f"The Hub at {endpoint} could not be reached for {about} ({_reason(error)}). Check the network and the "
-            "host of the connection."
-        )
-    return XetProtocolError(f"The Hub at {endpoint} gave an unusable answer to {about} ({type(error).__name__}).")
-
-
-def _reason(error: BaseException) -> str:
-    """Say in a few words why no connection came about, from the innermost error."""
-    seen: set[int] = set()
-    todo: list[Any] = [error]
-    while todo:
-        current = todo.pop()
-        if not isinstance(current, BaseException) or id(current) in seen:
-            continue
-        seen.add(id(current))
-        if type(current).__name__ == "NameResolutionError":
-            return "its name is not known here"
-        if isinstance(current, OSError) and current.errno and current.strerror:
-            return current.strerror.lower()
-        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
-    return "the connection broke"
 
 
 def check_is_json(headers: Mapping[str, str], body: str, *, about: str, endpoint: str) -> Any:

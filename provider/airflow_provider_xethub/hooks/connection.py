@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.network import Network
 
 _MAX_SECONDS = 600.0
 
@@ -63,7 +64,15 @@ def seconds(connection: Any, name: str, default: float) -> float:
     return number
 
 
-def ca_bundle(connection: Any) -> str | None:
+def network(connection: Any) -> Network:
+    """Return whom to trust and through which proxy to go, for the Hub and for CAS.
+
+    :raises XetInputError: the authorities are not there, or the proxy is none.
+    """
+    return Network(_ca_bundle(connection), _proxy(connection))
+
+
+def _ca_bundle(connection: Any) -> str | None:
     """Return the file with the certificate authorities to trust, or ``None`` for the system's.
 
     :raises XetInputError: it is not there; ``requests`` would say so with a bare ``OSError`` at each request.
@@ -74,6 +83,29 @@ def ca_bundle(connection: Any) -> str | None:
             f"the extra 'ca_bundle' of connection {connection.conn_id!r} is not a file on this worker: {path}"
         )
     return path
+
+
+def _proxy(connection: Any) -> str | None:
+    """Return the URL of the proxy, and hide its password in the logs; ``None`` for that of the environment.
+
+    :raises XetInputError: it is not an http or https URL; a proxy variable like that would have no effect at all.
+    """
+    url = (connection.extra_dejson.get("proxy") or "").strip()
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_proxy = False
+    if not is_proxy or not all("!" <= char <= "~" for char in url) or parts.path not in ("", "/") or parts.query:
+        raise XetInputError(
+            f"the extra 'proxy' of connection {connection.conn_id!r} is not the URL of a proxy, such as "
+            "http://proxy.example:3128."
+        )
+    for secret in (parts.password or "", unquote(parts.password or "")):
+        keys.mask(secret)
+    return str(url)
 
 
 def headers(connection: Any) -> dict[str, str]:

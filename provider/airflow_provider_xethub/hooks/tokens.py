@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,8 +20,8 @@ from airflow_provider_xethub.exceptions import (
     XetTokenTamperedError,
     XetUnauthorizedError,
 )
+from airflow_provider_xethub.hooks import configuration, keys
 from airflow_provider_xethub.hooks import connection as conn
-from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType, Scope
 from airflow_provider_xethub.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken, check_use
@@ -98,7 +100,7 @@ class XetTokenHook(BaseHook):
             credential=credential,
             conn_id=self.xethub_conn_id,
             timeout=conn.seconds(connection, "timeout", hub.DEFAULT_TIMEOUT),
-            ca_bundle=conn.ca_bundle(connection),
+            network=conn.network(connection),
             headers=conn.headers(connection),
         )
 
@@ -112,7 +114,13 @@ class XetTokenHook(BaseHook):
 
     @property
     def api(self) -> HfApi:
-        """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer."""
+        """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer.
+
+        It takes ``ca_bundle`` and ``proxy`` from nowhere but the worker's environment (``SSL_CERT_FILE``,
+        ``HTTPS_PROXY``): the library has one HTTP client for the whole process.
+        """
+        if not configuration.telemetry():
+            os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
         from huggingface_hub import HfApi
 
         return HfApi(endpoint=self.hub.endpoint, token=conn.hub_token(self._connection) or False)
@@ -261,16 +269,28 @@ class XetTokenHook(BaseHook):
         work: Callable[[CasAccess], T],
     ) -> T:
         """Do a transfer with a fresh token, and once more if CAS does not accept it or the transfer stands still."""
+        from airflow_provider_xethub import client_cache
         from airflow_provider_xethub.cas import CasAccess
+        from airflow_provider_xethub.network import Network
         from airflow_provider_xethub.progress import STALL_TIMEOUT
 
         connection = self._connection
         stall_timeout = conn.seconds(connection, "stall_timeout", STALL_TIMEOUT) if connection else STALL_TIMEOUT
+        network = conn.network(connection) if connection else Network()
+        cache = client_cache.folder(configuration.cache_folder())
 
         def access(token: XetToken) -> CasAccess:
+            given = CasAccess(
+                token,
+                stall_timeout=stall_timeout,
+                network=network,
+                cache_folder=cache,
+                telemetry=configuration.telemetry(),
+            )
             if not self._may_replace(token.conn_id):
-                return CasAccess(token, stall_timeout=stall_timeout)
-            return CasAccess(token, *self.hub.refresh_route(token.repo, token.scope), stall_timeout=stall_timeout)
+                return given
+            url, headers = self.hub.refresh_route(token.repo, token.scope)
+            return replace(given, refresh_url=url, refresh_headers=headers)
 
         token = self.fresh_token(given, scope, repo)
         try:

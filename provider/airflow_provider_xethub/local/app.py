@@ -109,7 +109,7 @@ def build_app(
             web_routes.append(hub_lfs.batch_route(hub, kind))
         web_routes += pages.routes(hub, store.bucket_files, kind)
     routes: list[BaseRoute] = [
-        *cas_api.routes(store.content, store.access, base_path=cas_path, on_report=control.log.add_report),
+        *cas_api.routes(store.content, store.access, origin, base_path=cas_path, on_report=control.log.add_report),
         openapi.openapi_route(),
         *control_api.routes(control),
         *pages.local_routes(hub, control.log, control.faults),

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local import cas_files, cas_xorbs
 from airflow_provider_xethub.local.access import Access
-from airflow_provider_xethub.local.cas_request import read_body
+from airflow_provider_xethub.local.cas_request import Origin, read_body
 from airflow_provider_xethub.local.content import ContentStore
 
 _MAX_REPORT = 64 * 1024
@@ -24,20 +24,22 @@ Report = dict[str, Any]
 def routes(
     content: ContentStore,
     access: Access,
+    origin: Origin,
     *,
     base_path: str,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> list[Route]:
     """Return the routes of one CAS.
 
+    :param origin: tells from a request at which origin the client reaches this server; data URLs are there.
     :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Telemetry alone goes to
         the root of the origin, because clients send it there whatever the CAS URL's path is.
     :param on_report: gets what a client says about a transfer of its own. Anybody can send one: do not trust it.
     """
     return [
         # First what is asked once per file: routes are tried in their order.
-        *cas_files.routes(content, access, base_path=base_path),
-        *cas_xorbs.routes(content, access, base_path=base_path),
+        *cas_files.routes(content, access, origin, base_path=base_path),
+        *cas_xorbs.routes(content, access, origin, base_path=base_path),
         Route("/v1/telemetry", partial(_accept_telemetry, on_report), methods=["POST"]),
     ]
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.access import Access, AccessError, XetGrant
-from airflow_provider_xethub.local.cas_request import Endpoint, cas_route, raw_target, read_body, require
+from airflow_provider_xethub.local.cas_request import Endpoint, Origin, cas_route, raw_target, read_body, require
 from airflow_provider_xethub.local.content import ContentStore, StoredFile, UnknownFileError
 from airflow_provider_xethub.local.data_answer import data_answer
 from airflow_provider_xethub.local.formats import FormatError, reconstruction
@@ -31,9 +31,9 @@ MAX_BATCH_FILES = 1000
 ToJson = Callable[[reconstruction.Reconstruction, reconstruction.MakeUrl], dict[str, Any]]
 
 
-def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Route]:
+def routes(content: ContentStore, access: Access, origin: Origin, *, base_path: str) -> list[Route]:
     """Return the routes of shards, reconstructions and data beneath a CAS URL's path."""
-    api = _Files(content, access, base_path)
+    api = _Files(content, access, origin, base_path)
     table: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/chunks/{prefix}/{hash}", api.find_chunk),
         ("POST", "/v1/shards", api.add_shard_v1),
@@ -49,9 +49,10 @@ def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Rou
 class _Files:
     """The endpoints, over one content store."""
 
-    def __init__(self, content: ContentStore, access: Access, base_path: str) -> None:
+    def __init__(self, content: ContentStore, access: Access, origin: Origin, base_path: str) -> None:
         self._content = content
         self._access = access
+        self._origin = origin
         self._base_path = base_path
 
     async def find_chunk(self, request: Request) -> Response:
@@ -132,7 +133,7 @@ class _Files:
     def _data_url(self, request: Request, xorb_hash: str, pieces: tuple[reconstruction.FetchRange, ...]) -> str:
         ranges = ",".join(f"{piece.start}-{piece.end}" for piece in pieces)
         target = self._access.sign_data_url(f"{self._base_path}/data/{xorb_hash}?range={ranges}")
-        return f"{request.url.scheme}://{request.url.netloc}{target}"
+        return f"{self._origin(request)}{target}"
 
 
 def _parse_signed(text: str) -> list[tuple[int, int]]:

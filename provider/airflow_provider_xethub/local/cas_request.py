@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+Origin = Callable[[Request], str]
+
 
 class TooLargeError(ValueError):
     """A request body is over its limit: 413."""

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.access import Access
-from airflow_provider_xethub.local.cas_request import cas_route, error_answer, raw_target, read_body, require
+from airflow_provider_xethub.local.cas_request import Origin, cas_route, error_answer, raw_target, read_body, require
 from airflow_provider_xethub.local.content import ContentStore
 from airflow_provider_xethub.local.formats import FormatError
 from airflow_provider_xethub.local.formats.hashing import from_hex
@@ -23,9 +23,9 @@ from airflow_provider_xethub.local.xorb_grants import UncommittedXorb, Uncommitt
 _MAX_GRANT_BODY = 4096
 
 
-def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Route]:
+def routes(content: ContentStore, access: Access, origin: Origin, *, base_path: str) -> list[Route]:
     """Return the routes of xorbs beneath a CAS URL's path."""
-    api = _Xorbs(content, access, base_path)
+    api = _Xorbs(content, access, origin, base_path)
     return [
         cas_route(base_path, "POST", "/v1/xorb-grants/{prefix}/{hash}", api.give_grant),
         cas_route(base_path, "PUT", "/uploads/{hash}", api.upload),
@@ -38,9 +38,10 @@ def routes(content: ContentStore, access: Access, *, base_path: str) -> list[Rou
 class _Xorbs:
     """The endpoints, over one content store."""
 
-    def __init__(self, content: ContentStore, access: Access, base_path: str) -> None:
+    def __init__(self, content: ContentStore, access: Access, origin: Origin, base_path: str) -> None:
         self._content = content
         self._access = access
+        self._origin = origin
         self._base_path = base_path
         self._receiver = XorbReceiver()
         self._uncommitted = UncommittedXorbs(access.now)
@@ -74,7 +75,7 @@ class _Xorbs:
             return JSONResponse({"was_inserted": False})
         grant = XorbGrant(secrets.token_hex(16), repository, length, checksum)
         target = self._access.sign_data_url(f"{self._base_path}/uploads/{xorb_hash}?{grant.to_query()}")
-        url = f"{request.url.scheme}://{request.url.netloc}{target}"
+        url = f"{self._origin(request)}{target}"
         return JSONResponse({"id": grant.grant_id, "method": "PUT", "url": url, "headers": {}}, 201)
 
     async def upload(self, request: Request) -> Response:
