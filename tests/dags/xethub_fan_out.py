@@ -1,7 +1,7 @@
 """The DAGs of ``test_fan_out_on_celery.py``: what runs where is in the queues.
 
-Only the worker of the queue ``hub`` has the connection. The two workers of ``upload`` have not, and each of them is also
-alone in a queue of its own, for files that are on that worker only.
+Only the worker of the queue ``hub`` has the connection. The two workers of ``upload`` have not, and each of them is
+also alone in a queue of its own, for files that are on that worker only.
 """
 
 from __future__ import annotations
