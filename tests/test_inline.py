@@ -113,7 +113,7 @@ def test_without_a_source_the_error_says_what_to_do(hub, upload, repo, run_task)
     assert isinstance(run.error, XetNotFoundError)
     assert run.error.service == "CAS"
     assert f"The Hub stores a.csv, b.csv of {repo} inline, so the commit needs the content, which cannot be" in run.text
-    assert "None of them was committed. Upload these files again, or let the task that uploads them commit them" in run.text
+    assert "None of them was committed. Upload these files again, or let the task that uploads them" in run.text
     assert commits(hub, repo) == 1
 
 

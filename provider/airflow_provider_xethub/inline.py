@@ -132,8 +132,8 @@ def _explained(error: XetHubError, files: Sequence[XetFile], other: XetHubError 
     explained.__dict__.update(base.__dict__)
     explained.args = (
         f"The Hub stores {named}{more} of {files[0]['repo']} inline, so the commit needs the content, which "
-        f"cannot be read back from CAS ({_sentence(error)}){source}. None of them was committed. Upload these files again, "
-        "or let the task that uploads them commit them: then nothing is read back.",
+        f"cannot be read back from CAS ({_sentence(error)}){source}. None of them was committed. Upload these files "
+        "again, or let the task that uploads them commit them: then nothing is read back.",
     )
     return explained
 
