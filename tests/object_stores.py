@@ -38,7 +38,7 @@ class S3:
         """Set the Airflow connection."""
         fields = {"login": KEY, "password": SECRET, **changes}
         extra = {"endpoint_url": self.url, "region_name": "us-east-1"}
-        value = {"conn_type": "aws", **fields, "extra": extra}
+        value = {"conn_type": "aws", "extra": extra, **fields}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
         forget_filesystems()
 

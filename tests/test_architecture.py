@@ -51,6 +51,11 @@ ALLOWED = {
     },
     "cas_uploads": {"cas", "progress", "workers", "exceptions", "records"},
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
+    "transfers": {
+        *("cas", "cas_downloads", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions", "workers"),
+        *("sources", "stored_sources", "stored_downloads"),
+    },
+    "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "network", "network_errors", "token", "repo", "exceptions", "records"},
     "commit_request": {"repo", "exceptions", "records"},

@@ -111,6 +111,8 @@ def test_a_stream_and_a_file_have_the_same_record(where, run_task, tmp_path):
     write(tmp_path / "in", FILES)
     local = run_task(XetUploadOperator, source=f"{tmp_path}/in", commit=False, **where).value
     stored = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", commit=False, **where).value
+    for file in stored:
+        assert file.pop("storage_uri") == f"file://{tmp_path}/in/{file['path']}"
     assert local == stored
 
 

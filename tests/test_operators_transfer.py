@@ -211,14 +211,14 @@ def test_a_commit_takes_lists_of_lists_and_reads_inline_files_back_from_cas(
 ):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    records = uploaded({"a.bin": binary(), "b.csv": TEXT, "empty": b""})
+    records = uploaded({"a.bin": binary(), "b.csv": TEXT * 200, "empty": b""})
     hub.log.clear()
     run = run_task(XetCommitOperator, files=[records[:1], [records[1:]]], commit_message="{{ task.task_id }}!")
     result = run.value
     assert (result["title"], result["repo"]) == ("task!", repo.uri)
     assert [file["path"] for file in result["files"]] == ["a.bin", "b.csv", "empty"]
     assert all("sample" not in file for file in result["files"])
-    assert content(hub, repo, "b.csv", tmp_path) == TEXT
+    assert content(hub, repo, "b.csv", tmp_path) == TEXT * 200
     assert content(hub, repo, "empty", tmp_path) == b""
     assert hub.log.requests("GET /cas/.*/v./reconstructions/.*", status=200)
     assert not hub.log.requests("GET .*/xet-write-token/.*")

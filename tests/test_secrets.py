@@ -125,6 +125,8 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
     source = str(write(tmp_path / "in", {"a.bin": os.urandom(5000)}) / "a.bin")
     records = publish(repo, tmp_path / "before", {"b.bin": binary()})
     sealed_before = sealed(repo, "write")
+    long = write(tmp_path / "inline", {"c.csv": TEXT * 200})
+    inline = run_task(XetUploadOperator, source=f"file://{long}/", commit=False, **where).value
     echo = json.dumps({"error": f"Bearer {hub.token()} is bad", "token": hub.token()})
     issued = hub.access.issued_xet_tokens()[-1]
     faults = [
@@ -145,6 +147,9 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
             run_task(XetTokenOperator, scope="write", **where),
             run_task(XetUploadOperator, source=source, commit=False, **where),
             run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=records),
+            # Without its source, and with it.
+            run_task(XetCommitOperator, files=[{k: v for k, v in inline[0].items() if k != "storage_uri"}]),
+            run_task(XetCommitOperator, files=[{**inline[0], "storage_uri": "file:///nowhere"}]),
         ):
             seen.run(run)
         assert hub.faults.acted(fault)

@@ -162,7 +162,7 @@ def test_a_download_that_compares_a_large_file_stops_at_sigterm(hub, stopped, re
 
 
 def test_a_commit_that_reads_inline_files_back_stops_at_sigterm(hub, where, repo, tmp_path, stopped, run_task, request):
-    source = write(tmp_path / "in", {"a.csv": TEXT * 3})
+    source = write(tmp_path / "in", {"a.csv": TEXT * 300})
     files = run_task(XetUploadOperator, source=str(source), commit=False, **where).value
     fault = hub.faults.add(Fault(READS, delay=30))
     task = stopped(XetCommitOperator, {"files": files})

@@ -121,5 +121,6 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
 def _published(file: XetFile, bucket: Repo) -> XetFile:
     record = file.copy()
     record.pop("sample", None)  # only a commit still to come needs it
+    record.pop("storage_uri", None)
     record["repo"] = bucket.uri
     return record

@@ -315,6 +315,7 @@ class _Publication:
         for file in self._work.files:
             record = file.copy()
             record.pop("sample", None)  # only a commit still to come needs it
+            record.pop("storage_uri", None)
             record["repo"] = head["repo"]
             files.append(record)
         return {

@@ -18,8 +18,9 @@ class XetFile(_XetFile, total=False):
 
     ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
     file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
-    file: ``sample``, the first 512 bytes in base64. What a listing adds for inline files: ``blob_id``, the git sha1.
-    What a download adds: ``local_path``, or for object storage ``storage_uri``, which the operators take as ``source``.
+    file: ``sample``, the first 512 bytes in base64, and for object storage ``storage_uri``, where it came from. What
+    a listing adds for inline files: ``blob_id``, the git sha1. What a download adds: ``local_path``, or for object
+    storage ``storage_uri``. The operators take either as ``source``.
     """
 
     sample: str

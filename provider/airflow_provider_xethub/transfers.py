@@ -42,11 +42,13 @@ def upload(access: cas.CasAccess, files: Sequence[SourceFile]) -> XetUploadResul
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
     uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files])
     stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
-    records = [
-        {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}
-        for file, each in zip(files, uploaded, strict=True)
-    ]
-    return {"files": records, "transfer": transfer}  # type: ignore[typeddict-item]
+    records: list[XetFile] = []
+    for file, each in zip(files, uploaded, strict=True):
+        uploaded_file: XetFile = {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}
+        if isinstance(file, StoredFile):
+            uploaded_file["storage_uri"] = str(file)
+        records.append(uploaded_file)
+    return {"files": records, "transfer": transfer}
 
 
 def fetch_samples(files: Sequence[SourceFile]) -> None:
@@ -182,20 +184,6 @@ def _result(files: list[XetFile], fetched: Sequence[XetFile], received: int, sta
             "seconds": round(time.monotonic() - started, 3),
         },
     }
-
-
-def read_back(files: Sequence[XetFile], in_cas: InCas) -> dict[str, bytes]:
-    """Return the content of files that are in CAS, by path, verified.
-
-    :raises XetIntegrityError: what arrived is not the file.
-    """
-    with TemporaryDirectory(prefix="xethub-") as folder:
-        targets = [
-            downloads.Target(file, Path(folder, str(number)), Path(folder, f"{number}.part"))
-            for number, file in enumerate(files)
-        ]
-        download(targets, in_cas, None)
-        return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 
 def upload_contents(files: Sequence[XetFile], read: Callable[[XetFile], bytes], in_cas: InCas) -> list[XetFile]:

@@ -112,18 +112,21 @@ class XetHubConnection(XetTokenHook):
     def commit(self, request: CommitRequest) -> XetCommitResult:
         """Publish files that are in CAS in one commit; safe to retry.
 
-        Files that the Hub wants inline are read back from CAS. A bucket has no commits: there the files are put.
+        Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. A
+        bucket has no commits: there the files are put.
 
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import bucket, commit, transfers
+        from airflow_provider_xethub import bucket, commit
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.inline import read_back
 
         request.check()
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         in_cas = partial(self.in_cas, None, "read", request.repo)
-        return commit.publish(self.hub, request, modes, lambda files: transfers.read_back(files, in_cas))
+        return commit.publish(self.hub, request, modes, lambda files: read_back(files, in_cas, open_storage))
 
     @final_errors()
     def copy(
