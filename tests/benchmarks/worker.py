@@ -1,0 +1,71 @@
+"""A worker as Airflow's: a process with Airflow in it, from which each task is forked.
+
+Reads one job a line from standard input, JSON: ``{"tasks": […], "at_once": n}``. Writes one line for each: a list with
+the result of each task, see :mod:`tasks`, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+# What every task of Airflow has already when it starts, whatever it does.
+import airflow.sdk  # noqa: F401
+import airflow.sdk.execution_time.task_runner  # noqa: F401
+import tasks
+
+CLIENTS = ("hf_xet", "huggingface_hub", "boto3", "s3fs", "airflow_provider_xethub.hub", "airflow_provider_xethub.cas")
+
+
+def run_all(described: list[dict[str, Any]], at_once: int, folder: Path) -> list[dict[str, Any]]:
+    """Run tasks, each in a fork of its own, so many at a time."""
+    running: dict[int, int] = {}
+    waiting = list(enumerate(described))
+    while waiting or running:
+        if waiting and len(running) < at_once:
+            number, task = waiting.pop(0)
+            pid = os.fork()
+            if not pid:
+                _be_task(task, folder / str(number))
+            running[pid] = number
+        else:
+            pid, _ = os.wait()
+            running.pop(pid)
+    answers = [folder / str(number) for number in range(len(described))]
+    return [json.loads(path.read_text()) if path.exists() else {"error": "the task's process died"} for path in answers]
+
+
+def _be_task(task: dict[str, Any], answer: Path) -> None:
+    began = time.monotonic()
+    try:
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(quiet, stream)
+        os.environ.update(task["environment"])
+        result = tasks.run(task, began)
+    except BaseException:
+        result = {"error": traceback.format_exc()[-3000:]}
+    try:
+        answer.write_text(json.dumps(result))
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    loaded = [name for name in CLIENTS if name in sys.modules]
+    assert not loaded, f"Airflow itself has loaded {loaded}: a task would not have to."
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run_all(job["tasks"], job["at_once"], Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
