@@ -32,14 +32,16 @@ def main() -> int:
     options = _options()
     if not options.report_only:
         measured = measure(options)
+        results = {"machine": report.machine(), "quick": options.quick, "measured": [run.to_json() for run in measured]}
         if options.results:
-            _keep(measured, options.results)
-    results = json.loads(options.results.read_text()) if options.results else _results(measured)
+            _keep(results, options.results)
+    else:
+        results = json.loads(options.results.read_text(encoding="utf-8"))
     print(report.text(results))
     if options.report_only:
-        report.write_docs(results, DOCS)
-    missed = [line for line in report.targets(results) if not line.met]
-    return 1 if missed else 0
+        report.write_docs(results, options.docs)
+        return 0
+    return 0 if all(target.met for target in report.targets(results)) else 1
 
 
 def measure(options: argparse.Namespace) -> list[Measured]:
@@ -88,18 +90,15 @@ def clean_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _results(measured: list[Measured]) -> dict[str, Any]:
-    return {"machine": report.machine(), "measured": [each.to_json() for each in measured]}
-
-
-def _keep(measured: list[Measured], path: Path) -> None:
+def _keep(results: dict[str, Any], path: Path) -> None:
     """Write the results; what the file has of other cases stays."""
-    new = _results(measured)
+    known: list[dict[str, Any]] = []
     if path.exists():
-        cases = {each.case for each in measured}
-        known = json.loads(path.read_text())["measured"]
-        new["measured"] = [each for each in known if each["case"] not in cases] + new["measured"]
-    path.write_text(json.dumps(new, indent=1) + "\n", encoding="utf-8")
+        old = json.loads(path.read_text(encoding="utf-8"))
+        if old["quick"] == results["quick"]:
+            cases = {run["case"] for run in results["measured"]}
+            known = [run for run in old["measured"] if run["case"] not in cases]
+    path.write_text(json.dumps({**results, "measured": known + results["measured"]}, indent=1) + "\n", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -108,13 +107,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="only these")
     parser.add_argument("--repetitions", type=int, default=3, help="how often to measure everything (3)")
     parser.add_argument("--folder", type=Path, help="where to keep the data meanwhile; by default the system's")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="JSON; by default docs/benchmarks.json")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="JSON; by default docs/benchmarks.json, with --quick none")
     parser.add_argument("--report-only", action="store_true", help="measure nothing; write the results into the docs")
+    parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER", help="for --report-only; by default docs")
     options = parser.parse_args()
     if options.quick:
         options.repetitions = 1
-    elif options.results is None:
-        options.results = DOCS / "benchmarks.json"
+    if options.results is None and (options.report_only or not options.quick):
+        options.results = options.docs / "benchmarks.json"
     return options
 
 

@@ -15,8 +15,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# What every task of Airflow has already when it starts, whatever it does.
+# What a task's process has already when Airflow forks it, whatever the task does.
 import airflow.sdk  # noqa: F401
+import airflow.sdk.execution_time.supervisor  # noqa: F401
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 import tasks
 
