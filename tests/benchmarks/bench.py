@@ -74,8 +74,11 @@ def measure(options: argparse.Namespace) -> list[Measured]:
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """Return this process's environment with an Airflow of its own and without settings of the clients."""
-    ours = ("HF_", "HUGGING", "AIRFLOW", "AWS_", "RUST_LOG")
+    """Return this process's environment with an Airflow of its own and without settings of the clients.
+
+    Python keeps its bytecode, as wherever packages are installed.
+    """
+    ours = ("HF_", "HUGGING", "AIRFLOW", "AWS_", "RUST_LOG", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {
         **kept,
