@@ -110,7 +110,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="only these")
     parser.add_argument("--repetitions", type=int, default=3, help="how often to measure everything (3)")
     parser.add_argument("--folder", type=Path, help="where to keep the data meanwhile; by default the system's")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="JSON; by default docs/benchmarks.json, with --quick none")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="JSON; by default docs/benchmarks.json, with --quick none"
+    )
     parser.add_argument("--report-only", action="store_true", help="measure nothing; write the results into the docs")
     parser.add_argument("--docs", type=Path, default=DOCS, metavar="FOLDER", help="for --report-only; by default docs")
     options = parser.parse_args()

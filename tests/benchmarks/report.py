@@ -62,8 +62,8 @@ class Target:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
-        sign = ">=" if self.at_least else "<="
-        return f"{'met   ' if self.met else 'MISSED'} {self.text}: {_short(self.value)}, target {sign} {_short(self.bound)}"
+        target = f"target {'>=' if self.at_least else '<='} {_short(self.bound)}"
+        return f"{'met   ' if self.met else 'MISSED'} {self.text}: {_short(self.value)}, {target}"
 
 
 def machine() -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What is compared: the same work with the operators, with ``huggingface_hub`` in a ``@task``, and with bare ``hf_xet``.
+"""What is compared: the same work with the operators, with ``huggingface_hub`` in a ``@task``, with bare ``hf_xet``.
 
-Each function here *makes* a task, as the DAG file does when it is parsed, and returns what Airflow calls then. Only that
-call is timed: ``execute`` of the operator or of the ``@task``. Client libraries are imported in it, as Airflow's best
-practices demand of a ``@task``, and as our operators do.
+Each function here *makes* a task, as the DAG file does when it is parsed, and returns what Airflow calls then. Only
+that call is timed: ``execute`` of the operator or of the ``@task``. Client libraries are imported in it, as Airflow's
+best practices demand of a ``@task``, and as our operators do.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ _CONTEXT: dict[str, Any] = {}
 
 
 def run(task: dict[str, Any], began: float) -> dict[str, Any]:
-    """Run a task in this process, which began at ``began``.
+    """Run a task in this process, which began at ``began`` on the clock ``time.monotonic``.
 
-    :returns: ``seconds`` in ``execute``, ``began`` and ``executed``, when the process and ``execute`` began on the clock
-        ``time.monotonic``, ``peak`` memory of the process in bytes, and the task's ``value``.
+    :returns: ``seconds`` in ``execute``, ``began``, ``peak`` memory of the process in bytes, and the task's ``value``.
     """
     work: Work = _MAKERS[task["contender"], task["action"]](task["arguments"])
     executed = time.monotonic()
     value = work()
     seconds = time.monotonic() - executed
-    return {"seconds": seconds, "began": began, "executed": executed, "peak": _peak(), "value": value}
+    return {"seconds": seconds, "began": began, "peak": _peak(), "value": value}
 
 
 def _peak() -> int:
@@ -47,7 +46,7 @@ def _peak() -> int:
 class _TaskInstance:
     """As much of a task instance as ``execute`` asks."""
 
-    dag_id, run_id, task_id, map_index = "bench", "manual__2026", "task", -1
+    dag_id, run_id, task_id, map_index, try_number = "bench", "manual__2026", "task", -1, 1
 
     def xcom_push(self, key: str, value: Any) -> None:
         json.dumps(value)
@@ -161,7 +160,7 @@ def hub_to_s3(prefix: str) -> str:
     return prefix
 
 
-# --- bare hf_xet: the engine, without a Hub, a commit or a verification -------------------------------------------------
+# --- bare hf_xet: the engine, without a Hub, a commit or a verification -----------------------------------------------
 
 
 def _settings(files: int, tuned: bool) -> Any:

@@ -17,14 +17,22 @@ from pathlib import Path
 from typing import Any
 
 # What a task's process has already when Airflow forks it, whatever the task does.
-import airflow.sdk  # noqa: F401
-import airflow.sdk.execution_time.supervisor  # noqa: F401
+import airflow.sdk
+import airflow.sdk.execution_time.supervisor
 import airflow.sdk.execution_time.task_runner  # noqa: F401
 import tasks
 
-CLIENTS = ("hf_xet", "huggingface_hub", "boto3", "s3fs", "airflow_provider_xethub.commit", "airflow_provider_xethub.cas")
+CLIENTS = (
+    "hf_xet",
+    "huggingface_hub",
+    "boto3",
+    "s3fs",
+    "airflow_provider_xethub.commit",
+    "airflow_provider_xethub.cas",
+)
 MORE = (
-    "airflow_provider_xethub.transfers", "airflow_provider_xethub.operators.xethub",
+    "airflow_provider_xethub.transfers",
+    "airflow_provider_xethub.operators.xethub",
     "airflow.providers.amazon.aws.fs.s3",
 )
 
