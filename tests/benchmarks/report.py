@@ -61,9 +61,20 @@ class Target:
     def met(self) -> bool:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
+    @property
+    def figure(self) -> str:
+        return _short(self.value)
+
+    @property
+    def wanted(self) -> str:
+        return f"{'>=' if self.at_least else '<='} {_short(self.bound)}"
+
+    @property
+    def verdict(self) -> str:
+        return "met" if self.met else "missed"
+
     def __str__(self) -> str:
-        target = f"target {'>=' if self.at_least else '<='} {_short(self.bound)}"
-        return f"{'met   ' if self.met else 'MISSED'} {self.text}: {_short(self.value)}, {target}"
+        return f"{self.verdict.upper():<7}{self.text}: {self.figure}, wanted {self.wanted}"
 
 
 def machine() -> dict[str, Any]:
@@ -210,7 +221,8 @@ def write_docs(results: dict[str, Any], docs: Path) -> None:
             cells = [step, row.contender, *_cells(row), "" if ratio is None else f"{ratio:.2f}"]
             parts.append(f"| {' | '.join(cells)} |")
         parts.append("")
-    parts += ["### Targets", "", "```text", *map(str, targets(results)), "```"]
+    parts += ["### Targets", "", "| Target | Is | Wanted | |", "|---|---|---|---|"]
+    parts += [f"| {each.text} | {each.figure} | {each.wanted} | {each.verdict} |" for each in targets(results)]
     page = docs / PAGE
     old = page.read_text(encoding="utf-8")
     new = re.sub(f"{BEGIN}.*{END}", lambda _: "\n".join([BEGIN, *parts, END]), old, flags=re.DOTALL)
