@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-long test-quick bench-local lint docs constraints clean
+.PHONY: help setup demo test test-long test-quick bench bench-docs bench-local lint docs constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,13 @@ test: $(INSTALLED)  ## Run the test suite.
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(BIN)/python -m pytest -m long
+
+bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (20 minutes).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	@$(BIN)/python tests/benchmarks/bench.py
+
+bench-docs: $(INSTALLED)  ## Write the results of make bench into the documentation.
+	@$(BIN)/python tests/benchmarks/bench.py --report-only
 
 bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in store.
 	@$(BIN)/python tests/benchmarks/local_hub.py

@@ -156,14 +156,15 @@ def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = No
 def run_task(operator: Any, /, **arguments: Any) -> TaskRun:
     """Run one operator as a task: one that is in a DAG already, or, given its class and arguments, in a DAG of its own.
 
-    It has two retries left. ``api=ExecutionApi(xcoms={("task id", "key", -1): …})`` presets XComs of other tasks.
+    It has two retries left; ``try_number=2`` runs it as Airflow runs the first of them.
+    ``api=ExecutionApi(xcoms={("task id", "key", -1): …})`` presets XComs of other tasks.
     """
     if not isinstance(operator, type):
         return run_one(operator, **arguments)
-    api = arguments.pop("api", None)
+    api, try_number = arguments.pop("api", None), arguments.pop("try_number", 1)
     with DAG(dag_id="test", schedule=None, start_date=_START):
         task = operator(**{"task_id": "task", "retries": 2, **arguments})
-    return run_one(task, api=api)
+    return run_one(task, api=api, try_number=try_number)
 
 
 @dataclass

@@ -130,9 +130,11 @@ class _Publication:
 
     def publish(self) -> None:
         """Make the commits that are missing."""
-        # With a key of its own, an earlier try of the same work may have been here and lost the answer. Asked always:
-        # since then somebody may have changed the files again, and a second commit of the same work would undo that.
-        if self._request.idempotency_key is not None and self._look():
+        # With a key of its own, an earlier try of the same work may have been here and lost the answer. Every later try
+        # asks: since then somebody may have changed the files again, and a second commit of the same work would undo
+        # that.
+        may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
+        if may_be_done and self._look():
             log.info("Found %d commit(s) of this work in %s.", len(self.done), self._repo)
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)

@@ -25,6 +25,7 @@ class CommitRequest:
     :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
     :param idempotency_key: the same for all tries of one piece of work; ``None`` for one of this call alone.
+    :param is_first_try: whether no earlier try can have committed this: then there is nothing to look for before.
     """
 
     repo: Repo
@@ -35,6 +36,7 @@ class CommitRequest:
     parent_commit: str | None = None
     create_pr: bool = False
     idempotency_key: str | None = None
+    is_first_try: bool = False
 
     def check(self) -> None:
         """Refuse what the Hub would refuse, or what could not be meant, before anything is sent.

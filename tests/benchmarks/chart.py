@@ -5,45 +5,46 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-_COLOURS = ("#3b82c4", "#9a9a9a")
+_COLOURS = ("#3b82c4", "#9a9a9a", "#c98a3b", "#6aa84f", "#8e6bbf")
 _TEXT = "#808080"  # enough contrast with white and with black
 _WIDTH, _LEFT, _BAR, _GAP, _TOP = 760, 270, 18, 16, 40
 
 
 @dataclass(frozen=True)
 class Group:
-    """Bars that belong together: the speed in MB/s of each store, in the same order in every group."""
+    """Bars that belong together: the figure of each contender, in the same order in every group."""
 
     title: str
-    speeds: dict[str, float]
+    figures: dict[str, float]
 
 
-def draw(groups: list[Group]) -> str:
-    """Return the chart. Each group has a scale of its own: its fastest bar has the full length."""
+def draw(groups: list[Group], title: str, unit: str = "MB/s") -> str:
+    """Return the chart. Each group has a scale of its own: its longest bar has the full length."""
     parts = []
-    for number, store in enumerate(groups[0].speeds):
-        x = _LEFT + number * 160
+    apart = min(160, (_WIDTH - _LEFT) // len(groups[0].figures)) if len(groups[0].figures) < 4 else _WIDTH // 5
+    left = _LEFT if len(groups[0].figures) < 4 else 10
+    for number, store in enumerate(groups[0].figures):
+        x = left + number * apart
         parts.append(f'<rect x="{x}" y="10" width="12" height="12" fill="{_COLOURS[number]}"/>')
         parts.append(_text(x + 18, 21, store))
     y = _TOP
     for group in groups:
-        fastest = max(group.speeds.values())
+        longest = max(group.figures.values())
         parts.append(_text(_LEFT - 12, y + _BAR + 4, group.title, anchor="end"))
-        for colour, (store, speed) in zip(_COLOURS, group.speeds.items(), strict=True):
-            length = max(2.0, speed / fastest * (_WIDTH - _LEFT - 100))
+        for colour, (store, value) in zip(_COLOURS, group.figures.items(), strict=False):
+            length = max(2.0, value / longest * (_WIDTH - _LEFT - 100))
             parts.append(
                 f'<rect x="{_LEFT}" y="{y}" width="{length:.0f}" height="{_BAR - 2}" fill="{colour}">'
                 f"<title>{escape(store)}</title></rect>"
             )
-            figure = f"{speed:.0f} MB/s" if speed >= 10 else f"{speed:.1f} MB/s"
+            figure = f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
             parts.append(_text(_LEFT + length + 8, y + _BAR - 5, figure))
             y += _BAR
         y += _GAP
     body = "\n".join(parts)
-    title = "Speed of the local Hub beside the store built into hf_xet"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" role="img" '
-        f'font-family="sans-serif" font-size="13">\n<title>{title}</title>\n{body}\n</svg>\n'
+        f'font-family="sans-serif" font-size="13">\n<title>{escape(title)}</title>\n{body}\n</svg>\n'
     )
 
 

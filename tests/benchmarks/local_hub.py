@@ -140,7 +140,8 @@ def main() -> int:
                     measure(workload, store, Path(name) / "run", results)
     missed = report(workloads, results, options.repetitions)
     if options.chart:
-        options.chart.write_text(chart.draw(bars(workloads, results)), encoding="utf-8")
+        title = "Speed of the local Hub beside the store built into hf_xet"
+        options.chart.write_text(chart.draw(bars(workloads, results), title), encoding="utf-8")
     return 1 if missed and not options.report_only else 0
 
 

@@ -158,6 +158,11 @@ class XetTransferOperator(XetOperator):
         count_transfer(direction, transfer, repo.repo_type)
 
 
+def is_first_try(context: Context) -> bool:
+    """Whether no try of this task instance was before: Airflow counts every start of one, also after a lost worker."""
+    return bool(context["ti"].try_number == 1)
+
+
 def work_key(context: Context) -> str:
     """Return what is the same in all tries of one task instance, and in no other: marks its commit."""
     ti = context["ti"]

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
-from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, work_key
+from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, is_first_try, work_key
 from airflow_provider_xethub.operators.copies import XetCopyOperator
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import SealedTokenDict
@@ -157,6 +157,7 @@ class XetUploadOperator(XetTransferOperator):
             parent_commit=self.parent_commit or None,
             create_pr=self.create_pr,
             idempotency_key=work_key(context),
+            is_first_try=is_first_try(context),
         )
         published = self.hook.publish(self.source, request, **options)
         self.tell(context, "upload", published["transfer"], repo)
@@ -222,6 +223,7 @@ class XetCommitOperator(XetOperator):
             self.parent_commit or None,
             self.create_pr,
             work_key(context),
+            is_first_try(context),
         )
         result = self.hook.commit(request)
         self.tell_commit(result)

@@ -1,0 +1,96 @@
+"""A worker as Airflow's: a process with Airflow in it, from which each task is forked.
+
+Reads one job a line from standard input, JSON: ``{"tasks": […], "at_once": n}``. Writes one line for each: a list with
+the result of each task, see :mod:`tasks`, or what went wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+# What a task's process has already when Airflow forks it, whatever the task does.
+import airflow.sdk
+import airflow.sdk.execution_time.supervisor
+import airflow.sdk.execution_time.task_runner  # noqa: F401
+import tasks
+
+CLIENTS = (
+    "hf_xet",
+    "huggingface_hub",
+    "boto3",
+    "s3fs",
+    "airflow_provider_xethub.commit",
+    "airflow_provider_xethub.cas",
+)
+MORE = (
+    "airflow_provider_xethub.transfers",
+    "airflow_provider_xethub.operators.xethub",
+    "airflow.providers.amazon.aws.fs.s3",
+)
+
+
+def run_all(described: list[dict[str, Any]], at_once: int, folder: Path) -> list[dict[str, Any]]:
+    """Run tasks, each in a fork of its own, so many at a time."""
+    running: dict[int, int] = {}
+    waiting = list(enumerate(described))
+    while waiting or running:
+        if waiting and len(running) < at_once:
+            number, task = waiting.pop(0)
+            pid = os.fork()
+            if not pid:
+                _be_task(task, folder / str(number))
+            running[pid] = number
+        else:
+            pid, _ = os.wait()
+            running.pop(pid)
+    answers = [folder / str(number) for number in range(len(described))]
+    return [json.loads(path.read_text()) if path.exists() else {"error": "the task's process died"} for path in answers]
+
+
+def _be_task(task: dict[str, Any], answer: Path) -> None:
+    began = time.monotonic()
+    try:
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(quiet, stream)
+        os.environ.update(task["environment"])
+        result = tasks.run(task, began)
+    except BaseException:
+        result = {"error": traceback.format_exc()[-3000:]}
+    try:
+        answer.write_text(json.dumps(result))
+    finally:
+        os._exit(0)
+
+
+def _warm_up() -> None:
+    """Let a fork import everything once, so that nobody's first task waits for the disk or the compiler."""
+    pid = os.fork()
+    if not pid:
+        for name in (*CLIENTS, *MORE):
+            importlib.import_module(name)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, "the clients cannot be imported"
+
+
+def main() -> None:
+    loaded = [name for name in CLIENTS if name in sys.modules]
+    assert not loaded, f"Airflow itself has loaded {loaded}: a task would not have to."
+    _warm_up()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        job = json.loads(line)
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run_all(job["tasks"], job["at_once"], Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
