@@ -38,6 +38,7 @@ ALLOWED = {
     "stored_downloads": {"downloads", "object_storage", "repo", "exceptions", "records"},
     "cas": {"cas_errors", "progress", "workers", "token", "exceptions"},
     "cas_uploads": {"cas", "progress", "workers", "exceptions", "records"},
+    "xet_hash_downloads": {"cas", "downloads", "exceptions"},
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "token", "repo", "exceptions", "records"},
