@@ -50,6 +50,7 @@ ALLOWED = {
         "exceptions",
     },
     "cas_uploads": {"cas", "progress", "workers", "exceptions", "records"},
+    "xet_hash_downloads": {"cas", "downloads", "exceptions"},
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "transfers": {
         *("cas", "cas_downloads", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions", "workers"),

@@ -113,32 +113,54 @@ def parts(targets: Sequence[Target]) -> Iterator[None]:
             target.part.unlink(missing_ok=True)
 
 
+def is_like(target: Target) -> bool:
+    """Whether the final path holds a file of the same size."""
+    return not target.path.is_symlink() and target.path.is_file() and target.path.stat().st_size == target.file["size"]
+
+
 def is_there(target: Target) -> bool:
-    """Whether the final path already holds exactly this file."""
-    if target.path.is_symlink() or not target.path.is_file() or target.path.stat().st_size != target.file["size"]:
-        return False
+    """Whether the final path already holds exactly this file; never without a digest to tell."""
     wanted = digest_of(target.file)
-    return wanted is not None and digest(target.path, wanted[0], target.file["size"]) == wanted[1]
+    if wanted is None or not is_like(target):
+        return False
+    return digest(target.path, wanted[0], target.file["size"]) == wanted[1]
+
+
+def receive(target: Target, pieces: Iterable[bytes]) -> None:
+    """Verify what is in the temporary file, and give it its final name.
+
+    :param pieces: what is in the temporary file, read while it was written; saves reading it again.
+    :raises XetIntegrityError: size or digest differ; the final path is as it was.
+    """
+    wanted = digest_of(target.file)
+    size = 0
+    state = new_digest(wanted[0], target.file["size"]) if wanted else None
+    for piece in pieces:
+        size += len(piece)
+        if state:
+            state.update(piece)
+    if wanted and state and state.hexdigest() == wanted[1] and size == target.part.stat().st_size:
+        target.part.replace(target.path)
+    else:
+        # The file on disk decides, not what was seen of it.
+        keep(target)
 
 
 def keep(target: Target) -> None:
-    """Verify the temporary file, and give it its final name.
+    """Read the temporary file, verify it, and give it its final name.
 
     :raises XetIntegrityError: size or digest differ; the final path is as it was.
     """
     size = target.part.stat().st_size
+    about = f"{target.file['path']} of {target.file['repo']} arrived"
     if size != target.file["size"]:
-        raise XetIntegrityError(
-            f"{target.file['path']} of {target.file['repo']} arrived with {size} bytes instead of "
-            f"{target.file['size']}. Nothing was kept; let the task retry."
-        )
+        raise XetIntegrityError(f"{about} with {size} bytes instead of {target.file['size']}. Nothing of it was kept.")
     wanted = digest_of(target.file)
     if wanted is not None:
         actual = digest(target.part, wanted[0], size)
         if actual != wanted[1]:
             raise XetIntegrityError(
-                f"{target.file['path']} of {target.file['repo']} arrived damaged: {wanted[0]} is {actual} instead of "
-                f"{wanted[1]}. Nothing was kept; let the task retry."
+                f"{about} damaged: {wanted[0]} is {actual} instead of {wanted[1]}. Nothing of it was kept."
             )
     target.part.replace(target.path)
 

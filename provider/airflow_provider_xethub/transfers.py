@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
 
-from airflow_provider_xethub import cas, cas_downloads, cas_uploads, downloads, stored_downloads, workers
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub import (
+    cas,
+    cas_downloads,
+    cas_uploads,
+    downloads,
+    stored_downloads,
+    workers,
+    xet_hash_downloads,
+)
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
@@ -22,8 +31,15 @@ from airflow_provider_xethub.stored_sources import AT_A_TIME, StoredFile
 T = TypeVar("T")
 R = TypeVar("R")
 
+Place = TypeVar("Place", downloads.Target, StoredTarget)
+
 VERIFIERS = 4
 """Files whose digests are computed at the same time."""
+
+INLINE_AT_A_TIME = 8
+"""Files that are read from the Hub at the same time: as many as its connections are kept open for."""
+
+log = logging.getLogger(__name__)
 
 
 class InCas(Protocol):
@@ -95,27 +111,41 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
     :raises XetIntegrityError: what arrived is not the file. No damaged file is kept; good ones are.
     """
     started = time.monotonic()
-    received = 0
-    todo = [target for target, there in zip(targets, each(downloads.is_there, targets), strict=True) if not there]
-    inline = [target for target in todo if not target.file["xet_hash"] and target.file["size"]]
-    _check_inline([target.file for target in inline], hub)
-    with downloads.parts(todo):
-        for target in todo:
-            if not target.file["size"]:
-                target.part.touch()
-        for target in inline:
-            assert hub is not None  # noqa: S101 - checked above
-            content = hub().read_inline(Repo.from_uri(target.file["repo"]), target.file["path"])
-            target.part.write_bytes(content)
-            received += len(content)
+    there = xet_hash_downloads.are_there(targets)
+    equal = each(lambda target: target.path in there or downloads.is_there(target), targets)
+    todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
+    inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
+    _check_inline([target.file for target in inline if target.file["size"]], hub)
+    done: set[Path] = set()
+    unlike: dict[Path, str] = {}
+
+    def receive_inline(target: downloads.Target, content: bytes) -> None:
+        target.part.write_bytes(content)
+        downloads.keep(target)
+        done.add(target.path)
+
+    def work(access: cas.CasAccess) -> int:
+        # The second time, only what is missing.
+        missing = [target for target in todo if target.path not in done]
+
+        def receive(number: int, pieces: Iterator[bytes]) -> None:
+            target = missing[number]
+            if downloads.digest_of(target.file):
+                downloads.receive(target, pieces)
+            else:
+                xet_hash_downloads.receive(target, pieces, unlike)
+            done.add(target.path)
+
         wanted = [
-            cas_downloads.Wanted(target.file["xet_hash"], target.file["size"], target.part)
-            for target in todo
-            if target.file["xet_hash"] and target.file["size"]
+            cas_downloads.Wanted(target.file["path"], target.file["xet_hash"] or "", target.file["size"], target.part)
+            for target in missing
         ]
-        if wanted:
-            received += in_cas(lambda access: cas_downloads.fetch(access, wanted))
-        each(downloads.keep, todo)
+        return cas_downloads.fetch(access, wanted, receive)
+
+    with downloads.parts(todo):
+        received = _fetch_inline(inline, hub, receive_inline)
+        if len(done) < len(todo):
+            received += in_cas(work)
     records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
 
@@ -129,7 +159,6 @@ def download_to_storage(
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
-    received = 0
     there = stoppable(lambda stopped: workers.each(stored_downloads.is_there, targets, AT_A_TIME, stopped))
     todo = [target for target, is_there in zip(targets, there, strict=True) if not is_there]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
@@ -140,20 +169,13 @@ def download_to_storage(
         stored_downloads.receive(target, pieces)
         done.add(target.path)
 
-    for target in inline:
-        content = b""
-        if target.file["size"]:
-            assert hub is not None  # noqa: S101 - checked above
-            content = hub().read_inline(Repo.from_uri(target.file["repo"]), target.file["path"])
-        stoppable(lambda _, target=target, content=content: receive(target, iter([content])))  # type: ignore[misc]
-        received += len(content)
-
     def work(access: cas.CasAccess) -> int:
         # The second time, only what is missing.
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
         return cas_downloads.fetch_streams(access, wanted, lambda number, pieces: receive(missing[number], pieces))
 
+    received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
         received += in_cas(work)
     records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
@@ -166,6 +188,37 @@ def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> No
             f"{files[0]['path']} of {files[0]['repo']} is stored inline in the repository, not in CAS: "
             "reading it needs a connection on this worker (xethub_conn_id)."
         )
+
+
+def _fetch_inline(
+    targets: Sequence[Place], hub: Callable[[], Hub] | None, receive: Callable[[Place, bytes], None]
+) -> int:
+    """Read files that the repository stores inline, and empty ones, several at a time; return the bytes received.
+
+    :param receive: verifies and keeps the content. What it finds damaged is read once more.
+    :raises XetIntegrityError: a file arrived damaged both times. All others were received.
+    """
+    read = hub() if hub and any(target.file["size"] for target in targets) else None
+    damaged: list[XetIntegrityError] = []
+
+    def fetch(target: Place) -> int:
+        file = target.file
+        for is_last in (False, True):
+            content = read.read_inline(Repo.from_uri(file["repo"]), file["path"]) if read and file["size"] else b""
+            try:
+                receive(target, content)
+                break
+            except XetIntegrityError as error:
+                if is_last:
+                    damaged.append(error)
+                else:
+                    log.warning("%s Fetching it once more.", error)
+        return len(content)
+
+    received = sum(stoppable(lambda stopped: workers.each(fetch, targets, INLINE_AT_A_TIME, stopped)))
+    if damaged:
+        raise XetIntegrityError(f"{damaged[0]} It was fetched twice; let the task retry.")
+    return received
 
 
 def _placed(file: XetFile, name: str, place: str) -> XetFile:

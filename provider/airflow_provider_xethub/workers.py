@@ -69,11 +69,13 @@ def each(
     stopped: threading.Event,
     *,
     go_on: bool = False,
+    abort: Callable[[], None] | None = None,
 ) -> list[R]:
     """Do ``work`` with each item, a few at a time, and return the results in the order of the items.
 
     :param stopped: when set, no more items are begun; ``work`` may look at it too.
     :param go_on: whether the other items are still worked on after one has failed. Without it, ``stopped`` is set.
+    :param abort: called then as well; ends the work with the other items that has begun.
     :raises Exception: the error that came first; with ``go_on`` that of the first item, after all others are done.
     """
     results: dict[int, R] = {}
@@ -94,6 +96,8 @@ def each(
                 errors[number] = error
                 if not go_on:
                     stopped.set()
+                    if abort:
+                        abort()
 
     threads = [threading.Thread(target=take, name="xethub-worker", daemon=True) for _ in items[:at_a_time]]
     for thread in threads:
