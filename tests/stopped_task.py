@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_xethub.operators import xethub
@@ -26,7 +27,15 @@ def main() -> None:
     run = run_task(getattr(xethub, spec["operator"]), **arguments)
     now = time.monotonic()
     result = {"state": run.state, "error": type(run.error).__name__, "text": str(run.error)}
-    print(json.dumps({**result, "seconds": now - began[0], "ended": now}), flush=True)
+    print(json.dumps({**result, "seconds": now - began[0], "ended": now, "peak": _peak_memory()}), flush=True)
+
+
+def _peak_memory() -> int | None:
+    """Return the most memory this process ever had, in bytes; not ``ru_maxrss``, which starts with the parent's."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    return next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

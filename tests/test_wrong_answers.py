@@ -326,7 +326,7 @@ def test_a_token_that_expires_during_a_transfer_ends_it_where_there_is_no_connec
     hub.faults.add(Fault("GET /cas/.*/v1/chunks/.*", delay=4))
     token = sealed(repo, "write")
     disconnect()
-    upload = run_task(XetUploadOperator, source=source, commit=False, token=token)
+    upload = run_task(XetUploadOperator, source=source, commit=False, token=token, deduplicate=True)
     ended(upload, exceptions.XetTokenExpiredError, "this worker has no connection to fetch", retried=False)
     nothing_happened(hub, repo, out)
 
@@ -334,7 +334,7 @@ def test_a_token_that_expires_during_a_transfer_ends_it_where_there_is_no_connec
 def test_the_client_itself_fetches_the_next_token_in_the_middle_of_a_transfer(hub, where, source, repo, run_task):
     hub.access.token_life = 32
     hub.faults.add(Fault("GET /cas/.*/v1/chunks/.*", delay=2.5))
-    files = run_task(XetUploadOperator, source=source, commit=False, **where).value
+    files = run_task(XetUploadOperator, source=source, commit=False, **where, deduplicate=True).value
     assert len(files) == 2
     # The hook fetched one, and it was fresh: the others are the client's.
     assert len(hub.log.requests("GET .*/xet-write-token/main", status=200)) >= 2

@@ -27,12 +27,18 @@ T = TypeVar("T")
 SMALL_FILE = 4 << 20
 """Mean size in bytes below which an upload is bound by one deduplication query per file instead of by bandwidth."""
 
+TINY_FILE = 128 << 10
+"""Mean size in bytes below which asking CAS about each file takes longer than sending it: files of one chunk or two."""
+
 RETRIES = 4
 RETRY_DELAY = "2s"
 """Tries after the first, and the wait before them, which doubles each time; the client's own defaults take minutes."""
 
 STOP_SECONDS = 0.4
 """How long a stopped transfer is waited for before the task goes on; the client needs 0.1 s."""
+
+XORBS_AT_ONCE = 2
+"""Xorbs that are sent at the same time; each is in memory, and is lost to the next try when the task is killed."""
 
 LARGE_STREAMS = 2
 SMALL_STREAMS = 16
@@ -78,14 +84,18 @@ class CasAccess:
         return options
 
 
-def settings(files: int, total_bytes: int) -> dict[str, Any]:
+def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
     """Return the client's settings for a worker that runs many tasks.
 
     Bounded retries (62 s of waiting instead of six minutes for each call), bounded buffers (a quarter of a GB instead
-    of a fraction of the host's memory for each process), and many small files at a time, because each waits for one
-    deduplication query.
+    of a fraction of the host's memory for each process), two xorbs on their way at a time, and many small files at a
+    time, because each waits for one deduplication query. What CAS has of a xorb is written down at once, so that the
+    next try need not send it again.
+
+    :param deduplicate: whether to ask CAS for chunks that it has already; where ``None``, unless the files are tiny.
     """
-    small = files > 1 and total_bytes / files < SMALL_FILE
+    mean = total_bytes / max(files, 1)
+    small = files > 1 and mean < SMALL_FILE
     return {
         "client.retry_max_attempts": RETRIES,
         "client.retry_base_delay": RETRY_DELAY,
@@ -95,7 +105,9 @@ def settings(files: int, total_bytes: int) -> dict[str, Any]:
         "reconstruction.download_buffer_size": "64mb",
         "reconstruction.download_buffer_perfile_size": "16mb",
         "reconstruction.download_buffer_limit": "264mb",
+        "client.ac_max_upload_concurrency": XORBS_AT_ONCE,
         "data.max_concurrent_file_ingestion": 64 if small else 8,
+        "deduplication.global_dedup_query_enabled": mean >= TINY_FILE if deduplicate is None else deduplicate,
         "data.session_xorb_metadata_flush_max_count": 1,
     }
 

@@ -1,4 +1,4 @@
-"""Uploads to CAS: local files as they are, and streams, each read once."""
+"""Uploads to CAS: files and streams, each read once, and no faster than CAS takes them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from airflow_provider_xethub import cas, progress, workers
-from airflow_provider_xethub.exceptions import XetCancelledError
+from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.records import XetTransfer
 
-AHEAD_OF_CAS = 72_000_000
-"""Bytes that the first stream writes before they are in CAS: a little more than one xorb."""
+AHEAD_OF_CAS = 136_000_000
+"""Bytes that are handed to the client before they are in CAS: two xorbs and a little more.
 
-_XORB = 64_000_000
+More of them would only be memory. Fewer, and nothing would move any more: each large file fills a xorb of its own, and
+the ends of those that are done fill another.
+"""
+
+STREAMS = ((32 << 20, 2), (cas.SMALL_FILE, 4), (0, 16))
+"""Of streams with so many bytes and more, how many at the same time; each waits for a deduplication query at first."""
+
+BLOCK = 1 << 20
+"""Bytes read of a large local file at a time."""
+
 _PACE_SECONDS = 0.02
 _PATIENCE_SECONDS = 0.5
 
@@ -42,41 +51,51 @@ EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
 
 
 def upload(
-    access: cas.CasAccess, sources: Sequence[Path | Streamed], sizes: Sequence[int]
+    access: cas.CasAccess, sources: Sequence[Path | Streamed], sizes: Sequence[int], deduplicate: bool | None = None
 ) -> tuple[list[Uploaded], XetTransfer]:
     """Upload files and streams, each read once; their sha256 is computed in that pass.
 
     :param sources: existing regular files, or what is streamed.
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
+    :param deduplicate: as for :func:`airflow_provider_xethub.cas.settings`.
     :returns: one entry for each source in the same order, and the transfer in figures.
     :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
     """
     about = f"the upload of {len(sources)} file(s) to {access.token.repo}"
     started = time.monotonic()
     stopped = threading.Event()
-    full = [(number, source) for number, source in enumerate(sources) if sizes[number]]
-    streams = [(number, source) for number, source in full if not isinstance(source, Path)]
+    full = [number for number in range(len(sources)) if sizes[number]]
     with cas.errors(access, about, upload=True):
-        at_once = min(cas.LARGE_STREAMS, sum(sizes[number] >= cas.SMALL_FILE for number, _ in streams))
-        # One large stream alone never has more than one xorb to send.
-        bounds = {"client.ac_max_upload_concurrency": at_once or cas.LARGE_STREAMS} if len(streams) == len(full) else {}
-        session = cas.session(access, cas.settings(len(full), sum(sizes)) | bounds)
+        session = cas.session(access, cas.settings(len(full), sum(sizes), deduplicate))
         commit = cas.begin(access, session.new_upload_commit)
-
-        pace = _Pace(commit, AHEAD_OF_CAS + _XORB * max(0, at_once - 1), stopped)
-
+        pace = _Pace(commit, stopped)
+        handles: dict[int, Any] = {}
         sent: dict[int, Any] = {}
+        streams: dict[int, Streamed] = {}
+        for number in full:
+            source = sources[number]
+            if not isinstance(source, Path):
+                streams[number] = source
+            elif sizes[number] > cas.SMALL_FILE:
+                # Of a file that the client reads itself, it takes in far more than it can send.
+                streams[number] = _LargeFile(source, sizes[number])
 
-        def send(stream: tuple[int, Streamed]) -> None:
+        def send(number: int) -> None:
             with cas.errors(access, about, upload=True):
-                sent[stream[0]] = _send(commit, stream[1], sizes[stream[0]], pace)
+                sent[number] = _send(commit, streams[number], sizes[number], pace)
 
         def work() -> tuple[dict[int, Uploaded], Any]:
-            handles = {n: commit.start_upload_file(str(source)) for n, source in full if isinstance(source, Path)}
-            for together, most in cas.batches([sizes[number] for number, _ in streams]):
-                workers.each(send, [streams[each] for each in together], most, stopped)
+            left = list(streams)
+            for least, most in STREAMS:
+                workers.each(send, [number for number in left if sizes[number] >= least], most, stopped)
+                left = [number for number in left if sizes[number] < least]
+            for number in full:
+                if number not in streams:
+                    pace.before(sizes[number])
+                    handles[number] = _start_file(commit, sources[number])
             report = commit.wait_to_finish()
-            infos = {number: report.uploads[handle.task_id()].xet_info for number, handle in handles.items()}
+            by_task = report.uploads  # made anew at each look
+            infos = {number: by_task[handle.task_id()].xet_info for number, handle in handles.items()}
             infos |= {number: meta.xet_info for number, meta in sent.items()}
             done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
             return done, report.dedup_metrics
@@ -93,35 +112,72 @@ def upload(
     }
 
 
-class _Pace:
-    """Keeps the streams of an upload from running far ahead of what is in CAS.
+@dataclass(frozen=True)
+class _LargeFile:
+    """A local file that is streamed: at most the bytes it had, should somebody be appending to it for ever."""
 
-    The client takes 200 MB before it lets a writer wait.
+    path: Path
+    size: int
+
+    def blocks(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb", buffering=0) as stream:
+                left = self.size
+                while left and (block := stream.read(min(BLOCK, left))):
+                    left -= len(block)
+                    yield block
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+
+def _start_file(commit: Any, path: Any) -> Any:
+    try:
+        return commit.start_upload_file(str(path))
+    except ConnectionError:
+        raise
+    except OSError as error:
+        # The client does not say which file it could not open.
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> XetSourceError:
+    return XetSourceError(
+        f"{path} cannot be read any more: {(error.strerror or str(error).rpartition(' error: ')[2]).lower()}. "
+        "Nothing was published."
+    )
+
+
+class _Pace:
+    """Keeps an upload from reading far ahead of what is in CAS.
+
+    The client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file.
     """
 
-    def __init__(self, commit: Any, most: int, stopped: threading.Event) -> None:
+    def __init__(self, commit: Any, stopped: threading.Event) -> None:
         self._commit = commit
-        self._most = most
         self._written = 0
-        self._lock = threading.Lock()
+        self._done = -1
+        self._moved = time.monotonic()
+        self._turn = threading.Lock()
         self.stopped = stopped
 
     def before(self, count: int) -> None:
         """Wait until ``count`` bytes more may be written, though not where nothing moves: what waits may need them.
 
+        One writer at a time: the others wait for their turn.
+
         :raises XetCancelledError: the upload was stopped.
         """
-        with self._lock:
-            self._written += count
-            written = self._written
-        done, since = -1, time.monotonic()
-        while not self.stopped.is_set():
-            now = int(self._commit.progress().total_bytes_completed)
-            if written - now <= self._most or time.monotonic() - since > _PATIENCE_SECONDS:
-                return
-            if now != done:
-                done, since = now, time.monotonic()
-            time.sleep(_PACE_SECONDS)
+        with self._turn:
+            while not self.stopped.is_set():
+                done = int(self._commit.progress().total_bytes_completed)
+                if done != self._done:
+                    self._done, self._moved = done, time.monotonic()
+                ahead = self._written + min(count, BLOCK) - done
+                if ahead <= AHEAD_OF_CAS or time.monotonic() - self._moved > _PATIENCE_SECONDS:
+                    self._written += count
+                    return
+                time.sleep(_PACE_SECONDS)
         raise XetCancelledError("stopped from outside.")
 
 

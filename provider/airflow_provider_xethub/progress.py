@@ -64,12 +64,23 @@ class Meter:
             self.tell()
 
     def tell(self) -> None:
-        """Log one line: share, bytes, rate, and the time left at that rate."""
-        done = int(self._report().total_bytes_completed)
+        """Log one line: share, bytes, rate, of an upload what need not be sent, and the time left at that rate."""
+        report = self._report()
+        done = int(report.total_bytes_completed)
         rate = done / max(time.monotonic() - self._started, 0.001)
         left = f", about {duration((self._total - done) / rate)} left" if rate and done < self._total else ""
         share = 100 * done // self._total if self._total else 100
-        log.info("%d %% of %s: %s of %s, %s/s%s", share, self._about, size(done), size(self._total), size(rate), left)
+        how_far = f"{size(done)} of {size(self._total)}, {size(rate)}/s{_saved(report)}{left}"
+        log.info("%d %% of %s: %s", share, self._about, how_far)
+
+
+def _saved(report: Any) -> str:
+    """Return which share of an upload so far was not sent, because CAS has it or because it got smaller."""
+    done = int(report.total_bytes_completed)
+    if not done or getattr(report, "shard", None) is None:  # only uploads have one
+        return ""
+    share = max(0.0, 1 - report.total_transfer_bytes_completed / done)
+    return f", {100 * share:.0f} % deduplicated or compressed"
 
 
 def _pulse(report: Any) -> tuple[object, ...]:

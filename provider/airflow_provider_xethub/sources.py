@@ -32,6 +32,7 @@ class LocalFile:
     :param path_in_repo: its path in the repository.
     :param size: bytes.
     :param mtime_ns: time of its last change, in nanoseconds.
+    :param ctime_ns: the same of its inode: who sets ``mtime`` back cannot set this one.
     :param sample: its first :data:`SAMPLE_BYTES` bytes.
     """
 
@@ -39,6 +40,7 @@ class LocalFile:
     path_in_repo: str
     size: int
     mtime_ns: int
+    ctime_ns: int
     sample: bytes
 
     def __str__(self) -> str:
@@ -211,7 +213,7 @@ def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | Non
     except OSError as error:
         problems.append(f"{path}: {(error.strerror or str(error)).lower()}")
         return None
-    return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, sample)
+    return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sample)
 
 
 def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:
@@ -238,7 +240,7 @@ def _is_changed(file: SourceFile) -> bool:
         status = file.path.stat()
     except OSError:
         return True
-    return (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (file.size, file.mtime_ns, file.ctime_ns)
 
 
 def read_unchanged(file: SourceFile) -> bytes:

@@ -49,14 +49,15 @@ class InCas(Protocol):
         """Return what ``work`` returns."""
 
 
-def upload(access: cas.CasAccess, files: Sequence[SourceFile]) -> XetUploadResult:
+def upload(access: cas.CasAccess, files: Sequence[SourceFile], deduplicate: bool | None = None) -> XetUploadResult:
     """Upload files to CAS and return their records, ready for a commit.
 
+    :param deduplicate: as for :func:`airflow_provider_xethub.cas.settings`.
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
-    uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files])
+    uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files], deduplicate)
     stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
     records: list[XetFile] = []
     for file, each in zip(files, uploaded, strict=True):

@@ -93,6 +93,7 @@ class XetHubConnection(XetTokenHook):
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
         token: XetToken | SealedTokenDict | None = None,
+        deduplicate: bool | None = None,
     ) -> XetUploadResult:
         """Upload files to CAS, without publishing them: :meth:`commit` does that with the records returned.
 
@@ -100,13 +101,15 @@ class XetHubConnection(XetTokenHook):
             :func:`airflow_provider_xethub.sources.collect`.
         :param repo: where they will be published; that of the token where ``None``.
         :param token: a write token; fetched through the connection where ``None``.
+        :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent; where
+            ``None``, unless the files are so small that asking takes longer than sending.
         :raises XetHubError: nothing was published.
         """
         from airflow_provider_xethub import transfers
 
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns)
-        return self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files))
+        return self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
 
     @final_errors()
     def commit(self, request: CommitRequest) -> XetCommitResult:
@@ -174,13 +177,14 @@ class XetHubConnection(XetTokenHook):
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
         token: XetToken | SealedTokenDict | None = None,
+        deduplicate: bool | None = None,
     ) -> XetPublishResult:
         """Upload files and publish them in one commit.
 
         The Hub is asked first which files it wants inline: those are not sent through CAS.
 
         :param request: the commit, without ``files``.
-        :param source, path_in_repo, patterns, token: as for :meth:`upload`.
+        :param source, path_in_repo, patterns, token, deduplicate: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub import bucket, commit, transfers, unchanged
@@ -195,7 +199,7 @@ class XetHubConnection(XetTokenHook):
         if request.repo.is_bucket:
             # Nothing is inline there.
             known = unchanged.in_bucket(self.hub, request.repo, files)
-            request, transfer = self._upload_rest(files, known, request, token)
+            request, transfer = self._upload_rest(files, known, request, token, deduplicate)
             return {**bucket.publish(self.hub, request), "transfer": transfer}
         if token is None and any(b"\0" in file.sample for file in files):
             # Binary: most likely the Hub wants it in CAS.
@@ -205,7 +209,7 @@ class XetHubConnection(XetTokenHook):
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
         ]
         known = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
-        request, transfer = self._upload_rest(through_cas, known, request, token)
+        request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate)
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
             return transfers.read_inline([by_path[file["path"]] for file in inline])
@@ -219,6 +223,7 @@ class XetHubConnection(XetTokenHook):
         known: Mapping[str, XetFile],
         request: CommitRequest,
         token: XetToken | SealedTokenDict | None,
+        deduplicate: bool | None,
     ) -> tuple[CommitRequest, XetTransfer]:
         """Upload the files that are not known to be there, and return the request with the records of all."""
         from airflow_provider_xethub import transfers
@@ -226,7 +231,8 @@ class XetHubConnection(XetTokenHook):
         rest = [file for file in files if file.path_in_repo not in known]
         sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
         if rest:
-            sent = self.in_cas(token, "write", request.repo, partial(transfers.upload, files=rest))
+            work = partial(transfers.upload, files=rest, deduplicate=deduplicate)
+            sent = self.in_cas(token, "write", request.repo, work)
         records = {**known, **{file["path"]: file for file in sent["files"]}}
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
 

@@ -97,6 +97,8 @@ class XetUploadOperator(XetTransferOperator):
     :param commit_description: more text below it.
     :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
+    :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent. ``None``: yes,
+        unless the files are so small that asking takes longer than sending.
     :returns: a :class:`~airflow_provider_xethub.records.XetPublishResult`; with ``commit=False`` a list of
         :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
     """
@@ -122,6 +124,7 @@ class XetUploadOperator(XetTransferOperator):
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
+        deduplicate: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -133,6 +136,7 @@ class XetUploadOperator(XetTransferOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
+        self.deduplicate = deduplicate
 
     def work(self, context: Context) -> XetPublishResult | list[XetFile]:
         """Upload, and publish unless told otherwise."""
@@ -144,6 +148,7 @@ class XetUploadOperator(XetTransferOperator):
             "path_in_repo": self.path_in_repo,
             "patterns": self.patterns,
             "token": token,
+            "deduplicate": self.deduplicate,
         }
         if not self.commit:
             uploaded = self.hook.upload(self.source, repo, **options)

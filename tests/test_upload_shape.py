@@ -1,0 +1,138 @@
+"""How an upload is done depends on its shape: how many files at a time, and which of them CAS is asked about."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from airflow_provider_xethub import cas, cas_uploads
+from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.operators.xethub import XetUploadOperator
+from builders import content, write
+
+QUERIES = "GET /cas/.*/v1/chunks/.*"
+
+
+@pytest.fixture
+def where(connection, repo):
+    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+
+
+@pytest.mark.parametrize(
+    ("size", "deduplicate", "asked"),
+    [(10_000, None, 0), (10_000, True, 20), (300_000, None, 20), (300_000, False, 0)],
+)
+def test_cas_is_not_asked_about_tiny_files_unless_told(hub, where, tmp_path, run_task, size, deduplicate, asked):
+    source = write(tmp_path / "in", {f"{number}.bin": os.urandom(size) for number in range(20)})
+
+    run_task(XetUploadOperator, source=str(source), deduplicate=deduplicate, commit=False, **where).value  # noqa: B018
+
+    assert len(hub.log.requests(QUERIES)) == asked
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_of_a_slightly_changed_file_only_the_change_is_sent(hub, where, tmp_path, run_task, monkeypatch, commit):
+    old = os.urandom(24 << 20)
+    source = write(tmp_path / "in", {"a.bin": old})
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    (source / "a.bin").write_bytes(old[: 12 << 20] + b"changed" + old[12 << 20 :])
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "of another worker"))
+
+    again = run_task(XetUploadOperator, source=str(source), commit=commit, **where).xcoms["transfer"]
+
+    assert again["bytes_sent"] < (2 << 20)
+    assert again["bytes_deduplicated"] > (22 << 20)
+
+
+def test_files_of_all_sizes_arrive_as_they_are(hub, where, repo, tmp_path, run_task):
+    sizes = {"empty": 0, "one": 1, "small": cas.SMALL_FILE, "large": cas.SMALL_FILE + 1, "larger": 40_000_001}
+    files = {f"{name}.bin": os.urandom(size) for name, size in sizes.items()}
+
+    result = run_task(XetUploadOperator, source=str(write(tmp_path / "in", files)), **where).value
+
+    assert {file["path"]: file["size"] for file in result["files"]} == {name: len(files[name]) for name in files}
+    for name, value in files.items():
+        assert content(hub, repo, name, tmp_path) == value, name
+
+
+def test_the_clients_report_is_looked_at_once_not_for_each_file(hub, hook, repo, tmp_path, monkeypatch):
+    """It is made anew at each look: with 5,000 files that took half a minute."""
+    looks = []
+    session = cas.session
+
+    class Report:
+        def __init__(self, real):
+            self.real, self.dedup_metrics = real, real.dedup_metrics
+
+        @property
+        def uploads(self):
+            looks.append(1)
+            return self.real.uploads
+
+    class Commit:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def wait_to_finish(self):
+            return Report(self.real.wait_to_finish())
+
+    class Session:
+        def __init__(self, real):
+            self.real = real
+
+        def new_upload_commit(self, **options):
+            return Commit(self.real.new_upload_commit(**options))
+
+    monkeypatch.setattr(cas, "session", lambda config: Session(session(config)))
+    source = write(tmp_path / "in", {f"{number}.bin": os.urandom(100) for number in range(50)})
+
+    assert len(hook.upload(source, repo)["files"]) == 50
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("size", [5000, cas.SMALL_FILE + 1])
+def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path, monkeypatch, size):
+    source = write(tmp_path / "in", {"a.bin": os.urandom(size), "b.bin": b"b"})
+    session = cas.session
+
+    def delete_and_begin(config):
+        (source / "a.bin").unlink()
+        return session(config)
+
+    monkeypatch.setattr(cas, "session", delete_and_begin)
+
+    with pytest.raises(XetSourceError, match=r"in/a\.bin cannot be read any more: no such file or directory"):
+        hook.upload(source, repo)
+
+
+def test_an_upload_is_paced_by_what_is_in_cas(monkeypatch):
+    """With CAS standing still, no more than the allowance is read of many files."""
+
+    class Silent:
+        total_bytes_completed = 0
+
+    class Commit:
+        def progress(self):
+            return Silent
+
+    stopped = threading.Event()
+    monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
+    pace = cas_uploads._Pace(Commit(), stopped)
+    given = []
+
+    def write_on():
+        while not stopped.is_set():
+            pace.before(4 << 20)
+            given.append(4 << 20)
+
+    thread = threading.Thread(target=pytest.raises, args=(Exception, write_on), daemon=True)
+    thread.start()
+    thread.join(1)
+    stopped.set()
+    thread.join(10)
+    assert cas_uploads.AHEAD_OF_CAS - (4 << 20) <= sum(given) <= cas_uploads.AHEAD_OF_CAS + (4 << 20)
