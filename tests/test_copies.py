@@ -124,6 +124,12 @@ def test_a_single_file_may_get_another_path(ask, make, run_task, path_in_repo, e
     assert held(ask, to) == {expected}
 
 
+def test_a_folder_with_one_file_is_still_a_folder(ask, make, run_task):
+    source, to = make("dataset", {"d/one.bin": FILES["a.bin"]}), make("dataset")
+    run_task(XetCopyOperator, path="d", path_in_repo="x", **of(to), **of(source, "source_")).value  # noqa: B018
+    assert held(ask, to) == {"x/d/one.bin"}
+
+
 def test_an_older_revision_comes_back_within_one_repository(hub, ask, make, run_task, tmp_path):
     repo = make("dataset", FILES)
     old = ask.get_latest_commit(repo)["oid"]

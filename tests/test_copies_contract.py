@@ -128,3 +128,12 @@ def test_a_wrong_answer_to_the_request_to_duplicate_is_a_protocol_error(connecti
         connection(host=server.url)
         with pytest.raises(XetProtocolError, match="the request to let hf://acme/target@main have 1 file"):
             XetHubConnection().copy([record(ENTRIES[0])], CommitRequest(Repo("acme/target"), ()))
+
+
+def test_an_empty_file_is_committed_and_not_asked_for(server):
+    """It has no content that could be in CAS, though the record of an upload says sha256 and a hash of zeros."""
+    empty = {"path": "empty", "size": 0, "sha256": "e3b0", "xet_hash": "0" * 64, "repo": SOURCE.uri}
+    XetHubConnection().copy([empty], CommitRequest(Repo("acme/target"), ()))
+    assert sent(server, "duplicate") == []
+    ((*_, lines),) = sent(server, "commit")
+    assert lines[1] == {"key": "file", "value": {"content": "", "path": "empty", "encoding": "base64"}}
