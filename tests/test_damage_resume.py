@@ -17,6 +17,12 @@ from builders import binary, names, publish, sealed, write
 
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"
+LATE = 3.0
+"""Seconds after which one answer comes: long enough for all other files to be there."""
+
+
+def last_of(files):
+    return f"GET /cas/.*/v./reconstructions/{files[-1]['xet_hash']}"
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def test_a_401_in_the_middle_leads_to_one_new_token_and_to_the_rest(
 ):
     monkeypatch.setattr(cas_downloads, "FOLLOWED", followed)
     hub.log.clear()
-    refused = hub.faults.add(Fault(READS, skip=12, times=1, status=401))
+    refused = hub.faults.add(Fault(last_of(many), times=1, status=401, delay=LATE))
 
     hook.download(tmp_path / "out", many)
 
@@ -43,8 +49,7 @@ def test_a_401_in_the_middle_leads_to_one_new_token_and_to_the_rest(
     assert is_whole(tmp_path / "out", many, tmp_path / "before/published")
     assert len(hub.log.requests("GET .*/xet-read-token/main")) == 2
     asked = [request.path for request in hub.log.requests(READS, status=200)]
-    # Those that were on their way at that moment are asked for again, and no others.
-    assert len(asked) < 2 * len(many)
+    assert len(asked) < 1.5 * len(many)
 
 
 def test_a_401_in_the_middle_of_a_large_file_leads_to_one_new_token(hub, hook, repo, tmp_path):
@@ -61,7 +66,7 @@ def test_without_a_connection_a_401_in_the_middle_says_so_and_keeps_what_is_ther
 ):
     token = sealed(repo)
     disconnect()
-    hub.faults.add(Fault(f"GET /cas/.*/v./reconstructions/{many[-1]['xet_hash']}", status=401))
+    hub.faults.add(Fault(last_of(many), status=401, delay=LATE))
     hook = XetHubConnection()
     with pytest.raises(XetUnauthorizedError, match=r"during the download of 19.bin .* Fetch a new one"):
         hook.download(tmp_path / "out", many, token=token)
@@ -130,9 +135,7 @@ def test_a_bucket_file_that_arrives_different_each_time_is_refused(in_bucket, tm
         assert names(out) == [target.part.name]
 
 
-def test_a_bucket_file_cut_by_another_client_is_kept_with_a_warning(
-    hub, hook, in_bucket, tmp_path, monkeypatch, caplog
-):
+def test_a_bucket_file_cut_by_another_client_is_kept_with_a_warning(hub, hook, in_bucket, tmp_path, monkeypatch):
     """Another client's chunks: as if hf_xet found another hash for the same bytes."""
     said = []
     monkeypatch.setattr(xet_hash_downloads.log, "warning", lambda text, *values: said.append(text % values))
