@@ -54,7 +54,7 @@ ALLOWED = {
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "transfers": {
         *("cas", "cas_downloads", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions", "workers"),
-        *("sources", "stored_sources", "stored_downloads"),
+        *("sources", "stored_sources", "stored_downloads", "xet_hash_downloads"),
     },
     "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
     "hub_errors": {"token", "exceptions"},

@@ -66,7 +66,6 @@ def test_ten_thousand_files_come_back_as_they_were(tree, use, tmp_path, monkeypa
 
         took = task_process.run("XetUploadOperator", source=f"{tree}/", **where)
         told("folder to Hub", took, hub)
-        assert took.files == many_files.COUNT
 
         took = task_process.run("XetDownloadOperator", destination=f"{tmp_path}/back", **where)
         told("Hub to folder", took, hub)

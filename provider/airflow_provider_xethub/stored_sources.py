@@ -12,13 +12,13 @@ from typing import Literal
 
 from airflow_provider_xethub import workers
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.object_storage import AT_A_TIME, Entry, Location, Storage
+from airflow_provider_xethub.object_storage import AT_A_TIME, BLOCK, Entry, Location, Storage
 
 SAMPLE_BYTES = 512
 """Leading bytes that the Hub wants to see before it decides how a file is stored."""
 
 KEPT_BYTES = 32 << 20
-"""Bytes of small files that are read in full instead of their sample only, so that they are read once."""
+"""Bytes of files of at most one block that are read in full instead of their sample only: they are read once."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def fetch_samples(files: Sequence[StoredFile], stopped: threading.Event) -> None
     total = 0
     for number in sorted(range(len(files)), key=lambda number: files[number].size):
         total += files[number].size
-        if total > KEPT_BYTES:
+        if total > KEPT_BYTES or files[number].size > BLOCK:
             break
         kept.add(number)
     numbers = range(len(files))
