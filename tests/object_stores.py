@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +57,18 @@ class S3:
         keys = [each["Key"] for each in listed]
         return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
+    def md5(self, bucket: str, prefix: str) -> dict[str, str]:
+        """The MD5 of everything below a prefix, by key: S3 keeps it of what arrived in one request."""
+        found = {}
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for each in page.get("Contents", []):
+                digest = each["ETag"].strip('"')
+                if "-" in digest:
+                    body = self.client.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()
+                    digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+                found[each["Key"].removeprefix(prefix)] = digest
+        return found
+
     def unfinished(self, bucket: str) -> list[str]:
         """The keys of multipart uploads that were neither completed nor aborted."""
         return [each["Key"] for each in self.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
@@ -67,6 +84,29 @@ def s3_server() -> Iterator[S3]:
         yield S3(server.get_host_and_port()[1])
     finally:
         server.stop()
+
+
+@contextmanager
+def s3_process() -> Iterator[S3]:
+    """The same server in a process of its own, for what takes long: it does not share a GIL with the test."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield S3(port)
+    finally:
+        process.kill()
+        process.wait()
 
 
 class Sftp:

@@ -26,7 +26,8 @@ def main() -> None:
         arguments["execution_timeout"] = timedelta(seconds=spec["timeout"])
     run = run_task(getattr(xethub, spec["operator"]), **arguments)
     now = time.monotonic()
-    result = {"state": run.state, "error": type(run.error).__name__, "text": str(run.error)}
+    result: dict[str, Any] = {"state": run.state, "error": type(run.error).__name__, "text": str(run.error)}
+    result["transfer"] = run.xcoms.get("transfer")
     print(json.dumps({**result, "seconds": now - began[0], "ended": now, "peak": _peak_memory()}), flush=True)
 
 

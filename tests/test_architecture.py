@@ -35,7 +35,7 @@ ALLOWED = {
     "stored_sources": {"object_storage", "workers", "exceptions"},
     "sources": {"stored_sources", "object_storage", "workers", "repo", "exceptions"},
     "downloads": {"repo", "exceptions", "records"},
-    "stored_downloads": {"downloads", "object_storage", "repo", "exceptions", "records"},
+    "stored_downloads": {"downloads", "object_storage", "workers", "repo", "exceptions", "records"},
     "network": set(),
     "network_errors": {"network", "exceptions"},
     "client_cache": {"exceptions"},

@@ -9,7 +9,7 @@ import threading
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub import exceptions, object_storage
+from airflow_provider_xethub import exceptions, object_storage, stored_sources
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.object_storage import Location, location
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
@@ -140,19 +140,31 @@ def test_object_storage_goes_into_a_bucket_without_samples(hub, connection, make
     assert len(run.value["files"]) == len(FILES)
 
 
+@pytest.mark.parametrize("kept", [0, 32 << 20])
 @pytest.mark.parametrize("name", ["a.bin", "c.csv"])
 def test_an_object_that_changes_while_it_is_read_is_not_published(
-    hub, where, repo, run_task, tmp_path, monkeypatch, name
+    hub, where, repo, run_task, tmp_path, monkeypatch, name, kept
 ):
     write(tmp_path / "in", FILES)
-    real = object_storage.Storage.blocks
+    head, blocks = object_storage.Storage.head, object_storage.Storage.blocks
 
-    def blocks(storage, entry):
-        yield from real(storage, entry)
+    def change(entry):
         if entry.path.endswith(name):
             (tmp_path / "in" / name).write_bytes(FILES[name][::-1])
 
-    monkeypatch.setattr(object_storage.Storage, "blocks", blocks)
+    def read_head(storage, entry, count):
+        yielded = head(storage, entry, count)
+        if kept:
+            change(entry)
+        return yielded
+
+    def read_blocks(storage, entry):
+        yield from blocks(storage, entry)
+        change(entry)
+
+    monkeypatch.setattr(stored_sources, "KEPT_BYTES", kept)
+    monkeypatch.setattr(object_storage.Storage, "head", read_head)
+    monkeypatch.setattr(object_storage.Storage, "blocks", read_blocks)
     run = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", **where)
     assert isinstance(run.error, exceptions.XetSourceError)
     assert f"file://{tmp_path}/in/{name} changed while being uploaded. Nothing was published" in run.text

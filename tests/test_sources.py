@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -252,7 +253,7 @@ def test_a_file_that_changed_is_named(tmp_path, change):
         check_unchanged(files, [1, 1])
     assert "a.txt" not in str(caught.value)
     with pytest.raises(XetSourceError, match=r"changed while being uploaded|cannot be read any more: no such file"):
-        read_unchanged(files[1])
+        read_unchanged([files[1]], threading.Event())
 
 
 @pytest.mark.parametrize("sent", [0, 2])
@@ -263,4 +264,4 @@ def test_a_file_of_which_more_or_less_was_sent_changed(tmp_path, sent):
 
 def test_an_unchanged_file_is_read(tmp_path):
     (file,) = collect(write(tmp_path, "a.txt", content="text"))
-    assert read_unchanged(file) == b"text"
+    assert read_unchanged([file], threading.Event()) == [b"text"]

@@ -14,7 +14,7 @@ from airflow_provider_xethub import cas, progress, workers
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 
 if TYPE_CHECKING:
-    from hf_xet import XetFileDownload, XetSession
+    from hf_xet import XetDownloadStreamGroup, XetFileDownload
 
 log = logging.getLogger(__name__)
 
@@ -193,12 +193,10 @@ def fetch_streams(
     report = _Received()
     counting = threading.Lock()
 
-    def pieces(number: int, session: XetSession) -> Iterator[bytes]:
+    def pieces(number: int, group: XetDownloadStreamGroup) -> Iterator[bytes]:
         from hf_xet import XetFileInfo
 
         with cas.errors(access, about, upload=False):
-            # After an error in one of its streams, a group is of no use any more.
-            group = cas.begin(access, session.new_download_stream_group)
             for piece in group.download_stream(XetFileInfo(*files[number])):
                 with counting:
                     report.total_bytes_completed += len(piece)
@@ -212,15 +210,18 @@ def fetch_streams(
     with cas.errors(access, about, upload=False):
         # No smaller buffers: limited to 64 MB, two large streams wait for each other for ever.
         session = cas.session(access, cas.settings(len(files), sum(sizes)))
+        # One for all: to begin and end a group takes as long as ten small files.
+        group = cas.begin(access, session.new_download_stream_group)
 
         def take(number: int) -> None:
             try:
-                receive(number, pieces(number, session))
+                receive(number, pieces(number, group))
             except XetIntegrityError as error:
                 if stopped.is_set():
                     raise
                 log.warning("%s Fetching it once more.", error)
-                receive(number, pieces(number, session))
+                # Nothing of the first try: its group may hold what was damaged.
+                receive(number, pieces(number, cas.begin(access, session.new_download_stream_group)))
 
         # To abort its group does not wake a stream that waits for data.
         with cas.aborting(session.sigint_abort, stopped):

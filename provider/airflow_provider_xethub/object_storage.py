@@ -27,6 +27,9 @@ from airflow_provider_xethub.exceptions import (
 BLOCK = 4 << 20
 """Bytes that are read at a time."""
 
+AT_A_TIME = 16
+"""Requests to the storage at the same time."""
+
 PART = 8 << 20
 """Bytes of one part of a multipart upload, which may have 10,000 of them."""
 
@@ -205,14 +208,26 @@ class Storage:
             self._fs.invalidate_cache()
             return bool(self._fs.isdir(path))
 
-    def recorded(self, path: str) -> tuple[int, str | None] | None:
+    def keeps_digests(self, folder: str) -> bool:
+        """Whether :meth:`recorded` can know anything about what is below a folder: there may be nothing there."""
+        if self.scheme not in _MULTIPART:
+            return False
+        with self._errors(XetDestinationError, folder):
+            try:
+                self._fs.info(folder, refresh=True)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def recorded(self, path: str) -> tuple[int, str] | None:
         """Return size and sha256 of what this provider wrote to ``path``; ``None`` where the storage cannot tell."""
         if self.scheme not in _MULTIPART:
             return None
         with self._errors(XetDestinationError, path):
             try:
-                info = self._fs.info(path, refresh=True)
-                return info["size"], self._fs.metadata(path, refresh=True).get(DIGEST)
+                # First what takes one request: for an object that is not there, ``info`` would also list.
+                digest = self._fs.metadata(path, refresh=True).get(DIGEST)
+                return (self._fs.info(path, refresh=True)["size"], digest) if digest else None
             except FileNotFoundError:
                 return None
 

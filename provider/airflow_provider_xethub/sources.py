@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from airflow_provider_xethub import stored_sources, workers
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
-from airflow_provider_xethub.object_storage import Location, Storage, location
+from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.repo import check_path
 from airflow_provider_xethub.stored_sources import SAMPLE_BYTES, StoredFile
 
@@ -149,7 +149,7 @@ def _find_stored(
 
     # One after the other: two threads would open the same storage twice.
     opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
-    workers.each(find, opened, stored_sources.AT_A_TIME, threading.Event())
+    workers.each(find, opened, AT_A_TIME, threading.Event())
     problems += [said[number] for number in sorted(said)]
     return found
 
@@ -243,16 +243,22 @@ def _is_changed(file: SourceFile) -> bool:
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (file.size, file.mtime_ns, file.ctime_ns)
 
 
-def read_unchanged(file: SourceFile) -> bytes:
-    """Return the content of a small file, if it is still what was looked at.
+def read_unchanged(files: Sequence[SourceFile], stopped: threading.Event) -> list[bytes]:
+    """Return the content of small files, if they are still what was looked at.
 
-    :raises XetSourceError: it changed, or cannot be read any more.
+    :param stopped: when set, no more is read.
+    :raises XetSourceError: one changed, or cannot be read any more.
     """
+    contents = workers.each(_read, files, AT_A_TIME, stopped)
+    # All at once: what is in object storage is listed again for it.
+    check_unchanged(files, [len(content) for content in contents], stopped)
+    return contents
+
+
+def _read(file: SourceFile) -> bytes:
     try:
-        content = b"".join(file.blocks()) if isinstance(file, StoredFile) else file.path.read_bytes()
+        return b"".join(file.blocks()) if isinstance(file, StoredFile) else file.path.read_bytes()
     except XetSourceError:
         raise
     except OSError as error:
         raise XetSourceError(f"{file} cannot be read any more: {(error.strerror or str(error)).lower()}.") from error
-    check_unchanged([file], [len(content)])
-    return content

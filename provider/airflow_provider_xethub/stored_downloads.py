@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from airflow_provider_xethub import workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
-from airflow_provider_xethub.object_storage import Location, Storage
+from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import check_path
 
@@ -51,8 +54,21 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
     return list(targets.values())
 
 
-def is_there(target: StoredTarget) -> bool:
-    """Whether the storage says that its object is this file: it keeps the sha256 of what this provider wrote."""
+def missing(targets: Sequence[StoredTarget], stopped: threading.Event) -> list[StoredTarget]:
+    """Return the targets that have to be downloaded.
+
+    The others are what the storage says they are: it keeps the sha256 of what this provider wrote.
+    """
+    if not targets:
+        return []
+    folder = posixpath.commonpath([posixpath.dirname(target.path) for target in targets])
+    if not targets[0].storage.keeps_digests(folder):
+        return list(targets)
+    there = workers.each(_is_there, targets, AT_A_TIME, stopped)
+    return [target for target, is_there in zip(targets, there, strict=True) if not is_there]
+
+
+def _is_there(target: StoredTarget) -> bool:
     sha256 = target.file["sha256"]
     return sha256 is not None and target.storage.recorded(target.path) == (target.file["size"], sha256)
 

@@ -12,13 +12,13 @@ from typing import Literal
 
 from airflow_provider_xethub import workers
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.object_storage import Entry, Location, Storage
+from airflow_provider_xethub.object_storage import AT_A_TIME, BLOCK, Entry, Location, Storage
 
 SAMPLE_BYTES = 512
 """Leading bytes that the Hub wants to see before it decides how a file is stored."""
 
-AT_A_TIME = 16
-"""Requests to the storage at the same time."""
+KEPT_BYTES = 32 << 20
+"""Bytes of files of at most one block that are read in full instead of their sample only: they are read once."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class StoredFile:
     :param path_in_repo: its path in the repository.
     :param listing: how it was found.
     :param sample: its first :data:`SAMPLE_BYTES` bytes, once they were read.
+    :param content: all of it, where it was read with the sample.
     """
 
     entry: Entry
     path_in_repo: str
     listing: Listing
     sample: bytes = b""
+    content: bytes | None = None
 
     def __str__(self) -> str:
         return self.listing.storage.uri(self.entry.path)
@@ -75,15 +77,36 @@ class StoredFile:
 
     def blocks(self) -> Iterator[bytes]:
         """Read it from the beginning."""
+        if self.content is not None:
+            yield self.content
+            return
         for number, block in enumerate(self.listing.storage.blocks(self.entry)):
             if not number:
                 self.sample = block[:SAMPLE_BYTES]
             yield block
 
-    def fetch_sample(self) -> None:
-        """Read its first bytes only."""
+    def fetch_sample(self, *, keep: bool) -> None:
+        """Read its first bytes only, or all of a small file, to ``keep`` it."""
         if self.size:
-            self.sample = self.listing.storage.head(self.entry, SAMPLE_BYTES)
+            head = self.listing.storage.head(self.entry, self.size if keep else SAMPLE_BYTES)
+            self.sample = head[:SAMPLE_BYTES]
+            self.content = head if keep else None
+
+
+def fetch_samples(files: Sequence[StoredFile], stopped: threading.Event) -> None:
+    """Read the first bytes of files, and all of as many small ones as fit into :data:`KEPT_BYTES`.
+
+    :raises XetSourceError: one cannot be read.
+    """
+    kept: set[int] = set()
+    total = 0
+    for number in sorted(range(len(files)), key=lambda number: files[number].size):
+        total += files[number].size
+        if total > KEPT_BYTES or files[number].size > BLOCK:
+            break
+        kept.add(number)
+    numbers = range(len(files))
+    workers.each(lambda number: files[number].fetch_sample(keep=number in kept), numbers, AT_A_TIME, stopped)
 
 
 def find(where: Location, storage: Storage) -> tuple[Listing, list[tuple[Entry, str]]]:

@@ -17,6 +17,7 @@ from airflow_provider_xethub import (
     cas_uploads,
     downloads,
     stored_downloads,
+    stored_sources,
     workers,
     xet_hash_downloads,
 )
@@ -26,7 +27,7 @@ from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTrans
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
 from airflow_provider_xethub.stored_downloads import StoredTarget
-from airflow_provider_xethub.stored_sources import AT_A_TIME, StoredFile
+from airflow_provider_xethub.stored_sources import StoredFile
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,7 +75,7 @@ def fetch_samples(files: Sequence[SourceFile]) -> None:
     :raises XetSourceError: one cannot be read.
     """
     stored = [file for file in files if isinstance(file, StoredFile)]
-    stoppable(lambda stopped: workers.each(StoredFile.fetch_sample, stored, AT_A_TIME, stopped))
+    stoppable(lambda stopped: stored_sources.fetch_samples(stored, stopped))
 
 
 def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
@@ -82,7 +83,7 @@ def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
 
     :raises XetSourceError: one changed, or cannot be read any more.
     """
-    contents = stoppable(lambda stopped: workers.each(read_unchanged, files, AT_A_TIME, stopped))
+    contents = stoppable(lambda stopped: read_unchanged(files, stopped))
     return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
 
 
@@ -160,8 +161,7 @@ def download_to_storage(
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
-    there = stoppable(lambda stopped: workers.each(stored_downloads.is_there, targets, AT_A_TIME, stopped))
-    todo = [target for target, is_there in zip(targets, there, strict=True) if not is_there]
+    todo = stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
