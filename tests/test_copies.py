@@ -17,6 +17,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetCopyOperator, XetDownloadOperator
+from airflow_runs import new_dag
 from builders import TEXT, names, write
 
 FILES = {"a.bin": os.urandom(70_000), "d/ü b.bin": os.urandom(5000), "d/table.csv": TEXT, "empty": b""}
@@ -163,13 +164,14 @@ def test_a_retry_finds_the_commit_whose_answer_was_lost(hub, ask, make, run_task
 
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     source, to = make("dataset", FILES), make("dataset")
-    arguments = {"path": "a.bin", **of(to), **of(source, "source_")}
+    with new_dag():
+        copy = XetCopyOperator(task_id="copy", path="a.bin", retries=2, **of(to), **of(source, "source_"))
     hub.faults.add(Fault("POST .*/commit/.*", times=1, lose_answer=True))
-    hub.faults.add(Fault("GET .*/commits/.*", times=1, skip=1, status=500))
-    first = run_task(XetCopyOperator, **arguments)
+    hub.faults.add(Fault("GET .*/commits/.*", times=1, status=500))
+    first = run_task(copy)
     assert isinstance(first.error, XetServerError)
     assert not first.is_final
-    result = run_task(XetCopyOperator, **arguments).value
+    result = run_task(copy, try_number=2).value
     assert result["created"]
     assert [each["oid"] for each in result["commits"]] == [ask.get_latest_commit(to)["oid"]]
 
