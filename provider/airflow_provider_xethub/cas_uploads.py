@@ -21,14 +21,15 @@ More of them would only be memory. Fewer, and nothing would move any more: each 
 the ends of those that are done fill another.
 """
 
-STREAMS = ((32 << 20, 2), (cas.SMALL_FILE, 4), (0, 16))
-"""Of streams with so many bytes and more, how many at the same time; each waits for a deduplication query at first."""
+STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
+"""Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
+those before them have left, fits into :data:`AHEAD_OF_CAS`: so something always moves."""
 
 BLOCK = 1 << 20
 """Bytes read of a large local file at a time."""
 
 _PACE_SECONDS = 0.02
-_PATIENCE_SECONDS = 0.5
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
