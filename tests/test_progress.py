@@ -79,3 +79,14 @@ def test_the_tree_of_errors_shows_each_with_its_base_and_what_a_retry_does():
     for name, (base, retried) in shown.items():
         assert classes[name].__bases__[0].__name__ == base, name
         assert retried is None or classes[name].retryable is retried, name
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"), [(250_000, "75 % deduplicated or compressed"), (1_000_500, "0 % deduplicated or compressed")]
+)
+def test_a_line_of_an_upload_says_what_need_not_be_sent(caplog, sent, text):
+    report = SimpleNamespace(total_bytes_completed=1_000_000, total_transfer_bytes_completed=sent, shard=object())
+    meter = progress.Meter("the upload of 1 file(s)", 4_000_000, lambda: report)
+    with caplog.at_level(logging.INFO):
+        meter.tell()
+    assert f"/s, {text}, about" in caplog.messages[-1]

@@ -88,7 +88,7 @@ def test_the_clients_report_is_looked_at_once_not_for_each_file(hub, hook, repo,
         def new_upload_commit(self, **options):
             return Commit(self.real.new_upload_commit(**options))
 
-    monkeypatch.setattr(cas, "session", lambda config: Session(session(config)))
+    monkeypatch.setattr(cas, "session", lambda *of: Session(session(*of)))
     source = write(tmp_path / "in", {f"{number}.bin": os.urandom(100) for number in range(50)})
 
     assert len(hook.upload(source, repo)["files"]) == 50
@@ -100,9 +100,9 @@ def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path
     source = write(tmp_path / "in", {"a.bin": os.urandom(size), "b.bin": b"b"})
     session = cas.session
 
-    def delete_and_begin(config):
+    def delete_and_begin(*of):
         (source / "a.bin").unlink()
-        return session(config)
+        return session(*of)
 
     monkeypatch.setattr(cas, "session", delete_and_begin)
 
@@ -122,7 +122,7 @@ def test_an_upload_is_paced_by_what_is_in_cas(monkeypatch):
 
     stopped = threading.Event()
     monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
-    pace = cas_uploads._Pace(Commit(), stopped)
+    pace = cas_uploads._Pace(Commit(), stopped, cas_uploads.AHEAD_OF_CAS)
     given = []
 
     def write_on():

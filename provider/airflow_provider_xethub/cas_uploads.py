@@ -21,14 +21,18 @@ More of them would only be memory. Fewer, and nothing would move any more: each 
 the ends of those that are done fill another.
 """
 
-STREAMS = ((32 << 20, 2), (cas.SMALL_FILE, 4), (0, 16))
-"""Of streams with so many bytes and more, how many at the same time; each waits for a deduplication query at first."""
+ONE_AHEAD_OF_CAS = 72_000_000
+"""The same for a single file, after no others: a little more than one xorb. It saves 60 MB."""
+
+STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
+"""Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
+those before them have left, fits into :data:`AHEAD_OF_CAS`: so something always moves."""
 
 BLOCK = 1 << 20
 """Bytes read of a large local file at a time."""
 
 _PACE_SECONDS = 0.02
-_PATIENCE_SECONDS = 0.5
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def upload(
     with cas.errors(access, about, upload=True):
         session = cas.session(access, cas.settings(len(full), sum(sizes), deduplicate))
         commit = cas.begin(access, session.new_upload_commit)
-        pace = _Pace(commit, stopped)
+        pace = _Pace(commit, stopped, AHEAD_OF_CAS if len(full) > 1 else ONE_AHEAD_OF_CAS)
         handles: dict[int, Any] = {}
         sent: dict[int, Any] = {}
         streams: dict[int, Streamed] = {}
@@ -153,8 +157,9 @@ class _Pace:
     The client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file.
     """
 
-    def __init__(self, commit: Any, stopped: threading.Event) -> None:
+    def __init__(self, commit: Any, stopped: threading.Event, most: int) -> None:
         self._commit = commit
+        self._most = most
         self._written = 0
         self._done = -1
         self._moved = time.monotonic()
@@ -174,7 +179,7 @@ class _Pace:
                 if done != self._done:
                     self._done, self._moved = done, time.monotonic()
                 ahead = self._written + min(count, BLOCK) - done
-                if ahead <= AHEAD_OF_CAS or time.monotonic() - self._moved > _PATIENCE_SECONDS:
+                if ahead <= self._most or time.monotonic() - self._moved > _PATIENCE_SECONDS:
                     self._written += count
                     return
                 time.sleep(_PACE_SECONDS)
