@@ -223,7 +223,7 @@ def test_a_cas_that_is_down_can_be_tried_again(hub, repo, source, record, run_ta
         run = run_task(XetUploadOperator, source=source, commit=False, token=token)
         ended(run, exceptions.XetConnectionError, "could not be reached for the upload", retried=True)
         run = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
-        ended(run, exceptions.XetConnectionError, "could not be reached during the download", retried=True)
+        ended(run, exceptions.XetConnectionError, "could not be reached for the download", retried=True)
     finally:
         hub.start()
     nothing_happened(hub, repo, out)

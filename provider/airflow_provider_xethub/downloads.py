@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_xethub import part_files
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
 
 _BLOCK = 1 << 20
-_PART_SUFFIX = ".xetpart"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, singl
             raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
         if path in targets:
             raise XetInputError(f"two of the files would be written to {path}.")
-        targets[path] = Target(file, path, path.with_name(f".{uuid.uuid4().hex}{_PART_SUFFIX}"))
+        targets[path] = Target(file, path, part_files.new(path))
     return list(targets.values())
 
 
@@ -95,7 +95,7 @@ def parts(targets: Sequence[Target]) -> Iterator[None]:
     for folder in {target.path.parent for target in targets}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{uuid.uuid4().hex}{_PART_SUFFIX}"
+            probe = folder / f".{uuid.uuid4().hex}{part_files.SUFFIX}"
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -103,6 +103,7 @@ def parts(targets: Sequence[Target]) -> Iterator[None]:
                 f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "
                 "downloaded."
             ) from error
+    part_files.clear_left([target.path for target in targets])
     for target in targets:
         if target.path.is_dir():
             raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")
