@@ -282,7 +282,7 @@ def test_good_files_are_kept_when_another_arrives_damaged(hub, where, repo, run_
 
 
 def test_a_commit_that_cannot_read_inline_files_back_commits_nothing(hub, where, repo, run_task, tmp_path):
-    source = write(tmp_path / "in", {"a.csv": b"x,y\n" * 50, "b.bin": binary()})
+    source = write(tmp_path / "in", {"a.csv": b"x,y\n" * 500, "b.bin": binary()})
     files = run_task(XetUploadOperator, source=str(source), commit=False, **where).value
     hub.faults.add(Fault(DATA, corrupt=True))
     run = run_task(XetCommitOperator, files=files)
