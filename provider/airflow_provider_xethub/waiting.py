@@ -68,9 +68,9 @@ class Snapshot:
     def _labelled(self, file: XetFile) -> XetFile:
         return cast("XetFile", {**file, "repo": self._uri})
 
-    def forget(self, paths: Iterable[str]) -> None:
-        """Forget what is known of these paths, because it changed; of a listing, everything."""
-        if self._is_listed:
+    def forget(self, paths: Sequence[str]) -> None:
+        """Forget what is known of these paths, because they changed; of a listing, everything."""
+        if paths and self._is_listed:
             self._files, self._is_listed = {}, False
         for path in paths:
             self._files.pop(path, None)
