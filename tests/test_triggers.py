@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-from trigger_runs import Triggerer, again, in_thread, until
 
 from airflow_provider_xethub import polling
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetUnauthorizedError
@@ -17,6 +16,7 @@ from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from builders import TEXT, binary, publish
+from trigger_runs import Triggerer, again, in_thread, until
 
 HEAD = "GET .*/commits/.*"
 PATHS = "POST .*/paths-info/.*"
@@ -80,6 +80,7 @@ def test_no_trigger_carries_a_token(connection):
         (XetFileTrigger, {"repo_id": "acme/corpus", "paths": ["a"], "newer_than": "main"}),
         (XetFileTrigger, {"repo_id": "acme/corpus", "paths": ["a"], "known": {"a": ["no hash"]}}),
         (XetFileTrigger, {"repo_id": "acme/corpus", "paths": ["a"], "may_be_missing": "file"}),
+        (XetFileTrigger, {"repo_id": "acme/b", "repo_type": "bucket", "paths": ["a"], "newer_than": "a" * 40}),
         (XetRevisionTrigger, {"repo_id": "acme/corpus", "repo_type": "bucket"}),
         (XetRevisionTrigger, {"repo_id": "acme/corpus", "newer_than": "main"}),
     ],

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 import pytest
-from trigger_runs import Triggerer, again, in_thread, until
 
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from builders import binary, publish
+from trigger_runs import Triggerer, again, in_thread, until
 
 INTERVAL = 1.0
 MANY, SOME = 1000, 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from trigger_runs import Triggerer, in_thread, until
 
 from airflow_provider_xethub import history, polling
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -14,6 +13,7 @@ from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from builders import TEXT, publish
+from trigger_runs import Triggerer, in_thread, until
 
 HEAD = "GET .*/commits/.*"
 

@@ -217,6 +217,8 @@ class View:
 
         :raises XetHubError: as the Hub's answers mean.
         """
+        for wish in wishes:
+            check_wish(wish, self._repo)
         files = [wish for wish in wishes if isinstance(wish, FilesWish)]
         self._look_at_head(hub, wishes, wants_files=bool(files))
         paths = {path for wish in files for path in wish.paths}
@@ -229,8 +231,6 @@ class View:
 
     def _look_at_head(self, hub: Hub, wishes: Sequence[Wish], *, wants_files: bool) -> None:
         commits = [wish for wish in wishes if not isinstance(wish, FilesWish)]
-        if self._repo.is_bucket and commits:
-            raise XetInputError(f"{self._repo} is a bucket: it has no commits. Wait for its files.")
         if self._repo.is_bucket or not (self._is_shared or commits):
             if wants_files and not self.is_told:
                 self.start_again()
@@ -252,8 +252,6 @@ class View:
             self.changes += 1
 
     def _look_back(self, hub: Hub, oid: str, wishes: Sequence[FilesWish]) -> None:
-        if self._repo.is_bucket:
-            raise XetInputError(f"{self._repo} is a bucket: it has no commits. Use changed_from instead of newer_than.")
         base = self._then.setdefault(oid, Snapshot(self._repo.at(oid), self._repo.uri))
         paths = {path for wish in wishes for path in wish.paths}
         try:
@@ -266,6 +264,17 @@ class View:
 def hashes(file: XetFile) -> set[str]:
     """Return everything by which the content of a file is known."""
     return {text for text in (file["xet_hash"], file["sha256"], file.get("blob_id")) if text}
+
+
+def check_wish(wish: Wish, repo: Repo) -> None:
+    """Refuse what a bucket cannot give.
+
+    :raises XetInputError: the wish is about commits, and the repository is a bucket.
+    """
+    if repo.is_bucket and not isinstance(wish, FilesWish):
+        raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
+    if repo.is_bucket and isinstance(wish, FilesWish) and wish.newer_than:
+        raise XetInputError(f"{repo} is a bucket: it has no commits. Use changed_from instead of newer_than.")
 
 
 def check_oid(oid: object) -> None:

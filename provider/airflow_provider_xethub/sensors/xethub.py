@@ -341,7 +341,8 @@ class XetRevisionSensor(XetSensor):
 
     def _done(self, context: Context, value: Any) -> Any:
         # Otherwise the task, cleared and run again, would find the commit that it has found already.
-        if not _given(self.newer_than) and (store := _state_store(context)) is not None:
+        store = _state_store(context)
+        if store is not None and store.get(self._STATE) is not None:
             store.delete(self._STATE)
         return value
 

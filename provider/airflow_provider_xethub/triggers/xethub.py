@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_xethub import polling
-from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetInputError
+from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError
 from airflow_provider_xethub.hooks.events import failed, found
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
-from airflow_provider_xethub.waiting import CommitsWish, CommitWish, FilesWish, Missing, Wish, check_missing, check_oid
+from airflow_provider_xethub.waiting import (
+    CommitsWish,
+    CommitWish,
+    FilesWish,
+    Missing,
+    Wish,
+    check_missing,
+    check_oid,
+    check_wish,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hub import Hub
@@ -146,6 +155,7 @@ class XetFileTrigger(_XetTrigger):
     ) -> None:
         super().__init__(**kwargs)
         self.wish = FilesWish(tuple(paths), tuple(patterns), min_files, dict(known or {}), newer_than)
+        check_wish(self.wish, self.repo)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments."""
@@ -185,8 +195,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
 
     def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if self.repo.is_bucket:
-            raise XetInputError(f"{self.repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
+        check_wish(CommitsWish(None), self.repo)
         if newer_than is not None:
             check_oid(newer_than)
         self.newer_than = newer_than
