@@ -58,12 +58,13 @@ class TaskRun:
 
 @dataclass
 class ExecutionApi:
-    """As much of the Execution API as a task run needs; keeps XComs and rendered fields."""
+    """As much of the Execution API as a task run needs; keeps XComs, rendered fields, and the task's own state."""
 
     should_retry: bool = True
     xcoms: dict[Key, Any] = field(default_factory=dict)
     mapped: dict[str, int] = field(default_factory=dict)
     rendered: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
 
     def client(self) -> Client:
         return Client(base_url=None, dry_run=True, token="", transport=_http.MockTransport(self._answer))
@@ -75,12 +76,25 @@ class ExecutionApi:
         if parts[:2] == ["task-instances", "count"]:
             asked = request.url.params.get_list("task_ids")
             return _http.Response(200, json=sum(self.mapped.get(task, 1) for task in asked))
+        if parts[0] == "store":
+            return self._state(request, parts[-1])
         if parts[-1] == "run":
             return _http.Response(200, json=self._context())
         if parts[-1] == "rtif":
             self.rendered = json.loads(request.content)
         if parts[0] in ("connections", "variables"):
             return _http.Response(404, json={"detail": {"reason": "not_found", "message": "not here"}})
+        return _http.Response(200, json={})
+
+    def _state(self, request: Any, key: str) -> Any:
+        if request.method == "PUT":
+            self.state[key] = json.loads(request.content)["value"]
+        elif request.method == "DELETE":
+            del self.state[key]
+        elif key not in self.state:
+            return _missing()
+        else:
+            return _http.Response(200, json={"value": self.state[key]})
         return _http.Response(200, json={})
 
     def _context(self) -> dict[str, Any]:

@@ -66,6 +66,10 @@ ALLOWED = {
     "commit": {"commit_parts", "commit_request", "preupload", "hub", "hub_errors", "repo", "exceptions", "records"},
     "copies": {"commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
     "bucket": {"commit_request", "hub", "repo", "exceptions", "records"},
+    "history": {"hub", "hub_errors", "repo", "records"},
+    "waiting": {"history", "hub", "repo", "exceptions", "records"},
+    "bucket_stream": {"hub", "repo"},
+    "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
 }
 
 
@@ -143,7 +147,7 @@ def test_what_a_dag_file_imports_loads_no_client(name):
 def test_hooks_do_not_know_operators():
     for name in MODULES:
         if name.startswith("hooks/"):
-            assert not {each for each in own(name) if f"{each}/".startswith(("operators/", "sensors/"))}
+            assert not {each for each in own(name) if f"{each}/".startswith(("operators/", "sensors/", "triggers/"))}
 
 
 def loaded_after(*modules: str) -> set[str]:
@@ -163,7 +167,7 @@ def test_only_the_hook_of_object_storage_knows_its_filesystems():
 
 
 def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():
-    ours = loaded_after(f"{NAME}.operators.xethub", f"{NAME}.sensors.xethub")
+    ours = loaded_after(f"{NAME}.operators.xethub", f"{NAME}.sensors.xethub", f"{NAME}.triggers.xethub")
     assert NAME in ours
     assert not ours & {"requests", "hf_xet", "huggingface_hub", "s3fs"}
     assert not (ours - loaded_after("airflow.sdk", "airflow.providers.common.compat.sdk")) & CLIENTS

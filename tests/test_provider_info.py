@@ -40,7 +40,7 @@ def test_the_version_is_that_of_the_distribution():
     assert airflow_provider_xethub.__version__ == importlib.metadata.version("airflow-provider-xethub")
 
 
-@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors"])
+@pytest.mark.parametrize("kind", ["hooks", "operators", "sensors", "triggers"])
 def test_every_module_that_it_names_exists_and_none_is_forgotten(kind):
     named = {module for each in INFO[kind] for module in each["python-modules"]}
     for module in named:

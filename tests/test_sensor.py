@@ -82,7 +82,7 @@ def test_a_sensor_wants_either_path_or_patterns(hub, where, run_task, wanted):
     run = run_task(XetFileSensor, **wanted, **where)
     assert run.is_final
     assert isinstance(run.error, XetInputError)
-    assert "task: give either path or patterns" in run.text
+    assert "task: give either path, paths or patterns" in run.text
     assert not hub.log.requests()
 
 

@@ -18,6 +18,7 @@
     │   ├── XetUnauthorizedError (PermissionError)  401: the credential is missing, wrong or expired       final
     │   ├── XetForbiddenError (PermissionError)  403: the credential may not do this                       final
     │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
+    │   │   └── XetRevisionNotFoundError         404: the repository is there, this revision is not        final
     │   ├── XetConflictError                     409 or 412: somebody else was faster                      final
     │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
     │   │   └── XetCommitQuotaError              429: the Hub's limit of commits per hour is reached       retry
@@ -136,6 +137,10 @@ class XetForbiddenError(XetResponseError, PermissionError):
 
 class XetNotFoundError(XetResponseError, LookupError):
     """404. The repository, revision, path or stored file does not exist, or is not visible to this credential."""
+
+
+class XetRevisionNotFoundError(XetNotFoundError):
+    """404. The repository exists and is visible; the branch, tag, commit or pull request in it does not exist."""
 
 
 class XetConflictError(XetResponseError):

@@ -83,6 +83,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.hooks.xethub"]}],
         "operators": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.operators.xethub"]}],
         "sensors": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.sensors.xethub"]}],
+        "triggers": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.triggers.xethub"]}],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -120,6 +120,7 @@ class Hub:
     :param timeout: seconds that one answer may take to begin.
     :param network: whom to trust, and through which proxy; as the environment says where ``None``.
     :param headers: extra headers of every request to the Hub.
+    :ivar has_patience: ``False`` for a caller that waits by itself between two tries: then each request is tried once.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Hub:
         self._hub_token = hub_token
         self.has_token = bool(hub_token)
         self._headers = dict(headers or {})
+        self.has_patience = True
         self._network = network or Network()
         self.session = HubSession(endpoint, hub_token, timeout=timeout, network=self._network, headers=self._headers)
 
@@ -175,7 +177,7 @@ class Hub:
                     )
                 return response
 
-        return with_retries(once) if retry else once()
+        return with_retries(once) if retry and self.has_patience else once()
 
     @contextmanager
     def errors(self, about: str) -> Iterator[None]:

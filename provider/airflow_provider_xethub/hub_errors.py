@@ -16,6 +16,7 @@ from airflow_provider_xethub.exceptions import (
     XetProtocolError,
     XetRateLimitError,
     XetResponseError,
+    XetRevisionNotFoundError,
     XetServerError,
     XetUnauthorizedError,
 )
@@ -42,7 +43,7 @@ def from_response(
     said = server_text(headers, body, secret)
     what = f"The Hub answered {status} to {about}"
     if code == "RevisionNotFound":
-        error: type[XetResponseError] = XetNotFoundError
+        error: type[XetResponseError] = XetRevisionNotFoundError
         text = f"{what}: this revision does not exist. Check the revision, or create the branch first.{said}"
     elif code == "EntryNotFound":
         error = XetNotFoundError

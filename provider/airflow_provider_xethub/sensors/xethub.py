@@ -1,78 +1,362 @@
-"""Sensors: wait for files.
+"""Sensors: wait for files and for commits.
 
 Importing this module loads no client library: ``requests`` and ``huggingface_hub`` load inside the task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.waiting import (
+    CommitsWish,
+    CommitWish,
+    FilesWish,
+    Missing,
+    View,
+    Wish,
+    check_missing,
+    hashes,
+    is_patience_over,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_xethub.records import XetFile
+    from airflow_provider_xethub.repo import Repo
+
+NO_COMMIT = "0" * 40
+"""What every commit is newer than."""
 
 
-class XetFileSensor(BaseSensorOperator):
-    """Wait until files are in a repository; works in ``poke`` and in ``reschedule`` mode.
+class XetSensor(BaseSensorOperator):
+    """Base of the sensors: the repository, the hook, and how looks follow each other.
 
-    A repository or revision that does not exist, and a credential that may not see it, fail the task at once instead
-    of waiting for the timeout.
+    A wrong credential, or a repository or revision that does not exist, fails the task at once instead of waiting for
+    the timeout. Too many requests slow it down. An outage of the Hub fails the first look, so that a wrong host is
+    noticed; later it is waited through.
 
-    :param path: wait for this file.
-    :param patterns: wait until at least one path matches one of these (``*`` matches ``/`` as well).
     :param repo_id: ``namespace/name``; the connection's default where ``None``.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; the connection's default, and then ``model``.
     :param revision: branch, tag, commit or ``refs/pr/N``; the connection's default, and then ``main``.
+    :param may_be_missing: ``revision``: it need not exist yet, and is waited for; ``repo``: nor need the repository.
+        ``None``: both have to exist.
+    :param deferrable: look once, and then wait in the triggerer, without a worker slot. Default:
+        ``[operators] default_deferrable``.
     :param xethub_conn_id: the connection.
-    :returns: for ``path`` its :class:`~airflow_provider_xethub.records.XetFile`, for ``patterns`` a list of them.
     """
-
-    template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision", "path", "patterns")
 
     def __init__(
         self,
         *,
-        path: str | None = None,
-        patterns: str | Sequence[str] | None = None,
         repo_id: str | None = None,
         repo_type: str | None = None,
         revision: str | None = None,
-        xethub_conn_id: str | None = XetHubConnection.default_conn_name,
+        may_be_missing: Missing | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        xethub_conn_id: str = XetHubConnection.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.path = path
-        self.patterns = patterns
         self.repo_id = repo_id
         self.repo_type = repo_type
         self.revision = revision
+        self.may_be_missing = may_be_missing
+        self.deferrable = deferrable
         self.xethub_conn_id = xethub_conn_id
+        self._pause = 0.0
+        self._has_looked = False
 
     @cached_property
     def hook(self) -> XetHubConnection:
         """The hook for this task's connection."""
         return XetHubConnection(self.xethub_conn_id)
 
-    def poke(self, context: Context) -> PokeReturnValue:  # noqa: ARG002
+    @cached_property
+    def _repo(self) -> Repo:
+        return self.hook.repo(self.repo_id, self.repo_type, self.revision)
+
+    @cached_property
+    def _view(self) -> View:
+        return View(self._repo)
+
+    def execute(self, context: Context) -> Any:
+        """Look until it is there, or look once and then wait in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        first = self._first_look(context)
+        if not first:
+            timeout = timedelta(seconds=self.timeout)
+            self.defer(trigger=self._trigger(context), method_name="execute_complete", timeout=timeout)
+        return first.xcom_value
+
+    def _first_look(self, context: Context) -> PokeReturnValue:
+        """Look once, with what ``soft_fail``, ``never_fail`` and ``silent_fail`` mean in the other modes."""
+        try:
+            return self.poke(context)
+        except AirflowFailException as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            raise
+        except XetHubError as error:
+            if self.never_fail:
+                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
+            if not self.silent_fail:
+                raise
+            self.log.error("The first look failed. %s", error)
+            return PokeReturnValue(False)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
+        """Return what the trigger found, or raise why it cannot come."""
+        with final_errors():
+            value = value_of(event)
+        return self._done(context, value)
+
+    def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         with final_errors():
-            if bool(self.path) == bool(self.patterns):
-                raise XetInputError(f"{self.task_id}: give either path or patterns.")
-            repo = self.hook.repo(self.repo_id, self.repo_type, self.revision)
-            files: list[XetFile]
-            if self.path:
-                files = self.hook.get_files(repo, [self.path])
-            else:
-                files = self.hook.list_files(repo, patterns=self.patterns)
-        wanted = self.path or self.patterns
-        self.log.info("%s %s in %s.", wanted, "is" if files else "is not yet", repo)
-        return PokeReturnValue(bool(files), (files[0] if self.path else files) if files else None)
+            check_missing(self.may_be_missing)
+            try:
+                value = self._look(context)
+            except XetHubError as error:
+                is_first = not self._has_looked and not context.get("task_reschedule_count")
+                if is_patience_over(error, self.may_be_missing, is_first=is_first):
+                    raise
+                self._pause = getattr(error, "retry_after", None) or 0.0
+                self.log.warning("Still waiting. %s", error)
+                if isinstance(error, XetNotFoundError):
+                    self._nothing_yet(context)
+                return PokeReturnValue(False)
+        self._pause = 0.0
+        self._has_looked = True
+        self.log.info("%s %s in %s.", self._wanted(), "is not yet" if value is None else "is", self._repo)
+        return PokeReturnValue(value is not None, None if value is None else self._done(context, value))
+
+    def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
+        """Wait as long as the Hub asks for after too many requests."""
+        return max(super()._get_next_poke_interval(*args, **kwargs), self._pause)
+
+    def _ask(self, wish: Wish) -> Any | None:
+        self._view.look(self.hook.hub, [wish])
+        return wish.answer(self._view)
+
+    def _trigger_arguments(self) -> dict[str, Any]:
+        return {
+            "repo_id": self._repo.repo_id,
+            "repo_type": self._repo.repo_type,
+            "revision": self._repo.revision,
+            "xethub_conn_id": self.xethub_conn_id,
+            "poke_interval": self.poke_interval,
+            "may_be_missing": self.may_be_missing,
+        }
+
+    def _look(self, context: Context) -> Any | None:
+        """Return what is waited for, or ``None``."""
+        raise NotImplementedError
+
+    def _trigger(self, context: Context) -> BaseTrigger:
+        """Return the trigger that waits for the same."""
+        raise NotImplementedError
+
+    def _wanted(self) -> str:
+        """Say in a few words what is waited for."""
+        raise NotImplementedError
+
+    def _nothing_yet(self, context: Context) -> None:
+        """Take note that the repository or revision does not exist yet."""
+
+    def _done(self, context: Context, value: Any) -> Any:  # noqa: ARG002
+        """Return the XCom value."""
+        return value
+
+
+class XetFileSensor(XetSensor):
+    """Wait until files are in a repository, or until they are others than before.
+
+    :param path: wait for this file.
+    :param paths: wait until all of these files are there.
+    :param patterns: wait until paths match one of these (``*`` matches ``/`` as well).
+    :param min_files: how many have to match ``patterns``.
+    :param changed_from: what the files were: a record or a list of records, as an earlier sensor returned them, or,
+        with ``path``, a Xet hash or sha256. A file that is still the same does not count.
+    :param newer_than: id of a commit. A file that is still as it was there does not count.
+    :returns: for ``path`` its :class:`~airflow_provider_xethub.records.XetFile`, otherwise a list of them: of those
+        that count.
+    """
+
+    template_fields: Sequence[str] = (
+        "xethub_conn_id",
+        "repo_id",
+        "repo_type",
+        "revision",
+        "path",
+        "paths",
+        "patterns",
+        "min_files",
+        "changed_from",
+        "newer_than",
+    )
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        paths: Sequence[str] | None = None,
+        patterns: str | Sequence[str] | None = None,
+        min_files: int = 1,
+        changed_from: str | XetFile | Sequence[XetFile] | None = None,
+        newer_than: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.paths = paths
+        self.patterns = patterns
+        self.min_files = min_files
+        self.changed_from = changed_from
+        self.newer_than = newer_than
+
+    @cached_property
+    def _wish(self) -> FilesWish:
+        if sum(map(bool, (self.path, self.paths, self.patterns))) != 1:
+            raise XetInputError(f"{self.task_id}: give either path, paths or patterns.")
+        if isinstance(self.paths, str):
+            raise XetInputError(f"{self.task_id}: paths is a list; for one file give path.")
+        patterns = (self.patterns,) if isinstance(self.patterns, str) else tuple(self.patterns or ())
+        return FilesWish(
+            (self.path,) if self.path else tuple(self.paths or ()),
+            patterns,
+            _whole_number(self.min_files),
+            self._known(),
+            _given(self.newer_than),
+        )
+
+    def _known(self) -> dict[str, list[str]]:
+        before = _given(self.changed_from)
+        if before is None:
+            return {}
+        if isinstance(before, str):
+            if not self.path:
+                raise XetInputError(f"{self.task_id}: a hash in changed_from goes with path; otherwise give records.")
+            return {self.path: [before]}
+        records: Sequence[XetFile] = [before] if isinstance(before, Mapping) else before  # type: ignore[list-item]
+        try:
+            return {record["path"]: sorted(hashes(record)) for record in records}
+        except (KeyError, TypeError, AttributeError):
+            raise XetInputError(
+                f"{self.task_id}: changed_from is neither a hash nor Xet file records, as this sensor returns them."
+            ) from None
+
+    def _look(self, context: Context) -> list[XetFile] | None:  # noqa: ARG002
+        found: list[XetFile] | None = self._ask(self._wish)
+        return found
+
+    def _trigger(self, context: Context) -> BaseTrigger:  # noqa: ARG002
+        from airflow_provider_xethub.triggers.xethub import XetFileTrigger
+
+        return XetFileTrigger(
+            **self._trigger_arguments(),
+            paths=list(self._wish.paths),
+            patterns=list(self._wish.patterns),
+            min_files=self._wish.least,
+            known=self._wish.known,
+            newer_than=self._wish.newer_than,
+        )
+
+    def _wanted(self) -> str:
+        return str(self.path or self.paths or self.patterns)
+
+    def _done(self, context: Context, value: list[XetFile]) -> XetFile | list[XetFile]:  # noqa: ARG002
+        return value[0] if self.path else value
+
+
+class XetRevisionSensor(XetSensor):
+    """Wait until a revision has another newest commit.
+
+    :param newer_than: id of a commit; wait until the newest one is another. ``None``: than the one that is the newest
+        when the task looks for the first time. On Airflow 3.3 and later the task's retries remember which that was.
+    :returns: the newest :class:`~airflow_provider_xethub.records.XetCommit`.
+    """
+
+    template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision", "newer_than")
+
+    _STATE = "xethub newer_than"
+
+    def __init__(self, *, newer_than: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.newer_than = newer_than
+        self._begin: str | None = None
+
+    def _look(self, context: Context) -> Any | None:
+        begin = self._recall(context)
+        if begin is not None:
+            return self._ask(CommitWish(begin))
+        if self.reschedule and not self.deferrable and _state_store(context) is None:
+            raise XetInputError(
+                f"{self.task_id}: in reschedule mode this version of Airflow does not remember where the waiting "
+                "began. Give newer_than, or use deferrable=True."
+            )
+        newest = self._ask(CommitsWish(None))
+        self._remember(context, newest[-1]["oid"] if newest else NO_COMMIT)
+        return None
+
+    def _recall(self, context: Context) -> str | None:
+        begin = _given(self.newer_than) or self._begin
+        if begin is None and (store := _state_store(context)) is not None:
+            begin = self._begin = store.get(self._STATE)
+        return begin
+
+    def _remember(self, context: Context, oid: str) -> None:
+        self._begin = oid
+        if (store := _state_store(context)) is not None:
+            store.set(self._STATE, oid)
+
+    def _nothing_yet(self, context: Context) -> None:
+        if self._recall(context) is None:
+            self._remember(context, NO_COMMIT)
+
+    def _trigger(self, context: Context) -> BaseTrigger:
+        from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+
+        return XetRevisionTrigger(**self._trigger_arguments(), newer_than=self._recall(context), once=True)
+
+    def _wanted(self) -> str:
+        return f"A commit newer than {_given(self.newer_than) or self._begin}"
+
+    def _done(self, context: Context, value: Any) -> Any:
+        # Otherwise the task, cleared and run again, would find the commit that it has found already.
+        store = _state_store(context)
+        if store is not None and store.get(self._STATE) is not None:
+            store.delete(self._STATE)
+        return value
+
+
+def _state_store(context: Context) -> Any | None:
+    """Return what a task remembers across tries: since Airflow 3.3."""
+    return context.get("task_state_store")
+
+
+def _given(value: Any) -> Any | None:
+    """Return an argument; ``None`` also where a template became an empty text, or the text of ``None``."""
+    return None if value in ("", "None") or value is None else value
+
+
+def _whole_number(value: Any) -> int:
+    """Return a number that a template may have made a text of."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value

@@ -1,0 +1,47 @@
+"""What a trigger tells the task that waits: a value, or an error that becomes this provider's own again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetResponseError
+
+
+def found(value: Any) -> dict[str, Any]:
+    """Build the event that brings a value."""
+    return {"status": "found", "value": value}
+
+
+def failed(error: XetHubError) -> dict[str, Any]:
+    """Build the event that brings an error."""
+    kinds = (kind.__name__ for kind in type(error).__mro__ if vars(exceptions).get(kind.__name__) is kind)
+    event: dict[str, Any] = {"status": "failed", "error": next(kinds), "message": str(error)}
+    if isinstance(error, XetResponseError):
+        event |= {"service": error.service, "http_status": error.status, "retry_after": error.retry_after}
+    return event
+
+
+def value_of(event: Mapping[str, Any] | None) -> Any:
+    """Return the value of an event.
+
+    :raises XetHubError: the error that it brings.
+    """
+    status = event.get("status") if isinstance(event, Mapping) else None
+    if event is None or status not in ("found", "failed"):
+        raise XetProtocolError(
+            f"the trigger sent an event that is not known: {event!r}. Triggerer and worker have to have the same "
+            "version of this provider."
+        )
+    if status == "found":
+        return event["value"]
+    kind = vars(exceptions).get(str(event["error"]))
+    if isinstance(kind, type) and issubclass(kind, XetResponseError):
+        raise kind(
+            event["message"],
+            service=event.get("service", "Hub"),
+            status=event.get("http_status"),
+            retry_after=event.get("retry_after"),
+        )
+    raise (kind if isinstance(kind, type) and issubclass(kind, XetHubError) else XetHubError)(event["message"])

@@ -1,0 +1,270 @@
+"""Triggers: wait for files and commits in the triggerer, and start DAGs on commits.
+
+Their arguments are plain JSON, and never a token: the triggerer reads the connection itself. All triggers of one
+triggerer that look at the same repository share one poll (:mod:`airflow_provider_xethub.polling`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
+
+from airflow_provider_xethub import polling
+from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError
+from airflow_provider_xethub.hooks.events import failed, found
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
+from airflow_provider_xethub.waiting import (
+    CommitsWish,
+    CommitWish,
+    FilesWish,
+    Missing,
+    Wish,
+    check_missing,
+    check_oid,
+    check_wish,
+)
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.hub import Hub
+    from airflow_provider_xethub.records import XetCommit
+
+REPORTED_SECONDS = 3.0
+"""Seconds until Airflow has stored an event: its triggerer hands them over once a second."""
+
+
+class _XetTrigger(BaseTrigger):
+    """What the triggers have in common: the repository, the connection and the shared poll."""
+
+    def __init__(
+        self,
+        *,
+        repo_id: str,
+        repo_type: str = "model",
+        revision: str = DEFAULT_REVISION,
+        xethub_conn_id: str = XetHubConnection.default_conn_name,
+        poke_interval: float = 60.0,
+        may_be_missing: Missing | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.repo = Repo(repo_id, cast("RepoType", repo_type), revision)
+        check_missing(may_be_missing)
+        self.xethub_conn_id = xethub_conn_id
+        self.poke_interval = poke_interval
+        self.may_be_missing = may_be_missing
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "repo_id": self.repo.repo_id,
+            "repo_type": self.repo.repo_type,
+            "revision": self.repo.revision,
+            "xethub_conn_id": self.xethub_conn_id,
+            "poke_interval": self.poke_interval,
+            "may_be_missing": self.may_be_missing,
+        }
+
+    def _classpath(self) -> str:
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def _subscribe(self, wish: Wish, *, is_endless: bool = False) -> AbstractAsyncContextManager[polling.Subscription]:
+        return polling.subscribe(
+            self.xethub_conn_id,
+            self.repo,
+            self._open_hub,
+            wish,
+            interval=self.poke_interval,
+            may_be_missing=self.may_be_missing,
+            is_endless=is_endless,
+        )
+
+    async def _open_hub(self) -> Hub:
+        """Read the connection. In the way that is safe on every Airflow: in the thread that it keeps for this."""
+        from asgiref.sync import sync_to_async
+
+        def read() -> Hub:
+            hub = XetHubConnection(self.xethub_conn_id).hub
+            # The poll itself waits between two tries; a thread should not.
+            hub.has_patience = False
+            return hub
+
+        try:
+            return await sync_to_async(read)()
+        except XetHubError:
+            raise
+        except Exception as error:
+            raise XetConnectionError(
+                f"connection {self.xethub_conn_id!r} cannot be read from Airflow ({type(error).__name__})."
+            ) from error
+
+    def _tell(self, trouble: polling.Trouble) -> None:
+        if trouble.error is None:
+            self.log.info("Looking at %s works again.", self.repo)
+        else:
+            self.log.warning("Still waiting; next look in %.0f s. %s", trouble.seconds, trouble.error)
+
+    async def _next(self, subscription: polling.Subscription) -> Any:
+        """Wait for the answer, and log what stands in the way of it."""
+        while not isinstance(news := await subscription.next(), polling.Answer):
+            self._tell(news)
+        return news.value
+
+    async def _wait(self, wish: Wish) -> AsyncIterator[TriggerEvent]:
+        """Give one event: what was wished for, or why it cannot come."""
+        try:
+            async with self._subscribe(wish) as subscription:
+                value = await self._next(subscription)
+                if isinstance(wish, CommitsWish):  # the newest commit, to begin behind
+                    subscription.wish = CommitWish(value[-1]["oid"])
+                    value = await self._next(subscription)
+            event = found(value)
+        except XetHubError as error:
+            event = failed(error)
+        yield _event(event)
+
+
+class XetFileTrigger(_XetTrigger):
+    """Wait until files are in a repository; what :class:`~airflow_provider_xethub.sensors.xethub.XetFileSensor` uses.
+
+    :param repo_id: ``namespace/name``.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``.
+    :param revision: branch, tag, commit or ``refs/pr/N``.
+    :param xethub_conn_id: the connection.
+    :param poke_interval: seconds between two looks; where several triggers share a poll, the shortest counts.
+    :param may_be_missing: ``revision`` or ``repo``: what need not exist yet.
+    :param paths: all of these files.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well).
+    :param min_files: how many have to match the patterns.
+    :param known: hashes that a path had; files that still have one do not count.
+    :param newer_than: id of a commit; files that are still as they were there do not count.
+    :raises XetInputError: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        paths: Sequence[str] = (),
+        patterns: Sequence[str] = (),
+        min_files: int = 1,
+        known: Mapping[str, Sequence[str]] | None = None,
+        newer_than: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wish = FilesWish(tuple(paths), tuple(patterns), min_files, dict(known or {}), newer_than)
+        check_wish(self.wish, self.repo)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        return self._classpath(), {
+            **self._arguments(),
+            "paths": list(self.wish.paths),
+            "patterns": list(self.wish.patterns),
+            "min_files": self.wish.least,
+            "known": {path: list(hashes) for path, hashes in self.wish.known.items()},
+            "newer_than": self.wish.newer_than,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and give one event."""
+        async for event in self._wait(self.wish):
+            yield event
+
+
+class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
+    """Wait for commits: in an ``AssetWatcher`` for each of them, or, for a sensor, for the next.
+
+    In an ``AssetWatcher`` it gives one event for each commit, oldest first: a
+    :class:`~airflow_provider_xethub.records.XetCommit`, and the id of the commit before as ``previous``. The commit
+    that is the newest at the first look is where it begins. On Airflow 3.3 and later it goes on after a restart where
+    it was, and no commit is lost; before, it begins anew.
+
+    :param repo_id: ``namespace/name``.
+    :param repo_type: ``model``, ``dataset`` or ``space``; a bucket has no commits.
+    :param revision: branch, tag or ``refs/pr/N``.
+    :param xethub_conn_id: the connection.
+    :param poke_interval: seconds between two looks; where several triggers share a poll, the shortest counts.
+    :param may_be_missing: ``revision`` or ``repo``: what need not exist yet. A watcher waits for both in any case.
+    :param newer_than: id of a commit: begin behind this one.
+    :param once: for a sensor: give one event with the newest commit, or with the reason why there will be none.
+    :raises XetInputError: an argument is wrong.
+    """
+
+    def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_wish(CommitsWish(None), self.repo)
+        if newer_than is not None:
+            check_oid(newer_than)
+        self.newer_than = newer_than
+        self.once = once
+        if once:
+            # Airflow keeps watchers out of the queues of its triggerers, but not the tasks that were deferred.
+            self.supports_triggerer_queue = True
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return class path and arguments."""
+        return self._classpath(), {**self._arguments(), "newer_than": self.newer_than, "once": self.once}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and give one event, or one for each commit without an end."""
+        if not self.once:
+            events = self._watch()
+        else:
+            events = self._wait(CommitWish(self.newer_than) if self.newer_than else CommitsWish(None))
+        async for event in events:
+            yield event
+
+    async def _watch(self) -> AsyncIterator[TriggerEvent]:
+        known = await self._recall() or self.newer_than
+        async with self._subscribe(CommitsWish(known), is_endless=True) as subscription:
+            while True:
+                commits: list[XetCommit] = await self._next(subscription)
+                if known is not None:
+                    for commit in commits:
+                        yield _event({**commit, "previous": known})
+                        known = commit["oid"]
+                    # Remembered too early, a commit would be lost if the triggerer ends before the event is stored.
+                    await asyncio.sleep(REPORTED_SECONDS)
+                known = commits[-1]["oid"]
+                await self._remember(known)
+                subscription.wish = CommitsWish(known)
+
+    @property
+    def _key(self) -> str:
+        return f"xethub {self.repo}"
+
+    async def _recall(self) -> str | None:
+        """Return the commit that was reported last; ``None`` where Airflow cannot tell."""
+        store = getattr(self, "asset_state_store", None)
+        if store is None:
+            return None
+        while True:
+            try:
+                value = await store.aget(self._key)
+            except ValueError:
+                self.log.info("Several assets share this watcher, so that Airflow keeps no state for it.")
+                return None
+            except Exception as error:
+                # To begin without it would lose commits.
+                self.log.warning("The state of this watcher cannot be read (%s); trying again.", type(error).__name__)
+                await asyncio.sleep(self.poke_interval)
+                continue
+            return value if isinstance(value, str) else None
+
+    async def _remember(self, oid: str) -> None:
+        store = getattr(self, "asset_state_store", None)
+        if store is None:
+            return
+        try:
+            await store.aset(self._key, oid)
+        except ValueError:
+            return
+        except Exception as error:
+            self.log.warning("The state of this watcher cannot be stored (%s).", type(error).__name__)
+
+
+def _event(payload: Mapping[str, Any]) -> TriggerEvent:
+    return TriggerEvent(dict(payload))  # type: ignore[no-untyped-call]
