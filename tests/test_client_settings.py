@@ -178,7 +178,8 @@ def test_the_other_library_reports_no_more_than_that(hub, connection, wanted):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == str(not wanted)
     assert hub.log.requests(".*whoami.*")
-    assert not hub.log.requests(".*telemetry.*")
+    # The client of CAS may still be reporting what the test before has moved.
+    assert not [each for each in hub.log.requests(".*telemetry.*") if "hf_xet" not in each.user_agent]
 
 
 # --- the environment

@@ -357,3 +357,12 @@ def test_a_download_stops_being_tried_at_a_proxy_that_refuses(hub, connection, r
     record = {"path": "a.bin", "size": 5, "sha256": "0" * 64, "xet_hash": "1" * 64, "repo": repo.uri}
     run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=[record])
     assert (run.state, isinstance(run.error, XetProxyError)) == ("failed", True)
+
+
+def test_what_the_client_knows_itself_is_left_as_it_is(monkeypatch, no_variables):
+    monkeypatch.setenv("SSL_CERT_FILE", "/for/the/client.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/for/requests.pem")
+    assert Network().environment() == {}
+    assert Network("/of/the/connection.pem").environment() == {"SSL_CERT_FILE": "/of/the/connection.pem"}
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert Network().environment() == {"SSL_CERT_FILE": "/for/requests.pem"}

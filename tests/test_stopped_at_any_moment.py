@@ -169,12 +169,10 @@ def test_a_download(trials, where, tmp_path, records, s3, bucket, kind):
 
 
 def test_a_commit(trials, run_task, where, tmp_path):
-    faults = slow(
-        "POST .*/preupload/.*", "POST .*/commit/.*", "GET .*-read-token/.*", READS[0].route, "POST .*/paths-info/.*"
-    )
+    faults = slow("POST .*/preupload/.*", "POST .*/commit/.*", "GET .*-read-token/.*", READS[0].route, READS[1].route)
     for number in range(TIMES):
         source = write(
-            tmp_path / f"in{number}", {f"{number}.bin": os.urandom(5000), f"{number}.csv": TEXT * (number + 1)}
+            tmp_path / f"in{number}", {f"{number}.bin": os.urandom(5000), f"{number}.csv": TEXT * (number + 300)}
         )
         files = run_task(XetUploadOperator, source=str(source), commit=False, **where).value
         trials.stop("XetCommitOperator", {"files": files}, faults[number % len(faults)])

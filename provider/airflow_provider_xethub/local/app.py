@@ -33,6 +33,7 @@ from airflow_provider_xethub.local import (
 )
 from airflow_provider_xethub.local.access import EVERYTHING, Access, load_signing_key
 from airflow_provider_xethub.local.buckets import BucketFiles
+from airflow_provider_xethub.local.cas_request import origin_of
 from airflow_provider_xethub.local.commits import CommitWriter
 from airflow_provider_xethub.local.content import ContentStore
 from airflow_provider_xethub.local.control import Control
@@ -109,7 +110,9 @@ def build_app(
             web_routes.append(hub_lfs.batch_route(hub, kind))
         web_routes += pages.routes(hub, store.bucket_files, kind)
     routes: list[BaseRoute] = [
-        *cas_api.routes(store.content, store.access, origin, base_path=cas_path, on_report=control.log.add_report),
+        *cas_api.routes(
+            store.content, store.access, base_path=cas_path, origin=origin, on_report=control.log.add_report
+        ),
         openapi.openapi_route(),
         *control_api.routes(control),
         *pages.local_routes(hub, control.log, control.faults),
@@ -208,7 +211,7 @@ def _origin(public_url: str | Callable[[], str] | None) -> Callable[[Request], s
     def origin(request: Request) -> str:
         if callable(public_url):
             return public_url()
-        return public_url or f"{request.url.scheme}://{request.url.netloc}"
+        return public_url or origin_of(request)
 
     return origin
 

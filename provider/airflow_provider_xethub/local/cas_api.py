@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local import cas_files, cas_xorbs
 from airflow_provider_xethub.local.access import Access
-from airflow_provider_xethub.local.cas_request import Origin, read_body
+from airflow_provider_xethub.local.cas_request import Origin, origin_of, read_body
 from airflow_provider_xethub.local.content import ContentStore
 
 _MAX_REPORT = 64 * 1024
@@ -24,9 +24,9 @@ Report = dict[str, Any]
 def routes(
     content: ContentStore,
     access: Access,
-    origin: Origin,
     *,
     base_path: str,
+    origin: Origin = origin_of,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> list[Route]:
     """Return the routes of one CAS.

@@ -25,6 +25,12 @@ _log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 Origin = Callable[[Request], str]
+"""Tells from a request at which origin the client reaches this server; data URLs are there."""
+
+
+def origin_of(request: Request) -> str:
+    """Return the origin that the request itself names."""
+    return f"{request.url.scheme}://{request.url.netloc}"
 
 
 class TooLargeError(ValueError):
