@@ -62,6 +62,8 @@ class XetSensor(BaseSensorOperator):
     :param xethub_conn_id: the connection.
     """
 
+    template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
+
     def __init__(
         self,
         *,
@@ -201,10 +203,7 @@ class XetFileSensor(XetSensor):
     """
 
     template_fields: Sequence[str] = (
-        "xethub_conn_id",
-        "repo_id",
-        "repo_type",
-        "revision",
+        *XetSensor.template_fields,
         "path",
         "paths",
         "patterns",
@@ -294,7 +293,7 @@ class XetRevisionSensor(XetSensor):
     :returns: the newest :class:`~airflow_provider_xethub.records.XetCommit`.
     """
 
-    template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision", "newer_than")
+    template_fields: Sequence[str] = (*XetSensor.template_fields, "newer_than")
 
     _STATE = "xethub newer_than"
 
