@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import urllib.request
 import uuid
+from collections import Counter
 
 import pytest
 
@@ -187,6 +188,47 @@ def test_a_task_that_is_stopped_leaves_no_upload_in_s3(hub, s3, bucket, publishe
     run = run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=[{**file, "size": 19_000_000}])
     assert isinstance(run.error, exceptions.XetHubError)
     assert (s3.content(bucket), s3.unfinished(bucket)) == ({}, [])
+
+
+@pytest.fixture
+def calls(bucket, monkeypatch):
+    """Counts what S3 is asked for, by the name of the request."""
+    from aiobotocore.client import AioBaseClient
+
+    counted = Counter()
+    real = AioBaseClient._make_api_call
+
+    async def call(client, name, arguments):
+        counted[name] += 1
+        return await real(client, name, arguments)
+
+    monkeypatch.setattr(AioBaseClient, "_make_api_call", call)
+    return counted
+
+
+@pytest.mark.parametrize("ending", ["bin", "csv"])
+def test_each_small_object_is_read_once_and_a_folder_is_not_listed_for_each(
+    hub, s3, bucket, where, run_task, calls, ending
+):
+    s3.put(bucket, {f"d/{n}.{ending}": binary(3000, n) if ending == "bin" else TEXT * (n + 1) for n in range(40)})
+    run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/d/", **where)
+    assert len(run.value["files"]) == 40
+    assert calls["GetObject"] == 40
+    assert calls["ListObjectsV2"] < 6
+
+
+def test_each_small_file_into_a_new_folder_takes_one_request(
+    connection, hub, s3, bucket, repo, run_task, calls, tmp_path
+):
+    files = publish(repo, tmp_path / "many", {f"{n}.bin": binary(3000, n) for n in range(40)})
+    hub.log.clear()
+    run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=files).value  # noqa: B018
+    assert calls["PutObject"] == 40
+    assert sum(calls.values()) < 46
+    calls.clear()
+    again = run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=files)
+    assert again.xcoms["transfer"]["skipped"] == 40
+    assert calls["PutObject"] == 0
 
 
 @pytest.fixture

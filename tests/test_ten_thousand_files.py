@@ -59,31 +59,33 @@ def told(what: str, took: task_process.Took, hub: LocalHub) -> None:
 def test_ten_thousand_files_come_back_as_they_were(tree, use, tmp_path, monkeypatch):
     wanted = many_files.digests(tree)
     assert len(wanted) == many_files.COUNT
-    with LocalHub(tmp_path / "hub") as hub, s3_process() as s3:
+    back = tmp_path / "back"
+    with s3_process() as s3:
         s3.connect(monkeypatch)
         s3.client.create_bucket(Bucket="many")
-        where = use(hub)
 
-        took = task_process.run("XetUploadOperator", source=f"{tree}/", **where)
-        told("folder to Hub", took, hub)
+        with LocalHub(tmp_path / "hub") as hub:
+            where = use(hub)
+            told("folder to Hub", task_process.run("XetUploadOperator", source=f"{tree}/", **where), hub)
+            told("Hub to folder", task_process.run("XetDownloadOperator", destination=f"{back}", **where), hub)
+            (back / ".gitattributes").unlink()
+            assert many_files.digests(back) == wanted
+            shutil.rmtree(back)
 
-        took = task_process.run("XetDownloadOperator", destination=f"{tmp_path}/back", **where)
-        told("Hub to folder", took, hub)
-        (tmp_path / "back/.gitattributes").unlink()
-        assert many_files.digests(tmp_path / "back") == wanted
-        shutil.rmtree(tmp_path / "back")
+            took = task_process.run("XetDownloadOperator", destination="s3://aws@many/d/", **where)
+            told("Hub to S3", took, hub)
+            s3.client.delete_object(Bucket="many", Key="d/.gitattributes")
+            assert s3.md5("many", "d/") == many_files.digests(tree, "md5")
+            assert s3.unfinished("many") == []
+        shutil.rmtree(tree)
+        shutil.rmtree(tmp_path / "hub")
 
-        took = task_process.run("XetDownloadOperator", destination="s3://aws@many/d/", **where)
-        told("Hub to S3", took, hub)
-        s3.client.delete_object(Bucket="many", Key="d/.gitattributes")
-        assert s3.md5("many", "d/") == many_files.digests(tree, "md5")
-        assert s3.unfinished("many") == []
-        hub.reset(data=True)
-        where = use(hub)
-        took = task_process.run("XetUploadOperator", source="s3://aws@many/d/", **where)
-        told("S3 to Hub", took, hub)
-        assert took.transfer["bytes_sent"] > 0.9 * took.transfer["bytes"]
-
-        task_process.run("XetDownloadOperator", destination=f"{tmp_path}/back", **where)
-        (tmp_path / "back/.gitattributes").unlink()
-        assert many_files.digests(tmp_path / "back") == wanted
+        # Another one, which has none of the bytes.
+        with LocalHub(tmp_path / "other") as hub:
+            where = use(hub)
+            took = task_process.run("XetUploadOperator", source="s3://aws@many/d/", **where)
+            told("S3 to Hub", took, hub)
+            assert took.transfer["bytes_sent"] > 0.9 * took.transfer["bytes"]
+            task_process.run("XetDownloadOperator", destination=f"{back}", **where)
+            (back / ".gitattributes").unlink()
+            assert many_files.digests(back) == wanted
