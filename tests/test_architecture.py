@@ -61,7 +61,7 @@ ALLOWED = {
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "network", "network_errors", "token", "repo", "exceptions", "records"},
     "commit_request": {"repo", "exceptions", "records"},
-    "preupload": {"hub", "repo", "exceptions", "records"},
+    "preupload": {"hub", "workers", "repo", "exceptions", "records"},
     "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
     "commit": {"commit_parts", "commit_request", "preupload", "hub", "hub_errors", "repo", "exceptions", "records"},
     "copies": {"commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},

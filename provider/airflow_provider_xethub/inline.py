@@ -93,7 +93,7 @@ def _of_sources(files: Sequence[XetFile], open_storage: Callable[[Location], Sto
     places = [(file, where) for file in files if (where := location(file["storage_uri"]))]
     # One after the other: two threads would open the same storage twice.
     opened = [(file, where, open_storage(where)) for file, where in places]
-    contents = transfers.stoppable(lambda stopped: workers.each(_of_source, opened, AT_A_TIME, stopped))
+    contents = workers.stoppable(lambda stopped: workers.each(_of_source, opened, AT_A_TIME, stopped))
     return {file["path"]: content for (file, _), content in zip(places, contents, strict=True)}
 
 

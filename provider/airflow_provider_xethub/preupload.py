@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_provider_xethub import workers
 from airflow_provider_xethub.exceptions import XetProtocolError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
@@ -12,6 +13,9 @@ from airflow_provider_xethub.repo import Repo
 
 PREUPLOAD_BATCH = 256
 """Files in one preupload request; the Hub takes no more."""
+
+AT_A_TIME = 4
+"""Such requests at the same time: 5,000 files are 20 of them, and each waits for the way to the Hub and back."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,8 @@ def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: b
     :raises XetHubError: see :meth:`airflow_provider_xethub.hub.Hub.request`.
     """
     about = f"the preupload request for {repo}"
-    modes: dict[str, UploadMode] = {}
-    for start in range(0, len(files), PREUPLOAD_BATCH):
-        batch = files[start : start + PREUPLOAD_BATCH]
+
+    def ask(batch: Sequence[XetFile]) -> dict[str, UploadMode]:
         answer = hub.json(
             "POST",
             f"{repo.api_path}/preupload/{repo.quoted_revision}",
@@ -46,13 +49,19 @@ def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: b
             json={"files": [{"path": f["path"], "size": f["size"], "sample": f.get("sample", "")} for f in batch]},
         )
         try:
-            for entry in answer["files"]:
+            return {
                 # The Hub speaks of "lfs" and "regular"; an empty file has no pointer, clients commit it inline.
-                modes[entry["path"]] = UploadMode(
-                    entry["uploadMode"] == "regular", entry.get("oid"), entry.get("shouldIgnore", False)
+                each["path"]: UploadMode(
+                    each["uploadMode"] == "regular", each.get("oid"), each.get("shouldIgnore", False)
                 )
+                for each in answer["files"]
+            }
         except (KeyError, TypeError) as error:
             raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
+
+    batches = [files[start : start + PREUPLOAD_BATCH] for start in range(0, len(files), PREUPLOAD_BATCH)]
+    answers = workers.stoppable(lambda stopped: workers.each(ask, batches, AT_A_TIME, stopped))
+    modes = {path: mode for answer in answers for path, mode in answer.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:
         raise XetProtocolError(f"The Hub at {hub.endpoint} did not answer {about} for {missing[0]}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -59,7 +58,7 @@ def upload(access: cas.CasAccess, files: Sequence[SourceFile], deduplicate: bool
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
     uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files], deduplicate)
-    stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
+    workers.stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
     records: list[XetFile] = []
     for file, each in zip(files, uploaded, strict=True):
         uploaded_file: XetFile = {**record(file, repo), "sha256": each.sha256, "xet_hash": each.xet_hash}
@@ -75,7 +74,7 @@ def fetch_samples(files: Sequence[SourceFile]) -> None:
     :raises XetSourceError: one cannot be read.
     """
     stored = [file for file in files if isinstance(file, StoredFile)]
-    stoppable(lambda stopped: stored_sources.fetch_samples(stored, stopped))
+    workers.stoppable(lambda stopped: stored_sources.fetch_samples(stored, stopped))
 
 
 def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
@@ -83,7 +82,7 @@ def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
 
     :raises XetSourceError: one changed, or cannot be read any more.
     """
-    contents = stoppable(lambda stopped: read_unchanged(files, stopped))
+    contents = workers.stoppable(lambda stopped: read_unchanged(files, stopped))
     return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
 
 
@@ -161,7 +160,7 @@ def download_to_storage(
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
-    todo = stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
+    todo = workers.stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
@@ -216,7 +215,7 @@ def _fetch_inline(
                     log.warning("%s Fetching it once more.", error)
         return len(content)
 
-    received = sum(stoppable(lambda stopped: workers.each(fetch, targets, INLINE_AT_A_TIME, stopped)))
+    received = sum(workers.stoppable(lambda stopped: workers.each(fetch, targets, INLINE_AT_A_TIME, stopped)))
     if damaged:
         raise XetIntegrityError(f"{damaged[0]} It was fetched twice; let the task retry.")
     return received
@@ -265,18 +264,9 @@ def upload_contents(files: Sequence[XetFile], read: Callable[[XetFile], bytes], 
     ]
 
 
-def stoppable(work: Callable[[threading.Event], R]) -> R:
-    """Do blocking work so that it stops at once when the task is stopped: the event it is given is then set."""
-    stopped = threading.Event()
-    try:
-        return workers.interruptible(lambda: work(stopped))
-    finally:
-        stopped.set()
-
-
 def each(work: Callable[[T], R], targets: Sequence[T]) -> list[R]:
     """Do something with each target, a few at a time.
 
     The first error is raised after the others are done: what is good is kept.
     """
-    return stoppable(lambda stopped: workers.each(work, targets, VERIFIERS, stopped, go_on=True))
+    return workers.stoppable(lambda stopped: workers.each(work, targets, VERIFIERS, stopped, go_on=True))

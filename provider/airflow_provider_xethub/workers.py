@@ -62,6 +62,15 @@ def begin(work: Callable[[], T], name: str = "xethub-ahead") -> Callable[[progre
     return wait
 
 
+def stoppable(work: Callable[[threading.Event], R]) -> R:
+    """Do blocking work so that it stops at once when the task is stopped: the event it is given is then set."""
+    stopped = threading.Event()
+    try:
+        return interruptible(lambda: work(stopped))
+    finally:
+        stopped.set()
+
+
 def each(
     work: Callable[[T], R],
     items: Sequence[T],
