@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import binary, write
+from builders import write
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def received(listener: socket.socket) -> list[str]:
 
 def test_the_figures_of_a_transfer_are_metrics(connection, repo, tmp_path, statsd):
     where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
-    source = write(tmp_path / "in", {"a.bin": binary(70_000), "b.bin": binary(5000, 1)})
+    source = write(tmp_path / "in", {"a.bin": os.urandom(70_000), "b.bin": os.urandom(5000)})
     spec = {"where": where, "source": str(source), "destination": f"{tmp_path}/out/"}
     here = Path(__file__).parent
     environment = {

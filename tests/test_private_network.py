@@ -82,10 +82,10 @@ def round_trip(hub, connection, tmp_path, **extra):
     hook = XetHubConnection()
     from airflow_provider_xethub.commit import CommitRequest
 
-    content = {"a.bin": binary(200_000), "b.csv": TEXT}
+    content = {"a.bin": os.urandom(200_000), "b.csv": TEXT}
     source = write(tmp_path / "in", content)
     hook.publish(str(source), CommitRequest(repo, (), message="x"))
-    streamed = hook.upload(f"file://{write(tmp_path / 'stored', {'c.bin': binary(100_000, 2)})}", repo)["files"]
+    streamed = hook.upload(f"file://{write(tmp_path / 'stored', {'c.bin': os.urandom(100_000)})}", repo)["files"]
     files = hook.list_files(repo)
     hook.download(tmp_path / "out", files)
     for name, each in content.items():
