@@ -34,6 +34,30 @@ def read(text, *, upload=True):
         ),
         ("File size mismatch: expected 9 bytes", False, exceptions.XetIntegrityError, "expected 9 bytes"),
         ("Format error: Chunk header parse error", False, exceptions.XetIntegrityError, "Nothing was kept"),
+        (
+            "Malformed data: cannot convert value 255 to CompressionScheme",
+            False,
+            exceptions.XetIntegrityError,
+            "arrived damaged or ended early",
+        ),
+        (
+            "Internal Writer Error: Data sender was dropped before sending data.",
+            False,
+            exceptions.XetIntegrityError,
+            "arrived damaged or ended early",
+        ),
+        (
+            "IO Error: write_vectored returned 0 with non-empty buffers.",
+            False,
+            exceptions.XetIntegrityError,
+            "arrived damaged or ended early",
+        ),
+        (
+            'task 7 panicked with message "range end out of bounds: 9 <= 3"',
+            False,
+            exceptions.XetIntegrityError,
+            "arrived damaged or ended early",
+        ),
         ("Task error: something new", True, exceptions.XetTransferError, "failed: something new."),
     ],
 )

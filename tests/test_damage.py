@@ -42,7 +42,7 @@ DATA = {
 PLANS = {
     "no terms": lambda plan, _: {**plan, "terms": []},
     "another offset": lambda plan, _: {**plan, "offset_into_first_range": 1},
-    "the terms twice": lambda plan, _: {**plan, "terms": plan["terms"] * 2},
+    "the last term is missing": lambda plan, _: {**plan, "terms": plan["terms"][:-1]},
     "another file": lambda _, other: other,
 }
 """What happens to the plan of a file: CAS points elsewhere."""

@@ -35,7 +35,7 @@ _QUERY = re.compile(r"\?[^\s)\"']*")
 _ANSWER = re.compile(r"decoding response body|Invalid response")
 _DAMAGED = re.compile(
     r"size mismatch|unexpected end of file|uncompressed bytes, got|Format error|Chunk header parse error|"
-    r"CorruptedReconstruction|Malformed data|Data sender was dropped|write_vectored returned 0"
+    r"CorruptedReconstruction|Malformed data|Data sender was dropped|write_vectored returned 0|range end out of bounds"
 )
 _NO_ANSWER = re.compile(
     r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"
