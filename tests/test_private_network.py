@@ -47,6 +47,13 @@ def no_variables(monkeypatch):
 
 
 @pytest.fixture
+def hub(tmp_path):
+    """A Hub of its own: requests are counted here, and a transfer that another test stopped may still make some."""
+    with LocalHub(tmp_path / "own") as hub:
+        yield hub
+
+
+@pytest.fixture
 def pem(tmp_path):
     return private_certificate(tmp_path / "authority.pem")
 
