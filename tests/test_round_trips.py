@@ -33,7 +33,7 @@ def upload(connection, repo, run_task, tmp_path):
 
 def test_a_first_upload_asks_the_hub_three_times(upload, asked):
     assert upload({"a.bin": binary()}).value["created"]
-    assert sorted(asked()) == [COMMIT, PREUPLOAD, TOKEN]
+    assert asked() == [PREUPLOAD, TOKEN, COMMIT]
 
 
 def test_a_commit_of_what_was_uploaded_asks_twice_and_its_retry_looks_first(upload, repo, hub, asked, run_task):
@@ -58,27 +58,14 @@ def test_a_retried_upload_whose_answer_was_lost_is_not_committed_again(upload, r
     assert commits(hub, repo) == before
 
 
-def test_the_token_is_fetched_while_the_hub_thinks_about_the_files(upload, hub, asked):
-    hub.faults.add(Fault("POST .*/preupload/.*", delay=1.0))
-    assert upload({"a.bin": binary()}).value["created"]
-    assert asked() == [TOKEN, PREUPLOAD, COMMIT]
-
-
 def test_a_text_that_goes_inline_fetches_no_token(upload, asked):
     assert upload({"a.csv": TEXT}).value["created"]
     assert asked() == [PREUPLOAD, COMMIT]
 
 
-def test_a_token_that_the_hub_refuses_ahead_of_time_is_refused_in_the_words_of_any_other(upload, hub, repo):
-    hub.faults.add(Fault("GET .*/xet-write-token/.*", status=403))
-    run = upload({"a.bin": binary()})
-    assert run.is_final
-    assert "write token request" in run.text
-    assert len(hub.log.requests("GET .*/xet-write-token/.*")) == 1
-    assert not hub.log.requests("POST .*/commit/.*")
-
-
-def test_a_token_refused_ahead_of_time_does_no_harm_where_none_is_needed(upload, hub, repo, tmp_path):
+def test_what_is_there_already_fetches_no_token(upload, hub, repo, tmp_path):
     publish(repo, tmp_path, {"a.bin": binary()})
+    hub.log.clear()
     hub.faults.add(Fault("GET .*/xet-write-token/.*", status=403))
     assert upload({"a.bin": binary()}).value["unchanged"] == ["a.bin"]
+    assert not hub.log.requests("GET .*/xet-write-token/.*")

@@ -156,6 +156,8 @@ def test_a_download(trials, where, tmp_path, records, s3, bucket, kind):
         left = names(out) if kind == "local" else [each.partition("/")[2] for each in s3.content(bucket)]
         assert s3.unfinished(bucket) == []
         assert set(left) <= {"d/c.csv"}  # what is complete stays there
+        if kind == "local" and left:
+            assert (out / "d/c.csv").read_bytes() == TEXT
         trials.retry("XetDownloadOperator", arguments)
         if kind == "local":
             assert (out / "d/a.bin").read_bytes() == DATA
@@ -247,6 +249,7 @@ def test_an_execution_timeout_at_any_moment(trials, hub, where, records, tmp_pat
         trials.seconds.append(max(0.0, ended["gone"] - began - limit))
         assert names(trials.temporary) == []
         assert set(names(out)) <= {"d/c.csv"}  # what is complete stays there
+        assert all((out / name).read_bytes() == TEXT for name in names(out))
     trials.report()
 
 

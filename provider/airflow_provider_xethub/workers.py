@@ -30,11 +30,6 @@ def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) ->
 
     The client polls for signals in only one of its calls; the main thread waits in one that never blocks them.
     """
-    return begin(work, TRANSFER)(meter)
-
-
-def begin(work: Callable[[], T], name: str = "xethub-ahead") -> Callable[[progress.Meter | None], T]:
-    """Begin blocking work in a thread; the function returned waits for it, and returns or raises what came of it."""
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -47,19 +42,15 @@ def begin(work: Callable[[], T], name: str = "xethub-ahead") -> Callable[[progre
         finally:
             done.set()
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread = threading.Thread(target=run, name=TRANSFER, daemon=True)
     thread.start()
-
-    def wait(meter: progress.Meter | None = None) -> T:
-        while not done.wait(progress.LOOK_INTERVAL):
-            if meter:
-                meter.look()
-        thread.join()
-        if failure:
-            raise failure[0]
-        return outcome[0]
-
-    return wait
+    while not done.wait(progress.LOOK_INTERVAL):
+        if meter:
+            meter.look()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
 
 
 def stoppable(work: Callable[[threading.Event], R]) -> R:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -51,7 +51,6 @@ class XetTokenHook(BaseHook):
         super().__init__(**kwargs)
         self.xethub_conn_id = xethub_conn_id
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
-        self._ahead: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
 
     # --- connection -----------------------------------------------------------------------------------------------
 
@@ -182,21 +181,8 @@ class XetTokenHook(BaseHook):
         """Fetch a new token for the same scope, repository and revision."""
         return self._fetch(token.repo, token.scope)
 
-    def fetch_ahead(self, repo: Repo, scope: Scope) -> None:
-        """Begin to ask for a token while the task asks the Hub something else: one round trip less to wait for.
-
-        :meth:`get_token` waits for it, and raises what went wrong.
-        """
-        from airflow_provider_xethub import workers
-
-        known = self._tokens.get((scope, repo))
-        if not (known and known.is_fresh()):
-            hub = self.hub  # here: what reads the connection talks to Airflow's supervisor, in this thread only
-            self._ahead[scope, repo] = partial(workers.begin(lambda: hub.xet_token(repo, scope)), None)
-
     def _fetch(self, repo: Repo, scope: Scope) -> XetToken:
-        begun = self._ahead.pop((scope, repo), None)
-        token = begun() if begun else self.hub.xet_token(repo, scope)
+        token = self.hub.xet_token(repo, scope)
         keys.mask(token.access_token)
         self._tokens[scope, repo] = token
         self.log.info("Fetched a %s token for %s, good for %.0f s.", scope, repo, token.seconds_left())

@@ -201,9 +201,6 @@ class XetHubConnection(XetTokenHook):
             known = unchanged.in_bucket(self.hub, request.repo, files)
             request, transfer = self._upload_rest(files, known, request, token, deduplicate)
             return {**bucket.publish(self.hub, request), "transfer": transfer}
-        if token is None and any(b"\0" in file.sample for file in files):
-            # Binary: most likely the Hub wants it in CAS.
-            self.fetch_ahead(request.repo, "write")
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         through_cas = [
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
