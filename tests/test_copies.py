@@ -16,6 +16,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetCopyOperator, XetDownloadOperator
 from airflow_runs import new_dag
 from builders import TEXT, names, write
@@ -23,6 +24,13 @@ from builders import TEXT, names, write
 FILES = {"a.bin": os.urandom(70_000), "d/ü b.bin": os.urandom(5000), "d/table.csv": TEXT, "empty": b""}
 IN_CAS = sum(len(content) for path, content in FILES.items() if path.endswith(".bin"))
 TO_CAS = r"(POST|PUT) /cas/.*"
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: what moves counts here, and clients that other tests stopped may still finish theirs."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, 
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
@@ -21,6 +22,13 @@ from trigger_runs import Triggerer, again, in_thread, until
 HEAD = "GET .*/commits/.*"
 PATHS = "POST .*/paths-info/.*"
 TREE = "GET .*/tree/.*"
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: every request counts here, and clients that other tests stopped may still finish theirs."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 @pytest.fixture(autouse=True)
