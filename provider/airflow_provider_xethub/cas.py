@@ -40,6 +40,13 @@ STOP_SECONDS = 0.4
 XORBS_AT_ONCE = 2
 """Xorbs that are sent at the same time; each is in memory, and is lost to the next try when the task is killed."""
 
+DOWNLOAD_BUFFER = "112mb"
+"""With the 16 MB that each file adds, two xorbs for a single one: one arrives while one is written. With room for one
+only, 1 GiB takes 2.9 s instead of 1.8 s with 50 ms for each answer, for 35 MB less at the peak."""
+
+FIRST_REQUESTS = 8
+"""Requests at a time that a download begins with, instead of four."""
+
 LARGE_STREAMS = 2
 SMALL_STREAMS = 16
 """Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
@@ -102,9 +109,10 @@ def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> d
         "client.retry_max_duration": "30s",
         "client.connect_timeout": "15s",
         "client.read_timeout": "60s",
-        "reconstruction.download_buffer_size": "64mb",
+        "reconstruction.download_buffer_size": DOWNLOAD_BUFFER,
         "reconstruction.download_buffer_perfile_size": "16mb",
         "reconstruction.download_buffer_limit": "264mb",
+        "client.ac_initial_download_concurrency": FIRST_REQUESTS,
         "client.ac_max_upload_concurrency": XORBS_AT_ONCE,
         "data.max_concurrent_file_ingestion": 64 if small else 8,
         "deduplication.global_dedup_query_enabled": mean >= TINY_FILE if deduplicate is None else deduplicate,
