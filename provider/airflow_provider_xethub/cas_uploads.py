@@ -21,9 +21,10 @@ More of them would only be memory. Fewer, and nothing would move any more: each 
 the ends of those that are done fill another.
 """
 
-ONE_AHEAD_OF_CAS = 120_000_000
-"""The same for a single file, or for small ones only: not quite two xorbs. With 50 ms for each answer, 1 GiB takes
-5.0 s and 375 MB; with 72 MB ahead 6.0 s and as much memory, with 136 MB ahead 4.5 s and 437 MB."""
+ONE_AHEAD_OF_CAS = 80_000_000
+"""The same for a single file, or for small ones only: a xorb and a little more, so that a process stays below 400 MB
+on a busy machine too, where answers are late. 120 MB would be a tenth faster with 50 ms for each answer, and take 60 MB
+more at its peak."""
 
 STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
 """Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
