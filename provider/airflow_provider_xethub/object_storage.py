@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from airflow_provider_xethub import part_files
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetDestinationError,
@@ -48,7 +48,6 @@ _VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "L
              "updated", "modified")  # fmt: skip
 _MAX_TEXT = 200
 _PARTS = 9000
-_PART_SUFFIX = ".xetpart"
 
 
 @dataclass(frozen=True)
@@ -231,6 +230,23 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    def clear_left(self, folder: str, names: Sequence[str]) -> None:
+        """Remove what earlier tries of this task have left in a folder while they wrote the files ``names``.
+
+        Nothing is there where objects appear only when they are complete.
+        """
+        if self.scheme in _MULTIPART:
+            return
+        with self._errors(XetDestinationError, folder):
+            self._fs.invalidate_cache()
+            try:
+                found = [posixpath.basename(str(each)) for each in self._fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return
+            for part in part_files.left(found, names):
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(f"{folder}/{part}")
+
     @contextmanager
     def writing(self, path: str, size: int, sha256: str | None) -> Iterator[Writer]:
         """Write an object of ``size`` bytes; what is not kept at the end of the block is discarded.
@@ -315,12 +331,12 @@ class _Beside:
 
     def __init__(self, fs: Any, path: str, size: int, *, folders: bool) -> None:
         self._fs, self._path, self._size = fs, path, size
-        folder, _ = posixpath.split(path)
+        folder, name = posixpath.split(path)
         if folders:
             fs.makedirs(folder, exist_ok=True)
             if fs.isdir(path):
                 raise IsADirectoryError("is a folder; a file cannot take its place")
-        self._part: str | None = f"{folder}/.{uuid.uuid4().hex}{_PART_SUFFIX}"
+        self._part: str | None = f"{folder}/{part_files.new_name(name)}"
         try:
             self._file = fs.open(self._part, "wb")
         except FileExistsError:  # the folder is a file

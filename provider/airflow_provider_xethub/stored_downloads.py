@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_xethub import workers
+from airflow_provider_xethub import part_files, workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
@@ -52,6 +52,19 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
             raise XetInputError(f"two of the files would be written to {storage.uri(path)}.")
         targets[path] = StoredTarget(file, storage, path)
     return list(targets.values())
+
+
+def clear_left(targets: Sequence[StoredTarget], stopped: threading.Event) -> None:
+    """Remove temporary objects for these targets that an earlier try of this task has left, if there was one."""
+    if part_files.is_first_try():
+        return
+    folders: dict[str, list[str]] = {}
+    for target in targets:
+        folder, name = posixpath.split(target.path)
+        folders.setdefault(folder, []).append(name)
+    if folders:
+        storage = targets[0].storage
+        workers.each(lambda each: storage.clear_left(*each), list(folders.items()), AT_A_TIME, stopped)
 
 
 def missing(targets: Sequence[StoredTarget], stopped: threading.Event) -> list[StoredTarget]:

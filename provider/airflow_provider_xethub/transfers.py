@@ -143,7 +143,7 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
         ]
         return cas_downloads.fetch(access, wanted, receive)
 
-    with downloads.parts(todo):
+    with downloads.parts(todo, [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]):
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
             received += in_cas(work)
@@ -160,6 +160,7 @@ def download_to_storage(
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
+    workers.stoppable(lambda stopped: stored_downloads.clear_left(targets, stopped))
     todo = workers.stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
