@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
@@ -20,7 +21,7 @@ from airflow_provider_xethub import (
     workers,
     xet_hash_downloads,
 )
-from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenExpiredError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
@@ -146,7 +147,8 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
     with downloads.parts(todo, [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]):
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
-            received += in_cas(work)
+            with _telling_how_far(done, todo):
+                received += in_cas(work)
     records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
 
@@ -178,9 +180,20 @@ def download_to_storage(
 
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
-        received += in_cas(work)
+        with _telling_how_far(done, todo):
+            received += in_cas(work)
     records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
+
+
+@contextmanager
+def _telling_how_far(done: Collection[object], todo: Collection[object]) -> Iterator[None]:
+    """Have the error of a token that expired meanwhile say how much of the work it was good for."""
+    try:
+        yield
+    except XetTokenExpiredError as error:
+        text = f"{error} {len(done)} of {len(todo)} files are complete; nothing of the others was kept."
+        raise XetTokenExpiredError(text) from None
 
 
 def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> None:
