@@ -14,10 +14,13 @@ from typing import Any
 MOST_SECONDS = 240
 
 
-def kill_when(operator: str, arguments: Mapping[str, Any], condition: Callable[[], bool]) -> None:
-    """Start a task, and kill it once ``condition`` holds: neither it nor the client gets to clean anything up."""
+def kill_when(operator: str, arguments: Mapping[str, Any], condition: Callable[[], object], state: Path | None = None) -> None:
+    """Start a task, and kill it once ``condition`` holds: neither it nor the client gets to clean anything up.
+
+    :param state: where what the task remembers for its retries is kept, as JSON.
+    """
     here = Path(__file__).parent
-    spec = json.dumps({"operator": operator, "arguments": arguments, "timeout": None})
+    spec = json.dumps({"operator": operator, "arguments": arguments, "timeout": None, "state": str(state or "")})
     process = subprocess.Popen(
         [sys.executable, str(here / "stopped_task.py"), spec],
         stdout=subprocess.PIPE,

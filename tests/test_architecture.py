@@ -36,7 +36,7 @@ ALLOWED = {
     "sources": {"stored_sources", "object_storage", "workers", "repo", "exceptions"},
     "part_files": set(),
     "downloads": {"part_files", "repo", "exceptions", "records"},
-    "stored_downloads": {"downloads", "part_files", "object_storage", "workers", "repo", "exceptions", "records"},
+    "stored_downloads": {"downloads", "part_files", "task_state", "object_storage", "workers", "repo", "exceptions", "records"},
     "network": set(),
     "network_errors": {"network", "exceptions"},
     "client_cache": {"exceptions"},
@@ -55,7 +55,7 @@ ALLOWED = {
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "transfers": {
         *("cas", "cas_downloads", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions", "workers"),
-        *("sources", "stored_sources", "stored_downloads", "xet_hash_downloads"),
+        *("sources", "stored_sources", "stored_downloads", "task_state", "xet_hash_downloads"),
     },
     "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
     "hub_errors": {"token", "exceptions"},

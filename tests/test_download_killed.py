@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -10,9 +11,11 @@ import requests
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
+from airflow_provider_xethub.stored_downloads import STATE
+from airflow_runs import HAS_STATE_STORE, ExecutionApi
 from builders import binary, names, publish
 from killed_task import kill_when
-from object_stores import forget_filesystems, sftp_server
+from object_stores import forget_filesystems, s3_server, sftp_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -144,3 +147,46 @@ def test_what_a_killed_try_left_in_object_storage_is_removed_by_the_retry(
     theirs.unlink()
     assert_undamaged(folder, contents)
     assert held
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    with s3_server() as server:
+        server.connect(monkeypatch)
+        server.client.create_bucket(Bucket="bucket")
+        yield server
+        forget_filesystems()
+
+
+@pytest.mark.skipif(not HAS_STATE_STORE, reason="this Airflow has no task state store")
+def test_what_a_killed_try_left_in_s3_is_aborted_by_the_retry(hub, repo, published, run_task, s3, tmp_path):
+    files, contents = published
+    hold(hub, repo, files)
+    theirs = s3.client.create_multipart_upload(Bucket="bucket", Key="d/large.bin")["UploadId"]
+    state = tmp_path / "state.json"
+    arguments = {"destination": "s3://aws@bucket/", "files": files}
+
+    def is_begun():
+        return state.exists() and len(s3.unfinished("bucket")) == 2
+
+    kill_when("XetDownloadOperator", arguments, is_begun, state=state)
+    hub.faults.clear()
+    api = ExecutionApi(state=json.loads(state.read_text()))
+    assert list(api.state[STATE]["uploads"]) == ["s3://aws@bucket/d/large.bin"]
+
+    assert run_task(XetDownloadOperator, **arguments, try_number=2, api=api).state == "success"
+
+    assert s3.content("bucket") == contents
+    # Only what is known to be of this task.
+    [left] = s3.client.list_multipart_uploads(Bucket="bucket")["Uploads"]
+    assert left["UploadId"] == theirs
+
+
+def test_without_a_state_store_the_retry_to_s3_is_through_as_well(hub, repo, published, run_task, s3):
+    files, contents = published
+    arguments = {"destination": "s3://aws@bucket/", "files": files}
+    hold(hub, repo, files)
+    kill_when("XetDownloadOperator", arguments, lambda: s3.unfinished("bucket"))
+    hub.faults.clear()
+    assert run_task(XetDownloadOperator, **arguments, try_number=2).state == "success"
+    assert s3.content("bucket") == contents

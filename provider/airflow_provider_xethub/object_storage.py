@@ -135,6 +135,11 @@ class Writer:
         with self._errors():
             self._inner.keep()
 
+    @property
+    def upload_id(self) -> str | None:
+        """What the storage calls an upload in parts, once the first one was sent; ``None`` where there is none."""
+        return getattr(self._inner, "upload_id", None)
+
 
 class Storage:
     """One filesystem with its connection.
@@ -247,6 +252,13 @@ class Storage:
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(f"{folder}/{part}")
 
+    def abort(self, path: str, upload_id: str) -> None:
+        """Abort an upload in parts to ``path``; one that is complete, or aborted already, stays as it is."""
+        bucket, key, _ = self._fs.split_path(path)
+        # The storage may forbid it, and what stays is seen under no name.
+        with suppress(Exception):
+            self._fs.abort_mpu(bucket, key, upload_id)
+
     @contextmanager
     def writing(self, path: str, size: int, sha256: str | None) -> Iterator[Writer]:
         """Write an object of ``size`` bytes; what is not kept at the end of the block is discarded.
@@ -311,6 +323,11 @@ class _Multipart:
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), self._part):  # it would send a piece of 64 MB as one part, from a copy
             self._file.write(memoryview(data)[start : start + self._part])
+
+    @property
+    def upload_id(self) -> str | None:
+        begun = self._file and self._file.mpu
+        return str(begun["UploadId"]) if begun else None
 
     def keep(self) -> None:
         self._file.close()

@@ -28,6 +28,7 @@ from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
 from airflow_provider_xethub.stored_downloads import StoredTarget
 from airflow_provider_xethub.stored_sources import StoredFile
+from airflow_provider_xethub.task_state import TaskState
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -154,22 +155,24 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
 
 
 def download_to_storage(
-    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None
+    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None, state: TaskState
 ) -> XetDownloadResult:
     """Stream files into object storage, verified while they pass; what the storage knows to be equal is left alone.
 
     :param in_cas, hub: as for :func:`download`.
+    :param state: remembers for a retry what it has to clear away.
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
-    workers.stoppable(lambda stopped: stored_downloads.clear_left(targets, stopped))
+    unfinished = stored_downloads.Unfinished(state)
+    workers.stoppable(lambda stopped: stored_downloads.clear_left(targets, unfinished, stopped))
     todo = workers.stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
-        stored_downloads.receive(target, pieces)
+        stored_downloads.receive(target, pieces, unfinished)
         done.add(target.path)
 
     def work(access: cas.CasAccess) -> int:

@@ -299,7 +299,7 @@ class XetDownloadOperator(XetTransferOperator):
             self.hook.check_token(token, "read", repo)
             files = self.find_files(repo, self.path, self.paths, self.patterns)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
-        result = self.hook.download(self.destination, files, single=single, token=token)
+        result = self.hook.download(self.destination, files, single=single, token=token, task_state=task_state(context))
         self.tell(context, "download", result["transfer"], downloads.repo_of(files))
         return result["files"]
 
