@@ -14,7 +14,9 @@ from typing import Any
 MOST_SECONDS = 240
 
 
-def kill_when(operator: str, arguments: Mapping[str, Any], condition: Callable[[], object], state: Path | None = None) -> None:
+def kill_when(
+    operator: str, arguments: Mapping[str, Any], condition: Callable[[], object], state: Path | None = None
+) -> None:
     """Start a task, and kill it once ``condition`` holds: neither it nor the client gets to clean anything up.
 
     :param state: where what the task remembers for its retries is kept, as JSON.

@@ -79,7 +79,9 @@ def test_a_retry_does_not_undo_what_came_since_however_much_that_is(hub, where, 
 
 @with_store
 @pytest.mark.parametrize("create_pr", [False, True])
-def test_a_retry_goes_on_behind_the_parts_that_are_there(hub, where, repo, source, few, tmp_path, monkeypatch, create_pr):
+def test_a_retry_goes_on_behind_the_parts_that_are_there(
+    hub, where, repo, source, few, tmp_path, monkeypatch, create_pr
+):
     monkeypatch.setattr(commit, "MAX_CHANGES", 1)
     api, arguments = ExecutionApi(), {"source": source, "create_pr": create_pr, **where}
     hub.faults.add(Fault(COMMITS, skip=1, status=403))

@@ -1,4 +1,4 @@
-"""A download that takes longer than its token lives: with a connection it goes on, without one it says how far it got."""
+"""A download that takes longer than its token lives goes on with a connection, and says how far it got without."""
 
 from __future__ import annotations
 

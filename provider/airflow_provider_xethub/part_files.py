@@ -13,8 +13,7 @@ from pathlib import Path
 SUFFIX = ".xetpart"
 
 _NAME = re.compile(
-    r"\.(?P<file>[0-9a-f]{16})-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(?:_(?P<began>\d+))?-[0-9a-f]{32}"
-    + re.escape(SUFFIX)
+    r"\.(?P<file>[0-9a-f]{16})-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(?:_(?P<began>\d+))?-[0-9a-f]{32}" + re.escape(SUFFIX)
 )
 _TRY = "AIRFLOW_CTX_TRY_NUMBER"
 _TASK = ("AIRFLOW_CTX_DAG_ID", "AIRFLOW_CTX_TASK_ID", "AIRFLOW_CTX_DAG_RUN_ID")

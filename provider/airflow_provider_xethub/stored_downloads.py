@@ -59,7 +59,7 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
 
 
 class Unfinished:
-    """The uploads in parts that are under way: remembered, so that a retry can abort those that a killed try has left."""
+    """The uploads in parts that are under way: remembered, so that a retry can abort what a killed try has left."""
 
     def __init__(self, state: TaskState) -> None:
         self._state = state
