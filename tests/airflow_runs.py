@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from airflow.sdk import DAG
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import TaskInstance
+from airflow.sdk.execution_time import context as sdk_context
 from airflow.sdk.execution_time.supervisor import run_task_in_process
 
 RUN_ID = "manual__2026"
@@ -21,6 +22,9 @@ _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
 
 # The client's HTTP library differs between versions of Airflow.
 _http: Any = importlib.import_module(Client.__mro__[1].__module__.partition(".")[0])
+
+HAS_STATE_STORE = hasattr(sdk_context, "TaskStateStoreAccessor")
+"""Whether this Airflow lets a task remember something for its retries: since 3.3."""
 
 Key = tuple[str, str, int]
 """Task id, XCom key, map index."""

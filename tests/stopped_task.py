@@ -5,12 +5,27 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_xethub.operators import xethub
-from airflow_runs import run_task
+from airflow_runs import ExecutionApi, run_task
+
+
+@dataclass
+class _KeptApi(ExecutionApi):
+    """Airflow's side outlives a task that is killed: its state is in a file."""
+
+    file: Path = Path()
+
+    def _state(self, request: Any, key: str) -> Any:
+        answer = super()._state(request, key)
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(self.state))
+        new.replace(self.file)
+        return answer
 
 
 def main() -> None:
@@ -22,6 +37,8 @@ def main() -> None:
         began.append(time.monotonic())
 
     arguments: dict[str, Any] = {**spec["arguments"], "pre_execute": begin}
+    if spec.get("state"):
+        arguments["api"] = _KeptApi(file=Path(spec["state"]))
     if spec["timeout"]:
         arguments["execution_timeout"] = timedelta(seconds=spec["timeout"])
     run = run_task(getattr(xethub, spec["operator"]), **arguments)

@@ -58,6 +58,28 @@ def test_nothing_else_is_removed(task, tmp_path, monkeypatch):
     assert part_files.clear_left(wanted) == []  # outside of a task nobody knows whose it is
 
 
+@pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux tells when a process began")
+@pytest.mark.parametrize("whose", [os.getpid(), os.getppid()])
+def test_what_a_process_left_whose_number_another_one_has_now_is_removed(task, tmp_path, monkeypatch, whose):
+    """As after the restart of a container, in which all numbers are given anew."""
+    with monkeypatch.context() as patch:
+        patch.setattr(part_files.os, "getpid", lambda: whose)
+        patch.setattr(part_files, "_began", lambda _: 12345)
+        left = part_files.new(tmp_path / "a.bin")
+    left.touch()
+    assert part_files._runs(whose)
+    assert part_files.clear_left([tmp_path / "a.bin"]) == [left]
+
+
+def test_a_name_that_does_not_say_when_its_process_began_is_that_of_any_with_its_number(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(part_files, "_began", lambda _: None)
+    own = part_files.new(tmp_path / "a.bin")
+    own.touch()
+    monkeypatch.undo()
+    assert part_files._NAME.fullmatch(own.name)["began"] is None
+    assert part_files.clear_left([tmp_path / "a.bin"]) == []
+
+
 def test_what_another_host_left_is_removed_too(task, tmp_path, monkeypatch):
     monkeypatch.setattr(part_files.socket, "gethostname", lambda: "pod-1")
     left = part_files.new(tmp_path / "a.bin")

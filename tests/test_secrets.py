@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import redact
 
 from airflow_provider_xethub import cas
 from airflow_provider_xethub import hub as hub_module
+from airflow_provider_xethub.commit import STATE
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
@@ -25,7 +26,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
-from airflow_runs import ExecutionApi, new_dag, run_one
+from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, publish, sealed, write
 from private_network import Proxy
 
@@ -109,9 +110,10 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
     for task in (token, upload, commit, wait, download, look, forget):
         run = seen.run(run_one(task, api=api))
         assert run.state == "success", run.error
-    seen.add(api.xcoms, dag, upload, download, upload.__dict__)
+    seen.add(api.xcoms, api.state, dag, upload, download, upload.__dict__)
     text = seen.text()
     assert "Fetched a write token" in text
+    assert STATE in text or not HAS_STATE_STORE
     assert f"Forgot the token of task {token.task_id}" in text
     assert len(secrets()) >= 6
     assert {each.split()[0] for each in secrets.proxy.through} >= {"GET", "POST", "PUT"}

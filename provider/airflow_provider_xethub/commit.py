@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,11 @@ COMMIT_TIMEOUT = 90.0
 ADVISED_CHANGES = 100
 """Changes in one commit that the Hub advises. One that is too much for it is cut in two, but not below this."""
 
+STATE = "xethub_commit"
+"""Key of the task state: the key of the work, and its newest commit so far."""
+
+_OID = re.compile(r"[0-9a-f]{40}")
+_PULL_REQUEST = "refs/pr/"
 _MOST_MOVES = 100
 """How often in a row somebody else may commit first, before the request is repeated more slowly."""
 
@@ -134,7 +140,7 @@ class _Publication:
         # asks: since then somebody may have changed the files again, and a second commit of the same work would undo
         # that.
         may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
-        if may_be_done and self._look():
+        if may_be_done and self._find():
             log.info("Found %d commit(s) of this work in %s.", len(self.done), self._repo)
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
@@ -199,6 +205,7 @@ class _Publication:
 
         if refused := with_retries(once, also=lambda error: isinstance(error, XetConflictError)):
             raise refused
+        self._remember()
         if total > 1:
             log.info("Part %d of %d is in %s: %s", number, total, self._repo, self.done[-1].commit["url"])
 
@@ -268,7 +275,7 @@ class _Publication:
             raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without a commitOid.")
         pull_request = response.get("pullRequestUrl") if self._opens_pull_request else None
         if pull_request:
-            repo = repo.at(f"refs/pr/{pull_request.rstrip('/').rpartition('/')[2]}")
+            repo = repo.at(f"{_PULL_REQUEST}{pull_request.rstrip('/').rpartition('/')[2]}")
         return _Published(hub.commit_record(repo, oid, title, description), part.until, pull_request)
 
     def _trailer(self, until: int) -> str:
@@ -285,6 +292,35 @@ class _Publication:
             self.parent = self.done[-1].commit["oid"] if self._request.parent_commit else None
         return bool(new)
 
+    def _find(self) -> bool:
+        """Find what earlier tries committed; one may have been killed before it could remember its last commit."""
+        self._recall()
+        if self._until < len(self._work.order):
+            self._look()
+        return bool(self.done)
+
+    def _remember(self) -> None:
+        last = self.done[-1].commit
+        known = {"key": self._key, "oid": last["oid"], "revision": Repo.from_uri(last["repo"]).revision}
+        self._request.task_state.remember(STATE, known)
+
+    def _recall(self) -> None:
+        """Find the commits that an earlier try remembered: also when many others came since, on any pull request."""
+        known = self._request.task_state.recall(STATE)
+        oid, revision = str(known.get("oid")), str(known.get("revision"))
+        is_pull_request = self._request.create_pr and re.fullmatch(rf"{_PULL_REQUEST}\d+", revision)
+        if known.get("key") != self._key or not _OID.fullmatch(oid):
+            return
+        if not is_pull_request and (self._request.create_pr or revision != self._request.repo.revision):
+            return
+        repo = self._request.repo.at(revision)
+        with suppress(XetNotFoundError):  # it is gone
+            self._add(self._of_this_work(repo, self._url_of(repo) if is_pull_request else None, oid))
+
+    def _url_of(self, pull_request: Repo) -> str:
+        number = pull_request.revision.removeprefix(_PULL_REQUEST)
+        return f"{self._hub.endpoint}{pull_request.web_path}/discussions/{number}"
+
     def _look(self) -> bool:
         """Look for commits of this work among the newest, on the branch or on the newest pull requests."""
         if not self._opens_pull_request:
@@ -296,18 +332,17 @@ class _Publication:
             pulls = sorted((int(ref["ref"].rpartition("/")[2]) for ref in refs.get("pullRequests") or []), reverse=True)
         except (AttributeError, KeyError, TypeError, ValueError):
             raise not_what_was_asked(about, hub.endpoint, "something that is no list of references") from None
-        return any(
-            self._add(self._of_this_work(repo.at(f"refs/pr/{n}"), f"{hub.endpoint}{repo.web_path}/discussions/{n}"))
-            for n in pulls[:_PULL_REQUESTS_TO_SEARCH]
-        )
+        newest = [repo.at(f"{_PULL_REQUEST}{number}") for number in pulls[:_PULL_REQUESTS_TO_SEARCH]]
+        return any(self._add(self._of_this_work(each, self._url_of(each))) for each in newest)
 
-    def _of_this_work(self, repo: Repo, pull_request: str | None) -> list[_Published]:
-        """Return the commits with this work's key, oldest first."""
+    def _of_this_work(self, repo: Repo, pull_request: str | None, until: str | None = None) -> list[_Published]:
+        """Return the commits with this work's key, oldest first: the last ones, or those up to a known one."""
         pattern = re.compile(rf"^{KEY_TRAILER}: {self._key}(?: \((\d+) of \d+\))?\s*$", re.MULTILINE)
         found = []
-        for commit in reversed(self._hub.latest_commits(repo, _COMMITS_TO_SEARCH)):
+        for commit in reversed(self._hub.latest_commits(repo.at(until) if until else repo, _COMMITS_TO_SEARCH)):
             if mark := pattern.search(commit["description"]):
-                found.append(_Published(commit, int(mark[1] or len(self._work.order)), pull_request))
+                here: XetCommit = {**commit, "repo": repo.uri}
+                found.append(_Published(here, int(mark[1] or len(self._work.order)), pull_request))
         return found
 
     def result(self) -> XetCommitResult:

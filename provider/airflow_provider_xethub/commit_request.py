@@ -6,11 +6,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
+from airflow_provider_xethub.task_state import TaskState
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class CommitRequest:
     :param create_pr: open a pull request instead of committing to the branch.
     :param idempotency_key: the same for all tries of one piece of work; ``None`` for one of this call alone.
     :param is_first_try: whether no earlier try can have committed this: then there is nothing to look for before.
+    :param task_state: remembers for later tries where this was committed; without one they have to search.
     """
 
     repo: Repo
@@ -37,6 +39,7 @@ class CommitRequest:
     create_pr: bool = False
     idempotency_key: str | None = None
     is_first_try: bool = False
+    task_state: TaskState = field(default_factory=TaskState, compare=False, repr=False)
 
     def check(self) -> None:
         """Refuse what the Hub would refuse, or what could not be meant, before anything is sent.

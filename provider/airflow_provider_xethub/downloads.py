@@ -87,9 +87,10 @@ def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, singl
 
 
 @contextmanager
-def parts(targets: Sequence[Target]) -> Iterator[None]:
-    """Make the folders, and remove the temporary files at the end, whatever happens.
+def parts(targets: Sequence[Target], equal: Sequence[Target] = ()) -> Iterator[None]:
+    """Make the folders, and remove the temporary files at the end, whatever happens; those of earlier tries at once.
 
+    :param equal: files that are there already. An earlier try may have left something beside them too.
     :raises XetDestinationError: a folder cannot be made or written; says which.
     """
     for folder in {target.path.parent for target in targets}:
@@ -103,7 +104,7 @@ def parts(targets: Sequence[Target]) -> Iterator[None]:
                 f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "
                 "downloaded."
             ) from error
-    part_files.clear_left([target.path for target in targets])
+    part_files.clear_left([target.path for target in (*targets, *equal)])
     for target in targets:
         if target.path.is_dir():
             raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")

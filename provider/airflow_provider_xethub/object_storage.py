@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from airflow_provider_xethub import part_files
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetDestinationError,
@@ -48,7 +48,6 @@ _VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "L
              "updated", "modified")  # fmt: skip
 _MAX_TEXT = 200
 _PARTS = 9000
-_PART_SUFFIX = ".xetpart"
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,11 @@ class Writer:
         """Give it its name."""
         with self._errors():
             self._inner.keep()
+
+    @property
+    def upload_id(self) -> str | None:
+        """What the storage calls an upload in parts, once the first one was sent; ``None`` where there is none."""
+        return getattr(self._inner, "upload_id", None)
 
 
 class Storage:
@@ -231,6 +235,30 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    def clear_left(self, folder: str, names: Sequence[str]) -> None:
+        """Remove what earlier tries of this task have left in a folder while they wrote the files ``names``.
+
+        Nothing is there where objects appear only when they are complete.
+        """
+        if self.scheme in _MULTIPART:
+            return
+        with self._errors(XetDestinationError, folder):
+            self._fs.invalidate_cache()
+            try:
+                found = [posixpath.basename(str(each)) for each in self._fs.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return
+            for part in part_files.left(found, names):
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(f"{folder}/{part}")
+
+    def abort(self, path: str, upload_id: str) -> None:
+        """Abort an upload in parts to ``path``; one that is complete, or aborted already, stays as it is."""
+        bucket, key, _ = self._fs.split_path(path)
+        # The storage may forbid it, and what stays is seen under no name.
+        with suppress(Exception):
+            self._fs.abort_mpu(bucket, key, upload_id)
+
     @contextmanager
     def writing(self, path: str, size: int, sha256: str | None) -> Iterator[Writer]:
         """Write an object of ``size`` bytes; what is not kept at the end of the block is discarded.
@@ -296,6 +324,11 @@ class _Multipart:
         for start in range(0, len(data), self._part):  # it would send a piece of 64 MB as one part, from a copy
             self._file.write(memoryview(data)[start : start + self._part])
 
+    @property
+    def upload_id(self) -> str | None:
+        begun = self._file and self._file.mpu
+        return str(begun["UploadId"]) if begun else None
+
     def keep(self) -> None:
         self._file.close()
         self._file = None
@@ -315,12 +348,12 @@ class _Beside:
 
     def __init__(self, fs: Any, path: str, size: int, *, folders: bool) -> None:
         self._fs, self._path, self._size = fs, path, size
-        folder, _ = posixpath.split(path)
+        folder, name = posixpath.split(path)
         if folders:
             fs.makedirs(folder, exist_ok=True)
             if fs.isdir(path):
                 raise IsADirectoryError("is a folder; a file cannot take its place")
-        self._part: str | None = f"{folder}/.{uuid.uuid4().hex}{_PART_SUFFIX}"
+        self._part: str | None = f"{folder}/{part_files.new_name(name)}"
         try:
             self._file = fs.open(self._part, "wb")
         except FileExistsError:  # the folder is a file

@@ -8,12 +8,16 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_xethub import workers
+from airflow_provider_xethub import part_files, workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import check_path
+from airflow_provider_xethub.task_state import TaskState
+
+STATE = "xethub_uploads_in_parts"
+"""Key of the task state: the ids of the uploads in parts that are under way, by URI."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,48 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
     return list(targets.values())
 
 
+class Unfinished:
+    """The uploads in parts that are under way: remembered, so that a retry can abort what a killed try has left."""
+
+    def __init__(self, state: TaskState) -> None:
+        self._state = state
+        self._ids: dict[str, str] = {}
+        self._changing = threading.Lock()
+
+    def left(self) -> dict[str, str]:
+        """Return the ids of those of an earlier try by URI."""
+        known = self._state.recall(STATE).get("uploads")
+        return {str(uri): str(upload) for uri, upload in known.items()} if isinstance(known, dict) else {}
+
+    def begun(self, target: StoredTarget, upload_id: str) -> None:
+        """Remember one."""
+        with self._changing:
+            self._ids[target.uri] = upload_id
+            self._state.remember(STATE, {"uploads": self._ids})
+
+    def ended(self, target: StoredTarget) -> None:
+        """Forget one; that needs not be written down, as it can be aborted no more."""
+        with self._changing:
+            self._ids.pop(target.uri, None)
+
+
+def clear_left(targets: Sequence[StoredTarget], unfinished: Unfinished, stopped: threading.Event) -> None:
+    """Remove what an earlier try of this task has left of these targets, if there was one: nobody sees it."""
+    if part_files.is_first_try():
+        return
+    by_uri = {target.uri: target for target in targets}
+    for uri, upload_id in unfinished.left().items():
+        if uri in by_uri:
+            by_uri[uri].storage.abort(by_uri[uri].path, upload_id)
+    folders: dict[str, list[str]] = {}
+    for target in targets:
+        folder, name = posixpath.split(target.path)
+        folders.setdefault(folder, []).append(name)
+    if folders:
+        storage = targets[0].storage
+        workers.each(lambda each: storage.clear_left(*each), list(folders.items()), AT_A_TIME, stopped)
+
+
 def missing(targets: Sequence[StoredTarget], stopped: threading.Event) -> list[StoredTarget]:
     """Return the targets that have to be downloaded.
 
@@ -73,9 +119,10 @@ def _is_there(target: StoredTarget) -> bool:
     return sha256 is not None and target.storage.recorded(target.path) == (target.file["size"], sha256)
 
 
-def receive(target: StoredTarget, pieces: Iterable[bytes]) -> None:
+def receive(target: StoredTarget, pieces: Iterable[bytes], unfinished: Unfinished) -> None:
     """Write the pieces, verify them while they pass, and only then give the object its name.
 
+    :param unfinished: is told of an upload in parts.
     :raises XetIntegrityError: size or digest differ; nothing was kept, and the final name is as it was.
     :raises XetDestinationError: the object cannot be written.
     """
@@ -83,12 +130,16 @@ def receive(target: StoredTarget, pieces: Iterable[bytes]) -> None:
     wanted = digest_of(file)
     state = new_digest(wanted[0], file["size"]) if wanted else None
     size = 0
+    is_known = False
     with target.storage.writing(target.path, file["size"], file["sha256"]) as writer:
         for piece in pieces:
             size += len(piece)
             if state:
                 state.update(piece)
             writer.write(piece)
+            if not is_known and (upload_id := writer.upload_id):
+                unfinished.begun(target, upload_id)
+                is_known = True
         about = f"{file['path']} of {file['repo']} arrived"
         if size != file["size"]:
             raise XetIntegrityError(f"{about} with {size} bytes instead of {file['size']}. Nothing was kept.")
@@ -97,3 +148,4 @@ def receive(target: StoredTarget, pieces: Iterable[bytes]) -> None:
                 f"{about} damaged: {wanted[0]} is {state.hexdigest()} instead of {wanted[1]}. Nothing was kept."
             )
         writer.keep()
+    unfinished.ended(target)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol, TypeVar
@@ -20,13 +21,14 @@ from airflow_provider_xethub import (
     workers,
     xet_hash_downloads,
 )
-from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenExpiredError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
 from airflow_provider_xethub.stored_downloads import StoredTarget
 from airflow_provider_xethub.stored_sources import StoredFile
+from airflow_provider_xethub.task_state import TaskState
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -143,30 +145,34 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
         ]
         return cas_downloads.fetch(access, wanted, receive)
 
-    with downloads.parts(todo):
+    with downloads.parts(todo, [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]):
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
-            received += in_cas(work)
+            with _telling_how_far(done, todo):
+                received += in_cas(work)
     records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
 
 
 def download_to_storage(
-    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None
+    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None, state: TaskState
 ) -> XetDownloadResult:
     """Stream files into object storage, verified while they pass; what the storage knows to be equal is left alone.
 
     :param in_cas, hub: as for :func:`download`.
+    :param state: remembers for a retry what it has to clear away.
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
+    unfinished = stored_downloads.Unfinished(state)
+    workers.stoppable(lambda stopped: stored_downloads.clear_left(targets, unfinished, stopped))
     todo = workers.stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
-        stored_downloads.receive(target, pieces)
+        stored_downloads.receive(target, pieces, unfinished)
         done.add(target.path)
 
     def work(access: cas.CasAccess) -> int:
@@ -177,9 +183,20 @@ def download_to_storage(
 
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
-        received += in_cas(work)
+        with _telling_how_far(done, todo):
+            received += in_cas(work)
     records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
+
+
+@contextmanager
+def _telling_how_far(done: Collection[object], todo: Collection[object]) -> Iterator[None]:
+    """Have the error of a token that expired meanwhile say how much of the work it was good for."""
+    try:
+        yield
+    except XetTokenExpiredError as error:
+        text = f"{error} {len(done)} of {len(todo)} files are complete; nothing of the others was kept."
+        raise XetTokenExpiredError(text) from None
 
 
 def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> None:

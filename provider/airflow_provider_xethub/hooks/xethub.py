@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         XetUploadResult,
     )
     from airflow_provider_xethub.sources import SourceFile
+    from airflow_provider_xethub.task_state import TaskState
 
     Place = str | os.PathLike[str] | ObjectStoragePath
     Source = Place | Sequence[Place]
@@ -249,6 +250,7 @@ class XetHubConnection(XetTokenHook):
         *,
         single: bool = False,
         token: XetToken | SealedTokenDict | None = None,
+        task_state: TaskState | None = None,
     ) -> XetDownloadResult:
         """Download files, verify them, and give them their names in ``destination``.
 
@@ -256,11 +258,13 @@ class XetHubConnection(XetTokenHook):
             :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them.
         :param token: a read or write token; fetched through the connection where ``None``.
+        :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
         :raises XetHubError: no damaged or partial file is left under its name.
         """
         from airflow_provider_xethub import downloads, stored_downloads, transfers, workers
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.object_storage import location
+        from airflow_provider_xethub.task_state import TaskState
 
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
@@ -271,7 +275,7 @@ class XetHubConnection(XetTokenHook):
             targets = downloads.plan(files, str(destination), single=single)
             return transfers.download(targets, in_cas, hub)
         stored = workers.interruptible(lambda: stored_downloads.plan(files, where, open_storage(where), single=single))
-        return transfers.download_to_storage(stored, in_cas, hub)
+        return transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

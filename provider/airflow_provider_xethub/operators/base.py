@@ -14,6 +14,7 @@ from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.task_state import TaskState
 from airflow_provider_xethub.token import SealedToken, SealedTokenDict
 
 if TYPE_CHECKING:
@@ -167,3 +168,8 @@ def work_key(context: Context) -> str:
     """Return what is the same in all tries of one task instance, and in no other: marks its commit."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
+
+
+def task_state(context: Context) -> TaskState:
+    """Return what all tries of one task instance remember: something since Airflow 3.3, nothing before."""
+    return TaskState(context.get("task_state_store"))

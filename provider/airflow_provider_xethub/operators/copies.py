@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, is_first_try, work_key
+from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, is_first_try, task_state, work_key
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -100,6 +100,7 @@ class XetCopyOperator(XetOperator):
             create_pr=self.create_pr,
             idempotency_key=work_key(context),
             is_first_try=is_first_try(context),
+            task_state=task_state(context),
         )
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.copy(files, request, path_in_repo=self.path_in_repo, single=single)

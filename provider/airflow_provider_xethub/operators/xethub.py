@@ -12,7 +12,14 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
-from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, XetTransferOperator, is_first_try, work_key
+from airflow_provider_xethub.operators.base import (
+    REPO_FIELDS,
+    XetOperator,
+    XetTransferOperator,
+    is_first_try,
+    task_state,
+    work_key,
+)
 from airflow_provider_xethub.operators.copies import XetCopyOperator
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import SealedTokenDict
@@ -163,6 +170,7 @@ class XetUploadOperator(XetTransferOperator):
             create_pr=self.create_pr,
             idempotency_key=work_key(context),
             is_first_try=is_first_try(context),
+            task_state=task_state(context),
         )
         published = self.hook.publish(self.source, request, **options)
         self.tell(context, "upload", published["transfer"], repo)
@@ -229,6 +237,7 @@ class XetCommitOperator(XetOperator):
             self.create_pr,
             work_key(context),
             is_first_try(context),
+            task_state(context),
         )
         result = self.hook.commit(request)
         self.tell_commit(result)
@@ -290,7 +299,7 @@ class XetDownloadOperator(XetTransferOperator):
             self.hook.check_token(token, "read", repo)
             files = self.find_files(repo, self.path, self.paths, self.patterns)
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
-        result = self.hook.download(self.destination, files, single=single, token=token)
+        result = self.hook.download(self.destination, files, single=single, token=token, task_state=task_state(context))
         self.tell(context, "download", result["transfer"], downloads.repo_of(files))
         return result["files"]
 
