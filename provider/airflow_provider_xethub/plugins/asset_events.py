@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.repo import URI_SCHEME, Repo
 
+_STEPS = 100
+
 
 def assets_of(repo_id: str) -> dict[Repo, list[int]]:
     """Return the assets in use that stand for this repository: their ids, by type and revision."""
@@ -41,10 +43,20 @@ def assets_of(repo_id: str) -> dict[Repo, list[int]]:
     return found
 
 
-def is_told(asset_id: int, oid: str, previous: str) -> bool:
-    """Whether the asset has an event of this commit already, with this commit before it."""
+def is_told(asset_id: int, oid: str, before: str) -> bool:
+    """Whether the asset has the events already that lead from commit ``before`` to commit ``oid``.
+
+    Saves a question to the Hub; what decides is :func:`tell`. So it does not look further back than some commits.
+    """
     with create_session() as session:
-        return previous in _told(session, asset_id, oid)
+        todo, seen = [oid], set[str]()
+        while todo and len(seen) < _STEPS:
+            seen.add(step := todo.pop())
+            previous = _told(session, asset_id, step)
+            if before in previous:
+                return True
+            todo += previous - seen
+    return False
 
 
 def tell(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> int:
