@@ -20,6 +20,7 @@ from airflow_provider_xethub.hooks.configuration import SECTION
 log = logging.getLogger(__name__)
 
 URL_PREFIX = "/xethub"
+_CONN_ID = "xethub_default"
 
 
 class XetHubPlugin(AirflowPlugin):
@@ -33,7 +34,7 @@ class XetHubPlugin(AirflowPlugin):
         try:
             # Airflow's own configuration, and not that of tasks: this reads the secrets backend of the servers.
             secret = conf.get(SECTION, "webhook_secret", fallback="") or ""
-            conn_id = conf.get(SECTION, "webhook_conn_id", fallback="") or None
+            conn_id = conf.get(SECTION, "webhook_conn_id", fallback=_CONN_ID) or None
         except Exception as error:
             # A command that fails, for example: the API server shall start all the same, without the endpoint.
             log.error("[xethub] webhook_secret cannot be read (%s): no webhooks are received.", type(error).__name__)
