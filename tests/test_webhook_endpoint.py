@@ -8,6 +8,7 @@ import stat
 
 import pytest
 import requests
+from airflow.secrets.base_secrets import BaseSecretsBackend
 
 from airflow_provider_xethub import webhook
 from airflow_provider_xethub.plugins import webhook_app
@@ -200,16 +201,19 @@ def test_the_secret_may_come_from_a_command(airflow_db, monkeypatch, tmp_path, c
     assert "hunter2" not in caplog.text
 
 
-def test_the_secret_may_come_from_a_secrets_backend(airflow_db, monkeypatch, tmp_path):
-    from airflow.configuration import conf
-    from airflow.secrets.base_secrets import BaseSecretsBackend
+class Vault(BaseSecretsBackend):
+    """A secrets backend as an administrator sets one."""
 
-    class Vault(BaseSecretsBackend):
-        def get_config(self, key):
-            return SECRET if key == "webhook/of/the/hub" else None
+    def get_config(self, key):
+        return SECRET if key == "webhook/of/the/hub" else None
 
+
+def test_the_secret_may_come_from_a_secrets_backend(airflow_db, monkeypatch):
+    from airflow.providers_manager import ProvidersManager
+
+    ProvidersManager().initialize_providers_configuration()
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", f"{__name__}.Vault")
     monkeypatch.setenv(f"{SETTING}_SECRET", "webhook/of/the/hub")
-    monkeypatch.setattr(type(conf), "_get_custom_secret_backend", lambda *_, **__: Vault())
     with endpoint() as url:
         assert post(url, UNKNOWN).status_code == 200
         assert post(url, UNKNOWN, secret="webhook/of/the/hub").status_code == 401
