@@ -21,7 +21,7 @@ _STEPS = 100
 
 
 def assets_of(repo_id: str) -> dict[Repo, list[int]]:
-    """Return the assets in use that stand for this repository: their ids, by type and revision."""
+    """Return the assets in use that can stand for this repository: their ids, by repository and revision."""
     with create_session() as session:
         rows = session.execute(
             select(AssetModel.id, AssetModel.uri)
@@ -35,11 +35,9 @@ def assets_of(repo_id: str) -> dict[Repo, list[int]]:
     found: dict[Repo, list[int]] = {}
     for asset_id, uri in rows:
         try:
-            repo = Repo.from_uri(uri)
+            found.setdefault(Repo.from_uri(uri), []).append(asset_id)
         except XetInputError:
             continue  # a file in a repository, for example
-        if repo.repo_id == repo_id:
-            found.setdefault(repo, []).append(asset_id)
     return found
 
 
