@@ -215,8 +215,8 @@ class DagRun:
             return [row.rendered_fields for row in rows]
 
 
-def run_dag(dag: DAG) -> DagRun:
-    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+def store_dag(dag: DAG) -> None:
+    """Put a DAG into the metadata database, as the DAG processor does."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
@@ -224,6 +224,11 @@ def run_dag(dag: DAG) -> DagRun:
     bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
+
+
+def run_dag(dag: DAG) -> DagRun:
+    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+    store_dag(dag)
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = dag.test()

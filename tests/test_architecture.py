@@ -17,7 +17,7 @@ PROVIDER = Path(airflow_provider_xethub.__file__).parent
 MODULES = {path.relative_to(PROVIDER).with_suffix("").as_posix(): path for path in PROVIDER.rglob("*.py")}
 
 CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
-BORDERS = ("hooks/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/")
+BORDERS = ("hooks/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/")
 PURE = ("repo", "token", "exceptions")
 LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
 BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
@@ -79,6 +79,7 @@ ALLOWED = {
     "history": {"hub", "hub_errors", "repo", "records"},
     "waiting": {"history", "hub", "repo", "exceptions", "records"},
     "bucket_stream": {"hub", "repo"},
+    "webhook": {"repo", "exceptions"},
     "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
 }
 
@@ -158,6 +159,13 @@ def test_hooks_do_not_know_operators():
     for name in MODULES:
         if name.startswith("hooks/"):
             assert not {each for each in own(name) if f"{each}/".startswith(("operators/", "sensors/", "triggers/"))}
+
+
+def test_the_plugin_is_light_as_every_process_of_airflow_loads_it():
+    ours = loaded_after(f"{NAME}.plugins.xethub")
+    assert NAME in ours
+    assert "fastapi" not in ours
+    assert not (ours - loaded_after("airflow.plugins_manager")) & CLIENTS
 
 
 def loaded_after(*modules: str) -> set[str]:

@@ -116,8 +116,9 @@ def test_what_may_hold_a_secret_is_masked_by_its_name_and_nothing_else_is(name):
     assert looks_secret == (name in ("secret_headers", "proxy"))
 
 
-def test_the_key_in_the_configuration_is_sensitive():
-    option = INFO["config"]["xethub"]["options"]["fernet_key"]
+@pytest.mark.parametrize("name", ["fernet_key", "webhook_secret"])
+def test_what_is_secret_in_the_configuration_is_sensitive(name):
+    option = INFO["config"]["xethub"]["options"][name]
     assert option["sensitive"] is True
     assert option["default"] == ""
 

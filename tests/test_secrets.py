@@ -10,6 +10,7 @@ import traceback
 
 import pytest
 from airflow.providers.common.compat.sdk import redact
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_xethub import cas
 from airflow_provider_xethub import hub as hub_module
@@ -26,9 +27,11 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
-from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one
+from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one, store_dag
 from builders import TEXT, binary, publish, sealed, write
 from private_network import Proxy
+from webhook_bodies import pushed
+from webhook_server import SECRET, endpoint, post
 
 HEADER = "proxy-key-5e1f0c"
 PROXY_PASSWORD = "door-9b2e47d1"
@@ -203,6 +206,26 @@ def test_the_secrets_of_a_connection_are_masked(secrets, hook):
     assert hook.hub.has_token
     assert redact(f"it is {HEADER}!") == "it is ***!"
     assert redact(f"it is {PROXY_PASSWORD}!") == "it is ***!"
+
+
+def test_a_webhook_shows_no_secret(airflow_db, secrets, repo, hub, monkeypatch, seen):
+    """Neither its own, nor the Hub token with which the API server asks for the commits, nor those of a proxy."""
+    monkeypatch.setenv("AIRFLOW__XETHUB__WEBHOOK_SECRET", SECRET)
+    store_dag(DAG(f"hooked_{repo.repo_id.split('/')[1]}", schedule=[Asset(f"hf://datasets/{repo.repo_id}")]))
+    with endpoint() as url:
+        for fault in (None, Fault("GET /api/.*", status=401), Fault("GET /api/.*", drop=True)):
+            hub.faults.clear()
+            if fault:
+                hub.faults.add(fault)
+            for given in (SECRET, f"{SECRET}-wrong"):
+                before = f"{len(hub.faults.armed())}" * 40
+                answer = post(url, pushed(repo, before, before.replace("0", "2").replace("1", "3")), secret=given)
+                seen.add(answer.status_code, answer.text, answer.headers)
+    text = seen.text()
+    assert "POST /xethub/webhook" in text
+    assert "told without" in text
+    assert_absent({*secrets(), SECRET}, text)
+    assert redact(f"it is {SECRET}!") == "it is ***!"
 
 
 def test_tokens_of_one_repository_do_not_open_the_other(hub, connection, repo, make_repo):

@@ -120,6 +120,29 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/var/cache/xethub",
                         "default": "",
                     },
+                    "webhook_secret": {
+                        "description": (
+                            "Secret that the Hub's webhooks send, at least 16 characters; two with a comma between "
+                            "them while one takes the place of the other. The API server then receives webhooks at "
+                            "/xethub/webhook. Empty: it does not."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": True,
+                        "example": None,
+                        "default": "",
+                    },
+                    "webhook_conn_id": {
+                        "description": (
+                            "Connection with which the API server asks the Hub for the commits that a webhook is "
+                            "about. Empty: it does not ask; events have no titles then, and there is one for a push."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": None,
+                        "default": "xethub_default",
+                    },
                     "telemetry": {
                         "description": (
                             "Whether hf_xet and huggingface_hub may report figures about transfers and their "

@@ -109,6 +109,11 @@ def _add_serve(commands: _Commands) -> None:
         metavar="URL",
         help="origin that clients reach it at, if that is not the host name they ask for",
     )
+    serve.add_argument(
+        "--webhook",
+        metavar="URL",
+        help="where to send webhooks about commits, with the secret in the variable XETHUB_WEBHOOK_SECRET",
+    )
     serve.add_argument("--token-life", type=int, default=900, metavar="SECONDS", help="seconds that a Xet token lives")
     serve.add_argument(
         "--create-repo",

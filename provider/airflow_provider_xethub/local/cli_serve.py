@@ -6,9 +6,11 @@ import argparse
 import errno
 import ipaddress
 import json
+import os
 import shlex
 import signal
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.local.cli_arguments import CommandError, UsageError, repo_argument
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.local.server import LocalHub
 
 CONNECTION = "xethub_default"
+WEBHOOK_SECRET = "XETHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names of what was asked for
 
 
@@ -47,7 +50,7 @@ def serve(options: argparse.Namespace) -> None:
         for signal_number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signal_number, lambda *_: stopping.set())
         _start(hub, options)
-        with announced(hub.folder, _listening_url(hub)):
+        with announced(hub.folder, _listening_url(hub)), _sending_webhooks(hub, options.webhook):
             _print_connection(hub, options.token_life)
             stopping.wait()
     finally:
@@ -88,6 +91,18 @@ def _create_missing(hub: LocalHub, repo: Repo) -> None:
         pass  # it exists, which is all that was asked for
     except HubError as error:
         raise CommandError(error.message) from error
+
+
+def _sending_webhooks(hub: LocalHub, url: str | None) -> AbstractContextManager[object]:
+    if not url:
+        return nullcontext()
+    from airflow_provider_xethub.local.webhooks import WebhookSender
+
+    try:
+        # Not an argument: the arguments of a process are shown to everybody on the machine.
+        return WebhookSender(hub, url, os.environ.get(WEBHOOK_SECRET))
+    except ValueError as error:
+        raise UsageError(f"--webhook: {error}") from error
 
 
 def _listening_url(hub: LocalHub) -> str:

@@ -1,0 +1,124 @@
+"""Webhooks of the local Hub: tells a URL which branches, tags and pull requests moved.
+
+Source of the body: the Hub's documentation of webhooks, payload version 3. The real Hub tells of each commit alone;
+here those that came between two looks at the data folder come together, whichever process made them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from http.client import HTTPException
+from types import TracebackType
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from airflow_provider_xethub.local.history import HEADS
+from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo
+
+log = logging.getLogger(__name__)
+
+_EVERY_SECONDS = 0.25
+_TIMEOUT_SECONDS = 30.0
+
+Refs = dict[str, dict[str, str]]
+"""The commit of each ref, by repository."""
+
+
+class WebhookSender:
+    """Sends webhooks for as long as the block lasts; to try out what receives them.
+
+    ::
+
+        with LocalHub(folder) as hub, WebhookSender(hub, "http://127.0.0.1:8080/xethub/webhook", secret):
+            ...
+
+    :param url: where to send them.
+    :param secret: what goes along as ``X-Webhook-Secret``.
+    :raises ValueError: the URL is not one of http or https.
+    """
+
+    def __init__(self, hub: LocalHub, url: str, secret: str | None = None) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a webhook needs an http or https URL.")
+        self._hub = hub
+        self._url = url
+        self._headers = {"Content-Type": "application/json", **({"X-Webhook-Secret": secret} if secret else {})}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="xethub-webhooks", daemon=True)
+        self._known: Refs = {}
+
+    def __enter__(self) -> WebhookSender:
+        self._known = self._refs()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_EVERY_SECONDS):
+            now = self._refs()
+            for name, refs in now.items():
+                if updated := _updated(self._known.get(name, {}), refs):
+                    self._send(_body(self._hub.url, name, refs, updated))
+            self._known = now
+
+    def _refs(self) -> Refs:
+        found: Refs = {}
+        with self._hub.repositories.db.read() as connection:
+            for row in connection.execute("SELECT repository, ref, commit_id FROM hub_ref ORDER BY repository, ref"):
+                found.setdefault(row["repository"], {})[row["ref"]] = row["commit_id"]
+        return found
+
+    def _send(self, body: dict[str, Any]) -> None:
+        request = Request(self._url, json.dumps(body).encode(), self._headers, method="POST")  # noqa: S310 - checked
+        try:
+            with urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310
+                return
+        except HTTPError as error:
+            with error:
+                why = f"it answers {error.code}: {error.read(500).decode('utf-8', 'replace')}"
+        except (OSError, HTTPException) as error:
+            why = f"{type(error).__name__}: {error}"
+        log.warning("A webhook about %s did not arrive: %s", body["repo"]["name"], why)
+
+
+def _updated(before: dict[str, str], now: dict[str, str]) -> list[dict[str, str | None]]:
+    return [
+        {"ref": ref, "oldSha": before.get(ref), "newSha": now.get(ref)}
+        for ref in sorted(before.keys() | now.keys())
+        if before.get(ref) != now.get(ref)
+    ]
+
+
+def _body(origin: str, name: str, refs: dict[str, str], updated: list[dict[str, str | None]]) -> dict[str, Any]:
+    kind, _, repo_id = name.partition("/")
+    repo = Repo(repo_id, kind.removesuffix("s"))  # type: ignore[arg-type]
+    return {
+        "event": {"action": "update", "scope": "repo.content"},
+        "repo": {
+            "type": repo.repo_type,
+            "name": repo_id,
+            "id": _object_id(name),
+            "private": False,
+            "url": {"web": f"{origin}{repo.web_path}", "api": f"{origin}{repo.api_path}"},
+            "headSha": refs.get(HEADS + DEFAULT_REVISION),
+            "owner": {"id": _object_id(repo_id.partition("/")[0])},
+        },
+        "updatedRefs": updated,
+        "webhook": {"id": _object_id(origin), "version": 3},
+    }
+
+
+def _object_id(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
