@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,12 @@ from airflow.sdk import task
 
 from airflow_provider_xethub.decorators import xethub as decorators
 from airflow_provider_xethub.decorators.xethub import XetDecoratedOperator, xethub_task
-from airflow_provider_xethub.exceptions import XetIntegrityError, XetSourceError, XetUnauthorizedError
+from airflow_provider_xethub.exceptions import (
+    XetCancelledError,
+    XetIntegrityError,
+    XetSourceError,
+    XetUnauthorizedError,
+)
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetListOperator, XetTokenOperator
 from airflow_runs import RUN_ID, ExecutionApi, new_dag, run_one
@@ -312,10 +322,66 @@ def test_a_function_may_skip_its_task(hub, raw, repo, where):
     assert run(skip, path="raw/a.csv", **where).state == "skipped"
 
 
-def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo, where):
-    import contextlib
-    import signal
+def be_busy():
+    """Work for a long time. In one long call, a signal that the system hands to another thread would not be heard."""
+    for _ in range(6000):
+        time.sleep(0.01)
 
+
+def in_a_moment(condition):
+    """Stop this process's task as Airflow does, once the condition holds."""
+
+    def stop():
+        while not condition():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
+def test_a_task_that_is_stopped_in_its_function_stops_at_once_and_publishes_nothing(hub, raw, repo, where):
+    working = threading.Event()
+
+    def work(file, output):
+        (output / "half.csv").write_text("half")
+        working.set()
+        be_busy()
+
+    before = commits(hub, repo)
+    in_a_moment(working.is_set)
+    done = run(work, path="raw/a.csv", **where)
+    assert isinstance(done.error, XetCancelledError)
+    assert not done.is_final
+    assert commits(hub, repo) == before
+
+
+@pytest.mark.parametrize("route", ["GET /cas/.*/v./reconstructions/.*", "POST /cas/.*/v1/xorb(s|-grants)/.*"])
+def test_a_task_that_is_stopped_in_its_transfers_leaves_nothing(hub, raw, repo, where, route):
+    def copy(file, output):
+        (output / "copy.bin").write_bytes(os.urandom(5000))
+
+    before = commits(hub, repo)
+    fault = Fault(route, delay=5)
+    hub.faults.add(fault)
+    in_a_moment(lambda: hub.faults.acted(fault))
+    done = run(copy, path="other.bin", **where)
+    assert isinstance(done.error, XetCancelledError)
+    hub.faults.clear()
+    assert commits(hub, repo) == before
+
+
+def test_a_function_that_takes_too_long_is_ended_and_publishes_nothing(hub, raw, repo, where):
+    def work(output):
+        (output / "half.csv").write_text("half")
+        be_busy()
+
+    before = commits(hub, repo)
+    done = run(work, execution_timeout=timedelta(seconds=2), **where)
+    assert type(done.error).__name__ == "AirflowTaskTimeout"
+    assert commits(hub, repo) == before
+
+
+def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo, where):
     def stubborn(file, output):
         with contextlib.suppress(Exception):
             os.kill(os.getpid(), signal.SIGTERM)

@@ -148,9 +148,7 @@ class XetTransferOperator(XetOperator):
             self.log.info("%s; fetching one.", text)
         return value
 
-    def tell(
-        self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer"
-    ) -> None:
+    def tell(self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer") -> None:
         """Tell what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
         if direction == "upload":
             self.log.info("Uploaded %s.", progress.sent(transfer))
