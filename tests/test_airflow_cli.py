@@ -117,12 +117,12 @@ def test_without_a_token_only_public_repositories_work(hub, test_it):
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"host": "ftp://hub.example"}, "the host of connection 'xethub_default' is not the URL of a Hub"),
+        ({"host": "ftp://hub.example"}, "the host of this connection is not the URL of a Hub"),
         ({"host": "https://user:pw@hub.example"}, "is not the URL of a Hub"),
         ({"password": "hf_a b"}, "is not a Hub token: it has blanks in it"),
-        ({"extra": '{"timeout": "soon"}'}, "the extra 'timeout' of connection 'xethub_default' is not 1 to 600"),
+        ({"extra": '{"timeout": "soon"}'}, "the extra 'timeout' of this connection is not 1 to 600"),
         ({"extra": '{"timeout": 1e9}'}, "is not 1 to 600 seconds"),
-        ({"extra": '{"secret_headers": "no json"}'}, "'secret_headers' of connection 'xethub_default' is not a JSON"),
+        ({"extra": '{"secret_headers": "no json"}'}, "'secret_headers' of this connection is not a JSON"),
         ({"extra": '{"ca_bundle": "/nowhere/ca.pem"}', "host": "https://127.0.0.1:1"}, "/nowhere/ca.pem"),
     ],
 )

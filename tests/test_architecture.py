@@ -17,7 +17,7 @@ PROVIDER = Path(airflow_provider_xethub.__file__).parent
 MODULES = {path.relative_to(PROVIDER).with_suffix("").as_posix(): path for path in PROVIDER.rglob("*.py")}
 
 CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
-BORDERS = ("hooks/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/")
+BORDERS = ("hooks/", "decorators/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/")
 PURE = ("repo", "token", "exceptions")
 LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
 BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
@@ -158,7 +158,14 @@ def test_what_a_dag_file_imports_loads_no_client(name):
 def test_hooks_do_not_know_operators():
     for name in MODULES:
         if name.startswith("hooks/"):
-            assert not {each for each in own(name) if f"{each}/".startswith(("operators/", "sensors/", "triggers/"))}
+            above = ("decorators/", "operators/", "sensors/", "triggers/")
+            assert not {each for each in own(name) if f"{each}/".startswith(above)}
+
+
+def test_operators_do_not_know_decorators():
+    for name in MODULES:
+        if not name.startswith("decorators/"):
+            assert not {each for each in own(name) if each.startswith("decorators/")}
 
 
 def test_the_plugin_is_light_as_every_process_of_airflow_loads_it():
@@ -185,7 +192,8 @@ def test_only_the_hook_of_object_storage_knows_its_filesystems():
 
 
 def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():
-    ours = loaded_after(f"{NAME}.operators.xethub", f"{NAME}.sensors.xethub", f"{NAME}.triggers.xethub")
+    kinds = ("operators", "sensors", "triggers", "decorators")
+    ours = loaded_after(*(f"{NAME}.{kind}.xethub" for kind in kinds))
     assert NAME in ours
     assert not ours & {"requests", "hf_xet", "huggingface_hub", "s3fs"}
     assert not (ours - loaded_after("airflow.sdk", "airflow.providers.common.compat.sdk")) & CLIENTS

@@ -33,6 +33,7 @@ from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
 from airflow_provider_xethub import exceptions, get_provider_info, records
 from airflow_provider_xethub.commit import ADVISED_CHANGES, CommitRequest
 from airflow_provider_xethub.commit_parts import MAX_CHANGES, MAX_INLINE_BYTES
+from airflow_provider_xethub.decorators.xethub import PLACES, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub import MAX_TRIES, RETRY_BUDGET
 from airflow_provider_xethub.local import cli, control_api
@@ -495,7 +496,7 @@ def public_classes() -> list[type]:
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
         and value.__module__.startswith("airflow_provider_xethub.")
-        and not value.__subclasses__()
+        and value not in (operators.XetOperator, operators.XetTransferOperator, sensors.XetSensor)
     ]
 
 
@@ -524,6 +525,22 @@ def test_every_argument_is_documented_with_its_default(kind):
     assert "**Returns**" in text
     assert re.search(r"\*\*[Rr]etries", text)
     assert f"{kind.__name__}(" in text
+
+
+def test_every_argument_of_the_decorator_is_documented_with_its_default():
+    rows = {row[0].strip("`"): row for row in table("operators.md", "Argument", "@task.xethub")}
+    arguments = arguments_of(XetDecoratedOperator)
+    upload = arguments_of(operators.XetUploadOperator)
+    of_airflow = {"python_callable", "op_args", "op_kwargs", "kwargs_to_upstream", "task_id"}
+    # An upload's patterns say what to take of its source; here they say what to download.
+    assert set(rows) == set(arguments) - of_airflow - set(upload) | {"patterns"}
+    for name, row in rows.items():
+        assert row[1] == shown_default(arguments[name])
+        assert row[2] == ("yes" if name in XetDecoratedOperator.template_fields else "no"), name
+    text = (DOCS / "operators.md").read_text().partition("\n## @task.xethub\n")[2].partition("\n## ")[0]
+    common = set(arguments_of(operators.XetOperator)) | {"source"}
+    assert all(f"`{name}`" in text for name in set(upload) - common)
+    assert [row[0].strip("`") for row in table("operators.md", "Parameter", "@task.xethub")] == list(PLACES)
 
 
 def test_the_hook_has_the_methods_that_are_listed():
@@ -596,9 +613,12 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "wants a user and a password": ({}, Fault(_WHOAMI, status=407)),
     "is not the URL of a proxy": ({"extra": {"proxy": "proxy.example:3128"}}, None),
     "with an HTML page": ({}, Fault(_WHOAMI, status=200, headers={"Content-Type": "text/html"}, body="<html>")),
+    "it is not a Hub": ({}, Fault(_WHOAMI, status=404)),
     "redirects to": ({}, Fault(_WHOAMI, status=302, headers={"Location": "https://elsewhere.example/"})),
     "is not the URL of a Hub": ({"host": "ftp://hub"}, None),
     "has blanks in it": ({"password": "hf_a hf_b"}, None),
+    "is not a text": ({"extra": {"ca_bundle": 5}}, None),
+    "is not a JSON object.": ({"extra": "[]"}, None),
     "is not 1 to 600 seconds": ({"extra": {"timeout": 0}}, None),
     "is not a JSON object of texts": ({"extra": {"secret_headers": "X-Key: 1"}}, None),
 }

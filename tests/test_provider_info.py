@@ -55,6 +55,17 @@ def test_no_kind_of_module_that_exists_is_missing():
         assert (importlib.util.find_spec(f"airflow_provider_xethub.{kind}") is None) == (kind not in INFO)
 
 
+def test_the_decorator_is_found_by_its_name():
+    from airflow.sdk import task
+
+    from airflow_provider_xethub.decorators.xethub import xethub_task
+
+    assert INFO["task-decorators"] == [
+        {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"}
+    ]
+    assert task.xethub is xethub_task
+
+
 def test_the_connection_type_is_that_of_the_hook():
     (connection,) = INFO["connection-types"]
     module, _, name = connection["hook-class-name"].rpartition(".")

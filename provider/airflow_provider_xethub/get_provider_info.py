@@ -84,6 +84,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.operators.xethub"]}],
         "sensors": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.sensors.xethub"]}],
         "triggers": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.triggers.xethub"]}],
+        "task-decorators": [
+            {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"},
+        ],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -28,12 +28,46 @@ def endpoint(connection: Any) -> str:
         host = f"{connection.schema or 'https'}://{host}"
     if connection.port and not re.search(r":\d+$", host):
         host += f":{connection.port}"
-    parts = urlsplit(host)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+    if not _is_url(host) or "@" in urlsplit(host).netloc or urlsplit(host).query:
         raise XetInputError(
             f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as https://huggingface.co."
         )
     return host
+
+
+def extras(connection: Any) -> dict[str, Any]:
+    """Return the extras; reading them also registers those with a secret's name for masking.
+
+    :raises XetInputError: they are not a JSON object.
+    """
+    try:
+        value = connection.extra_dejson
+    except Exception:  # Airflow's own error shows the text, and it may have a secret
+        value = None
+    if not isinstance(value, dict):
+        raise XetInputError(f"the extra of connection {connection.conn_id!r} is not a JSON object.")
+    return dict(value)
+
+
+def _text(connection: Any, name: str) -> str:
+    """Return an extra that is a text.
+
+    :raises XetInputError: it is something else.
+    """
+    value = extras(connection).get(name) or ""
+    if not isinstance(value, str):
+        raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not a text.")
+    return value.strip()
+
+
+def _is_url(url: str) -> bool:
+    """Whether it is an http or https URL with a host, and without blanks."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return known and all(char.isprintable() and not char.isspace() for char in url)
 
 
 def hub_token(connection: Any) -> str | None:
@@ -54,7 +88,7 @@ def seconds(connection: Any, name: str, default: float) -> float:
 
     :raises XetInputError: it is not a number from 1 to 600.
     """
-    value = connection.extra_dejson.get(name)
+    value = extras(connection).get(name)
     try:
         number = float(value) if value not in (None, "") else default
     except (TypeError, ValueError):
@@ -77,7 +111,7 @@ def _ca_bundle(connection: Any) -> str | None:
 
     :raises XetInputError: it is not there; ``requests`` would say so with a bare ``OSError`` at each request.
     """
-    path: str | None = connection.extra_dejson.get("ca_bundle") or None
+    path = _text(connection, "ca_bundle") or None
     if path is not None and not Path(path).exists():
         raise XetInputError(
             f"the extra 'ca_bundle' of connection {connection.conn_id!r} is not a file on this worker: {path}"
@@ -90,22 +124,24 @@ def _proxy(connection: Any) -> str | None:
 
     :raises XetInputError: it is not an http or https URL; a proxy variable like that would have no effect at all.
     """
-    url = (connection.extra_dejson.get("proxy") or "").strip()
+    url = _text(connection, "proxy")
     if not url:
         return None
-    try:
-        parts = urlsplit(url)
-        is_proxy = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_proxy = False
-    if not is_proxy or not all("!" <= char <= "~" for char in url) or parts.path not in ("", "/") or parts.query:
+    parts = urlsplit(url) if _is_url(url) else None
+    if parts is None or not url.isascii() or parts.path not in ("", "/") or parts.query:
         raise XetInputError(
             f"the extra 'proxy' of connection {connection.conn_id!r} is not the URL of a proxy, such as "
             "http://proxy.example:3128."
         )
     for secret in (parts.password or "", unquote(parts.password or "")):
         keys.mask(secret)
-    return str(url)
+    return url
+
+
+def _is_header(name: str, text: str) -> bool:
+    """Whether HTTP can carry it: the client would raise in the middle of a request."""
+    plain = all(" " <= char <= "~" or char == "\t" for char in text) and text == text.strip()
+    return plain and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is not None
 
 
 def headers(connection: Any) -> dict[str, str]:
@@ -113,10 +149,10 @@ def headers(connection: Any) -> dict[str, str]:
 
     :raises XetInputError: they are not a JSON object of texts.
     """
-    value = connection.extra_dejson.get("secret_headers") or {}
+    value = extras(connection).get("secret_headers") or {}
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
-        if not all(isinstance(name, str) and isinstance(text, str) for name, text in parsed.items()):
+        if not all(isinstance(text, str) and _is_header(name, text) for name, text in parsed.items()):
             raise TypeError
     except (ValueError, TypeError, AttributeError):
         raise XetInputError(

@@ -67,7 +67,7 @@ class XetTokenHook(BaseHook):
     @cached_property
     def _extra(self) -> dict[str, Any]:
         # Reading extra_dejson also registers its secret-named values for masking.
-        return dict(self._connection.extra_dejson) if self._connection else {}
+        return conn.extras(self._connection) if self._connection else {}
 
     @property
     def has_connection(self) -> bool:
@@ -149,21 +149,13 @@ class XetTokenHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
+        from airflow_provider_xethub.hooks import greeting
+
         try:
-            # Airflow tests a form under a random connection id: nobody would know it.
-            hub = self._make_hub("this connection")
-            who = hub.whoami() if hub.has_token else None
-            if who is None:
-                hub.json("GET", "/api/models?limit=1", about="the test of the connection")
+            return True, greeting.greet(self._make_hub("this connection"))
         except XetHubError as error:
-            return False, str(error)
-        if who is None:
-            return True, f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
-        token = (who.get("auth") or {}).get("accessToken") or {}
-        return True, (
-            f"Connected to {hub.endpoint} as {who.get('name')}, with the {token.get('role') or 'unknown'} token "
-            f"{token.get('displayName') or 'without a name'!r}."
-        )
+            # Airflow tests a form under a random connection id: nobody would know it.
+            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 

@@ -149,13 +149,13 @@ class XetTransferOperator(XetOperator):
             self.log.info("%s; fetching one.", text)
         return value
 
-    def tell(self, context: Context, direction: Direction, transfer: Any, repo: Repo) -> None:
-        """Tell what was moved: in the log, as the XCom ``transfer``, and as Airflow metrics."""
+    def tell(self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer") -> None:
+        """Tell what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
         if direction == "upload":
             self.log.info("Uploaded %s.", progress.sent(transfer))
         else:
             self.log.info("Downloaded %s.", progress.received(transfer))
-        context["ti"].xcom_push(key="transfer", value=transfer)
+        context["ti"].xcom_push(key=key, value=transfer)
         count_transfer(direction, transfer, repo.repo_type)
 
 

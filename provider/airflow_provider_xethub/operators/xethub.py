@@ -147,18 +147,27 @@ class XetUploadOperator(XetTransferOperator):
 
     def work(self, context: Context) -> XetPublishResult | list[XetFile]:
         """Upload, and publish unless told otherwise."""
+        return self.upload(context, self.source, self.patterns)
+
+    def upload(
+        self, context: Context, source: Any, patterns: str | Sequence[str] | None, default: Repo | None = None
+    ) -> XetPublishResult | list[XetFile]:
+        """Upload ``source``, and publish unless told otherwise.
+
+        :param default: the repository where neither the arguments nor the token name one.
+        """
         from airflow_provider_xethub.commit import CommitRequest
 
         token = self.resolve_token(context)
-        repo = self.resolve_repo(token)
+        repo = self.resolve_repo(token, default)
         options: dict[str, Any] = {
             "path_in_repo": self.path_in_repo,
-            "patterns": self.patterns,
+            "patterns": patterns,
             "token": token,
             "deduplicate": self.deduplicate,
         }
         if not self.commit:
-            uploaded = self.hook.upload(self.source, repo, **options)
+            uploaded = self.hook.upload(source, repo, **options)
             self.tell(context, "upload", uploaded["transfer"], repo)
             return uploaded["files"]
         request = CommitRequest(
@@ -172,7 +181,7 @@ class XetUploadOperator(XetTransferOperator):
             is_first_try=is_first_try(context),
             task_state=task_state(context),
         )
-        published = self.hook.publish(self.source, request, **options)
+        published = self.hook.publish(source, request, **options)
         self.tell(context, "upload", published["transfer"], repo)
         self.tell_commit(published)
         return published
