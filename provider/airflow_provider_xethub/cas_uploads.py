@@ -85,7 +85,7 @@ def upload(
                 # Of a file that the client reads itself, it takes in far more than it can send.
                 streams[number] = _LargeFile(source, sizes[number])
 
-        pace = _Pace(commit, stopped, AHEAD_OF_CAS if streams and len(full) > 1 else ONE_AHEAD_OF_CAS)
+        pace = Pace(commit, stopped, AHEAD_OF_CAS if streams and len(full) > 1 else ONE_AHEAD_OF_CAS)
 
         def send(number: int) -> None:
             with cas.errors(access, about, upload=True):
@@ -154,7 +154,7 @@ def _unreadable(path: Path, error: OSError) -> XetSourceError:
     )
 
 
-class _Pace:
+class Pace:
     """Keeps an upload from reading far ahead of what is in CAS.
 
     The client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file.
@@ -189,7 +189,7 @@ class _Pace:
         raise XetCancelledError("stopped from outside.")
 
 
-def _send(commit: Any, source: Streamed, size: int, pace: _Pace) -> Any:
+def _send(commit: Any, source: Streamed, size: int, pace: Pace) -> Any:
     """Stream one source into CAS, and return what CAS knows about it."""
     stream = commit.start_upload_stream()
     blocks = source.blocks()

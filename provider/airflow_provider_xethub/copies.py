@@ -46,10 +46,20 @@ def plan(
 ) -> Copies:
     """Decide which file goes where, and refuse what cannot be copied.
 
-    ``.gitattributes`` means nothing in a bucket and is left out there, as ``huggingface_hub`` does.
-
     :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single`` file
         may have its new path here, without a slash at the end.
+    :raises XetInputError: as :func:`plan_as`.
+    """
+    exact = single and len(files) == 1
+    return plan_as(source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request)
+
+
+def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
+    """Plan copies under given paths, and refuse what cannot be copied.
+
+    ``.gitattributes`` means nothing in a bucket and is left out there, as ``huggingface_hub`` does.
+
+    :param targets: the path of each copy, and its original in ``source``.
     :raises XetInputError: the Hub cannot copy this, two files would get the same path, or a path is not valid.
     """
     target = request.repo
@@ -57,12 +67,11 @@ def plan(
         raise XetInputError(f"the Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
     originals: dict[str, XetFile] = {}
     records: list[XetFile] = []
-    for file in files:
+    for path, file in targets:
         if target.is_bucket and not source.is_bucket and file["path"].rpartition("/")[2] == ".gitattributes":
             continue
         if not _is_inline(file) and not (file["xet_hash"] and (target.is_bucket or file["sha256"])):
             raise XetInputError(f"{file['path']} of {source} is not in CAS, so that it cannot be copied. {_BY_HAND}")
-        path = _path_of(file["path"], path_in_repo, exact=single and len(files) == 1)
         record: XetFile = {
             "path": path,
             "size": file["size"],

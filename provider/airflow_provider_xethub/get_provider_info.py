@@ -87,6 +87,7 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"},
         ],
+        "filesystems": ["airflow_provider_xethub.fs.xethub"],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

@@ -237,10 +237,19 @@ class Hub:
 
         :raises XetNotFoundError: the repository, the revision or the folder does not exist.
         """
-        about = f"the listing of {path or 'all files'} in {repo}"
+        entries = self.tree(repo, path, recursive=True)
+        return sorted(self._files(repo, entries, _about_tree(repo, path)), key=lambda file: file["path"])
+
+    def tree(self, repo: Repo, path: str | None = None, *, recursive: bool) -> list[Any]:
+        """Return what the Hub lists in a repository, or in the folder ``path``: folders too, as it describes them.
+
+        :param recursive: also what is in folders below.
+        :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+        """
+        about = _about_tree(repo, path)
         url = f"{repo.api_path}/tree" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
         url += f"/{quote(path)}" if path else ""
-        params: dict[str, str] | None = {"recursive": "true"}
+        params: dict[str, str] | None = {"recursive": "true"} if recursive else None
         entries: list[Any] = []
         seen: set[str] = set()
         while url:
@@ -252,7 +261,7 @@ class Hub:
             entries += self._check(list, page, about)
             link = response.links.get("next", {}).get("url", "")
             url, params = urljoin(response.url, link) if link else "", None
-        return sorted(self._files(repo, entries, about), key=lambda file: file["path"])
+        return entries
 
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
         """Return the records of those ``paths`` that exist and are files, in the order asked for.
@@ -260,19 +269,23 @@ class Hub:
         :raises XetNotFoundError: the repository or the revision does not exist.
         """
         about = _about_paths(repo, paths)
-        found = {file["path"]: file for file in self._files(repo, self._paths_info(repo, paths), about)}
+        found = {file["path"]: file for file in self._files(repo, self.paths_info(repo, paths), about)}
         return [found[path] for path in paths if path in found]
 
     def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
         """Return those ``paths`` that exist, as files or as folders."""
-        return {entry["path"] for entry in self._paths_info(repo, paths) if isinstance(entry, dict) and "path" in entry}
+        return {entry["path"] for entry in self.paths_info(repo, paths) if isinstance(entry, dict) and "path" in entry}
 
-    def _paths_info(self, repo: Repo, paths: Sequence[str]) -> list[Any]:
+    def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:
+        """Return what the Hub says about those ``paths`` that exist, of a repository also folders.
+
+        :param expand: with the commit that changed each last, which takes the Hub longer.
+        """
         about = _about_paths(repo, paths)
         url = f"{repo.api_path}/paths-info" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
         entries: list[Any] = []
         for start in range(0, len(paths), MAX_PATHS):
-            body = {"paths": list(paths[start : start + MAX_PATHS]), "expand": False}
+            body = {"paths": list(paths[start : start + MAX_PATHS]), "expand": expand}
             entries += self._check(list, self.json("POST", url, about=about, json=body), about)
         return entries
 
@@ -349,6 +362,10 @@ def with_retries(once: Callable[[], Answer], *, also: Callable[[BaseException], 
         wait=pause,
         reraise=True,
     )(once)
+
+
+def _about_tree(repo: Repo, path: str | None) -> str:
+    return f"the listing of {path or 'all files'} in {repo}"
 
 
 def _about_paths(repo: Repo, paths: Sequence[str]) -> str:

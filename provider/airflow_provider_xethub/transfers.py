@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -97,6 +98,27 @@ def record(file: SourceFile, repo: str) -> XetFile:
         "xet_hash": None,
         "repo": repo,
         "sample": base64.b64encode(file.sample).decode(),
+    }
+
+
+def record_of_content(path: str, content: bytes, repo: str) -> XetFile:
+    """Return the record of a file that is in memory, before it is in CAS."""
+    known = cas_uploads.Uploaded("", hashlib.sha256(content).hexdigest(), len(content))
+    return {**record_of_stream(path, known, content, repo), "xet_hash": None}
+
+
+def record_of_stream(path: str, uploaded: cas_uploads.Uploaded, head: bytes, repo: str) -> XetFile:
+    """Return the record of a file that is in CAS, and that nobody has on disk.
+
+    :param head: its first bytes.
+    """
+    return {
+        "path": path,
+        "size": uploaded.size,
+        "sha256": uploaded.sha256,
+        "xet_hash": uploaded.xet_hash,
+        "repo": repo,
+        "sample": base64.b64encode(head[: stored_sources.SAMPLE_BYTES]).decode(),
     }
 
 

@@ -253,14 +253,11 @@ class XetTokenHook(BaseHook):
             "or fetch the token nearer to its use."
         )
 
-    def in_cas(
-        self,
-        given: XetToken | SealedTokenDict | None,
-        scope: Scope,
-        repo: Repo | None,
-        work: Callable[[CasAccess], T],
-    ) -> T:
-        """Do a transfer with a fresh token, and once more if CAS does not accept it or the transfer stands still."""
+    def cas_access(self) -> Callable[[XetToken], CasAccess]:
+        """Return what makes of a token all that a transfer needs: this connection's network, patience and Hub.
+
+        :raises XetInputError: a field of the connection is wrong.
+        """
         from airflow_provider_xethub import client_cache
         from airflow_provider_xethub.cas import CasAccess
         from airflow_provider_xethub.network import Network
@@ -272,7 +269,7 @@ class XetTokenHook(BaseHook):
         cache = client_cache.folder(configuration.cache_folder())
 
         def access(token: XetToken) -> CasAccess:
-            given = CasAccess(
+            options = CasAccess(
                 token,
                 stall_timeout=stall_timeout,
                 network=network,
@@ -280,10 +277,21 @@ class XetTokenHook(BaseHook):
                 telemetry=configuration.telemetry(),
             )
             if not self._may_replace(token.conn_id):
-                return given
+                return options
             url, headers = self.hub.refresh_route(token.repo, token.scope)
-            return replace(given, refresh_url=url, refresh_headers=headers)
+            return replace(options, refresh_url=url, refresh_headers=headers)
 
+        return access
+
+    def in_cas(
+        self,
+        given: XetToken | SealedTokenDict | None,
+        scope: Scope,
+        repo: Repo | None,
+        work: Callable[[CasAccess], T],
+    ) -> T:
+        """Do a transfer with a fresh token, and once more if CAS does not accept it or the transfer stands still."""
+        access = self.cas_access()
         token = self.fresh_token(given, scope, repo)
         try:
             return work(access(token))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_xethub.commit import CommitRequest
+    from airflow_provider_xethub.copies import Copies
     from airflow_provider_xethub.records import (
         XetCommit,
         XetCommitResult,
@@ -152,9 +153,26 @@ class XetHubConnection(XetTokenHook):
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import bucket, commit, copies, downloads, transfers
+        from airflow_provider_xethub import copies, downloads
 
-        job = copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single)
+        return self._copy(copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single))
+
+    @final_errors()
+    def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
+        """Copy files as :meth:`copy` does, each to a path of its own.
+
+        :param copies_by_path: records of one repository, by the path of the copy.
+        :param request: the commit, without ``files``; its ``delete`` goes with the same commit, so that a move is one.
+        :raises XetHubError: as for :meth:`copy`.
+        """
+        from airflow_provider_xethub import copies, downloads
+
+        source = downloads.repo_of(list(copies_by_path.values()))
+        return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
+
+    def _copy(self, job: Copies) -> XetCopyResult:
+        from airflow_provider_xethub import bucket, commit, copies, transfers
+
         hub, request = self.hub, job.request
         if not request.repo.is_bucket:
             modes = copies.modes(hub, job)
@@ -214,6 +232,46 @@ class XetHubConnection(XetTokenHook):
 
         committed = commit.publish(self.hub, request, modes, contents_of)
         return {**committed, "transfer": transfer}
+
+    @final_errors()
+    def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
+        """Publish what is in memory, and with it what ``request.files`` has in CAS, in one commit.
+
+        :param contents: small files, by their paths in the repository.
+        :raises XetHubError: nothing was committed.
+        """
+        from airflow_provider_xethub import bucket, commit, transfers
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.inline import read_back
+
+        held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
+        request = replace(request, files=[*request.files, *held])
+        request.check()
+        is_bucket = request.repo.is_bucket
+        modes = {} if is_bucket else commit.upload_modes(self.hub, request.repo, request.files)
+        through_cas = [
+            file
+            for file in held
+            if is_bucket
+            or not (
+                modes[file["path"]].inline
+                or modes[file["path"]].ignored
+                or modes[file["path"]].current == file["sha256"]
+            )
+        ]
+        write, read = (partial(self.in_cas, None, scope, request.repo) for scope in ("write", "read"))
+        sent = transfers.upload_contents(through_cas, lambda file: contents[file["path"]], write)
+        known = {file["path"]: file for file in sent}
+        request = replace(request, files=[known.get(file["path"], file) for file in request.files])
+        if is_bucket:
+            return bucket.publish(self.hub, request)
+
+        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
+            here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
+            rest = [file for file in inline if file["path"] not in here]
+            return here | (read_back(rest, read, open_storage) if rest else {})
+
+        return commit.publish(self.hub, request, modes, contents_of)
 
     def _upload_rest(
         self,

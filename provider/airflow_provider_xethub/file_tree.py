@@ -1,0 +1,106 @@
+"""What is where in a repository or a bucket: files and folders, as a filesystem lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_xethub import hub_errors
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.repo import Repo
+
+
+@dataclass(frozen=True)
+class Node:
+    """A file or a folder.
+
+    :param path: in the repository.
+    :param size: bytes; ``None`` for a folder.
+    :param sha256, xet_hash, blob_id: in hex, as far as the Hub tells them: a file that is stored inline has a blob id
+        only, one in a bucket a Xet hash only.
+    :param modified: when it was changed last, where that is known.
+    :param commit: the id of the commit that did it, where that was asked for.
+    """
+
+    path: str
+    size: int | None
+    sha256: str | None = None
+    xet_hash: str | None = None
+    blob_id: str | None = None
+    modified: datetime | None = None
+    commit: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.size is None
+
+
+def look(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node | None:
+    """Return what is at ``path``, or ``None``; the root, which has no path, is a folder.
+
+    :param expand: with the commit that changed it last; a bucket has none, and tells the time anyway.
+    :raises XetNotFoundError: the repository or the revision does not exist.
+    """
+    if not path:
+        _check_repo(hub, repo)
+        return Node("", None)
+    nodes = _nodes(hub, repo, hub.paths_info(repo, [path], expand=expand), path)
+    if not nodes and repo.is_bucket and hub.tree(repo, path, recursive=False):
+        # A bucket has no folders, only paths.
+        return Node(path, None)
+    return nodes[0] if nodes else None
+
+
+def folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Node]:
+    """Return what is in a folder, in the order of the paths.
+
+    :param recursive: also what is in folders below, and these themselves.
+    :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+    """
+    nodes = _nodes(hub, repo, hub.tree(repo, path or None, recursive=recursive), path)
+    by_path = {node.path: node for node in nodes if node.path != path}
+    # Of a bucket, only files are listed.
+    for each in [*by_path] if recursive else []:
+        above = each.rpartition("/")[0]
+        while above not in (path, "") and above not in by_path:
+            by_path[above] = Node(above, None)
+            above = above.rpartition("/")[0]
+    return [by_path[each] for each in sorted(by_path)]
+
+
+def _check_repo(hub: Hub, repo: Repo) -> None:
+    if repo.is_bucket:
+        hub.json("GET", repo.api_path, about=f"the request for {repo}")
+    else:
+        hub.latest_commits(repo)
+
+
+def _nodes(hub: Hub, repo: Repo, entries: Sequence[Any], path: str) -> list[Node]:
+    try:
+        return [_node(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        about = f"the request for {path or 'all files'} in {repo}"
+        raise hub_errors.not_what_was_asked(about, hub.endpoint, f"entries without {error}") from None
+
+
+def _node(entry: dict[str, Any]) -> Node:
+    last = entry.get("lastCommit") or {}
+    told = last.get("date") or entry.get("mtime") or entry.get("uploadedAt")
+    modified = datetime.fromisoformat(told.replace("Z", "+00:00")) if told else None
+    if entry["type"] == "directory":
+        return Node(str(entry["path"]), None, modified=modified, commit=last.get("id"))
+    if not isinstance(entry["size"], int):
+        raise TypeError("a size (number)")
+    lfs = entry.get("lfs")
+    return Node(
+        str(entry["path"]),
+        entry["size"],
+        lfs["oid"] if lfs else None,
+        entry.get("xetHash"),
+        None if lfs else entry.get("oid"),
+        modified,
+        last.get("id"),
+    )

@@ -1,0 +1,263 @@
+"""``ObjectStoragePath("hf://xethub_default@datasets/acme/corpus/…")``: a filesystem over the hook.
+
+What is read comes by ranges through CAS, what is written becomes a commit when it is closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.fs import changes
+from airflow_provider_xethub.fs.errors import missing_files, not_found
+from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
+from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
+from airflow_provider_xethub.fs.places import SCHEMES, Place, file_place
+from airflow_provider_xethub.fs.transactions import XetTransaction
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+    from airflow_provider_xethub.cas_writes import CasWriter
+
+schemes = list(SCHEMES)
+"""What Airflow asks :func:`get_fs` for."""
+
+_PAIRS: ContextVar[list[tuple[str, str]] | None] = ContextVar("xethub_pairs", default=None)
+_TEXT_OPTIONS = ("encoding", "errors", "newline")
+
+
+def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
+    """Return the filesystem of a connection; nothing is asked before it is used.
+
+    Without a connection it is that of ``huggingface_hub``: Airflow 3.2 and later use it for half of what a path does
+    then, and two different ones for one path would be worse.
+    """
+    if conn_id is None:
+        from huggingface_hub import HfFileSystem
+
+        return HfFileSystem(**(storage_options or {}))
+    return XetHubFileSystem(conn_id, **(storage_options or {}))
+
+
+class XetHubFileSystem(XetListing):
+    """Repositories and buckets of the Hub that a connection describes.
+
+    Paths: ``[datasets/|spaces/|buckets/]namespace/name[@revision]/path``. It can be pickled: what travels is the id of
+    the connection.
+
+    :param conn_id: the Airflow connection.
+    """
+
+    blocksize = ReadingFile.DEFAULT_BLOCK_SIZE
+    transaction_type = XetTransaction
+
+    def __init__(self, conn_id: str = "xethub_default", **storage_options: Any) -> None:
+        if self._cached:
+            return
+        self._thread = threading.local()
+        super().__init__(conn_id, **storage_options)
+
+    # A transaction is that of one thread: a filesystem is shared by all that use its connection.
+    _intrans = property(
+        lambda self: getattr(self._thread, "is_in_transaction", False),
+        lambda self, value: setattr(self._thread, "is_in_transaction", value),
+    )
+    _transaction = property(
+        lambda self: getattr(self._thread, "transaction", None),
+        lambda self, value: setattr(self._thread, "transaction", value),
+    )
+
+    def writer(self, where: Place) -> CasWriter:
+        """Begin an upload of which nobody knows how long it gets."""
+        from airflow_provider_xethub.cas_writes import CasWriter
+
+        return CasWriter(self.hook.cas_access()(self.hook.get_token(where.repo, "write")), where.path)
+
+    def publish(self, files: Sequence[WritingFile]) -> None:
+        """Publish written files of one repository in one commit."""
+        try:
+            changes.publish(self.hook, files)
+        finally:
+            self.invalidate_cache()
+
+    # --- reading and writing --------------------------------------------------------------------------------------
+
+    def open(self, path: str, mode: str = "rb", *args: Any, **options: Any) -> Any:
+        """Open a file; see :meth:`fsspec.spec.AbstractFileSystem.open`.
+
+        :param commit_message: of the commit that a written file becomes.
+        """
+        if "r" in mode or "b" in mode:
+            if "r" not in mode and options.get("compression"):
+                raise XetInputError(
+                    "compression is only for reading: give the open file to the module that compresses."
+                )
+            return super().open(path, mode, *args, **options)
+        text = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options}
+        return WritingText(self.open(path, mode.replace("t", "") + "b", *args, **options), **text)
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None,
+        cache_type: str = "readahead",
+        commit_message: str | None = None,
+        **_: Any,
+    ) -> ReadingFile | WritingFile:
+        where = file_place(path)
+        if mode == "rb":
+            info, content = self._opened_now(path, where)
+            return ReadingFile(
+                self,
+                where,
+                info,
+                content,
+                block_size=block_size or "default",
+                cache_type=cache_type,
+                cache_options=cache_options,
+            )
+        if mode not in ("wb", "xb"):
+            raise NotImplementedError(f"mode {mode!r}: a file of the Hub is read, or written anew (r, w, x).")
+        if mode == "xb" and self.exists(path):
+            raise FileExistsError(errno.EEXIST, "exists already", path)
+        return WritingFile(self, where, path, commit_message, None if autocommit else self.transaction)
+
+    def _opened_now(self, path: str, where: Place) -> tuple[dict[str, Any], bytes | None]:
+        """Return what a file is, and its content where that is stored inline, both of the same moment."""
+        from airflow_provider_xethub.commit import git_blob_id
+
+        for is_last in (False, True):
+            info = self.info(path)
+            if info["type"] == "directory":
+                raise IsADirectoryError(errno.EISDIR, "is a folder", path)
+            if info["xet_hash"] and info["size"]:
+                return info, None
+            with missing_files():
+                content = self.hook.hub.read_inline(where.repo, where.path) if info["size"] else b""
+            if not info["blob_id"] or git_blob_id(content) == info["blob_id"]:
+                return info, content
+            if is_last:
+                break
+            self.invalidate_cache()  # the listing is older than the last commit
+        raise XetIntegrityError(f"hf://{path} arrived damaged: it is not {info['blob_id']}. Let the task retry.")
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Read a file, or a range of it. A whole one is verified, and read once more if it arrived damaged."""
+        try:
+            content: bytes = super().cat_file(path, start, end, **options)
+        except XetIntegrityError:
+            content = super().cat_file(path, start, end, **options)
+        return content
+
+    def get_file(self, rpath: str, lpath: Any = None, outfile: Any = None, **options: Any) -> None:
+        """Download a file: verified, before it gets its name."""
+        info = self.info(rpath)
+        if outfile is None and isinstance(lpath, (str, os.PathLike)) and info["type"] == "file":
+            where = file_place(info["name"])
+            self.hook.download(os.fspath(lpath), [changes.record(where, info)], single=True)
+        else:
+            super().get_file(rpath, lpath, outfile=outfile, **options)
+
+    def put(self, lpath: Any, rpath: Any, *args: Any, **options: Any) -> None:
+        """Upload files and folders, in one commit."""
+        if self._intrans:
+            super().put(lpath, rpath, *args, **options)
+            return
+        with self.transaction:
+            super().put(lpath, rpath, *args, **options)
+
+    # --- changing -------------------------------------------------------------------------------------------------
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:  # noqa: ARG002
+        """Remember a folder for this process: the Hub has none without files."""
+        self._folders.add(self._strip_protocol(path))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Remember a folder for this process.
+
+        :raises FileExistsError: there is something at ``path``, and it may not.
+        """
+        if self.exists(path) and not (exist_ok and self.isdir(path)):
+            raise FileExistsError(errno.EEXIST, "exists already", path)
+        self.mkdir(path)
+
+    def rmdir(self, path: str) -> None:
+        """Forget a folder without files.
+
+        :raises OSError: there are files in it.
+        """
+        path = self._strip_protocol(path)
+        if not self.isdir(path):
+            raise not_found(path)
+        if REMEMBERED not in self.info(path):
+            raise OSError(errno.ENOTEMPTY, "is not empty", path)
+        self._folders.discard(path)
+
+    def rm_file(self, path: str) -> None:
+        """Delete a file, which is a commit."""
+        self.rm(path)
+
+    def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Delete files, in one commit for each repository; a folder only if ``recursive``.
+
+        :raises FileNotFoundError: there is nothing at a path. Nothing was deleted.
+        """
+        infos = [self.info(each) for each in self.expand_path(path, maxdepth=maxdepth)]
+        for info in infos:
+            if info["type"] == "directory" and not recursive:
+                raise IsADirectoryError(errno.EISDIR, "is a folder", info["name"])
+        try:
+            with missing_files():
+                changes.delete(self.hook, [info for info in infos if REMEMBERED not in info])
+        finally:
+            self._folders -= {info["name"] for info in infos}
+            self.invalidate_cache()
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        """Copy a file at the Hub, without moving what is in CAS."""
+        pairs = _PAIRS.get()
+        if pairs is None:
+            self._copy([(path1, path2)], move=False)
+        else:
+            pairs.append((path1, path2))
+
+    def copy(
+        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any
+    ) -> None:
+        """Copy files and folders at the Hub, in one commit."""
+        self._copy(self._pairs(path1, path2, recursive, maxdepth, options), move=False)
+
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        """Move files and folders; within a repository in one commit."""
+        if path1 != path2:
+            self._copy(self._pairs(path1, path2, recursive, maxdepth, options), move=True)
+
+    def _pairs(
+        self, path1: Any, path2: Any, recursive: bool, maxdepth: int | None, options: Any
+    ) -> list[tuple[str, str]]:
+        """Let fsspec's rules say which file goes where."""
+        pairs: list[tuple[str, str]] = []
+        reset = _PAIRS.set(pairs)
+        try:
+            super().copy(path1, path2, recursive=recursive, maxdepth=maxdepth, **options)
+        finally:
+            _PAIRS.reset(reset)
+        return pairs
+
+    def _copy(self, pairs: Sequence[tuple[str, str]], *, move: bool) -> None:
+        plain_pairs = [(self.info(each), self._strip_protocol(target)) for each, target in pairs]
+        files = [(info, target) for info, target in plain_pairs if info["type"] == "file"]
+        try:
+            with missing_files():
+                changes.copy(self, files, move=move)
+        finally:
+            self.invalidate_cache()
