@@ -30,7 +30,7 @@ AT_A_TIME = 4
 """Ranges that are read at the same time: together they fit into the client's buffer of 64 MB."""
 
 TRIES = 3
-"""After the first, once for a token that is not accepted, and once for what the end of another's session cut off."""
+"""One more for a token that is not accepted, and one for what the end of another thread's read cut off."""
 
 _USUAL_SIZE = 256 << 20
 
@@ -85,6 +85,7 @@ class Ranges:
 
     def _piece(self, path: str, xet_hash: str, size: int, start: int, end: int) -> bytes:
         refused: cas.CasAccess | None = None
+        stalled = False
         for left in reversed(range(TRIES)):
             group = self._begun(refused)
             try:
@@ -96,9 +97,10 @@ class Ranges:
                 log.warning("CAS did not accept the token for %s; trying once more with a new one.", path)
                 refused = group.access
             except (XetStalledError, XetIntegrityError, XetCancelledError) as error:
-                if not left:
+                if not left or stalled:
                     raise
                 log.warning("%s Trying once more.", error)
+                stalled = isinstance(error, XetStalledError)  # twice takes long enough
             self._drop(group)
         raise AssertionError("unreachable")
 

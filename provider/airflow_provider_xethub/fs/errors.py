@@ -24,7 +24,7 @@ def missing_files() -> Iterator[None]:
         if isinstance(error, FileNotFoundError):
             raise
         kind = _missing(type(error))  # type: ignore[arg-type]  # mypy sees Exception.__hash__ as unbound
-        missing = kind.__new__(kind, *error.args)
+        missing = OSError.__new__(kind, *error.args)
         missing.args = error.args
         missing.__dict__.update(error.__dict__)
         raise missing.with_traceback(error.__traceback__) from error.__cause__

@@ -53,25 +53,37 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         """Read a range, and compare the digest when the last byte of the file has come after all others."""
-        size, sha256 = self.details["size"], self.details["sha256"]
+        size = self.details["size"]
         end = min(end, size)
         if start >= end:
             return b""
         if self._content is not None:
             return self._content[start:end]
-        ranges = self.fs.ranges(self._place.repo)
-        content: bytes = ranges.read(self._place.path, self.details["xet_hash"], size, start, end)
-        if start <= self._digested < end and sha256:
-            self._digest.update(memoryview(content)[self._digested - start :])
-            self._digested = end
-            if end == size and self._digest.hexdigest() != sha256:
-                ranges.forget()
-                self._digested, self._digest = 0, hashlib.sha256()
-                raise XetIntegrityError(
-                    f"hf://{self.path} arrived damaged: its sha256 is not {sha256}. What was read of it is worth "
-                    "nothing; let the task retry."
-                )
-        return content
+        for may_try_again in ((start, end) == (0, size), False):
+            ranges = self.fs.ranges(self._place.repo)
+            content: bytes = ranges.read(self._place.path, self.details["xet_hash"], size, start, end)
+            if self._is_right(content, start, end):
+                return content
+            ranges.forget()
+            if not may_try_again:
+                break
+            log.warning("hf://%s arrived damaged. Fetching it once more.", self.path)
+        raise XetIntegrityError(
+            f"hf://{self.path} arrived damaged: its sha256 is not {self.details['sha256']}. What was read of it is "
+            "worth nothing; let the task retry."
+        )
+
+    def _is_right(self, content: bytes, start: int, end: int) -> bool:
+        """Take the bytes that follow upon those before into the digest; after the last one, say whether it is right."""
+        sha256 = self.details["sha256"]
+        if not sha256 or not start <= self._digested < end:
+            return True
+        self._digest.update(memoryview(content)[self._digested - start :])
+        self._digested = end
+        if end < self.details["size"]:
+            return True
+        found, self._digest, self._digested = self._digest.hexdigest(), hashlib.sha256(), 0
+        return bool(found == sha256)
 
 
 class WritingFile(AbstractBufferedFile):  # type: ignore[misc]

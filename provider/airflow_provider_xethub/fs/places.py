@@ -37,7 +37,7 @@ class Place:
 
 def connection_of(url: str) -> str | None:
     """Return the id of the connection in an address ``scheme://connection@path``."""
-    found = _CONNECTION.match(_SCHEME.sub("", url, count=1))
+    found = _CONNECTION.match(_without_scheme(url))
     return (found[1] or None) if found else None
 
 
@@ -46,7 +46,14 @@ def plain(path: str) -> str:
 
     The ``@`` before a revision comes after the first slash, that of a connection before it.
     """
-    return _CONNECTION.sub("", _SCHEME.sub("", path, count=1).lstrip("/"), count=1).strip("/")
+    text = _without_scheme(path).lstrip("/")
+    found = _CONNECTION.match(text)
+    return (text[found.end() :] if found else text).strip("/")
+
+
+def _without_scheme(path: str) -> str:
+    found = _SCHEME.match(path)
+    return path[found.end() :] if found else path
 
 
 def place(path: str) -> Place | None:

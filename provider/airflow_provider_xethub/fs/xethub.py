@@ -151,11 +151,8 @@ class XetHubFileSystem(XetListing):
         raise XetIntegrityError(f"hf://{path} arrived damaged: it is not {info['blob_id']}. Let the task retry.")
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
-        """Read a file, or a range of it. A whole one is verified, and read once more if it arrived damaged."""
-        try:
-            content: bytes = super().cat_file(path, start, end, **options)
-        except XetIntegrityError:
-            content = super().cat_file(path, start, end, **options)
+        """Read a file, or a range of it and no more. A whole one is verified, and read once more if it is damaged."""
+        content: bytes = super().cat_file(path, start, end, **{"cache_type": "none", **options})
         return content
 
     def get_file(self, rpath: str, lpath: Any = None, outfile: Any = None, **options: Any) -> None:
