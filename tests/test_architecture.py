@@ -67,6 +67,9 @@ ALLOWED = {
         *("sources", "stored_sources", "stored_downloads", "task_state", "xet_hash_downloads"),
     },
     "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
+    "cas_ranges": {"cas", "cas_downloads", "progress", "workers", "exceptions"},
+    "cas_writes": {"cas", "cas_uploads", "progress", "workers", "exceptions"},
+    "file_tree": {"hub", "hub_errors", "repo"},
     "hub_errors": {"token", "exceptions"},
     "hub": {"hub_errors", "network", "network_errors", "token", "repo", "exceptions", "records"},
     "task_state": {"workers"},
@@ -175,6 +178,12 @@ def test_the_plugin_is_light_as_every_process_of_airflow_loads_it():
     assert not (ours - loaded_after("airflow.plugins_manager")) & CLIENTS
 
 
+def test_nothing_knows_the_filesystem_but_those_who_open_it():
+    for name in MODULES:
+        if not name.startswith("fs/"):
+            assert not {each for each in own(name) if each.startswith("fs")}, name
+
+
 def loaded_after(*modules: str) -> set[str]:
     """The top-level modules that a new interpreter has loaded after importing these."""
     code = (
@@ -186,7 +195,8 @@ def loaded_after(*modules: str) -> set[str]:
 
 def test_only_the_hook_of_object_storage_knows_its_filesystems():
     """What they are asked is asked through an object that was given; ``fsspec`` is no dependency of ours."""
-    assert not [name for name in MODULES if foreign(name) & {"fsspec", "upath", "s3fs"}]
+    of_ours = {"fs/files", "fs/listing", "fs/transactions", "fs/xethub"}  # what fsspec calls must be its own classes
+    assert {name for name in MODULES if foreign(name) & {"fsspec", "upath", "s3fs"}} == of_ours
     assert "airflow" in foreign("hooks/storage")
     assert "hooks/storage" not in own("hooks/xethub", at_import=True)
 

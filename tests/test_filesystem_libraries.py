@@ -66,7 +66,9 @@ def _polars_lazily(path):
     import polars
     import pyarrow.dataset
 
-    return polars.scan_pyarrow_dataset(pyarrow.dataset.dataset(path.path, filesystem=path.fs)).select("c3").collect()["c3"]
+    return (
+        polars.scan_pyarrow_dataset(pyarrow.dataset.dataset(path.path, filesystem=path.fs)).select("c3").collect()["c3"]
+    )
 
 
 def _polars_with_pyarrow(path):
@@ -129,7 +131,8 @@ def test_what_they_write_is_a_commit(repo, fs, hub):  # noqa: F811
     assert at(repo, "pandas.csv").open("r").read() == "species,count\nAdelie,1\nGentoo,2\n"
     with fs.transaction:
         for part in range(3):
-            frame.to_parquet(fs.open(name(repo, f"parts/{part}.parquet"), "wb"))
+            with fs.open(name(repo, f"parts/{part}.parquet"), "wb") as file:
+                frame.to_parquet(file)
     assert commits(hub, repo) == before + 5
 
 

@@ -51,8 +51,15 @@ def test_every_module_that_it_names_exists_and_none_is_forgotten(kind):
 
 
 def test_no_kind_of_module_that_exists_is_missing():
-    for kind in ("triggers", "links", "assets", "fs"):
-        assert (importlib.util.find_spec(f"airflow_provider_xethub.{kind}") is None) == (kind not in INFO)
+    for kind, key in (("triggers", "triggers"), ("links", "links"), ("assets", "assets"), ("fs", "filesystems")):
+        assert (importlib.util.find_spec(f"airflow_provider_xethub.{kind}") is None) == (key not in INFO)
+
+
+def test_the_filesystem_is_found_by_airflow_and_by_fsspec():
+    (module,) = (importlib.import_module(each) for each in INFO["filesystems"])
+    assert module.schemes == ["hf", "xethub"]
+    named = {each.name: each.value for each in importlib.metadata.entry_points(group="fsspec.specs")}
+    assert named["xethub"] == "airflow_provider_xethub.fs.xethub:XetHubFileSystem"
 
 
 def test_the_decorator_is_found_by_its_name():
