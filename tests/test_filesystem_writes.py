@@ -93,7 +93,8 @@ def test_what_nobody_closes_is_not_published(mode, repo, fs, hub, caplog):  # no
     assert "never closed" in caplog.text
 
 
-def test_what_cas_does_not_take_is_not_published(repo, fs, hub, monkeypatch):  # noqa: F811
+def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monkeypatch):  # noqa: F811
+    connection(extra={"stall_timeout": 30})  # a hang would be seen as what it is
     monkeypatch.setattr(cas, "RETRIES", 0)
     hub.faults.add(Fault(XORBS, status=500))
     before = commits(hub, repo)
