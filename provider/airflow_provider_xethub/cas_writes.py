@@ -16,7 +16,7 @@ _USUAL_SIZE = 1 << 30
 
 
 class CasWriter:
-    """One file on its way into CAS; in memory is only what CAS has not taken yet, at most about 130 MB.
+    """One file on its way into CAS; in memory is only what CAS has not taken yet.
 
     Time between two calls does not count as standing still. What is in CAS before :meth:`finish` belongs to no file.
 
