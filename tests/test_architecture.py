@@ -84,6 +84,13 @@ ALLOWED = {
     "bucket_stream": {"hub", "repo"},
     "webhook": {"repo", "exceptions"},
     "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
+    "hub_pages": {"repo", "records"},
+    "asset_uri": {"repo", "exceptions"},
+    "asset_events": {"asset_uri", "repo", "records"},
+    "links/xethub": set(),
+    "assets/xethub": {"asset_events", "asset_uri", "repo", "assets/openlineage"},
+    "assets/outlets": {"asset_events", "asset_uri", "repo", "records", "hooks/errors"},
+    "assets/openlineage": {"asset_uri", "hub_pages", "hooks/lineage", "hooks/xethub"},
 }
 
 
@@ -161,7 +168,7 @@ def test_what_a_dag_file_imports_loads_no_client(name):
 def test_hooks_do_not_know_operators():
     for name in MODULES:
         if name.startswith("hooks/"):
-            above = ("decorators/", "operators/", "sensors/", "triggers/")
+            above = ("decorators/", "operators/", "sensors/", "triggers/", "links/", "assets/")
             assert not {each for each in own(name) if f"{each}/".startswith(above)}
 
 
@@ -191,6 +198,19 @@ def loaded_after(*modules: str) -> set[str]:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_what_airflow_asks_about_assets_loads_names_and_rules_only():
+    """Airflow imports it wherever it reads an asset: in the DAG processor, the scheduler and the API server."""
+    ours = loaded_after(f"{NAME}.assets.xethub")
+    assert NAME in ours
+    assert not ours & {"airflow", "openlineage", *CLIENTS}
+
+
+def test_openlineage_is_needed_nowhere_but_where_its_provider_asks():
+    users = {name for name in MODULES if "openlineage" in foreign(name)}
+    assert users == {"assets/openlineage", "assets/xethub"}
+    assert not {name for name in users if "openlineage" in foreign(name, at_import=True)}
 
 
 def test_only_the_hook_of_object_storage_knows_its_filesystems():

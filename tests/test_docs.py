@@ -94,7 +94,7 @@ def snippets(*languages: str) -> list[Block]:
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
-    assert len(PAGES) == 16
+    assert len(PAGES) == 17
     for block in BLOCKS:
         assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini"}, str(block)
     for block in SNIPPETS:
@@ -401,6 +401,7 @@ _SHAPES: list[set[str]] = [
     keys(records.XetTransfer),
     keys(records.XetReceived),
     keys(records.XetCopied),
+    keys(records.XetAssetEvent),
 ]
 
 

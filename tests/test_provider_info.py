@@ -51,8 +51,22 @@ def test_every_module_that_it_names_exists_and_none_is_forgotten(kind):
 
 
 def test_no_kind_of_module_that_exists_is_missing():
-    for kind, key in (("triggers", "triggers"), ("links", "links"), ("assets", "assets"), ("fs", "filesystems")):
+    keys = {"triggers": "triggers", "links": "extra-links", "assets": "asset-uris", "fs": "filesystems"}
+    for kind, key in keys.items():
         assert (importlib.util.find_spec(f"airflow_provider_xethub.{kind}") is None) == (key not in INFO)
+
+
+def test_what_it_names_of_links_and_assets_is_there_and_airflow_finds_it():
+    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+
+    from airflow_provider_xethub.assets import xethub as assets
+    from airflow_provider_xethub.links.xethub import XetHubLink
+
+    assert INFO["extra-links"] == [f"{XetHubLink.__module__}.{XetHubLink.__name__}"]
+    found = ProvidersManagerTaskRuntime()
+    assert found.asset_uri_handlers["hf"] is assets.sanitize_uri
+    assert found.asset_factories["hf"] is assets.create_asset
+    assert found.asset_to_openlineage_converters["hf"] is assets.convert_asset_to_openlineage
 
 
 def test_the_filesystem_is_found_by_airflow_and_by_fsspec():

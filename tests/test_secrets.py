@@ -176,6 +176,22 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
     assert_absent(secrets(), seen.text())
 
 
+def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, repo, run_task, hook, tmp_path, seen):
+    source = write(tmp_path / "in", {"a.bin": os.urandom(5000)})
+    corpus = Asset(f"hf://datasets/{repo.repo_id}")
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset", "outlets": [corpus]}
+    for options in ({}, {"create_pr": True, "path_in_repo": "pull/"}):
+        run = seen.run(run_task(XetUploadOperator, source=str(source), **where, **options))
+        assert run.xcoms["_link_XetHubLink"].startswith(hub.url)
+        assert run.message.outlet_events[0]["extra"]["files"]
+    hook.download(tmp_path / "out", hook.list_files(repo))
+    seen.add(hook.lineage.moved, corpus)
+    assert len(hook.lineage.moved) == 2
+    text = seen.text()
+    assert "Moved(direction='input'" in text
+    assert_absent(secrets(), text)
+
+
 def test_no_repr_shows_a_secret(hub, secrets, repo, hook, seen):
     token = hook.get_token(repo, "write")
     access = cas.CasAccess(token, *hook.hub.refresh_route(repo, "write"))

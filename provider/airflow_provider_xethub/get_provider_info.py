@@ -88,6 +88,15 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"},
         ],
         "filesystems": ["airflow_provider_xethub.fs.xethub"],
+        "extra-links": ["airflow_provider_xethub.links.xethub.XetHubLink"],
+        "asset-uris": [
+            {
+                "schemes": ["hf"],
+                "handler": "airflow_provider_xethub.assets.xethub.sanitize_uri",
+                "factory": "airflow_provider_xethub.assets.xethub.create_asset",
+                "to_openlineage_converter": "airflow_provider_xethub.assets.xethub.convert_asset_to_openlineage",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

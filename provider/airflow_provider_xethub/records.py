@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 
@@ -57,6 +58,26 @@ class XetCommitResult(XetCommit):
     created: bool
     pull_request: str | None
     commits: list[XetCommit]
+
+
+class XetAssetEvent(TypedDict):
+    """What the event of an asset says about a commit.
+
+    ``oid``, ``url`` and ``repo`` of the commit, whether it was ``created``, and its ``pull_request`` or ``None``.
+    ``files`` are the records of what is new or other than before in the asset, at most 100; ``file_count`` and
+    ``bytes`` count all of them. ``deleted`` are paths that were deleted, at most 100; ``deleted_count`` counts all.
+    """
+
+    oid: str
+    url: str
+    repo: str
+    created: bool
+    pull_request: str | None
+    files: Sequence[XetFile]
+    file_count: int
+    bytes: int
+    deleted: Sequence[str]
+    deleted_count: int
 
 
 class XetTransfer(TypedDict):

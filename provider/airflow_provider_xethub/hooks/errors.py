@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_xethub.exceptions import XetHubError
+from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError
 
 
 @cache
@@ -29,3 +30,18 @@ def final_errors() -> Iterator[None]:
         final.args = error.args
         final.__dict__.update(error.__dict__)
         raise final.with_traceback(error.__traceback__) from error.__cause__
+
+
+@contextmanager
+def only_logged(log: logging.Logger, what: str) -> Iterator[None]:
+    """Log an error instead of raising it: for what only tells of work that is done, and must not make it be repeated.
+
+    :param what: what goes without it. The error's own text is not logged, as it may quote anything.
+    """
+    try:
+        yield
+    except XetCancelledError:
+        raise
+    except Exception as error:
+        log.warning("%s: %s.", what, type(error).__name__)
+        log.debug("The error was:", exc_info=True)

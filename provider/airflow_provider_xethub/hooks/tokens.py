@@ -74,6 +74,14 @@ class XetTokenHook(BaseHook):
         """Whether this worker has the connection, and so can fetch tokens."""
         return self._connection is not None
 
+    @property
+    def endpoint(self) -> str | None:
+        """URL of the Hub, without a credential in it; ``None`` where this worker does not have the connection.
+
+        :raises XetInputError: the connection's host is not the URL of a Hub.
+        """
+        return conn.endpoint(self._connection) if self._connection else None
+
     @cached_property
     def hub(self) -> Hub:
         """The Hub with this connection's credential and settings.

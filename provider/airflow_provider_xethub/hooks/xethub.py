@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import XetTokenHook
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedTokenDict, XetToken
@@ -52,6 +53,11 @@ class XetHubConnection(XetTokenHook):
 
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """What this hook moved, as it told Airflow's lineage."""
+        return Lineage(self)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -111,7 +117,10 @@ class XetHubConnection(XetTokenHook):
 
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns)
-        return self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
+        sent = self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
+        self.lineage.elsewhere("input", source)
+        self.lineage.uploaded(sent["files"])
+        return sent
 
     @final_errors()
     def commit(self, request: CommitRequest) -> XetCommitResult:
@@ -122,6 +131,11 @@ class XetHubConnection(XetTokenHook):
 
         :raises XetHubError: nothing was committed.
         """
+        result = self._commit(request)
+        self.lineage.committed(result)
+        return result
+
+    def _commit(self, request: CommitRequest) -> XetCommitResult:
         from airflow_provider_xethub import bucket, commit
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.inline import read_back
@@ -171,6 +185,12 @@ class XetHubConnection(XetTokenHook):
         return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
 
     def _copy(self, job: Copies) -> XetCopyResult:
+        result = self._copied(job)
+        self.lineage.read(job.source, list(job.originals.values()))
+        self.lineage.committed(result)
+        return result
+
+    def _copied(self, job: Copies) -> XetCopyResult:
         from airflow_provider_xethub import bucket, commit, copies, transfers
 
         hub, request = self.hub, job.request
@@ -206,10 +226,21 @@ class XetHubConnection(XetTokenHook):
         :param source, path_in_repo, patterns, token, deduplicate: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
+        self.check_token(token, "write", request.repo)
+        result = self._publish(self._collect(source, path_in_repo, patterns), request, token, deduplicate)
+        self.lineage.elsewhere("input", source)
+        self.lineage.committed(result)
+        return result
+
+    def _publish(
+        self,
+        files: list[SourceFile],
+        request: CommitRequest,
+        token: XetToken | SealedTokenDict | None,
+        deduplicate: bool | None,
+    ) -> XetPublishResult:
         from airflow_provider_xethub import bucket, commit, transfers, unchanged
 
-        self.check_token(token, "write", request.repo)
-        files = self._collect(source, path_in_repo, patterns)
         by_path = {file.path_in_repo: file for file in files}
         if not request.repo.is_bucket:
             transfers.fetch_samples(files)
@@ -331,9 +362,15 @@ class XetHubConnection(XetTokenHook):
         where = location(destination)
         if where is None:
             targets = downloads.plan(files, str(destination), single=single)
-            return transfers.download(targets, in_cas, hub)
-        stored = workers.interruptible(lambda: stored_downloads.plan(files, where, open_storage(where), single=single))
-        return transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
+            received = transfers.download(targets, in_cas, hub)
+        else:
+            stored = workers.interruptible(
+                lambda: stored_downloads.plan(files, where, open_storage(where), single=single)
+            )
+            received = transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
+        self.lineage.read(repo, files)
+        self.lineage.elsewhere("output", destination)
+        return received
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

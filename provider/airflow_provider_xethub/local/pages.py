@@ -102,7 +102,11 @@ def _repository_pages() -> dict[str, Show]:
 
 def _bucket_pages(bucket_files: BucketFiles) -> dict[str, Show]:
     def folder(view: RepositoryView) -> Response:
-        return page_files.bucket_page(view, _items(bucket_files, view))
+        items = _items(bucket_files, view)
+        # The Hub shows a bucket's files under this address too: huggingface_hub makes no other for them.
+        if view.request.param("path") in {item.path for item in items}:
+            return page_files.bucket_file_page(view, items)
+        return page_files.bucket_page(view, items)
 
     def file(view: RepositoryView) -> Response:
         return page_files.bucket_file_page(view, _items(bucket_files, view))

@@ -13,12 +13,15 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError,
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.hub_pages import HubPage, page_of_commit
+from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.task_state import TaskState
 from airflow_provider_xethub.token import SealedToken, SealedTokenDict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
     from airflow_provider_xethub.records import XetCommitResult, XetFile
 
@@ -33,9 +36,11 @@ class XetOperator(BaseOperator):
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
     :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
     :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
+    :ivar hub_page: what "Open on the Hub" opens: the repository, once it is known; ``work`` may set a better one.
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
+    operator_extra_links = (XetHubLink(),)
 
     def __init__(
         self,
@@ -51,6 +56,7 @@ class XetOperator(BaseOperator):
         self.repo_type = repo_type
         self.revision = revision
         self.xethub_conn_id = xethub_conn_id
+        self.hub_page: HubPage | None = None
         self._executing = False
 
     @cached_property
@@ -87,12 +93,15 @@ class XetOperator(BaseOperator):
         """
         base = SealedToken.from_xcom(token).repo if token is not None else default
         if base is None:
-            return self.hook.repo(self.repo_id, self.repo_type, self.revision)
-        return Repo(
-            self.repo_id or base.repo_id,
-            self.repo_type or base.repo_type,  # type: ignore[arg-type]
-            self.revision or base.revision,
-        )
+            repo = self.hook.repo(self.repo_id, self.repo_type, self.revision)
+        else:
+            repo = Repo(
+                self.repo_id or base.repo_id,
+                self.repo_type or base.repo_type,  # type: ignore[arg-type]
+                self.revision or base.revision,
+            )
+        self.hub_page = HubPage(repo)
+        return repo
 
     def find_files(
         self,
@@ -117,10 +126,20 @@ class XetOperator(BaseOperator):
             raise XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404)
         return files
 
-    def tell_commit(self, result: XetCommitResult) -> None:
-        """Log what was committed, and where to see it."""
+    def tell_commit(self, context: Context, result: XetCommitResult) -> None:
+        """Tell what was committed: in the log, in the events of the task's outlets, and with the link to the Hub."""
+        from airflow_provider_xethub.assets.outlets import tell_outlets
+
         verb = "Committed" if result["created"] else "Nothing new to commit:"
         self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
+        self.hub_page = page_of_commit(result, result["files"], result["pull_request"])
+        tell_outlets(context, self.outlets, result)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:  # noqa: ARG002
+        """Return what the task read and wrote; only Airflow's OpenLineage provider calls this."""
+        from airflow_provider_xethub.assets.openlineage import operator_lineage
+
+        return operator_lineage(self.hook)
 
 
 class XetTransferOperator(XetOperator):

@@ -109,7 +109,7 @@ class XetCopyOperator(XetOperator):
             "Copied %d file(s) of %d bytes; %d of them, of %d bytes, were inline and had to be read and written.",
             *(copied[key] for key in ("files", "bytes", "inline_files", "inline_bytes")),
         )
-        self.tell_commit(result)
+        self.tell_commit(context, result)
         return result
 
     def _originals(self, target: Repo) -> list[XetFile]:

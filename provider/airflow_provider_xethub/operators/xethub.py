@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hub_pages import page_of_files
 from airflow_provider_xethub.operators.base import (
     REPO_FIELDS,
     XetOperator,
@@ -84,6 +85,7 @@ class XetListOperator(XetOperator):
         """List."""
         repo = self.resolve_repo()
         files = self.hook.list_files(repo, self.path, self.patterns)
+        self.hub_page = page_of_files(repo, files)
         self.log.info("%s has %d such file(s), %d bytes.", repo, len(files), sum(file["size"] for file in files))
         return files
 
@@ -183,7 +185,7 @@ class XetUploadOperator(XetTransferOperator):
         )
         published = self.hook.publish(source, request, **options)
         self.tell(context, "upload", published["transfer"], repo)
-        self.tell_commit(published)
+        self.tell_commit(context, published)
         return published
 
 
@@ -249,7 +251,7 @@ class XetCommitOperator(XetOperator):
             task_state(context),
         )
         result = self.hook.commit(request)
-        self.tell_commit(result)
+        self.tell_commit(context, result)
         return result
 
 
@@ -310,6 +312,7 @@ class XetDownloadOperator(XetTransferOperator):
         single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
         result = self.hook.download(self.destination, files, single=single, token=token, task_state=task_state(context))
         self.tell(context, "download", result["transfer"], downloads.repo_of(files))
+        self.hub_page = page_of_files(downloads.repo_of(files), files)
         return result["files"]
 
     def _moved(self, files: Sequence[XetFile], repo: Repo) -> bool:

@@ -22,6 +22,9 @@ from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNo
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.hub_pages import HubPage, page_of_commit, page_of_files
+from airflow_provider_xethub.links.xethub import XetHubLink
+from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.waiting import (
     CommitsWish,
     CommitWish,
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_xethub.records import XetFile
-    from airflow_provider_xethub.repo import Repo
 
 NO_COMMIT = "0" * 40
 """What every commit is newer than."""
@@ -63,6 +65,7 @@ class XetSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
+    operator_extra_links = (XetHubLink(),)
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class XetSensor(BaseSensorOperator):
         self.may_be_missing = may_be_missing
         self.deferrable = deferrable
         self.xethub_conn_id = xethub_conn_id
+        self.hub_page: HubPage | None = None
         self._pause = 0.0
         self._has_looked = False
 
@@ -134,6 +138,7 @@ class XetSensor(BaseSensorOperator):
         """Look once."""
         with final_errors():
             check_missing(self.may_be_missing)
+            self.hub_page = HubPage(self._repo)
             try:
                 value = self._look(context)
             except XetHubError as error:
@@ -282,6 +287,7 @@ class XetFileSensor(XetSensor):
         return str(self.path or self.paths or self.patterns)
 
     def _done(self, context: Context, value: list[XetFile]) -> XetFile | list[XetFile]:  # noqa: ARG002
+        self.hub_page = page_of_files(Repo.from_uri(value[0]["repo"]), value)
         return value[0] if self.path else value
 
 
@@ -343,6 +349,7 @@ class XetRevisionSensor(XetSensor):
         store = _state_store(context)
         if store is not None and store.get(self._STATE) is not None:
             store.delete(self._STATE)
+        self.hub_page = page_of_commit(value)
         return value
 
 

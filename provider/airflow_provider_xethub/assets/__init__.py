@@ -1,0 +1,1 @@
+"""Airflow assets on the Hub."""

@@ -1,0 +1,58 @@
+"""What a commit tells the assets that its task has for outlets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.asset_events import event_extra
+from airflow_provider_xethub.asset_uri import AssetPlace, parse
+from airflow_provider_xethub.hooks.errors import only_logged
+from airflow_provider_xethub.repo import Repo
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_xethub.records import XetCommitResult
+
+log = logging.getLogger(__name__)
+
+
+def tell_outlets(context: Context, outlets: Iterable[Any], result: XetCommitResult) -> None:
+    """Put what was committed into the events of those outlets that stand for it.
+
+    Those are the repository at the revision that was committed to, a file or folder in it, and assets that have a name
+    and no URI. An ``AssetAlias`` gets an event of the repository's asset. Never raises: the commit is made.
+    """
+    for outlet in outlets:
+        with only_logged(log, f"The event of the outlet {outlet} does not say what was committed"):
+            _tell(context, outlet, result)
+
+
+def _tell(context: Context, outlet: Any, result: XetCommitResult) -> None:
+    from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
+    committed = Repo.from_uri(result["repo"])
+    if isinstance(outlet, AssetAlias):
+        asset = Asset(uri=AssetPlace(committed).uri)
+        context["outlet_events"][outlet].add(asset, extra=_extra(result))
+        return
+    path, uri = "", getattr(outlet, "uri", "")
+    if uri.startswith("hf://"):
+        place = parse(uri)
+        is_meant = place.repo == committed or (result["pull_request"] and place.repo.is_same_repo(committed))
+        if not is_meant:
+            log.warning(
+                "The outlet %s is not where this task committed to, %s: its event says nothing about the commit.",
+                *(uri, result["repo"]),
+            )
+            return
+        path = place.path
+    elif "://" in uri:
+        return  # something else that the task updates as well
+    context["outlet_events"][outlet].extra.update(_extra(result, path))
+
+
+def _extra(result: XetCommitResult, path: str = "") -> dict[str, Any]:
+    return {**event_extra(result, path)}

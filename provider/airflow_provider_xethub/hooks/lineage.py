@@ -1,0 +1,138 @@
+"""What the hook moved, for Airflow's lineage: repositories, and the files and object storage on the other side.
+
+The hook tells Airflow's collector of it, so that code in a ``@task`` has lineage without a word; operators make their
+OpenLineage facets of the same list, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+from airflow_provider_xethub.asset_uri import AssetPlace
+from airflow_provider_xethub.hooks.errors import only_logged
+from airflow_provider_xethub.repo import Repo
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.records import XetCommitResult, XetFile
+
+Direction = Literal["input", "output"]
+
+MAX_DATASETS = 100
+"""Datasets that one hook tells of; a list of sources can be long."""
+
+log = logging.getLogger(__name__)
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# What needs no percent-encoding in the path of a URI.
+_SAFE = "/=@:+,!$&'()*;"
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One dataset that was read or written.
+
+    :param uri: its asset URI, never with a connection or a credential in it.
+    :param repo: the repository, or ``None`` for files and object storage.
+    :param version: id of the commit that was read or made, if it is known.
+    :param files: how many files; of files and object storage not known, like their ``size`` in bytes.
+    """
+
+    direction: Direction
+    uri: str
+    repo: Repo | None = None
+    version: str | None = None
+    files: int | None = None
+    size: int | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known about it, as extra of the asset that the collector makes."""
+        named = {"oid": self.version, "file_count": self.files, "bytes": self.size}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Lineage:
+    """What one hook moved so far. No method raises: the work is done.
+
+    :ivar moved: in its order.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self.moved: list[Moved] = []
+
+    def read(self, repo: Repo, files: Sequence[XetFile]) -> None:
+        """Tell that files were read from a repository."""
+        with only_logged(log, "Airflow's lineage lacks a repository"):
+            self._add(_of_repo("input", repo, None, files))
+
+    def uploaded(self, files: Sequence[XetFile]) -> None:
+        """Tell that files were sent for a repository, without a commit so far."""
+        with only_logged(log, "Airflow's lineage lacks a repository"):
+            self._add(_of_repo("output", Repo.from_uri(files[0]["repo"]), None, files))
+
+    def committed(self, result: XetCommitResult) -> None:
+        """Tell what was committed: the files that are new or others than before."""
+        with only_logged(log, "Airflow's lineage lacks a repository"):
+            unchanged = set(result["unchanged"])
+            files = [file for file in result["files"] if file["path"] not in unchanged]
+            self._add(_of_repo("output", Repo.from_uri(result["repo"]), result["oid"] or None, files))
+
+    def elsewhere(self, direction: Direction, places: Any) -> None:
+        """Tell of sources or destinations: local paths, and places in object storage."""
+        from airflow_provider_xethub.sources import each_source
+
+        with only_logged(log, "Airflow's lineage lacks files"):
+            for place in each_source(places)[:MAX_DATASETS]:
+                self._add(Moved(direction, _uri_of(place)))
+
+    def _add(self, moved: Moved) -> None:
+        if len(self.moved) >= MAX_DATASETS:
+            return
+        self.moved.append(moved)
+        collector = _collector()
+        if collector is None:
+            return
+        add = collector.add_input_asset if moved.direction == "input" else collector.add_output_asset
+        add(self._hook, uri=moved.uri, asset_extra=moved.facts)
+
+
+def _collector() -> Any | None:
+    """Return Airflow's collector, or ``None`` where no plugin reads it.
+
+    Even the collector that collects nothing imports the asset factories of all providers: with Amazon's, that takes
+    longer than a small upload.
+    """
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector
+        from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
+    except ImportError:  # Airflow 3.0 and 3.1
+        from airflow.lineage.hook import get_hook_lineage_collector as collector_of_old
+
+        return collector_of_old()
+    return get_hook_lineage_collector() if get_hook_lineage_readers_plugins() else None
+
+
+def _of_repo(direction: Direction, repo: Repo, version: str | None, files: Sequence[XetFile]) -> Moved:
+    if version is None and _COMMIT.fullmatch(repo.revision):
+        version = repo.revision
+    size = sum(file["size"] for file in files)
+    return Moved(direction, AssetPlace(repo).uri, repo, version, len(files), size)
+
+
+def _uri_of(place: Any) -> str:
+    """Return the asset URI of a place on the worker or in object storage; of a glob, that of its folder."""
+    from airflow_provider_xethub.object_storage import location
+
+    stored = location(place)
+    path = stored.path if stored else os.path.abspath(os.path.expanduser(os.fspath(place)))  # noqa: PTH100, PTH111
+    if wildcard := _WILDCARD.search(path):
+        path = path[: wildcard.start()].rpartition("/")[0] or "/"
+    return f"{stored.scheme if stored else 'file'}://{quote(path.rstrip('/') or '/', safe=_SAFE)}"
