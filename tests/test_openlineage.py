@@ -19,6 +19,8 @@ from builders import TEXT, binary, publish, write
 
 pytest.importorskip("airflow.providers.openlineage", reason="the OpenLineage provider is not installed")
 
+pytestmark = pytest.mark.long  # its dependency group has the provider
+
 OID = "0123456789abcdef0123456789abcdef01234567"
 
 
