@@ -101,13 +101,15 @@ class StoredRun:
             for ti in self._rows(session):
                 if (ti.task_id, ti.map_index) in keys:
                     ti.state = "queued"
+                    if ti.next_method is None:  # not one that goes on after a deferral
+                        ti.try_number += 1
                     tasks.append(
                         TaskInstance(
                             id=ti.id,
                             task_id=ti.task_id,
                             dag_id=ti.dag_id,
                             run_id=ti.run_id,
-                            try_number=ti.try_number or 1,
+                            try_number=ti.try_number,
                             dag_version_id=ti.dag_version_id,
                             map_index=ti.map_index,
                         )
