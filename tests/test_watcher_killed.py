@@ -78,6 +78,11 @@ class Watched:
         told, remembered = self.stored()
         return remembered == self.made[-1] and (not told or told[-1] == remembered)
 
+    def settle(self, triggerer: TriggererProcess) -> None:
+        """Wait until this triggerer looks, and nothing is left to tell or to remember."""
+        seen = self.looks()
+        triggerer.until(lambda: self.looks() > seen and self.is_settled())
+
 
 class Witness(threading.Thread):
     """Looks all the time whether a commit is remembered that is not told: it would be lost by a kill at that moment."""
@@ -125,21 +130,18 @@ def test_no_commit_is_lost_and_only_what_is_not_remembered_yet_is_told_again(wat
         assert after[: len(before)] == before
         lives.append((begin or watched.made[0], after[len(before) :], remembered))
 
-    def settle(triggerer):
-        triggerer.until(watched.is_settled)
-
     def tell_and_settle(triggerer):
         seen = watched.looks()
         triggerer.until(lambda: watched.looks() > seen + 1)
         watched.commit()
-        settle(triggerer)
+        watched.settle(triggerer)
 
     def killed_between_commits(triggerer):
-        settle(triggerer)  # it begins at the newest commit
+        watched.settle(triggerer)  # it begins at the newest commit
         tell_and_settle(triggerer)
 
     def killed_when_it_has_seen_a_commit(triggerer):
-        settle(triggerer)
+        watched.settle(triggerer)
         watched.commit()
         seen = watched.looks()
         triggerer.until(lambda: watched.looks() > seen)
@@ -153,7 +155,7 @@ def test_no_commit_is_lost_and_only_what_is_not_remembered_yet_is_told_again(wat
         assert watched.remembered() != watched.made[-1]
 
     def held_up_and_killed_when_it_goes_on(triggerer):
-        settle(triggerer)
+        watched.settle(triggerer)
         # The process that stores is held up, while the one that looks sees a commit and waits until it is stored.
         os.kill(triggerer.pid, signal.SIGSTOP)
         watched.commit()
@@ -165,12 +167,12 @@ def test_no_commit_is_lost_and_only_what_is_not_remembered_yet_is_told_again(wat
 
     life(killed_between_commits)
     watched.commit()
-    life(settle)  # between commits, too
+    life(watched.settle)  # between commits, too
     life(killed_when_it_has_seen_a_commit)
     watched.commit(3)
     life(killed_while_events_are_stored)
     life(killed_when_all_are_told_and_none_remembered)
-    life(settle, end=lambda triggerer: None)  # ended in good order
+    life(watched.settle, end=lambda triggerer: None)  # ended in good order
     life(held_up_and_killed_when_it_goes_on)
     life(tell_and_settle)
     watched.commit(2)
@@ -205,12 +207,12 @@ def accumulated(lives):
 def test_between_commits_each_is_told_once_however_often_it_is_killed(watched, tmp_path):
     for _ in range(4):
         with TriggererProcess(tmp_path / "triggerer.log") as triggerer:
-            triggerer.until(watched.is_settled)
+            watched.settle(triggerer)
             watched.commit()
-            triggerer.until(watched.is_settled)
+            watched.settle(triggerer)
             triggerer.kill()
         watched.commit(2)
     with TriggererProcess(tmp_path / "triggerer.log") as triggerer:
-        triggerer.until(watched.is_settled)
+        watched.settle(triggerer)
     assert watched.told() == watched.made[1:]
     assert len(watched.made) == 13
