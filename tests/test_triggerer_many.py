@@ -16,7 +16,7 @@ from builders import binary, publish
 from stored_runs import StoredRun
 from triggerer_process import TriggererProcess, stored_connection
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MANY, SOME = 1000, 100
 INTERVAL = 2.0

@@ -20,7 +20,7 @@ from stored_runs import store
 from triggerer_process import TriggererProcess, stored_connection
 
 pytest.importorskip("airflow.models.asset_state_store", reason="Airflow keeps no state for assets before 3.3")
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 class Watched:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
-PATIENCE = 240.0
+PATIENCE = 480.0
 """Seconds until a test gives up; nothing is measured with it."""
 
 QUICK = {
