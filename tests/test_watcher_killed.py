@@ -22,6 +22,9 @@ from triggerer_process import TriggererProcess, stored_connection
 pytest.importorskip("airflow.models.asset_state_store", reason="Airflow keeps no state for assets before 3.3")
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1800)]
 
+HANDED_OVER_SECONDS = 1.0
+"""How often a triggerer hands events over."""
+
 
 class Watched:
     """A repository whose commits Airflow is told of, and what Airflow's database has of them."""
@@ -158,6 +161,7 @@ def test_no_commit_is_lost_and_only_what_is_not_remembered_yet_is_told_again(wat
         watched.settle(triggerer)
         # The process that stores is held up, while the one that looks sees a commit and waits until it is stored.
         os.kill(triggerer.pid, signal.SIGSTOP)
+        time.sleep(2 * HANDED_OVER_SECONDS)  # what is handed over next is not answered, and all behind it has to wait
         watched.commit()
         seen, now = watched.looks(), watched.stored()
         triggerer.until(lambda: watched.looks() > seen)
