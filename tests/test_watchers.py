@@ -172,6 +172,9 @@ def test_while_airflow_does_not_answer_nothing_is_remembered(trigger, commit):
 @pytest.mark.parametrize("failures", [2, 5])
 def test_a_state_that_cannot_be_stored_is_stored_later_and_ends_no_watch(trigger, commit, failures):
     class Forgetful(Store):
+        async def aget(self, key, default=None):
+            return self.values.get(key, default)
+
         async def aset(self, key, value):
             if self.values and self.fails:
                 raise self.fails.pop()
