@@ -141,14 +141,15 @@ class StoredRun:
                 for name in ("state", "next_method", "next_kwargs", "trigger_timeout", "start_date", "try_number"):
                     setattr(rows[key], name, getattr(ready, name))
 
-    def clear(self, *keys: Key) -> None:
-        """Clear task instances, as the UI does."""
-        from airflow.models.taskinstance import clear_task_instances
+    def mark_failed(self, *keys: Key) -> None:
+        """Mark task instances as failed, as a user does."""
         from airflow.utils.session import create_session
+        from airflow.utils.state import TaskInstanceState
 
         with create_session() as session:
-            chosen = [ti for ti in self._rows(session) if (ti.task_id, ti.map_index) in keys]
-            clear_task_instances(chosen, session, dag_run_state=False)
+            for ti in self._rows(session):
+                if (ti.task_id, ti.map_index) in keys:
+                    ti.set_state(TaskInstanceState.FAILED, session=session)
 
     def xcom(self, key: Key) -> Any:
         from airflow.models.xcom import XComModel
