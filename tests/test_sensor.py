@@ -7,7 +7,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError
+from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError, XetUnauthorizedError
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
@@ -105,3 +106,28 @@ def test_a_sensor_without_a_connection_says_how_to_create_it(hub, where, run_tas
     run = run_task(XetFileSensor, path="a", **where)
     assert run.is_final
     assert "airflow connections add xethub_default --conn-type xethub" in run.text
+
+
+def test_a_sensor_of_ones_own_waits_and_fails_at_once_with_the_hook(hub, repo, where, connection, tmp_path):
+    from airflow.sdk import PokeReturnValue, task
+
+    from airflow_runs import new_dag, run_one
+
+    with new_dag():
+
+        @task.sensor(poke_interval=60, mode="reschedule")
+        def enough(least: int) -> PokeReturnValue:
+            hook = XetHubConnection()
+            files = hook.list_files(hook.repo(repo.repo_id, "dataset"), patterns="*.bin")
+            return PokeReturnValue(len(files) >= least, files)
+
+        wait = enough(2).operator
+    wait.retries = 2
+    publish(repo, tmp_path / "1", {"a.bin": binary()})
+    assert run_one(wait).state == "up_for_reschedule"
+    publish(repo, tmp_path / "2", {"b.bin": binary(seed=1)})
+    assert [file["path"] for file in run_one(wait).value] == ["a.bin", "b.bin"]
+    connection(password="hf_wrong")
+    run = run_one(wait)
+    assert run.is_final
+    assert isinstance(run.error, XetUnauthorizedError)

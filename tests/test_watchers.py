@@ -139,6 +139,66 @@ def test_a_commit_is_remembered_only_after_airflow_had_time_to_store_its_event(t
     assert first == second
 
 
+def test_while_airflow_does_not_answer_nothing_is_remembered(trigger, commit):
+    """Its process that stores events takes one message after the other: an answer shows that it is not behind."""
+
+    class Busy(Store):
+        async def aget(self, key, default=None):
+            await free.wait()
+            return await super().aget(key, default)
+
+    async def watch():
+        nonlocal free
+        free = asyncio.Event()
+        free.set()
+        store = Busy()
+        triggerer = Triggerer()
+        triggerer.start({"a": trigger}, store=store)
+        await until(lambda: store.values)
+        before = dict(store.values)
+        free.clear()
+        made = await commit()
+        await until(lambda: triggerer.fired)
+        await asyncio.sleep(1)
+        assert store.values == before
+        free.set()
+        await until(lambda: made["oid"] in store.values.values())
+        await triggerer.stop()
+
+    free = None
+    asyncio.run(watch())
+
+
+@pytest.mark.parametrize("failures", [2, 5])
+def test_a_state_that_cannot_be_stored_is_stored_later_and_ends_no_watch(trigger, commit, failures):
+    class Forgetful(Store):
+        async def aget(self, key, default=None):
+            return self.values.get(key, default)
+
+        async def aset(self, key, value):
+            if self.values and self.fails:
+                raise self.fails.pop()
+            self.values[key] = value
+
+    async def watch():
+        store = Forgetful()
+        store.fails = [RuntimeError("the API server restarts")] * failures
+        triggerer = Triggerer()
+        triggerer.start({"a": trigger}, store=store)
+        await until(lambda: store.values)
+        made = [await commit()]
+        if failures == 2:
+            await until(lambda: made[0]["oid"] in store.values.values())
+        else:
+            await until(lambda: not store.fails)
+        made.append(await commit())
+        await until(lambda: made[1]["oid"] in store.values.values())
+        await triggerer.stop()
+        assert [event["oid"] for event in triggerer.events["a"]] == [each["oid"] for each in made]
+
+    asyncio.run(watch())
+
+
 def test_several_assets_on_one_watcher_have_no_state_and_are_told_of_commits_all_the_same(hub, trigger, commit):
     class Shared(Store):
         async def aget(self, key, default=None):

@@ -8,6 +8,7 @@ until that has moved.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ Missing = Literal["revision", "repo"]
 
 LONGEST_PAUSE = 300.0
 """Seconds between two looks at a Hub that fails, unless it asks for more, or the interval is longer."""
+
+LONGEST_ASKED = 3600.0
+"""Seconds that a Hub may ask for at most: an answer with a wrong date must not end the waiting for years."""
 
 _OID = re.compile(r"[0-9a-f]{40}")
 _HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
@@ -312,14 +316,22 @@ def is_patience_over(error: XetHubError, may_be_missing: Missing | None, *, is_f
     return is_first or not error.retryable
 
 
+def asked_pause(error: XetHubError) -> float:
+    """Return for how many seconds the Hub asks not to look, and up to a fifth more; 0 where it does not ask.
+
+    All who have too many requests are told the same moment. Without the fifth they would all be back at it.
+    """
+    asked = min(getattr(error, "retry_after", None) or 0.0, LONGEST_ASKED)
+    return asked * random.uniform(1.0, 1.2)  # noqa: S311
+
+
 def pause(error: XetHubError, failures: int, interval: float) -> float:
     """Return for how many seconds not to look again after an error: what the Hub asks for, or longer each time.
 
     :param failures: how many looks in a row have failed, this one included.
     """
-    asked = getattr(error, "retry_after", None)
-    if asked is not None:
-        return max(interval, float(asked))
+    if getattr(error, "retry_after", None) is not None:
+        return max(interval, asked_pause(error))
     if isinstance(error, XetNotFoundError):
         return interval
     return max(interval, min(LONGEST_PAUSE, interval * 2.0 ** min(failures - 1, 16)))

@@ -32,6 +32,7 @@ from airflow_provider_xethub.waiting import (
     Missing,
     View,
     Wish,
+    asked_pause,
     check_missing,
     hashes,
     is_patience_over,
@@ -145,7 +146,7 @@ class XetSensor(BaseSensorOperator):
                 is_first = not self._has_looked and not context.get("task_reschedule_count")
                 if is_patience_over(error, self.may_be_missing, is_first=is_first):
                     raise
-                self._pause = getattr(error, "retry_after", None) or 0.0
+                self._pause = asked_pause(error)
                 self.log.warning("Still waiting. %s", error)
                 if isinstance(error, XetNotFoundError):
                     self._nothing_yet(context)

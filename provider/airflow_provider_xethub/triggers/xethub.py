@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.records import XetCommit
 
 REPORTED_SECONDS = 3.0
-"""Seconds until Airflow has stored an event: its triggerer hands them over once a second."""
+"""Seconds until an event is on its way to the process that stores it: a triggerer hands them over once a second."""
+
+STATE_TRIES = 5
+"""How often a watcher tries to store its state. After that it goes on: to tell the next commit matters more."""
 
 
 class _XetTrigger(BaseTrigger):
@@ -226,8 +229,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                     for commit in commits:
                         yield _event({**commit, "previous": known})
                         known = commit["oid"]
-                    # Remembered too early, a commit would be lost if the triggerer ends before the event is stored.
-                    await asyncio.sleep(REPORTED_SECONDS)
+                    await self._handed_over()
                 known = commits[-1]["oid"]
                 await self._remember(known)
                 subscription.wish = CommitsWish(known)
@@ -246,6 +248,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                 value = await store.aget(self._key)
             except ValueError:
                 self.log.info("Several assets share this watcher, so that Airflow keeps no state for it.")
+                self.asset_state_store = None
                 return None
             except Exception as error:
                 # To begin without it would lose commits.
@@ -254,16 +257,31 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                 continue
             return value if isinstance(value, str) else None
 
+    async def _handed_over(self) -> None:
+        """Wait until a request of this trigger comes behind its events.
+
+        Remembered too early, a commit would be lost if the triggerer ends before its event is stored. The process that
+        stores takes one message after the other, and stores the events of one before it takes the next. An answer
+        shows that nothing from before is under way; after it, the events are sent within a second.
+        """
+        await self._recall()
+        # In steps: when the event loop was held up, those who hand over get their turns in between.
+        for _ in range(6):
+            await asyncio.sleep(REPORTED_SECONDS / 6)
+
     async def _remember(self, oid: str) -> None:
+        """Store the commit that was reported last. What is not stored is told again after a restart."""
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return
-        try:
-            await store.aset(self._key, oid)
-        except ValueError:
-            return
-        except Exception as error:
-            self.log.warning("The state of this watcher cannot be stored (%s).", type(error).__name__)
+        for _ in range(STATE_TRIES):
+            try:
+                await store.aset(self._key, oid)
+            except Exception as error:
+                self.log.warning("The state of this watcher cannot be stored (%s).", type(error).__name__)
+                await asyncio.sleep(self.poke_interval)
+            else:
+                return
 
 
 def _event(payload: Mapping[str, Any]) -> TriggerEvent:
