@@ -209,10 +209,10 @@ def test_a_transfer_that_was_stopped_sends_nothing_more(hub, hook, repo, records
 
     if direction == "upload":
         work = partial(hook.upload, source, repo)
-        fault, next_request = Fault(UPLOADS, delay=1), SHARDS
+        fault, next_request = Fault(UPLOADS, delay=3), SHARDS
     else:
         work = partial(hook.download, tmp_path / "out", records)
-        fault, next_request = Fault(READS, delay=1), DATA
+        fault, next_request = Fault(READS, delay=3), DATA
     hub.log.clear()
     hub.faults.add(fault)
 
@@ -230,7 +230,7 @@ def test_a_transfer_that_was_stopped_sends_nothing_more(hub, hook, repo, records
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, before)
-    time.sleep(1.5)
+    time.sleep(3.5)  # by then the late answer has come
     assert not hub.log.requests(next_request, status=200)
     assert not hub.log.requests(next_request, status=206)
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
