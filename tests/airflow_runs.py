@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import signal
 import uuid
@@ -13,8 +14,9 @@ from urllib.parse import unquote
 
 from airflow.sdk import DAG
 from airflow.sdk.api.client import Client
+from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
 from airflow.sdk.api.datamodels._generated import TaskInstance
-from airflow.sdk.execution_time.supervisor import run_task_in_process
+from airflow.sdk.execution_time import supervisor
 
 RUN_ID = "manual__2026"
 _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
@@ -99,21 +101,23 @@ class ExecutionApi:
 
     def _context(self) -> dict[str, Any]:
         date = _START.isoformat()
+        dag_run = {
+            "dag_id": "test",
+            "run_id": RUN_ID,
+            "logical_date": date,
+            "start_date": date,
+            "run_after": date,
+            "run_type": "manual",
+            "state": "running",
+            "data_interval_start": None,
+            "data_interval_end": None,
+            "end_date": None,
+            "partition_key": None,
+            "consumed_asset_events": [],
+        }
         return {
-            "dag_run": {
-                "dag_id": "test",
-                "run_id": RUN_ID,
-                "logical_date": date,
-                "start_date": date,
-                "run_after": date,
-                "run_type": "manual",
-                "state": "running",
-                "data_interval_start": None,
-                "data_interval_end": None,
-                "end_date": None,
-                "partition_key": None,
-                "consumed_asset_events": [],
-            },
+            # Each Airflow refuses the fields that it does not know.
+            "dag_run": {name: value for name, value in dag_run.items() if name in DagRunFields.model_fields},
             "max_tries": 3,
             "should_retry": self.should_retry,
         }
@@ -144,6 +148,20 @@ def _missing() -> Any:
     return _http.Response(404, json={"detail": {"reason": "not_found", "message": "no such XCom"}})
 
 
+def _run_in_process(ti: TaskInstance, operator: Any, client: Client) -> Any:
+    if "client" in inspect.signature(supervisor.run_task_in_process).parameters:
+        return supervisor.run_task_in_process(ti=ti, task=operator, client=client)
+
+    class Supervisor(supervisor.InProcessTestSupervisor):
+        """Airflow before 3.3 takes no client: this one brings it."""
+
+        @staticmethod
+        def _api_client(dag: Any = None) -> Client:
+            return client
+
+    return Supervisor.start(what=ti, task=operator)
+
+
 def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = None, try_number: int = 1) -> TaskRun:
     """Run one operator of a DAG as Airflow's worker does; ``api`` carries XComs from one run to the next."""
     api = api or ExecutionApi()
@@ -158,7 +176,7 @@ def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = No
     )
     before = signal.getsignal(signal.SIGTERM)
     try:
-        result = run_task_in_process(ti=ti, task=operator, client=api.client())
+        result = _run_in_process(ti, operator, api.client())
     finally:
         signal.signal(signal.SIGTERM, before)
     xcoms = {

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub import polling
