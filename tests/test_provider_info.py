@@ -109,7 +109,7 @@ def test_every_field_may_be_left_empty_and_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", sorted(CONNECTION_FIELDS))
 def test_what_may_hold_a_secret_is_masked_by_its_name_and_nothing_else_is(name):
-    from airflow.sdk.log import redact
+    from airflow.providers.common.compat.sdk import redact
 
     looks_secret = CONNECTION_FIELDS[name]["schema"].get("format") == "password"
     assert (redact({name: "value-of-it"})[name] == "***") == looks_secret
