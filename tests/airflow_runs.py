@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
+import airflow
 from airflow.sdk import DAG
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
@@ -229,15 +230,28 @@ class DagRun:
             return [row.rendered_fields for row in rows]
 
 
-def run_dag(dag: DAG) -> DagRun:
-    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+def _store(dag: DAG) -> None:
+    """Write a DAG into the metadata database, as the DAG processor of this Airflow does."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
     DagBundlesManager().sync_bundles_to_db()
-    bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+    if airflow.__version__.startswith("3.0."):
+        return  # dag.test() does it
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+    except ImportError:  # before 3.2
+        from airflow.models.dagbag import DagBag, sync_bag_to_db
+
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, include_examples=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
+
+
+def run_dag(dag: DAG) -> DagRun:
+    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+    _store(dag)
     before = signal.getsignal(signal.SIGTERM)
     try:
         result = dag.test()

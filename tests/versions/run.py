@@ -69,7 +69,7 @@ class Version:
 
 
 VERSIONS = (
-    Version("lowest", "3.0.0", "2025-05-01", "lowest-direct"),
+    Version("lowest", "3.0.6", "2025-09-15", "lowest-direct"),
     Version("3.0.6", "3.0.6", "2025-09-15"),
     Version("3.1.8", "3.1.8", "2026-03-15"),
     Version("3.2.2", "3.2.2", "2026-06-01"),
