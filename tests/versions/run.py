@@ -44,6 +44,7 @@ TESTS = (
     "test_sensor_modes.py",
     "test_triggers.py",
     "test_token_sealed.py",
+    "test_metrics.py",
     "test_object_storage.py",
     "test_retry_policy.py",
     "versions/test_quickstart.py",
