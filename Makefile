@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-long test-quick bench bench-docs bench-local lint docs constraints clean
+.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,12 @@ test: $(INSTALLED)  ## Run the test suite.
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(BIN)/python -m pytest -m long
+
+compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
+	@$(BIN)/python tests/versions/run.py
+
+compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.
+	@$(BIN)/python tests/versions/run.py --pin
 
 bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (20 minutes).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
@@ -61,4 +67,4 @@ constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supporte
 		pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove everything that the other targets made.
-	rm -rf .venv .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .compat .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

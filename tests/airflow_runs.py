@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import signal
 import uuid
@@ -11,11 +12,13 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
+import airflow
 from airflow.sdk import DAG
 from airflow.sdk.api.client import Client
+from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
 from airflow.sdk.api.datamodels._generated import TaskInstance
 from airflow.sdk.execution_time import context as sdk_context
-from airflow.sdk.execution_time.supervisor import run_task_in_process
+from airflow.sdk.execution_time import supervisor
 
 RUN_ID = "manual__2026"
 _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
@@ -103,21 +106,23 @@ class ExecutionApi:
 
     def _context(self) -> dict[str, Any]:
         date = _START.isoformat()
+        dag_run = {
+            "dag_id": "test",
+            "run_id": RUN_ID,
+            "logical_date": date,
+            "start_date": date,
+            "run_after": date,
+            "run_type": "manual",
+            "state": "running",
+            "data_interval_start": None,
+            "data_interval_end": None,
+            "end_date": None,
+            "partition_key": None,
+            "consumed_asset_events": [],
+        }
         return {
-            "dag_run": {
-                "dag_id": "test",
-                "run_id": RUN_ID,
-                "logical_date": date,
-                "start_date": date,
-                "run_after": date,
-                "run_type": "manual",
-                "state": "running",
-                "data_interval_start": None,
-                "data_interval_end": None,
-                "end_date": None,
-                "partition_key": None,
-                "consumed_asset_events": [],
-            },
+            # Each Airflow refuses the fields that it does not know.
+            "dag_run": {name: value for name, value in dag_run.items() if name in DagRunFields.model_fields},
             "max_tries": 3,
             "should_retry": self.should_retry,
         }
@@ -148,6 +153,20 @@ def _missing() -> Any:
     return _http.Response(404, json={"detail": {"reason": "not_found", "message": "no such XCom"}})
 
 
+def _run_in_process(ti: TaskInstance, operator: Any, client: Client) -> Any:
+    if "client" in inspect.signature(supervisor.run_task_in_process).parameters:
+        return supervisor.run_task_in_process(ti=ti, task=operator, client=client)
+
+    class Supervisor(supervisor.InProcessTestSupervisor):
+        """Airflow before 3.3 takes no client: this one brings it."""
+
+        @staticmethod
+        def _api_client(dag: Any = None) -> Client:
+            return client
+
+    return Supervisor.start(what=ti, task=operator)
+
+
 def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = None, try_number: int = 1) -> TaskRun:
     """Run one operator of a DAG as Airflow's worker does; ``api`` carries XComs from one run to the next."""
     api = api or ExecutionApi()
@@ -162,7 +181,7 @@ def run_one(operator: Any, *, map_index: int = -1, api: ExecutionApi | None = No
     )
     before = signal.getsignal(signal.SIGTERM)
     try:
-        result = run_task_in_process(ti=ti, task=operator, client=api.client())
+        result = _run_in_process(ti, operator, api.client())
     finally:
         signal.signal(signal.SIGTERM, before)
     xcoms = {
@@ -216,12 +235,20 @@ class DagRun:
 
 
 def store_dag(dag: DAG) -> None:
-    """Put a DAG into the metadata database, as the DAG processor does."""
+    """Put a DAG into the metadata database, as the DAG processor of this Airflow does."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 
     DagBundlesManager().sync_bundles_to_db()
-    bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+    if airflow.__version__.startswith("3.0."):
+        return  # dag.test() does it
+    try:
+        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, bundle_name="dags-folder")
+    except ImportError:  # before 3.2
+        from airflow.models.dagbag import DagBag, sync_bag_to_db
+
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, include_examples=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
 

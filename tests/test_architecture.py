@@ -17,7 +17,10 @@ PROVIDER = Path(airflow_provider_xethub.__file__).parent
 MODULES = {path.relative_to(PROVIDER).with_suffix("").as_posix(): path for path in PROVIDER.rglob("*.py")}
 
 CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
-BORDERS = ("hooks/", "decorators/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/")
+BORDERS = (
+    *("hooks/", "decorators/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/"),
+    "retry_policy",
+)
 PURE = ("repo", "token", "exceptions")
 LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
 BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
@@ -26,6 +29,7 @@ BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "loc
 ALLOWED = {
     "exceptions": set(),
     "records": set(),
+    "retry_policy": {"exceptions"},
     "progress": {"exceptions", "records"},
     "get_provider_info": set(),
     "repo": {"exceptions"},

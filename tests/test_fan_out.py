@@ -163,7 +163,7 @@ def test_a_trigger_rule_publishes_what_is_there(hub, where, repo, source, run_da
 
         @task
         def choose(path):
-            from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+            from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
             if path.endswith("b.bin"):
                 raise AirflowFailException if rule == "all_done" else AirflowSkipException

@@ -3,6 +3,7 @@ from __future__ import annotations
 import inspect
 import json
 
+import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import BaseOperator, BaseSensorOperator, task, task_group
@@ -131,17 +132,28 @@ def test_without_any_key_the_xcom_is_a_reference_and_consumers_fetch_their_own(
 @pytest.fixture
 def fernet_cache():
     """Airflow keeps its Fernet key for the life of the process."""
-    from airflow.sdk.crypto import get_fernet
 
-    get_fernet.cache_clear()
+    def forget() -> None:
+        try:
+            from airflow.sdk.crypto import get_fernet
+        except ImportError:  # before 3.2
+            from airflow.models import crypto
+
+            crypto._fernet = None
+        else:
+            get_fernet.cache_clear()
+
+    forget()
     yield
-    get_fernet.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("key", ["", "{FERNET_KEY}", "too short"])
 def test_what_airflow_shows_as_key_where_it_has_none_seals_nothing(
     connection, repo, run_task, monkeypatch, fernet_cache, key
 ):
+    if key and airflow.__version__.startswith("3.0."):
+        pytest.skip("Airflow 3.0 reads no connection with such a key")
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", key)
     assert run_task(XetTokenOperator, repo_id=repo.repo_id, repo_type="dataset").value["sealed"] is None
 

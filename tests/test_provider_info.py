@@ -141,10 +141,12 @@ def test_every_field_may_be_left_empty_and_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", sorted(CONNECTION_FIELDS))
 def test_what_may_hold_a_secret_is_masked_by_its_name_and_nothing_else_is(name):
-    from airflow.sdk.log import redact
+    from airflow.providers.common.compat.sdk import redact
 
     looks_secret = CONNECTION_FIELDS[name]["schema"].get("format") == "password"
-    assert (redact({name: "value-of-it"})[name] == "***") == looks_secret
+    is_masked = redact({name: "value-of-it"})[name] == "***"
+    # Airflow 3.0 does not know the name proxy (docs/connection.md says what to do there).
+    assert is_masked == (looks_secret and not (name == "proxy" and airflow.__version__.startswith("3.0.")))
     assert looks_secret == (name in ("secret_headers", "proxy"))
 
 

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError, XetUnauthorizedError

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 
+import airflow
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub import polling
@@ -44,6 +45,8 @@ def run_while(run_dag):
     """Runs a sensor as a whole DAG; ``change`` happens when the Hub was asked for the ``looks``-th time."""
 
     def run(hub, sensor, mode, change=None, looks=2, **arguments):
+        if mode == "reschedule" and airflow.__version__.startswith("3.0."):
+            pytest.skip("dag.test() of Airflow 3.0 hands the date of the first look over as text")
         with new_dag() as dag:
             sensor(task_id="wait", **{**arguments, **MODES[mode]})
 

@@ -38,7 +38,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "description": "File on the workers with the certificate authorities of the Hub and CAS. Empty: the system's.",
         "schema": {"type": ["string", "null"], "default": None},
     },
-    # Airflow masks it by its name, as its URL may carry a user and a password.
+    # Airflow masks it by its name from 3.1 on, as its URL may carry a user and a password.
     "proxy": {
         "label": "Proxy",
         "description": "URL of the proxy for the Hub and CAS, and for nothing else. Empty: HTTPS_PROXY of the workers.",

@@ -27,8 +27,9 @@ def count_transfer(direction: Direction, transfer: Mapping[str, Any], repo_type:
 def _stats() -> Any:
     try:
         from airflow.sdk.observability import stats
-    except ImportError:  # Airflow 3.0 and 3.1: the same functions, on a class
+    except ImportError:  # Airflow 3.0 and 3.1
         from airflow.stats import Stats
 
         return Stats
-    return stats
+    # Airflow 3.3 has the functions in the module, 3.2 on a class in it.
+    return stats if hasattr(stats, "incr") else stats.Stats

@@ -216,6 +216,7 @@ class XetTokenHook(BaseHook):
         A stale one, or one that cannot be opened here, is replaced through the connection, if there is one.
 
         :param token: as fetched, as XCom value, or ``None``.
+        :param scope: what it must allow.
         :param repo: what it must be for; ``None`` if the token decides.
         :raises XetTokenScopeError: it is for something else. Nothing was sent.
         :raises XetTokenTamperedError: it was changed since it was sealed. Nothing was sent.

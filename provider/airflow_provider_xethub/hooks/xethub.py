@@ -67,6 +67,7 @@ class XetHubConnection(XetTokenHook):
     ) -> list[XetFile]:
         """List the files of a repository.
 
+        :param repo: where to look.
         :param path: only this file, or those in this folder; all where ``None``.
         :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
         :raises XetNotFoundError: repository, revision or path does not exist.
@@ -108,6 +109,8 @@ class XetHubConnection(XetTokenHook):
         :param source: file, folder, glob pattern, or a list of these, local or in object storage; see
             :func:`airflow_provider_xethub.sources.collect`.
         :param repo: where they will be published; that of the token where ``None``.
+        :param path_in_repo: the folder there, or the new path of a single file; the root where ``None``.
+        :param patterns: of a folder, only paths that match one of these (``*`` matches ``/`` as well).
         :param token: a write token; fetched through the connection where ``None``.
         :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent; where
             ``None``, unless the files are so small that asking takes longer than sending.
@@ -164,6 +167,7 @@ class XetHubConnection(XetTokenHook):
         :param request: the commit, without ``files``; its repository is where the copies go.
         :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single``
             file may have its new path here, without a slash at the end.
+        :param single: whether one file was named, and not a folder or patterns.
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
@@ -346,6 +350,7 @@ class XetHubConnection(XetTokenHook):
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
             :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them.
+        :param single: whether one file was named, and not a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
         :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
         :raises XetHubError: no damaged or partial file is left under its name.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
@@ -343,7 +344,7 @@ class XetForgetTokenOperator(BaseOperator):
             for task_id in self._task_ids():
                 ti = context["ti"]
                 for map_index in self._map_indexes(context, task_id):
-                    XCom.delete(XCOM_RETURN_KEY, task_id, ti.dag_id, ti.run_id, map_index=map_index)
+                    _delete_xcom(task_id, ti.dag_id, ti.run_id, map_index)
                 self.log.info("Forgot the token of task %s.", task_id)
 
     def _task_ids(self) -> list[str]:
@@ -372,3 +373,20 @@ class XetForgetTokenOperator(BaseOperator):
         if not task.is_mapped and group is None:
             return [-1]
         return list(range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])))
+
+
+def _delete_xcom(task_id: str, dag_id: str, run_id: str, map_index: int) -> None:
+    """Delete what a task returned."""
+    XCom.delete(XCOM_RETURN_KEY, task_id, dag_id, run_id, map_index=map_index)
+    if AIRFLOW_V_3_1_PLUS or map_index < 0:
+        return
+    # Airflow 3.0 loses the map index on the way, and deletes nothing: so it is told once more, as it tells itself.
+    from airflow.sdk.bases import xcom
+    from airflow.sdk.execution_time import comms, task_runner
+
+    message = comms.DeleteXCom(key=XCOM_RETURN_KEY, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    supervisor: Any = task_runner.SUPERVISOR_COMMS
+    if hasattr(supervisor, "send_request"):  # 3.0.0 to 3.0.2
+        supervisor.send_request(log=xcom.log, msg=message)
+    else:
+        supervisor.send(message)

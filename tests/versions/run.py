@@ -1,0 +1,144 @@
+"""Run the tests that meet Airflow on other versions of it, each in a virtual environment of its own: ``make compat``.
+
+Each environment has what PyPI had when its Airflow was new, and this provider with its own dependencies as they are
+today; ``lowest`` has the oldest of each that ``pyproject.toml`` allows. The versions are pinned in ``pins``;
+``--pin`` looks them up anew. The newest versions are those of ``constraints.txt``, which ``make test`` runs with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+ENVIRONMENTS = ROOT / ".compat"
+UV = str(Path(sys.executable).parent / "uv")
+PYTHON = "3.11"
+
+# What an old Airflow has to be content with: our dependencies, and theirs that cannot be older.
+NEW = (
+    "apache-airflow-providers-common-compat",
+    "click",
+    "hf-xet",
+    "httpcore2",
+    "httpx2",
+    "huggingface-hub",
+    "pathspec",
+    "truststore",
+    "typer",
+)
+TODAY = "2026-11-20"
+
+TESTS = (
+    "test_provider_info.py",
+    "test_public_surface.py",
+    "test_airflow_cli.py",
+    "test_operators.py",
+    "test_operators_transfer.py",
+    "test_sensor.py",
+    "test_sensor_modes.py",
+    "test_triggers.py",
+    "test_token_sealed.py",
+    "test_metrics.py",
+    "test_object_storage.py",
+    "test_retry_policy.py",
+    "versions/test_quickstart.py",
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """An environment: its name, its Airflow, and until when its other packages were released."""
+
+    name: str
+    airflow: str
+    until: str
+    resolution: str = "highest"
+
+    @property
+    def pins(self) -> Path:
+        return HERE / "pins" / f"{self.name}.txt"
+
+    @property
+    def python(self) -> str:
+        return str(ENVIRONMENTS / self.name / "bin" / "python")
+
+
+VERSIONS = (
+    Version("lowest", "3.0.6", "2025-09-15", "lowest-direct"),
+    Version("3.0.6", "3.0.6", "2025-09-15"),
+    Version("3.1.8", "3.1.8", "2026-03-15"),
+    Version("3.2.2", "3.2.2", "2026-06-01"),
+    Version("3.3.2", "3.3.2", "2026-09-20"),
+)
+
+
+def pin(version: Version) -> None:
+    """Look up the versions that fit, and write them down."""
+    late = [argument for name in NEW for argument in ("--exclude-newer-package", f"{name}={TODAY}")]
+    subprocess.run(
+        [
+            *(UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
+            *("--no-emit-find-links", "--python-version", PYTHON, "--python-platform", "linux"),
+            *("--resolution", version.resolution, "--exclude-newer", version.until, *late),
+            *("--extra", "local", "--group", "test", "--output-file", str(version.pins), "pyproject.toml", "-"),
+        ],
+        cwd=ROOT,
+        input=f"apache-airflow=={version.airflow}\n",
+        text=True,
+        check=True,
+    )
+
+
+def install(version: Version) -> None:
+    """Make the environment."""
+    at = str(ENVIRONMENTS / version.name)
+    pip = [UV, "pip", "install", "--quiet", "--python", version.python]
+    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, at], check=True)
+    subprocess.run([*pip, "--requirement", str(version.pins)], check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+
+
+def run(version: Version, options: list[str]) -> bool:
+    """Run the tests in an environment, and tell whether all passed."""
+    tests = [str(ROOT / "tests" / name) for name in TESTS]
+    command = [version.python, "-m", "pytest", "--quiet", "-m", "not long", "-p", "no:cacheprovider", *tests, *options]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def main() -> int:
+    """Run; 1 if a test failed anywhere."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [version.name for version in VERSIONS]
+    parser.add_argument("names", nargs="*", metavar="VERSION", help=f"which of {', '.join(names)}; default: all")
+    parser.add_argument("--pin", action="store_true", help="look up the versions anew instead of running tests")
+    asked, options = parser.parse_known_args()
+    if unknown := set(asked.names) - set(names):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(names)}")
+    results = {}
+    for version in VERSIONS:
+        if asked.names and version.name not in asked.names:
+            continue
+        if asked.pin:
+            pin(version)
+            continue
+        started = time.monotonic()
+        install(version)
+        installed = time.monotonic()
+        print(f"\n=== {version.name}: Airflow {version.airflow}", flush=True)
+        passed = run(version, options)
+        seconds = time.monotonic() - installed
+        results[version.name] = passed
+        print(f"{version.name}: installed in {installed - started:.0f} s, tested in {seconds:.0f} s", flush=True)
+    for name, passed in results.items():
+        print(f"{name:8} {'passed' if passed else 'FAILED'}")
+    return 0 if all(results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
