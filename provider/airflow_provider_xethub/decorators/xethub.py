@@ -43,6 +43,9 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     Published is the path, or the list of paths, that the function returns; if it returns ``None``, what it wrote into
     ``output``.
 
+    :param python_callable: the function.
+    :param op_args: its arguments by position, and
+    :param op_kwargs: by name, as the call in the DAG file gives them.
     :param source_repo_id: where the files come from; the records' repository, or the destination where ``None``.
     :param source_repo_type: its type; as above.
     :param source_revision: its revision; that of the destination where both are one repository, and else ``main``.

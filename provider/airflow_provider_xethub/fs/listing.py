@@ -128,8 +128,10 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
     def info(self, path: str, expand: bool = False, **_: Any) -> dict[str, Any]:
         """Describe a file or a folder: ``name``, ``size``, ``type``, ``xet_hash``, ``sha256``, ``blob_id``, ``ETag``.
 
+        :param path: with or without ``hf://``.
         :param expand: with ``LastModified`` and ``last_commit``, which takes the Hub longer. Of files in buckets the
             time is there anyway.
+        :param _: what other filesystems take.
         :raises FileNotFoundError: there is nothing at ``path``.
         """
         from airflow_provider_xethub import file_tree

@@ -91,7 +91,7 @@ class XetHubFileSystem(XetListing):
     def open(self, path: str, mode: str = "rb", *args: Any, **options: Any) -> Any:
         """Open a file; see :meth:`fsspec.spec.AbstractFileSystem.open`.
 
-        :param commit_message: of the commit that a written file becomes.
+        ``commit_message`` among the options is that of the commit which a written file becomes.
         """
         if "r" in mode or "b" in mode:
             if "r" not in mode and options.get("compression"):

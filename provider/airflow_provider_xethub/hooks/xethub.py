@@ -273,6 +273,7 @@ class XetHubConnection(XetTokenHook):
         """Publish what is in memory, and with it what ``request.files`` has in CAS, in one commit.
 
         :param contents: small files, by their paths in the repository.
+        :param request: the commit.
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub import bucket, commit, transfers

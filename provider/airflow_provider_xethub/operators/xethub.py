@@ -155,8 +155,10 @@ class XetUploadOperator(XetTransferOperator):
     def upload(
         self, context: Context, source: Any, patterns: str | Sequence[str] | None, default: Repo | None = None
     ) -> XetPublishResult | list[XetFile]:
-        """Upload ``source``, and publish unless told otherwise.
+        """Upload a source, and publish unless told otherwise.
 
+        :param context: of the task.
+        :param source, patterns: as for :meth:`XetHubConnection.publish`.
         :param default: the repository where neither the arguments nor the token name one.
         """
         from airflow_provider_xethub.commit import CommitRequest
