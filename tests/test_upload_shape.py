@@ -122,7 +122,7 @@ def test_an_upload_is_paced_by_what_is_in_cas(monkeypatch):
 
     stopped = threading.Event()
     monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
-    pace = cas_uploads._Pace(Commit(), stopped, cas_uploads.AHEAD_OF_CAS)
+    pace = cas_uploads.Pace(Commit(), stopped, cas_uploads.AHEAD_OF_CAS)
     given = []
 
     def write_on():
