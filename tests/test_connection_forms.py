@@ -269,7 +269,7 @@ def test_the_form_has_every_field_with_label_placeholder_and_help(api):
     assert standard["host"]["title"] == "Hub endpoint"
     assert standard["host"]["placeholder"] == "https://huggingface.co"
     assert standard["password"]["title"] == "Hub token"
-    assert {name for name, field in standard.items() if field and field["hidden"]} == {"url_schema", "login", "port"}
+    assert {name for name, field in standard.items() if field and field["hidden"]} == {"url_schema", "login"}
     assert list(form["extra_fields"]) == list(CONNECTION_FIELDS)
     for name, field in CONNECTION_FIELDS.items():
         shown = form["extra_fields"][name]
