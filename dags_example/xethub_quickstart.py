@@ -61,7 +61,7 @@ with DAG(
     )
 
     arrived = XetFileSensor(
-        task_id="arrived", path="penguins.csv", mode="reschedule", poke_interval=5, timeout=600, **CORPUS
+        task_id="arrived", path="penguins.csv", mode="reschedule", poke_interval=30, timeout=600, **CORPUS
     )
 
     read_token = XetTokenOperator(task_id="read_token", scope="read", **CORPUS)

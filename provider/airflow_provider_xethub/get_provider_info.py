@@ -54,11 +54,13 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
 """The connection's own fields: the form, the hook and the docs are all derived from these."""
 
 FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["schema", "login", "port"],
+    # Not the port, though the endpoint may have it: Airflow 3.3.1 and 3.3.2 test no connection without one.
+    "hidden-fields": ["schema", "login"],
     "relabeling": {"host": "Hub endpoint", "password": "Hub token"},
     "placeholders": {
         "host": "https://huggingface.co",
         "password": "hf_…",
+        "port": "443",
         "repo_id": "acme/corpus",
         "revision": "main",
         "ca_bundle": "/etc/ssl/certs/acme.pem",

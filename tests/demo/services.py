@@ -141,10 +141,11 @@ class Airflow:
         response.raise_for_status()
         return response.json()
 
+    def patch(self, path: str, fields: Mapping[str, Any]) -> None:
+        self._session.patch(f"{self.url}/api/v2{path}", json=dict(fields), timeout=30).raise_for_status()
+
     def start_run(self, dag_id: str, conf: Mapping[str, str]) -> str:
-        self._session.patch(
-            f"{self.url}/api/v2/dags/{dag_id}", json={"is_paused": False}, timeout=30
-        ).raise_for_status()
+        self.patch(f"/dags/{dag_id}", {"is_paused": False})
         answer = self._session.post(
             f"{self.url}/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf)}, timeout=30
         )

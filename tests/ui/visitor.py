@@ -1,0 +1,118 @@
+"""A person at a browser, and everything that the browser was sent on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Error, Page, Request, expect, sync_playwright
+
+PICTURES = Path(__file__).parents[2] / "docs/_static"
+PATIENCE = 120_000
+"""Milliseconds that a page may take: the machine may be busy."""
+
+_CHROMIUM = shutil.which("chromium")
+# Without these Chromium looks for Google's hosts at every start.
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# The program of the pages: it is the same for everybody.
+_ASSET = re.compile(r"/static/|/pin_\d+\.png|\.(js|css|woff2?)(\?|$)")
+
+
+class Visitor:
+    """Someone who uses Airflow in a browser.
+
+    :ivar page: where they are.
+    :ivar seen: what the browser was sent and what the pages became, by the address it came from.
+    :ivar problems: errors on the browser's console, and in scripts.
+    """
+
+    def __init__(self, page: Page, airflow: str, folder: Path) -> None:
+        self.page = page
+        self.seen: dict[str, str] = {}
+        self.problems: list[str] = []
+        self._airflow = airflow
+        self._folder = folder
+        self._arrived: list[Request] = []
+        context = page.context
+        context.on("requestfinished", self._arrived.append)
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.problems.append(f"{message.text} ({message.location.get('url')}, on {self.page.url})")
+
+    def visit(self, path: str) -> None:
+        """Open a page of Airflow by its address."""
+        self.read()
+        self.page.goto(f"{self._airflow}{path}")
+
+    def read(self, page: Page | None = None) -> None:
+        """Keep what the browser was sent so far, and what the page is now."""
+        page = page or self.page
+        for request in self._arrived:
+            if _ASSET.search(request.url):
+                continue
+            response = request.response()
+            if response is None or 300 <= response.status < 400 or response.status == 204:
+                continue
+            body = response.body().decode(errors="replace")
+            self._keep(f"{request.method} {request.url}", f"{response.all_headers()}\n{body}")
+        self._arrived.clear()
+        self._keep(page.url, page.content())
+
+    def _keep(self, place: str, text: str) -> None:
+        self.seen[place] = f"{self.seen.get(place, '')}\n{text}"
+
+    def shows(self, *texts: str | re.Pattern[str]) -> None:
+        """Wait until the page shows all of these."""
+        for text in texts:
+            expect(self.page.locator("body")).to_contain_text(text, timeout=PATIENCE)
+
+    def picture(self, name: str, page: Page | None = None) -> None:
+        """Take a picture of the page; into the documentation where ``XETHUB_SCREENSHOTS`` is set."""
+        page = page or self.page
+        # What hovers over the page because the pointer is there belongs to no picture.
+        page.mouse.move(640, 799)
+        taken = page.screenshot(animations="disabled")
+        assert len(taken) < 200_000, f"{name}: {len(taken)} bytes"
+        folder = PICTURES if os.environ.get("XETHUB_SCREENSHOTS") else self._folder
+        (folder / f"{name}.png").write_bytes(taken)
+
+    def sideways(self) -> int:
+        """How many pixels the page is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
+
+
+@contextmanager
+def visitor(airflow: str, folder: Path) -> Iterator[Visitor]:
+    """Somebody logged in to the Airflow at that address, with a window of 1280 by 800."""
+    assert _CHROMIUM, "chromium is not installed; on Debian: apt-get install chromium"
+    folder.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS, timeout=PATIENCE)
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light", locale="en")
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto(f"{airflow}/auth/token/login?next=/connections")
+        somebody = Visitor(page, airflow, folder)
+        try:
+            yield somebody
+        except BaseException:
+            with suppress(Error):
+                page.screenshot(path=folder / "at-the-end.png")
+            raise
+        finally:
+            browser.close()
