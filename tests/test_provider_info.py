@@ -125,7 +125,7 @@ def test_the_widgets_of_older_airflows_are_the_same_fields():
 
 
 def test_the_placeholders_and_labels_are_of_fields_that_are_shown():
-    shown = {"host", "password", "description", "extra", *CONNECTION_FIELDS}
+    shown = {"host", "port", "password", "description", "extra", *CONNECTION_FIELDS}
     assert set(FIELD_BEHAVIOUR["relabeling"]) | set(FIELD_BEHAVIOUR["placeholders"]) <= shown
     assert not set(FIELD_BEHAVIOUR["hidden-fields"]) & shown
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, Error, Page, Request, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Error, Page, Route, WebError, expect, sync_playwright
 
 PICTURES = Path(__file__).parents[2] / "docs/_static"
 PATIENCE = 120_000
@@ -26,8 +26,8 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# The program of the pages: it is the same for everybody.
-_ASSET = re.compile(r"/static/|/pin_\d+\.png|\.(js|css|woff2?)(\?|$)")
+# What Airflow's pages ask for; the rest is their program, which is the same for everybody.
+_DATA = re.compile(r"^[^?]*/(api/v2|ui)/")
 
 
 class Visitor:
@@ -44,11 +44,21 @@ class Visitor:
         self.problems: list[str] = []
         self._airflow = airflow
         self._folder = folder
-        self._arrived: list[Request] = []
         context = page.context
-        context.on("requestfinished", self._arrived.append)
+        context.route(_DATA, self._read_answer)
         context.on("console", self._console)
-        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+        context.on("weberror", self._weberror)
+
+    def _read_answer(self, route: Route) -> None:
+        """Keep what a script of the page is sent. Asked for later, a browser may have thrown it away."""
+        with suppress(Error):  # the page has been left
+            answer = route.fetch(timeout=PATIENCE, max_redirects=0)
+            place = f"{route.request.method} {route.request.url}"
+            self._keep(place, f"{answer.headers}\n{answer.body().decode(errors='replace')}")
+            route.fulfill(response=answer)
+
+    def _weberror(self, error: WebError) -> None:
+        self.problems.append(f"{error.error} (on {self.page.url})")
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -60,17 +70,8 @@ class Visitor:
         self.page.goto(f"{self._airflow}{path}")
 
     def read(self, page: Page | None = None) -> None:
-        """Keep what the browser was sent so far, and what the page is now."""
+        """Keep what the page is now."""
         page = page or self.page
-        for request in self._arrived:
-            if _ASSET.search(request.url):
-                continue
-            response = request.response()
-            if response is None or 300 <= response.status < 400 or response.status == 204:
-                continue
-            body = response.body().decode(errors="replace")
-            self._keep(f"{request.method} {request.url}", f"{response.all_headers()}\n{body}")
-        self._arrived.clear()
         self._keep(page.url, page.content())
 
     def _keep(self, place: str, text: str) -> None:

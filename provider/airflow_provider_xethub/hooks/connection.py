@@ -26,7 +26,8 @@ def endpoint(connection: Any) -> str:
     if "://" not in host:
         # In the URI form of a connection the host has no scheme; "schema" takes its place.
         host = f"{connection.schema or 'https'}://{host}"
-    if connection.port and not re.search(r":\d+$", host):
+    default_port = {"http": 80, "https": 443}.get(urlsplit(host).scheme)
+    if connection.port and connection.port != default_port and not re.search(r":\d+$", host):
         host += f":{connection.port}"
     if not _is_url(host) or "@" in urlsplit(host).netloc or urlsplit(host).query:
         raise XetInputError(
