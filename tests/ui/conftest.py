@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def connection(somebody: Visitor, airflow: services.Airflow, hub: LocalHub) -> s
     form.get_by_label("Hub endpoint").fill(host)
     form.get_by_label("Port").fill(port)
     form.get_by_label("Hub token").fill(hub.token())
-    somebody.picture("airflow-connection")
+    somebody.picture("airflow-connection", height=880)
     save(form)
     somebody.shows("xethub_default")
     return "xethub_default"
@@ -89,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("penguins", numbered=False)
     (place / "penguins.csv").write_text(PENGUINS)
     (place / "summary.csv").write_text("species,count\nAdelie,1\nGentoo,1\n")
-    (place / "photos.bin").write_bytes(random.Random(20261121).randbytes(BINARY))
+    (place / "photos.bin").write_bytes(os.urandom(BINARY))
     return place
 
 
@@ -127,7 +127,7 @@ def commit_of_another(finished_run: Run, watching: str, hub: LocalHub) -> str:
     until(lambda: hub.log.requests("GET .*/local/corpus/commits/.*"), PATIENCE, "the watcher's first look")
     api = HfApi(endpoint=hub.url, token=hub.token())
     made = api.upload_file(
-        path_or_fileobj=b"species\nAdelie\n",
+        path_or_fileobj=f"species,ring\nAdelie,{os.urandom(4).hex()}\n".encode(),
         path_in_repo="photos/adelie.csv",
         repo_id="local/corpus",
         repo_type="dataset",
