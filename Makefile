@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs constraints clean
+.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs screenshots \
+	constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +61,10 @@ lint: $(INSTALLED)  ## Check style and types.
 docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in Chromium.
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	XETHUB_SCREENSHOTS=1 $(BIN)/python -m pytest -m long tests/ui tests/local/test_pages_in_chromium.py
 
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \

@@ -54,8 +54,8 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
 """The connection's own fields: the form, the hook and the docs are all derived from these."""
 
 FIELD_BEHAVIOUR: dict[str, Any] = {
-    # Not the port, though the endpoint may have it: the Test button of Airflow 3.3.1 and 3.3.2 refuses a connection that
-    # has none, with "Bad Request".
+    # Not the port, though the endpoint may have it: the Test button of Airflow 3.3.1 and 3.3.2 refuses a connection
+    # that has none, with "Bad Request".
     "hidden-fields": ["schema", "login"],
     "relabeling": {"host": "Hub endpoint", "password": "Hub token", "port": "Port"},
     "placeholders": {

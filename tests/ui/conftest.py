@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from connection_form import open_form, save
 from standalone import PATIENCE, Run, standalone
-from visitor import Visitor, visitor
+from visitor import HEIGHT, WIDTH, Visitor, visitor
 
 from airflow_provider_xethub.local.server import LocalHub
 from celery_airflow import until
@@ -48,6 +48,9 @@ def nothing_is_wrong(somebody: Visitor, hub: LocalHub) -> Iterator[None]:
     """After each test: no page showed a secret, and none had an error."""
     yield
     somebody.read()
+    # The browser remembers how a run was last looked at.
+    somebody.page.evaluate("localStorage.clear()")
+    somebody.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     assert len(somebody.seen) > 3
     secrets = {hub.token("write"), hub.token("read"), WRONG_TOKEN, *hub.access.issued_xet_tokens()}
     # Not in two halves or as a prefix either.
