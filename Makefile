@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs screenshots constraints clean
+.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs screenshots \
+	constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
