@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -29,6 +30,9 @@ MODES = {
 }
 modes = pytest.mark.parametrize("mode", MODES)
 
+HAS_STATE = importlib.util.find_spec("airflow.sdk.definitions.retry_policy") is not None
+"""Whether this is Airflow 3.3 or later, which remembers something for a task and runs a whole DAG in a second."""
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
@@ -41,12 +45,14 @@ def where(connection, repo):
 
 
 @pytest.fixture
-def run_while(run_dag):
+def run_while(run_dag, request):
     """Runs a sensor as a whole DAG; ``change`` happens when the Hub was asked for the ``looks``-th time."""
 
     def run(hub, sensor, mode, change=None, looks=2, **arguments):
         if mode == "reschedule" and airflow.__version__.startswith("3.0."):
             pytest.skip("dag.test() of Airflow 3.0 hands the date of the first look over as text")
+        if not HAS_STATE and request.node.originalname != "test_all_ways_return_the_same_record":
+            pytest.skip("before Airflow 3.3 a whole DAG takes many seconds: one of each mode is enough")
         with new_dag() as dag:
             sensor(task_id="wait", **{**arguments, **MODES[mode]})
 
@@ -130,6 +136,8 @@ def test_with_soft_fail_the_timeout_skips(hub, where, run_while, mode, airflow_d
 @pytest.mark.parametrize("change", [{"repo_id": "local/nothing-here"}, {"revision": "nothing-here"}], ids=str)
 def test_what_does_not_exist_fails_at_once(hub, where, run_task, mode, sensor, change):
     arguments = {"path": "a"} if sensor is XetFileSensor else {}
+    if mode == "reschedule" and sensor is XetRevisionSensor and not HAS_STATE:
+        arguments["newer_than"] = "a" * 40
     run = run_task(sensor, **{**where, **change}, **arguments, **MODES[mode])
     assert run.is_final
     assert isinstance(run.error, XetNotFoundError)
@@ -279,6 +287,7 @@ def test_a_template_without_a_value_is_as_if_it_was_not_given(repo, where, run_t
     assert run.value["sha256"] == file["sha256"]
 
 
+@pytest.mark.skipif(not HAS_STATE, reason="Airflow remembers nothing for a task before 3.3")
 def test_a_retry_goes_on_from_where_the_first_try_began(where, repo, run_task, tmp_path):
     from airflow_runs import ExecutionApi
 
@@ -329,7 +338,9 @@ def test_a_timeout_in_the_triggerer_is_a_timeout_of_the_sensor(where):
     failed = {"next_method": TRIGGER_FAIL_REPR, "next_kwargs": {"error": TriggerFailureReason.TRIGGER_TIMEOUT}}
     with pytest.raises(AirflowSensorTimeout):
         XetFileSensor(task_id="wait", path="a", **where).resume_execution(**failed, context={})
-    with pytest.raises(AirflowSkipException):
+    # Airflow 3.0 fails the task here whatever soft_fail says.
+    skipped = AirflowSensorTimeout if airflow.__version__.startswith("3.0.") else AirflowSkipException
+    with pytest.raises(skipped):
         XetFileSensor(task_id="wait", path="a", soft_fail=True, **where).resume_execution(**failed, context={})
 
 

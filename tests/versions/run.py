@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,10 +106,15 @@ def install(version: Version) -> None:
 
 
 def run(version: Version, options: list[str]) -> bool:
-    """Run the tests in an environment, and tell whether all passed."""
+    """Make the environment, run the tests in it, and tell whether all passed."""
+    started = time.monotonic()
+    install(version)
     tests = [str(ROOT / "tests" / name) for name in TESTS]
     command = [version.python, "-m", "pytest", "--quiet", "-m", "not long", "-p", "no:cacheprovider", *tests, *options]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    done = subprocess.run(command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    seconds = time.monotonic() - started
+    print(f"\n=== {version.name}: Airflow {version.airflow}, {seconds:.0f} s\n{done.stdout}", flush=True)
+    return done.returncode == 0
 
 
 def main() -> int:
@@ -120,24 +126,17 @@ def main() -> int:
     asked, options = parser.parse_known_args()
     if unknown := set(asked.names) - set(names):
         parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(names)}")
-    results = {}
-    for version in VERSIONS:
-        if asked.names and version.name not in asked.names:
-            continue
-        if asked.pin:
+    chosen = [version for version in VERSIONS if not asked.names or version.name in asked.names]
+    if asked.pin:
+        for version in chosen:
             pin(version)
-            continue
-        started = time.monotonic()
-        install(version)
-        installed = time.monotonic()
-        print(f"\n=== {version.name}: Airflow {version.airflow}", flush=True)
-        passed = run(version, options)
-        seconds = time.monotonic() - installed
-        results[version.name] = passed
-        print(f"{version.name}: installed in {installed - started:.0f} s, tested in {seconds:.0f} s", flush=True)
-    for name, passed in results.items():
-        print(f"{name:8} {'passed' if passed else 'FAILED'}")
-    return 0 if all(results.values()) else 1
+        return 0
+    # The tests of one environment keep one core busy, most of the time.
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda version: run(version, options), chosen))
+    for version, passed in zip(chosen, results, strict=True):
+        print(f"{version.name:8} {'passed' if passed else 'FAILED'}")
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":
