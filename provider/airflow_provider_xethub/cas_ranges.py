@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 4
-"""Ranges that are read at the same time: together they fit into the client's buffer of 64 MB."""
+"""Ranges that are read at the same time: together, 64 MB, they fit into the client's buffer."""
 
 TRIES = 3
 """One more for a token that is not accepted, and one for what the end of another thread's read cut off."""
