@@ -4,43 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
-from airflow_provider_xethub.hooks.lineage import Lineage
-from airflow_provider_xethub.hooks.tokens import XetTokenHook
+from airflow_provider_xethub.hooks.files import XetFileHook
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
-    import os
-
-    from airflow.sdk import ObjectStoragePath
-
     from airflow_provider_xethub.commit import CommitRequest
     from airflow_provider_xethub.copies import Copies
+    from airflow_provider_xethub.hooks.files import Place
     from airflow_provider_xethub.records import (
-        XetCommit,
         XetCommitResult,
         XetCopyResult,
-        XetDownloadResult,
         XetFile,
         XetPublishResult,
         XetTransfer,
         XetUploadResult,
     )
     from airflow_provider_xethub.sources import SourceFile
-    from airflow_provider_xethub.task_state import TaskState
 
-    Place = str | os.PathLike[str] | ObjectStoragePath
     Source = Place | Sequence[Place]
 
 
-class XetHubConnection(XetTokenHook):
+class XetHubConnection(XetFileHook):
     """A Hub, as an Airflow connection describes it: tokens, files, transfers and commits.
 
     Connection: ``host`` is the Hub's endpoint (default ``https://huggingface.co``), ``password`` the Hub token; the
@@ -53,45 +43,6 @@ class XetHubConnection(XetTokenHook):
 
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
-
-    @cached_property
-    def lineage(self) -> Lineage:
-        """What this hook moved, as it told Airflow's lineage."""
-        return Lineage(self)
-
-    # --- files ----------------------------------------------------------------------------------------------------
-
-    @final_errors()
-    def list_files(
-        self, repo: Repo, path: str | None = None, patterns: str | Sequence[str] | None = None
-    ) -> list[XetFile]:
-        """List the files of a repository.
-
-        :param repo: where to look.
-        :param path: only this file, or those in this folder; all where ``None``.
-        :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
-        :raises XetNotFoundError: repository, revision or path does not exist.
-        """
-        path = path.strip("/") if path else None
-        files = self.hub.get_files(repo, [path]) if path else []
-        files = files or self.hub.list_files(repo, path)
-        wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
-        return [file for file in files if not wanted or any(fnmatchcase(file["path"], each) for each in wanted)]
-
-    @final_errors()
-    def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
-        """Return the records of those ``paths`` that exist."""
-        return self.hub.get_files(repo, paths)
-
-    @final_errors()
-    def get_latest_commit(self, repo: Repo) -> XetCommit:
-        """Return the newest commit of the revision."""
-        commits = self.hub.latest_commits(repo)
-        if not commits:
-            raise XetNotFoundError(f"{repo} has no commits yet.", status=404)
-        return commits[0]
-
-    # --- transfers ------------------------------------------------------------------------------------------------
 
     @final_errors()
     def upload(
@@ -335,48 +286,6 @@ class XetHubConnection(XetTokenHook):
         from airflow_provider_xethub.hooks.storage import open_storage
 
         return workers.interruptible(lambda: sources.collect(source, path_in_repo, patterns, open_storage))
-
-    @final_errors()
-    def download(
-        self,
-        destination: Place,
-        files: Sequence[XetFile],
-        *,
-        single: bool = False,
-        token: XetToken | SealedTokenDict | None = None,
-        task_state: TaskState | None = None,
-    ) -> XetDownloadResult:
-        """Download files, verify them, and give them their names in ``destination``.
-
-        :param destination: a folder, local or in object storage, below which the files keep their paths; see
-            :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
-        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them.
-        :param single: whether one file was named, and not a folder or patterns.
-        :param token: a read or write token; fetched through the connection where ``None``.
-        :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
-        :raises XetHubError: no damaged or partial file is left under its name.
-        """
-        from airflow_provider_xethub import downloads, stored_downloads, transfers, workers
-        from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.object_storage import location
-        from airflow_provider_xethub.task_state import TaskState
-
-        repo = downloads.repo_of(files)
-        self.check_token(token, "read", repo)
-        hub = (lambda: self.hub) if self.has_connection else None
-        in_cas = partial(self.in_cas, token, "read", repo)
-        where = location(destination)
-        if where is None:
-            targets = downloads.plan(files, str(destination), single=single)
-            received = transfers.download(targets, in_cas, hub)
-        else:
-            stored = workers.interruptible(
-                lambda: stored_downloads.plan(files, where, open_storage(where), single=single)
-            )
-            received = transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
-        self.lineage.read(repo, files)
-        self.lineage.elsewhere("output", destination)
-        return received
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

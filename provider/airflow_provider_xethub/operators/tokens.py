@@ -1,0 +1,109 @@
+"""The operators that fetch a token, and that forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
+from airflow_provider_xethub.repo import Scope
+from airflow_provider_xethub.token import SealedTokenDict
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class XetTokenOperator(XetOperator):
+    """Fetch a Xet token for one repository and revision, and return it sealed.
+
+    The XCom value is of no use to whoever reads it in the database, the UI or a log. Where no Fernet key exists it is
+    only a reference, and consumers fetch their own token.
+
+    :param scope: ``read``, or ``write`` for tasks that upload.
+    :returns: a :class:`~airflow_provider_xethub.token.SealedTokenDict`.
+    """
+
+    template_fields: Sequence[str] = (*REPO_FIELDS, "scope")
+
+    def __init__(self, *, scope: Scope = "read", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scope = scope
+
+    def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
+        """Fetch and seal."""
+        return self.hook.seal_token(self.hook.get_token(self.resolve_repo(), self.scope))
+
+
+class XetForgetTokenOperator(BaseOperator):
+    """Delete the XCom of token tasks, of all their map indexes: the teardown of a ``XetTokenOperator``.
+
+    Example::
+
+        forget = XetForgetTokenOperator(task_id="forget").as_teardown(setups=token)
+
+    :param token_task_ids: the token tasks; the setup tasks of this teardown where ``None``.
+    """
+
+    template_fields: Sequence[str] = ("token_task_ids",)
+
+    def __init__(self, *, token_task_ids: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.token_task_ids = token_task_ids
+
+    def execute(self, context: Context) -> None:
+        """Delete; XComs that are not there are no error."""
+        with final_errors():
+            for task_id in self._task_ids():
+                ti = context["ti"]
+                for map_index in self._map_indexes(context, task_id):
+                    _delete_xcom(task_id, ti.dag_id, ti.run_id, map_index)
+                self.log.info("Forgot the token of task %s.", task_id)
+
+    def _task_ids(self) -> list[str]:
+        if isinstance(self.token_task_ids, str):
+            return [self.token_task_ids]
+        if self.token_task_ids:
+            return list(self.token_task_ids)
+        setups = sorted(task.task_id for task in self.upstream_list if task.is_setup)
+        if not setups:
+            raise XetInputError(
+                f"{self.task_id} does not know which token to forget: write {self.task_id}.as_teardown(setups=<token "
+                "task>), or set token_task_ids."
+            )
+        return setups
+
+    def _map_indexes(self, context: Context, task_id: str) -> list[int]:
+        """Return the map indexes of a task; -1 is the only one of a task that is not mapped.
+
+        In one mapped task group with it, this task instance belongs to one of them; the others are still in use.
+        """
+        ti = context["ti"]
+        task = context["dag"].get_task(task_id)
+        group = task.get_closest_mapped_task_group()
+        if group is not None and group is self.get_closest_mapped_task_group():
+            return [-1 if ti.map_index is None else ti.map_index]
+        if not task.is_mapped and group is None:
+            return [-1]
+        return list(range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])))
+
+
+def _delete_xcom(task_id: str, dag_id: str, run_id: str, map_index: int) -> None:
+    """Delete what a task returned."""
+    XCom.delete(XCOM_RETURN_KEY, task_id, dag_id, run_id, map_index=map_index)
+    if AIRFLOW_V_3_1_PLUS or map_index < 0:
+        return
+    # Airflow 3.0 loses the map index on the way, and deletes nothing: so it is told once more, as it tells itself.
+    from airflow.sdk.bases import xcom
+    from airflow.sdk.execution_time import comms, task_runner
+
+    message = comms.DeleteXCom(key=XCOM_RETURN_KEY, dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index)
+    supervisor: Any = task_runner.SUPERVISOR_COMMS
+    if hasattr(supervisor, "send_request"):  # 3.0.0 to 3.0.2
+        supervisor.send_request(log=xcom.log, msg=message)
+    else:
+        supervisor.send(message)
