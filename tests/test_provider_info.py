@@ -57,13 +57,16 @@ def test_no_kind_of_module_that_exists_is_missing():
 
 
 def test_what_it_names_of_links_and_assets_is_there_and_airflow_finds_it():
-    from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+    try:
+        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime as Manager
+    except ImportError:  # before 3.2
+        from airflow.providers_manager import ProvidersManager as Manager
 
     from airflow_provider_xethub.assets import xethub as assets
     from airflow_provider_xethub.links.xethub import XetHubLink
 
     assert INFO["extra-links"] == [f"{XetHubLink.__module__}.{XetHubLink.__name__}"]
-    found = ProvidersManagerTaskRuntime()
+    found = Manager()
     assert found.asset_uri_handlers["hf"] is assets.sanitize_uri
     assert found.asset_factories["hf"] is assets.create_asset
     assert found.asset_to_openlineage_converters["hf"] is assets.convert_asset_to_openlineage

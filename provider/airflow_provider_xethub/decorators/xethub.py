@@ -12,12 +12,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from airflow.providers.common.compat.sdk import DecoratedOperator, determine_kwargs, task_decorator_factory
+from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedToken, SealedTokenDict
+
+try:
+    from airflow.sdk.bases.decorator import determine_kwargs
+except ImportError:  # Airflow 3.0 and 3.1; the oldest common-compat that we allow does not have it
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined,no-redef]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
