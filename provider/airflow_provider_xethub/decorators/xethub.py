@@ -22,7 +22,7 @@ from airflow_provider_xethub.token import SealedToken, SealedTokenDict
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
 except ImportError:  # Airflow 3.0 and 3.1; the oldest common-compat that we allow does not have it
-    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined,no-redef]
+    from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
