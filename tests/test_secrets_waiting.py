@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -142,10 +144,21 @@ def test_a_real_triggerer_leaves_no_secret_behind(hub, secrets, make_repo, airfl
         written = [path for path in leaks.files(logs) if dag.dag_id in str(path)]
         assert len(written) >= len(FAULTS)
         assert "Still waiting" in "".join(path.read_text() for path in written)
-        database = Path(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///"))
+        database = copy_of_database(tmp_path / "copy.db")
         named = {str(number): secret for number, secret in enumerate(sorted(secrets()))}
         assert leaks.find({"a path": watched.repo_id}, database, [logs])
         assert not leaks.find(named, database, [logs])
+
+
+def copy_of_database(path):
+    """All pages of the metadata database in another file.
+
+    To read the file itself would end this process's locks on it: SQLite then deletes the log that it still writes to.
+    """
+    database = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+    return path
 
 
 def trigger_arguments():

@@ -109,6 +109,8 @@ def _fetch_once(
 
         def work() -> None:
             for file in files:
+                if stopped.is_set():  # the temporary files are removed already
+                    raise XetCancelledError(f"{about} was stopped from outside.")
                 # What an earlier, aborted try may still write then goes into a file that nobody sees any more.
                 file.part.unlink(missing_ok=True)
                 file.part.touch()
