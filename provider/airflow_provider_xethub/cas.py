@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,9 +32,6 @@ TINY_FILE = 128 << 10
 RETRIES = 4
 RETRY_DELAY = "2s"
 """Tries after the first, and the wait before them, which doubles each time; the client's own defaults take minutes."""
-
-STOP_SECONDS = 0.4
-"""How long a stopped transfer is waited for before the task goes on; the client needs 0.1 s."""
 
 XORBS_AT_ONCE = 2
 """Xorbs that are sent at the same time; each is in memory, and is lost to the next try when the task is killed."""
@@ -147,10 +143,7 @@ def aborting(abort: Callable[[], None], stopped: threading.Event | None = None) 
         if stopped:
             stopped.set()
         abort()
-        deadline = time.monotonic() + STOP_SECONDS
-        for thread in threading.enumerate():
-            if thread.name == workers.TRANSFER:
-                thread.join(max(0.0, deadline - time.monotonic()))
+        workers.settle()
         raise
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from airflow_provider_xethub import part_files
@@ -96,9 +96,9 @@ def parts(targets: Sequence[Target], equal: Sequence[Target] = ()) -> Iterator[N
     for folder in {target.path.parent for target in targets}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".{uuid.uuid4().hex}{part_files.SUFFIX}"
-            probe.touch()
-            probe.unlink()
+            # Without a name where the system can: a task may be stopped at this very moment.
+            with TemporaryFile(dir=folder):
+                pass
         except OSError as error:
             raise XetDestinationError(
                 f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "

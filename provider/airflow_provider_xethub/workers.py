@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -22,7 +23,10 @@ AHEAD = 2
 TRANSFER = "xethub-transfer"
 """Name of the thread that a task waits for."""
 
-_LOOK_SECONDS = 0.2
+STOP_SECONDS = 0.4
+"""How long a task that is stopped waits for its threads to remove what they have begun; the client needs 0.1 s."""
+
+_LOOK_SECONDS = 0.05
 
 
 def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) -> T:
@@ -58,8 +62,18 @@ def stoppable(work: Callable[[threading.Event], R]) -> R:
     stopped = threading.Event()
     try:
         return interruptible(lambda: work(stopped))
-    finally:
+    except BaseException:
         stopped.set()
+        settle()
+        raise
+
+
+def settle() -> None:
+    """Give threads that were told to stop a moment to remove what they have begun."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for thread in threading.enumerate():
+        if thread.name == TRANSFER:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def each(

@@ -1,0 +1,79 @@
+"""Blocking work in threads, ended by what a signal handler raises, as SIGTERM and ``execution_timeout`` do in tasks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_xethub import downloads, workers
+from airflow_provider_xethub.exceptions import XetCancelledError
+
+
+class StoppedError(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def stop_soon() -> Iterator[None]:
+    def handle(*_: object) -> None:
+        raise StoppedError
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_work_that_is_stopped_gets_a_moment_to_clean_up(stop_soon):
+    cleaned = threading.Event()
+
+    def work(stopped: threading.Event) -> None:
+        stopped.wait(10)
+        time.sleep(0.1)  # such as removing what it has begun
+        cleaned.set()
+
+    with pytest.raises(StoppedError):
+        workers.stoppable(work)
+    assert cleaned.is_set()
+
+
+def test_work_that_hears_nothing_is_left_behind(stop_soon):
+    release = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        workers.stoppable(lambda _: release.wait(30))
+    assert time.monotonic() - began < 5
+    release.set()
+
+
+def test_reading_ahead_hears_at_once_that_it_is_stopped():
+    stopped, never = threading.Event(), threading.Event()
+
+    def blocks() -> Iterator[bytes]:
+        yield b"first"
+        never.wait(30)
+
+    reading = workers.read_ahead(blocks(), stopped)
+    assert next(reading) == b"first"
+    threading.Timer(0.1, stopped.set).start()
+    with pytest.raises(XetCancelledError):
+        next(reading)
+    never.set()
+
+
+def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path, monkeypatch):
+    """Not even where the task is stopped at that very moment: what is looked with never has a name."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise StoppedError
+
+    monkeypatch.setattr("pathlib.Path.unlink", interrupted)
+    target = downloads.Target({"path": "a"}, tmp_path / "d/a", tmp_path / "d/part")  # type: ignore[typeddict-item]
+    with pytest.raises(StoppedError), downloads.parts([target]):
+        assert list((tmp_path / "d").iterdir()) == []
+    assert list((tmp_path / "d").iterdir()) == []
