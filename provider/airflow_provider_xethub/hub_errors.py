@@ -58,7 +58,7 @@ def from_response(
         error = XetUnauthorizedError
         text = (
             f"{what}: the Hub token of {credential} is missing, wrong or expired. Put a valid one into the "
-            f"connection's password.{said}"
+            f"connection (Hub token in its form, password elsewhere).{said}"
         )
     elif status == 403:
         error = XetForbiddenError
