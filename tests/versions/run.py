@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ NEW = (
     "typer",
 )
 TODAY = "2026-11-20"
+
+INSTALLING = threading.Lock()
+"""Two of uv at once, over an empty cache, stand in each other's way."""
 
 TESTS = (
     "test_provider_info.py",
@@ -110,7 +114,8 @@ def install(version: Version) -> None:
 def run(version: Version, options: list[str]) -> bool:
     """Make the environment, run the tests in it, and tell whether all passed."""
     started = time.monotonic()
-    install(version)
+    with INSTALLING:
+        install(version)
     tests = [str(ROOT / "tests" / name) for name in TESTS]
     pytest = [version.python, "-m", "pytest", "--quiet", "-m", "not long", "-k", LEFT_OUT, "-p", "no:cacheprovider"]
     done = subprocess.run(
