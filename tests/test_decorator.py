@@ -323,7 +323,7 @@ def test_a_function_may_skip_its_task(hub, raw, repo, where):
 
 
 def be_busy():
-    """Work for a long time. In one long call, a signal that the system hands to another thread would not be heard."""
+    """Work for a long time, in many short calls: once hf_xet has run, a signal did not always end one long sleep."""
     for _ in range(6000):
         time.sleep(0.01)
 

@@ -6,11 +6,12 @@ import io
 import json
 import logging
 import os
+import pickle
 import traceback
 
 import pytest
 from airflow.providers.common.compat.sdk import redact
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_xethub import cas
 from airflow_provider_xethub import hub as hub_module
@@ -29,6 +30,7 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one, store_dag
 from builders import TEXT, binary, publish, sealed, write
+from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 from private_network import Proxy
 from webhook_bodies import pushed
 from webhook_server import SECRET, endpoint, post
@@ -110,8 +112,8 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
         look = XetListOperator(task_id="look", **where)
         forget = XetForgetTokenOperator(task_id="forget", token_task_ids="token")
     api = ExecutionApi()
-    for task in (token, upload, commit, wait, download, look, forget):
-        run = seen.run(run_one(task, api=api))
+    for each in (token, upload, commit, wait, download, look, forget):
+        run = seen.run(run_one(each, api=api))
         assert run.state == "success", run.error
     seen.add(api.xcoms, api.state, dag, upload, download, upload.__dict__)
     text = seen.text()
@@ -189,6 +191,66 @@ def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, r
     assert len(hook.lineage.moved) == 2
     text = seen.text()
     assert "Moved(direction='input'" in text
+    assert_absent(secrets(), text)
+
+
+def test_the_filesystem_shows_no_secret(hub, secrets, repo, fs, tmp_path, seen, monkeypatch):  # noqa: F811
+    """Neither its errors, nor what it tells of files and itself, nor what it hands to another process."""
+    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    publish(repo, tmp_path / "before", {"a.bin": binary(), "b.csv": TEXT})
+    with fs.open(name(repo, "a.bin"), "rb") as file:
+        seen.add(fs, vars(fs), fs.to_json(), pickle.dumps(fs), file, vars(file), file.read(5))
+    seen.add(fs.ls(name(repo)), fs.info(name(repo, "a.bin")), at(repo, "a.bin"), at(repo, "a.bin").storage_options)
+    issued = hub.access.issued_xet_tokens()[-1]
+    bad = json.dumps({"error": f"Bearer {hub.token()} and {issued} are bad"})
+    for route in (".* /api/.*", ".* /cas/.*", ".*/resolve/.*"):
+        for fault in (Fault(route, status=401, body=bad), Fault(route, status=500, body=bad), Fault(route, drop=True)):
+            hub.faults.add(fault)
+            for work in (
+                lambda: fs.cat_file(name(repo, "a.bin")),
+                lambda: fs.cat_file(name(repo, "b.csv")),
+                lambda: fs.pipe_file(name(repo, "new.bin"), os.urandom(100)),
+            ):
+                fs.invalidate_cache()
+                try:
+                    work()
+                except Exception as error:
+                    seen.add(error)
+            assert hub.faults.acted(fault)
+            hub.faults.clear()
+    text = seen.text()
+    assert "The Hub answered 401" in text
+    assert_absent(secrets(), text)
+
+
+def test_the_decorator_shows_no_secret(hub, secrets, repo, tmp_path, seen, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    publish(repo, tmp_path / "before", {"a.bin": binary()})
+    faults = [
+        None,
+        Fault("POST /api/.*", status=401),
+        Fault("GET .*-token/.*", status=500),
+        Fault(".* /api/.*", drop=True),
+    ]
+    for fault in faults:
+        if fault:
+            hub.faults.add(fault)
+        with new_dag():
+
+            @task.xethub(repo_id=repo.repo_id, repo_type="dataset", path="a.bin", path_in_repo="new")
+            def look(file, output):
+                seen.add(file, output)
+                (output / "made.bin").write_bytes(file.read_bytes()[::-1])
+
+            made = look()
+        run = seen.run(run_one(made.operator))
+        assert (run.state == "success") == (fault is None), run.error
+        assert fault is None or hub.faults.acted(fault)
+        seen.add(made.operator, vars(made.operator))
+        hub.faults.clear()
+    text = seen.text()
+    assert "made.bin" in text
     assert_absent(secrets(), text)
 
 

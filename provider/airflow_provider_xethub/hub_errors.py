@@ -25,6 +25,8 @@ from airflow_provider_xethub.token import unix_seconds
 _MAX_SERVER_TEXT = 300
 _COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
 _HOUR = 3600.0
+# Longer than any digest: it may be a token, such as one for CAS, which is not this request's own secret.
+_OPAQUE = re.compile(r"[A-Za-z0-9_.=-]{80,}")
 
 
 def from_response(
@@ -127,6 +129,7 @@ def shown(text: object, secret: str | None) -> str:
     said = str(text)
     if secret:
         said = said.replace(secret, "***")
+    said = _OPAQUE.sub("***", said)
     said = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     return said[:_MAX_SERVER_TEXT] + "…" if len(said) > _MAX_SERVER_TEXT else said
 
