@@ -240,7 +240,13 @@ def store_dag(dag: DAG) -> None:
 
     DagBundlesManager().sync_bundles_to_db()
     if airflow.__version__.startswith("3.0."):
-        return  # dag.test() does it
+        from airflow.models.dagbag import DagBag as Dags
+
+        early = Dags(dag_folder="/dev/null", collect_dags=False, include_examples=False)
+        early.bag_dag(dag)
+        dag.relative_fileloc = "tested.py"
+        early.sync_to_db("dags-folder", None)
+        return
     try:
         from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.sdk import Asset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,7 +57,8 @@ WRONG = {
 
 @pytest.mark.parametrize(("one", "other"), [(one, other) for one, others in SAME.items() for other in [one, *others]])
 def test_what_is_the_same_is_one_asset(one, other):
-    assert Asset(other).uri == one
+    if other.isascii() or AIRFLOW_V_3_1_PLUS:  # the raw text is also its name, which 3.0 wants in ASCII
+        assert Asset(other).uri == one
     assert Asset(name="corpus", uri=other) == Asset(name="corpus", uri=one)
     assert Asset(one).normalized_uri == one
 

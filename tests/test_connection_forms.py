@@ -10,6 +10,7 @@ import uuid
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import airflow
 import pytest
 from airflow.models.connection import Connection
 from hypothesis import HealthCheck, given, settings
@@ -275,7 +276,8 @@ def test_the_form_has_every_field_with_label_placeholder_and_help(api):
         shown = form["extra_fields"][name]
         assert shown["schema"]["title"] == field["label"]
         assert shown["description"] == field["description"]
-        assert shown["schema"].get("enum") == field["schema"].get("enum")
+        if airflow.__version__ >= "3.2":  # a plain text field before
+            assert shown["schema"].get("enum") == field["schema"].get("enum")
         assert shown["schema"].get("format") == field["schema"].get("format")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.sdk import task
 
 from airflow_provider_xethub.decorators import xethub as decorators
@@ -230,6 +231,7 @@ def test_it_maps_over_files_uploads_without_a_connection_and_one_task_commits(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 stores no XCom that is None")
 def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run_dag):
     with new_dag() as dag:
         done = task.xethub(multiple_outputs=True, path="raw/a.csv", path_in_repo="clean", **where)(lower)()

@@ -12,7 +12,6 @@ from datetime import datetime, timezone
 
 import pytest
 from airflow.sdk import ObjectStoragePath
-from airflow.sdk.io import get_fs
 
 from airflow_provider_xethub.exceptions import (
     XetInputError,
@@ -24,6 +23,11 @@ from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.repo import Repo
 from builders import TEXT, binary, publish
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
+
+try:
+    from airflow.sdk.io import get_fs
+except ImportError:  # Airflow 3.0
+    from airflow.io import get_fs
 
 PLANS, DATA = "GET /cas/.*/reconstructions/.*", "GET /cas/.*/data/.*"
 
@@ -232,7 +236,7 @@ def test_only_what_is_needed_arrives(filled, fs, hub):  # noqa: F811
 
 def test_text_and_inline_files_are_read_like_others(filled, fs, hub):  # noqa: F811
     with at(filled, "a/t.csv").open("r", encoding="ascii") as file:
-        assert list(file) == TEXT.decode().splitlines(keepends=True)
+        assert file.readlines() == TEXT.decode().splitlines(keepends=True)
     assert fs.cat_file(name(filled, "a/t.csv"), 2, 4) == TEXT[2:4]
     assert not hub.log.requests(PLANS)
     assert fs.cat(fs.glob(name(filled, "a/*.csv"))) == {name(filled, "a/t.csv"): TEXT}

@@ -6,6 +6,7 @@ import json
 import logging
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.sdk import Asset, AssetAlias, task
 
 from airflow_provider_xethub import asset_events
@@ -209,6 +210,7 @@ def test_an_alias_gets_the_asset_of_a_repository_that_the_dag_file_does_not_know
     assert run_dag(dag).states == {"upload": "success"}
     (extra,) = stored_events(AssetPlace(repo).uri)
     assert extra["file_count"] == 3
+    assert ("files" in extra) == AIRFLOW_V_3_1_PLUS
 
 
 def test_task_code_can_say_the_same(hub, connection, repo, source, run_dag):

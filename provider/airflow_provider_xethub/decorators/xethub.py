@@ -75,6 +75,8 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         "files",
     )
     custom_operator_name = "@task.xethub"
+    # DecoratedOperator of Airflow 3.0 asks for it, and never calls it; only its own BaseOperator has it.
+    xcom_push: Any = None
 
     def __init__(
         self,
