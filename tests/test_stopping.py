@@ -36,24 +36,27 @@ class Stopped:
     def __init__(self, tmp_path, operator, arguments, timeout=None):
         self.temporary = tmp_path / "temporary"
         self.temporary.mkdir()
+        # A file, because nobody empties a pipe before the end, and a traceback may fill one.
+        self.output = tmp_path / "output"
         spec = json.dumps({"operator": operator.__name__, "arguments": arguments, "timeout": timeout})
         here = Path(__file__).parent
-        self.process = subprocess.Popen(
-            [sys.executable, str(here / "stopped_task.py"), spec],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(here), *filter(None, sys.path)]),
-                "TMPDIR": str(self.temporary),
-            },
-        )
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(here / "stopped_task.py"), spec],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(here), *filter(None, sys.path)]),
+                    "TMPDIR": str(self.temporary),
+                },
+            )
 
     def wait_until(self, condition):
         deadline = time.monotonic() + 60
         while not condition():
-            assert self.process.poll() is None, self.process.stdout.read()
+            assert self.process.poll() is None, self.output.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)
@@ -69,7 +72,8 @@ class Stopped:
         return result, (result["ended"] - started, gone - result["ended"])
 
     def result(self):
-        output = self.process.communicate(timeout=60)[0]
+        self.process.wait(60)
+        output = self.output.read_text()
         assert self.process.returncode == 0, output
         return json.loads(output.splitlines()[-1])
 

@@ -55,6 +55,7 @@ TESTS = (
     "test_decorator.py",
     "test_links.py",
     "test_asset_uri.py",
+    "test_fan_out.py",
     "test_outlets.py",
     "test_lineage.py",
     "test_watchers.py",
