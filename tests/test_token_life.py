@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetTokenExpiredError
 from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from builders import binary, names, publish, sealed
 
@@ -18,6 +19,13 @@ LIFE = 33
 
 FILES = 70
 """More than are asked for at the same time: 32 for a folder on the worker, 16 as streams."""
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: requests are counted, and what an earlier test's fault delays is counted when it ends."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.local.request_log import (
     KEPT,
     MAX_COUNTERS,
@@ -86,19 +83,6 @@ def test_the_route_is_known_also_where_a_fault_answers_or_nothing_does(hub: Loca
         "HEAD /{namespace}/{name}/resolve/{revision}/{path}",
         "GET (no route)",
     ]
-
-
-def test_a_request_that_began_before_the_log_was_cleared_is_not_in_it(hub: LocalHub) -> None:
-    fault = hub.faults.add(Fault(WHOAMI, delay=1))
-    asking = threading.Thread(target=ask, args=(hub, "/api/whoami-v2"))
-    asking.start()
-    while not hub.faults.acted(fault):
-        time.sleep(0.01)
-    hub.log.clear()
-    ask(hub, "/api/models/acme/m")
-    asking.join()
-    assert [request.path for request in hub.log.requests()] == ["/api/models/acme/m"]
-    assert [counter.requests for counter in hub.log.counters()] == [1]
 
 
 def test_the_log_keeps_no_secret(hub: LocalHub) -> None:

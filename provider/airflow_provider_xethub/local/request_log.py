@@ -91,23 +91,11 @@ class RequestLog:
         self._kept: deque[LoggedRequest] = deque(maxlen=KEPT)
         self._counters: dict[tuple[str, str], list[int]] = {}
         self._transfers = Transfers()
-        self._cleared = 0
 
-    @property
-    def cleared(self) -> int:
-        """How often the log was cleared; what :meth:`add` wants to know."""
-        return self._cleared
-
-    def add(self, request: LoggedRequest, cleared: int | None = None) -> None:
-        """Keep one request, and forget the oldest beyond 10,000.
-
-        :param cleared: how often the log had been cleared when the request began. One that began before the last time
-            is not kept: it belongs to what is forgotten.
-        """
+    def add(self, request: LoggedRequest) -> None:
+        """Keep one request, and forget the oldest beyond 10,000."""
         client = request.client
         with self._lock:
-            if cleared not in (None, self._cleared):
-                return
             self._kept.append(request)
             self._count(request, client)
             if request.session:
@@ -178,9 +166,8 @@ class RequestLog:
             self._transfers.add_report(report)
 
     def clear(self) -> None:
-        """Forget all requests, counters and transfers, and the requests that are under way."""
+        """Forget all requests, counters and transfers."""
         with self._lock:
-            self._cleared += 1
             self._kept.clear()
             self._counters.clear()
             self._transfers = Transfers()
@@ -207,7 +194,6 @@ class RequestLogMiddleware:
         length = 0 if scope["method"] == "HEAD" else None
         taken: list[str] = []
         began = time.perf_counter()
-        cleared = self._log.cleared
 
         async def counted_receive() -> Message:
             nonlocal bytes_in
@@ -235,7 +221,7 @@ class RequestLogMiddleware:
                 is_logged = True
                 milliseconds = (time.perf_counter() - began) * 1000
                 route = taken[0] if taken else f"{scope['method']} {self._route_of(scope)}"
-                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route), cleared)
+                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route))
 
         try:
             await self._app({**scope, ROUTE: taken}, counted_receive, counted_send)
