@@ -101,6 +101,8 @@ class Ranges:
                     raise
                 log.warning("%s Trying once more.", error)
                 stalled = isinstance(error, XetStalledError)  # twice takes long enough
+                if isinstance(error, XetIntegrityError) and group.access.refresh_url is not None:
+                    refused = group.access  # at times the client ends a stream early where CAS did not accept the token
             self._drop(group)
         raise AssertionError("unreachable")
 
