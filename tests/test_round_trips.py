@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_xethub.exceptions import XetForbiddenError
+from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from builders import TEXT, binary, commits, publish, write
@@ -33,7 +35,31 @@ def upload(connection, repo, run_task, tmp_path):
 
 def test_a_first_upload_asks_the_hub_three_times(upload, asked):
     assert upload({"a.bin": binary()}).value["created"]
-    assert asked() == [PREUPLOAD, TOKEN, COMMIT]
+    first, second, last = asked()
+    assert {first, second} == {PREUPLOAD, TOKEN}
+    assert last == COMMIT
+
+
+def test_a_small_upload_waits_for_both_answers_at_the_same_time(upload, hub, monkeypatch):
+    answered = []
+    fetch = Hub.xet_token
+
+    def look_and_fetch(self, *of):
+        answered.append(len(hub.log.requests("POST .*/preupload/.*")))
+        return fetch(self, *of)
+
+    monkeypatch.setattr(Hub, "xet_token", look_and_fetch)
+    hub.faults.add(Fault("POST .*/preupload/.*", times=1, delay=0.5))
+    assert upload({"a.bin": b"\0" + binary()}).value["created"]
+    assert answered == [0], "the token is asked for before the Hub has said how it wants to store the file"
+
+
+def test_a_token_that_is_refused_is_told_once(upload, hub, asked):
+    hub.faults.add(Fault("GET .*/xet-write-token/.*", status=403))
+    failed = upload({"a.bin": b"\0" + binary()})
+    with pytest.raises(XetForbiddenError, match="the write token request"):
+        failed.value  # noqa: B018
+    assert sorted(asked()) == [PREUPLOAD, TOKEN]
 
 
 def test_a_commit_of_what_was_uploaded_asks_twice_and_its_retry_looks_first(upload, repo, hub, asked, run_task):
@@ -63,9 +89,12 @@ def test_a_text_that_goes_inline_fetches_no_token(upload, asked):
     assert asked() == [PREUPLOAD, COMMIT]
 
 
-def test_what_is_there_already_fetches_no_token(upload, hub, repo, tmp_path):
-    publish(repo, tmp_path, {"a.bin": binary()})
+@pytest.mark.parametrize(("size", "tokens"), [(5_000, 1), (33 << 20, 0)])
+def test_what_is_there_already_needs_no_token(upload, hub, repo, tmp_path, size, tokens):
+    """For a small upload one is fetched all the same, while the Hub says what it has; nobody misses it."""
+    content = {"a.bin": b"\0" * size}
+    publish(repo, tmp_path, content)
     hub.log.clear()
     hub.faults.add(Fault("GET .*/xet-write-token/.*", status=403))
-    assert upload({"a.bin": binary()}).value["unchanged"] == ["a.bin"]
-    assert not hub.log.requests("GET .*/xet-write-token/.*")
+    assert upload(content).value["unchanged"] == ["a.bin"]
+    assert len(hub.log.requests("GET .*/xet-write-token/.*")) == tokens

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_provider_xethub import cas, cas_uploads
-from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.exceptions import XetHubError, XetSourceError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from builders import content, write
 
@@ -110,29 +110,61 @@ def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path
         hook.upload(source, repo)
 
 
-def test_an_upload_is_paced_by_what_is_in_cas(monkeypatch):
-    """With CAS standing still, no more than the allowance is read of many files."""
+class Report:
+    """What a client says that was handed ``written`` bytes, in xorbs of which ``sent`` bytes are in CAS."""
 
-    class Silent:
-        total_bytes_completed = 0
+    def __init__(self, xorbs=0, sent=0):
+        self.total_transfer_bytes = xorbs
+        self.total_transfer_bytes_completed = self.total_bytes_completed = sent
 
-    class Commit:
-        def progress(self):
-            return Silent
 
+def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, most=cas_uploads.FILLING, count=1 << 20):
+    """Return how many bytes an upload writes of which the client's report does not change."""
+    commit = type("Commit", (), {"progress": lambda self: report})()
     stopped = threading.Event()
     monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
-    pace = cas_uploads.Pace(Commit(), stopped, cas_uploads.AHEAD_OF_CAS)
+    monkeypatch.setattr(cas_uploads, "_memory", lambda: memory)
+    pace = cas_uploads.Pace(commit, stopped, most)
     given = []
 
     def write_on():
         while not stopped.is_set():
-            pace.before(4 << 20)
-            given.append(4 << 20)
+            pace.before(count)
+            given.append(count)
 
-    thread = threading.Thread(target=pytest.raises, args=(Exception, write_on), daemon=True)
+    thread = threading.Thread(target=pytest.raises, args=(XetHubError, write_on), daemon=True)
     thread.start()
-    thread.join(1)
+    thread.join(0.5)
     stopped.set()
     thread.join(10)
-    assert cas_uploads.AHEAD_OF_CAS - (4 << 20) <= sum(given) <= cas_uploads.AHEAD_OF_CAS + (4 << 20)
+    return sum(given)
+
+
+def test_what_is_in_no_xorb_yet_is_limited(monkeypatch):
+    """With CAS standing still, no more than the allowance is read of many files."""
+    written = written_before_a_wait(monkeypatch, Report(), count=4 << 20)
+    assert cas_uploads.FILLING - (4 << 20) <= written <= cas_uploads.FILLING + (4 << 20)
+
+
+def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
+    """The last bytes of it are sent, but CAS has not answered: its memory is not free yet."""
+    xorb = cas_uploads.XORB
+    written = written_before_a_wait(monkeypatch, Report(xorb, xorb - 1), memory=cas_uploads.MEMORY - xorb + 1)
+    assert 2 * xorb - (2 << 20) <= written < 2 * xorb
+
+
+def test_where_there_is_memory_for_another_xorb_the_next_is_sent_as_well(monkeypatch):
+    xorb = cas_uploads.XORB
+    written = written_before_a_wait(monkeypatch, Report(xorb), memory=cas_uploads.MEMORY - xorb - (1 << 20))
+    assert xorb + cas_uploads.FILLING - (2 << 20) <= written <= xorb + cas_uploads.FILLING
+
+
+def test_a_process_that_is_large_already_still_sends_one_xorb_after_the_other(monkeypatch):
+    xorb, much = cas_uploads.XORB, 4 * cas_uploads.MEMORY
+    assert written_before_a_wait(monkeypatch, Report(xorb), memory=much) == 0
+    report = Report(xorb, xorb)
+    assert written_before_a_wait(monkeypatch, report, memory=much) > xorb + cas_uploads.ONE_FILLING - (2 << 20)
+
+
+def test_the_memory_of_this_process_is_known():
+    assert 10_000_000 < cas_uploads._memory() < 4_000_000_000

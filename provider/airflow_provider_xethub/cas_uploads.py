@@ -1,4 +1,4 @@
-"""Uploads to CAS: files and streams, each read once, and no faster than CAS takes them."""
+"""Uploads to CAS: files and streams, each read once, and no faster than memory allows."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ from airflow_provider_xethub import cas, progress, workers
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.records import XetTransfer
 
-AHEAD_OF_CAS = 136_000_000
-"""Bytes that are handed to the client before they are in CAS: two xorbs and a little more.
+MEMORY = 390_000_000
+"""Bytes of memory of the process within which an upload prepares one more xorb while others are on their way. A process
+that has more without it gets by with one at a time."""
 
-More of them would only be memory. Fewer, and nothing would move any more: each large file fills a xorb of its own, and
-the ends of those that are done fill another.
+XORB = 64 << 20
+"""Bytes of content in a full xorb; its data section in CAS has no more (xet-core ``MAX_XORB_BYTES``)."""
+
+FILLING = 136_000_000
+"""Bytes handed to the client that are in no xorb yet: two of them and a little more.
+
+More would only be memory. Fewer, and nothing would move any more: each large file fills a xorb of its own, and the ends
+of those that are done fill another.
 """
 
-ONE_AHEAD_OF_CAS = 80_000_000
-"""The same for a single file, or for small ones only: a xorb and a little more, so that a process stays below 400 MB
-on a busy machine too, where answers are late. 120 MB would be a tenth faster with 50 ms for each answer, and take 60 MB
-more at its peak."""
+ONE_FILLING = 80_000_000
+"""The same for a single file, or for small ones only: one xorb and what the client looks at before it adds it."""
 
 STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
 """Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
-those before them have left, fits into :data:`AHEAD_OF_CAS`: so something always moves."""
+those before them have left, fits into :data:`FILLING`: so something always moves."""
 
 BLOCK = 1 << 20
 """Bytes read of a large local file at a time."""
 
-_PACE_SECONDS = 0.02
+_PACE_SECONDS = 0.01
 _PATIENCE_SECONDS = 10.0
 
 
@@ -85,7 +90,7 @@ def upload(
                 # Of a file that the client reads itself, it takes in far more than it can send.
                 streams[number] = _LargeFile(source, sizes[number])
 
-        pace = Pace(commit, stopped, AHEAD_OF_CAS if streams and len(full) > 1 else ONE_AHEAD_OF_CAS)
+        pace = Pace(commit, stopped, FILLING if streams and len(full) > 1 else ONE_FILLING)
 
         def send(number: int) -> None:
             with cas.errors(access, about, upload=True):
@@ -155,16 +160,19 @@ def _unreadable(path: Path, error: OSError) -> XetSourceError:
 
 
 class Pace:
-    """Keeps an upload from reading far ahead of what is in CAS.
+    """Keeps an upload from taking more memory than it needs to keep the way to CAS busy.
 
-    The client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file.
+    Left to itself, the client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file. A xorb
+    is in memory as content until it is full, and from then on as it is sent, until CAS has answered.
+
+    :param most: bytes that may be in no xorb yet; see :data:`FILLING`.
     """
 
     def __init__(self, commit: Any, stopped: threading.Event, most: int) -> None:
         self._commit = commit
         self._most = most
         self._written = 0
-        self._done = -1
+        self._seen = (-1, -1)
         self._moved = time.monotonic()
         self._turn = threading.Lock()
         self.stopped = stopped
@@ -178,15 +186,32 @@ class Pace:
         """
         with self._turn:
             while not self.stopped.is_set():
-                done = int(self._commit.progress().total_bytes_completed)
-                if done != self._done:
-                    self._done, self._moved = done, time.monotonic()
-                ahead = self._written + min(count, BLOCK) - done
-                if ahead <= self._most or time.monotonic() - self._moved > _PATIENCE_SECONDS:
+                if self._may_go_on(min(count, BLOCK)):
                     self._written += count
                     return
                 time.sleep(_PACE_SECONDS)
         raise XetCancelledError("stopped from outside.")
+
+    def _may_go_on(self, count: int) -> bool:
+        report = self._commit.progress()
+        done = int(report.total_bytes_completed)
+        # What is in xorbs; the client counts the last bytes of one as done only when CAS has answered.
+        on_its_way = int(report.total_transfer_bytes - report.total_transfer_bytes_completed)
+        if (done, on_its_way) != self._seen:
+            self._seen, self._moved = (done, on_its_way), time.monotonic()
+        filling = self._written + count - done - on_its_way
+        if time.monotonic() - self._moved > _PATIENCE_SECONDS:
+            return True
+        if filling > self._most:
+            return False
+        return not on_its_way or _memory() + (count if filling < XORB else XORB) <= MEMORY
+
+
+def _memory() -> int:
+    """Return how many bytes of memory this process has."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def _send(commit: Any, source: Streamed, size: int, pace: Pace) -> Any:

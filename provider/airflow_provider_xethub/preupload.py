@@ -18,6 +18,25 @@ AT_A_TIME = 4
 """Such requests at the same time: 5,000 files are 20 of them, and each waits for the way to the Hub and back."""
 
 
+MOST_INLINE = 10 << 20
+"""Bytes above which the Hub never stores a file inline."""
+
+QUICK = 32 << 20
+"""Bytes of an upload below which waiting for the Hub takes a good part of the time."""
+
+
+def wants_token_early(files: Sequence[tuple[int, bytes]]) -> bool:
+    """Whether an upload should fetch its token while the Hub is asked how it wants to store the files.
+
+    Only a small one that is surely to go through CAS, because a file of it is large or binary: for others the token
+    would be one request too many, as it is where nothing has changed.
+
+    :param files: size and first bytes of each.
+    """
+    in_cas = any(size > MOST_INLINE or b"\0" in sample for size, sample in files)
+    return in_cas and sum(size for size, _ in files) < QUICK
+
+
 @dataclass(frozen=True)
 class UploadMode:
     """What the Hub wants done with a file.

@@ -34,6 +34,11 @@ def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) ->
 
     The client polls for signals in only one of its calls; the main thread waits in one that never blocks them.
     """
+    return begun(work)(meter)
+
+
+def begun(work: Callable[[], T]) -> Callable[..., T]:
+    """Begin blocking work in a thread, and return what waits for its result, as :func:`interruptible` does."""
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -48,13 +53,17 @@ def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) ->
 
     thread = threading.Thread(target=run, name=TRANSFER, daemon=True)
     thread.start()
-    while not done.wait(progress.LOOK_INTERVAL):
-        if meter:
-            meter.look()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
+
+    def wait(meter: progress.Meter | None = None) -> T:
+        while not done.wait(progress.LOOK_INTERVAL):
+            if meter:
+                meter.look()
+        thread.join()
+        if failure:
+            raise failure[0]
+        return outcome[0]
+
+    return wait
 
 
 def stoppable(work: Callable[[threading.Event], R]) -> R:

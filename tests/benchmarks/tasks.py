@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk.listener import get_listener_manager
 from servers import BUCKET, KEY, REPO, REPO_TYPE, SECRET
 
 Work = Callable[[], Any]
@@ -27,6 +28,7 @@ def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     :returns: ``seconds`` in ``execute``, ``began``, ``peak`` memory of the process in bytes, and the task's ``value``.
     """
     work: Work = _MAKERS[task["contender"], task["action"]](task["arguments"])
+    get_listener_manager()  # Airflow loads plugins and tells them of the task before it calls execute
     executed = time.monotonic()
     value = work()
     seconds = time.monotonic() - executed

@@ -51,6 +51,7 @@ class XetTokenHook(BaseHook):
         super().__init__(**kwargs)
         self.xethub_conn_id = xethub_conn_id
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
+        self._coming: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
 
     # --- connection -----------------------------------------------------------------------------------------------
 
@@ -173,8 +174,18 @@ class XetTokenHook(BaseHook):
 
         :raises XetHubError: the Hub does not issue it.
         """
-        known = self._tokens.get((scope, repo))
+        coming = self._coming.pop((scope, repo), None)
+        known = self._keep(coming()) if coming else self._tokens.get((scope, repo))
         return known if known and known.is_fresh() else self._fetch(repo, scope)
+
+    def expect_token(self, repo: Repo, scope: Scope) -> None:
+        """Begin to fetch the token that :meth:`get_token` will be asked for, which tells of it, and of its failure."""
+        known = self._tokens.get((scope, repo))
+        if not (known and known.is_fresh()):
+            from airflow_provider_xethub import workers
+
+            hub = self.hub
+            self._coming[scope, repo] = workers.begun(lambda: hub.xet_token(repo, scope))
 
     @final_errors()
     def refresh_token(self, token: XetToken) -> XetToken:
@@ -182,10 +193,12 @@ class XetTokenHook(BaseHook):
         return self._fetch(token.repo, token.scope)
 
     def _fetch(self, repo: Repo, scope: Scope) -> XetToken:
-        token = self.hub.xet_token(repo, scope)
+        return self._keep(self.hub.xet_token(repo, scope))
+
+    def _keep(self, token: XetToken) -> XetToken:
         keys.mask(token.access_token)
-        self._tokens[scope, repo] = token
-        self.log.info("Fetched a %s token for %s, good for %.0f s.", scope, repo, token.seconds_left())
+        self._tokens[token.scope, token.repo] = token
+        self.log.info("Fetched a %s token for %s, good for %.0f s.", token.scope, token.repo, token.seconds_left())
         return token
 
     def seal_token(self, token: XetToken) -> SealedTokenDict:

@@ -194,7 +194,7 @@ class XetHubConnection(XetFileHook):
         token: XetToken | SealedTokenDict | None,
         deduplicate: bool | None,
     ) -> XetPublishResult:
-        from airflow_provider_xethub import bucket, commit, transfers, unchanged
+        from airflow_provider_xethub import bucket, commit, preupload, transfers, unchanged
 
         by_path = {file.path_in_repo: file for file in files}
         if not request.repo.is_bucket:
@@ -206,6 +206,8 @@ class XetHubConnection(XetFileHook):
             known = unchanged.in_bucket(self.hub, request.repo, files)
             request, transfer = self._upload_rest(files, known, request, token, deduplicate)
             return {**bucket.publish(self.hub, request), "transfer": transfer}
+        if token is None and preupload.wants_token_early([(file.size, file.sample) for file in files]):
+            self.expect_token(request.repo, "write")
         modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         through_cas = [
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
