@@ -6,8 +6,10 @@ import os
 
 import pytest
 
+from airflow_provider_xethub import unchanged
+from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetUploadOperator
-from builders import TEXT, write
+from builders import TEXT, commits, write
 
 
 @pytest.fixture
@@ -59,3 +61,23 @@ def test_what_another_branch_has_is_not_taken_for_this_one(hub, where, repo, sou
 
     assert other["unchanged"] == ["c.csv", "d/b.bin"]
     assert other["transfer"]["files"] == 1
+
+
+def test_a_file_that_changes_after_it_was_compared_is_not_published(hub, where, repo, tmp_path, run_task, monkeypatch):
+    """Its digest of before is told to CAS, and would be published with the content of after."""
+    source = write(tmp_path / "in", {"a.bin": os.urandom(50_000)})
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    before = commits(hub, repo)
+    (source / "a.bin").write_bytes(os.urandom(50_000))
+    compare = unchanged.in_repository
+
+    def compare_and_change(*of):
+        result = compare(*of)
+        (source / "a.bin").write_bytes(os.urandom(50_000))
+        return result
+
+    monkeypatch.setattr(unchanged, "in_repository", compare_and_change)
+
+    with pytest.raises(XetSourceError, match=r"a\.bin"):
+        run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    assert commits(hub, repo) == before

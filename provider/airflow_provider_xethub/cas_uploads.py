@@ -62,13 +62,18 @@ EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
 
 
 def upload(
-    access: cas.CasAccess, sources: Sequence[Path | Streamed], sizes: Sequence[int], deduplicate: bool | None = None
+    access: cas.CasAccess,
+    sources: Sequence[Path | Streamed],
+    sizes: Sequence[int],
+    deduplicate: bool | None = None,
+    digests: Sequence[str | None] = (),
 ) -> tuple[list[Uploaded], XetTransfer]:
-    """Upload files and streams, each read once; their sha256 is computed in that pass.
+    """Upload files and streams, each read once; their sha256 is computed in that pass, where it is not known.
 
     :param sources: existing regular files, or what is streamed.
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
     :param deduplicate: as for :func:`airflow_provider_xethub.cas.settings`.
+    :param digests: the sha256 of each in hex, as far as it is known.
     :returns: one entry for each source in the same order, and the transfer in figures.
     :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
     """
@@ -76,6 +81,7 @@ def upload(
     started = time.monotonic()
     stopped = threading.Event()
     full = [number for number in range(len(sources)) if sizes[number]]
+    known = {number: digest for number, digest in enumerate(digests) if digest}
     with cas.errors(access, about, upload=True):
         session = cas.session(access, cas.settings(len(full), sum(sizes), deduplicate))
         commit = cas.begin(access, session.new_upload_commit)
@@ -94,7 +100,7 @@ def upload(
 
         def send(number: int) -> None:
             with cas.errors(access, about, upload=True):
-                sent[number] = _send(commit, streams[number], sizes[number], pace)
+                sent[number] = _send(commit, streams[number], sizes[number], pace, known.get(number))
 
         def work() -> tuple[dict[int, Uploaded], Any]:
             left = list(streams)
@@ -104,7 +110,7 @@ def upload(
             for number in full:
                 if number not in streams:
                     pace.before(sizes[number])
-                    handles[number] = _start_file(commit, sources[number])
+                    handles[number] = _start_file(commit, sources[number], known.get(number))
             report = commit.wait_to_finish()
             by_task = report.uploads  # made anew at each look
             infos = {number: by_task[handle.task_id()].xet_info for number, handle in handles.items()}
@@ -142,9 +148,9 @@ class _LargeFile:
             raise _unreadable(self.path, error) from error
 
 
-def _start_file(commit: Any, path: Any) -> Any:
+def _start_file(commit: Any, path: Any, digest: str | None) -> Any:
     try:
-        return commit.start_upload_file(str(path))
+        return commit.start_upload_file(str(path), sha256=digest)
     except ConnectionError:
         raise
     except OSError as error:
@@ -214,9 +220,9 @@ def _memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _send(commit: Any, source: Streamed, size: int, pace: Pace) -> Any:
+def _send(commit: Any, source: Streamed, size: int, pace: Pace, digest: str | None) -> Any:
     """Stream one source into CAS, and return what CAS knows about it."""
-    stream = commit.start_upload_stream()
+    stream = commit.start_upload_stream(sha256=digest)
     blocks = source.blocks()
     # A small one is read at once.
     for block in workers.read_ahead(blocks, pace.stopped) if size > cas.SMALL_FILE else blocks:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from airflow_provider_xethub import (
     workers,
     xet_hash_downloads,
 )
-from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenExpiredError
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenExpiredError, XetTransferError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
@@ -52,15 +52,29 @@ class InCas(Protocol):
         """Return what ``work`` returns."""
 
 
-def upload(access: cas.CasAccess, files: Sequence[SourceFile], deduplicate: bool | None = None) -> XetUploadResult:
+def upload(
+    access: cas.CasAccess,
+    files: Sequence[SourceFile],
+    deduplicate: bool | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> XetUploadResult:
     """Upload files to CAS and return their records, ready for a commit.
 
     :param deduplicate: as for :func:`airflow_provider_xethub.cas.settings`.
+    :param digests: the sha256 of files, by path in the repository, where it is known; it is not computed again.
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
-    uploaded, transfer = cas_uploads.upload(access, sources, [file.size for file in files], deduplicate)
+    known = [(digests or {}).get(file.path_in_repo) for file in files]
+    sizes = [file.size for file in files]
+    try:
+        uploaded, transfer = cas_uploads.upload(access, sources, sizes, deduplicate, known)
+    except XetTransferError as error:
+        if type(error) is XetTransferError:
+            # CAS refuses what is not as its digest of before says.
+            workers.stoppable(lambda stopped: check_unchanged(files, sizes, stopped))
+        raise
     workers.stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
     records: list[XetFile] = []
     for file, each in zip(files, uploaded, strict=True):

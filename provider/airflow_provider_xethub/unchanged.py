@@ -19,10 +19,11 @@ from airflow_provider_xethub.sources import LocalFile, SourceFile, check_unchang
 
 def in_repository(
     hub: Hub, repo: Repo, files: Sequence[SourceFile], modes: Mapping[str, UploadMode]
-) -> dict[str, XetFile]:
+) -> tuple[dict[str, XetFile], dict[str, str]]:
     """Return the records of those files that the revision already has with the same content, by path.
 
     :param modes: what the Hub said about each; ``current`` is the sha256 of what it has.
+    :returns: the records, and the sha256 of all files that had to be read, also of those that have changed.
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
@@ -33,7 +34,9 @@ def in_repository(
         if digest == modes[file.path_in_repo].current
     }
     there = hub.get_files(repo, list(equal)) if equal else []
-    return _records(repo, {each["path"]: each for each in there if each["sha256"] == equal[each["path"]][1]}, equal)
+    same = {each["path"]: each for each in there if each["sha256"] == equal[each["path"]][1]}
+    known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
+    return _records(repo, same, equal), known
 
 
 def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, XetFile]:

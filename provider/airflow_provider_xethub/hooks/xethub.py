@@ -212,8 +212,8 @@ class XetHubConnection(XetFileHook):
         through_cas = [
             file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
         ]
-        known = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
-        request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate)
+        known, digests = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
+        request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate, digests)
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
             return transfers.read_inline([by_path[file["path"]] for file in inline])
@@ -269,6 +269,7 @@ class XetHubConnection(XetFileHook):
         request: CommitRequest,
         token: XetToken | SealedTokenDict | None,
         deduplicate: bool | None,
+        digests: Mapping[str, str] | None = None,
     ) -> tuple[CommitRequest, XetTransfer]:
         """Upload the files that are not known to be there, and return the request with the records of all."""
         from airflow_provider_xethub import transfers
@@ -276,7 +277,7 @@ class XetHubConnection(XetFileHook):
         rest = [file for file in files if file.path_in_repo not in known]
         sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
         if rest:
-            work = partial(transfers.upload, files=rest, deduplicate=deduplicate)
+            work = partial(transfers.upload, files=rest, deduplicate=deduplicate, digests=digests)
             sent = self.in_cas(token, "write", request.repo, work)
         records = {**known, **{file["path"]: file for file in sent["files"]}}
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
