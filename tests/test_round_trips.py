@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetForbiddenError
+from airflow_provider_xethub.commit_request import CommitRequest
+from airflow_provider_xethub.exceptions import XetForbiddenError, XetNotFoundError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
@@ -60,6 +61,15 @@ def test_a_token_that_is_refused_is_told_once(upload, hub, asked):
     with pytest.raises(XetForbiddenError, match="the write token request"):
         failed.value  # noqa: B018
     assert sorted(asked()) == [PREUPLOAD, TOKEN]
+
+
+def test_the_refusal_of_a_token_that_nobody_came_to_use_is_forgotten(hub, hook, repo, tmp_path):
+    source = write(tmp_path / "in", {"a.bin": b"\0" + binary()})
+    hub.faults.add(Fault("GET .*/xet-write-token/.*", times=1, status=403))
+    hub.faults.add(Fault("POST .*/preupload/.*", times=1, delay=0.5, status=404))
+    with pytest.raises(XetNotFoundError):
+        hook.publish(source, CommitRequest(repo, "upload"))
+    assert hook.get_token(repo, "write").scope == "write"
 
 
 def test_a_commit_of_what_was_uploaded_asks_twice_and_its_retry_looks_first(upload, repo, hub, asked, run_task):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -178,14 +179,21 @@ class XetTokenHook(BaseHook):
         known = self._keep(coming()) if coming else self._tokens.get((scope, repo))
         return known if known and known.is_fresh() else self._fetch(repo, scope)
 
-    def expect_token(self, repo: Repo, scope: Scope) -> None:
-        """Begin to fetch the token that :meth:`get_token` will be asked for, which tells of it, and of its failure."""
-        known = self._tokens.get((scope, repo))
-        if not (known and known.is_fresh()):
-            from airflow_provider_xethub import workers
+    @contextmanager
+    def expecting_token(self, repo: Repo, scope: Scope) -> Iterator[None]:
+        """Fetch the token that :meth:`get_token` will be asked for here while other work is done.
 
-            hub = self.hub
+        Where the Hub does not issue it, only :meth:`get_token` says so.
+        """
+        from airflow_provider_xethub import workers
+
+        hub, known = self.hub, self._tokens.get((scope, repo))
+        if not (known and known.is_fresh()):
             self._coming[scope, repo] = workers.begun(lambda: hub.xet_token(repo, scope))
+        try:
+            yield
+        finally:
+            self._coming.pop((scope, repo), None)
 
     @final_errors()
     def refresh_token(self, token: XetToken) -> XetToken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -206,14 +207,15 @@ class XetHubConnection(XetFileHook):
             known = unchanged.in_bucket(self.hub, request.repo, files)
             request, transfer = self._upload_rest(files, known, request, token, deduplicate)
             return {**bucket.publish(self.hub, request), "transfer": transfer}
-        if token is None and preupload.wants_token_early([(file.size, file.sample) for file in files]):
-            self.expect_token(request.repo, "write")
-        modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
-        through_cas = [
-            file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
-        ]
-        known, digests = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
-        request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate, digests)
+        sizes = [(file.size, file.sample) for file in files]
+        is_early = token is None and preupload.wants_token_early(sizes)
+        with self.expecting_token(request.repo, "write") if is_early else nullcontext():
+            modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
+            through_cas = [
+                file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
+            ]
+            known, digests = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
+            request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate, digests)
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
             return transfers.read_inline([by_path[file["path"]] for file in inline])
