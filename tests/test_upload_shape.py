@@ -118,13 +118,13 @@ class Report:
         self.total_transfer_bytes_completed = self.total_bytes_completed = sent
 
 
-def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, most=cas_uploads.FILLING, count=1 << 20):
+def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, ahead=cas_uploads.ONE, count=1 << 20):
     """Return how many bytes an upload writes of which the client's report does not change."""
     commit = type("Commit", (), {"progress": lambda self: report})()
     stopped = threading.Event()
     monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
     monkeypatch.setattr(cas_uploads, "_memory", lambda: memory)
-    pace = cas_uploads.Pace(commit, stopped, most)
+    pace = cas_uploads.Pace(commit, stopped, ahead)
     given = []
 
     def write_on():
@@ -140,10 +140,18 @@ def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, most=cas_u
     return sum(given)
 
 
-def test_what_is_in_no_xorb_yet_is_limited(monkeypatch):
-    """With CAS standing still, no more than the allowance is read of many files."""
-    written = written_before_a_wait(monkeypatch, Report(), count=4 << 20)
-    assert cas_uploads.FILLING - (4 << 20) <= written <= cas_uploads.FILLING + (4 << 20)
+@pytest.mark.parametrize("ahead", [cas_uploads.ONE, cas_uploads.SEVERAL, cas_uploads.FILES])
+def test_what_is_in_no_xorb_yet_is_limited(monkeypatch, ahead):
+    """With CAS standing still, no more than the allowance is read."""
+    written = written_before_a_wait(monkeypatch, Report(), ahead=ahead, count=4 << 20)
+    assert max(ahead) - (4 << 20) <= written <= max(ahead) + (4 << 20)
+
+
+@pytest.mark.parametrize(("ahead", "more"), [(cas_uploads.SEVERAL, 136_000_000), (cas_uploads.FILES, 80_000_000)])
+def test_several_files_go_on_without_memory_and_small_ones_no_further_with_it(monkeypatch, ahead, more):
+    memory = 4 * cas_uploads.MEMORY if ahead is cas_uploads.SEVERAL else 0
+    written = written_before_a_wait(monkeypatch, Report(cas_uploads.XORB), ahead=ahead, memory=memory)
+    assert more - (2 << 20) <= written <= more
 
 
 def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
@@ -156,14 +164,14 @@ def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
 def test_where_there_is_memory_for_another_xorb_the_next_is_sent_as_well(monkeypatch):
     xorb = cas_uploads.XORB
     written = written_before_a_wait(monkeypatch, Report(xorb), memory=cas_uploads.MEMORY - xorb - (1 << 20))
-    assert xorb + cas_uploads.FILLING - (2 << 20) <= written <= xorb + cas_uploads.FILLING
+    assert xorb + cas_uploads.ONE.filling - (2 << 20) <= written <= xorb + cas_uploads.ONE.filling
 
 
 def test_a_process_that_is_large_already_still_sends_one_xorb_after_the_other(monkeypatch):
     xorb, much = cas_uploads.XORB, 4 * cas_uploads.MEMORY
     assert written_before_a_wait(monkeypatch, Report(xorb), memory=much) == 0
     report = Report(xorb, xorb)
-    assert written_before_a_wait(monkeypatch, report, memory=much) > xorb + cas_uploads.ONE_FILLING - (2 << 20)
+    assert written_before_a_wait(monkeypatch, report, memory=much) > xorb + cas_uploads.ONE.filling - (2 << 20)
 
 
 def test_the_memory_of_this_process_is_known():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub import cas, progress, workers
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
@@ -21,19 +21,32 @@ that has more without it gets by with one at a time."""
 XORB = 64 << 20
 """Bytes of content in a full xorb; its data section in CAS has no more (xet-core ``MAX_XORB_BYTES``)."""
 
-FILLING = 136_000_000
-"""Bytes handed to the client that are in no xorb yet: two of them and a little more.
 
-More would only be memory. Fewer, and nothing would move any more: each large file fills a xorb of its own, and the ends
-of those that are done fill another.
-"""
+class Ahead(NamedTuple):
+    """How far an upload may be ahead of CAS.
 
-ONE_FILLING = 80_000_000
-"""The same for a single file, or for small ones only: one xorb and what the client looks at before it adds it."""
+    :param always: bytes handed to the client that are not in CAS.
+    :param filling: with more than that, bytes that are in no xorb yet, while there is memory.
+    """
+
+    always: int
+    filling: int
+
+
+SEVERAL = Ahead(136_000_000, 136_000_000)
+"""For several streams: two xorbs and a little more. More would only be memory. Fewer, and nothing would move any more:
+each large file fills a xorb of its own, and the ends of those that are done fill another."""
+
+ONE = Ahead(0, 80_000_000)
+"""For a single stream: one xorb and what the client looks at before it adds it."""
+
+FILES = Ahead(80_000_000, 0)
+"""For small files, which the client reads when it comes to them: a xorb and a little more, whatever
+memory there is."""
 
 STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
 """Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
-those before them have left, fits into :data:`FILLING`: so something always moves."""
+those before them have left, fits into :data:`SEVERAL`: so something always moves."""
 
 BLOCK = 1 << 20
 """Bytes read of a large local file at a time."""
@@ -96,7 +109,7 @@ def upload(
                 # Of a file that the client reads itself, it takes in far more than it can send.
                 streams[number] = _LargeFile(source, sizes[number])
 
-        pace = Pace(commit, stopped, FILLING if streams and len(full) > 1 else ONE_FILLING)
+        pace = Pace(commit, stopped, (SEVERAL if len(full) > 1 else ONE) if streams else FILES)
 
         def send(number: int) -> None:
             with cas.errors(access, about, upload=True):
@@ -171,12 +184,11 @@ class Pace:
     Left to itself, the client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file. A xorb
     is in memory as content until it is full, and from then on as it is sent, until CAS has answered.
 
-    :param most: bytes that may be in no xorb yet; see :data:`FILLING`.
     """
 
-    def __init__(self, commit: Any, stopped: threading.Event, most: int) -> None:
+    def __init__(self, commit: Any, stopped: threading.Event, ahead: Ahead) -> None:
         self._commit = commit
-        self._most = most
+        self._ahead = ahead
         self._written = 0
         self._seen = (-1, -1)
         self._moved = time.monotonic()
@@ -205,10 +217,11 @@ class Pace:
         on_its_way = int(report.total_transfer_bytes - report.total_transfer_bytes_completed)
         if (done, on_its_way) != self._seen:
             self._seen, self._moved = (done, on_its_way), time.monotonic()
-        filling = self._written + count - done - on_its_way
-        if time.monotonic() - self._moved > _PATIENCE_SECONDS:
+        ahead = self._written + count - done
+        if ahead <= self._ahead.always or time.monotonic() - self._moved > _PATIENCE_SECONDS:
             return True
-        if filling > self._most:
+        filling = ahead - on_its_way
+        if filling > self._ahead.filling:
             return False
         return not on_its_way or _memory() + (count if filling < XORB else XORB) <= MEMORY
 

@@ -33,7 +33,7 @@ class CasWriter:
             session = cas.session(access, cas.settings(1, _USUAL_SIZE))
             self._commit = cas.begin(access, session.new_upload_commit)
             self._stream = self._commit.start_upload_stream()
-        self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE_FILLING)
+        self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE)
 
     def write(self, block: bytes) -> None:
         """Send the next bytes, as fast as CAS takes them.
