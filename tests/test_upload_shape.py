@@ -158,12 +158,20 @@ def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
     """The last bytes of it are sent, but CAS has not answered: its memory is not free yet."""
     xorb = cas_uploads.XORB
     written = written_before_a_wait(monkeypatch, Report(xorb, xorb - 1), memory=cas_uploads.MEMORY - xorb + 1)
-    assert 2 * xorb - (2 << 20) <= written < 2 * xorb
+    assert 2 * xorb - (3 << 20) <= written < 2 * xorb
+
+
+def test_a_block_that_would_end_a_xorb_waits_as_well(monkeypatch):
+    """Blocks from object storage are larger than those of a local file."""
+    xorb, block = cas_uploads.XORB, 12 << 20
+    room = cas_uploads.MEMORY - xorb
+    written = written_before_a_wait(monkeypatch, Report(xorb), memory=room, count=block)
+    assert xorb + 4 * block <= written <= 2 * xorb - block // 2
 
 
 def test_where_there_is_memory_for_another_xorb_the_next_is_sent_as_well(monkeypatch):
     xorb = cas_uploads.XORB
-    written = written_before_a_wait(monkeypatch, Report(xorb), memory=cas_uploads.MEMORY - xorb - (1 << 20))
+    written = written_before_a_wait(monkeypatch, Report(xorb), memory=cas_uploads.MEMORY - xorb - (2 << 20))
     assert xorb + cas_uploads.ONE.filling - (2 << 20) <= written <= xorb + cas_uploads.ONE.filling
 
 

@@ -204,7 +204,7 @@ class Pace:
         """
         with self._turn:
             while not self.stopped.is_set():
-                if self._may_go_on(min(count, BLOCK)):
+                if self._may_go_on(count):
                     self._written += count
                     return
                 time.sleep(_PACE_SECONDS)
@@ -217,13 +217,15 @@ class Pace:
         on_its_way = int(report.total_transfer_bytes - report.total_transfer_bytes_completed)
         if (done, on_its_way) != self._seen:
             self._seen, self._moved = (done, on_its_way), time.monotonic()
-        ahead = self._written + count - done
+        ahead = self._written + min(count, BLOCK) - done
         if ahead <= self._ahead.always or time.monotonic() - self._moved > _PATIENCE_SECONDS:
             return True
         filling = ahead - on_its_way
         if filling > self._ahead.filling:
             return False
-        return not on_its_way or _memory() + (count if filling < XORB else XORB) <= MEMORY
+        # With a block that goes over the end of a xorb, that is prepared at once.
+        is_full = self._written + count - done - on_its_way >= XORB - BLOCK
+        return not on_its_way or _memory() + count + (XORB if is_full else 0) <= MEMORY
 
 
 def _memory() -> int:
