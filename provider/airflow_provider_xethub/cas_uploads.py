@@ -41,8 +41,8 @@ ONE = Ahead(0, 80_000_000)
 """For a single stream: one xorb and what the client looks at before it adds it."""
 
 FILES = Ahead(80_000_000, 0)
-"""For small files, which the client reads when it comes to them: a xorb and a little more, whatever
-memory there is."""
+"""For small files, which the client reads when it comes to them: a xorb and a little more. What memory there is now
+says nothing about then."""
 
 STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
 """Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
@@ -183,7 +183,6 @@ class Pace:
 
     Left to itself, the client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file. A xorb
     is in memory as content until it is full, and from then on as it is sent, until CAS has answered.
-
     """
 
     def __init__(self, commit: Any, stopped: threading.Event, ahead: Ahead) -> None:

@@ -28,14 +28,14 @@ def in_repository(
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
     digests = transfers.each(lambda file: downloads.digest(file.path, "sha256", file.size), candidates)
+    known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
     equal = {
-        file.path_in_repo: (file, digest)
-        for file, digest in zip(candidates, digests, strict=True)
-        if digest == modes[file.path_in_repo].current
+        file.path_in_repo: (file, known[file.path_in_repo])
+        for file in candidates
+        if known[file.path_in_repo] == modes[file.path_in_repo].current
     }
     there = hub.get_files(repo, list(equal)) if equal else []
-    same = {each["path"]: each for each in there if each["sha256"] == equal[each["path"]][1]}
-    known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
+    same = {each["path"]: each for each in there if each["sha256"] == known[each["path"]]}
     return _records(repo, same, equal), known
 
 
