@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub import cas, cas_ranges
+from airflow_provider_xethub import cas, cas_ranges, cas_streams
 from airflow_provider_xethub.exceptions import (
     XetHubError,
     XetInputError,
@@ -111,25 +111,26 @@ def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, 
 def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):  # noqa: F811
     """Its streams may end early without an error: then there are too few bytes, and nothing else."""
     real = cas_ranges.cas.begin
-    cut = []
+    asked = []
+    cut_to = {0: 9, 1: 0}
 
     class Silent:
         def __init__(self, streams):
             self._streams = streams
 
-        def download_stream(self, *args):
-            if len(cut) < 2:
-                cut.append(args)
-                return iter([b"too short"])
-            return self._streams.download_stream(*args)
+        def download_stream(self, info, start, end):
+            asked.append((start, end))
+            content = b"".join(self._streams.download_stream(info, start, end))
+            return iter([content[: cut_to.get(len(asked) - 1)]])
 
     monkeypatch.setattr(cas_ranges.cas, "begin", lambda access, new: Silent(real(access, new)))
     assert fs.cat_file(name(filled, "a/b.bin"), 0, 100) == binary(3_000_000)[:100]
-    assert len(cut) == 2
-    cut[:] = []
-    monkeypatch.setattr(cas_ranges, "TRIES", 2)
-    with pytest.raises(XetIntegrityError, match="ended early, after 9 bytes"):
+    assert asked == [(0, 100), (9, 100), (9, 100)]
+    asked[:] = []
+    cut_to = dict.fromkeys(range(100), 0)
+    with pytest.raises(XetIntegrityError, match="ended early, after 0 bytes"):
         fs.cat_file(name(filled, "a/b.bin"), 0, 100)
+    assert len(asked) == cas_ranges.TRIES * cas_streams.ASKED
 
 
 def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):  # noqa: F811

@@ -14,7 +14,7 @@ from airflow_provider_xethub import cas, progress, workers
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 
 if TYPE_CHECKING:
-    from hf_xet import XetDownloadStreamGroup, XetFileDownload
+    from hf_xet import XetFileDownload
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +28,6 @@ FILES_AT_A_TIME = 8
 _BLOCK = 1 << 20
 _LOOK_SECONDS = 0.01
 _MOST_TOLD = 10
-
-RANGE = 16 << 20
-"""Bytes of a stream that are asked for at a time. Asked for all of a file, the client hands out pieces of a whole xorb,
-64 MB, and holds several: 270 MB for one stream instead of 90."""
 
 _MANY_SMALL = {"data.max_concurrent_file_downloads": 64, "client.ac_initial_download_concurrency": 32}
 """Each small file waits for two answers, and the client begins with four requests at a time: with 50 ms for each answer
@@ -173,74 +169,3 @@ class _Moved:
 
     total_bytes_completed: int
     total_transfer_bytes_completed: int
-
-
-@dataclass
-class _Received:
-    """The report of streams that come in, which the client does not make."""
-
-    total_bytes_completed: int = 0
-
-
-def fetch_streams(
-    access: cas.CasAccess, files: Sequence[tuple[str, int]], receive: Callable[[int, Iterator[bytes]], None]
-) -> int:
-    """Fetch files as streams, several at the same time.
-
-    :param files: Xet hash and size in bytes of each.
-    :param receive: takes the number of a file and its pieces, in order. It must verify them: the client does not, and
-        its streams can end early without an error. What it finds damaged is fetched once more.
-    :returns: bytes received.
-    :raises XetHubError: what ``receive`` has not taken in full may be anything.
-    """
-    sizes = [size for _, size in files]
-    about = f"the download of {len(files)} file(s) from {access.token.repo}"
-    stopped = threading.Event()
-    report = _Received()
-    counting = threading.Lock()
-
-    def pieces(number: int, group: XetDownloadStreamGroup) -> Iterator[bytes]:
-        from hf_xet import XetFileInfo
-
-        info, size = XetFileInfo(*files[number]), sizes[number]
-        with cas.errors(access, about, upload=False):
-            for start in range(0, size, RANGE):
-                # The last one has no end: what is longer than it says is noticed.
-                end = start + RANGE if start + RANGE < size else None
-                for piece in group.download_stream(info, start, end):
-                    with counting:
-                        report.total_bytes_completed += len(piece)
-                    yield piece
-                    if stopped.is_set():
-                        break
-                # A stream that is aborted ends as if it were complete.
-                if stopped.is_set():
-                    raise XetCancelledError(f"{about} was stopped from outside.")
-
-    with cas.errors(access, about, upload=False):
-        # No smaller buffers: limited to 64 MB, two large streams wait for each other for ever.
-        session = cas.session(access, cas.settings(len(files), sum(sizes)))
-        # One for all: to begin and end a group takes as long as ten small files.
-        group = cas.begin(access, session.new_download_stream_group)
-
-        def receive_from(number: int, group: XetDownloadStreamGroup) -> None:
-            arriving = pieces(number, group)
-            # The next range is on its way while one is taken.
-            receive(number, workers.read_ahead(arriving, stopped) if sizes[number] > RANGE else arriving)
-
-        def take(number: int) -> None:
-            try:
-                receive_from(number, group)
-            except XetIntegrityError as error:
-                if stopped.is_set():
-                    raise
-                log.warning("%s Fetching it once more.", error)
-                # Nothing of the first try: its group may hold what was damaged.
-                receive_from(number, cas.begin(access, session.new_download_stream_group))
-
-        # To abort its group does not wake a stream that waits for data.
-        with cas.aborting(session.sigint_abort, stopped):
-            meter = progress.Meter(about, sum(sizes), lambda: report, access.stall_timeout)
-            todo = cas.batches(sizes)
-            workers.interruptible(lambda: [workers.each(take, some, most, stopped) for some, most in todo], meter)
-    return report.total_bytes_completed

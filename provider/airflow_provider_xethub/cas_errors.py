@@ -33,9 +33,10 @@ _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 _OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
 _QUERY = re.compile(r"\?[^\s)\"']*")
 _ANSWER = re.compile(r"decoding response body|Invalid response")
+_LOST = "Data sender was dropped"
 _DAMAGED = re.compile(
     r"size mismatch|unexpected end of file|uncompressed bytes, got|Format error|Chunk header parse error|"
-    r"CorruptedReconstruction|Malformed data|Data sender was dropped|write_vectored returned 0|range end out of bounds"
+    rf"CorruptedReconstruction|Malformed data|{_LOST}|write_vectored returned 0|range end out of bounds"
 )
 _NO_ANSWER = re.compile(
     r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"
@@ -70,6 +71,11 @@ def no_answer_from(error: BaseException, cas_url: str) -> Silent | None:
     if not found or parts.scheme not in ("http", "https") or not parts.hostname:
         return None
     return Silent(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "Hub" if "-token/" in parts.path else "CAS")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether ``hf_xet`` says only that nothing more comes: what went wrong it may tell when it is asked again."""
+    return _LOST in str(error)
 
 
 def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, upload: bool) -> XetHubError:

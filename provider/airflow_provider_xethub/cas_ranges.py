@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_xethub import cas, cas_downloads, progress, workers
+from airflow_provider_xethub import cas, cas_streams, progress, workers
 from airflow_provider_xethub.exceptions import (
     XetCancelledError,
     XetIntegrityError,
@@ -74,8 +74,8 @@ class Ranges:
         :raises XetHubError: see :mod:`airflow_provider_xethub.exceptions`.
         """
         pieces = [
-            self._piece(path, xet_hash, size, at, min(at + cas_downloads.RANGE, end))
-            for at in range(start, end, cas_downloads.RANGE)
+            self._piece(path, xet_hash, size, at, min(at + cas_streams.RANGE, end))
+            for at in range(start, end, cas_streams.RANGE)
         ]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -101,8 +101,6 @@ class Ranges:
                     raise
                 log.warning("%s Trying once more.", error)
                 stalled = isinstance(error, XetStalledError)  # twice takes long enough
-                if isinstance(error, XetIntegrityError) and group.access.refresh_url is not None:
-                    refused = group.access  # at times the client ends a stream early where CAS did not accept the token
             self._drop(group)
         raise AssertionError("unreachable")
 
@@ -125,17 +123,15 @@ class Ranges:
 
 
 def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int) -> bytes:
-    from hf_xet import XetFileInfo
-
     access = group.access
     about = f"the reading of bytes {start} to {end} of {path} from {access.token.repo}"
     received = _Received()
     pieces: list[bytes] = []
-    over = threading.Event()
+    over, stopped = threading.Event(), threading.Event()
 
     def work() -> None:
         try:
-            for piece in group.streams.download_stream(XetFileInfo(*file), start, end):
+            for piece in cas_streams.pieces(group.streams, file, start, end, stopped):
                 pieces.append(piece)
                 received.total_bytes_completed += len(piece)
         finally:
@@ -146,6 +142,7 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
             workers.interruptible(work, progress.Meter(about, end - start, lambda: received, access.stall_timeout))
         except BaseException:
             # Only this wakes a stream that waits for data. It ends the reads of other threads too: they try again.
+            stopped.set()
             if not over.is_set():
                 group.session.sigint_abort()
             raise

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from airflow_provider_xethub import (
     cas,
     cas_downloads,
+    cas_streams,
     cas_uploads,
     downloads,
     stored_downloads,
@@ -215,7 +216,7 @@ def download_to_storage(
         # The second time, only what is missing.
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
-        return cas_downloads.fetch_streams(access, wanted, lambda number, pieces: receive(missing[number], pieces))
+        return cas_streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces))
 
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
