@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+import node_packages
+
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 PASSWORD = "correct horse battery staple"
 
@@ -29,20 +31,31 @@ def forget_filesystems() -> None:
 
 
 class S3:
-    """An S3 server, looked at with a client of its own."""
+    """An S3 server, looked at with a client of its own.
 
-    def __init__(self, port: int) -> None:
+    :param patience: seconds that one answer may take.
+    """
+
+    def __init__(self, port: int, key: str = KEY, secret: str = SECRET, patience: int = 60) -> None:
         import boto3
+        from botocore.config import Config
 
         self.url = f"http://127.0.0.1:{port}"
+        self._login = {"login": key, "password": secret}
+        self._config = {"read_timeout": patience}
         self.client = boto3.client(
-            "s3", endpoint_url=self.url, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            region_name="us-east-1",
+            config=Config(**self._config),
         )
 
     def connect(self, monkeypatch: pytest.MonkeyPatch, conn_id: str = "aws", **changes: Any) -> None:
         """Set the Airflow connection."""
-        fields = {"login": KEY, "password": SECRET, **changes}
-        extra = {"endpoint_url": self.url, "region_name": "us-east-1"}
+        fields = {**self._login, **changes}
+        extra = {"endpoint_url": self.url, "region_name": "us-east-1", "config_kwargs": self._config}
         value = {"conn_type": "aws", "extra": extra, **fields}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
         forget_filesystems()
@@ -89,10 +102,29 @@ def s3_server() -> Iterator[S3]:
 @contextmanager
 def s3_process() -> Iterator[S3]:
     """The same server in a process of its own, for what takes long: it does not share a GIL with the test."""
+    with _process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p"]) as port:
+        yield S3(port)
+
+
+@contextmanager
+def s3_on_disk(folder: Path) -> Iterator[S3]:
+    """Another server, for large objects: it reads a range of them from disk, where moto reads all of the object.
+
+    It puts an object of many parts together in one answer, without the blanks that S3 sends meanwhile.
+    """
+    program = Path(__file__).parent / "s3rver"
+    node_packages.install(program)
+    command = ["node", str(program / "node_modules/s3rver/bin/s3rver.js"), "--silent", "-d", str(folder)]
+    with _process([*command, "-a", "127.0.0.1", "-p"]) as port:
+        yield S3(port, "S3RVER", "S3RVER", patience=600)
+
+
+@contextmanager
+def _process(command: list[str]) -> Iterator[int]:
+    """Run a server, whose command ends with its port, and return that."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -103,7 +135,7 @@ def s3_process() -> Iterator[S3]:
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        yield S3(port)
+        yield port
     finally:
         process.kill()
         process.wait()

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("XETHUB_LARGE_MIB", "2048")) * MIB
+SIZE = int(os.environ.get("XETHUB_LARGE_MIB", "4096")) * MIB
 MOST = 400_000_000
 """Bytes of memory of a whole task process; Airflow alone has about 130 MB."""
 

@@ -160,7 +160,8 @@ def test_no_task_sensor_or_trigger_is_outside_of_what_the_metadata_names():
     assert public - set(CLASSES) <= bases
 
 
-# What a decorator makes is never constructed by its user, and refuses some of these together: see test_decorator.py.
+# What a decorator makes is never constructed by its user, and refuses some of these together: see
+# test_decorator_failures.py.
 @pytest.mark.parametrize("kind", [each for each in TASKS if not issubclass(each.values[0], DecoratedOperator)])
 def test_template_fields_are_arguments_that_are_kept_as_they_came(kind):
     assert set(kind.template_fields) <= set(parameters(kind)) | set(inspect.signature(BaseOperator).parameters)

@@ -12,17 +12,16 @@ Every call is the client's own: ``javascript.call("listCommits", repo=...)`` is 
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import node_packages
+
 FOLDER = Path(__file__).parent / "javascript"
-NODE_MAJOR = 20
 
 Json = Any
 
@@ -46,7 +45,7 @@ class JavaScript:
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        install()
+        node_packages.install(FOLDER)
         self._defaults = {"hubUrl": url, "accessToken": token}
         self._scratch = tempfile.TemporaryDirectory(prefix="javascript-")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
@@ -138,38 +137,3 @@ def blob(content: bytes | Path) -> Json:
     if isinstance(content, Path):
         return {"$file": str(content)}
     return {"$base64": base64.b64encode(content).decode()}
-
-
-def install() -> None:
-    """Install the client beside its ``package.json``, unless that very version is there already.
-
-    :raises RuntimeError: Node or npm is missing, too old, or npm fails.
-    """
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not node or not npm:
-        raise RuntimeError(f"The tests of the JavaScript client need Node {NODE_MAJOR} and npm on the PATH.")
-    found = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(found.removeprefix("v").partition(".")[0]) < NODE_MAJOR:
-        raise RuntimeError(f"The tests of the JavaScript client need Node {NODE_MAJOR} or newer; {node} is {found}.")
-    with (FOLDER / ".install.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test runs may begin at once
-        if installed_version() == wanted_version():
-            return
-        options = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run([npm, "ci", *options], cwd=FOLDER, capture_output=True, text=True)
-        if done.returncode or installed_version() != wanted_version():
-            raise RuntimeError(f"npm could not install the JavaScript client in {FOLDER}:\n{done.stderr[-4000:]}")
-
-
-def wanted_version() -> str:
-    """Return the version that the package file names."""
-    version: str = json.loads((FOLDER / "package.json").read_text())["dependencies"]["@huggingface/hub"]
-    return version
-
-
-def installed_version() -> str:
-    """Return the version that is installed, empty where none is."""
-    try:
-        return str(json.loads((FOLDER / "node_modules/@huggingface/hub/package.json").read_text())["version"])
-    except FileNotFoundError:
-        return ""

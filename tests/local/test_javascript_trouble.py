@@ -13,6 +13,8 @@ import pytest
 from huggingface_hub import HfApi
 from javascript_client import JavaScript, JavaScriptError
 
+import node_packages
+import object_stores
 from airflow_provider_xethub.local.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
 
@@ -158,31 +160,32 @@ def test_an_upload_that_is_aborted_leaves_nothing_behind(
 
 
 def test_the_client_is_the_version_that_is_promised() -> None:
-    assert javascript_client.installed_version() == javascript_client.wanted_version() == "2.17.5"
+    folder = javascript_client.FOLDER
+    assert node_packages.installed(folder) == node_packages.wanted(folder) == {"@huggingface/hub": "2.17.5"}
 
 
 def test_the_suite_fails_where_node_is_missing_or_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuntimeError, match="need Node 20 and npm"):
-        javascript_client.install()
+        node_packages.install(javascript_client.FOLDER)
     for name, text in (("node", "#!/bin/sh\necho v18.19.0\n"), ("npm", "#!/bin/sh\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     with pytest.raises(RuntimeError, match="v18"):
-        javascript_client.install()
+        node_packages.install(javascript_client.FOLDER)
 
 
-def test_the_client_is_installed_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_client_is_installed_from_nothing(tmp_path: Path) -> None:
     for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(javascript_client.FOLDER / name, tmp_path)
-    monkeypatch.setattr(javascript_client, "FOLDER", tmp_path)
-    javascript_client.install()
+    node_packages.install(tmp_path)
     done = subprocess.run(["node", "client.mjs"], cwd=tmp_path, input="", capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    text = (javascript_client.FOLDER / "package-lock.json").read_text()
+@pytest.mark.parametrize("folder", [javascript_client.FOLDER, Path(object_stores.__file__).parent / "s3rver"])
+def test_the_lock_files_name_no_registry(folder: Path) -> None:
+    text = (folder / "package-lock.json").read_text()
     assert '"integrity"' in text
     assert "://" not in text
     assert '"resolved"' not in text

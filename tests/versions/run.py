@@ -53,6 +53,7 @@ TESTS = (
     "test_object_storage.py",
     "test_filesystem.py",
     "test_decorator.py",
+    "test_decorator_failures.py",
     "test_links.py",
     "test_asset_uri.py",
     "test_fan_out.py",
