@@ -1,4 +1,4 @@
-"""Downloads from CAS, to temporary files or as streams. Who receives them verifies them: the client does not."""
+"""Downloads from CAS to temporary files. Who receives them verifies them: the client does not."""
 
 from __future__ import annotations
 

@@ -45,11 +45,6 @@ class _Group:
     process: int
 
 
-@dataclass
-class _Received:
-    total_bytes_completed: int = 0
-
-
 class Ranges:
     """Reads ranges of the files of one repository, from any thread.
 
@@ -125,7 +120,7 @@ class Ranges:
 def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int) -> bytes:
     access = group.access
     about = f"the reading of bytes {start} to {end} of {path} from {access.token.repo}"
-    received = _Received()
+    received = cas_streams.Received()
     pieces: list[bytes] = []
     over, stopped = threading.Event(), threading.Event()
 

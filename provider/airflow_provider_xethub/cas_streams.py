@@ -58,7 +58,7 @@ def pieces(
 
 
 @dataclass
-class _Received:
+class Received:
     """The report of streams that come in, which the client does not make."""
 
     total_bytes_completed: int = 0
@@ -78,7 +78,7 @@ def fetch(
     sizes = [size for _, size in files]
     about = f"the download of {len(files)} file(s) from {access.token.repo}"
     stopped = threading.Event()
-    report = _Received()
+    report = Received()
     counting = threading.Lock()
 
     def arriving(number: int, group: XetDownloadStreamGroup) -> Iterator[bytes]:

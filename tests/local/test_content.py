@@ -1,21 +1,26 @@
-"""What comes into the content store is checked completely; what goes out is what came in."""
+"""What comes into the content store is checked completely, and who may read it is kept."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stored_content import (
+    HERE,
+    THERE,
+    Upload,
+    content,  # noqa: F401
+    db,  # noqa: F401
+    upload,  # noqa: F401
+)
 
 from airflow_provider_xethub.local.content import (
     EMPTY_FILE,
@@ -24,53 +29,8 @@ from airflow_provider_xethub.local.content import (
     UnknownFileError,
 )
 from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
-from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.formats import FormatError, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.xorb_store import XorbStore
-
-HERE, THERE = "datasets/acme/corpus", "models/acme/other"
-MIB = 1024 * 1024
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def content(tmp_path: Path, db: Database) -> ContentStore:
-    return ContentStore(tmp_path, db)
-
-
-class Upload:
-    """A file as a client would upload it: one xorb, one shard."""
-
-    def __init__(self, chunks: list[bytes], scheme: xorb.Scheme = xorb.LZ4) -> None:
-        self.raw = b"".join(chunks)
-        self.body = xorb.serialize(chunks, scheme)
-        self.parsed = xorb.parse(self.body)
-        self.xorb_hash = to_hex(self.parsed.xorb_hash)
-        sizes = [len(chunk) for chunk in chunks]
-        leaves = list(zip(xorb.split_hashes(self.parsed.chunk_hashes), sizes, strict=True))
-        self.file = shard.ShardFile(
-            hashing.file_hash(leaves),
-            (shard.Segment(self.parsed.xorb_hash, 0, len(chunks), len(self.raw)),),
-            (hashing.range_hash(self.parsed.chunk_hashes),),
-            hashlib.sha256(self.raw).hexdigest(),
-        )
-        self.listed = shard.ShardXorb(self.parsed.xorb_hash, self.parsed.chunk_hashes, tuple(sizes))
-        self.xet_hash = to_hex(self.file.file_hash)
-
-    def shard(self, **changes: object) -> bytes:
-        return shard.build(shard.Shard((replace(self.file, **changes),), (self.listed,)))
-
-
-@pytest.fixture
-def upload() -> Upload:
-    return Upload([os.urandom(1000), b"text " * 400, os.urandom(77)])
 
 
 def stored_xorbs(folder: Path) -> list[str]:
@@ -80,14 +40,14 @@ def stored_xorbs(folder: Path) -> list[str]:
 # -- xorbs
 
 
-def test_a_xorb_is_stored_once_and_unchanged(content: ContentStore, tmp_path: Path, upload: Upload) -> None:
+def test_a_xorb_is_stored_once_and_unchanged(content: ContentStore, tmp_path: Path, upload: Upload) -> None:  # noqa: F811
     assert content.add_xorb(upload.xorb_hash, upload.body) is True
     assert content.add_xorb(upload.xorb_hash, upload.body) is False
     assert content.xorb_path(upload.xorb_hash).read_bytes() == upload.body
     assert stored_xorbs(tmp_path) == [upload.xorb_hash]
 
 
-def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:
+def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:  # noqa: F811
     chunks = [b"the same text " * 100] * 3
     packed, plain = Upload(chunks, xorb.LZ4), Upload(chunks, xorb.STORED)
     assert packed.xorb_hash == plain.xorb_hash
@@ -99,7 +59,7 @@ def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:
     assert b"".join(content.read_file(plain.xet_hash)) == plain.raw
 
 
-def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore) -> None:
+def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore) -> None:  # noqa: F811
     for round_number in range(10):
         chunks = [f"round {round_number} chunk {number} ".encode() * 50 for number in range(20)]
         uploads = [Upload(chunks, scheme) for scheme in (xorb.STORED, xorb.LZ4, xorb.GROUPED_LZ4)]
@@ -120,7 +80,7 @@ def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore
         assert b"".join(content.read_file(uploads[0].xet_hash)) == uploads[0].raw
 
 
-def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, tmp_path: Path, upload: Upload) -> None:
+def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, tmp_path: Path, upload: Upload) -> None:  # noqa: F811
     broken = bytearray(upload.body)
     broken[20] ^= 1
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: its chunks make "):
@@ -131,19 +91,19 @@ def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, 
     assert stored_xorbs(tmp_path) == []
 
 
-def test_a_name_that_is_no_hash_touches_no_file(content: ContentStore, upload: Upload) -> None:
+def test_a_name_that_is_no_hash_touches_no_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     with pytest.raises(FormatError, match="is not a hash"):
         content.add_xorb("../" * 20 + "etc/passwd", upload.body)
     with pytest.raises(FormatError, match="is not a hash"):
         content.xorb_path("..")
 
 
-def test_a_footer_is_neither_kept_nor_served(content: ContentStore, upload: Upload) -> None:
+def test_a_footer_is_neither_kept_nor_served(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body + b"XETBLOB\x01" + bytes(200))
     assert content.xorb_path(upload.xorb_hash).read_bytes() == upload.body
 
 
-def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload: Upload) -> None:
+def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     # What a crash between renaming and recording leaves behind.
     path = content.xorb_path(upload.xorb_hash)
     path.parent.mkdir(parents=True)
@@ -153,7 +113,7 @@ def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload:
     assert path.read_bytes() == upload.body
 
 
-def test_leftovers_of_a_killed_process_go_and_fresh_ones_stay(tmp_path: Path, db: Database) -> None:
+def test_leftovers_of_a_killed_process_go_and_fresh_ones_stay(tmp_path: Path, db: Database) -> None:  # noqa: F811
     incoming = tmp_path / "xorbs" / "incoming"
     incoming.mkdir(parents=True)
     (incoming / "old").write_bytes(b"x")
@@ -184,25 +144,25 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path: Path) -> None:
     process.wait()
     process.stdout.close()
 
-    db = Database(tmp_path)
-    content = ContentStore(tmp_path, db)
-    with db.read() as connection:
+    reopened = Database(tmp_path)
+    store = ContentStore(tmp_path, reopened)
+    with reopened.read() as connection:
         recorded = [row["hash"] for row in connection.execute("SELECT hash FROM cas_xorb")]
     assert len(recorded) >= 20
     for name in recorded:
-        assert to_hex(xorb.parse(content.xorb_path(name).read_bytes()).xorb_hash) == name
+        assert to_hex(xorb.parse(store.xorb_path(name).read_bytes()).xorb_hash) == name
     for xet_hash in promised:
-        file = content.file(xet_hash)
+        file = store.file(xet_hash)
         assert file is not None
-        assert hashlib.sha256(b"".join(content.read_file(xet_hash))).hexdigest() == file.sha256
-        assert content.is_readable(HERE, xet_hash)
-    db.close()
+        assert hashlib.sha256(b"".join(store.read_file(xet_hash))).hexdigest() == file.sha256
+        assert store.is_readable(HERE, xet_hash)
+    reopened.close()
 
 
 # -- shards
 
 
-def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> None:
+def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     progress: list[tuple[int, int]] = []
     receipt = content.add_shard(
@@ -218,13 +178,13 @@ def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> No
     assert content.add_shard(upload.shard(), repository=HERE).is_new is False
 
 
-def test_a_shard_may_refer_to_a_xorb_that_it_does_not_list(content: ContentStore, upload: Upload) -> None:
+def test_a_shard_may_refer_to_a_xorb_that_it_does_not_list(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     content.add_shard(shard.build(shard.Shard((upload.file,), ())), repository=HERE)
     assert b"".join(content.read_file(upload.xet_hash)) == upload.raw
 
 
-def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore, upload: Upload) -> None:
+def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(sha256=None), repository="buckets/acme/bin")
     assert content.file(upload.xet_hash) == StoredFile(upload.xet_hash, len(upload.raw), None)
@@ -235,7 +195,7 @@ def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore,
     assert stored.sha256 == hashlib.sha256(upload.raw).hexdigest()
 
 
-def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: Upload) -> None:
+def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is listed in the shard and not stored here"):
         content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(
@@ -246,7 +206,7 @@ def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: 
     assert not content.is_readable(HERE, upload.xet_hash)
 
 
-def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload: Upload) -> None:
+def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     (segment,) = upload.file.segments
     size = len(upload.raw)
@@ -267,7 +227,7 @@ def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload
         assert content.file(upload.xet_hash) is None, changes
 
 
-def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload: Upload) -> None:
+def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     wrong_hash = replace(upload.listed, chunk_hashes=bytes(32) + upload.listed.chunk_hashes[32:])
     first, second, third = upload.listed.raw_lengths
@@ -277,7 +237,7 @@ def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload
             content.add_shard(shard.build(shard.Shard((upload.file,), (listed,))), repository=HERE)
 
 
-def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, upload: Upload) -> None:
+def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(FormatError, match="its bytes have"):
@@ -286,7 +246,7 @@ def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, uploa
     assert content.file_by_sha256("ab" * 32) is None
 
 
-def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload: Upload) -> None:
+def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     bad = replace(upload.file, sha256="ab" * 32)
     with pytest.raises(FormatError):
@@ -294,7 +254,7 @@ def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload
     assert content.file(upload.xet_hash) is None
 
 
-def test_the_empty_file_always_exists(content: ContentStore) -> None:
+def test_the_empty_file_always_exists(content: ContentStore) -> None:  # noqa: F811
     assert content.file("0" * 64) == EMPTY_FILE
     assert content.file_by_sha256(hashlib.sha256().hexdigest(), repository=HERE) == EMPTY_FILE
     assert content.is_readable(THERE, "0" * 64)
@@ -309,7 +269,7 @@ def test_the_empty_file_always_exists(content: ContentStore) -> None:
 # -- who may read
 
 
-def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentStore, upload: Upload) -> None:
+def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     content.add_xorb(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     sha256 = upload.file.sha256 or ""
@@ -321,7 +281,7 @@ def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentSto
     assert content.file_by_sha256(sha256, repository=THERE) == content.file(upload.xet_hash)
 
 
-def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(content: ContentStore) -> None:
+def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(content: ContentStore) -> None:  # noqa: F811
     file = content.add_plain(b"some data", repository=HERE)
     content.move_repository(HERE, THERE)
     assert not content.is_readable(HERE, file.xet_hash)
@@ -330,7 +290,7 @@ def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(conten
     assert not content.is_readable(THERE, file.xet_hash)
 
 
-def test_what_is_not_stored_cannot_be_granted_or_read(content: ContentStore) -> None:
+def test_what_is_not_stored_cannot_be_granted_or_read(content: ContentStore) -> None:  # noqa: F811
     for call in (
         lambda: content.grant(HERE, "1" * 64),
         lambda: content.reconstruct("1" * 64),
@@ -338,94 +298,3 @@ def test_what_is_not_stored_cannot_be_granted_or_read(content: ContentStore) -> 
     ):
         with pytest.raises(UnknownFileError, match=f"File {'1' * 64} is not stored here"):
             call()
-
-
-# -- reading
-
-
-def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:
-    source = random.Random(7)
-    uploads = [Upload([source.randbytes(source.randint(1, 50)) for _ in range(6)]) for _ in range(3)]
-    for one in uploads:
-        content.add_xorb(one.xorb_hash, one.body)
-    pieces, hashes, leaves, raw = [], [], [], b""
-    for one, first, last in [
-        (uploads[0], 0, 3),
-        (uploads[1], 2, 6),
-        (uploads[0], 1, 6),
-        (uploads[0], 1, 2),
-        (uploads[2], 5, 6),
-    ]:
-        index = one.parsed.index
-        pieces.append(shard.Segment(one.parsed.xorb_hash, first, last, index.raw_length(first, last)))
-        part = one.parsed.chunk_hashes[first * 32 : last * 32]
-        hashes.append(hashing.range_hash(part))
-        lengths = [index.raw_length(number, number + 1) for number in range(first, last)]
-        leaves += list(zip(xorb.split_hashes(part), lengths, strict=True))
-        raw += one.raw[index.raw_offsets[first] : index.raw_offsets[last]]
-    file = shard.ShardFile(hashing.file_hash(leaves), tuple(pieces), tuple(hashes), hashlib.sha256(raw).hexdigest())
-    content.add_shard(shard.build(shard.Shard((file,), ())), repository=HERE)
-    xet_hash = to_hex(file.file_hash)
-    for _ in range(200):
-        start = source.randrange(len(raw))
-        end = source.randint(start + 1, len(raw))
-        assert b"".join(content.read_file(xet_hash, start, end)) == raw[start:end]
-    assert b"".join(content.read_file(xet_hash, 3, len(raw) + 999)) == raw[3:]
-
-
-def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:
-    file = content.add_plain(b"some data")
-    with pytest.raises(UnsatisfiableRangeError, match="has 9 bytes, none at 9") as caught:
-        content.read_file(file.xet_hash, 9)
-    assert caught.value.size == 9
-    with pytest.raises(UnsatisfiableRangeError):
-        content.reconstruct("0" * 64, 0, 1)
-
-
-def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:
-    file = content.add_plain(os.urandom(200_000))
-    (term,) = content.reconstruct(file.xet_hash).terms
-    os.truncate(content.xorb_path(to_hex(term.xorb_hash)), 150_000)
-    with pytest.raises(FormatError, match="cut off"):
-        list(content.read_file(file.xet_hash))
-
-
-def test_compressible_content_is_read_in_small_pieces(tmp_path: Path, db: Database) -> None:
-    chunks = [bytes(131072)] * 512
-    body = xorb.serialize(chunks[:1]) * 512
-    store = XorbStore(tmp_path, db)
-    parsed = xorb.parse(body)
-    store.add(to_hex(parsed.xorb_hash), body)
-    sizes = [len(piece) for piece in store.read_chunks(parsed.xorb_hash, 0, 512)]
-    assert sum(sizes) == 64 * MIB
-    assert max(sizes) <= MIB
-
-
-# -- plain bytes
-
-
-@pytest.mark.parametrize("size", [0, 1, 65536, 65537, 16 * MIB + 5])
-def test_plain_bytes_come_back(content: ContentStore, tmp_path: Path, size: int) -> None:
-    raw = os.urandom(size)
-    path = tmp_path / "plain.bin"
-    path.write_bytes(raw)
-    file = content.add_plain(raw, repository=HERE)
-    assert file == StoredFile(file.xet_hash, size, hashlib.sha256(raw).hexdigest())
-    assert b"".join(content.read_file(file.xet_hash)) == raw
-    assert content.add_plain(path) == content.add_plain(io.BytesIO(raw)) == file
-    assert content.is_readable(HERE, file.xet_hash)
-    if size:
-        assert not content.is_readable(THERE, file.xet_hash)
-
-
-def test_everything_is_there_after_a_restart(tmp_path: Path, upload: Upload) -> None:
-    first_db = Database(tmp_path)
-    first = ContentStore(tmp_path, first_db)
-    first.add_xorb(upload.xorb_hash, upload.body)
-    first.add_shard(upload.shard(), repository=HERE)
-    first_db.close()
-    db = Database(tmp_path)
-    content = ContentStore(tmp_path, db)
-    assert content.is_readable(HERE, upload.xet_hash)
-    assert b"".join(content.read_file(upload.xet_hash)) == upload.raw
-    db.close()
