@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
+from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.local.request_log import (
     KEPT,
     MAX_COUNTERS,
@@ -47,6 +50,19 @@ def ask(hub: LocalHub, path: str, method: str = "GET", **headers: str) -> reques
 def logged(**fields: object) -> LoggedRequest:
     given = {"method": "GET", "path": "/", "status": 200, "user_agent": "a/1", "bytes_in": 1, "bytes_out": 2}
     return LoggedRequest(**{**given, "milliseconds": 0.0, "route": "GET /", **fields})  # type: ignore[arg-type]
+
+
+def test_a_request_that_is_still_answered_belongs_to_the_time_before_a_clear(hub: LocalHub) -> None:
+    fault = hub.faults.add(Fault(WHOAMI, delay=0.5))
+    late = threading.Thread(target=ask, args=(hub, "/api/whoami-v2"))
+    late.start()
+    while not hub.faults.acted(fault):
+        time.sleep(0.01)
+    hub.reset()
+    ask(hub, "/api/models/acme/m")
+    late.join()
+    assert [request.path for request in hub.log.requests()] == ["/api/models/acme/m"]
+    assert [counter.requests for counter in hub.log.counters()] == [1]
 
 
 def test_requests_are_found_by_route_status_client_and_transfer(hub: LocalHub) -> None:

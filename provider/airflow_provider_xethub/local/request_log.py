@@ -91,11 +91,17 @@ class RequestLog:
         self._kept: deque[LoggedRequest] = deque(maxlen=KEPT)
         self._counters: dict[tuple[str, str], list[int]] = {}
         self._transfers = Transfers()
+        self._cleared = 0.0
 
-    def add(self, request: LoggedRequest) -> None:
-        """Keep one request, and forget the oldest beyond 10,000."""
+    def add(self, request: LoggedRequest, arrived: float | None = None) -> None:
+        """Keep one request, and forget the oldest beyond 10,000.
+
+        :param arrived: ``time.perf_counter()`` when it came; what came before the last :meth:`clear` is not kept.
+        """
         client = request.client
         with self._lock:
+            if arrived is not None and arrived < self._cleared:
+                return
             self._kept.append(request)
             self._count(request, client)
             if request.session:
@@ -166,8 +172,9 @@ class RequestLog:
             self._transfers.add_report(report)
 
     def clear(self) -> None:
-        """Forget all requests, counters and transfers."""
+        """Forget all requests, counters and transfers; those that have no answer yet are not kept later either."""
         with self._lock:
+            self._cleared = time.perf_counter()
             self._kept.clear()
             self._counters.clear()
             self._transfers = Transfers()
@@ -221,7 +228,7 @@ class RequestLogMiddleware:
                 is_logged = True
                 milliseconds = (time.perf_counter() - began) * 1000
                 route = taken[0] if taken else f"{scope['method']} {self._route_of(scope)}"
-                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route))
+                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route), began)
 
         try:
             await self._app({**scope, ROUTE: taken}, counted_receive, counted_send)
