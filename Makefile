@@ -4,6 +4,9 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# The tests of one file stay together: they share a Hub, and often an Airflow.
+PROCESSES ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 INSTALLED := .venv/.installed
 
 .PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs screenshots \
@@ -18,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--editable '.[local]' --group test --group lint --group docs
+		--editable '.[local]' --group test --group parquet --group lint --group docs
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps --group demo
 	@touch $@
 
@@ -28,11 +31,11 @@ demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub
 	@$(BIN)/python tests/demo/run.py
 
 test: $(INSTALLED)  ## Run the test suite.
-	$(BIN)/python -m pytest -m "not long"
+	$(PYTEST) -m "not long"
 
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
-	$(BIN)/python -m pytest -m long
+	$(PYTEST) -m long
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
 	@$(BIN)/python tests/versions/run.py
@@ -51,7 +54,7 @@ bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in s
 	@$(BIN)/python tests/benchmarks/local_hub.py
 
 test-quick: $(INSTALLED)  ## Run the tests that need no whole Airflow.
-	$(BIN)/python -m pytest -m "not slow and not long"
+	$(PYTEST) -m "not slow and not long"
 
 lint: $(INSTALLED)  ## Check style and types.
 	$(BIN)/ruff check .
@@ -68,8 +71,8 @@ screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in C
 
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --all-extras --group test --group long --group lint --group docs --group demo --group install \
-		pyproject.toml --output-file constraints.txt
+		--no-annotate --no-header --all-extras --group test --group parquet --group long --group lint --group docs \
+		--group demo --group install pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove everything that the other targets made.
 	rm -rf .venv .compat .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["ui"]
 
 
+@pytest.fixture(autouse=True)
+def _telemetry_is_as_it_was() -> Iterator[None]:
+    """``hook.api`` switches the reports of ``huggingface_hub`` off for its process, which other tests share."""
+    yield
+    os.environ.pop("HF_HUB_DISABLE_TELEMETRY", None)
+
+
 @pytest.fixture(scope="session")
 def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     with LocalHub(tmp_path_factory.mktemp("hub")) as hub:

@@ -9,7 +9,7 @@ import threading
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub import exceptions, object_storage, stored_sources
+from airflow_provider_xethub import cas, exceptions, object_storage, stored_sources
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.object_storage import Location, location
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
@@ -263,7 +263,10 @@ def test_what_arrives_damaged_once_is_fetched_again(hub, published, where, run_t
 
 
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"truncate": 1000}, {"status": 404}, {"status": 403}])
-def test_what_stays_damaged_is_never_seen_and_leaves_what_was_there(hub, published, where, run_task, tmp_path, fault):
+def test_what_stays_damaged_is_never_seen_and_leaves_what_was_there(
+    hub, published, where, run_task, tmp_path, monkeypatch, fault
+):
+    monkeypatch.setattr(cas, "RETRY_DELAY", "20ms")  # the patience of the client is not what is tested here
     write(tmp_path / "out", {"d/b.bin": b"before"})
     hub.faults.add(Fault(DATA, **fault))
     run = run_task(XetDownloadOperator, destination=f"file://{tmp_path}/out/", path="d/b.bin", **where)

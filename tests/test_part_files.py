@@ -59,7 +59,7 @@ def test_nothing_else_is_removed(task, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux tells when a process began")
-@pytest.mark.parametrize("whose", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("whose", [os.getpid(), os.getppid()], ids=["own", "parent"])
 def test_what_a_process_left_whose_number_another_one_has_now_is_removed(task, tmp_path, monkeypatch, whose):
     """As after the restart of a container, in which all numbers are given anew."""
     with monkeypatch.context() as patch:

@@ -30,7 +30,7 @@ from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.checks import CHECKS  # noqa: E402
 from schemathesis.core.failures import FailureGroup  # noqa: E402
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 _EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))  # of each operation, right ones and wrong ones each
 _HANG_SECONDS = 30

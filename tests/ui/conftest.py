@@ -23,7 +23,7 @@ BINARY = 3_000_000
 _ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     with LocalHub(tmp_path_factory.mktemp("ui-hub")) as running:
         running.create_repo("local/penguins", "dataset", private=True)
@@ -31,13 +31,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Airflow]:
     with standalone(tmp_path_factory.mktemp("ui-airflow"), _ROOT / "dags_example") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def somebody(airflow: services.Airflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     with visitor(airflow.url, tmp_path_factory.getbasetemp() / "pictures") as person:
         yield person
@@ -63,7 +63,7 @@ def nothing_is_wrong(somebody: Visitor, hub: LocalHub) -> Iterator[None]:
     assert problems == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def connection(somebody: Visitor, airflow: services.Airflow, hub: LocalHub) -> str:
     """The connection, made in the form as the documentation says."""
     form = open_form(somebody)
@@ -77,7 +77,7 @@ def connection(somebody: Visitor, airflow: services.Airflow, hub: LocalHub) -> s
     return "xethub_default"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watching(connection: str, airflow: services.Airflow, hub: LocalHub) -> str:
     """The DAG that waits for commits, switched on; begun early, as it looks twice a minute."""
     until(lambda: airflow.get(f"/dags/{WATCHING_DAG}"), PATIENCE, WATCHING_DAG)
@@ -85,7 +85,7 @@ def watching(connection: str, airflow: services.Airflow, hub: LocalHub) -> str:
     return WATCHING_DAG
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the quick start publishes."""
     # It is in the pictures.
@@ -96,7 +96,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def halted_run(somebody: Visitor, watching: str, airflow: services.Airflow, hub: LocalHub, folder: Path) -> Run:
     """A run of the quick start, started in the UI, and paused when it has its write token."""
     until(lambda: airflow.get(f"/dags/{DAG}"), PATIENCE, DAG)
@@ -115,14 +115,14 @@ def halted_run(somebody: Visitor, watching: str, airflow: services.Airflow, hub:
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_run(halted_run: Run, airflow: services.Airflow) -> Run:
     airflow.patch(f"/dags/{DAG}", {"is_paused": False})
     halted_run.finish()
     return halted_run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def commit_of_another(finished_run: Run, watching: str, hub: LocalHub) -> str:
     """A commit that somebody else makes in the watched repository, after the watcher has had its first look."""
     from huggingface_hub import HfApi
@@ -139,7 +139,7 @@ def commit_of_another(finished_run: Run, watching: str, hub: LocalHub) -> str:
     return str(made.oid)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def started_by_asset(commit_of_another: str, airflow: services.Airflow) -> Run:
     """The run that the commit started."""
     runs = until(lambda: airflow.get(f"/dags/{WATCHING_DAG}/dagRuns")["dag_runs"], PATIENCE, "a run by the asset")
