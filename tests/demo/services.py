@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -131,6 +133,9 @@ class Airflow:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = requests.Session()
+        # On a busy machine two requests wait for each other's SQLite at times; after 5 s Airflow answers 500 to one.
+        again = Retry(8, allowed_methods=("GET", "PATCH"), status_forcelist=(500,), backoff_factor=0.2)
+        self._session.mount(url, HTTPAdapter(max_retries=again))
         token = self._session.get(f"{url}/auth/token", timeout=30).json()["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
 
