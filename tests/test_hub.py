@@ -223,7 +223,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_hub_asks(hub, repo, headers):
     hub.faults.add(Fault("GET .*", times=1, status=429, headers=headers))
     began = time.monotonic()
     assert client(hub.url, hub.token()).xet_token(repo, "read").access_token
-    assert 1 <= time.monotonic() - began < 10
+    assert 1 <= time.monotonic() - began < 3
 
 
 def test_a_retry_after_may_be_a_date(hub, repo):
@@ -232,7 +232,7 @@ def test_a_retry_after_may_be_a_date(hub, repo):
     )
     began = time.monotonic()
     assert client(hub.url, hub.token()).xet_token(repo, "read").access_token
-    assert 0.5 < time.monotonic() - began < 10
+    assert 0.5 < time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_wait_beyond_the_budget_gives_up_at_once_and_says_how_long(headers, se
     began = time.monotonic()
     with SmallServer(Answer(b"", 429, headers)) as server, pytest.raises(XetRateLimitError) as caught:
         client(server.url).whoami()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 2
     assert len(server.asked) == 1
     assert caught.value.retry_after == seconds
     assert "too many requests from connection 'xethub_default'. Let the task retry later" in str(caught.value)

@@ -21,8 +21,8 @@ from builders import TEXT, commits, names, publish, write
 
 pytestmark = pytest.mark.slow
 
-MOST_SECONDS = 3.0
-"""What a busy machine may take; what an idle one takes is measured by ``test_stopped_at_any_moment.py``."""
+MOST_SECONDS = 1.0
+"""What a busy machine may take from the signal to the end of the task."""
 
 UPLOADS = "POST /cas/.*/v1/xorb(s|-grants)/.*"
 SHARDS = "POST /cas/.*/v2/shards"
@@ -119,7 +119,7 @@ def report(seconds, request):
     stop, leave = seconds
     print(f"{request.node.name}: stopped after {stop:.2f} s, gone {leave:.2f} s later")
     assert stop < MOST_SECONDS
-    assert leave < 2 * MOST_SECONDS  # the interpreter takes leave of Airflow
+    assert leave < 3 * MOST_SECONDS  # the interpreter takes leave of Airflow
 
 
 @pytest.mark.parametrize("route", [UPLOADS, SHARDS, "POST /api/.*/preupload/.*"])

@@ -315,7 +315,7 @@ def test_stopping_hangs_up_on_a_request_that_does_not_end(hub: LocalHub, caplog:
         time.sleep(0.2)
         began = time.perf_counter()
         hub.stop()
-        assert time.perf_counter() - began < 10
+        assert time.perf_counter() - began < 1
         with pytest.raises(requests.ConnectionError):
             waiting.result()
     hub.start()
@@ -328,7 +328,7 @@ def test_a_stopped_hub_refuses_connections_and_comes_back_on_the_same_port(hub: 
     url = hub.url
     began = time.perf_counter()
     hub.stop()
-    assert time.perf_counter() - began < 10
+    assert time.perf_counter() - began < 1
     with pytest.raises(requests.ConnectionError):
         requests.get(url, timeout=20)
     hub.start()
