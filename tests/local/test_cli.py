@@ -299,7 +299,9 @@ def test_an_interrupt_is_one_line_and_status_130(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not list(tmp_path.glob(".stdin.*")):  # it waits for its standard input
+        process.stdin.write("x" * (3 << 20))
+        # It has written some of that, and waits for more.
+        while not any(copy.stat().st_size for copy in tmp_path.glob(".stdin.*")):
             time.sleep(0.02)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
