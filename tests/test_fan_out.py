@@ -184,7 +184,6 @@ def test_a_trigger_rule_publishes_what_is_there(hub, where, repo, source, run_da
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_two_hundred_uploads_ask_the_hub_for_nothing(hub, where, repo, run_dag, tmp_path):
     files = {f"{number:03}.{'csv' if number % 2 else 'bin'}": TEXT * 100 if number % 2 else binary(3000, number)

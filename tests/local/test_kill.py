@@ -27,7 +27,7 @@ from airflow_provider_xethub.local.app import LocalStore
 from airflow_provider_xethub.local.formats.hashing import from_hex
 from airflow_provider_xethub.local.xorb_store import XorbStore
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.long
 
 _KILLS = int(os.environ.get("KILLS", "60"))
 _MOST_KILLS = 4 * _KILLS
