@@ -31,6 +31,7 @@ os.environ |= {
 }
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 
@@ -41,6 +42,18 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.repo import Repo
     from airflow_runs import DagRun, TaskRun
 
+
+# The same examples for everybody. By itself Hypothesis has other settings where CI is set, and fails tests whose input
+# is slow to generate, as it is on a busy machine. To look for new examples: --hypothesis-profile=default
+settings.register_profile(
+    "xethub",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("xethub")
 
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["ui"]

@@ -91,8 +91,10 @@ def test_a_password_is_not_in_the_asset():
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_]{0,8}", fullmatch=True)
-SEGMENTS = st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\"), min_size=1, max_size=8)
-PATHS = st.lists(SEGMENTS.filter(lambda text: text not in (".", "..") and text.lower() != ".git"), max_size=3)
+SEGMENTS = st.text(
+    st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="./\\"), min_size=1, max_size=8
+) | st.sampled_from(["...", ".env", "a.b", "git", ".gitignore"])
+PATHS = st.lists(SEGMENTS, max_size=3)
 REVISIONS = st.sampled_from(["main", "v1", "feature/new", "refs/pr/12", "refs/convert/parquet", "a@b", "ünï", "50%"])
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import airflow
 import pytest
 from airflow.models.connection import Connection
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xethub import hub as hub_module
@@ -214,7 +214,7 @@ urls = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(
     host=urls | st.text(max_size=20),
     password=st.none() | st.text(max_size=20),

@@ -22,9 +22,6 @@ SECRET = b"only outside of the repository"
 
 many = settings(
     max_examples=int(os.environ.get("RAW_EXAMPLES", "300")),
-    derandomize=True,
-    database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )

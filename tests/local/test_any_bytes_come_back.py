@@ -118,9 +118,6 @@ def check(hub: LocalHub, contents: list[bytes], upload_with: int, download_with:
 # that would take minutes: the long test does both.
 @settings(
     max_examples=20,
-    deadline=None,
-    derandomize=True,
-    database=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
@@ -133,7 +130,7 @@ def test_any_files_come_back(
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(file_sets, st.integers(0, len(UPLOADS) - 1), st.integers(0, len(DOWNLOADS) - 1), st.data())
 def test_many_more_files_come_back(
     hub: LocalHub, contents: list[bytes], upload_with: int, download_with: int, data: st.DataObject

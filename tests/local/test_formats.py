@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import lz4.frame
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from known_answers import HELLO, HELLO_HASH
 
@@ -53,7 +53,6 @@ chunk_lists = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(chunk_lists, st.sampled_from([xorb.STORED, xorb.LZ4, xorb.GROUPED_LZ4]))
 def test_xorb_round_trip(chunks: list[bytes], scheme: xorb.Scheme) -> None:
     body = xorb.serialize(chunks, scheme)

@@ -35,7 +35,7 @@ def files_and_ranges(
     return stored, pieces, start, draw(st.integers(start + 1, size))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(files_and_ranges())
 def test_a_client_following_the_plan_gets_the_range(
     given_file: tuple[dict[bytes, tuple[list[bytes], bytes]], list[shard.Segment], int, int],

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from blake3 import blake3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from known_answers import HELLO_SHARD, hello_shard
 
@@ -48,14 +48,12 @@ def shard_xorbs(draw: st.DrawFn) -> shard.ShardXorb:
     return shard.ShardXorb(draw(hashes), b"".join(draw(hashes) for _ in lengths), tuple(lengths))
 
 
-@settings(deadline=None)
 @given(st.lists(shard_files(), max_size=4), st.lists(shard_xorbs(), max_size=4))
 def test_shard_round_trip(files: list[shard.ShardFile], xorbs: list[shard.ShardXorb]) -> None:
     value = shard.Shard(tuple(files), tuple(xorbs))
     assert shard.parse(shard.build(value)) == value
 
 
-@settings(deadline=None)
 @given(st.lists(segments(), max_size=8))
 def test_segments_round_trip(pieces: list[shard.Segment]) -> None:
     assert list(shard.unpack_segments(shard.pack_segments(pieces))) == pieces

@@ -64,7 +64,7 @@ def chunks(ranges: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int]]:
     return [(xorb, number) for xorb, first, last in ranges for number in range(first, last)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(contents=files, data=st.data())
 def test_it_is_what_counting_chunks_gives(
     db: Database, contents: list[list[tuple[bytes, int, int]]], data: st.DataObject
@@ -85,7 +85,7 @@ def test_it_is_what_counting_chunks_gives(
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(contents=files)
 def test_files_that_share_bytes_are_found(db: Database, contents: list[list[tuple[bytes, int, int]]]) -> None:
     hashes = fill(db, contents)

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.local import trees
@@ -39,7 +39,7 @@ def save(connection: sqlite3.Connection, tree: str | None, paths: list[str], oid
     return editor.save("c" * 40)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(first=NAMES, second=NAMES, page=st.integers(1, 700))
 def test_a_folder_is_the_same_however_it_came_about(db: Database, first: set[int], second: set[int], page: int) -> None:
     with db.write() as connection:
