@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import BaseOperator, BaseSensorOperator, task, task_group
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetInputError, XetTokenSealError
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
@@ -109,7 +109,7 @@ def test_a_token_for_a_missing_repository_fails_for_good_and_says_which(hub, con
     assert isinstance(run.error, AirflowFailException)
 
 
-def test_without_any_key_the_xcom_is_a_reference_and_consumers_fetch_their_own(
+def test_without_any_key_the_xcom_is_a_reference_and_consumers_that_name_the_repository_fetch_their_own(
     hub, connection, repo, run_task, tmp_path, monkeypatch, disconnect
 ):
     monkeypatch.setattr(keys, "_airflow", lambda: None)
@@ -117,15 +117,26 @@ def test_without_any_key_the_xcom_is_a_reference_and_consumers_fetch_their_own(
     value = run_task(XetTokenOperator, repo_id=repo.repo_id, repo_type="dataset", scope="write").value
     assert value["sealed"] is None
     hub.log.clear()
-    run = run_task(XetUploadOperator, source=str(source), commit=False, token=value)
+    upload = {"source": str(source), "commit": False, "token": value}
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
+    run = run_task(XetUploadOperator, **upload, **where)
     assert run.value[0]["repo"] == repo.uri
     assert len(hub.log.requests("GET .*/xet-write-token/main")) == 1
-    disconnect()
     hub.log.clear()
-    run = run_task(XetUploadOperator, source=str(source), commit=False, token=value)
-    assert run.is_final
-    assert "was not sealed, because the worker that fetched it has no Fernet key" in run.text
-    assert "no connection 'xethub_default'" in run.text
+    for names, connection_of, missing in (
+        ({}, {}, "repo_id (with repo_type and revision)."),
+        ({}, {"xethub_conn_id": None}, "repo_id (with repo_type and revision) and xethub_conn_id."),
+        ({}, {"xethub_conn_id": "gone"}, "repo_id (with repo_type and revision) and the connection 'gone'."),
+        (where, {"xethub_conn_id": None}, "xethub_conn_id."),
+        (where, {"xethub_conn_id": "gone"}, "the connection 'gone'."),
+    ):
+        run = run_task(XetUploadOperator, **upload, **names, **connection_of)
+        assert run.is_final
+        assert isinstance(run.error, XetTokenSealError)
+        assert run.text.startswith(
+            "the token was not sealed, because the worker that fetched it has no Fernet key. Give all workers the same "
+            f"Fernet key, or let this task fetch a token of its own: it lacks {missing} Nothing confirms"
+        ), run.text
     assert not hub.log.requests()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import traceback
+from dataclasses import replace
 
 import pendulum
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import (
+    XetHubError,
     XetInputError,
-    XetTokenExpiredError,
+    XetTokenScopeError,
     XetTokenSealError,
     XetTokenTamperedError,
 )
@@ -37,10 +40,14 @@ TOKENS = st.builds(
 
 
 def token(scope="write", **fields) -> XetToken:
-    values = {"conn_id": "xethub_default", "access_token": SECRET, **fields}
-    return XetToken(
-        Repo("acme/corpus", "dataset"), scope, "https://cas.example", pendulum.from_timestamp(EXP), **values
-    )
+    values = {
+        "repo": Repo("acme/corpus", "dataset"),
+        "cas_url": "https://cas.example",
+        "expires_at": pendulum.from_timestamp(EXP),
+        "conn_id": "xethub_default",
+        "access_token": SECRET,
+    }
+    return XetToken(scope=scope, **{**values, **fields})
 
 
 def xcom(fernet=KEY, **changes) -> dict:
@@ -135,12 +142,33 @@ def test_a_rotated_key_still_opens_what_the_old_one_sealed():
         {"expires_at": "2030-01-15T08:15:00Z"},
         {"conn_id": "other"},
         {"conn_id": None},
+        {"conn_id": None, "scope": "read"},
     ],
     ids=str,
 )
-def test_a_changed_clear_field_keeps_it_shut(change):
-    with pytest.raises(XetTokenTamperedError, match=r"was changed after it was sealed. It is refused; find out who"):
-        opened(xcom(**change))
+def test_a_changed_clear_field_keeps_it_shut_and_is_named(change):
+    for now in (NOW, EXP + 1):
+        with pytest.raises(
+            XetTokenTamperedError, match=r"\. It is refused; find out who writes to that XCom"
+        ) as caught:
+            opened(xcom(**change), now=now)
+        assert f"was changed after it was sealed ({', '.join(sorted(change, reverse=True))})." in str(caught.value)
+
+
+def test_what_else_the_key_encrypts_is_not_shown():
+    """With Airflow's own key these may be variables and connections."""
+    for secret in ({"password": "swordfish"}, {**xcom(), "password": "swordfish"}):
+        value = xcom(sealed=KEY.encrypt(json.dumps(secret).encode()).decode())
+        with pytest.raises(XetTokenTamperedError) as caught:
+            opened(value)
+        assert "swordfish" not in "".join(traceback.format_exception(caught.value))
+        assert "password" not in str(caught.value)
+
+
+def test_the_seal_of_another_token_confirms_nothing():
+    other = SealedToken.seal(replace(token(), repo=Repo("acme/other", "dataset")), KEY).to_xcom()
+    with pytest.raises(XetTokenTamperedError, match=r"sealed \(repo\)"):
+        opened(xcom(sealed=other["sealed"]))
 
 
 def test_a_later_expiry_does_not_bring_an_expired_token_back():
@@ -179,13 +207,36 @@ def test_a_sealed_value_without_a_token_in_it_is_refused(access_token):
         opened(xcom(sealed=KEY.encrypt(payload).decode()))
 
 
-@pytest.mark.parametrize(("now", "is_open"), [(EXP - 1, True), (EXP, False), (EXP + 1, False)])
-def test_it_does_not_open_after_its_expiry(now, is_open):
-    if is_open:
-        assert opened(xcom(), now=now).access_token == SECRET
-    else:
-        with pytest.raises(XetTokenExpiredError, match=r"the write token for hf://.* expired at 2027-01-15T08:15:00Z"):
-            opened(xcom(), now=now)
+@pytest.mark.parametrize(("now", "released"), [(EXP - 1, SECRET), (EXP, ""), (EXP + 1, "")])
+def test_after_its_expiry_it_confirms_what_it_says_and_releases_no_access_token(now, released):
+    confirmed = opened(xcom(), now=now)
+    assert confirmed.access_token == released
+    assert confirmed == token()
+    assert not confirmed.is_fresh(now=now)
+
+
+# --- a token that does not open here: what it says is only compared
+
+
+def claims(**changes) -> SealedToken:
+    return SealedToken.from_xcom(xcom(fernet=None, **changes))
+
+
+def test_claims_that_are_what_the_task_names_pass():
+    claims().check_claims("write", token().repo)
+    claims().check_claims("read", token().repo)
+
+
+@pytest.mark.parametrize("other", [Repo("acme/other", "dataset"), Repo("acme/corpus"), token().repo.at("v2")], ids=str)
+def test_claims_of_another_repository_or_revision_are_refused_by_name(other):
+    with pytest.raises(XetTokenTamperedError) as caught:
+        claims(repo=other.uri).check_claims("read", token().repo)
+    assert f"says it is for {other}, but this task names {token().repo}, and no seal confirms" in str(caught.value)
+
+
+def test_a_claim_of_a_read_token_never_uploads():
+    with pytest.raises(XetTokenScopeError, match="a read token for hf://datasets/acme/corpus@main cannot upload"):
+        claims(scope="read").check_claims("write", token().repo)
 
 
 @pytest.mark.parametrize("value", [None, "gAAAA", 5, [], {}, {"sealed": "gAAAA"}])
@@ -242,6 +293,48 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=4,
 )
+
+
+def refused(error: XetHubError) -> None:
+    """Check an error: it is short, and neither it nor what it was raised from has the access token."""
+    assert SECRET not in "".join(traceback.format_exception(error))
+    assert len(str(error)) < 10_000
+
+
+@given(JSON)
+def test_arbitrary_json_is_refused_as_one_of_our_errors(junk):
+    with pytest.raises((XetInputError, XetTokenTamperedError)) as caught:
+        SealedToken.from_xcom(junk)
+    refused(caught.value)
+
+
+EXPIRED = SealedToken.seal(token(expires_at=pendulum.from_timestamp(NOW - 1)), KEY).to_xcom()
+OTHER = SealedToken.seal(token("read", repo=Repo("acme/other"), conn_id=None), KEY).to_xcom()
+ELSEWHERE = xcom(fernet=OTHER_KEY)
+GENUINE = [SEALED, EXPIRED, OTHER]
+FIELDS = sorted(SEALED)
+EDITS = st.dictionaries(
+    st.sampled_from(FIELDS),
+    st.sampled_from([value for each in (*GENUINE, ELSEWHERE) for value in each.values()])
+    | st.sampled_from([None, "", "read", "admin", True, 1.0, "hf://acme/corpus", "https://evil.example", "\ud800"])
+    | st.sampled_from([(SEALED["sealed"] or "")[:-9], "x" * 255_999, "hf://a/b@" + "x" * 5000, "9" * 5000])
+    | JSON,
+    max_size=4,
+)
+
+
+@given(st.sampled_from(GENUINE), EDITS, st.sets(st.sampled_from(FIELDS), max_size=1), st.booleans())
+def test_an_edited_value_opens_as_what_was_sealed_or_not_at_all(genuine, edits, left_out, is_late):
+    value = {name: each for name, each in {**genuine, **edits}.items() if name not in left_out}
+    now = EXP + 1 if is_late else NOW
+    try:
+        result = SealedToken.from_xcom(value).open([KEY], now=now)
+    except XetHubError as error:
+        refused(error)
+        return
+    (sealed,) = [each for each in GENUINE if each["sealed"] == value["sealed"]]
+    assert SealedToken.seal(result, None).to_xcom() == {**sealed, "sealed": None}
+    assert result.access_token == (SECRET if result.seconds_left(now) > 0 else "")
 
 
 @given(st.sampled_from(["scope", "repo", "cas_url", "expires_at", "conn_id", "sealed"]), JSON)

@@ -123,12 +123,16 @@ def test_a_token_of_another_revision_is_refused(hub, where, repo, run_task, kind
     assert not hub.log.requests()
 
 
-def test_records_of_another_repository_than_the_token_are_refused(hub, where, repo, make_repo, run_task, tmp_path):
+def test_records_of_another_repository_than_the_token_or_the_arguments_are_refused(
+    hub, where, repo, make_repo, run_task, tmp_path
+):
     files = publish(make_repo(), tmp_path / "before", {"a.bin": binary()})
     token = sealed(repo, "read")
     hub.log.clear()
     run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=files, token=token)
     refused(run, exceptions.XetTokenScopeError, f"the token is for {repo}, not for {files[0]['repo']}")
+    run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=files, **where)
+    refused(run, exceptions.XetInputError, f"this task is for {repo}, not for {files[0]['repo']}")
     assert not hub.log.requests()
     assert not (tmp_path / "out").exists()
 
@@ -161,11 +165,11 @@ def test_a_sealed_part_that_was_changed_is_replaced_through_the_connection_only(
 ):
     token = sealed(repo, "write")
     token["sealed"] = token["sealed"][:-6] + "AAAAA="
-    assert run_task(XetUploadOperator, source=source, token=token, commit=False).value
+    assert run_task(XetUploadOperator, source=source, token=token, commit=False, **where).value
     disconnect()
     hub.log.clear()
-    run = run_task(XetUploadOperator, source=source, token=token, commit=False)
-    refused(run, exceptions.XetTokenSealError, "sealed under another key", "has no connection 'xethub_default'")
+    run = run_task(XetUploadOperator, source=source, token=token, commit=False, **where)
+    refused(run, exceptions.XetTokenSealError, "under another key, or its seal is", "the connection 'xethub_default'")
     assert not hub.log.requests()
 
 

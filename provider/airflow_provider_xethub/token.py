@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol, TypedDict, cast
@@ -19,7 +19,6 @@ import pendulum
 
 from airflow_provider_xethub.exceptions import (
     XetInputError,
-    XetTokenExpiredError,
     XetTokenFormatError,
     XetTokenScopeError,
     XetTokenSealError,
@@ -35,6 +34,7 @@ MAX_FIELD_CHARS = 64_000
 """Upper limit of ``accessToken`` and ``casUrl``, from the Hub's token documentation."""
 
 _MAX_SEALED_CHARS = 4 * MAX_FIELD_CHARS
+_MAX_CLAIM_CHARS = 4000  # more than a URI with a revision of 255 percent-encoded characters
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; a larger exp is not seconds
 _FIELDS = {
     "accessToken": "X-Xet-Access-Token",
@@ -237,7 +237,11 @@ def unix_seconds(http_date: str) -> float | None:
 
 @dataclass(frozen=True)
 class SealedToken:
-    """A Xet token as it travels through XCom. ``sealed`` is ``None`` where there was no key to seal with."""
+    """A Xet token as it travels through XCom. ``sealed`` is ``None`` where there was no key to seal with.
+
+    Anybody who may write the XCom chooses what the other fields say: they are claims. Compare them, and use nothing of
+    them before :meth:`open` has confirmed them.
+    """
 
     scope: Scope
     repo: Repo
@@ -290,44 +294,62 @@ class SealedToken:
             sealed, conn_id, cas_url = value["sealed"], value["conn_id"], value["cas_url"]
             if not (sealed is None or (isinstance(sealed, str) and len(sealed) <= _MAX_SEALED_CHARS)):
                 raise ValueError
-            if not (conn_id is None or isinstance(conn_id, str)) or not isinstance(cas_url, str):
+            if not (conn_id is None or (isinstance(conn_id, str) and len(conn_id) <= _MAX_CLAIM_CHARS)):
+                raise ValueError
+            if not (isinstance(cas_url, str) and len(cas_url) <= MAX_FIELD_CHARS):
+                raise ValueError
+            if not (isinstance(value["repo"], str) and len(value["repo"]) <= _MAX_CLAIM_CHARS):
                 raise ValueError
             repo, expires_at = Repo.from_uri(value["repo"]), _from_iso(value["expires_at"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError):
             raise XetTokenTamperedError(
                 "the XCom value of the token is damaged: it is not what XetTokenOperator wrote. Fetch a new token."
-            ) from error
+            ) from None
         return cls(cast("Literal['read', 'write']", scope), repo, cas_url, expires_at, conn_id, sealed)
 
     def open(self, fernets: Sequence[Fernet], now: float | None = None) -> XetToken:
-        """Open it with the first key that fits.
+        """Confirm the claims with the first key that fits, and release the access token, unless it has expired.
 
         :param fernets: the keys of this worker, in order of preference; may be empty.
         :param now: Unix seconds; the local clock when ``None``.
-        :raises XetTokenSealError: it carries no token, or no key here opens it.
-        :raises XetTokenTamperedError: a clear field differs from what was sealed.
-        :raises XetTokenExpiredError: it has expired.
+        :returns: the token; an expired one is confirmed, and has no ``access_token``.
+        :raises XetTokenSealError: it carries no token, or no key here opens it. Its claims are unconfirmed.
+        :raises XetTokenTamperedError: a claim differs from what was sealed.
         """
         if self.sealed is None:
-            raise XetTokenSealError(
-                f"the token for {self.repo} was not sealed, because the worker that fetched it has no Fernet key"
-            )
+            raise XetTokenSealError("the token was not sealed, because the worker that fetched it has no Fernet key")
         payload = next(filter(None, (_decrypt(fernet, self.sealed) for fernet in fernets)), None)
         if payload is None:
             raise XetTokenSealError(
-                f"the token for {self.repo} cannot be opened on this worker: "
-                + ("it was sealed under another key" if fernets else "it has no Fernet key")
+                "the token cannot be opened on this worker: "
+                + ("it was sealed under another key, or its seal is broken" if fernets else "it has no Fernet key")
             )
-        access_token = payload.pop("access_token", None)
-        if payload != self._clear() or not isinstance(access_token, str) or not access_token:
+        claims, access_token = self._clear(), payload.get("access_token")
+        # Names only: the payload may be anything that was ever encrypted with this key.
+        changed = [name for name, claim in claims.items() if payload.get(name) != claim]
+        if changed or len(payload) != len(claims) + 1 or not isinstance(access_token, str) or not access_token:
+            what = f" ({', '.join(changed)})" if changed else ""
             raise XetTokenTamperedError(
-                f"the XCom value of the token for {self.repo} was changed after it was sealed. It is refused; find out "
-                "who wrote to the XCom table, then fetch a new token."
+                f"the XCom value of the token was changed after it was sealed{what}. It is refused; find out who "
+                "writes to that XCom, then fetch a new token."
             )
         token = XetToken(self.repo, self.scope, self.cas_url, self.expires_at, self.conn_id, access_token=access_token)
-        if token.seconds_left(now) <= 0:
-            raise XetTokenExpiredError(f"the {self.scope} token for {self.repo} expired at {_to_iso(self.expires_at)}")
-        return token
+        return token if token.seconds_left(now) > 0 else replace(token, access_token="")
+
+    def check_claims(self, scope: Scope, repo: Repo) -> None:
+        """Refuse a token that does not open here and claims something else than the task itself names.
+
+        :param scope, repo: what the task needs, never taken from the token.
+        :raises XetTokenTamperedError: it claims another repository or revision.
+        :raises XetTokenScopeError: it claims to be a read token, and the task writes.
+        """
+        if self.repo != repo:
+            raise XetTokenTamperedError(
+                f"the token says it is for {self.repo}, but this task names {repo}, and no seal confirms the token. It "
+                "is refused. Give this task the repo_id, repo_type and revision of its token task; if they are the "
+                "same, find out who writes to that XCom."
+            )
+        check_use(self.scope, repo, scope, repo)
 
 
 def _decrypt(fernet: Fernet, sealed: str) -> dict[str, Any] | None:
@@ -344,6 +366,8 @@ def _to_iso(moment: pendulum.DateTime) -> str:
 
 
 def _from_iso(text: str) -> pendulum.DateTime:
+    if len(text) != len("2026-11-20T12:15:00Z"):
+        raise ValueError
     moment = pendulum.from_format(text, "YYYY-MM-DD[T]HH:mm:ss[Z]", tz="UTC")
     if _to_iso(moment) != text:
         raise ValueError

@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedToken, SealedTokenDict
+from airflow_provider_xethub.token import SealedTokenDict
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
@@ -162,9 +162,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     def _check_destination(self, token: SealedTokenDict | None, default: Repo | None) -> None:
         """Refuse a destination that cannot be written before the function does its work, which may take hours."""
         repo = self.resolve_repo(token, default)
-        self.hook.check_token(token, "write", repo)
-        if token is None:
-            self.hook.get_token(repo, "write")  # the upload uses it
+        self.hook.fresh_token(token, "write", repo)  # the upload uses it
 
     def _find(self, token: SealedTokenDict | None, given: Any, records: list[XetFile] | None) -> list[XetFile]:
         """Return the records of the files that the function wants."""
@@ -201,8 +199,9 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
 
         source = downloads.repo_of(records)
         # A token is for one repository; any other one is read with the connection.
-        fitting = token if token is not None and SealedToken.from_xcom(token).repo == source else None
-        result = self.hook.download(folder, records, token=fitting)
+        if token is not None and (self.hook.confirmed_repo(token) or self.resolve_repo(token)) != source:
+            token = None
+        result = self.hook.download(folder, records, token=token)
         self.tell(context, "download", result["transfer"], source, key="received")
         return [Path(file["local_path"]) for file in result["files"]]
 

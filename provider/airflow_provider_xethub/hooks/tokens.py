@@ -17,15 +17,14 @@ from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetStalledError,
     XetTokenExpiredError,
-    XetTokenSealError,
-    XetTokenTamperedError,
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.hooks import configuration, keys
 from airflow_provider_xethub.hooks import connection as conn
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.given_token import GivenToken
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType, Scope
-from airflow_provider_xethub.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken, check_use
+from airflow_provider_xethub.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
     import requests
@@ -214,62 +213,105 @@ class XetTokenHook(BaseHook):
         fernets = keys.fernets()
         if not fernets:
             self.log.warning(
-                "This worker has no Fernet key, so the token for %s is not put into XCom; tasks that get it fetch "
-                "their own through their connection. Set [core] fernet_key or [xethub] fernet_key on all workers.",
+                "This worker has no Fernet key, so the token for %s is not put into XCom. A task that gets this value "
+                "fetches its own token, if it has the connection and names repo_id. Set [core] fernet_key or [xethub] "
+                "fernet_key on all workers.",
                 token.repo,
             )
         return SealedToken.seal(token, fernets[0] if fernets else None).to_xcom()
 
     @final_errors()
-    def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
-        """Refuse a given token that is not for this use, without opening it; before anything is sent or written.
+    def confirmed_repo(self, token: XetToken | SealedTokenDict) -> Repo | None:
+        """Return the repository that a given token is for, or ``None`` if it does not open here."""
+        opened = GivenToken.receive(token).opened
+        return opened.repo if opened else None
 
+    @final_errors()
+    def token_repo(
+        self,
+        token: XetToken | SealedTokenDict,
+        repo_id: str | None = None,
+        repo_type: str | None = None,
+        revision: str | None = None,
+    ) -> Repo:
+        """Return the repository that a task works on that was given a token.
+
+        Where the token opens here, that is the token's, and the arguments take precedence, each by itself. Where it
+        does not, nothing confirms what it says: the repository is that of :meth:`repo`, as if there was no token.
+
+        :param repo_id, repo_type, revision: the task's own arguments.
+        :raises XetTokenSealError: it does not open, and neither the arguments nor the connection name a repository.
+        :raises XetTokenTamperedError: it does not open, and says something else than they do; or it was changed.
+        """
+        given = GivenToken.receive(token)
+        if given.opened:
+            of = given.opened.repo
+            return Repo(repo_id or of.repo_id, cast("RepoType", repo_type or of.repo_type), revision or of.revision)
+        if not (repo_id or self._extra.get("repo_id")):
+            raise given.useless(self._lacks(given, None))
+        named = self.repo(repo_id, repo_type, revision)
+        given.check("read", named)
+        return named
+
+    @final_errors()
+    def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
+        """Refuse a given token that is not for this use, before anything is sent or written.
+
+        :param repo: what it must be for, never taken from a token that does not open here; ``None`` if it decides.
         :raises XetTokenScopeError: it is for another scope, repository or revision.
+        :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
+            for another repository.
+        :raises XetTokenSealError: it does not open here, and ``repo`` is ``None``.
         """
         if token is not None:
-            given = token if isinstance(token, XetToken) else SealedToken.from_xcom(token)
-            check_use(given.scope, given.repo, scope, repo)
+            self._receive(token, scope, repo)
+
+    def _receive(self, token: XetToken | SealedTokenDict, scope: Scope, repo: Repo | None) -> GivenToken:
+        """Return what a given token is, if it is for this use."""
+        given = GivenToken.receive(token)
+        if given.opened is None and repo is None:
+            raise given.useless(self._lacks(given, repo))
+        given.check(scope, repo)
+        return given
 
     @final_errors()
     def fresh_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> XetToken:
         """Return a token that is fit for this use, starting from the one given.
 
-        A stale one, or one that cannot be opened here, is replaced through the connection, if there is one.
+        A stale one is replaced through the connection, if there is one, for what its seal says. One that does not open
+        here is replaced for ``repo``, and only for that.
 
         :param token: as fetched, as XCom value, or ``None``.
-        :param scope: what it must allow.
-        :param repo: what it must be for; ``None`` if the token decides.
+        :param scope: what it must allow; nothing more is fetched.
+        :param repo: what it must be for, never taken from a token that does not open here; ``None`` if it decides.
         :raises XetTokenScopeError: it is for something else. Nothing was sent.
-        :raises XetTokenTamperedError: it was changed since it was sealed. Nothing was sent.
+        :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
+            for something else. Nothing was sent.
         :raises XetTokenExpiredError: it is stale, and there is no connection here.
-        :raises XetTokenSealError: it cannot be opened, and there is no connection here.
+        :raises XetTokenSealError: it cannot be opened, and there is no connection here, or no ``repo``.
         """
         if token is None:
             if repo is None:
                 raise XetInputError("neither a token nor a repository was given: set token or repo_id.")
             return self.get_token(repo, scope)
-        self.check_token(token, scope, repo)
-        sealed = None if isinstance(token, XetToken) else SealedToken.from_xcom(token)
-        given = token if isinstance(token, XetToken) else sealed
-        assert given is not None  # noqa: S101 - for the type checker
-        try:
-            opened = sealed.open(keys.fernets()) if sealed else cast("XetToken", token)
-            keys.mask(opened.access_token)
-            if opened.is_fresh():
-                return opened
-            # The client would not even begin with it.
-            raise XetTokenExpiredError(
-                f"the {opened.scope} token for {opened.repo} expires in less than {FRESH_MARGIN:.0f} s"
-                if opened.seconds_left() > 0
-                else f"the {opened.scope} token for {opened.repo} has expired"
-            )
-        except XetTokenTamperedError:
-            raise
-        except (XetTokenExpiredError, XetTokenSealError) as error:
-            if not self._may_replace(given.conn_id):
-                raise type(error)(f"{error}, and {self._why_not(given.conn_id)}") from None
-            self.log.info("%s; fetching another one.", error)
-        return self.get_token(given.repo, scope)
+        given = self._receive(token, scope, repo)
+        opened = given.opened
+        if opened is None:
+            if repo is None or not self._may_replace(given.conn_id):
+                raise given.useless(self._lacks(given, repo))
+            self.log.info("%s; fetching a %s token for %s, which this task names.", given.why_shut, scope, repo)
+            return self.get_token(repo, scope)
+        if opened.is_fresh():
+            return opened
+        # The client would not even begin with it.
+        end = f"expires in less than {FRESH_MARGIN:.0f} s"
+        if opened.seconds_left() <= 0:
+            end = f"expired at {opened.expires_at.to_iso8601_string()}"
+        what = f"the {opened.scope} token for {opened.repo} {end}"
+        if not self._may_replace(opened.conn_id):
+            raise XetTokenExpiredError(f"{what}, and {self._why_not(opened.conn_id)}")
+        self.log.info("%s; fetching another one.", what)
+        return self.get_token(opened.repo, scope)
 
     def _may_replace(self, conn_id: str | None) -> bool:
         """Whether another token may be fetched: only from the Hub that the given one came from."""
@@ -282,6 +324,15 @@ class XetTokenHook(BaseHook):
             f"this worker has no connection {conn_id or self.xethub_conn_id!r} to fetch another one with. Create it, "
             "or fetch the token nearer to its use."
         )
+
+    def _lacks(self, given: GivenToken, repo: Repo | None) -> list[str]:
+        """Name what is missing to replace a token that does not open here."""
+        lacks = [] if repo else ["repo_id (with repo_type and revision)"]
+        if not self.has_connection:
+            lacks.append(f"the connection {self.xethub_conn_id!r}" if self.xethub_conn_id else "xethub_conn_id")
+        elif not self._may_replace(given.conn_id):
+            lacks.append(f"xethub_conn_id={given.conn_id!r:.100}, if the token came from there")
+        return lacks
 
     def cas_access(self) -> Callable[[XetToken], CasAccess]:
         """Return what makes of a token all that a transfer needs: this connection's network, patience and Hub.
@@ -322,12 +373,13 @@ class XetTokenHook(BaseHook):
     ) -> T:
         """Do a transfer with a fresh token, and once more if CAS does not accept it or the transfer stands still."""
         access = self.cas_access()
-        token = self.fresh_token(given, scope, repo)
+        # A write token is for reading here, and what the client and a second try ask for is a read token.
+        token = replace(self.fresh_token(given, scope, repo), scope=scope)
         try:
             return work(access(token))
         except XetStalledError as error:
             self.log.warning("%s Trying once more.", error)
-            return work(access(self.fresh_token(given, scope, repo)))
+            return work(access(replace(self.fresh_token(given, scope, repo), scope=scope)))
         except XetUnauthorizedError as error:
             # The client itself refreshes by the clock only, never after a 401.
             if error.service != "CAS" or not self._may_replace(token.conn_id):

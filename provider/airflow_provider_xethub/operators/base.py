@@ -17,7 +17,7 @@ from airflow_provider_xethub.hub_pages import HubPage, page_of_commit
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.task_state import TaskState
-from airflow_provider_xethub.token import SealedToken, SealedTokenDict
+from airflow_provider_xethub.token import SealedTokenDict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -89,16 +89,20 @@ class XetOperator(BaseOperator):
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository: from the arguments, else from the token, the records, or the connection.
 
+        A token that does not open here decides nothing, and then nor do records; see ``hook.token_repo``.
+
         :raises XetInputError: there is none, or a name is not valid.
+        :raises XetTokenSealError: only a token that does not open here says which.
         """
-        base = SealedToken.from_xcom(token).repo if token is not None else default
-        if base is None:
+        if token is not None:
+            repo = self.hook.token_repo(token, self.repo_id, self.repo_type, self.revision)
+        elif default is None:
             repo = self.hook.repo(self.repo_id, self.repo_type, self.revision)
         else:
             repo = Repo(
-                self.repo_id or base.repo_id,
-                self.repo_type or base.repo_type,  # type: ignore[arg-type]
-                self.revision or base.revision,
+                self.repo_id or default.repo_id,
+                self.repo_type or default.repo_type,  # type: ignore[arg-type]
+                self.revision or default.revision,
             )
         self.hub_page = HubPage(repo)
         return repo
@@ -154,6 +158,10 @@ class XetTransferOperator(XetOperator):
         if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
             # Airflow does this for template fields only.
             XComArg.apply_upstream_relationship(self, token)
+
+    def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
+        """Return the repository; where the token that was given is forgotten, records do not take its place."""
+        return super().resolve_repo(token, default if self.token is None else None)
 
     def resolve_token(self, context: Context) -> SealedTokenDict | None:
         """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""

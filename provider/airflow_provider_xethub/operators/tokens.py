@@ -22,7 +22,7 @@ class XetTokenOperator(XetOperator):
     """Fetch a Xet token for one repository and revision, and return it sealed.
 
     The XCom value is of no use to whoever reads it in the database, the UI or a log. Where no Fernet key exists it is
-    only a reference, and consumers fetch their own token.
+    only a reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.
     :returns: a :class:`~airflow_provider_xethub.token.SealedTokenDict`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetInputError, XetTokenScopeError
 from airflow_provider_xethub.hub_pages import page_of_files
 from airflow_provider_xethub.operators.base import (
     REPO_FIELDS,
@@ -283,6 +283,12 @@ class XetDownloadOperator(XetTransferOperator):
                 raise XetInputError(f"{self.task_id}: files is empty, so there is nothing to download.")
             asked = self.resolve_repo(token, downloads.repo_of(files))
             files = [{**file, "repo": asked.uri} for file in files] if self._moved(files, asked) else files
+            if (of := downloads.repo_of(files)) != asked:
+                kind, what = (XetInputError, "this task") if token is None else (XetTokenScopeError, "the token")
+                raise kind(
+                    f"{what} is for {asked}, not for {of}, which the files are from. Download the files of each "
+                    "repository in a task of its own."
+                )
         else:
             repo = self.resolve_repo(token)
             self.hook.check_token(token, "read", repo)

@@ -1,0 +1,73 @@
+"""A Xet token that a task was given, and what this worker knows about it: confirmed by its seal, or only claimed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetTokenSealError, XetTokenTamperedError
+from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.repo import Repo, Scope
+from airflow_provider_xethub.token import SealedToken, SealedTokenDict, XetToken, check_use
+
+
+@dataclass(frozen=True)
+class GivenToken:
+    """A token after this worker tried to open it: ``opened`` is set, or ``claims`` and ``why_shut`` are.
+
+    :param opened: the token, confirmed by its seal; without an access token once it has expired.
+    :param claims: what a value says that does not open here. Only to compare with what the task itself names.
+    :param why_shut: why it does not open here.
+    """
+
+    opened: XetToken | None = None
+    claims: SealedToken | None = None
+    why_shut: str = ""
+
+    @classmethod
+    def receive(cls, token: XetToken | SealedTokenDict) -> GivenToken:
+        """Try to open a token, and mask what comes out.
+
+        :raises XetInputError: it is not a token.
+        :raises XetTokenTamperedError: it was changed since it was sealed.
+        """
+        if isinstance(token, XetToken):
+            keys.mask(token.access_token)
+            return cls(token)
+        claims = SealedToken.from_xcom(token)
+        try:
+            opened = claims.open(keys.fernets())
+        except XetTokenTamperedError:
+            raise
+        except XetTokenSealError as error:
+            return cls(claims=claims, why_shut=str(error))
+        keys.mask(opened.access_token)
+        return cls(opened)
+
+    @property
+    def conn_id(self) -> str | None:
+        """The connection it was fetched with, or claims to have been fetched with."""
+        known = self.opened or self.claims
+        return known.conn_id if known else None
+
+    def check(self, scope: Scope, repo: Repo | None) -> None:
+        """Refuse it for another use.
+
+        :param repo: what the task works on; may be ``None`` where the token is opened.
+        :raises XetTokenScopeError: it is for something else.
+        :raises XetTokenTamperedError: it is not opened, and claims to be for something else.
+        """
+        if self.opened:
+            check_use(self.opened.scope, self.opened.repo, scope, repo)
+        elif self.claims and repo:
+            self.claims.check_claims(scope, repo)
+
+    def useless(self, missing: list[str]) -> XetTokenSealError:
+        """Return the error about a token that is not opened and cannot be replaced.
+
+        :param missing: what the task lacks to fetch a token of its own.
+        """
+        says = f"{self.claims.scope}, {self.claims.repo}" if self.claims else ""
+        return XetTokenSealError(
+            f"{self.why_shut}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
+            f"lacks {' and '.join(missing)}. Nothing confirms what the token says ({says})."
+        )
