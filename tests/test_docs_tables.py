@@ -214,21 +214,22 @@ OWN_KEY, OTHER_KEY = "b3VyIG93biBrZXkgZm9yIHRoZSB0ZXN0cyBvbmx5ISE=", "c29tZSBvdG
 @pytest.mark.parametrize(
     "row",
     [row for row in table("tokens.md", "The token is") if not row[0].startswith("forgotten")],
-    ids=lambda row: row[0][:20],
+    ids=lambda row: row[0][:40],
 )
 def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, corpus, hub, run_task, monkeypatch):  # noqa: F811
     monkeypatch.setattr("airflow_provider_xethub.hooks.keys._airflow", lambda: None)
     monkeypatch.setenv("AIRFLOW__XETHUB__FERNET_KEY", OWN_KEY)
     hub.access.token_life = {"stale: less than 30 seconds left": 20, "expired": 2}.get(row[0], 900)
     value: Any = run_task(operators.XetTokenOperator, repo_id="acme/corpus", repo_type="dataset").value
-    asked = corpus
+    asked: Repo | None = corpus
     if row[0] == "expired":
         monkeypatch.setattr("time.time", lambda now=time.time: now() + 10)
-    elif row[0].startswith("a reference"):
+    elif row[0].startswith(("a reference", "the same")):
         monkeypatch.setenv("AIRFLOW__XETHUB__FERNET_KEY", OTHER_KEY)
-    elif row[0].startswith("for another"):
+        asked = None if "names no" in row[0] else corpus
+    if row[0].startswith("for another") or "another repository" in row[0]:
         asked = Repo("acme/other", "dataset")
-    elif row[0].startswith("changed"):
+    if row[0].startswith("changed"):
         value = {**value, "expires_at": "2099-01-01T00:00:00Z"}
     hub.access.token_life = 900
     hub.log.clear()
@@ -236,8 +237,9 @@ def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, 
     says = row[1] if with_connection else row[2]
     error = re.search(r"`(\w+)`", says)
     if error:
-        with pytest.raises(all_errors()[error[1]]):
+        with pytest.raises(all_errors()[error[1]]) as caught:
             hook.fresh_token(value, "read", asked)
+        assert type(caught.value).__name__ == error[1]
         assert not hub.log.requests()
     else:
         hook.fresh_token(value, "read", asked)

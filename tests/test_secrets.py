@@ -161,6 +161,11 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
             seen.run(run)
         assert hub.faults.acted(fault)
         hub.faults.clear()
+    broken = sealed_before["sealed"][:-9] + "AAAAAAAA="
+    for change in ({"repo": "hf://a/b"}, {"sealed": None}, {"sealed": broken}, {"repo": "hf://a/b", "sealed": broken}):
+        for named in ({}, where):
+            run = run_task(XetUploadOperator, source=source, token={**sealed_before, **change}, commit=False, **named)
+            seen.run(run)
     connection(password=secrets.wrong, extra=json.dumps(secrets.extra))
     assert "401" in seen.run(run_task(XetTokenOperator, **where)).text
     connection(host="http://127.0.0.1:1")

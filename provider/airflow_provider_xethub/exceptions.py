@@ -9,7 +9,7 @@
     │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
     │   ├── XetTokenScopeError (PermissionError) wrong scope, repository or revision                       final
     │   └── XetTokenSealError (PermissionError)  the XCom value does not open here: no key, another key    final
-    │       └── XetTokenTamperedError            the XCom value was changed since it was sealed            final
+    │       └── XetTokenTamperedError            the XCom value was changed, or claims something else      final
     ├── XetConnectionError (ConnectionError)     no answer: refused, reset, DNS                            retry
     │   ├── XetTimeoutError (TimeoutError)       no answer in time                                         retry
     │   ├── XetProxyError                        the proxy wants another credential, or forbids it         final
@@ -75,11 +75,14 @@ class XetTokenScopeError(XetTokenError, PermissionError):
 
 
 class XetTokenSealError(XetTokenError, PermissionError):
-    """The XCom value cannot be opened here: it carries no token, or it was sealed under another key."""
+    """The XCom value cannot be opened here, nothing confirms what it says, and the task cannot fetch its own token."""
 
 
 class XetTokenTamperedError(XetTokenSealError):
-    """The XCom value is not what was sealed. Never answered by fetching another token for what it claims."""
+    """The XCom value is not what was sealed, or does not open and claims something else than the task names.
+
+    Never answered by fetching another token for what it claims.
+    """
 
 
 class XetConnectionError(XetHubError, ConnectionError):
