@@ -134,8 +134,8 @@ def test_without_any_key_the_xcom_is_a_reference_and_consumers_that_name_the_rep
         assert run.is_final
         assert isinstance(run.error, XetTokenSealError)
         assert run.text.startswith(
-            "the token was not sealed, because the worker that fetched it has no Fernet key. Give all workers the same "
-            f"Fernet key, or let this task fetch a token of its own: it lacks {missing} Nothing confirms"
+            "the token is not sealed: the worker that fetched it has no Fernet key, or the XCom was edited. Give all "
+            f"workers the same Fernet key, or let this task fetch a token of its own: it lacks {missing} Nothing con"
         ), run.text
     assert not hub.log.requests()
 

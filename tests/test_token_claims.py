@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 
+import pendulum
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import decorated
 from airflow_provider_xethub.exceptions import (
+    XetHubError,
     XetInputError,
     XetTokenScopeError,
     XetTokenSealError,
@@ -20,9 +25,12 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetTokenOperator, XetUploadOperator
+from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.token import SealedToken, XetToken
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, commits, names, publish, sealed, write
 
+SECRET = "xet_0123456789abcdefghijklmnopqrstuvwxyz"
 LATER = "2099-01-01T00:00:00Z"
 SHUT = ["null", "empty", "broken", "another key"]
 TOKENS = "GET .*-token/.*"
@@ -222,6 +230,41 @@ def test_what_the_task_leaves_out_is_taken_from_a_token_that_opens(hook, repo, s
     assert run.value[0]["repo"] == repo.at("v2").uri
 
 
+CORPUS = Repo("acme/corpus", "dataset")
+MILLENNIUM = pendulum.datetime(9999, 1, 1)
+GENUINE = SealedToken.seal(
+    XetToken(CORPUS, "write", "https://cas.example", MILLENNIUM, access_token=SECRET), keys.fernets()[0]
+).to_xcom()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(GENUINE)),
+        st.sampled_from([None, "", "read", "hf://acme/other@main", LATER, "https://evil.example", 1, [], {}])
+        | st.text(max_size=20),
+        max_size=3,
+    )
+)
+def test_a_worker_with_the_token_alone_gets_what_was_sealed_or_one_of_our_errors(edits):
+    value = {**GENUINE, **edits}
+    hook = XetHubConnection(None)
+    for use in (
+        lambda: hook.token_repo(value),
+        lambda: hook.token_repo(value, "acme/mine", "dataset"),
+        lambda: hook.fresh_token(value, "read").repo,
+        lambda: hook.fresh_token(value, "write", CORPUS).repo,
+    ):
+        try:
+            repo = use()
+        except XetHubError as error:
+            shown = "".join(traceback.format_exception(error))
+            assert SECRET not in shown
+            assert value != GENUINE
+        else:
+            assert value == GENUINE
+            assert repo.uri in (GENUINE["repo"], "hf://datasets/acme/mine@main")
+
+
 CHANGES = {
     "repo": lambda repo: {"repo": f"{repo.uri}x"},
     "revision": lambda repo: {"repo": repo.at("v2").uri},
@@ -321,3 +364,27 @@ def test_a_worker_without_a_key_says_so(edited, where, source, run_task, monkeyp
     run = refused(run_task(XetUploadOperator, source=source, token=token, commit=False))
     assert run.text.startswith("the token cannot be opened on this worker: it has no Fernet key. Give all workers")
     assert run_task(XetUploadOperator, source=source, token=token, commit=False, **where).value
+
+
+def test_the_key_is_asked_for_once_in_each_task(connection, repo, source, run_task, monkeypatch, tmp_path):
+    """It may come from a command or from a secrets backend."""
+    fernets, asked = keys.fernets, []
+    monkeypatch.setattr(keys, "fernets", lambda: asked.append(1) or fernets())
+    for kind, options in (
+        (XetUploadOperator, {"source": source}),
+        (XetDownloadOperator, {"destination": str(tmp_path / "out"), "path": "a.bin"}),
+    ):
+        token = sealed(repo, "write")
+        asked.clear()
+        assert run_task(kind, token=token, **options).value
+        assert len(asked) == 1
+
+
+def test_a_hook_that_is_given_several_tokens_opens_each(hub, hook, repo, make_repo):
+    other = make_repo()
+    one, two = sealed(repo), sealed(other)
+    assert [hook.token_repo(each) for each in (one, two, one)] == [repo, other, repo]
+    assert hook.fresh_token(two, "read").access_token != hook.fresh_token(one, "read").access_token
+    one["repo"] = other.uri
+    with pytest.raises(XetTokenTamperedError):
+        hook.token_repo(one)

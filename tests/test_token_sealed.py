@@ -103,7 +103,7 @@ def test_without_a_key_the_value_carries_no_token():
     value = xcom(fernet=None)
     assert value["sealed"] is None
     assert SECRET not in json.dumps(value)
-    with pytest.raises(XetTokenSealError, match="was not sealed, because the worker that fetched it has no Fernet key"):
+    with pytest.raises(XetTokenSealError, match="is not sealed: the worker that fetched it has no Fernet key"):
         opened(value)
 
 

@@ -317,7 +317,9 @@ class SealedToken:
         :raises XetTokenTamperedError: a claim differs from what was sealed.
         """
         if self.sealed is None:
-            raise XetTokenSealError("the token was not sealed, because the worker that fetched it has no Fernet key")
+            raise XetTokenSealError(
+                "the token is not sealed: the worker that fetched it has no Fernet key, or the XCom was edited"
+            )
         payload = next(filter(None, (_decrypt(fernet, self.sealed) for fernet in fernets)), None)
         if payload is None:
             raise XetTokenSealError(

@@ -80,7 +80,8 @@ class XetFileHook(XetTokenHook):
 
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
             :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
-        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them.
+        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they say of which
+            repository, and nothing confirms those that come from an XCom.
         :param single: whether one file was named, and not a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
         :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.

@@ -61,13 +61,19 @@ class GivenToken:
         elif self.claims and repo:
             self.claims.check_claims(scope, repo)
 
-    def useless(self, missing: list[str]) -> XetTokenSealError:
-        """Return the error about a token that is not opened and cannot be replaced.
+    def useless(self, repo: Repo | None, conn_id: str | None, *, has_connection: bool) -> XetTokenSealError:
+        """Return the error about a token that does not open and cannot be replaced, with what the task lacks for that.
 
-        :param missing: what the task lacks to fetch a token of its own.
+        :param repo: what the task itself names.
+        :param conn_id: the task's connection; ``has_connection`` says whether this worker has it.
         """
+        lacks = [] if repo else ["repo_id (with repo_type and revision)"]
+        if not has_connection:
+            lacks.append(f"the connection {conn_id!r}" if conn_id else "xethub_conn_id")
+        elif self.conn_id not in (None, conn_id):
+            lacks.append(f"xethub_conn_id={self.conn_id!r:.100}, if the token came from there")
         says = f"{self.claims.scope}, {self.claims.repo}" if self.claims else ""
         return XetTokenSealError(
             f"{self.why_shut}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
-            f"lacks {' and '.join(missing)}. Nothing confirms what the token says ({says})."
+            f"lacks {' and '.join(lacks)}. Nothing confirms what the token says ({says})."
         )

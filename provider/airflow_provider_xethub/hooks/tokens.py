@@ -17,6 +17,7 @@ from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetStalledError,
     XetTokenExpiredError,
+    XetTokenSealError,
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.hooks import configuration, keys
@@ -52,6 +53,7 @@ class XetTokenHook(BaseHook):
         self.xethub_conn_id = xethub_conn_id
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
         self._coming: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
+        self._given: tuple[dict[str, object], GivenToken] | None = None
 
     # --- connection -----------------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ class XetTokenHook(BaseHook):
     @final_errors()
     def confirmed_repo(self, token: XetToken | SealedTokenDict) -> Repo | None:
         """Return the repository that a given token is for, or ``None`` if it does not open here."""
-        opened = GivenToken.receive(token).opened
+        opened = self._open(token).opened
         return opened.repo if opened else None
 
     @final_errors()
@@ -243,12 +245,12 @@ class XetTokenHook(BaseHook):
         :raises XetTokenSealError: it does not open, and neither the arguments nor the connection name a repository.
         :raises XetTokenTamperedError: it does not open, and says something else than they do; or it was changed.
         """
-        given = GivenToken.receive(token)
+        given = self._open(token)
         if given.opened:
             of = given.opened.repo
             return Repo(repo_id or of.repo_id, cast("RepoType", repo_type or of.repo_type), revision or of.revision)
         if not (repo_id or self._extra.get("repo_id")):
-            raise given.useless(self._lacks(given, None))
+            raise self._useless(given, None)
         named = self.repo(repo_id, repo_type, revision)
         given.check("read", named)
         return named
@@ -266,11 +268,20 @@ class XetTokenHook(BaseHook):
         if token is not None:
             self._receive(token, scope, repo)
 
+    def _open(self, token: XetToken | SealedTokenDict) -> GivenToken:
+        """Return what this worker knows about a given token; once, as the key may come from a secrets backend."""
+        if isinstance(token, XetToken):
+            return GivenToken.receive(token)
+        if self._given is None or self._given[0] != token:
+            given = GivenToken.receive(token)
+            self._given = dict(token), given
+        return self._given[1]
+
     def _receive(self, token: XetToken | SealedTokenDict, scope: Scope, repo: Repo | None) -> GivenToken:
         """Return what a given token is, if it is for this use."""
-        given = GivenToken.receive(token)
+        given = self._open(token)
         if given.opened is None and repo is None:
-            raise given.useless(self._lacks(given, repo))
+            raise self._useless(given, repo)
         given.check(scope, repo)
         return given
 
@@ -298,7 +309,7 @@ class XetTokenHook(BaseHook):
         opened = given.opened
         if opened is None:
             if repo is None or not self._may_replace(given.conn_id):
-                raise given.useless(self._lacks(given, repo))
+                raise self._useless(given, repo)
             self.log.info("%s; fetching a %s token for %s, which this task names.", given.why_shut, scope, repo)
             return self.get_token(repo, scope)
         if opened.is_fresh():
@@ -317,6 +328,9 @@ class XetTokenHook(BaseHook):
         """Whether another token may be fetched: only from the Hub that the given one came from."""
         return conn_id in (None, self.xethub_conn_id) and self.has_connection
 
+    def _useless(self, given: GivenToken, repo: Repo | None) -> XetTokenSealError:
+        return given.useless(repo, self.xethub_conn_id, has_connection=self.has_connection)
+
     def _why_not(self, conn_id: str | None) -> str:
         if conn_id and conn_id != self.xethub_conn_id:
             return f"it was fetched with connection {conn_id!r}: set xethub_conn_id={conn_id!r} to fetch another one."
@@ -324,15 +338,6 @@ class XetTokenHook(BaseHook):
             f"this worker has no connection {conn_id or self.xethub_conn_id!r} to fetch another one with. Create it, "
             "or fetch the token nearer to its use."
         )
-
-    def _lacks(self, given: GivenToken, repo: Repo | None) -> list[str]:
-        """Name what is missing to replace a token that does not open here."""
-        lacks = [] if repo else ["repo_id (with repo_type and revision)"]
-        if not self.has_connection:
-            lacks.append(f"the connection {self.xethub_conn_id!r}" if self.xethub_conn_id else "xethub_conn_id")
-        elif not self._may_replace(given.conn_id):
-            lacks.append(f"xethub_conn_id={given.conn_id!r:.100}, if the token came from there")
-        return lacks
 
     def cas_access(self) -> Callable[[XetToken], CasAccess]:
         """Return what makes of a token all that a transfer needs: this connection's network, patience and Hub.

@@ -32,7 +32,8 @@ REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revis
 class XetOperator(BaseOperator):
     """Base of the operators: the repository, the hook, and how a task is stopped.
 
-    :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``.
+    :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``. Not the
+        token's where it does not open on the worker: then nothing confirms what it says.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
     :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
     :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
