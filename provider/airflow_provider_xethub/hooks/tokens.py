@@ -272,10 +272,12 @@ class XetTokenHook(BaseHook):
         """Return what this worker knows about a given token; once, as the key may come from a secrets backend."""
         if isinstance(token, XetToken):
             return GivenToken.receive(token)
-        if self._given is None or self._given[0] != token:
+        known = self._given
+        if known is None or known[0] != token:
             given = GivenToken.receive(token)
-            self._given = dict(token), given
-        return self._given[1]
+            # Both at once, as threads may share a hook.
+            known = self._given = dict(token), given
+        return known[1]
 
     def _receive(self, token: XetToken | SealedTokenDict, scope: Scope, repo: Repo | None) -> GivenToken:
         """Return what a given token is, if it is for this use."""
