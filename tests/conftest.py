@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 _HOME = Path(tempfile.mkdtemp(prefix="xethub-tests-"))
+# Set by test_on_postgresql.py: what an SQLAlchemy URL has after its driver.
+_POSTGRESQL = os.environ.get("XETHUB_TESTS_POSTGRESQL")
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "HF_", "HUGGING"))]:
     del os.environ[_name]
 os.environ |= {
@@ -29,6 +31,11 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
+if _POSTGRESQL:
+    os.environ |= {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{_POSTGRESQL}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"postgresql+asyncpg://{_POSTGRESQL}",
+    }
 
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
@@ -128,7 +135,7 @@ def run_task() -> Callable[..., TaskRun]:
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's metadata database in SQLite, made once."""
+    """Airflow's metadata database, made once: in SQLite, or where :mod:`test_on_postgresql` runs a test, there."""
     from airflow.utils.db import initdb
 
     initdb()

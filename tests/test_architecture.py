@@ -21,7 +21,7 @@ BORDERS = (
     *("hooks/", "decorators/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/"),
     "retry_policy",
 )
-PURE = ("repo", "token", "exceptions")
+PURE = ("repo", "token", "exceptions", "answers")
 LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
 BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
 
@@ -29,6 +29,7 @@ BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "loc
 ALLOWED = {
     "exceptions": set(),
     "records": set(),
+    "answers": {"records"},
     "retry_policy": {"exceptions"},
     "progress": {"exceptions", "records"},
     "get_provider_info": set(),
@@ -75,20 +76,20 @@ ALLOWED = {
     "cas_streams": {"cas", "cas_errors", "progress", "workers", "exceptions"},
     "cas_ranges": {"cas", "cas_streams", "progress", "workers", "exceptions"},
     "cas_writes": {"cas", "cas_uploads", "progress", "workers", "exceptions"},
-    "file_tree": {"hub", "hub_errors", "repo"},
-    "hub_errors": {"token", "exceptions"},
-    "hub": {"hub_errors", "network", "network_errors", "token", "repo", "exceptions", "records"},
+    "file_tree": {"answers", "hub", "repo"},
+    "hub_errors": {"answers", "token", "exceptions"},
+    "hub": {"answers", "hub_errors", "network", "network_errors", "token", "repo", "exceptions", "records"},
     "task_state": {"workers"},
-    "commit_request": {"task_state", "repo", "exceptions", "records"},
-    "preupload": {"hub", "workers", "repo", "exceptions", "records"},
+    "commit_request": {"arguments", "task_state", "repo", "exceptions", "records"},
+    "preupload": {"answers", "hub", "workers", "repo", "exceptions", "records"},
     "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
-    "commit": {"commit_parts", "commit_request", "preupload", "hub", "hub_errors", "repo", "exceptions", "records"},
-    "copies": {"commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
-    "bucket": {"commit_request", "hub", "repo", "exceptions", "records"},
-    "history": {"hub", "hub_errors", "repo", "records"},
-    "waiting": {"history", "hub", "repo", "exceptions", "records"},
-    "bucket_stream": {"hub", "repo"},
-    "webhook": {"repo", "exceptions"},
+    "commit": {"answers", "commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
+    "copies": {"answers", "commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
+    "bucket": {"answers", "commit_request", "hub", "repo", "exceptions", "records"},
+    "history": {"answers", "hub", "hub_errors", "repo", "records"},
+    "waiting": {"arguments", "history", "hub", "repo", "exceptions", "records"},
+    "bucket_stream": {"answers", "hub", "repo"},
+    "webhook": {"answers", "repo", "exceptions"},
     "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
     "hub_pages": {"repo", "records"},
     "asset_uri": {"repo", "exceptions"},

@@ -307,14 +307,14 @@ def test_a_second_request_after_trouble_is_tied_to_the_head_so_that_only_one_can
 
     def answer(asked: Asked) -> Answer:
         if asked.method == "GET":
-            return Answer([{"id": f"head {len(posted)}"}])
+            return Answer([{"id": f"{len(posted):040x}"}])
         posted.append(asked.lines[0]["value"].get("parentCommit"))
         statuses = {1: 500, 2: 412}
-        return Answer({"commitOid": "x"}, statuses.get(len(posted), 200), AT_ONCE)
+        return Answer({"commitOid": "a" * 40}, statuses.get(len(posted), 200), AT_ONCE)
 
     with SmallServer(answer) as server:
         commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: {})
-    assert posted == [None, "head 1", "head 2"]
+    assert posted == [None, f"{1:040x}", f"{2:040x}"]
 
 
 def test_a_conflict_without_an_expected_parent_does_not_speak_of_one(hub, repo):

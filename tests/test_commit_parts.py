@@ -293,13 +293,13 @@ def test_after_a_timeout_the_halves_are_tied_to_the_head_so_that_the_whole_canno
 
     def answer(asked: Asked) -> Answer:
         if asked.method == "GET":
-            return Answer([{"id": "head"}])
+            return Answer([{"id": "0" * 40}])
         parents.append(asked.lines[0]["value"].get("parentCommit"))
-        return Answer({"commitOid": "x"}, 504 if len(parents) == 1 else 200, AT_ONCE)
+        return Answer({"commitOid": "a" * 40}, 504 if len(parents) == 1 else 200, AT_ONCE)
 
     repo = Repo("acme/corpus", "dataset")
     files = [record(repo, path, content) for path, content in FIVE.items()]
     modes = {path: UploadMode(False, None, False) for path in FIVE}
     with SmallServer(answer) as server:
         commit.publish(Hub(server.url), CommitRequest(repo, files), modes, lambda _: {})
-    assert parents == [None, "head", None, None]
+    assert parents == [None, "0" * 40, None, None]

@@ -205,9 +205,9 @@ def test_a_bucket_has_no_commits():
 
 
 def test_a_hub_that_ignores_the_limit_is_cut_short():
-    with SmallServer(Answer([{"id": "1"}, {"id": "2"}])) as server:
+    with SmallServer(Answer([{"id": "1" * 40}, {"id": "2" * 40}])) as server:
         (only,) = Hub(server.url).latest_commits(REPO)
-    assert (only["oid"], only["title"], only["description"]) == ("1", "", "")
+    assert (only["oid"], only["title"], only["description"]) == ("1" * 40, "", "")
     assert server.asked[0].query == {"limit": ["1"]}
 
 

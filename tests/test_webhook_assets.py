@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import uuid
@@ -10,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
+from airflow_provider_xethub.answers import is_storable
 from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.plugins import asset_events
+from airflow_provider_xethub.plugins import asset_events, webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
@@ -103,6 +105,45 @@ def test_a_commit_starts_the_dag_and_looks_as_a_watcher_tells_it(url, scheduled,
     assert events_of(uri_of(repo)) == [{"from_trigger": True, "payload": {**made, "previous": before}}]
     assert schedule()[dag_id] == [{**made, "previous": before}]
     assert not schedule()
+
+
+@pytest.mark.parametrize(
+    ("title", "stored"), [("cut \ud83d", "cut \ufffd"), ("a\0b", "a\ufffdb"), (float("inf"), ""), ({"a": [1]}, "")]
+)
+def test_an_odd_title_can_be_stored_and_read_again(url, scheduled, repo, hook, hub, title, stored):
+    dag_id = scheduled(uri_of(repo))
+    before = hook.get_latest_commit(repo)["oid"]
+    page = json.dumps([{"id": TWO, "title": title, "message": title}, {"id": before}])
+    hub.faults.add(Fault(f"GET .*{repo.repo_id}/commits/.*", status=200, body=page))
+    assert post(url, pushed(repo, before, TWO)).json()["events"] == 1
+    (extra,) = events_of(uri_of(repo))
+    assert (extra["payload"]["title"], extra["payload"]["description"]) == (stored, stored)
+    assert is_storable(schedule()[dag_id])
+
+
+@pytest.mark.parametrize(
+    "page", ["https://a\0b{path}", "https://cut\ud83d{path}", "https://a\\b{path}", "https://x/\ud83d{path}"]
+)
+def test_an_odd_address_is_not_stored(url, scheduled, repo, page):
+    scheduled(uri_of(repo))
+    body = pushed(repo, ONE, TWO)
+    body["repo"]["url"]["web"] = page.format(path=repo.web_path)
+    assert post(url, body).json()["events"] == 1
+    (extra,) = events_of(uri_of(repo))
+    assert is_storable(extra)
+    assert extra["payload"]["url"].isascii()
+    assert "\\" not in extra["payload"]["url"]
+
+
+def test_what_cannot_be_stored_is_not_to_be_replayed(url, scheduled, repo, monkeypatch):
+    """The door above keeps such values out; this is what happens should one come another way."""
+    scheduled(uri_of(repo))
+    odd = {"oid": TWO, "url": "", "repo": repo.uri, "title": "a\0b\ud83d", "description": "", "previous": ONE}
+    monkeypatch.setattr(webhook_app.webhook, "events", lambda *_: [odd])
+    answer = post(url, pushed(repo, ONE, TWO))
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "Airflow's database cannot store this event. Do not replay it."
+    assert not events_of(uri_of(repo))
 
 
 def test_a_watcher_and_a_webhook_tell_the_same(url, scheduled, repo, commits, monkeypatch):

@@ -45,6 +45,8 @@ class Triggerer:
     async def _run(self, name: Any, trigger: BaseTrigger) -> None:
         try:
             async for event in trigger.run():
+                # A triggerer sends it to the process that stores it, and ends where that cannot be done.
+                json.dumps(event.payload, allow_nan=False, ensure_ascii=False).encode()
                 self.events[name].append(event.payload)
         except Exception as error:
             self.errors[name] = error

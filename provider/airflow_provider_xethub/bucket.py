@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.commit_request import CommitRequest
-from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetProtocolError, XetResponseError
+from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetCommitResult, XetFile
 from airflow_provider_xethub.repo import Repo
@@ -105,10 +106,9 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         # 422: all of them failed; its body says why, as that of a success does.
         accept=(422,),
     )
-    try:
-        failed = [f"{each['path']} ({hub.shown(each['error'])})" for each in answer["failed"]]
-    except (KeyError, TypeError) as error:
-        raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
+    with hub.reading(about):
+        refused = answers.sequence(answers.mapping(answer, "JSON").get("failed"), "'failed'")
+        failed = [f"{answers.path(each['path'])} ({hub.shown(each['error'])})" for each in refused]
     if failed:
         more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise XetResponseError(

@@ -8,7 +8,6 @@ nothing comes for 90 seconds.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.repo import Repo
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ NOT_FOLLOWABLE = (401, 403, 404, 501)
 """Statuses that say that this bucket cannot be followed: not served here, or not to this credential."""
 
 _MAX_EVENT = 16 * 1024 * 1024
+_MAX_CURSOR = 4096
 
 Tell = Callable[[bool, "list[str] | None"], None]
 """Called with whether the stream is followed now, and the paths that changed: ``None`` for any."""
@@ -79,7 +80,8 @@ class BucketStream:
                 log.info("The events of %s cannot be followed (%s): it is asked again and again.", self._bucket, error)
                 self._tell(False, [])
                 return
-            except requests.RequestException as error:
+            except Exception as error:
+                # Whatever it is: a thread that ended here would leave the bucket without anybody who polls it.
                 log.debug("The event stream of %s broke: %s", self._bucket, type(error).__name__)
             if self._stop.is_set():
                 return
@@ -115,7 +117,7 @@ class BucketStream:
                 if name == "reset":
                     self._cursor = None
                     return
-                if isinstance(cursor, str):
+                if isinstance(cursor, str) and len(cursor) <= _MAX_CURSOR:
                     self._cursor = cursor
                 if name == "reconnect":
                     return
@@ -133,8 +135,9 @@ class _NotFollowableError(Exception):
 
 def _paths(data: dict[str, Any]) -> list[str] | None:
     try:
-        return [str(change["path"]) for change in data["changes"]]
-    except (KeyError, TypeError):
+        changes = answers.sequence(data.get("changes"), "changes")
+        return [answers.path(answers.mapping(change, "a change").get("path")) for change in changes]
+    except answers.WrongAnswerError:
         return None
 
 
@@ -144,8 +147,8 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
     for line in _lines(response):
         if not line:
             try:
-                value = json.loads(data) if data else None
-            except ValueError:
+                value = answers.parse(data) if data else None
+            except answers.WrongAnswerError:
                 value = None
             if isinstance(value, dict):
                 yield name, value
@@ -154,6 +157,8 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
             name = line[6:].strip()
         elif line.startswith("data:"):
             data += line[5:].strip()
+            if len(data) > _MAX_EVENT:
+                raise requests.exceptions.ContentDecodingError("an event without an end")
 
 
 def _lines(response: requests.Response) -> Iterator[str]:

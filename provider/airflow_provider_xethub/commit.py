@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.commit_parts import (
     MAX_CHANGES,
     MAX_INLINE_BYTES,
@@ -39,7 +40,6 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
 )
 from airflow_provider_xethub.hub import Hub, with_retries
-from airflow_provider_xethub.hub_errors import not_what_was_asked
 from airflow_provider_xethub.preupload import UploadMode, upload_modes
 from airflow_provider_xethub.records import XetCommit, XetCommitResult, XetFile
 from airflow_provider_xethub.repo import Repo
@@ -201,6 +201,12 @@ class _Publication:
                 except XetResponseError as error:
                     if error.status == _TOO_LARGE and len(part.changes) > 1:
                         raise _TooMuchError(f"{error}") from None
+                    if isinstance(error, XetProtocolError):
+                        # An answer that cannot be read may have come after the commit was made.
+                        with suppress(XetHubError):
+                            if self._look():
+                                return None
+                        error.args = (f"{error} Whether the commit was made is unknown.", *error.args[1:])
                     raise
 
         if refused := with_retries(once, also=lambda error: isinstance(error, XetConflictError)):
@@ -270,13 +276,13 @@ class _Publication:
             timeout=max(hub.timeout, COMMIT_TIMEOUT),
             data=encoded(header, self._work.lines(part)),
         )
-        oid = response.get("commitOid") if isinstance(response, dict) else None
-        if not isinstance(oid, str):
-            raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without a commitOid.")
-        pull_request = response.get("pullRequestUrl") if self._opens_pull_request else None
-        if pull_request:
-            repo = repo.at(f"{_PULL_REQUEST}{pull_request.rstrip('/').rpartition('/')[2]}")
-        return _Published(hub.commit_record(repo, oid, title, description), part.until, pull_request)
+        with hub.reading(about):
+            answer = answers.mapping(response, "JSON")
+            if self._opens_pull_request:
+                repo = repo.at(f"{_PULL_REQUEST}{answers.discussion_number(answer.get('pullRequestUrl'))}")
+            commit = hub.commit_record(repo, answer.get("commitOid"), title, description)
+        # The address is made anew: that of the answer may lead anywhere.
+        return _Published(commit, part.until, self._url_of(repo) if self._opens_pull_request else None)
 
     def _trailer(self, until: int) -> str:
         size = len(self._work.order)
@@ -328,10 +334,9 @@ class _Publication:
         repo, hub = self._request.repo, self._hub
         about = f"the branches of {repo}"
         refs = hub.json("GET", f"{repo.api_path}/refs", about=about, params={"include_prs": "1"})
-        try:
-            pulls = sorted((int(ref["ref"].rpartition("/")[2]) for ref in refs.get("pullRequests") or []), reverse=True)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise not_what_was_asked(about, hub.endpoint, "something that is no list of references") from None
+        with hub.reading(about):
+            found = answers.mapping(refs, "JSON").get("pullRequests") or []
+            pulls = sorted((answers.discussion_number(ref.get("ref")) for ref in found), reverse=True)
         newest = [repo.at(f"{_PULL_REQUEST}{number}") for number in pulls[:_PULL_REQUESTS_TO_SEARCH]]
         return any(self._add(self._of_this_work(each, self._url_of(each))) for each in newest)
 

@@ -8,10 +8,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
 from airflow_provider_xethub.task_state import TaskState
+
+MAX_MESSAGE = 10_000
+MAX_DESCRIPTION = 60_000
+"""Characters; below what is read of a description, so that the key at its end is found again."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class CommitRequest:
         """
         if self.repo.is_bucket and (self.parent_commit or self.create_pr):
             raise XetInputError(f"{self.repo} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
+        arguments.text(f"commit_message for {self.repo}", self.message, MAX_MESSAGE)
+        arguments.text(f"commit_description for {self.repo}", self.description, MAX_DESCRIPTION)
         if not self.message.strip():
             raise XetInputError(f"commit_message for {self.repo} is empty.")
         if not self.files and not self.delete:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.commit_parts import ContentsOf, git_blob_id
 from airflow_provider_xethub.commit_request import CommitRequest
-from airflow_provider_xethub.exceptions import XetInputError, XetProtocolError, XetResponseError, XetSourceError
+from airflow_provider_xethub.exceptions import XetInputError, XetResponseError, XetSourceError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.preupload import UploadMode
 from airflow_provider_xethub.records import XetCommitResult, XetCopyResult, XetFile
@@ -119,11 +120,9 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
             ],
         }
         answer = hub.json("POST", f"{source.api_path}/lfs-files/duplicate", about=about, json=body)
-        try:
-            for each in answer.get("failed") or []:
+        with hub.reading(about):
+            for each in answers.mapping(answer, "JSON").get("failed") or []:
                 failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")
-        except (AttributeError, KeyError, TypeError) as error:
-            raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
     if failed:
         more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise XetResponseError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_xethub import hub_errors
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.repo import Repo
 
@@ -79,28 +79,16 @@ def _check_repo(hub: Hub, repo: Repo) -> None:
 
 
 def _nodes(hub: Hub, repo: Repo, entries: Sequence[Any], path: str) -> list[Node]:
-    try:
-        return [_node(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        about = f"the request for {path or 'all files'} in {repo}"
-        raise hub_errors.not_what_was_asked(about, hub.endpoint, f"entries without {error}") from None
+    with hub.reading(f"the request for {path or 'all files'} in {repo}"):
+        return [_node(entry, repo) for entry in entries]
 
 
-def _node(entry: dict[str, Any]) -> Node:
-    last = entry.get("lastCommit") or {}
-    told = last.get("date") or entry.get("mtime") or entry.get("uploadedAt")
-    modified = datetime.fromisoformat(told.replace("Z", "+00:00")) if told else None
-    if entry["type"] == "directory":
-        return Node(str(entry["path"]), None, modified=modified, commit=last.get("id"))
-    if not isinstance(entry["size"], int):
-        raise TypeError("a size (number)")
-    lfs = entry.get("lfs")
-    return Node(
-        str(entry["path"]),
-        entry["size"],
-        lfs["oid"] if lfs else None,
-        entry.get("xetHash"),
-        None if lfs else entry.get("oid"),
-        modified,
-        last.get("id"),
-    )
+def _node(entry: Any, repo: Repo) -> Node:
+    kind = answers.kind(entry)
+    last = answers.mapping(entry.get("lastCommit") or {}, "'lastCommit'")
+    modified = answers.moment(last.get("date") or entry.get("mtime") or entry.get("uploadedAt"))
+    commit = None if last.get("id") is None else answers.commit_id(last["id"])
+    if kind == "directory":
+        return Node(answers.path(entry.get("path")), None, modified=modified, commit=commit)
+    file = answers.file_record(entry, repo.uri)
+    return Node(file["path"], file["size"], file["sha256"], file["xet_hash"], file.get("blob_id"), modified, commit)

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from airflow_provider_xethub import hub_errors
+from airflow_provider_xethub import answers, hub_errors
 from airflow_provider_xethub.records import XetCommit
 from airflow_provider_xethub.repo import Repo
 
@@ -36,16 +36,13 @@ def commits_until(hub: Hub, repo: Repo, known: Collection[str], most: int = MOST
     while url and url not in seen and len(found) < most:
         seen.add(url)
         response = hub.request("GET", url, about=about)
-        page = hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=hub.endpoint)
-        try:
-            for commit in page:
-                oid = str(commit["id"])
-                found.append(hub.commit_record(repo, oid, commit.get("title") or "", commit.get("message") or ""))
-                missing.discard(oid)
+        page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=hub.endpoint)
+        with hub.reading(about):
+            for entry in answers.sequence(page, "commits"):
+                found.append(hub.listed_commit(repo, entry))
+                missing.discard(found[-1]["oid"])
                 if not missing:
                     return found
-        except (KeyError, TypeError, AttributeError) as error:
-            raise hub_errors.not_what_was_asked(about, hub.endpoint, f"commits without {error}") from None
         link = response.links.get("next", {}).get("url", "")
         url = urljoin(response.url, link) if link else ""
     return found[:most]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 import tenacity
 
-from airflow_provider_xethub import hub_errors, network_errors
+from airflow_provider_xethub import answers, hub_errors, network_errors
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
@@ -207,7 +207,7 @@ class Hub:
         response = self.request("GET", repo.token_path(scope), about=about)
         received_at = time.time()
         if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
-            hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+            hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
         return parse_answer(
             repo,
             scope,
@@ -221,7 +221,7 @@ class Hub:
     def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
         """Send one request and return the JSON value of its answer; see :meth:`request`."""
         response = self.request(method, path, about=about, **kwargs)
-        return hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+        return hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
 
     def shown(self, text: object) -> str:
         """Return what the Hub says about a single file as it may be shown: short, and without the Hub token."""
@@ -257,7 +257,7 @@ class Hub:
                 raise hub_errors.not_what_was_asked(about, self.endpoint, "pages that lead in a circle")
             seen.add(url)
             response = self.request("GET", url, about=about, params=params)
-            page = hub_errors.check_is_json(response.headers, response.text, about=about, endpoint=self.endpoint)
+            page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
             entries += self._check(list, page, about)
             link = response.links.get("next", {}).get("url", "")
             url, params = urljoin(response.url, link) if link else "", None
@@ -274,7 +274,10 @@ class Hub:
 
     def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
         """Return those ``paths`` that exist, as files or as folders."""
-        return {entry["path"] for entry in self.paths_info(repo, paths) if isinstance(entry, dict) and "path" in entry}
+        with self.reading(_about_paths(repo, paths)):
+            return {
+                answers.path(answers.mapping(each, "an entry").get("path")) for each in self.paths_info(repo, paths)
+            }
 
     def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:
         """Return what the Hub says about those ``paths`` that exist, of a repository also folders.
@@ -289,6 +292,10 @@ class Hub:
             entries += self._check(list, self.json("POST", url, about=about, json=body), about)
         return entries
 
+    def reading(self, about: str) -> AbstractContextManager[None]:
+        """Turn whatever the content of an answer makes its reader raise into :class:`XetProtocolError`."""
+        return hub_errors.reading(about, self.endpoint)
+
     def _check(self, kind: type[Answer], value: object, about: str) -> Answer:
         if not isinstance(value, kind):
             raise hub_errors.not_what_was_asked(about, self.endpoint, f"JSON that is no {kind.__name__}")
@@ -296,10 +303,8 @@ class Hub:
 
     def _files(self, repo: Repo, entries: Sequence[Any], about: str) -> list[XetFile]:
         """Read the entries of a tree or paths-info answer; folders are left out."""
-        try:
-            return [_file_record(entry, repo) for entry in entries if entry["type"] == "file"]
-        except (KeyError, TypeError) as error:
-            raise hub_errors.not_what_was_asked(about, self.endpoint, f"entries without {error}") from None
+        with self.reading(about):
+            return [answers.file_record(entry, repo.uri) for entry in entries if answers.kind(entry) == "file"]
 
     def latest_commits(self, repo: Repo, limit: int = 1) -> list[XetCommit]:
         """Return the newest commits of the revision, newest first.
@@ -312,13 +317,8 @@ class Hub:
         about = f"the commits of {repo}"
         path = f"{repo.api_path}/commits/{repo.quoted_revision}"
         commits = self.json("GET", path, about=about, params={"limit": str(limit)})
-        try:
-            return [
-                self.commit_record(repo, str(commit["id"]), commit.get("title") or "", commit.get("message") or "")
-                for commit in self._check(list, commits, about)[:limit]
-            ]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise hub_errors.not_what_was_asked(about, self.endpoint, f"commits without {error}") from None
+        with self.reading(about):
+            return [self.listed_commit(repo, each) for each in answers.sequence(commits, "commits")[:limit]]
 
     def read_inline(self, repo: Repo, path: str) -> bytes:
         """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
@@ -328,14 +328,20 @@ class Hub:
         url = f"{repo.web_path}/resolve/{repo.quoted_revision}/{quote(path)}"
         return self.request("GET", url, about=f"the download of {path} from {repo}").content
 
-    def commit_record(self, repo: Repo, oid: str, title: str, description: str = "") -> XetCommit:
-        """Build the record of a commit."""
+    def listed_commit(self, repo: Repo, entry: object) -> XetCommit:
+        """Return the record of a commit that the Hub lists; to be read within :meth:`reading`."""
+        commit = answers.mapping(entry, "a commit")
+        return self.commit_record(repo, commit.get("id"), commit.get("title"), commit.get("message"))
+
+    def commit_record(self, repo: Repo, oid: object, title: object, description: object) -> XetCommit:
+        """Build the record of a commit; to be read within :meth:`reading`."""
+        checked = answers.commit_id(oid)
         return {
-            "oid": oid,
-            "url": f"{self.endpoint}{repo.web_path}/commit/{oid}",
+            "oid": checked,
+            "url": f"{self.endpoint}{repo.web_path}/commit/{checked}",
             "repo": repo.uri,
-            "title": title,
-            "description": description,
+            "title": answers.title(title),
+            "description": answers.text(description),
         }
 
 
@@ -370,19 +376,3 @@ def _about_tree(repo: Repo, path: str | None) -> str:
 
 def _about_paths(repo: Repo, paths: Sequence[str]) -> str:
     return f"the metadata request for {', '.join(paths[:3])}{' …' if len(paths) > 3 else ''} in {repo}"
-
-
-def _file_record(entry: Mapping[str, Any], repo: Repo) -> XetFile:
-    lfs = entry.get("lfs")
-    if not isinstance(entry["path"], str) or not isinstance(entry["size"], int):
-        raise TypeError("a path (text) and a size (number)")
-    record: XetFile = {
-        "path": entry["path"],
-        "size": entry["size"],
-        "sha256": lfs["oid"] if lfs else None,
-        "xet_hash": entry.get("xetHash"),
-        "repo": repo.uri,
-    }
-    if not lfs and "oid" in entry:
-        record["blob_id"] = entry["oid"]
-    return record

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.exceptions import (
     XetCommitQuotaError,
     XetConflictError,
     XetForbiddenError,
+    XetHubError,
     XetNotFoundError,
     XetProtocolError,
     XetRateLimitError,
@@ -25,6 +27,10 @@ from airflow_provider_xethub.token import unix_seconds
 _MAX_SERVER_TEXT = 300
 _COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
 _HOUR = 3600.0
+_LONGEST_ASKED = 30 * 24 * _HOUR
+"""Seconds that a server can ask to wait; what is longer is a mistake, and no clock could add it up."""
+
+_MAX_DIGITS = 12
 # Longer than any digest: it may be a token, such as one for CAS, which is not this request's own secret.
 _OPAQUE = re.compile(r"[A-Za-z0-9_.=-]{80,}")
 
@@ -91,16 +97,32 @@ def from_response(
     return error(text, service="Hub", status=status, retry_after=retry_after(headers))
 
 
-def check_is_json(headers: Mapping[str, str], body: str, *, about: str, endpoint: str) -> Any:
+def check_is_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
     """Return the JSON value of an answer.
 
     :raises XetProtocolError: it is something else, typically the page of a proxy or of a wrong host.
     """
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else "something that is not JSON"
+        return answers.parse(body)
+    except answers.WrongAnswerError as error:
+        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else f"something that is {error}"
         raise not_what_was_asked(about, endpoint, kind) from None
+
+
+@contextmanager
+def reading(about: str, endpoint: str) -> Iterator[None]:
+    """Turn whatever an unexpected answer makes its reader raise into a protocol error: the one door for all readers.
+
+    :raises XetProtocolError: the answer is not what was asked for; says what of it.
+    """
+    try:
+        yield
+    except XetHubError:
+        raise
+    except answers.WrongAnswerError as error:
+        raise not_what_was_asked(about, endpoint, str(error)) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise not_what_was_asked(about, endpoint, f"something unexpected ({type(error).__name__})") from error
 
 
 def not_what_was_asked(about: str, endpoint: str, kind: str) -> XetProtocolError:
@@ -116,12 +138,21 @@ def server_text(headers: Mapping[str, str], body: str, secret: str | None) -> st
     text = headers.get("X-Error-Message", "")
     if not text:
         try:
-            error = json.loads(body).get("error", "")
-            text = "; ".join(map(str, error)) if isinstance(error, list) else str(error)
-        except (ValueError, AttributeError, RecursionError):
+            text = _reason(answers.parse(body))
+        except answers.WrongAnswerError:
             return ""
     text = shown(text, secret)
     return f" The Hub says: {text}" if text else ""
+
+
+def _reason(body: object) -> str:
+    """Return what an answer gives as its reason: ``error``, or the messages of ``errors``."""
+    if not isinstance(body, Mapping):
+        return ""
+    said = [body.get("error"), body.get("errors")]
+    each = [one for part in said for one in (part if isinstance(part, list) else [part])]
+    texts = [one.get("message") if isinstance(one, Mapping) else one for one in each]
+    return "; ".join(dict.fromkeys(str(text) for text in texts if text is not None and text != ""))
 
 
 def shown(text: object, secret: str | None) -> str:
@@ -141,12 +172,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return _LONGEST_ASKED if len(value) > _MAX_DIGITS else min(float(value), _LONGEST_ASKED)
     if value:
         seconds = unix_seconds(value)
-        return None if seconds is None else max(0.0, seconds - time.time())
+        return None if seconds is None else min(max(0.0, seconds - time.time()), _LONGEST_ASKED)
     limit = headers.get("RateLimit", "")
     remaining, reset = re.search(r"\br=(\d{1,9})\b", limit), re.search(r"\bt=(\d{1,9})\b", limit)
     if remaining and reset and int(remaining[1]) == 0:
-        return float(reset[1])
+        return min(float(reset[1]), _LONGEST_ASKED)
     return None

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_xethub.exceptions import XetHubError, XetRateLimitError
+from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetRateLimitError
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.waiting import Missing, View, Wish, is_patience_over, pause
 
@@ -213,6 +213,13 @@ class _Poller:
         except XetHubError:
             self._changed = None if changed is None or self._changed is None else [*changed, *self._changed]
             raise
+        except Exception as error:
+            log.exception("The poll of %s met something unexpected.", self._repo)
+            # It may have stopped halfway: begin with nothing, and let nobody take it for what was answered before.
+            broken, self._view = self._view, View(self._repo, is_shared=True)
+            self._view.is_told, self._view.changes = broken.is_told, broken.changes + 1
+            self._changed = None
+            raise _unexpected(error, self._repo) from error
 
     def _ask(
         self, hub: Hub, subscribers: Iterable[Subscription], changed: list[str] | None
@@ -234,6 +241,10 @@ class _Poller:
                 value = wish.answer(view)
             except XetHubError as error:
                 answers.append((subscription, error))
+                continue
+            except Exception as error:
+                log.exception("What a trigger waits for in %s cannot be decided.", self._repo)
+                answers.append((subscription, _unexpected(error, self._repo)))
                 continue
             if value is not None:
                 answers.append((subscription, Answer(wish, value)))
@@ -266,6 +277,13 @@ class _Poller:
             self._changed += paths
         self._view.is_told = is_followed
         self._wake.set()
+
+
+def _unexpected(error: Exception, repo: Repo) -> XetProtocolError:
+    return XetProtocolError(
+        f"The poll of {repo} met something unexpected ({type(error).__name__}). The triggerer's log has the details; "
+        "please report it."
+    )
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

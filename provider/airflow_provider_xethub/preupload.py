@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from airflow_provider_xethub import workers
+from airflow_provider_xethub import answers, workers
 from airflow_provider_xethub.exceptions import XetProtocolError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
@@ -67,20 +68,13 @@ def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: b
             params={"create_pr": "1"} if create_pr else None,
             json={"files": [{"path": f["path"], "size": f["size"], "sample": f.get("sample", "")} for f in batch]},
         )
-        try:
-            return {
-                # The Hub speaks of "lfs" and "regular"; an empty file has no pointer, clients commit it inline.
-                each["path"]: UploadMode(
-                    each["uploadMode"] == "regular", each.get("oid"), each.get("shouldIgnore", False)
-                )
-                for each in answer["files"]
-            }
-        except (KeyError, TypeError) as error:
-            raise XetProtocolError(f"The Hub at {hub.endpoint} answered {about} without {error}.") from None
+        with hub.reading(about):
+            described = answers.sequence(answers.mapping(answer, "JSON").get("files"), "files")
+            return dict(_mode(answers.mapping(each, "a file")) for each in described)
 
     batches = [files[start : start + PREUPLOAD_BATCH] for start in range(0, len(files), PREUPLOAD_BATCH)]
-    answers = workers.stoppable(lambda stopped: workers.each(ask, batches, AT_A_TIME, stopped))
-    modes = {path: mode for answer in answers for path, mode in answer.items()}
+    asked = workers.stoppable(lambda stopped: workers.each(ask, batches, AT_A_TIME, stopped))
+    modes = {path: mode for answer in asked for path, mode in answer.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:
         raise XetProtocolError(f"The Hub at {hub.endpoint} did not answer {about} for {missing[0]}.")
@@ -88,3 +82,12 @@ def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: b
         if file["size"] == 0:
             modes[file["path"]] = UploadMode(True, modes[file["path"]].current, modes[file["path"]].ignored)
     return modes
+
+
+def _mode(file: Mapping[str, Any]) -> tuple[str, UploadMode]:
+    mode = answers.identifier(file.get("uploadMode"), "an upload mode")
+    current = file.get("oid")
+    # The Hub speaks of "lfs" and "regular"; an empty file has no pointer, clients commit it inline.
+    return answers.path(file.get("path")), UploadMode(
+        mode == "regular", None if current is None else answers.blob_id(current), file.get("shouldIgnore") is True
+    )

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub import repo as names
 from airflow_provider_xethub.exceptions import (
     XetHubError,
     XetInputError,
     XetNotFoundError,
+    XetProtocolError,
     XetRateLimitError,
     XetRevisionNotFoundError,
 )
@@ -125,6 +127,7 @@ class FilesWish:
             raise XetInputError("give either path, paths or patterns, and only one of them.")
         for path in self.paths:
             names.check_path(path)
+        arguments.selection("patterns", list(self.patterns) or None)
         if isinstance(self.least, bool) or not isinstance(self.least, int) or self.least < 1:
             raise XetInputError(f"min_files {self.least!r} is not a number from 1 on.")
         if self.least > 1 and self.paths:
@@ -137,6 +140,8 @@ class FilesWish:
 
     def answer(self, view: View) -> list[XetFile] | None:
         """Return the records of the files that count, if they are enough."""
+        if view.files_error is not None:
+            raise view.files_error
         then = view.at(self.newer_than) if self.newer_than else None
         if self.patterns:
             found = [file for file in view.now.matching(self.patterns) if self._counts(file, then)]
@@ -200,6 +205,7 @@ class View:
         self._searched: set[str] = set()
         self.now = Snapshot(repo, repo.uri)
         self._then: dict[str, Snapshot] = {}
+        self.files_error: XetProtocolError | None = None
         self.changes = 0
 
     def at(self, oid: str) -> Snapshot:
@@ -225,6 +231,17 @@ class View:
             check_wish(wish, self._repo)
         files = [wish for wish in wishes if isinstance(wish, FilesWish)]
         self._look_at_head(hub, wishes, wants_files=bool(files))
+        self.files_error = None
+        try:
+            self._look_at_files(hub, files)
+        except XetProtocolError as error:
+            # A listing that cannot be read is no reason for those who wait for commits to hear nothing.
+            if len(files) == len(wishes):
+                raise
+            self.files_error = error
+            self.changes += 1
+
+    def _look_at_files(self, hub: Hub, files: Sequence[FilesWish]) -> None:
         paths = {path for wish in files for path in wish.paths}
         if self.now.ask(hub, paths, listing=any(wish.patterns for wish in files)):
             self.changes += 1

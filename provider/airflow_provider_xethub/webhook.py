@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from airflow_provider_xethub import answers
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.repo import Repo, RepoType
 
@@ -28,6 +28,7 @@ MIN_SECRET = 16
 
 _OID = re.compile(r"[0-9a-f]{40}")
 _SECRET = re.compile(r"[!-~]+")
+_NETLOC = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _HUB = "https://huggingface.co"
 
 
@@ -93,7 +94,7 @@ def moves(body: bytes) -> list[Move]:
         return []
     if not isinstance(updated, list):
         raise _wrong("updatedRefs", "a list")
-    found: dict[tuple[Repo, str, str], Move] = {}
+    found: dict[Repo, Move] = {}
     for number, each in enumerate(updated):
         where = f"updatedRefs[{number}]"
         if not isinstance(each, dict):
@@ -103,19 +104,20 @@ def moves(body: bytes) -> list[Move]:
             at = Repo(name, cast("RepoType", repo_type), _revision(ref))
         except XetInputError:
             continue  # a type or name that no asset can have, such as a repository without a namespace
-        if not at.is_bucket and before and after and before != after:
-            found[at, before, after] = Move(at, before, after, f"{_page(repo, at)}/commit/{after}")
+        if at.is_bucket or not before or not after or before == after:
+            continue
+        move = Move(at, before, after, f"{_page(repo, at)}/commit/{after}")
+        # One push moves a branch once. Each move costs questions to the database, and some to the Hub.
+        if found.setdefault(at, move) != move:
+            raise _wrong(where, "the only move of its ref")
     return list(found.values())
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        payload = json.loads(body)
-    except RecursionError:
-        raise XetInputError("the body is nested too deeply.") from None
-    except ValueError:
-        # Neither the text nor the place: a body can be anything, and the message goes into logs.
-        raise XetInputError("the body is not JSON in UTF-8.") from None
+        payload = answers.parse(body)
+    except answers.WrongAnswerError as error:
+        raise XetInputError(f"the body is {error}.") from None
     if not isinstance(payload, dict):
         raise XetInputError("the body is not a JSON object.")
     return payload
@@ -129,9 +131,10 @@ def _field(of: dict[str, Any], name: str, kind: type) -> Any:
 
 def _text(of: dict[str, Any], name: str, where: str) -> str:
     value = of.get(name)
-    if not isinstance(value, str) or not value:
-        raise _wrong(f"{where}{name}", "a text")
-    return value
+    try:
+        return answers.identifier(value, name)
+    except answers.WrongAnswerError:
+        raise _wrong(f"{where}{name}", "a text") from None
 
 
 def _oid(of: dict[str, Any], name: str, where: str) -> str | None:
@@ -161,9 +164,9 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
         is_page = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         parts, is_page = None, False
-    if parts is None or not is_page or "@" in parts.netloc or not parts.path.endswith(at.web_path):
+    if parts is None or not is_page or not _NETLOC.fullmatch(parts.netloc) or not parts.path.endswith(at.web_path):
         return f"{_HUB}{at.web_path}"
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc}{quote(parts.path, errors='replace')}"
 
 
 def events(move: Move, history: Iterable[Any]) -> list[dict[str, Any]]:

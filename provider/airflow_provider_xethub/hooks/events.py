@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_xethub import exceptions
+from airflow_provider_xethub import answers, exceptions
 from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetResponseError
 
 
@@ -17,7 +17,7 @@ def found(value: Any) -> dict[str, Any]:
 def failed(error: XetHubError) -> dict[str, Any]:
     """Build the event that brings an error."""
     kinds = (kind.__name__ for kind in type(error).__mro__ if vars(exceptions).get(kind.__name__) is kind)
-    event: dict[str, Any] = {"status": "failed", "error": next(kinds), "message": str(error)}
+    event: dict[str, Any] = {"status": "failed", "error": next(kinds), "message": answers.text(str(error))}
     if isinstance(error, XetResponseError):
         event |= {"service": error.service, "http_status": error.status, "retry_after": error.retry_after}
     return event
@@ -35,13 +35,13 @@ def value_of(event: Mapping[str, Any] | None) -> Any:
             "version of this provider."
         )
     if status == "found":
-        return event["value"]
-    kind = vars(exceptions).get(str(event["error"]))
+        return event.get("value")
+    kind, message = vars(exceptions).get(str(event.get("error"))), str(event.get("message"))
     if isinstance(kind, type) and issubclass(kind, XetResponseError):
         raise kind(
-            event["message"],
+            message,
             service=event.get("service", "Hub"),
             status=event.get("http_status"),
             retry_after=event.get("retry_after"),
         )
-    raise (kind if isinstance(kind, type) and issubclass(kind, XetHubError) else XetHubError)(event["message"])
+    raise (kind if isinstance(kind, type) and issubclass(kind, XetHubError) else XetHubError)(message)

@@ -10,9 +10,10 @@ import logging
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from airflow_provider_xethub import webhook
+from airflow_provider_xethub.answers import is_storable
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.plugins import asset_events
 from airflow_provider_xethub.records import XetCommit
@@ -50,6 +51,10 @@ def build_app(secrets: Secrets, conn_id: str | None) -> FastAPI:
             return {"events": 0, "detail": "Ignored: no existing branch, tag or pull request moved."}
         try:
             return await run_in_threadpool(_tell, moves, conn_id)
+        except (DataError, ValueError, TypeError) as error:
+            # The drivers' own way to refuse a value, such as a NUL in PostgreSQL: another try would be refused too.
+            log.error("A webhook of the Hub cannot be stored in Airflow's database (%s).", type(error).__name__)
+            raise HTTPException(422, "Airflow's database cannot store this event. Do not replay it.") from None
         except SQLAlchemyError as error:
             # Told by its kind: the text of such an error has the statement with all its values in it.
             log.error("A webhook of the Hub was lost: Airflow's database fails (%s).", type(error).__name__)
@@ -103,6 +108,9 @@ def _tell(moves: list[Move], conn_id: str | None) -> dict[str, int | str]:
             continue
         # Before the transaction: nobody shall wait for the Hub with a lock in hand.
         payloads = webhook.events(move, _history(move, conn_id))
+        if not is_storable(payloads):
+            # SQLite would store some of what PostgreSQL refuses, and Airflow's API could not show the asset any more.
+            raise ValueError
         for asset_id in new:
             count += (told := asset_events.tell(asset_id, payloads, move.before))
             known += not told

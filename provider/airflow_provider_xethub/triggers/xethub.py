@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_xethub import polling
-from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError
+from airflow_provider_xethub.answers import is_storable
+from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetProtocolError
 from airflow_provider_xethub.hooks.events import failed, found
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
@@ -123,10 +124,10 @@ class _XetTrigger(BaseTrigger):
                 if isinstance(wish, CommitsWish):  # the newest commit, to begin behind
                     subscription.wish = CommitWish(value[-1]["oid"])
                     value = await self._next(subscription)
-            event = found(value)
+            event = _event(found(value), self.repo)
         except XetHubError as error:
-            event = failed(error)
-        yield _event(event)
+            event = _event(failed(error), self.repo)
+        yield event
 
 
 class XetFileTrigger(_XetTrigger):
@@ -227,7 +228,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                 commits: list[XetCommit] = await self._next(subscription)
                 if known is not None:
                     for commit in commits:
-                        yield _event({**commit, "previous": known})
+                        yield _event({**commit, "previous": known}, self.repo)
                         known = commit["oid"]
                     await self._handed_over()
                 known = commits[-1]["oid"]
@@ -284,5 +285,14 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                 return
 
 
-def _event(payload: Mapping[str, Any]) -> TriggerEvent:
+def _event(payload: Mapping[str, Any], repo: Repo) -> TriggerEvent:
+    """Build an event, if it can reach the database: one that cannot would end the whole triggerer.
+
+    :raises XetProtocolError: it cannot; only this trigger fails.
+    """
+    if not is_storable(payload):
+        raise XetProtocolError(
+            f"The event of the trigger for {repo} cannot be stored as JSON: it contains a NUL, invalid Unicode or a "
+            "number that is not finite. Please report it."
+        )
     return TriggerEvent(dict(payload))  # type: ignore[no-untyped-call]

@@ -1,0 +1,31 @@
+"""The same tests on PostgreSQL, which refuses what SQLite forgives: a NUL in JSON, half of a surrogate pair, NaN."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import postgresql
+
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+HERE = Path(__file__).parent
+FILES = ("test_webhook_assets.py", "test_odd_texts.py", "test_triggerer.py")
+"""What meets the metadata database: triggers and watchers, webhooks, XCom, sensors."""
+
+
+def test_what_meets_the_database_also_holds_on_postgresql(tmp_path):
+    with postgresql.server() as where:
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", "-n0", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *FILES],
+            cwd=HERE,
+            env={**os.environ, "XETHUB_TESTS_POSTGRESQL": where},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    assert run.returncode == 0, run.stdout[-20_000:]
