@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 
 import pytest
 import requests
@@ -17,7 +18,7 @@ from airflow_provider_xethub.sensors.xethub import XetRevisionSensor
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_runs import new_dag
-from builders import TEXT, publish, write
+from builders import TEXT, binary, names, publish, write
 from trigger_runs import Triggerer, until
 
 JSON = {"Content-Type": "application/json"}
@@ -182,3 +183,16 @@ def test_a_path_that_names_nothing_is_refused(hub, repo, connection, run_task, t
     run = run_task(XetListOperator, repo_id=repo.repo_id, repo_type="dataset")
     assert isinstance(run.error, XetProtocolError)
     assert f"the listing of all files in {repo} with a path that is not valid Unicode" in str(run.error)
+
+
+def test_a_local_name_that_is_not_utf_8_is_refused_for_good(repo, hook, tmp_path):
+    odd = write(tmp_path / os.fsdecode(b"in-\xff"), {"a.bin": binary(seed="other")})
+    (file,) = publish(repo, tmp_path, {"a.bin": binary()})
+    for work in (
+        lambda: hook.publish(odd / "a.bin", CommitRequest(repo, ()), path_in_repo="b.bin"),
+        lambda: hook.publish(odd, CommitRequest(repo, ())),
+        lambda: hook.download(odd / "out", [file]),
+    ):
+        with pytest.raises(XetInputError, match=r"in-.* is not valid UTF-8, so the client"):
+            work()
+    assert names(odd) == ["a.bin"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub import cas_errors, client_cache, progress, workers
-from airflow_provider_xethub.exceptions import XetHubError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.token import XetToken
 
@@ -123,15 +123,31 @@ def batches(sizes: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     yield from ((numbers, most) for numbers, most in ((large, LARGE_STREAMS), (small, SMALL_STREAMS)) if numbers)
 
 
+def native(path: Path) -> str:
+    """Return the path of a local file as the client takes it.
+
+    :raises XetInputError: its name is not UTF-8; the client cannot open it.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise XetInputError(
+            f"The name of the local file {text!r} is not valid UTF-8, so the client of CAS cannot open it. Rename it."
+        ) from None
+    return text
+
+
 def xet_hashes(paths: Sequence[Path]) -> list[str]:
     """Return the Xet hashes that these files would get in CAS, without sending anything.
 
     :raises OSError: a file cannot be read.
     """
     _quiet()
+    names = [native(path) for path in paths]
     from hf_xet import hash_files
 
-    return [info.hash for info in workers.interruptible(lambda: hash_files([str(path) for path in paths]))]
+    return [info.hash for info in workers.interruptible(lambda: hash_files(names))]
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def _fetch_once(
                 # What an earlier, aborted try may still write then goes into a file that nobody sees any more.
                 file.part.unlink(missing_ok=True)
                 file.part.touch()
-                handles.append(group.start_download_file(XetFileInfo(file.xet_hash, file.size), str(file.part)))
+                handles.append(group.start_download_file(XetFileInfo(file.xet_hash, file.size), cas.native(file.part)))
             workers.each(take, range(len(files)), FILES_AT_A_TIME, stopped, abort=group.abort)
 
         def report() -> _Moved:

@@ -91,6 +91,9 @@ def upload(
     :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
     """
     about = f"the upload of {len(sources)} file(s) to {access.token.repo}"
+    for source in sources:
+        if isinstance(source, Path):
+            cas.native(source)
     started = time.monotonic()
     stopped = threading.Event()
     full = [number for number in range(len(sources)) if sizes[number]]
@@ -163,7 +166,7 @@ class _LargeFile:
 
 def _start_file(commit: Any, path: Any, digest: str | None) -> Any:
     try:
-        return commit.start_upload_file(str(path), sha256=digest)
+        return commit.start_upload_file(cas.native(path), sha256=digest)
     except ConnectionError:
         raise
     except OSError as error:
