@@ -71,8 +71,7 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
     found = list(plain)
     for folder in (path for path in request.delete if path.endswith("/")):
-        # A bucket answers with an empty list for a folder that is not there.
-        inside = [file["path"] for file in hub.list_files(request.repo, folder.rstrip("/"))]
+        inside = [file["path"] for file in hub.list_files(request.repo, folder)]
         found += inside
         if not inside:
             missing.add(folder)

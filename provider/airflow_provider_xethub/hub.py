@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 import tenacity
 
-from airflow_provider_xethub import answers, hub_errors, network_errors
+from airflow_provider_xethub import answers, hub_errors, network_errors, tree_listing
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
@@ -235,30 +235,30 @@ class Hub:
     def list_files(self, repo: Repo, path: str | None = None) -> list[XetFile]:
         """List all files of a repository, or those in the folder ``path``, in the order of their paths.
 
-        :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+        :raises XetNotFoundError: the repository, the revision or the folder does not exist. A bucket has no folders: of
+            one without files, the list is empty.
         """
         entries = self.tree(repo, path, recursive=True)
         return sorted(self._files(repo, entries, _about_tree(repo, path)), key=lambda file: file["path"])
 
-    def tree(self, repo: Repo, path: str | None = None, *, recursive: bool) -> list[Any]:
+    def tree(self, repo: Repo, path: str | None = None, *, recursive: bool, enough: int | None = None) -> list[Any]:
         """Return what the Hub lists in a repository, or in the folder ``path``: folders too, as it describes them.
 
-        :param recursive: also what is in folders below.
-        :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+        :param recursive: also what is in folders below. Of a bucket, these are files only.
+        :param enough: no further page once there are this many.
+        :raises XetNotFoundError: as :meth:`list_files`.
         """
         about = _about_tree(repo, path)
-        url = f"{repo.api_path}/tree" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
-        url += f"/{quote(path)}" if path else ""
-        params: dict[str, str] | None = {"recursive": "true"} if recursive else None
+        url, params = tree_listing.request(repo, path, recursive=recursive)
         entries: list[Any] = []
         seen: set[str] = set()
-        while url:
+        while url and (enough is None or len(entries) < enough):
             if url in seen:
                 raise hub_errors.not_what_was_asked(about, self.endpoint, "pages that lead in a circle")
             seen.add(url)
             response = self.request("GET", url, about=about, params=params)
             page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
-            entries += self._check(list, page, about)
+            entries += tree_listing.inside(repo, path, self._check(list, page, about))
             link = response.links.get("next", {}).get("url", "")
             url, params = urljoin(response.url, link) if link else "", None
         return entries

@@ -146,6 +146,22 @@ def test_a_bucket_takes_files_without_commits(run, source: Path) -> None:
     assert "leave --message out" in run("put", "--message", "x", str(source), "bucket:acme/raw", status=2)
 
 
+def test_a_file_of_a_bucket_may_have_the_name_of_a_folder(run, source: Path) -> None:
+    run("put", str(source / "notes.txt"), "bucket:acme/raw:logs")
+    run("put", str(source / "notes.txt"), "bucket:acme/raw:logs.json")
+    run("put", str(source / "deep"), "bucket:acme/raw:logs/")
+    inside = {"logs/data.bin", "logs/er/empty.txt"}
+    assert set(listed(run, "bucket:acme/raw")) == {"logs", "logs.json", *inside}
+    assert set(listed(run, "bucket:acme/raw:logs")) == {"logs"}
+    assert set(listed(run, "bucket:acme/raw:logs/")) == inside
+    run("get", "bucket:acme/raw:logs", "one.txt")
+    assert Path("one.txt").read_text() == "a note\n"
+    run("get", "bucket:acme/raw:logs/", "copy")
+    assert tree(Path("copy")) == tree(source / "deep")
+    assert "is a file, not a folder" in run("get", "bucket:acme/raw:logs.json/", "no", status=1)
+    assert "'log' does not exist" in run("get", "bucket:acme/raw:log", "no", status=1)
+
+
 def test_a_branch_and_a_tag_are_told_apart(run, source: Path, folder: Path) -> None:
     with LocalHub(folder) as hub:
         hub.repositories.create_branch("datasets/acme/corpus", "draft")

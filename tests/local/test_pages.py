@@ -106,6 +106,19 @@ def test_a_folder_shows_its_folders_first_with_what_is_in_them(corpus: LocalHub)
     assert "d/nothing" in shown(corpus, "/datasets/acme/corpus/tree/main/d/nothing", 404)
 
 
+def test_a_folder_of_a_bucket_shows_neither_its_neighbours_nor_a_file_of_its_name(hub: LocalHub) -> None:
+    name = hub.repositories.create("buckets/acme/raw").name
+    stored = hub.content.add_plain(b"data", repository=name)
+    for path in ("logs", "logs/a.txt", "logs.json", "logs_old/b.txt", "x"):
+        hub.bucket_files.put(name, BucketFile(path, 4, stored.xet_hash, 0, 0.0))
+    base = "/buckets/acme/raw"
+    assert [text.split()[0] for text in rows(shown(hub, base))[1:]] == ["logs", "logs_old", "logs", "logs.json", "x"]
+    assert [text.split()[0] for text in rows(shown(hub, f"{base}/tree/logs"))[1:]] == ["a.txt"]
+    assert "Xet hash" in shown(hub, f"{base}/blob/logs")
+    assert "Xet hash" in shown(hub, f"{base}/tree/x")
+    assert "does not exist" in shown(hub, f"{base}/tree/log", 404)
+
+
 def test_every_address_that_clients_are_given_is_a_page(corpus: LocalHub) -> None:
     made = commit(corpus, PutRegular("a.txt", b"a"))
     opened = corpus.commits.commit(DATASET, "main", [PutRegular("b.txt", b"b")], title="A PR", create_pr=True)

@@ -119,9 +119,8 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
                 info = self.info(path)  # a file, or a folder that was only made here
                 return [info] if info["type"] == "file" else []
         found = [_info(where, node) for node in nodes]
-        if not found and where.path:  # a bucket has an empty listing for what is not there
-            info = self.info(path)
-            return [info] if info["type"] == "file" else []
+        if not found and where.path and (info := self.info(path))["type"] == "file":
+            return [info]  # some Hubs list a file, too
         self.dircache[path] = found
         return found
 
@@ -140,7 +139,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         where = place(path)
         if where is None:
             return _folder(path)
-        if not expand and (cached := self._cached_info(path)):
+        if not expand and (cached := self._cached_info(where, path)):
             return cached
         with missing_files():
             node = file_tree.look(self.hook.hub, where.repo, where.path, expand=expand)
@@ -150,11 +149,14 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
             raise not_found(path)
         return _info(where, node)
 
-    def _cached_info(self, path: str) -> dict[str, Any] | None:
-        if self.dircache.get(path) is not None:
-            return _folder(path)
-        listed = self.dircache.get(path.rpartition("/")[0], [])
-        return next((dict(info) for info in listed if info["name"] == path), None)
+    def _cached_info(self, where: Place, path: str) -> dict[str, Any] | None:
+        beside = self.dircache.get(path.rpartition("/")[0]) if where.path else None
+        if found := next((dict(info) for info in beside or [] if info["name"] == path), None):
+            return found  # of a file and a folder with the same path, the file comes first
+        is_listed = self.dircache.get(path) is not None
+        # A bucket may have a file of that path, too.
+        may_be_file = where.repo.is_bucket and where.path and beside is None
+        return _folder(path) if is_listed and not may_be_file else None
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is anything at ``path``. A wrong credential is an error here, not an answer."""

@@ -43,13 +43,16 @@ class XetFileHook(XetTokenHook):
         """List the files of a repository.
 
         :param repo: where to look.
-        :param path: only this file, or those in this folder; all where ``None``.
+        :param path: only this file, or those in this folder; all where ``None``. A slash at the end says that it is a
+            folder: a bucket may have a file of the same name.
         :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
         :raises XetNotFoundError: repository, revision or path does not exist.
         """
-        path = path.strip("/") if path else None
-        files = self.hub.get_files(repo, [path]) if path else []
-        files = files or self.hub.list_files(repo, path)
+        name = path.strip("/") if path else None
+        files = self.hub.get_files(repo, [name]) if path and name and not path.endswith("/") else []
+        files = files or self.hub.list_files(repo, name)
+        if name and not files:
+            raise XetNotFoundError(f"{path} does not exist in {repo}. Check the path.", status=404)
         wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
         return [file for file in files if not wanted or any(fnmatchcase(file["path"], each) for each in wanted)]
 

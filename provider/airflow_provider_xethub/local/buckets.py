@@ -127,13 +127,18 @@ class BucketFiles:
 
     def beneath(self, bucket: str, folder: str = "") -> list[BucketFile]:
         """Return the files beneath a folder, or with that very path, in order of path."""
-        # "0" follows "/": everything between them begins with the folder and a slash.
-        first, end = (f"{folder}/", f"{folder}0") if folder else ("", "\U0010ffff")
+        inside = self.starting_with(bucket, f"{folder}/" if folder else "")
+        file = self.get(bucket, folder) if folder else None
+        return [file, *inside] if file else inside
+
+    def starting_with(self, bucket: str, prefix: str) -> list[BucketFile]:
+        """Return the files whose path starts with this text, in order of path."""
         with self._db.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM hub_bucket_file WHERE repository = ?"  # noqa: S608
-                " AND (path = ? OR (path >= ? AND path < ?)) ORDER BY path",
-                (bucket, folder, first, end),
+                # SQLite compares text byte by byte, and the byte ff, which UTF-8 never has, comes after all others.
+                " AND path >= ? AND path < ? || CAST(x'ff' AS TEXT) ORDER BY path",
+                (bucket, prefix, prefix),
             ).fetchall()
         return [BucketFile(*row) for row in rows]
 
@@ -151,19 +156,18 @@ class BucketFiles:
         return BucketTotals(files, size, max(uploaded, changed))
 
 
-def fold(files: Iterable[BucketFile], folder: str, *, recursive: bool) -> list[BucketFile | str]:
-    """Return files and the paths of folders beneath ``folder``, in order of path.
+def fold(files: Iterable[BucketFile], prefix: str) -> list[BucketFile | str]:
+    """Return files whose path starts with ``prefix``, and folders in place of what is deeper, in order of path.
 
-    Not recursive: only what lies directly in it.
+    A folder ends at the first slash after the prefix that does not follow upon it directly. So ``logs`` gives what is
+    in the folder of that name (``logs/a.txt``, ``logs/sub``), and beside it ``logs.json`` and ``logs_old``. That the
+    real Hub cuts exactly there is a guess, from what its clients do with the answer.
     """
-    prefix = f"{folder}/" if folder else ""
     found: dict[str, BucketFile | str] = {}
     for file in files:
-        parts = file.path.removeprefix(prefix).split("/")
-        for depth in range(1, len(parts)):
-            if recursive or depth == 1:
-                path = prefix + "/".join(parts[:depth])
-                found[path] = path
-        if recursive or len(parts) == 1 or file.path == folder:
+        end = file.path.find("/", len(prefix) + 1 if prefix else 0)
+        if end < 0:
             found[file.path] = file
-    return [found[path] for path in sorted(found)]
+        else:
+            found.setdefault(f"{file.path[:end]}/", file.path[:end])
+    return [found[key] for key in sorted(found)]

@@ -54,6 +54,8 @@ def list_content(options: argparse.Namespace) -> None:
 def files_of(store: LocalStore, place: Place) -> list[Any]:
     """Return the files at or beneath a place, in order of path: tree entries, or files of a bucket.
 
+    A bucket may have a file and a folder of the same path: with a slash at its end it means the folder.
+
     :raises HubError: there is no such repository, revision or path.
     """
     from airflow_provider_xethub.local.hub_errors import EntryNotFoundError
@@ -63,7 +65,9 @@ def files_of(store: LocalStore, place: Place) -> list[Any]:
         found = store.bucket_files.beneath(name, place.path)
         if place.path and not found:
             raise EntryNotFoundError(name, place.path)
-        return [*found]
+        file = [each for each in found if each.path == place.path]
+        inside = [each for each in found if each.path != place.path]
+        return (inside or file) if place.is_folder else (file or inside)
     commit = store.repositories.resolve(name, place.repo.revision)
     return [entry for entry in store.repositories.entries(name, commit, place.path) if entry.kind != "directory"]
 

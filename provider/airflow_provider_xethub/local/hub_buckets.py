@@ -6,7 +6,7 @@ Source: ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -128,12 +128,16 @@ def token(scope: Scope, request: HubRequest) -> Response:
 
 
 def tree(files: BucketFiles, request: HubRequest) -> Response:
-    """List a folder, in pages of 1000. One that does not exist is empty: ``copy_files`` counts on that."""
+    """List the files whose path starts with a text, in pages of 1000; with ``recursive=false`` folders in their place.
+
+    ``logs`` gives ``logs.json`` and what is in ``logs_old`` too. A folder that does not exist is empty. The real Hub
+    does the same, says ``huggingface_hub`` 2.4: it filters what it gets.
+    """
     request.require("read")
-    folder = request.param("path").rstrip("/")
-    if folder:
-        require_path(folder)
-    found = files.beneath(request.repository, folder)
+    prefix = request.param("path")
+    if prefix.rstrip("/"):
+        require_path(prefix.rstrip("/"))
+    found = files.starting_with(request.repository, prefix)
     newest = max((file.uploaded for file in found), default=0.0)
 
     def describe_item(item: BucketFile | str) -> dict[str, Any]:
@@ -141,7 +145,8 @@ def tree(files: BucketFiles, request: HubRequest) -> Response:
             return {"type": "directory", "path": item, "uploadedAt": iso_time(newest)}
         return _describe(item)
 
-    items = fold(found, folder, recursive=request.flag("recursive"))
+    is_recursive = request.flag("recursive", default=True)
+    items: Sequence[BucketFile | str] = found if is_recursive else fold(found, prefix)
     return page_response(request, items, describe_item, _ENTRIES_PER_PAGE)
 
 

@@ -103,9 +103,10 @@ class HubRequest:
         """Return a query parameter, empty where it is missing."""
         return self.http.query_params.get(name, "")
 
-    def flag(self, name: str) -> bool:
-        """Whether a query parameter is set to ``1`` or ``true``."""
-        return self.query(name).lower() in ("1", "true")
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Whether a query parameter is set to ``1`` or ``true``; ``default`` where it is missing or empty."""
+        value = self.query(name).lower()
+        return value in ("1", "true") if value else default
 
     def number(self, name: str, default: int) -> int:
         """Return a query parameter that is a whole number of at least 0.

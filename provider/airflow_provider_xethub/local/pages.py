@@ -103,8 +103,9 @@ def _repository_pages() -> dict[str, Show]:
 def _bucket_pages(bucket_files: BucketFiles) -> dict[str, Show]:
     def folder(view: RepositoryView) -> Response:
         items = _items(bucket_files, view)
+        path = view.request.param("path")
         # The Hub shows a bucket's files under this address too: huggingface_hub makes no other for them.
-        if view.request.param("path") in {item.path for item in items}:
+        if any(item.path == path for item in items) and not any(item.path.startswith(f"{path}/") for item in items):
             return page_files.bucket_file_page(view, items)
         return page_files.bucket_page(view, items)
 

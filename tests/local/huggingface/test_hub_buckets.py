@@ -23,7 +23,7 @@ def test_a_bucket_takes_and_gives_files(hub: LocalHub, api: HfApi, tmp_path: Pat
     api.batch_bucket_files("acme/raw", add=[(data, path) for path, data in content.items()])
     listed = [entry for entry in api.list_bucket_tree("acme/raw", recursive=True) if entry.type == "file"]
     assert {entry.path: entry.size for entry in listed} == {path: len(data) for path, data in content.items()}
-    assert [entry.path for entry in api.list_bucket_tree("acme/raw")] == ["a.bin", "d", "empty"]
+    assert [entry.path for entry in api.list_bucket_tree("acme/raw", recursive=False)] == ["a.bin", "d", "empty"]
     api.download_bucket_files("acme/raw", files=[(path, tmp_path / str(n)) for n, path in enumerate(content)])
     assert [(tmp_path / str(n)).read_bytes() for n in range(3)] == list(content.values())
     info = api.bucket_info("acme/raw")
@@ -120,12 +120,44 @@ def test_a_folder_and_a_bucket_are_made_the_same(api: HfApi, tmp_path: Path) -> 
     assert {str(file.relative_to(down)): file.read_bytes() for file in down.rglob("*") if file.is_file()} == content
 
 
+def test_a_tree_is_what_starts_with_a_text_and_has_folders_only_if_it_is_not_recursive(
+    hub: LocalHub, api: HfApi
+) -> None:
+    hub.create_repo("acme/tree", "bucket")
+    inside, beside = ["logs/a.txt", "logs/sub/b.txt"], ["logs.json", "logs_old/c.txt"]
+    paths = [*inside, *beside, "top.txt", "\U0010ffff/x", "%_/x"]
+    lines = [{"type": "addFile", "xetHash": "0" * 64, "mtime": 0, "path": path} for path in paths]
+    assert batch_lines(hub, "acme/tree", hub.token(), *lines).status_code == 200
+
+    def tree(prefix: str | None = None, recursive: bool | None = None) -> list[str]:
+        entries = api.list_bucket_tree("acme/tree", prefix, recursive=recursive)
+        return [entry.path + ("/" if entry.type == "directory" else "") for entry in entries]
+
+    assert tree() == tree(recursive=True) == sorted(paths)
+    assert tree(recursive=False) == ["%_/", "logs.json", "logs/", "logs_old/", "top.txt", "\U0010ffff/"]
+    assert tree("logs") == tree("logs", True) == sorted([*inside, *beside])
+    assert tree("logs", False) == ["logs.json", "logs/a.txt", "logs/sub/", "logs_old/"]
+    assert tree("logs/") == inside
+    assert tree("logs/", False) == ["logs/a.txt", "logs/sub/"]
+    assert tree("lo", False) == ["logs.json", "logs/", "logs_old/"]
+    # The path of a file makes no folder above it.
+    for recursive in (None, False, True):
+        assert tree("logs/sub/b.txt", recursive) == ["logs/sub/b.txt"]
+        assert tree("\U0010ffff/", recursive) == ["\U0010ffff/x"]
+        assert tree("%", recursive) == (["%_/"] if recursive is False else ["%_/x"])
+        assert tree("_", recursive) == tree("logs/sub/b.txt/", recursive) == []
+    # A file may have the name of a folder.
+    assert batch_lines(hub, "acme/tree", hub.token(), {**lines[0], "path": "logs"}).status_code == 200
+    assert tree("logs", False) == ["logs", "logs.json", "logs/a.txt", "logs/sub/", "logs_old/"]
+    assert [entry.path for entry in hub.bucket_files.beneath("buckets/acme/tree", "logs")] == ["logs", *inside]
+
+
 def test_a_large_bucket_is_listed_in_pages(hub: LocalHub, api: HfApi) -> None:
     hub.create_repo("acme/wide", "bucket")
     empty = {"type": "addFile", "xetHash": "0" * 64, "mtime": 0}
     lines = [{**empty, "path": f"d/{number:04}"} for number in range(1100)]
     assert batch_lines(hub, "acme/wide", hub.token(), *lines, {**empty, "path": "d.x"}).status_code == 200
     assert len([one for one in api.list_bucket_tree("acme/wide", recursive=True) if one.type == "file"]) == 1101
-    assert len(list(api.list_bucket_tree("acme/wide", prefix="d"))) == 1100
-    assert [one.path for one in api.list_bucket_tree("acme/wide")] == ["d", "d.x"]
+    assert len(list(api.list_bucket_tree("acme/wide", prefix="d/"))) == 1100
+    assert [one.path for one in api.list_bucket_tree("acme/wide", recursive=False)] == ["d.x", "d"]
     assert api.bucket_info("acme/wide").total_files == 1101
