@@ -8,11 +8,12 @@ import threading
 import pytest
 
 from airflow_provider_xethub import cas
+from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetServerError
 from airflow_provider_xethub.fs import files, transactions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
-from builders import TEXT, binary, commits, content, publish, write
+from builders import TEXT, binary, commits, content, names, publish, write
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 
 XORBS = "POST /cas/.*/v1/xorb(s|-grants)/.*|PUT /cas/.*/uploads/.*"
@@ -300,6 +301,142 @@ def test_folders_without_files_are_remembered(filled, fs, hub):  # noqa: F811
     assert commits(hub, filled) == before
     fs.rm(name(filled, "a"), recursive=True)
     assert paths(filled) == ["z.bin"]
+
+
+@pytest.mark.parametrize("repo_type", ["dataset", "bucket"])
+def test_a_deleted_or_moved_folder_is_gone_also_where_it_was_made_here(repo_type, make_repo, fs, tmp_path):  # noqa: F811
+    repo = make_repo(repo_type)
+    source = write(tmp_path / "in", {"a.bin": b"a", "sub/b.bin": b"b", "sub/deeper/c.bin": b"c"})
+    (source / "without files").mkdir()
+    for path in ("out", "out/sub", "out/made/here"):
+        fs.mkdir(name(repo, path))
+    out, moved = name(repo, "out"), name(repo, "moved")
+    for remove in (lambda: fs.rm(out, recursive=True), lambda: fs.mv(out, moved, recursive=True)):
+        fs.put(f"{source}/", name(repo, "out"), recursive=True)
+        assert fs.exists(name(repo, "out/sub/deeper/c.bin"))
+        remove()
+        for path in ("out", "out/sub", "out/sub/deeper", "out/made", "out/made/here", "out/without files"):
+            assert not fs.exists(name(repo, path)), path
+        fs.put(str(source / "sub"), name(repo, "out/sub"), recursive=True)
+        left = [path for path in paths(repo) if not path.startswith("moved/")]
+        assert left == ["out/sub/b.bin", "out/sub/deeper/c.bin"]
+        fs.rm(name(repo, "out"), recursive=True)
+    assert paths(repo) == ["moved/a.bin", "moved/sub/b.bin", "moved/sub/deeper/c.bin"]
+
+
+def test_a_put_that_fails_leaves_no_folder_behind(repo, fs, hub, tmp_path):  # noqa: F811
+    source = write(tmp_path / "in", {"a.bin": b"a", "sub/b.bin": b"b"})
+    refusal = hub.faults.add(Fault("POST /api/.*/commit/.*", status=403))
+    with pytest.raises(PermissionError):
+        fs.put(str(source), name(repo, "out"), recursive=True)
+    hub.faults.remove(refusal)
+    assert not fs.exists(name(repo, "out"))
+    fs.put(str(source), name(repo, "out"), recursive=True)
+    assert paths(repo) == ["out/a.bin", "out/sub/b.bin"]
+
+
+def test_a_folder_that_somebody_else_deleted_is_gone_after_a_put(repo, fs, hook, tmp_path):  # noqa: F811
+    source = write(tmp_path / "in", {"sub/b.bin": b"b"})
+    fs.put(str(source), name(repo, "out"), recursive=True)
+    hook.commit(CommitRequest(repo, (), delete=["out/"]))
+    fs.invalidate_cache()
+    assert not fs.exists(name(repo, "out"))
+    fs.put(str(source), name(repo, "out"), recursive=True)
+    assert paths(repo) == ["out/sub/b.bin"]
+
+
+def test_folders_that_were_made_are_listed_and_those_above_them_are_there(filled, fs):  # noqa: F811
+    fs.makedirs(name(filled, "made/here"))
+    fs.mkdir(name(filled, "a/new"))
+    assert name(filled, "made") in fs.ls(name(filled), detail=False)
+    assert fs.ls(name(filled, "made"), detail=False) == [name(filled, "made/here")]
+    assert fs.isdir(name(filled, "made"))
+    assert name(filled, "a/new") in fs.find(name(filled, "a"), withdirs=True)
+    with pytest.raises(OSError, match="is not empty"):
+        fs.rmdir(name(filled, "made"))
+    fs.mv(name(filled, "made"), name(filled, "moved"), recursive=True)
+    assert not fs.exists(name(filled, "made"))
+    assert fs.isdir(name(filled, "moved/here"))
+    with fs.transaction:
+        fs.mkdir(name(filled, "for now"))
+        assert fs.isdir(name(filled, "for now"))
+    assert not fs.exists(name(filled, "for now"))
+
+
+def test_no_more_is_deleted_than_a_depth_allows(filled, fs):  # noqa: F811
+    fs.rm(name(filled, "a"), recursive=True, maxdepth=1)
+    assert paths(filled) == ["a/deep/c.bin", "z.bin"]
+
+
+def test_what_was_committed_since_the_last_listing_is_deleted_too(filled, fs, tmp_path):  # noqa: F811
+    fs.find(name(filled))
+    publish(filled, tmp_path / "later", {"a/later.bin": b"l", "l.bin": b"l"})
+    fs.rm([name(filled, "a"), name(filled, "*.bin")], recursive=True)
+    assert paths(filled) == []
+
+
+def test_a_folder_of_a_bucket_goes_with_the_file_of_its_name(make_repo, fs):  # noqa: F811
+    bucket = make_repo("bucket")
+    with fs.transaction:
+        for path in ("x", "x/a", "x/b/c", "xx"):
+            fs.pipe_file(name(bucket, path), b"1")
+    fs.rm(name(bucket, "x"))
+    assert paths(bucket) == ["x/a", "x/b/c", "xx"]
+    fs.pipe_file(name(bucket, "x"), b"1")
+    fs.rm(name(bucket, "x"), recursive=True)
+    assert paths(bucket) == ["xx"]
+
+
+def test_a_folder_is_moved_only_if_it_is_meant(filled, fs):  # noqa: F811
+    with pytest.raises(IsADirectoryError):
+        fs.mv(name(filled, "a"), name(filled, "b"))
+    assert paths(filled) == ["a/b.bin", "a/deep/c.bin", "a/t.csv", "z.bin"]
+
+
+def test_two_files_never_become_one(filled, fs, tmp_path):  # noqa: F811
+    local = write(tmp_path / "in", {"x/n.txt": b"1", "y/n.txt": b"2"})
+    fs.pipe_file(name(filled, "a/z.bin"), b"another")
+    before = paths(filled)
+    twice = [name(filled, "z.bin"), name(filled, "a/z.bin")]
+    for transfer in (
+        lambda: fs.put([str(local / "x/n.txt"), str(local / "y/n.txt")], name(filled, "out")),
+        lambda: fs.get(twice, f"{tmp_path}/out"),
+        lambda: fs.copy(twice, name(filled, "out/")),
+        lambda: fs.mv(twice, name(filled, "out/")),
+        lambda: fs.copy(twice, [name(filled, "one"), name(filled, "one")]),
+    ):
+        with pytest.raises(XetInputError, match="would both become"):
+            transfer()
+    assert paths(filled) == before
+    assert not (tmp_path / "out").exists()
+    fs.get([name(filled, "z.bin"), name(filled, "a/t.csv")], f"{tmp_path}/out")
+    assert names(tmp_path / "out") == ["t.csv", "z.bin"]
+
+
+@pytest.mark.parametrize("empty", ["", [], [""], None, ["x", ""]])
+def test_nothing_named_is_not_the_current_folder(empty, filled, fs, tmp_path, monkeypatch):  # noqa: F811
+    here = write(tmp_path / "here", {"secret.txt": b"1"})
+    monkeypatch.chdir(here)
+    before = paths(filled)
+    for transfer in (
+        lambda: fs.put(empty, name(filled, "out"), recursive=True),
+        lambda: fs.put(str(here / "secret.txt"), empty),
+        lambda: fs.get(empty, str(here / "out"), recursive=True),
+        lambda: fs.get(name(filled, "z.bin"), empty),
+    ):
+        with pytest.raises(XetInputError, match=r"lpath|rpath"):
+            transfer()
+    for change in (fs.rm, lambda path, **_: fs.copy(path, name(filled, "out"), recursive=True)):
+        with pytest.raises((XetInputError, OSError, TypeError)):
+            change(empty, recursive=True)
+    assert paths(filled) == before
+    assert names(here) == ["secret.txt"]
+
+
+def test_an_empty_message_is_refused_before_anything_is_written(repo, fs):  # noqa: F811
+    for empty in ("", " "):
+        with pytest.raises(XetInputError, match="commit_message is empty"):
+            fs.open(name(repo, "x.txt"), "wb", commit_message=empty)
 
 
 def test_all_of_what_a_path_can_do_is_there_under_our_own_scheme(filled, fs, tmp_path):  # noqa: F811

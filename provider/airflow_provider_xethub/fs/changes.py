@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.commit_request import CommitRequest
+from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.fs.places import Place, file_place
 from airflow_provider_xethub.repo import Repo
 
@@ -59,10 +60,15 @@ def copy(fs: XetHubFileSystem, files: Sequence[tuple[Mapping[str, Any], str]], *
     """Copy files to other paths, or move them.
 
     The Hub does it, except from a bucket to a repository: these files are read and written.
+
+    :raises XetInputError: two files would get the same path. Nothing was changed.
     """
     jobs: dict[tuple[Repo, Repo], list[tuple[Place, Mapping[str, Any], Place]]] = {}
+    sources: dict[tuple[Repo, str], str] = {}
     for info, target in files:
         source, destination = file_place(info["name"]), file_place(target)
+        if (first := sources.setdefault((destination.repo, destination.path), info["name"])) != info["name"]:
+            raise XetInputError(f"{first} and {info['name']} would both become {target}. Nothing was changed.")
         jobs.setdefault((source.repo, destination.repo), []).append((source, info, destination))
     for (source_repo, target_repo), job in jobs.items():
         paths = [source.path for source, _, _ in job]

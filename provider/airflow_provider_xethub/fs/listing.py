@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,24 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         with self._turn:
             return known.setdefault(repo, cas_ranges.Ranges(access))
 
+    # --- folders without files, of which the Hub knows nothing ------------------------------------------------------
+
+    def remembered(self) -> set[str]:
+        """Return the folders that were made here, also those that have files by now."""
+        return set(self._folders)
+
+    def forget_folders(self, names: Iterable[str]) -> None:
+        """Forget folders that were deleted or moved, with those in them."""
+        for name in names:
+            self._folders.difference_update(
+                each for each in self.remembered() if each == name or each.startswith(f"{name}/")
+            )
+
+    def _remembered_in(self, path: str, listed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        inside = {each[len(path) + 1 :].partition("/")[0] for each in self.remembered() if each.startswith(f"{path}/")}
+        names = {f"{path}/{each}" for each in inside} - {info["name"] for info in listed}
+        return [{**_folder(name), REMEMBERED: True} for name in sorted(names)]
+
     # --- looking --------------------------------------------------------------------------------------------------
 
     def invalidate_cache(self, path: str | None = None) -> None:
@@ -105,7 +124,8 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
             self.invalidate_cache()
         found = self.dircache.get(path)
         found = self._list(path) if found is None else found
-        return list(found) if detail else [info["name"] for info in found]
+        found = [*found, *self._remembered_in(path, found)]
+        return found if detail else [info["name"] for info in found]
 
     def _list(self, path: str) -> list[dict[str, Any]]:
         from airflow_provider_xethub import file_tree
@@ -144,7 +164,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         with missing_files():
             node = file_tree.look(self.hook.hub, where.repo, where.path, expand=expand)
         if node is None:
-            if path in self._folders:
+            if any(each == path or each.startswith(f"{path}/") for each in self.remembered()):
                 return {**_folder(path), REMEMBERED: True}
             raise not_found(path)
         return _info(where, node)

@@ -20,6 +20,8 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     """Makes one commit of all files that a thread writes in it, for each repository and revision.
 
     Left by an exception, nothing is published.
+
+    :ivar folders: those that were made in it; nobody remembers them afterwards.
     """
 
     fs: Any
@@ -27,6 +29,7 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     def __init__(self, fs: Any, **options: Any) -> None:
         super().__init__(fs, **options)
         self._held = 0
+        self.folders: set[str] = set()
 
     def has_room(self, size: int) -> bool:
         """Whether a file of this size may wait in memory, and count it if so."""
@@ -45,6 +48,7 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
         files = list(self.files)
         self.files.clear()
         fs._intrans, fs._transaction, self.fs, self._held = False, None, None, 0
+        self.folders.clear()
         unfinished = [file for file in files if not file.closed]
         if not commit or unfinished:
             for file in files:

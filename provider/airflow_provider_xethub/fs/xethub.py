@@ -9,11 +9,15 @@ import errno
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsspec.callbacks import DEFAULT_CALLBACK
+
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
-from airflow_provider_xethub.fs import changes
+from airflow_provider_xethub.fs import changes, targets
 from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
@@ -114,6 +118,8 @@ class XetHubFileSystem(XetListing):
         **_: Any,
     ) -> ReadingFile | WritingFile:
         where = file_place(path)
+        if commit_message is not None and not commit_message.strip():
+            raise XetInputError("commit_message is empty. Leave it out for a default one.")
         if mode == "rb":
             info, content = self._opened_now(path, where)
             return ReadingFile(
@@ -155,9 +161,23 @@ class XetHubFileSystem(XetListing):
         content: bytes = super().cat_file(path, start, end, **{"cache_type": "none", **options})
         return content
 
+    def get(self, rpath: Any, lpath: Any, *args: Any, **options: Any) -> None:
+        """Download files and folders; see :meth:`fsspec.spec.AbstractFileSystem.get`.
+
+        :raises XetInputError: nothing was named, or two files would get the same name. Nothing was written.
+        """
+        targets.named("rpath", rpath)
+        targets.named("lpath", lpath)
+        if not isinstance(rpath, str):  # below one folder, no two files have the same path
+            with targets.collected():
+                super().get(rpath, lpath, *args, **{**options, "callback": DEFAULT_CALLBACK})
+        super().get(rpath, lpath, *args, **options)
+
     def get_file(self, rpath: str, lpath: Any = None, outfile: Any = None, **options: Any) -> None:
         """Download a file: verified, before it gets its name."""
         info = self.info(rpath)
+        if targets.collect(rpath, lpath, is_folder=info["type"] == "directory"):
+            return
         if outfile is None and isinstance(lpath, (str, os.PathLike)) and info["type"] == "file":
             where = file_place(info["name"])
             self.hook.download(os.fspath(lpath), [changes.record(where, info)], single=True)
@@ -165,21 +185,50 @@ class XetHubFileSystem(XetListing):
             super().get_file(rpath, lpath, outfile=outfile, **options)
 
     def put(self, lpath: Any, rpath: Any, *args: Any, **options: Any) -> None:
-        """Upload files and folders, in one commit."""
-        if self._intrans:
+        """Upload files and folders, in one commit.
+
+        :raises XetInputError: nothing was named, or two files would get the same path. Nothing was published.
+        """
+        targets.named("lpath", lpath)
+        targets.named("rpath", rpath)
+        if not isinstance(lpath, str):
+            with targets.collected():
+                super().put(lpath, rpath, *args, **{**options, "callback": DEFAULT_CALLBACK})
+        with nullcontext() if self._intrans else self.transaction:
             super().put(lpath, rpath, *args, **options)
+
+    def put_file(
+        self, lpath: Any, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
+    ) -> None:
+        """Upload a file. Of a folder, :meth:`put` remembers only until its end that it may have no files."""
+        is_folder = Path(lpath).is_dir()
+        if targets.collect(lpath, self._strip_protocol(rpath), is_folder=is_folder):
             return
-        with self.transaction:
-            super().put(lpath, rpath, *args, **options)
+        if is_folder:
+            self.mkdir(rpath)
+            return
+        if mode == "create" and self.exists(rpath):
+            raise FileExistsError(errno.EEXIST, "exists already", rpath)
+        with Path(lpath).open("rb") as source, self.open(rpath, "wb", **options) as target:
+            callback.set_size(os.fstat(source.fileno()).st_size)
+            while data := source.read(self.blocksize):
+                callback.relative_update(target.write(data))
 
     # --- changing -------------------------------------------------------------------------------------------------
 
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:  # noqa: ARG002
-        """Remember a folder for this process: the Hub has none without files."""
-        self._folders.add(self._strip_protocol(path))
+        """Remember a folder, for this process and until it is deleted: the Hub has none without files.
+
+        One that is made in a transaction is remembered until that ends.
+        """
+        (self.transaction.folders if self._intrans else self._folders).add(self._strip_protocol(path))
+
+    def remembered(self) -> set[str]:
+        """Return the folders that were made here, also those that have files by now."""
+        return super().remembered() | (self.transaction.folders if self._intrans else set())
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Remember a folder for this process.
+        """Remember a folder as :meth:`mkdir` does.
 
         :raises FileExistsError: there is something at ``path``, and it may not.
         """
@@ -197,7 +246,9 @@ class XetHubFileSystem(XetListing):
             raise not_found(path)
         if REMEMBERED not in self.info(path):
             raise OSError(errno.ENOTEMPTY, "is not empty", path)
-        self._folders.discard(path)
+        if self._remembered_in(path, []):
+            raise OSError(errno.ENOTEMPTY, "is not empty", path)
+        self.forget_folders([path])
 
     def rm_file(self, path: str) -> None:
         """Delete a file, which is a commit."""
@@ -206,17 +257,27 @@ class XetHubFileSystem(XetListing):
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         """Delete files, in one commit for each repository; a folder only if ``recursive``.
 
+        :param maxdepth: delete no files that are deeper than this.
         :raises FileNotFoundError: there is nothing at a path. Nothing was deleted.
         """
-        infos = [self.info(each) for each in self.expand_path(path, maxdepth=maxdepth)]
+        self.invalidate_cache()  # what was committed since the last listing is deleted, too
+        infos = [self.info(each) for each in self.expand_path(path)]
         for info in infos:
             if info["type"] == "directory" and not recursive:
                 raise IsADirectoryError(errno.EISDIR, "is a folder", info["name"])
+        doomed = [info for info in infos if REMEMBERED not in info]
+        if recursive and maxdepth is not None:
+            found = [self.info(each) for each in self.expand_path(path, recursive=True, maxdepth=maxdepth)]
+            doomed = [info for info in found if info["type"] == "file"]
+        elif recursive:
+            # A bucket may have a file and a folder of the same path.
+            files = [info["name"] for info in doomed if info["type"] == "file" and info["name"].startswith("buckets/")]
+            doomed += [self.info(inside) for each in files for inside in self.find(each) if inside != each]
         try:
             with missing_files():
-                changes.delete(self.hook, [info for info in infos if REMEMBERED not in info])
+                changes.delete(self.hook, doomed)
+            self.forget_folders(info["name"] for info in infos)
         finally:
-            self._folders -= {info["name"] for info in infos}
             self.invalidate_cache()
 
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
@@ -235,8 +296,12 @@ class XetHubFileSystem(XetListing):
 
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
         """Move files and folders; within a repository in one commit."""
-        if path1 != path2:
-            self._copy(self._pairs(path1, path2, recursive, maxdepth, options), move=True)
+        if path1 == path2:
+            return
+        pairs = self._pairs(path1, path2, recursive, maxdepth, options)
+        if not pairs:
+            raise IsADirectoryError(errno.EISDIR, "is a folder, which recursive=True moves", path1)
+        self._copy(pairs, move=True)
 
     def _pairs(
         self, path1: Any, path2: Any, recursive: bool, maxdepth: int | None, options: Any
@@ -256,5 +321,10 @@ class XetHubFileSystem(XetListing):
         try:
             with missing_files():
                 changes.copy(self, files, move=move)
+            if move:
+                self.forget_folders(info["name"] for info, _ in plain_pairs)
+            for info, target in plain_pairs:
+                if REMEMBERED in info:
+                    self.mkdir(target)
         finally:
             self.invalidate_cache()
