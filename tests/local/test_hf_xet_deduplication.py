@@ -41,6 +41,40 @@ def test_a_client_without_a_cache_uploads_nothing_that_is_stored(cas: RunningCas
     assert download(session, cas.operation("read"), tmp_path, *again) == [raw]
 
 
+def only_first_chunks() -> hf_xet.XetSession:
+    """Return a fresh client that asks for the first chunk of a file only."""
+    return fresh_session(data__min_spacing_between_global_dedup_queries=1_000_000)
+
+
+def new_bytes(session: hf_xet.XetSession, operation: dict[str, object], raw: bytes) -> int:
+    """Upload a file and return how many of its bytes were not found in CAS."""
+    with session.new_upload_commit(**operation) as commit:
+        handle = commit.start_upload_bytes(raw, sha256=hf_xet.COMPUTE_SHA256)
+    return int(handle.result().dedup_metrics.new_bytes)
+
+
+def test_all_xorbs_of_a_file_are_found_by_its_first_chunk(cas: RunningCas) -> None:
+    """As a file of hundreds of megabytes has them, uploaded at once."""
+    raw = random.Random(73).randbytes(2 * MIB)
+    (info,) = upload(only_first_chunks(), cas.operation(), raw)
+    (term,) = cas.content.reconstruct(info.hash).terms
+    chunks = list(xorb.decode(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes()))
+    cas.content.forget_repository(cas.repository)
+    xorbs = [stored_xorb(cas, *chunks[start : start + 8]) for start in range(0, len(chunks), 8)]
+    assert len(xorbs) > 2
+    cas.content.add_shard(shard.build(shard.Shard((file_of(*xorbs),), tuple(xorbs))), repository=cas.repository)
+    assert new_bytes(only_first_chunks(), cas.operation(), raw) == 0
+    assert new_bytes(only_first_chunks(), cas.operation(repository=cas.other_repository), raw) == 0
+
+
+def test_xorbs_of_earlier_uploads_to_which_a_file_refers_are_found_with_it(cas: RunningCas) -> None:
+    """A file that grows by uploads of its own, as a table does that gets rows every day."""
+    raw, session = random.Random(74).randbytes(8 * MIB), only_first_chunks()
+    for size in (3, 6, 8):
+        assert new_bytes(session, cas.operation(), raw[: size * MIB]) > 0
+    assert new_bytes(only_first_chunks(), cas.operation(), raw) == 0
+
+
 def test_a_client_without_a_cache_uploads_only_what_is_new(cas: RunningCas, tmp_path: Path) -> None:
     old = os.urandom(10 * MIB)
     new = old + os.urandom(MIB)
@@ -184,6 +218,84 @@ def test_knowing_one_chunk_does_not_open_the_rest_of_a_private_xorb(
         make_private(cas, False)
 
 
+def stored_xorb(cas: RunningCas, *contents: bytes) -> shard.ShardXorb:
+    """Store a xorb whose chunks are these contents."""
+    hashes = [hashing.chunk_hash(content) for content in contents]
+    lengths = tuple(map(len, contents))
+    xorb_hash = hashing.tree_root(list(zip(hashes, lengths, strict=True)))
+    cas.content.add_xorb(to_hex(xorb_hash), xorb.serialize(contents))
+    return shard.ShardXorb(xorb_hash, b"".join(hashes), lengths)
+
+
+def file_of(*xorbs: shard.ShardXorb) -> shard.ShardFile:
+    """Return a file that is made of whole xorbs."""
+    leaves = [
+        (chunk_hash, length)
+        for listed in xorbs
+        for chunk_hash, length in zip(xorb.split_hashes(listed.chunk_hashes), listed.raw_lengths, strict=True)
+    ]
+    segments = tuple(shard.Segment(x.xorb_hash, 0, len(x.raw_lengths), sum(x.raw_lengths)) for x in xorbs)
+    return shard.ShardFile(
+        hashing.file_hash(leaves), segments, tuple(hashing.range_hash(x.chunk_hashes) for x in xorbs)
+    )
+
+
+def listed_for(cas: RunningCas, chunk: bytes, repository: str) -> list[bytes]:
+    """Return the hashes of the xorbs that an answer lists."""
+    answer = ask(cas, hashing.chunk_hash(chunk), repository)
+    assert answer.status_code == 200
+    return [listed.xorb_hash for listed in shard.parse(answer.content).xorbs]
+
+
+def test_an_answer_lists_no_xorb_that_its_asker_may_not_know(cas: RunningCas) -> None:
+    """A private repository lists two xorbs together. Another one knows the first, and may not learn of the second."""
+    common, secret, own = (os.urandom(500) for _ in range(3))
+    known, hidden, third = (stored_xorb(cas, content) for content in (common, secret, own))
+    make_private(cas, True)
+    try:
+        add = cas.content.add_shard
+        add(shard.build(shard.Shard((file_of(known, hidden),), (known, hidden))), repository=cas.repository)
+        add(shard.build(shard.Shard((file_of(known, third),), (known, third))), repository=cas.other_repository)
+        # It refers to a xorb that it never listed, which proves knowledge of the chunks that it names only.
+        add(shard.build(shard.Shard((file_of(third, hidden),), ())), repository=cas.other_repository)
+        assert set(listed_for(cas, common, cas.other_repository)) == {known.xorb_hash, third.xorb_hash}
+        assert hidden.xorb_hash in listed_for(cas, common, cas.repository)
+    finally:
+        make_private(cas, False)
+    assert hidden.xorb_hash in listed_for(cas, common, cas.other_repository)
+
+
+def test_an_answer_is_bounded_and_begins_where_the_chunk_is(cas: RunningCas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_xethub.local.deduplication.MAX_ANSWER_CHUNKS", 5)
+    contents = [[os.urandom(100), os.urandom(100)] for _ in range(6)]
+    xorbs = [stored_xorb(cas, *chunks) for chunks in contents]
+    # The first chunks of files may be asked for: so one file for each xorb, beside the one of all of them.
+    files = (file_of(*xorbs), *(file_of(listed) for listed in xorbs))
+    cas.content.add_shard(shard.build(shard.Shard(files, tuple(xorbs))), repository=cas.repository)
+    names = [listed.xorb_hash for listed in xorbs]
+    assert listed_for(cas, contents[0][0], cas.repository) == names[:2]
+    assert listed_for(cas, contents[3][0], cas.repository) == names[3:5]
+    assert listed_for(cas, contents[5][0], cas.repository) == [names[5], names[0]]
+    monkeypatch.setattr("airflow_provider_xethub.local.deduplication.MAX_ANSWER_CHUNKS", 1)
+    assert listed_for(cas, contents[3][0], cas.repository) == [names[3]]  # it is listed whatever its size
+
+
+def test_the_same_shard_again_takes_no_room(cas: RunningCas) -> None:
+    listed = [stored_xorb(cas, os.urandom(100)) for _ in range(3)]
+    body = shard.build(shard.Shard((file_of(*listed),), tuple(listed)))
+
+    def rows() -> int:
+        counted = "SELECT (SELECT count(*) FROM cas_shard) + (SELECT count(*) FROM cas_shard_xorb)"
+        return int(cas.db.first(counted, {})[0])
+
+    cas.content.add_shard(body, repository=cas.repository)
+    before = rows()
+    cas.content.add_shard(body, repository=cas.repository)
+    assert rows() == before
+    cas.content.forget_repository(cas.repository)
+    assert rows() < before
+
+
 def test_a_refused_shard_enters_nothing(cas: RunningCas, uploaded: tuple[shard.ShardXorb, bytes]) -> None:
     stored, chunk_hash = uploaded
     make_private(cas, True)
@@ -240,12 +352,12 @@ def test_what_is_known_outlives_the_server(
     with start_cas(tmp_path / "data") as first:
         (info,) = upload(fresh_session(), first.operation(), raw)
         chunk_hash = chunk_hashes(first, info)[0]
-        answer = first.content.deduplication.answer(first.content.reconstruct(info.hash).terms[0].xorb_hash, 1000)
+        xorb_hash = first.content.reconstruct(info.hash).terms[0].xorb_hash
+        answer = first.content.deduplication.answer(xorb_hash, first.repository, 1000)
     again = Database(tmp_path / "data")
     try:
         index = ContentStore(tmp_path / "data", again).deduplication
-        xorb_hash = index.find(chunk_hash, "datasets/acme/corpus")
-        assert xorb_hash is not None
-        assert index.answer(xorb_hash, 1000) == answer
+        assert index.find(chunk_hash, "datasets/acme/corpus") == xorb_hash
+        assert index.answer(xorb_hash, "datasets/acme/corpus", 1000) == answer
     finally:
         again.close()

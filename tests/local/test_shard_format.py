@@ -110,8 +110,7 @@ def unpack_answer(body: bytes) -> dict[str, object]:
     records = [struct.unpack_from("<32s4I", body, offset) for offset in range(xorbs, footer, 48)]
     assert records[-1] == (b"\xff" * 32, 0, 0, 0, 0)
     return {
-        "xorb": records[0],
-        "chunks": records[1:-1],
+        "records": records[:-1],
         "key": body[footer + 72 : footer + 104],
         "times": (created, expires),
         "sums": (on_disk, materialized, stored),
@@ -123,24 +122,28 @@ def test_an_answer_byte_for_byte() -> None:
     xorb_hash = hashing.tree_root([(first, 5), (second, 6)])
     key = bytes(range(32))
     listed = shard.ShardXorb(xorb_hash, first + second, (5, 6))
-    body = shard.build_answer(listed, 27, frozenset([second]), key, created=1000, expires=2000)
-    assert len(body) == 48 * 6 + 200
+    one_chunk = shard.ShardXorb(first, first, (5,))
+    xorbs = [shard.AnswerXorb(listed, 27, frozenset([second])), shard.AnswerXorb(one_chunk, 13, frozenset())]
+    body = shard.build_answer(xorbs, key, created=1000, expires=2000)
+    assert len(body) == 48 * 8 + 200
     assert unpack_answer(body) == {
-        "xorb": (xorb_hash, 0, 2, 11, 27),
-        "chunks": [
+        "records": [
+            (xorb_hash, 0, 2, 11, 27),
             (blake3(first, key=key).digest(), 0, 5, 0, 0),
             (blake3(second, key=key).digest(), 5, 6, 0x80000000, 0),
+            (first, 0, 1, 5, 13),
+            (blake3(first, key=key).digest(), 0, 5, 0, 0),
         ],
         "key": key,
         "times": (1000, 2000),
-        "sums": (27, 0, 11),
+        "sums": (40, 0, 16),
     }
 
 
 def test_an_answer_is_a_shard_and_shows_no_plain_chunk_hash() -> None:
     first, second = hashing.chunk_hash(b"first"), hashing.chunk_hash(b"second")
     listed = shard.ShardXorb(hashing.tree_root([(first, 5), (second, 6)]), first + second, (5, 6))
-    body = shard.build_answer(listed, 27, frozenset(), b"k" * 32, created=1000, expires=2000)
+    body = shard.build_answer([shard.AnswerXorb(listed, 27, frozenset())], b"k" * 32, created=1000, expires=2000)
     parsed = shard.parse(body)
     assert (parsed.files, [xorb.xorb_hash for xorb in parsed.xorbs]) == ((), [listed.xorb_hash])
     assert first not in body

@@ -56,7 +56,7 @@ class _Files:
         self._base_path = base_path
 
     async def find_chunk(self, request: Request) -> Response:
-        """Say in which xorb a chunk lies, with all chunks of that xorb, as a shard."""
+        """Say in which xorb a chunk lies, with the xorbs that were uploaded together with it, as a shard."""
         grant = require(self._access, request, "read")
         chunk_hash = request.path_params["hash"]
         # Clients ask once per file, so this must cost next to nothing: no thread for it.
@@ -64,7 +64,9 @@ class _Files:
         if xorb_hash is None:
             # Without a body: hf-xet 1.8 does not read it, and would need a new connection for its next query.
             return Response(status_code=404)
-        body = await run_in_threadpool(self._content.deduplication.answer, xorb_hash, self._access.now())
+        body = await run_in_threadpool(
+            self._content.deduplication.answer, xorb_hash, grant.repository, self._access.now()
+        )
         return Response(body, media_type="application/octet-stream")
 
     async def add_shard_v1(self, request: Request) -> Response:

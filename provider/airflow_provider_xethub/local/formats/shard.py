@@ -110,35 +110,49 @@ def build(shard: Shard) -> bytes:
     )
 
 
-def build_answer(
-    xorb: ShardXorb, serialized_bytes: int, eligible: frozenset[bytes], key: bytes, *, created: int, expires: int
-) -> bytes:
-    """Return the answer to a deduplication query: no files, one xorb, and a footer.
+@dataclass(frozen=True, slots=True)
+class AnswerXorb:
+    """One xorb of the answer to a deduplication query.
 
-    The xorb's hash is plain, because the client names it in its own shard; its chunks' hashes are keyed. The lookup
-    tables are empty, which clients accept: they build their own.
-
-    :param xorb: with plain chunk hashes.
+    :param listed: with plain chunk hashes.
     :param serialized_bytes: length of the xorb as it is stored here.
     :param eligible: the plain hashes of those chunks that may be asked for, for the flag that says so.
+    """
+
+    listed: ShardXorb
+    serialized_bytes: int
+    eligible: frozenset[bytes]
+
+
+def build_answer(xorbs: Iterable[AnswerXorb], key: bytes, *, created: int, expires: int) -> bytes:
+    """Return the answer to a deduplication query: no files, the xorbs, and a footer.
+
+    The hashes of xorbs are plain, because the client names them in its own shard; those of chunks are keyed. The
+    lookup tables are empty, which clients accept: they build their own.
+
     :param key: 32 bytes, not all zero, which would mean that the hashes are plain.
     :param created: UNIX seconds; ``expires`` likewise, after which the client forgets the answer.
 
     Source: the layout that hf-xet 1.8 and ``@huggingface/hub`` 2.17 read; the latter finds the footer by its length.
     """
-    raw_bytes = sum(xorb.raw_lengths)
-    records = [_RECORD.pack(xorb.xorb_hash, 0, len(xorb.raw_lengths), raw_bytes, serialized_bytes)]
-    position = 0
-    for number, raw_length in enumerate(xorb.raw_lengths):
-        chunk_hash = xorb.chunk_hashes[number * HASH_LENGTH : (number + 1) * HASH_LENGTH]
-        flags = _QUERY_ELIGIBLE if chunk_hash in eligible else 0
-        records.append(_RECORD.pack(keyed_hash(chunk_hash, key), position, raw_length, flags, 0))
-        position += raw_length
+    records, all_serialized, all_raw = [], 0, 0
+    for answered in xorbs:
+        listed, raw_bytes = answered.listed, sum(answered.listed.raw_lengths)
+        all_serialized, all_raw = all_serialized + answered.serialized_bytes, all_raw + raw_bytes
+        records.append(_RECORD.pack(listed.xorb_hash, 0, len(listed.raw_lengths), raw_bytes, answered.serialized_bytes))
+        position = 0
+        for number, raw_length in enumerate(listed.raw_lengths):
+            chunk_hash = listed.chunk_hashes[number * HASH_LENGTH : (number + 1) * HASH_LENGTH]
+            flags = _QUERY_ELIGIBLE if chunk_hash in answered.eligible else 0
+            records.append(_RECORD.pack(keyed_hash(chunk_hash, key), position, raw_length, flags, 0))
+            position += raw_length
     sections = b"".join([_HEADER.pack(_MAGIC, _VERSION, _FOOTER.size), _BOOKEND, *records, _BOOKEND])
     end = len(sections)
-    files, xorbs, tables = RECORD_LENGTH, 2 * RECORD_LENGTH, (end, 0) * 3
-    sums = (serialized_bytes, 0, raw_bytes)
-    return sections + _FOOTER.pack(_FOOTER_VERSION, files, xorbs, *tables, key, created, expires, *sums, end)
+    file_section, xorb_section, tables = RECORD_LENGTH, 2 * RECORD_LENGTH, (end, 0) * 3
+    sums = (all_serialized, 0, all_raw)
+    return sections + _FOOTER.pack(
+        _FOOTER_VERSION, file_section, xorb_section, *tables, key, created, expires, *sums, end
+    )
 
 
 def pack_segments(segments: Iterable[Segment]) -> bytes:
