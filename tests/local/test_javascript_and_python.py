@@ -153,6 +153,19 @@ def test_a_new_session_sends_only_what_is_new(
     assert python_download(api, javascript_repo, "b.parquet", tmp_path) == longer
 
 
+def test_a_new_session_sends_nothing_of_a_file_that_lies_in_several_xorbs(
+    javascript: JavaScript, another_javascript: JavaScript, javascript_repo: str, javascript_hub: LocalHub
+) -> None:
+    grown = b""
+    for part in range(3):
+        grown += cut_alike(f"part {part}", 500_000)
+        javascript.upload(javascript_repo, {"a.parquet": grown})
+    javascript_hub.log.clear()
+    another_javascript.upload(javascript_repo, {"b.parquet": grown})
+    assert uploaded_bytes(javascript_hub) == 0
+    assert another_javascript.download(javascript_repo, "b.parquet") == grown
+
+
 def test_bytes_that_the_clients_cut_otherwise_are_shared_for_the_greater_part(
     javascript: JavaScript, api: HfApi, javascript_repo: str, javascript_hub: LocalHub, tmp_path: Path
 ) -> None:
