@@ -44,7 +44,6 @@ ALLOWED = {
     "downloads": {"part_files", "repo", "exceptions", "records"},
     "stored_downloads": {
         "downloads",
-        "part_files",
         "task_state",
         "object_storage",
         "workers",
@@ -70,7 +69,7 @@ ALLOWED = {
     "cas_downloads": {"cas", "progress", "workers", "exceptions"},
     "transfers": {
         *("cas", "cas_downloads", "cas_streams", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions"),
-        *("workers", "sources", "stored_sources", "stored_downloads", "task_state", "xet_hash_downloads"),
+        *("part_files", "workers", "sources", "stored_sources", "stored_downloads", "task_state", "xet_hash_downloads"),
     },
     "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
     "cas_streams": {"cas", "cas_errors", "progress", "workers", "exceptions"},

@@ -1,95 +1,140 @@
-"""Temporary files that a killed task left are removed by its retry, and by nobody else."""
+"""Temporary files are removed when their writer is certainly dead, and never while somebody may still write them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_xethub import part_files
+from airflow_provider_xethub.part_files import UNKNOWN, Attempt
+
+FIRST, SECOND = (Attempt.of(number, "dag", "run", "load", 3, "2026-11-20") for number in (1, 2))
+linux = pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux says when a process began")
+
+
+def of_a_dead_process(path, attempt=UNKNOWN):
+    code = "import sys; from pathlib import Path; from airflow_provider_xethub import part_files;"
+    code += "made = part_files.new(Path(sys.argv[1]), part_files.Attempt(sys.argv[2], int(sys.argv[3])));"
+    code += "made.touch(); print(made)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), attempt.instance, str(attempt.number)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Path(done.stdout.strip())
 
 
 @pytest.fixture
-def task(monkeypatch):
-    def be(task_id="load"):
-        for name, value in zip(part_files._TASK, ("dag", task_id, "run"), strict=True):
-            monkeypatch.setenv(name, value)
+def elsewhere(monkeypatch):
+    """Make the temporary file of an attempt on another host, where nobody here sees whether its process runs."""
 
-    be()
-    return be
+    def make(path, attempt, **named):
+        with monkeypatch.context() as patch:
+            patch.setattr(part_files, "_system", lambda: named.get("system", "ab" * 6))
+            made = part_files.new(path, attempt)
+        made.touch()
+        return made
 
-
-def left_by_another_process(path):
-    code = "import sys; from pathlib import Path; from airflow_provider_xethub import part_files;"
-    code += "made = part_files.new(Path(sys.argv[1])); made.touch(); print(made)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], env=environment, check=True, capture_output=True, text=True
-    )
-    return path.with_name(done.stdout.strip().rpartition("/")[2])
+    return make
 
 
-def test_what_an_earlier_try_left_is_removed(task, tmp_path):
-    left = left_by_another_process(tmp_path / "a.bin")
-    assert left.exists()
-    assert part_files.clear_left([tmp_path / "a.bin", tmp_path / "b.bin"]) == [left]
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "a.bin"
 
 
-def test_nothing_else_is_removed(task, tmp_path, monkeypatch):
-    wanted = [tmp_path / "a.bin"]
-    own = part_files.new(wanted[0])
-    own.touch()  # of a process that is there: this one
-    other_file = left_by_another_process(tmp_path / "b.bin")
-    for name in ("a.bin", "notes.xetpart", f".{'0' * 32}.xetpart", own.name + "x"):
-        (tmp_path / name).touch()
-    task("another")
-    other_task = left_by_another_process(wanted[0])
-    task()
-    before = sorted(tmp_path.iterdir())
-    assert {own, other_file, other_task} < set(before)
-    assert part_files.clear_left(wanted) == []
-    assert sorted(tmp_path.iterdir()) == before
-    for name in part_files._TASK:
-        monkeypatch.delenv(name)
-    left_by_another_process(wanted[0])
-    assert part_files.clear_left(wanted) == []  # outside of a task nobody knows whose it is
+@pytest.mark.parametrize("system", ["ab" * 6, part_files._UNKNOWN])
+def test_an_earlier_attempt_is_dead_on_whatever_host_it_was(elsewhere, file, system):
+    left = elsewhere(file, FIRST, system=system)
+    assert part_files.clear_left([file], SECOND) == [left]
+    assert not left.exists()
 
 
-@pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux tells when a process began")
+@pytest.mark.parametrize(
+    ("writer", "here"),
+    [
+        (FIRST, Attempt.of(2, "dag", "run", "load", 4, "2026-11-20")),  # another map index
+        (FIRST, Attempt.of(2, "dag", "run 2", "load", 3, "2026-11-20")),
+        (FIRST, Attempt.of(2, "dag", "run", "load", 3, "2026-11-21")),  # another Airflow with the same DAG
+        (FIRST, FIRST),  # Celery may start one twice
+        (SECOND, FIRST),
+        (FIRST, UNKNOWN),
+        (UNKNOWN, SECOND),
+        (UNKNOWN, UNKNOWN),
+    ],
+    ids=["map index", "run", "airflow", "same attempt", "later attempt", "script", "by a script", "scripts"],
+)
+def test_what_another_host_may_still_be_writing_stays(elsewhere, file, writer, here):
+    part = elsewhere(file, writer)
+    assert part_files.clear_left([file], here) == []
+    assert part.exists()
+
+
+@linux
+@pytest.mark.parametrize("here", [UNKNOWN, FIRST, SECOND])
+def test_what_a_process_of_this_system_left_that_has_ended_is_removed_whoever_it_was(file, here):
+    left = [of_a_dead_process(file), of_a_dead_process(file, FIRST)]
+    assert sorted(part_files.clear_left([file, file.with_name("b.bin")], here)) == sorted(left)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_nothing_else_is_removed(file):
+    own = part_files.new(file, FIRST)
+    other_file = of_a_dead_process(file.with_name("b.bin"))
+    old_name = f".{'0' * 16}-{'0' * 8}-1_1-{'0' * 32}.xetpart"
+    odd = own.name.replace(f"-{os.getpid()}_", f"-{'9' * 30}_")
+    for name in (own.name, "a.bin", "notes.xetpart", old_name, own.name + "x", odd):
+        (file.parent / name).touch()
+    before = sorted(file.parent.iterdir())
+    assert {own, other_file} < set(before)
+    assert part_files.clear_left([file]) == []
+    assert sorted(file.parent.iterdir()) == before
+
+
+@linux
 @pytest.mark.parametrize("whose", [os.getpid(), os.getppid()], ids=["own", "parent"])
-def test_what_a_process_left_whose_number_another_one_has_now_is_removed(task, tmp_path, monkeypatch, whose):
+def test_what_a_process_left_whose_number_another_one_has_now_is_removed(file, monkeypatch, whose):
     """As after the restart of a container, in which all numbers are given anew."""
     with monkeypatch.context() as patch:
         patch.setattr(part_files.os, "getpid", lambda: whose)
         patch.setattr(part_files, "_began", lambda _: 12345)
-        left = part_files.new(tmp_path / "a.bin")
+        left = part_files.new(file)
     left.touch()
     assert part_files._runs(whose)
-    assert part_files.clear_left([tmp_path / "a.bin"]) == [left]
+    assert part_files.clear_left([file]) == [left]
 
 
-def test_a_name_that_does_not_say_when_its_process_began_is_that_of_any_with_its_number(task, tmp_path, monkeypatch):
+@linux
+def test_a_process_that_can_be_seen_and_not_read_about_is_alive(file, monkeypatch):
+    """As with ``hidepid`` on /proc."""
+    part = part_files.new(file)
+    part.touch()
     monkeypatch.setattr(part_files, "_began", lambda _: None)
-    own = part_files.new(tmp_path / "a.bin")
-    own.touch()
+    assert part_files.clear_left([file]) == []
+
+
+@linux
+def test_containers_of_one_host_name_do_not_take_each_other_for_dead(file, monkeypatch):
+    """Each has its own process numbers: that of the other one means nothing here."""
+    left = of_a_dead_process(file)
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **options: "other" if path.name == "boot_id" else read(path, **options)
+    )
+    assert part_files.clear_left([file]) == []
     monkeypatch.undo()
-    assert part_files._NAME.fullmatch(own.name)["began"] is None
-    assert part_files.clear_left([tmp_path / "a.bin"]) == []
+    assert part_files.clear_left([file]) == [left]
 
 
-def test_what_another_host_left_is_removed_too(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(part_files.socket, "gethostname", lambda: "pod-1")
-    left = part_files.new(tmp_path / "a.bin")
-    left.touch()
-    monkeypatch.setattr(part_files.socket, "gethostname", lambda: "pod-2")
-    assert part_files.clear_left([tmp_path / "a.bin"]) == [left]
-
-
-def test_names_are_new_each_time_hidden_and_short(task, tmp_path):
+def test_names_are_new_each_time_hidden_and_short(tmp_path):
     path = tmp_path / ("n" * 250)
-    names = {part_files.new(path).name for _ in range(100)}
+    names = {part_files.new(path, SECOND).name for _ in range(100)}
     assert len(names) == 100
-    assert all(name.startswith(".") and len(name.encode()) < 100 for name in names)
+    # 143 bytes is the most where names are encrypted.
+    assert all(name.startswith(".") and len(name.encode()) < 140 for name in names)

@@ -61,11 +61,18 @@ def repo_of(files: Sequence[XetFile]) -> Repo:
     return Repo.from_uri(uris.pop())
 
 
-def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, single: bool) -> list[Target]:
+def plan(
+    files: Sequence[XetFile],
+    destination: str | os.PathLike[str],
+    *,
+    single: bool,
+    attempt: part_files.Attempt = part_files.UNKNOWN,
+) -> list[Target]:
     """Decide where each file goes, and refuse what would leave ``destination``.
 
     :param destination: a folder; for a ``single`` file it may name the file itself, unless it is an existing folder or
         ends with a slash.
+    :param attempt: of the task that downloads; goes into the names of temporary files.
     :raises XetInputError: a path would leave the folder, directly or through a symbolic link in it, or two files would
         get the same path. Nothing was written.
     """
@@ -84,15 +91,18 @@ def plan(files: Sequence[XetFile], destination: str | os.PathLike[str], *, singl
             raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
         if path in targets:
             raise XetInputError(f"two of the files would be written to {path}.")
-        targets[path] = Target(file, path, part_files.new(path))
+        targets[path] = Target(file, path, part_files.new(path, attempt))
     return list(targets.values())
 
 
 @contextmanager
-def parts(targets: Sequence[Target], equal: Sequence[Target] = ()) -> Iterator[None]:
-    """Make the folders, and remove the temporary files at the end, whatever happens; those of earlier tries at once.
+def parts(
+    targets: Sequence[Target], equal: Sequence[Target] = (), attempt: part_files.Attempt = part_files.UNKNOWN
+) -> Iterator[None]:
+    """Make the folders, and remove the temporary files at the end, whatever happens; those of dead writers at once.
 
     :param equal: files that are there already. An earlier try may have left something beside them too.
+    :param attempt: of the task that downloads.
     :raises XetDestinationError: a folder cannot be made or written; says which.
     """
     for folder in {target.path.parent for target in targets}:
@@ -106,7 +116,7 @@ def parts(targets: Sequence[Target], equal: Sequence[Target] = ()) -> Iterator[N
                 f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "
                 "downloaded."
             ) from error
-    part_files.clear_left([target.path for target in (*targets, *equal)])
+    part_files.clear_left([target.path for target in (*targets, *equal)], attempt)
     for target in targets:
         if target.path.is_dir():
             raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")

@@ -147,10 +147,14 @@ class Storage:
     All methods raise errors that name the URI and say why; no credential is ever in them.
 
     :param fs: an ``fsspec.AbstractFileSystem``.
+    :param attempt: of the task that works with it: decides which temporary files are its own.
     """
 
-    def __init__(self, fs: Any, scheme: str, conn_id: str | None) -> None:
+    def __init__(
+        self, fs: Any, scheme: str, conn_id: str | None, attempt: part_files.Attempt = part_files.UNKNOWN
+    ) -> None:
         self._fs = fs
+        self.attempt = attempt
         self.scheme = scheme
         self.conn_id = conn_id
 
@@ -236,7 +240,7 @@ class Storage:
                 return None
 
     def clear_left(self, folder: str, names: Sequence[str]) -> None:
-        """Remove what earlier tries of this task have left in a folder while they wrote the files ``names``.
+        """Remove what writers that are certainly dead have left in a folder while they wrote the files ``names``.
 
         Nothing is there where objects appear only when they are complete.
         """
@@ -248,7 +252,7 @@ class Storage:
                 found = [posixpath.basename(str(each)) for each in self._fs.ls(folder, detail=False)]
             except FileNotFoundError:
                 return
-            for part in part_files.left(found, names):
+            for part in part_files.left(found, names, self.attempt):
                 with suppress(FileNotFoundError):
                     self._fs.rm_file(f"{folder}/{part}")
 
@@ -273,7 +277,8 @@ class Storage:
                 options = {"Metadata": {DIGEST: sha256}} if sha256 else {}
                 inner = _Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
             else:
-                inner = _Beside(self._fs, path, size, folders=self.scheme not in _WITHOUT_FOLDERS)
+                part = part_files.new_name(posixpath.basename(path), self.attempt)
+                inner = _Beside(self._fs, path, size, part, folders=self.scheme not in _WITHOUT_FOLDERS)
         try:
             yield Writer(inner, errors)
         finally:
@@ -346,14 +351,14 @@ class _Multipart:
 class _Beside:
     """A file under a temporary name beside the final one, renamed when it is complete."""
 
-    def __init__(self, fs: Any, path: str, size: int, *, folders: bool) -> None:
+    def __init__(self, fs: Any, path: str, size: int, part: str, *, folders: bool) -> None:
         self._fs, self._path, self._size = fs, path, size
-        folder, name = posixpath.split(path)
+        folder = posixpath.dirname(path)
         if folders:
             fs.makedirs(folder, exist_ok=True)
             if fs.isdir(path):
                 raise IsADirectoryError("is a folder; a file cannot take its place")
-        self._part: str | None = f"{folder}/{part_files.new_name(name)}"
+        self._part: str | None = f"{folder}/{part}"
         try:
             self._file = fs.open(self._part, "wb")
         except FileExistsError:  # the folder is a file

@@ -1,4 +1,9 @@
-"""Names of temporary files: so that a retry finds and removes what a try that was killed has left behind."""
+"""Names of temporary files, and which of them are certainly dead, so that they can be removed.
+
+Several workers may write into one shared folder: other hosts, other map indexes of a task, other DAG runs, or another
+Airflow whose DAGs have the same names. A name therefore says for which file it is, which attempt of which task instance
+made it, and in which process of which system.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +12,57 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".xetpart"
 
 _NAME = re.compile(
-    r"\.(?P<file>[0-9a-f]{16})-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)(?:_(?P<began>\d+))?-[0-9a-f]{32}" + re.escape(SUFFIX)
+    r"\.(?P<file>[0-9a-f]{12})-(?P<instance>[0-9a-f]{12}|0)-(?P<attempt>\d{1,9})-"
+    r"(?P<system>[0-9a-f]{12}|0)-(?P<pid>\d{1,7})_(?P<began>\d{1,20})-[0-9a-f]{32}" + re.escape(SUFFIX)
 )
-_TRY = "AIRFLOW_CTX_TRY_NUMBER"
-_TASK = ("AIRFLOW_CTX_DAG_ID", "AIRFLOW_CTX_TASK_ID", "AIRFLOW_CTX_DAG_RUN_ID")
+_UNKNOWN = "0"
 
 
-def new(path: Path) -> Path:
-    """Return a temporary name beside ``path`` that says for which file, task and process it is, and that is new."""
-    return path.with_name(new_name(path.name))
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of one task instance. Airflow runs one at a time: while a later one runs, an earlier one is dead.
+
+    :param instance: the task instance: the same in all of its attempts, and in nothing else anywhere.
+    :param number: Airflow's ``try_number``; 0 where it is unknown.
+    """
+
+    instance: str = _UNKNOWN
+    number: int = 0
+
+    @classmethod
+    def of(cls, number: int, *instance: object) -> Attempt:
+        """Return the attempt ``number`` of the task instance that all of ``instance`` together names."""
+        return cls(_short(*map(str, instance)), number)
 
 
-def new_name(name: str) -> str:
+UNKNOWN = Attempt()
+"""Outside of a task, or where the task does not say which one it is: it never removes the files of others."""
+
+
+def new(path: Path, attempt: Attempt = UNKNOWN) -> Path:
+    """Return a temporary name beside ``path`` that is new, and that nobody can guess."""
+    return path.with_name(new_name(path.name, attempt))
+
+
+def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
     """Return such a name for a file called ``name``, in any kind of folder."""
-    began = _began(os.getpid())
-    process = f"{os.getpid()}" if began is None else f"{os.getpid()}_{began}"
-    return f".{_file(name, os.environ)}-{_host()}-{process}-{uuid.uuid4().hex}{SUFFIX}"
+    pid = os.getpid()
+    began = _began(pid)
+    system = _UNKNOWN if began is None else _system()
+    return (
+        f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
+    )
 
 
-def clear_left(paths: Iterable[Path]) -> list[Path]:
-    """Remove temporary files for ``paths`` that an earlier try of this task has left, and return them."""
+def clear_left(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
+    """Remove temporary files for ``paths`` whose writer is certainly dead, and return them."""
     wanted: dict[Path, list[str]] = {}
     for path in paths:
         wanted.setdefault(path.parent, []).append(path.name)
@@ -42,46 +72,53 @@ def clear_left(paths: Iterable[Path]) -> list[Path]:
             continue
         with os.scandir(folder) as entries:
             found = [entry.name for entry in entries]
-        for name in left(found, names):
+        for name in left(found, names, attempt):
             (folder / name).unlink(missing_ok=True)
             removed.append(folder / name)
     return removed
 
 
-def left(found: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Return which of the names ``found`` in a folder are temporary files that an earlier try of this task has left.
+def left(found: Iterable[str], names: Iterable[str], attempt: Attempt = UNKNOWN) -> list[str]:
+    """Return which of the names ``found`` in a folder are temporary files whose writer is certainly dead.
 
-    Airflow runs one try of a task at a time. Those of a process that is still there are another map index's.
+    That is an earlier attempt of this task instance, on whatever host, or a process of this system that has ended.
+    Everything else may be somebody's who is still writing.
 
     :param names: the files for which they are.
     """
     parts = [(name, match) for name in found if (match := _NAME.fullmatch(name))]
-    wanted = {_file(name, os.environ) for name in names} if parts else set()
-    return [name for name, match in parts if match["file"] in wanted and not _is_in_use(match)]
+    wanted = {_short(name) for name in names} if parts else set()
+    return [name for name, match in parts if match["file"] in wanted and _is_dead(match, attempt)]
 
 
-def is_first_try() -> bool:
-    """Whether this is known to be the first try of a task: then no earlier one has left anything."""
-    return os.environ.get(_TRY) == "1"
-
-
-def _file(name: str, environment: Mapping[str, str]) -> str:
-    """Return what a file's temporary names begin with in all tries of one task; elsewhere it is new each time."""
-    task = [environment.get(variable) or uuid.uuid4().hex for variable in _TASK]
-    return hashlib.sha256("\0".join([*task, name]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-
-
-def _is_in_use(part: re.Match[str]) -> bool:
-    pid, began = int(part["pid"]), part["began"]
-    if part["host"] != _host() or not _runs(pid):
+def _is_dead(part: re.Match[str], attempt: Attempt) -> bool:
+    is_own = part["instance"] != _UNKNOWN and part["instance"] == attempt.instance
+    if is_own and 0 < int(part["attempt"]) < attempt.number:
+        return True
+    if part["system"] == _UNKNOWN or part["system"] != _system():
         return False
+    pid = int(part["pid"])
+    if not _runs(pid):
+        return True
     # A container that is started again gives the same numbers to other processes, even to this one.
     now = _began(pid)
-    return began is None or now is None or int(began) == now
+    return now is not None and now != int(part["began"])
+
+
+def _short(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _system() -> str:
+    """Return what processes have in common that can see each other; ``0`` where nobody says (no Linux).
+
+    A host name does not do: containers of different hosts may have the same one, and do not see each other's processes.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return _short(boot, str(Path("/proc/self/ns/pid").stat().st_ino), socket.gethostname())
+    except OSError:
+        return _UNKNOWN
 
 
 def _runs(pid: int) -> bool:
@@ -95,7 +132,7 @@ def _runs(pid: int) -> bool:
 
 
 def _began(pid: int) -> int | None:
-    """Return when a process began, in ticks since the start of the machine; ``None`` where nobody tells (no Linux)."""
+    """Return when a process began, in ticks since the start of the machine; ``None`` where that cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return int(stat.rpartition(")")[2].split()[19])

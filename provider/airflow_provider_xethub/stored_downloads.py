@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_xethub import part_files, workers
+from airflow_provider_xethub import workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
@@ -84,20 +84,20 @@ class Unfinished:
 
 
 def clear_left(targets: Sequence[StoredTarget], unfinished: Unfinished, stopped: threading.Event) -> None:
-    """Remove what an earlier try of this task has left of these targets, if there was one: nobody sees it."""
-    if part_files.is_first_try():
+    """Remove what earlier attempts of this task, and others that are certainly dead, have left of these targets."""
+    if not targets:
         return
-    by_uri = {target.uri: target for target in targets}
-    for uri, upload_id in unfinished.left().items():
-        if uri in by_uri:
-            by_uri[uri].storage.abort(by_uri[uri].path, upload_id)
+    storage = targets[0].storage
+    if storage.attempt.number != 1:  # before the first one there is nothing to recall
+        by_uri = {target.uri: target for target in targets}
+        for uri, upload_id in unfinished.left().items():
+            if uri in by_uri:
+                storage.abort(by_uri[uri].path, upload_id)
     folders: dict[str, list[str]] = {}
     for target in targets:
         folder, name = posixpath.split(target.path)
         folders.setdefault(folder, []).append(name)
-    if folders:
-        storage = targets[0].storage
-        workers.each(lambda each: storage.clear_left(*each), list(folders.items()), AT_A_TIME, stopped)
+    workers.each(lambda each: storage.clear_left(*each), list(folders.items()), AT_A_TIME, stopped)
 
 
 def missing(targets: Sequence[StoredTarget], stopped: threading.Event) -> list[StoredTarget]:

@@ -18,6 +18,7 @@ from airflow_provider_xethub import (
     cas_streams,
     cas_uploads,
     downloads,
+    part_files,
     stored_downloads,
     stored_sources,
     workers,
@@ -142,11 +143,17 @@ def nothing() -> XetTransfer:
     return {"files": 0, "bytes": 0, "bytes_sent": 0, "bytes_deduplicated": 0, "seconds": 0.0}
 
 
-def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[], Hub] | None) -> XetDownloadResult:
+def download(
+    targets: Sequence[downloads.Target],
+    in_cas: InCas,
+    hub: Callable[[], Hub] | None,
+    attempt: part_files.Attempt = part_files.UNKNOWN,
+) -> XetDownloadResult:
     """Download, verify and keep files; those already there and equal are left alone.
 
     :param in_cas: does the transfer with a token.
     :param hub: gives the Hub, for files that the repository stores inline; ``None`` without a connection.
+    :param attempt: of the task that downloads: what earlier ones have left is removed.
     :raises XetInputError: an inline file is wanted, and there is no connection.
     :raises XetIntegrityError: what arrived is not the file. No damaged file is kept; good ones are.
     """
@@ -182,7 +189,8 @@ def download(targets: Sequence[downloads.Target], in_cas: InCas, hub: Callable[[
         ]
         return cas_downloads.fetch(access, wanted, receive)
 
-    with downloads.parts(todo, [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]):
+    others = [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]
+    with downloads.parts(todo, others, attempt):
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
             with _telling_how_far(done, todo):

@@ -91,6 +91,7 @@ class XetFileHook(XetTokenHook):
         :raises XetHubError: no damaged or partial file is left under its name.
         """
         from airflow_provider_xethub import downloads, stored_downloads, transfers, workers
+        from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.object_storage import location
         from airflow_provider_xethub.task_state import TaskState
@@ -101,8 +102,9 @@ class XetFileHook(XetTokenHook):
         in_cas = partial(self.in_cas, token, "read", repo)
         where = location(destination)
         if where is None:
-            targets = downloads.plan(files, str(destination), single=single)
-            received = transfers.download(targets, in_cas, hub)
+            attempt = current_attempt()
+            targets = downloads.plan(files, str(destination), single=single, attempt=attempt)
+            received = transfers.download(targets, in_cas, hub, attempt)
         else:
             stored = workers.interruptible(
                 lambda: stored_downloads.plan(files, where, open_storage(where), single=single)

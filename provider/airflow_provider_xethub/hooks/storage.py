@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_provider_xethub.hooks.attempt import current_attempt
 from airflow_provider_xethub.object_storage import Location, Storage, unusable
 
 
@@ -13,9 +14,9 @@ def open_storage(where: Location) -> Storage:
     """
     try:
         if where.of is not None:
-            return Storage(where.of.fs, where.scheme, where.conn_id)
+            return Storage(where.of.fs, where.scheme, where.conn_id, current_attempt())
         from airflow.sdk.io import attach
 
-        return Storage(attach(where.scheme, where.conn_id).fs, where.scheme, where.conn_id)
+        return Storage(attach(where.scheme, where.conn_id).fs, where.scheme, where.conn_id, current_attempt())
     except Exception as error:
         raise unusable(where, error) from None
