@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from airflow_provider_xethub import part_files
+from airflow_provider_xethub import part_files, spellings
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
@@ -74,7 +74,7 @@ def plan(
         ends with a slash.
     :param attempt: of the task that downloads; goes into the names of temporary files.
     :raises XetInputError: a path would leave the folder, directly or through a symbolic link in it, or two files would
-        get the same path. Nothing was written.
+        become one. Nothing was written.
     """
     text = os.fspath(destination)
     if not text:
@@ -84,14 +84,21 @@ def plan(
         raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
     as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
     targets: dict[Path, Target] = {}
+    resolved = root.resolve()
+    folders: set[Path] = set()
     for file in files:
         check_path(file["path"])
         path = root if as_file else root / file["path"]
-        if not as_file and not path.parent.resolve().is_relative_to(root.resolve()):
+        if not as_file and path.parent not in folders and not path.parent.resolve().is_relative_to(resolved):
             raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
+        folders.add(path.parent)
         if path in targets:
             raise XetInputError(f"two of the files would be written to {path}.")
         targets[path] = Target(file, path, part_files.new(path, attempt))
+    if files:
+        folder = root.parent if as_file else root
+        paths = [root.name] if as_file else [file["path"] for file in files]
+        spellings.check(spellings.Local(), str(folder), paths, files[0]["repo"])
     return list(targets.values())
 
 

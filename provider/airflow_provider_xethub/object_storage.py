@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_provider_xethub import part_files
+from airflow_provider_xethub import object_writers, part_files
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetDestinationError,
@@ -40,6 +40,7 @@ _MULTIPART = {"s3", "s3a", "s3n"}
 """Where an object appears, complete, when its upload is closed, and never before."""
 
 _WITHOUT_FOLDERS = _MULTIPART | {"gs", "gcs", "abfs", "abfss", "adl", "az"}
+_HUBS = {"hf", "xethub"}
 _HOST_IN_CONNECTION = {"sftp", "ssh"}
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://(?:([^/]*)@)?(.*)", re.DOTALL)
@@ -112,16 +113,10 @@ class Entry:
     version: tuple[str, ...]
 
 
-class _Writing(Protocol):
-    def write(self, data: bytes) -> None: ...
-    def keep(self) -> None: ...
-    def discard(self) -> None: ...
-
-
 class Writer:
     """An object that is being written; nothing is seen under its name before :meth:`keep`."""
 
-    def __init__(self, inner: _Writing, errors: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, inner: object_writers.Writing, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._inner = inner
         self._errors = errors
 
@@ -239,6 +234,42 @@ class Storage:
             except FileNotFoundError:
                 return None
 
+    @property
+    def tells_names_apart(self) -> bool:
+        """Whether it is known to: object stores compare keys byte by byte, and so does the Hub."""
+        return self.scheme in _WITHOUT_FOLDERS or self.scheme in _HUBS
+
+    def listed(self, folder: str) -> list[str]:
+        """Return the names in a folder; none where there is no such folder."""
+        with self._errors(XetDestinationError, folder):
+            self._fs.invalidate_cache()
+            try:
+                return [posixpath.basename(str(each).rstrip("/")) for each in self._fs.ls(folder, detail=False)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def has(self, path: str) -> bool:
+        """Whether there is anything at ``path``."""
+        with self._errors(XetDestinationError, path):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(path))
+
+    def touch(self, path: str) -> None:
+        """Write an empty file, and the folders above it."""
+        with self._errors(XetDestinationError, path):
+            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
+            self._fs.pipe_file(path, b"")
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        with self._errors(XetDestinationError, path):
+            self._fs.rm_file(path)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder and what is in it, if it can be removed."""
+        with suppress(Exception):
+            self._fs.rm(folder, recursive=True)
+
     def clear_left(self, folder: str, names: Sequence[str]) -> None:
         """Remove what writers that are certainly dead have left in a folder while they wrote the files ``names``.
 
@@ -246,15 +277,9 @@ class Storage:
         """
         if self.scheme in _MULTIPART:
             return
-        with self._errors(XetDestinationError, folder):
-            self._fs.invalidate_cache()
-            try:
-                found = [posixpath.basename(str(each)) for each in self._fs.ls(folder, detail=False)]
-            except FileNotFoundError:
-                return
-            for part in part_files.left(found, names, self.attempt):
-                with suppress(FileNotFoundError):
-                    self._fs.rm_file(f"{folder}/{part}")
+        for part in part_files.left(self.listed(folder), names, self.attempt):
+            with self._errors(XetDestinationError, folder), suppress(FileNotFoundError):
+                self._fs.rm_file(f"{folder}/{part}")
 
     def abort(self, path: str, upload_id: str) -> None:
         """Abort an upload in parts to ``path``; one that is complete, or aborted already, stays as it is."""
@@ -271,14 +296,14 @@ class Storage:
         :raises XetDestinationError: it cannot be written.
         """
         errors = partial(self._errors, XetDestinationError, path)
-        inner: _Writing
+        inner: object_writers.Writing
         with errors():
             if self.scheme in _MULTIPART:
                 options = {"Metadata": {DIGEST: sha256}} if sha256 else {}
-                inner = _Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
+                inner = object_writers.Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
             else:
                 part = part_files.new_name(posixpath.basename(path), self.attempt)
-                inner = _Beside(self._fs, path, size, part, folders=self.scheme not in _WITHOUT_FOLDERS)
+                inner = object_writers.Beside(self._fs, path, size, part, folders=self.scheme not in _WITHOUT_FOLDERS)
         try:
             yield Writer(inner, errors)
         finally:
@@ -316,72 +341,6 @@ def unusable(where: Location, error: Exception) -> XetHubError:
     text = f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}. Check its Airflow connection."
     final = isinstance(error, (PermissionError, ValueError, TypeError, LookupError, AttributeError, ImportError))
     return (XetInputError if final or "NotFound" in type(error).__name__ else XetConnectionError)(text)
-
-
-class _Multipart:
-    """An upload in parts, which the storage shows when it is completed."""
-
-    def __init__(self, fs: Any, path: str, part: int, options: Mapping[str, Any]) -> None:
-        self._part = part
-        self._file = fs.open(path, "wb", block_size=part, **options)
-
-    def write(self, data: bytes) -> None:
-        for start in range(0, len(data), self._part):  # it would send a piece of 64 MB as one part, from a copy
-            self._file.write(memoryview(data)[start : start + self._part])
-
-    @property
-    def upload_id(self) -> str | None:
-        begun = self._file and self._file.mpu
-        return str(begun["UploadId"]) if begun else None
-
-    def keep(self) -> None:
-        self._file.close()
-        self._file = None
-
-    def discard(self) -> None:
-        if self._file is not None:
-            file, self._file = self._file, None
-            try:
-                with suppress(Exception):  # an upload whose begin failed; what stays is not seen under any name
-                    file.discard()
-            finally:
-                file.closed = True  # otherwise it may complete itself when it is collected
-
-
-class _Beside:
-    """A file under a temporary name beside the final one, renamed when it is complete."""
-
-    def __init__(self, fs: Any, path: str, size: int, part: str, *, folders: bool) -> None:
-        self._fs, self._path, self._size = fs, path, size
-        folder = posixpath.dirname(path)
-        if folders:
-            fs.makedirs(folder, exist_ok=True)
-            if fs.isdir(path):
-                raise IsADirectoryError("is a folder; a file cannot take its place")
-        self._part: str | None = f"{folder}/{part}"
-        try:
-            self._file = fs.open(self._part, "wb")
-        except FileExistsError:  # the folder is a file
-            raise NotADirectoryError(f"{folder} is no folder") from None
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-
-    def keep(self) -> None:
-        self._file.close()
-        size = self._fs.info(self._part)["size"]
-        if size != self._size:
-            raise OSError(f"{size} of {self._size} bytes were written")
-        self._fs.mv(self._part, self._path)
-        self._part = None
-
-    def discard(self) -> None:
-        if self._part is not None:
-            part, self._part = self._part, None
-            with suppress(Exception):
-                self._file.close()
-            with suppress(Exception):
-                self._fs.rm_file(part)
 
 
 def _entry(info: Mapping[str, Any]) -> Entry:

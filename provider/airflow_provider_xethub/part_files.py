@@ -14,6 +14,7 @@ import socket
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 SUFFIX = ".xetpart"
@@ -56,9 +57,7 @@ def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
     pid = os.getpid()
     began = _began(pid)
     system = _UNKNOWN if began is None else _system()
-    return (
-        f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
-    )
+    return f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
 
 
 def clear_left(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
@@ -107,6 +106,12 @@ def _is_dead(part: re.Match[str], attempt: Attempt) -> bool:
 
 def _short(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+@cache
+def _process(pid: int) -> str:
+    began = _began(pid)
+    return f"{_UNKNOWN if began is None else _system()}-{pid}_{began or 0}"
 
 
 def _system() -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airflow_provider_xethub import workers
+from airflow_provider_xethub import part_files, spellings, workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
@@ -39,7 +40,7 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
 
     :param where: a folder; for a ``single`` file it may name the object itself, unless it is an existing folder or ends
         with a slash.
-    :raises XetInputError: a path would leave the folder, or two files would get the same path. Nothing was written.
+    :raises XetInputError: a path would leave the folder, or two files would become one. Nothing was written.
     """
     root = storage.plain(where.path)
     as_file = single and len(files) == 1 and not where.path.endswith("/") and not storage.is_folder(root)
@@ -55,7 +56,51 @@ def plan(files: Sequence[XetFile], where: Location, storage: Storage, *, single:
         if path in targets:
             raise XetInputError(f"two of the files would be written to {storage.uri(path)}.")
         targets[path] = StoredTarget(file, storage, path)
+    if files and not storage.tells_names_apart:
+        folder = posixpath.dirname(root) if as_file else root
+        paths = [posixpath.basename(root)] if as_file else [file["path"] for file in files]
+        spellings.check(_Names(storage), folder, paths, files[0]["repo"])
     return list(targets.values())
+
+
+class _Names:
+    """How a storage treats names: see :mod:`airflow_provider_xethub.spellings`."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.has = storage.has
+        self.shown = storage.uri
+
+    def listed(self, folders: Sequence[str]) -> list[list[str]]:
+        return workers.stoppable(lambda stopped: workers.each(self._storage.listed, folders, AT_A_TIME, stopped))
+
+    @contextmanager
+    def trial(self, folder: str) -> Iterator[spellings.Trial]:
+        while not self._storage.is_folder(folder) and folder.strip("/"):
+            folder = posixpath.dirname(folder)
+        place = f"{folder.rstrip('/')}/{part_files.new_name('/')}"
+        try:
+            yield _Trial(self._storage, place)
+        finally:
+            self._storage.remove_folder(place)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    storage: Storage
+    place: str
+
+    def has(self, name: str) -> bool:
+        return self.storage.has(f"{self.place}/{name}")
+
+    def create(self, name: str) -> None:
+        self.storage.touch(f"{self.place}/{name}")
+
+    def remove(self, name: str) -> None:
+        self.storage.remove(f"{self.place}/{name}")
+
+    def listed(self) -> list[str]:
+        return self.storage.listed(self.place)
 
 
 class Unfinished:
