@@ -68,8 +68,9 @@ def test_a_destination_that_tells_names_apart_gets_all_of_them(many, tmp_path, a
 
 def test_a_share_is_asked_and_gets_nothing_of_two_that_it_takes_for_one(many, share):
     files, contents = many
-    with pytest.raises(XetInputError, match=r"would share one folder: share://share does not tell 'A' and 'a'"):
+    with pytest.raises(XetInputError, match=r"would share one file: share://share does not tell 'Data.bin'") as refused:
         XetHubConnection().download(FoldingPlace(share), files)
+    assert f"The same holds for {NFD} and {NFC}, A/x.bin and a/y.bin." in str(refused.value)
     assert list(share.iterdir()) == []
     some = [file for file in files if file["path"] in ("Data.bin", "a/y.bin", NFC)]
     for _ in range(2):

@@ -13,10 +13,12 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from airflow_provider_xethub import part_files
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+
+_MAX_NAMED = 5
 
 
 class Trial(Protocol):
@@ -75,10 +77,13 @@ def check(destination: Destination, root: str, paths: Sequence[str], repo: str) 
         for name in path.split("/"):
             tree.setdefault(folder, {}).setdefault(name, path)
             folder = posixpath.join(folder, name)
+    merged: list[_Merged] = []
     for folder, children in tree.items():
         if groups := _alike(children):
             files = {name for name, path in children.items() if path == posixpath.join(folder, name)}
-            _check_each_other(destination, _below(root, folder), groups, children, files, repo)
+            merged += _merged(destination, _below(root, folder), groups, children, files)
+    if merged:
+        raise _refusal(sorted(merged), repo)
     level = [""]
     while level:
         folders = [_below(root, folder) for folder in level]
@@ -102,28 +107,46 @@ def _alike(names: Collection[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _check_each_other(
+class _Merged(NamedTuple):
+    """Two names that the destination takes for one; sorted, those of files come first."""
+
+    what: str
+    paths: tuple[str, str]
+    names: tuple[str, str]
+    folder: str
+
+
+def _merged(
     destination: Destination,
     folder: str,
     groups: Sequence[Sequence[str]],
     paths: Mapping[str, str],
     files: Collection[str],
-    repo: str,
-) -> None:
+) -> list[_Merged]:
+    found: list[_Merged] = []
     with destination.trial(folder) as trial:
         for group in groups:
             created: list[str] = []
             for name in group:
                 if trial.has(name):
                     other = _taken_for(trial, name, created)
-                    what = {0: "folder", 1: "name", 2: "file"}[(name in files) + (other in files)]
-                    raise XetInputError(
-                        f"{paths[other]} and {paths[name]} would share one {what}: {destination.shown(folder)} does "
-                        f"not tell {other!a} and {name!a} apart. Nothing of {repo} was written. Download them into "
-                        "different folders, or select one of them."
-                    )
+                    what = ("folder", "name", "file")[(name in files) + (other in files)]
+                    found.append(_Merged(what, (paths[other], paths[name]), (other, name), destination.shown(folder)))
+                    break
                 trial.create(name)
                 created.append(name)
+    return found
+
+
+def _refusal(merged: Sequence[_Merged], repo: str) -> XetInputError:
+    first, *others = merged
+    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+    same = ", ".join(f"{one} and {two}" for one, two in (each.paths for each in others[:_MAX_NAMED]))
+    return XetInputError(
+        f"{first.paths[0]} and {first.paths[1]} would share one {first.what}: {first.folder} does not tell "
+        f"{first.names[0]!a} and {first.names[1]!a} apart. Nothing of {repo} was written. Download them into different "
+        f"folders, or select one of them.{f' The same holds for {same}{more}.' if others else ''}"
+    )
 
 
 def _taken_for(trial: Trial, name: str, created: Sequence[str]) -> str:
