@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub import cas_errors, client_cache, progress, workers
-from airflow_provider_xethub.exceptions import XetHubError, XetInputError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetTransferError
 from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.token import XetToken
 
@@ -148,6 +148,59 @@ def xet_hashes(paths: Sequence[Path]) -> list[str]:
     from hf_xet import hash_files
 
     return [info.hash for info in workers.interruptible(lambda: hash_files(names))]
+
+
+class XetHash:
+    """The Xet hash of bytes that pass by, used like a digest of ``hashlib``; nothing is written to disk.
+
+    The client only hashes files: it reads this one from a pipe.
+    """
+
+    def __init__(self) -> None:
+        _quiet()
+        reading, self._writing = os.pipe()
+        self._is_open = True
+        self._hashes: list[str] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._hash, args=(reading,), name="xethub-hash", daemon=True)
+        self._thread.start()
+
+    def _hash(self, reading: int) -> None:
+        from hf_xet import hash_files
+
+        try:
+            self._hashes.append(hash_files([f"/dev/fd/{reading}"])[0].hash)
+        except BaseException as error:
+            self._failure.append(error)
+        finally:
+            os.close(reading)  # ends a write that waits
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._writing, left) :]
+        except BrokenPipeError:
+            if not self._failure:
+                self._thread.join()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all that came; nothing may come after that.
+
+        :raises XetTransferError: the client cannot compute it here.
+        """
+        self.close()
+        self._thread.join()
+        if not self._hashes:
+            raise XetTransferError(f"The Xet hash of what arrived could not be computed here: {self._failure[0]}.")
+        return self._hashes[0]
+
+    def close(self) -> None:
+        """End it, whether or not anybody wants to know the hash."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._writing)
 
 
 @contextmanager

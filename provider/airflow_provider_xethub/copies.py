@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from airflow_provider_xethub import answers
-from airflow_provider_xethub.commit_parts import ContentsOf, git_blob_id
+from airflow_provider_xethub.commit_parts import ContentsOf
 from airflow_provider_xethub.commit_request import CommitRequest
+from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetResponseError, XetSourceError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.preupload import UploadMode
@@ -148,7 +149,15 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     """
     file = copies.originals[path]
     content = hub.read_inline(copies.source, file["path"]) if file["size"] else b""
-    if len(content) != file["size"] or file.get("blob_id", git_blob_id(content)) != git_blob_id(content):
+    digest = digest_of(file)
+    if digest is None and content:
+        raise XetInputError(
+            f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so that its content cannot "
+            "be verified. Nothing was committed. Copy from records as XetListOperator returns them."
+        )
+    state = new_digest(digest[0] if digest else "sha256", len(content))
+    state.update(content)
+    if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
         raise XetSourceError(
             f"{file['path']} of {copies.source} changed since it was listed. Nothing was committed. Copy from a commit "
             "(source_revision), or let the task list it again."

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airflow_provider_xethub import part_files, spellings, workers
+from airflow_provider_xethub import cas, part_files, spellings, workers
 from airflow_provider_xethub.downloads import digest_of, new_digest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage
@@ -167,30 +167,35 @@ def _is_there(target: StoredTarget) -> bool:
 def receive(target: StoredTarget, pieces: Iterable[bytes], unfinished: Unfinished) -> None:
     """Write the pieces, verify them while they pass, and only then give the object its name.
 
+    What has no sha256, as in buckets, is verified by its Xet hash.
+
     :param unfinished: is told of an upload in parts.
     :raises XetIntegrityError: size or digest differ; nothing was kept, and the final name is as it was.
     :raises XetDestinationError: the object cannot be written.
     """
     file = target.file
     wanted = digest_of(file)
-    state = new_digest(wanted[0], file["size"]) if wanted else None
+    state = new_digest(wanted[0], file["size"]) if wanted else cas.XetHash() if file["size"] else None
     size = 0
     is_known = False
-    with target.storage.writing(target.path, file["size"], file["sha256"]) as writer:
-        for piece in pieces:
-            size += len(piece)
-            if state:
-                state.update(piece)
-            writer.write(piece)
-            if not is_known and (upload_id := writer.upload_id):
-                unfinished.begun(target, upload_id)
-                is_known = True
-        about = f"{file['path']} of {file['repo']} arrived"
-        if size != file["size"]:
-            raise XetIntegrityError(f"{about} with {size} bytes instead of {file['size']}. Nothing was kept.")
-        if wanted and state and state.hexdigest() != wanted[1]:
-            raise XetIntegrityError(
-                f"{about} damaged: {wanted[0]} is {state.hexdigest()} instead of {wanted[1]}. Nothing was kept."
-            )
-        writer.keep()
+    try:
+        with target.storage.writing(target.path, file["size"], file["sha256"]) as writer:
+            for piece in pieces:
+                size += len(piece)
+                if state:
+                    state.update(piece)
+                writer.write(piece)
+                if not is_known and (upload_id := writer.upload_id):
+                    unfinished.begun(target, upload_id)
+                    is_known = True
+            about = f"{file['path']} of {file['repo']} arrived"
+            if size != file["size"]:
+                raise XetIntegrityError(f"{about} with {size} bytes instead of {file['size']}. Nothing was kept.")
+            kind, digest = wanted or ("Xet hash", file["xet_hash"])
+            if state and (found := state.hexdigest()) != digest:
+                raise XetIntegrityError(f"{about} damaged: {kind} is {found} instead of {digest}. Nothing was kept.")
+            writer.keep()
+    finally:
+        if isinstance(state, cas.XetHash):
+            state.close()
     unfinished.ended(target)

@@ -17,6 +17,7 @@ from airflow_provider_xethub import (
     cas_downloads,
     cas_streams,
     cas_uploads,
+    digests,
     downloads,
     part_files,
     stored_downloads,
@@ -158,13 +159,13 @@ def download(
     :raises XetIntegrityError: what arrived is not the file. No damaged file is kept; good ones are.
     """
     started = time.monotonic()
+    digests.check([target.file for target in targets])
     there = xet_hash_downloads.are_there(targets)
     equal = each(lambda target: target.path in there or downloads.is_there(target), targets)
     todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[Path] = set()
-    unlike: dict[Path, str] = {}
 
     def receive_inline(target: downloads.Target, content: bytes) -> None:
         target.part.write_bytes(content)
@@ -180,7 +181,7 @@ def download(
             if downloads.digest_of(target.file):
                 downloads.receive(target, pieces)
             else:
-                xet_hash_downloads.receive(target, pieces, unlike)
+                xet_hash_downloads.receive(target, pieces)
             done.add(target.path)
 
         wanted = [
@@ -209,6 +210,7 @@ def download_to_storage(
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
+    digests.check([target.file for target in targets])
     unfinished = stored_downloads.Unfinished(state)
     workers.stoppable(lambda stopped: stored_downloads.clear_left(targets, unfinished, stopped))
     todo = workers.stoppable(lambda stopped: stored_downloads.missing(targets, stopped))
@@ -259,27 +261,33 @@ def _fetch_inline(
 
     :param receive: verifies and keeps the content. What it finds damaged is read once more.
     :raises XetIntegrityError: a file arrived damaged both times. All others were received.
+    :raises XetSourceError: a file changed at the Hub since it was listed. All others were received.
     """
     read = hub() if hub and any(target.file["size"] for target in targets) else None
-    damaged: list[XetIntegrityError] = []
+    wrong: list[XetTransferError] = []
 
     def fetch(target: Place) -> int:
         file = target.file
+        repo = Repo.from_uri(file["repo"])
         for is_last in (False, True):
-            content = read.read_inline(Repo.from_uri(file["repo"]), file["path"]) if read and file["size"] else b""
+            content = read.read_inline(repo, file["path"]) if read and file["size"] else b""
             try:
                 receive(target, content)
                 break
             except XetIntegrityError as error:
+                now = read.get_files(repo, [file["path"]]) if read else []
+                if read and digests.is_other(file, now[0] if now else None):
+                    wrong.append(digests.changed(file))
+                    break
                 if is_last:
-                    damaged.append(error)
+                    wrong.append(XetIntegrityError(f"{error} It was fetched twice; let the task retry."))
                 else:
                     log.warning("%s Fetching it once more.", error)
         return len(content)
 
     received = sum(workers.stoppable(lambda stopped: workers.each(fetch, targets, INLINE_AT_A_TIME, stopped)))
-    if damaged:
-        raise XetIntegrityError(f"{damaged[0]} It was fetched twice; let the task retry.")
+    if wrong:
+        raise wrong[0]
     return received
 
 

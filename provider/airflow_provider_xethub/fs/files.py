@@ -46,7 +46,7 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
     ) -> None:
         self._place = place
         self._content = content
-        self._digest = hashlib.sha256()
+        self._digest: Any = None
         self._digested = 0
         super().__init__(fs, details["name"], "rb", size=details["size"], **options)
         self.details = details
@@ -68,22 +68,39 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
             if not may_try_again:
                 break
             log.warning("hf://%s arrived damaged. Fetching it once more.", self.path)
+        kind, digest = self._wanted(self.details)
         raise XetIntegrityError(
-            f"hf://{self.path} arrived damaged: its sha256 is not {self.details['sha256']}. What was read of it is "
-            "worth nothing; let the task retry."
+            f"hf://{self.path} arrived damaged: its {kind} is not {digest}. Discard what has been read; let the task "
+            "retry."
         )
+
+    @staticmethod
+    def _wanted(details: dict[str, Any]) -> tuple[str, str]:
+        # The Hub reports no sha256 for bucket files; their Xet hash is computed over all bytes too.
+        return ("sha256", details["sha256"]) if details["sha256"] else ("Xet hash", details["xet_hash"])
 
     def _is_right(self, content: bytes, start: int, end: int) -> bool:
         """Take the bytes that follow upon those before into the digest; after the last one, say whether it is right."""
-        sha256 = self.details["sha256"]
-        if not sha256 or not start <= self._digested < end:
+        if not start <= self._digested < end:
             return True
+        kind, wanted = self._wanted(self.details)
+        if self._digest is None:
+            from airflow_provider_xethub import cas
+
+            self._digest = hashlib.sha256() if kind == "sha256" else cas.XetHash()
         self._digest.update(memoryview(content)[self._digested - start :])
         self._digested = end
         if end < self.details["size"]:
             return True
-        found, self._digest, self._digested = self._digest.hexdigest(), hashlib.sha256(), 0
-        return bool(found == sha256)
+        found = self._digest.hexdigest()
+        self._digest, self._digested = None, 0
+        return bool(found == wanted)
+
+    def close(self) -> None:
+        """Stop reading."""
+        if hasattr(self._digest, "close"):
+            self._digest.close()
+        super().close()
 
 
 class WritingFile(AbstractBufferedFile):  # type: ignore[misc]

@@ -149,7 +149,7 @@ class XetHubFileSystem(XetListing):
                 return info, None
             with missing_files():
                 content = self.hook.hub.read_inline(where.repo, where.path) if info["size"] else b""
-            if not info["blob_id"] or git_blob_id(content) == info["blob_id"]:
+            if not info["size"] or git_blob_id(content) == info["blob_id"]:
                 return info, content
             if is_last:
                 break

@@ -90,7 +90,7 @@ class XetFileHook(XetTokenHook):
         :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
         :raises XetHubError: no damaged or partial file is left under its name.
         """
-        from airflow_provider_xethub import downloads, stored_downloads, transfers, workers
+        from airflow_provider_xethub import digests, downloads, stored_downloads, transfers, workers
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.object_storage import location
@@ -99,6 +99,7 @@ class XetFileHook(XetTokenHook):
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
         hub = (lambda: self.hub) if self.has_connection else None
+        files = digests.completed(files, hub)
         in_cas = partial(self.in_cas, token, "read", repo)
         where = location(destination)
         if where is None:

@@ -1,0 +1,90 @@
+"""What a file can be verified by: no file is downloaded of which nothing tells whether it is the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from airflow_provider_xethub.downloads import digest_of
+from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetSourceError
+from airflow_provider_xethub.hub import Hub
+from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.repo import Repo
+
+
+def is_verifiable(file: XetFile) -> bool:
+    """Whether the record says what content is right.
+
+    In a repository that is the sha256 or the git blob id. The Hub reports neither for bucket files, but their Xet hash
+    is computed over all bytes too. Of an empty file the size says everything.
+    """
+    if not file["size"] or digest_of(file):
+        return True
+    return bool(file["xet_hash"]) and Repo.from_uri(file["repo"]).is_bucket
+
+
+def check(files: Sequence[XetFile]) -> None:
+    """Refuse files that cannot be verified.
+
+    :raises XetInputError: names one of them. Nothing was downloaded.
+    """
+    for file in files:
+        if not is_verifiable(file):
+            raise XetInputError(
+                f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so that the file cannot "
+                "be verified. Nothing was downloaded. Pass records as XetListOperator returns them, or give the task a "
+                "connection (xethub_conn_id) that can look them up."
+            )
+
+
+def completed(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> list[XetFile]:
+    """Return the records with what they lack to be verified, as the Hub reports it.
+
+    :param hub: gives the Hub; ``None`` without a connection.
+    :raises XetInputError: a record lacks it, and nobody can be asked.
+    :raises XetSourceError: the Hub has another file under that path by now.
+    """
+    lacking = [file for file in files if not is_verifiable(file)]
+    if not lacking or hub is None:
+        check(lacking)
+        return list(files)
+    by_repo: dict[str, list[str]] = {}
+    for file in lacking:
+        by_repo.setdefault(file["repo"], []).append(file["path"])
+    known = {
+        (uri, file["path"]): file
+        for uri, paths in by_repo.items()
+        for file in hub().get_files(Repo.from_uri(uri), paths)
+    }
+    full = [
+        file if is_verifiable(file) else _with_digest(file, known.get((file["repo"], file["path"]))) for file in files
+    ]
+    check(full)
+    return full
+
+
+def _with_digest(file: XetFile, known: XetFile | None) -> XetFile:
+    if known is None:
+        raise XetNotFoundError(f"{file['path']} is no longer in {file['repo']}. Nothing was downloaded.", status=404)
+    if known["size"] != file["size"] or (file["xet_hash"] and known["xet_hash"] != file["xet_hash"]):
+        raise changed(file)
+    digest: XetFile = {**file, "sha256": known["sha256"], "xet_hash": known["xet_hash"]}
+    if "blob_id" in known:
+        digest["blob_id"] = known["blob_id"]
+    return digest
+
+
+def is_other(file: XetFile, now: XetFile | None) -> bool:
+    """Whether what the Hub has now is another file than a record says."""
+    if now is None or now["size"] != file["size"]:
+        return True
+    return any(
+        file.get(name) and now.get(name) and file[name] != now[name] for name in ("sha256", "blob_id", "xet_hash")
+    )
+
+
+def changed(file: XetFile) -> XetSourceError:
+    """Return the error for a file that is another one at the Hub than its record says."""
+    return XetSourceError(
+        f"{file['path']} of {file['repo']} changed since it was listed. Nothing of it was kept. List it again, or list "
+        "and download a commit (revision), which does not change."
+    )
