@@ -15,4 +15,9 @@ with DAG(
 ):
     tables = XetListOperator(task_id="list_tables", repo_id="local/penguins", repo_type="dataset", patterns="*.csv")
 
-    XetDownloadOperator(task_id="download", files=tables.output, destination="{{ params.destination }}")
+    XetDownloadOperator(
+        task_id="download",
+        files=tables.output,
+        destination="{{ params.destination }}",
+        on_empty="skip",  # there may be no table yet
+    )

@@ -103,7 +103,8 @@ ALLOWED = {
     "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
     "commit": {"answers", "commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},
     "copies": {
-        *("answers", "commit_parts", "commit_request", "downloads", "preupload", "hub", "repo", "exceptions"),
+        *("answers", "arguments", "commit_parts", "commit_request", "downloads", "preupload", "hub", "repo"),
+        "exceptions",
         "records",
     },
     "bucket": {"answers", "commit_request", "hub", "repo", "exceptions", "records"},

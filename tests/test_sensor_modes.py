@@ -280,7 +280,7 @@ def test_a_bucket_has_no_commits_to_wait_for(where, run_task):
     assert "it has no commits" in run.text
 
 
-@pytest.mark.parametrize("given", ["", "None"])
+@pytest.mark.parametrize("given", [None, "None", "{{ none }}"])
 def test_a_template_without_a_value_is_as_if_it_was_not_given(repo, where, run_task, given, tmp_path):
     (file,) = publish(repo, tmp_path, {"a.bin": binary()})
     run = run_task(XetFileSensor, path="a.bin", newer_than=given, changed_from=given, min_files="1", **where)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.sources import SAMPLE_BYTES, check_unchanged, collect, read_unchanged
 
 
@@ -197,13 +197,13 @@ def test_a_device_is_refused_without_being_read():
 
 
 def test_nothing_found_is_an_error(tmp_path):
-    with pytest.raises(XetSourceError, match=f"{tmp_path}: no file found"):
+    with pytest.raises(XetEmptySourceError, match=f"{tmp_path}: no file found"):
         collect(tmp_path)
-    with pytest.raises(XetSourceError, match=r"\*\.csv: matches no file"):
+    with pytest.raises(XetEmptySourceError, match=r"\*\.csv: matches no file"):
         collect(f"{tmp_path}/*.csv")
-    with pytest.raises(XetSourceError, match="an empty list: no file found"):
+    with pytest.raises(XetInputError, match="source is an empty list"):
         collect([])
-    with pytest.raises(XetSourceError, match="no file found"):
+    with pytest.raises(XetEmptySourceError, match="no file found"):
         collect(write(tmp_path, "a.txt"), None, "*.csv")
 
 

@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from airflow_provider_xethub.exceptions import XetInputError
 
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+OnEmpty = Literal["fail", "skip"]
+"""What a task does that has nothing to do."""
+
+STRINGS = frozenset(
+    {
+        "xethub_conn_id",
+        "repo_id",
+        "repo_type",
+        "revision",
+        "source_repo_id",
+        "source_repo_type",
+        "source_revision",
+        "path",
+        "path_in_repo",
+        "parent_commit",
+        "newer_than",
+    }
+)
+"""Arguments that are one string, and may be left out."""
+
+SELECTIONS = frozenset({"paths", "patterns", "token_task_ids"})
+"""Arguments that are a string or a list of strings, and may be left out."""
 
 
 def text(name: str, value: Any, most: int | None = None) -> str:
@@ -56,3 +79,42 @@ def selection(name: str, value: Any) -> list[str] | None:
             raise XetInputError(f"{name} must contain strings only, not {each!r:.60} ({type(each).__name__}).")
         text(name, each)
     return list(values)
+
+
+def string(name: str, value: Any) -> str | None:
+    """Return an argument that is one string. ``None``, and only ``None``, stands for its default.
+
+    :param name: the argument's name, for the message.
+    :raises XetInputError: it is empty, consists of whitespace or slashes only, or is not a string.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise XetInputError(f"{name} must be a string, not {value!r:.60} ({type(value).__name__}).")
+    if not value.strip().strip("/"):
+        raise XetInputError(f"{name} is empty: {value!r:.60}. Give it a value; leave {name} out to use its default.")
+    return value
+
+
+def check_fields(task: Any, names: Iterable[str]) -> None:
+    """Check those attributes of a task that are strings or selections, once they are rendered.
+
+    :param task: an operator or a sensor; selections become lists.
+    :param names: of its attributes; others than :data:`STRINGS` and :data:`SELECTIONS` are left alone.
+    :raises XetInputError: one is empty, or of a wrong type; the message has its name.
+    """
+    for name in names:
+        if name in STRINGS:
+            string(name, getattr(task, name))
+        elif name in SELECTIONS:
+            setattr(task, name, selection(name, getattr(task, name)))
+
+
+def on_empty(value: Any) -> OnEmpty:
+    """Return an argument ``on_empty``.
+
+    :raises XetInputError: it is neither ``fail`` nor ``skip``.
+    """
+    if value not in ("fail", "skip"):
+        raise XetInputError(f"on_empty {value!r:.60} is unknown; use 'fail' or 'skip'.")
+    return value  # type: ignore[no-any-return]

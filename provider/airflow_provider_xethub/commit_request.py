@@ -55,6 +55,9 @@ class CommitRequest:
             raise XetInputError(f"{self.repo} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
         arguments.text(f"commit_message for {self.repo}", self.message, MAX_MESSAGE)
         arguments.text(f"commit_description for {self.repo}", self.description, MAX_DESCRIPTION)
+        # Left empty, these would not check what the caller wanted checked.
+        for name in ("parent_commit", "idempotency_key"):
+            arguments.string(name, getattr(self, name))
         if not self.message.strip():
             raise XetInputError(f"commit_message for {self.repo} is empty.")
         if not self.files and not self.delete:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airflow_provider_xethub import answers
+from airflow_provider_xethub import answers, arguments
 from airflow_provider_xethub.commit_parts import ContentsOf
 from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.downloads import digest_of, new_digest
@@ -50,8 +50,9 @@ def plan(
 
     :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single`` file
         may have its new path here, without a slash at the end.
-    :raises XetInputError: as :func:`plan_as`.
+    :raises XetInputError: as :func:`plan_as`, or ``path_in_repo`` is empty.
     """
+    arguments.string("path_in_repo", path_in_repo)
     exact = single and len(files) == 1
     return plan_as(source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request)
 

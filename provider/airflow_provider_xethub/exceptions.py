@@ -27,6 +27,7 @@
     │   └── XetProtocolError                     a success whose body is not what was asked for            final
     └── XetTransferError
         ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
+        │   └── XetEmptySourceError              the source contains no file                               retry
         ├── XetDestinationError (OSError)        a destination cannot be written                           retry
         ├── XetStalledError (TimeoutError)       nothing moved for too long; the transfer was ended         retry
         ├── XetIntegrityError                    bytes arrived that are not the file; nothing was kept     retry
@@ -180,6 +181,10 @@ class XetTransferError(XetHubError):
 
 class XetSourceError(XetTransferError, OSError):
     """A source is missing or unreadable, or changed while it was read."""
+
+
+class XetEmptySourceError(XetSourceError):
+    """The source contains no file, or none that matches: an empty folder, or a glob pattern without a match."""
 
 
 class XetDestinationError(XetTransferError, OSError):

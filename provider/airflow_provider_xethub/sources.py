@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from airflow_provider_xethub import stored_sources, workers
-from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.repo import check_path
 from airflow_provider_xethub.stored_sources import SAMPLE_BYTES, StoredFile
@@ -57,6 +57,8 @@ def each_source(source: Any) -> list[Any]:
     """
     one = isinstance(source, (str, os.PathLike)) or hasattr(source, "protocol")
     sources = [source] if one else list(source)
+    if not sources:
+        raise XetInputError("source is an empty list: there is nothing to upload.")
     for each in sources:
         if not isinstance(each, (str, os.PathLike)) and not hasattr(each, "protocol"):
             raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {each!r:.80}.")
@@ -82,13 +84,15 @@ def collect(
     :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
         ``/`` as well).
     :param open_storage: opens the filesystem of a place in object storage.
-    :raises XetSourceError: something is missing or unreadable, or nothing was found; names all of it.
+    :raises XetSourceError: something is missing or unreadable; names all of it.
+    :raises XetEmptySourceError: everything can be read, and there is no file, or none that matches.
     :raises XetInputError: a source is empty, a path is not valid in a repository, or two files would get the same path.
     """
     sources = each_source(source)
     wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
     single = len(sources) == 1
     problems: list[str] = []
+    empty: list[str] = []
     found: dict[str, Path | StoredFile] = {}
 
     def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
@@ -101,7 +105,7 @@ def collect(
             item.path_in_repo = target
         found[target] = item
 
-    stored = _find_stored(sources, open_storage, problems)
+    stored = _find_stored(sources, open_storage, problems, empty)
     for number, each in enumerate(sources):
         if number in stored:
             listing, entries = stored[number]
@@ -109,7 +113,7 @@ def collect(
                 take(StoredFile(entry, "", listing), relative, exact=single and listing.kind == "file")
         elif location(each) is None:
             text = os.path.expanduser(str(each))  # noqa: PTH111 - pathlib raises over an unknown user
-            for path, relative in _expand(text, problems):
+            for path, relative in _expand(text, problems, empty):
                 take(path, relative, exact=single and Path(text).is_file())
     for target in found:
         check_path(target)
@@ -119,7 +123,9 @@ def collect(
         if (file := item if isinstance(item, StoredFile) else _look(item, target, problems))
     ]
     if not problems and not files:
-        problems.append(f"{', '.join(map(str, sources)) or 'an empty list'}: no file found")
+        text = "; ".join(empty[:_MAX_NAMED]) or f"{', '.join(map(str, sources))}: no file found"
+        raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {text}")
+    problems += empty
     if problems:
         more = f" … and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
         raise XetSourceError(
@@ -131,30 +137,34 @@ def collect(
 
 
 def _find_stored(
-    sources: Sequence[Any], open_storage: Callable[[Location], Storage] | None, problems: list[str]
+    sources: Sequence[Any],
+    open_storage: Callable[[Location], Storage] | None,
+    problems: list[str],
+    empty: list[str],
 ) -> dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]]:
     """Return what is in object storage, by the number of its source."""
     places = [(number, where) for number, each in enumerate(sources) if (where := location(each))]
     if places and open_storage is None:
         raise XetInputError(f"{places[0][1]} is in object storage, which cannot be opened here.")
     found: dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]] = {}
-    said: dict[int, str] = {}
+    said: dict[int, XetSourceError] = {}
 
     def find(place: tuple[int, Location, Storage]) -> None:
         number, where, storage = place
         try:
             found[number] = stored_sources.find(where, storage)
         except XetSourceError as error:
-            said[number] = str(error).rstrip(".")
+            said[number] = error
 
     # One after the other: two threads would open the same storage twice.
     opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
     workers.each(find, opened, AT_A_TIME, threading.Event())
-    problems += [said[number] for number in sorted(said)]
+    for _, error in sorted(said.items()):
+        (empty if isinstance(error, XetEmptySourceError) else problems).append(str(error).rstrip("."))
     return found
 
 
-def _expand(source: str, problems: list[str]) -> Iterator[tuple[Path, str]]:
+def _expand(source: str, problems: list[str], empty: list[str]) -> Iterator[tuple[Path, str]]:
     """Yield the files of one source, each with its path below the source."""
     path = Path(source)
     if path.is_dir():
@@ -166,7 +176,7 @@ def _expand(source: str, problems: list[str]) -> Iterator[tuple[Path, str]]:
         matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - an absolute pattern
         files = [match for match in matches if not match.is_dir() and ".git" not in match.relative_to(base).parts]
         if not files:
-            problems.append(f"{source}: matches no file")
+            empty.append(f"{source}: matches no file")
         yield from ((match, match.relative_to(base).as_posix()) for match in files)
     else:
         problems.append(f"{source}: does not exist")

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from airflow_provider_xethub import workers
-from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetSourceError
 from airflow_provider_xethub.object_storage import AT_A_TIME, BLOCK, Entry, Location, Storage
 
 SAMPLE_BYTES = 512
@@ -112,12 +112,13 @@ def fetch_samples(files: Sequence[StoredFile], stopped: threading.Event) -> None
 def find(where: Location, storage: Storage) -> tuple[Listing, list[tuple[Entry, str]]]:
     """Return what a place is, and its files, each with its path below the source.
 
-    :raises XetSourceError: there is nothing, or it cannot be read.
+    :raises XetSourceError: it does not exist, or cannot be read.
+    :raises XetEmptySourceError: there is no file in it, or none that matches.
     """
     listing = _listing(where, storage)
     files = listing.files()
     if not files and listing.kind != "file":
-        raise XetSourceError(f"{where}: {'matches no file' if listing.kind == 'glob' else 'no file found'}")
+        raise XetEmptySourceError(f"{where}: {'matches no file' if listing.kind == 'glob' else 'no file found'}")
     return listing, files
 
 

@@ -137,6 +137,21 @@ def test_two_sources_of_one_path_are_refused(run, source: Path) -> None:
     assert "would both become notes.txt" in message
 
 
+def test_an_empty_argument_is_not_everything(run, source: Path, folder: Path, monkeypatch) -> None:
+    """As an unset variable of a shell script leaves it."""
+    monkeypatch.chdir(source)
+    before = commits(folder)
+    assert "a source is empty" in run("put", "", "dataset:acme/corpus", status=2)
+    assert "--message is empty" in run("put", "--message", "", "notes.txt", "dataset:acme/corpus", status=2)
+    assert commits(folder) == before
+    run("put", ".", "dataset:acme/corpus")
+    assert "the destination is empty" in run("get", "dataset:acme/corpus", "", status=2)
+    for place in ("dataset:acme/corpus:", "dataset:acme/corpus:/"):
+        assert "leave the ':' out" in run("get", place, "copy", status=2)
+    assert "is not of the form" in run("ls", "", status=2)
+    assert not Path("copy").exists()
+
+
 def test_a_bucket_takes_files_without_commits(run, source: Path) -> None:
     assert run("put", str(source), "bucket:acme/raw:in") == "Stored 3 files (512 kB).\n"
     assert run("put", str(source), "bucket:acme/raw:in") == "Stored 0 files (0 B); 3 there already.\n"

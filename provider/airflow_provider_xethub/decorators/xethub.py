@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.repo import Repo
@@ -59,6 +60,8 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
     :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
     :param read_only: upload nothing; the task returns what the function returns.
+    :param on_empty: what to do if no file is found to work on, or the function makes none: ``fail``, or ``skip`` the
+        task.
     :param path_in_repo: as for :class:`~airflow_provider_xethub.operators.xethub.XetUploadOperator`, and so are all
         other arguments; ``output`` counts as a folder.
     :returns: as ``XetUploadOperator``. Without ``path``, ``paths``, ``patterns`` and ``files``, a function that wants
@@ -106,6 +109,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         self.paths = paths
         self.files = files
         self.read_only = read_only
+        self._has_files = files is not None
         self._wanted = wanted
         self._check()
 
@@ -141,8 +145,16 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         from airflow_provider_xethub import downloads
 
         token = self.resolve_token(context)
-        given = self.op_kwargs.get("file", self.op_kwargs.get("files", self.files))
+        # What another task returns may be None; only what was left out stands for the whole source.
+        in_call = [name for name in INPUTS if name in self.op_kwargs]
+        given = self.op_kwargs[in_call[0]] if in_call else self.files
+        given = () if given is None and (in_call or self._has_files) else given
         records = None if given is None or _are_paths(given) else downloads.check_files(given)
+        if in_call and records is None:
+            given = arguments.selection(in_call[0], given)
+        if records == []:
+            text = f"{self.task_id}: the list of files is empty, so there is nothing to work on."
+            self.nothing_to_do(XetInputError(text))
         default = downloads.repo_of(records) if records else None
         if not self.read_only:
             self._check_destination(token, default)
@@ -172,12 +184,10 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 records = self.find_files(source, self.path, self.paths, self.patterns)
             else:
                 records = self.find_files(source, paths=given)
-        elif named := [name for name in _SOURCE if getattr(self, name)]:
+        elif named := [name for name in _SOURCE if getattr(self, name) is not None]:
             raise XetInputError(
                 f"{self.task_id}: Xet file records say where they come from; leave out {' and '.join(named)}."
             )
-        if not records:
-            raise XetInputError(f"{self.task_id}: the list of files is empty, so there is nothing to work on.")
         if "file" in self._wanted and len(records) > 1:
             raise XetInputError(
                 f"{self.task_id}: {self._function} wants one file, and there are {len(records)}. Give it the parameter "
@@ -225,11 +235,14 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
             wrong = next((each for each in paths if not _is_path(each)), None)
             if wrong is not None or not paths:
                 what = f"a {type(wrong).__name__} ({wrong!r:.80})" if paths else "an empty list"
-                raise XetInputError(
+                error = XetInputError(
                     f"{self._function} returned {what}. @task.xethub publishes the Path or the list of Paths that a "
                     "function returns, or what it wrote into its parameter output if it returns None. To return "
                     "anything else, set read_only=True."
                 )
+                if paths:
+                    raise error
+                self.nothing_to_do(error)
             return returned if isinstance(returned, (list, tuple)) else paths[0]
         if OUTPUT not in self._wanted:
             raise XetInputError(
@@ -237,10 +250,8 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 "the Path of a file, or set read_only=True."
             )
         if not any(each.is_file() for each in output.rglob("*")):
-            raise XetInputError(
-                f"{self._function} returned None and wrote no file into output, so there is nothing to publish. If "
-                "that may happen, raise AirflowSkipException in it."
-            )
+            text = f"{self._function} returned None and wrote no file into output, so there is nothing to publish."
+            self.nothing_to_do(XetInputError(f"{text} If that may happen, set on_empty='skip'."))
         return str(output)
 
 

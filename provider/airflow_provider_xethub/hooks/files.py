@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.lineage import Lineage
@@ -46,15 +47,19 @@ class XetFileHook(XetTokenHook):
         :param path: only this file, or those in this folder; all where ``None``. A slash at the end says that it is a
             folder: a bucket may have a file of the same name.
         :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
+        :raises XetInputError: ``path`` or ``patterns`` is empty.
         :raises XetNotFoundError: repository, revision or path does not exist.
         """
-        name = path.strip("/") if path else None
+        path = arguments.string("path", path)
+        wanted = arguments.selection("patterns", patterns)
+        name = path.strip("/") if path is not None else None
         files = self.hub.get_files(repo, [name]) if path and name and not path.endswith("/") else []
         files = files or self.hub.list_files(repo, name)
         if name and not files:
             raise XetNotFoundError(f"{path} does not exist in {repo}. Check the path.", status=404)
-        wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
-        return [file for file in files if not wanted or any(fnmatchcase(file["path"], each) for each in wanted)]
+        if wanted is None:
+            return files
+        return [file for file in files if any(fnmatchcase(file["path"], each) for each in wanted)]
 
     @final_errors()
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import (
     XetHubError,
@@ -50,7 +51,8 @@ class XetTokenHook(BaseHook):
 
     def __init__(self, xethub_conn_id: str | None = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.xethub_conn_id = xethub_conn_id
+        with final_errors():
+            self.xethub_conn_id = arguments.string("xethub_conn_id", xethub_conn_id)
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
         self._coming: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
         self._given: tuple[dict[str, object], GivenToken] | None = None
@@ -140,8 +142,10 @@ class XetTokenHook(BaseHook):
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
         """Return a repository; what is left out comes from the connection's defaults.
 
-        :raises XetInputError: a name is not valid, or there is no repo_id anywhere.
+        :raises XetInputError: a name is empty or not valid, or there is no repo_id anywhere.
         """
+        for name, value in (("repo_id", repo_id), ("repo_type", repo_type), ("revision", revision)):
+            arguments.string(name, value)
         repo_id = repo_id or self._extra.get("repo_id")
         if not repo_id:
             raise XetInputError(

@@ -66,6 +66,8 @@ class XetHubConnection(XetFileHook):
         :param token: a write token; fetched through the connection where ``None``.
         :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent; where
             ``None``, unless the files are so small that asking takes longer than sending.
+        :raises XetInputError: an argument is empty; ``None`` stands for its default.
+        :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
         """
         from airflow_provider_xethub import transfers
@@ -287,9 +289,11 @@ class XetHubConnection(XetFileHook):
     def _collect(
         self, source: Source, path_in_repo: str | None, patterns: str | Sequence[str] | None
     ) -> list[SourceFile]:
-        from airflow_provider_xethub import sources, workers
+        from airflow_provider_xethub import arguments, sources, workers
         from airflow_provider_xethub.hooks.storage import open_storage
 
+        path_in_repo = arguments.string("path_in_repo", path_in_repo)
+        patterns = arguments.selection("patterns", patterns)
         return workers.interruptible(lambda: sources.collect(source, path_in_repo, patterns, open_storage))
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------

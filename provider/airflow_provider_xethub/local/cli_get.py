@@ -34,6 +34,10 @@ def get(options: argparse.Namespace) -> None:
     :raises UsageError: the arguments do not fit together.
     """
     place = place_argument(options.source)
+    if not place.path and options.source.rstrip("/").endswith(":"):
+        raise UsageError(f"the path in {options.source!r} is empty. To copy the whole repository, leave the ':' out.")
+    if options.destination == "":
+        raise UsageError("the destination is empty. To copy into the working folder, name it: '.'.")
     with opened_store(options.folder) as store:
         files = files_of(store, place)
         is_file = len(files) == 1 and files[0].path == place.path

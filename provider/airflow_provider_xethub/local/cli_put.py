@@ -46,6 +46,8 @@ def put(options: argparse.Namespace) -> None:
     :raises UsageError: the arguments do not fit together.
     """
     place = place_argument(options.target)
+    if options.message is not None and not options.message.strip():
+        raise UsageError("--message is empty: give the commit a title, or leave --message out.")
     with opened_store(options.folder) as store, _standard_input(options) as standard_input:
         store.repositories.get(place.name)
         sources = _sources(options.sources, place, _is_folder(store, place), standard_input)
@@ -192,6 +194,8 @@ def _sources(given: list[str], place: Place, is_folder: bool, standard_input: Pa
     found: dict[str, _Source] = {}
     is_folder = is_folder or place.is_folder or not place.path or len(given) > 1
     for text in given:
+        if not text:
+            raise UsageError("a source is empty. To put the working folder, name it: '.'.")
         local = standard_input if text == STANDARD and standard_input else Path(text)
         if local.is_dir():
             new = [_Source(file, _joined(place.path, file.relative_to(local).as_posix())) for file in _walk(local)]

@@ -38,7 +38,7 @@ def list_content(options: argparse.Namespace) -> None:
 
     :raises CommandError: there is no such repository, revision or path.
     """
-    place = place_argument(options.place) if options.place else None
+    place = place_argument(options.place) if options.place is not None else None
     with opened_store(options.folder) as store:
         if place is None:
             rows = [_repository_row(store, repository) for repository in store.repositories.find_all()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseOperator, XComArg
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
 
-from airflow_provider_xethub import progress
-from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError, XetNotFoundError
+from airflow_provider_xethub import arguments, progress
+from airflow_provider_xethub.arguments import OnEmpty
+from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -42,6 +43,7 @@ class XetOperator(BaseOperator):
 
     template_fields: Sequence[str] = REPO_FIELDS
     operator_extra_links = (XetHubLink(),)
+    on_empty: OnEmpty = "fail"
 
     def __init__(
         self,
@@ -70,9 +72,20 @@ class XetOperator(BaseOperator):
         self._executing = True
         try:
             with final_errors():
+                arguments.check_fields(self, self.template_fields)
                 return self.work(context)
         finally:
             self._executing = False
+
+    def nothing_to_do(self, error: XetHubError) -> NoReturn:
+        """End a task that has nothing to do, as ``on_empty`` says.
+
+        :raises AirflowSkipException: with ``skip``.
+        :raises XetHubError: the error given, with ``fail``.
+        """
+        if self.on_empty == "skip":
+            raise AirflowSkipException(f"Skipped, because there is nothing to do. {error}") from error
+        raise error
 
     def work(self, context: Context) -> Any:
         """Do what the operator is for, and return its XCom value."""
@@ -117,19 +130,37 @@ class XetOperator(BaseOperator):
     ) -> list[XetFile]:
         """Return the records of what is wanted from a repository: ``paths``, or what ``path`` and ``patterns`` match.
 
-        :raises XetNotFoundError: one of the paths is not there, or nothing matches.
+        :raises XetNotFoundError: one of the paths does not exist, or nothing matches.
+        :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
         """
         if paths is not None:
-            wanted = [paths] if isinstance(paths, str) else list(dict.fromkeys(paths))
+            wanted = list(dict.fromkeys(arguments.selection("paths", paths) or ()))
             files = self.hook.get_files(repo, wanted)
             if missing := sorted(set(wanted) - {file["path"] for file in files}):
                 raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was done.", status=404)
             return files
         files = self.hook.list_files(repo, path, patterns)
         if not files:
-            matching = f" that matches {patterns!r}" if patterns else ""
-            raise XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404)
+            if path is not None:  # of a bucket; it was named, so it is missing
+                raise XetNotFoundError(f"{path}: not in {repo}. Nothing was done.", status=404)
+            matching = f" that matches {patterns!r}" if patterns is not None else ""
+            self.nothing_to_do(XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404))
         return files
+
+    def given_files(self, files: Any, task_does: str) -> list[XetFile]:
+        """Return the records that were given as an argument.
+
+        :param files: ``None`` where the task that was to return them returned nothing.
+        :param task_does: such as ``download``, for the message.
+        :raises XetInputError: there are none, or they are something else.
+        :raises AirflowSkipException: there are none, and ``on_empty`` is ``skip``.
+        """
+        from airflow_provider_xethub import downloads
+
+        records = [] if files is None else downloads.check_files(files)
+        if not records:
+            self.nothing_to_do(XetInputError(f"{self.task_id}: files is empty, so there is nothing to {task_does}."))
+        return records
 
     def tell_commit(self, context: Context, result: XetCommitResult) -> None:
         """Tell what was committed: in the log, in the events of the task's outlets, and with the link to the Hub."""

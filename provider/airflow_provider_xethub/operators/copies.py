@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_xethub import arguments
+from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, is_first_try, task_state, work_key
 
@@ -35,6 +37,8 @@ class XetCopyOperator(XetOperator):
     :param commit_description: more text below it.
     :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
+    :param on_empty: what to do if ``files`` is an empty list, the source is empty, or nothing matches ``patterns``:
+        ``fail``, or ``skip`` the task.
     :returns: a :class:`~airflow_provider_xethub.records.XetCopyResult`. Without ``path``, ``paths``, ``patterns`` and
         ``files``: the whole source.
     """
@@ -69,6 +73,7 @@ class XetCopyOperator(XetOperator):
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
+        on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,6 +89,8 @@ class XetCopyOperator(XetOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
+        self.on_empty = arguments.on_empty(on_empty)
+        self._has_files = files is not None
 
     def work(self, context: Context) -> XetCopyResult:
         """Find out what is wanted, and copy it."""
@@ -96,7 +103,7 @@ class XetCopyOperator(XetOperator):
             (),
             message=self.commit_message,
             description=self.commit_description,
-            parent_commit=self.parent_commit or None,
+            parent_commit=self.parent_commit,
             create_pr=self.create_pr,
             idempotency_key=work_key(context),
             is_first_try=is_first_try(context),
@@ -113,20 +120,16 @@ class XetCopyOperator(XetOperator):
         return result
 
     def _originals(self, target: Repo) -> list[XetFile]:
-        from airflow_provider_xethub import downloads
-
         given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
         if len(given) > 1:
             raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
-        if self.files is not None:
+        if self._has_files or self.files is not None:
             named = [name for name in ("source_repo_id", "source_repo_type", "source_revision") if getattr(self, name)]
             if named:
                 raise XetInputError(
                     f"{self.task_id}: the records in files say where they come from; leave out {' and '.join(named)}."
                 )
-            if files := downloads.check_files(self.files):
-                return files
-            raise XetInputError(f"{self.task_id}: files is empty, so there is nothing to copy.")
+            return self.given_files(self.files, "copy")
         source = self.hook.repo(
             self.source_repo_id or target.repo_id,
             self.source_repo_type or target.repo_type,

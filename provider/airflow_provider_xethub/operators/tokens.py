@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
+from airflow_provider_xethub.arguments import check_fields
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
@@ -58,6 +59,7 @@ class XetForgetTokenOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Delete; XComs that are not there are no error."""
         with final_errors():
+            check_fields(self, self.template_fields)
             for task_id in self._task_ids():
                 ti = context["ti"]
                 for map_index in self._map_indexes(context, task_id):
@@ -65,9 +67,7 @@ class XetForgetTokenOperator(BaseOperator):
                 self.log.info("Forgot the token of task %s.", task_id)
 
     def _task_ids(self) -> list[str]:
-        if isinstance(self.token_task_ids, str):
-            return [self.token_task_ids]
-        if self.token_task_ids:
+        if self.token_task_ids is not None:
             return list(self.token_task_ids)
         setups = sorted(task.task_id for task in self.upstream_list if task.is_setup)
         if not setups:

@@ -5,10 +5,13 @@ Importing this module loads no client library: ``requests``, ``hf_xet`` and ``hu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.exceptions import XetInputError, XetTokenScopeError
+from airflow_provider_xethub import arguments
+from airflow_provider_xethub.arguments import OnEmpty
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
 from airflow_provider_xethub.hub_pages import page_of_files
 from airflow_provider_xethub.operators.base import (
     REPO_FIELDS,
@@ -84,6 +87,8 @@ class XetUploadOperator(XetTransferOperator):
     :param create_pr: open a pull request instead of committing to the branch.
     :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent. ``None``: yes,
         unless the files are so small that asking takes longer than sending.
+    :param on_empty: what to do if ``source`` is an empty list or contains no file, or none that matches ``patterns``:
+        ``fail``, or ``skip`` the task.
     :returns: a :class:`~airflow_provider_xethub.records.XetPublishResult`; with ``commit=False`` a list of
         :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
     """
@@ -110,6 +115,7 @@ class XetUploadOperator(XetTransferOperator):
         parent_commit: str | None = None,
         create_pr: bool = False,
         deduplicate: bool | None = None,
+        on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -122,6 +128,7 @@ class XetUploadOperator(XetTransferOperator):
         self.parent_commit = parent_commit
         self.create_pr = create_pr
         self.deduplicate = deduplicate
+        self.on_empty = arguments.on_empty(on_empty)
 
     def work(self, context: Context) -> XetPublishResult | list[XetFile]:
         """Upload, and publish unless told otherwise."""
@@ -138,6 +145,9 @@ class XetUploadOperator(XetTransferOperator):
         """
         from airflow_provider_xethub.commit import CommitRequest
 
+        if isinstance(source, Sequence) and not source and not isinstance(source, str):
+            error = XetInputError(f"{self.task_id}: source is an empty list, so there is nothing to upload.")
+            self.nothing_to_do(error)
         token = self.resolve_token(context)
         repo = self.resolve_repo(token, default)
         options: dict[str, Any] = {
@@ -147,7 +157,8 @@ class XetUploadOperator(XetTransferOperator):
             "deduplicate": self.deduplicate,
         }
         if not self.commit:
-            uploaded = self.hook.upload(source, repo, **options)
+            with self._skipping_empty():
+                uploaded = self.hook.upload(source, repo, **options)
             self.tell(context, "upload", uploaded["transfer"], repo)
             return uploaded["files"]
         request = CommitRequest(
@@ -155,16 +166,24 @@ class XetUploadOperator(XetTransferOperator):
             (),
             message=self.commit_message,
             description=self.commit_description,
-            parent_commit=self.parent_commit or None,
+            parent_commit=self.parent_commit,
             create_pr=self.create_pr,
             idempotency_key=work_key(context),
             is_first_try=is_first_try(context),
             task_state=task_state(context),
         )
-        published = self.hook.publish(source, request, **options)
+        with self._skipping_empty():
+            published = self.hook.publish(source, request, **options)
         self.tell(context, "upload", published["transfer"], repo)
         self.tell_commit(context, published)
         return published
+
+    @contextmanager
+    def _skipping_empty(self) -> Iterator[None]:
+        try:
+            yield
+        except XetEmptySourceError as error:
+            self.nothing_to_do(error)
 
 
 class XetCommitOperator(XetOperator):
@@ -178,6 +197,8 @@ class XetCommitOperator(XetOperator):
     :param commit_description: more text below it.
     :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
+    :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip``. With ``skip`` the
+        task does the other one; if that leaves nothing to do, it is skipped.
     :returns: a :class:`~airflow_provider_xethub.records.XetCommitResult`.
     """
 
@@ -199,6 +220,7 @@ class XetCommitOperator(XetOperator):
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
+        on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -208,21 +230,25 @@ class XetCommitOperator(XetOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
+        self.on_empty = arguments.on_empty(on_empty)
+        # Compared now: what an XComArg resolves to may equal the default.
+        self._has_files = files != ()
+        self._has_delete = delete != ()
 
     def work(self, context: Context) -> XetCommitResult:
         """Publish."""
         from airflow_provider_xethub import downloads
         from airflow_provider_xethub.commit import CommitRequest
 
-        files = downloads.check_files(self.files)
+        files, delete = self._wanted()
         repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
         request = CommitRequest(
             repo,
             files,
-            [self.delete] if isinstance(self.delete, str) else list(self.delete or ()),
+            delete,
             self.commit_message,
             self.commit_description,
-            self.parent_commit or None,
+            self.parent_commit,
             self.create_pr,
             work_key(context),
             is_first_try(context),
@@ -231,6 +257,20 @@ class XetCommitOperator(XetOperator):
         result = self.hook.commit(request)
         self.tell_commit(context, result)
         return result
+
+    def _wanted(self) -> tuple[list[XetFile], list[str]]:
+        """Return the files to publish and the paths to delete."""
+        from airflow_provider_xethub import downloads
+
+        # A task that was skipped has returned None.
+        files = [] if self.files is None and self.on_empty == "skip" else downloads.check_files(self.files)
+        delete = (arguments.selection("delete", self.delete) or []) if self.delete else []
+        empty = ["files"] if self._has_files and not files else []
+        empty += ["delete"] if self._has_delete and not delete and self.delete is not None else []
+        if empty and (self.on_empty == "fail" or not (files or delete)):
+            text = f"{self.task_id}: {' and '.join(empty)} is empty, so there is nothing to commit."
+            self.nothing_to_do(XetInputError(text))
+        return files, delete
 
 
 class XetDownloadOperator(XetTransferOperator):
@@ -245,6 +285,8 @@ class XetDownloadOperator(XetTransferOperator):
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
     :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
+    :param on_empty: what to do if ``files`` is an empty list, the repository is empty, or nothing matches ``patterns``:
+        ``fail``, or ``skip`` the task.
     :returns: a list of :class:`~airflow_provider_xethub.records.XetFile` with ``local_path``, in object storage with
         ``storage_uri``. The figures are the XCom ``transfer``. Without ``path``, ``paths``, ``patterns`` and ``files``:
         the whole repository.
@@ -260,6 +302,7 @@ class XetDownloadOperator(XetTransferOperator):
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
         files: Any = None,
+        on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -268,6 +311,8 @@ class XetDownloadOperator(XetTransferOperator):
         self.paths = paths
         self.patterns = patterns
         self.files = files
+        self.on_empty = arguments.on_empty(on_empty)
+        self._has_files = files is not None
 
     def work(self, context: Context) -> list[XetFile]:
         """Find out what is wanted, and download it."""
@@ -277,10 +322,10 @@ class XetDownloadOperator(XetTransferOperator):
         given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
         if len(given) > 1:
             raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
-        if self.files is not None:
-            files = downloads.check_files(self.files)
-            if not files:
-                raise XetInputError(f"{self.task_id}: files is empty, so there is nothing to download.")
+        if self.destination in (None, ""):
+            raise XetInputError(f"destination is empty: {self.destination!r}. To use the working folder, name it: '.'.")
+        if self._has_files or self.files is not None:
+            files = self.given_files(self.files, "download")
             asked = self.resolve_repo(token, downloads.repo_of(files))
             files = [{**file, "repo": asked.uri} for file in files] if self._moved(files, asked) else files
             if (of := downloads.repo_of(files)) != asked:

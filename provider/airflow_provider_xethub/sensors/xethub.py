@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.events import value_of
@@ -139,6 +140,8 @@ class XetSensor(BaseSensorOperator):
         """Look once."""
         with final_errors():
             check_missing(self.may_be_missing)
+            for name in ("xethub_conn_id", "repo_id", "repo_type", "revision"):
+                arguments.string(name, getattr(self, name))
             self.hub_page = HubPage(self._repo)
             try:
                 value = self._look(context)
@@ -239,17 +242,19 @@ class XetFileSensor(XetSensor):
 
     @cached_property
     def _wish(self) -> FilesWish:
-        if sum(map(bool, (self.path, self.paths, self.patterns))) != 1:
-            raise XetInputError(f"{self.task_id}: give either path, paths or patterns.")
         if isinstance(self.paths, str):
             raise XetInputError(f"{self.task_id}: paths is a list; for one file give path.")
-        patterns = (self.patterns,) if isinstance(self.patterns, str) else tuple(self.patterns or ())
+        path = arguments.string("path", self.path)
+        paths = arguments.selection("paths", self.paths)
+        patterns = arguments.selection("patterns", self.patterns)
+        if sum(each is not None for each in (path, paths, patterns)) != 1:
+            raise XetInputError(f"{self.task_id}: give either path, paths or patterns.")
         return FilesWish(
-            (self.path,) if self.path else tuple(self.paths or ()),
-            patterns,
+            (path,) if path is not None else tuple(paths or ()),
+            tuple(patterns or ()),
             _whole_number(self.min_files),
             self._known(),
-            _given(self.newer_than),
+            arguments.string("newer_than", _given(self.newer_than)),
         )
 
     def _known(self) -> dict[str, list[str]]:
@@ -257,7 +262,8 @@ class XetFileSensor(XetSensor):
         if before is None:
             return {}
         if isinstance(before, str):
-            if not self.path:
+            arguments.string("changed_from", before)
+            if self.path is None:
                 raise XetInputError(f"{self.task_id}: a hash in changed_from goes with path; otherwise give records.")
             return {self.path: [before]}
         records: Sequence[XetFile] = [before] if isinstance(before, Mapping) else before  # type: ignore[list-item]
@@ -323,7 +329,8 @@ class XetRevisionSensor(XetSensor):
         return None
 
     def _recall(self, context: Context) -> str | None:
-        begin = _given(self.newer_than) or self._begin
+        begin = arguments.string("newer_than", _given(self.newer_than))
+        begin = self._begin if begin is None else begin
         if begin is None and (store := _state_store(context)) is not None:
             begin = self._begin = store.get(self._STATE)
         return begin
@@ -360,8 +367,8 @@ def _state_store(context: Context) -> Any | None:
 
 
 def _given(value: Any) -> Any | None:
-    """Return an argument; ``None`` also where a template became an empty text, or the text of ``None``."""
-    return None if value in ("", "None") or value is None else value
+    """Return an argument; ``None`` also where a template became the text of ``None``."""
+    return None if value == "None" else value
 
 
 def _whole_number(value: Any) -> int:
