@@ -217,7 +217,7 @@ def test_a_missing_path_in_a_bucket_is_not_skipped(connection, make_repo, run_ta
     where = {"repo_id": bucket.repo_id, "repo_type": "bucket", "on_empty": "skip"}
     failed = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), path="nothing", **where)
     assert isinstance(failed.error, XetNotFoundError)
-    assert f"nothing: not in {bucket}" in failed.text
+    assert f"nothing does not exist in {bucket}" in failed.text
     skipped(run_task(XetDownloadOperator, destination=str(tmp_path / "out"), **where))
 
 

@@ -141,8 +141,6 @@ class XetOperator(BaseOperator):
             return files
         files = self.hook.list_files(repo, path, patterns)
         if not files:
-            if path is not None:  # of a bucket; it was named, so it is missing
-                raise XetNotFoundError(f"{path}: not in {repo}. Nothing was done.", status=404)
             matching = f" that matches {patterns!r}" if patterns is not None else ""
             self.nothing_to_do(XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404))
         return files
