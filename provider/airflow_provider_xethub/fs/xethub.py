@@ -255,8 +255,10 @@ class XetHubFileSystem(XetListing):
         self.rm(path)
 
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Delete files, in one commit for each repository; a folder only if ``recursive``.
+        """Delete files, in one commit for each repository.
 
+        :param path: a file, a folder, a pattern, or a list of these.
+        :param recursive: whether a folder is deleted, with all that is in it.
         :param maxdepth: delete no files that are deeper than this.
         :raises FileNotFoundError: there is nothing at a path. Nothing was deleted.
         """
