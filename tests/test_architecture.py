@@ -21,7 +21,8 @@ BORDERS = (
     *("hooks/", "decorators/", "operators/", "sensors/", "triggers/", "assets/", "fs/", "links/", "plugins/"),
     "retry_policy",
 )
-PURE = ("repo", "token", "exceptions", "answers")
+PURE = ("repo", "token", "exceptions", "answers", "path_patterns", "source_rules")
+SHARED = {"repo", "exceptions", "path_patterns", "source_rules", "source_scan"}  # what the local Hub may use as well
 LOCAL = sorted(name for name in MODULES if name.startswith("local/"))
 BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "local/")))
 
@@ -38,9 +39,18 @@ ALLOWED = {
     "token": {"repo", "exceptions"},
     "workers": {"progress", "exceptions"},
     "object_writers": set(),
-    "object_storage": {"object_writers", "part_files", "exceptions"},
-    "stored_sources": {"object_storage", "workers", "exceptions"},
-    "sources": {"arguments", "stored_sources", "object_storage", "workers", "repo", "exceptions"},
+    "storage_entries": {"exceptions"},
+    "object_storage": {"object_writers", "part_files", "storage_entries", "exceptions"},
+    "path_patterns": {"arguments"},
+    "source_rules": {"part_files", "exceptions"},
+    "source_scan": {"path_patterns", "source_rules"},
+    "stored_sources": {
+        *("object_storage", "storage_entries", "path_patterns", "source_rules", "workers", "exceptions"),
+    },
+    "sources": {
+        *("arguments", "stored_sources", "object_storage", "storage_entries", "path_patterns", "source_rules"),
+        *("source_scan", "workers", "repo", "exceptions"),
+    },
     "part_files": set(),
     "spellings": {"part_files", "exceptions"},
     "downloads": {"part_files", "spellings", "repo", "exceptions", "records"},
@@ -86,7 +96,10 @@ ALLOWED = {
             "xet_hash_downloads",
         ),
     },
-    "inline": {"transfers", "downloads", "object_storage", "stored_sources", "workers", "records", "exceptions"},
+    "inline": {
+        *("transfers", "downloads", "object_storage", "storage_entries", "stored_sources", "workers", "records"),
+        "exceptions",
+    },
     "cas_streams": {"cas", "cas_errors", "progress", "workers", "exceptions"},
     "cas_ranges": {"cas", "cas_streams", "progress", "workers", "exceptions"},
     "cas_writes": {"cas", "cas_uploads", "progress", "workers", "exceptions"},
@@ -109,7 +122,7 @@ ALLOWED = {
     },
     "bucket": {"answers", "commit_request", "hub", "repo", "exceptions", "records"},
     "history": {"answers", "hub", "hub_errors", "repo", "records"},
-    "waiting": {"arguments", "history", "hub", "repo", "exceptions", "records"},
+    "waiting": {"arguments", "history", "hub", "path_patterns", "repo", "exceptions", "records"},
     "bucket_stream": {"answers", "hub", "repo"},
     "webhook": {"answers", "repo", "exceptions"},
     "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
@@ -178,8 +191,8 @@ def test_nothing_beneath_the_hooks_knows_airflow_or_what_is_above_it(name):
 
 
 @pytest.mark.parametrize("name", LOCAL)
-def test_the_local_hub_knows_only_names_and_errors_of_the_provider(name):
-    assert {each for each in own(name) if not f"{each}/".startswith("local/")} <= {"repo", "exceptions"}
+def test_the_local_hub_knows_only_names_errors_and_the_rule_for_sources_of_the_provider(name):
+    assert {each for each in own(name) if not f"{each}/".startswith("local/")} <= SHARED
     assert not foreign(name) & {"airflow", *CLIENTS}
 
 
@@ -244,7 +257,13 @@ def test_openlineage_is_needed_nowhere_but_where_its_provider_asks():
 
 def test_only_the_hook_of_object_storage_knows_its_filesystems():
     """What they are asked is asked through an object that was given; ``fsspec`` is no dependency of ours."""
-    of_ours = {"fs/files", "fs/listing", "fs/transactions", "fs/xethub"}  # what fsspec calls must be its own classes
+    of_ours = {
+        "fs/files",
+        "fs/listing",
+        "fs/local_sources",
+        "fs/transactions",
+        "fs/xethub",
+    }  # what fsspec calls must be its own classes
     assert {name for name in MODULES if foreign(name) & {"fsspec", "upath", "s3fs"}} == of_ours
     assert "airflow" in foreign("hooks/storage")
     assert "hooks/storage" not in own("hooks/xethub", at_import=True)

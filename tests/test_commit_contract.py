@@ -68,14 +68,15 @@ def modes_for_all(asked: Asked) -> Answer:
     return Answer({"files": [{"path": f["path"], "uploadMode": "lfs", "shouldIgnore": False} for f in files]})
 
 
+@pytest.mark.parametrize("gitignore", [None, "", "*.env\n"])
 @pytest.mark.parametrize("create_pr", [False, True])
-def test_the_preupload_requests_are_theirs(create_pr):
+def test_the_preupload_requests_are_theirs(create_pr, gitignore):
     contents = CONTENTS | {f"{number:03}.bin": b"\x00" * number for number in range(300)}
     with SmallServer(modes_for_all) as server:
         operations = [CommitOperationAdd(path, content) for path, content in contents.items()]
-        _fetch_upload_modes(operations, "dataset", "acme/corpus", {}, "refs%2Fpr%2F1", server.url, create_pr)
+        _fetch_upload_modes(operations, "dataset", "acme/corpus", {}, "refs%2Fpr%2F1", server.url, create_pr, gitignore)
         files = [record(REPO, path, content) for path, content in contents.items()]
-        modes = commit.upload_modes(Hub(server.url), REPO, files, create_pr=create_pr)
+        modes = commit.upload_modes(Hub(server.url), REPO, files, create_pr=create_pr, gitignore=gitignore)
     assert {path for path, mode in modes.items() if mode.inline} == {"empty", "000.bin"}
     for operation in operations:
         assert modes[operation.path_in_repo].inline == (operation._upload_mode == "regular")

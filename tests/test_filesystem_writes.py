@@ -222,6 +222,34 @@ def test_a_folder_is_put_in_one_commit_and_comes_back(repo, fs, hub, tmp_path): 
     assert {path: (tmp_path / "out" / path).read_bytes() for path in wanted} == wanted
 
 
+def test_a_folder_is_put_by_the_rule_of_every_upload(repo, fs, tmp_path):  # noqa: F811
+    left_out = [".git/config", "vendor/.git", "deep/.cache/huggingface/x", "deep/.1-2.xetpart"]
+    source = write(tmp_path / "in", dict.fromkeys(["x.csv", "deep/y.csv", "vendor/z.csv", *left_out], TEXT))
+    (source / "alias.csv").symlink_to("x.csv")
+    (source / "latest").symlink_to("deep")
+    (source / "deep/up").symlink_to("..")
+    taken = ["alias.csv", "deep/y.csv", "vendor/z.csv", "x.csv"]
+    fs.put(f"{source}/", name(repo, "1"), recursive=True)
+    assert paths(repo) == [f"1/{path}" for path in taken]
+    assert not fs.exists(name(repo, "1/latest"))
+    fs.put(f"{source}/*", name(repo, "2/"), recursive=True)
+    fs.put([str(source)], name(repo, "3"), recursive=True)
+    assert [path for path in paths(repo) if path[0] == "2"] == [f"2/{path}" for path in taken]
+    assert len([path for path in paths(repo) if path[0] == "3"]) == len(taken)
+
+
+@pytest.mark.parametrize("given", ["in/", "in/*", "in/*.csv"])
+def test_a_link_that_leads_out_of_a_folder_is_not_put(repo, fs, tmp_path, given):  # noqa: F811
+    write(tmp_path, {"in/x.csv": TEXT, "secret": TEXT})
+    (tmp_path / "in/link.csv").symlink_to("../secret")
+    with pytest.raises(XetInputError, match="1 link in the source leads out of it"):
+        fs.put(f"{tmp_path}/{given}", name(repo, "put"), recursive=True)
+    assert paths(repo) == []
+    fs.put(f"{tmp_path}/in/link.csv", name(repo, "named.csv"))
+    fs.put_file(f"{tmp_path}/in/link.csv", name(repo, "too.csv"))
+    assert paths(repo) == ["named.csv", "too.csv"]
+
+
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import urllib.request
 import uuid
 from collections import Counter
@@ -78,6 +79,39 @@ def test_a_key_and_a_prefix_of_the_same_name_are_told_apart_by_the_slash(s3, buc
     below = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/data/", commit=False, **where).value
     assert [file["path"] for file in one] == ["data"]
     assert [file["path"] for file in below] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"d/x/": b"content of a key that ends in a slash"}, r"d/x/ \(its key ends in '/'\)"),
+        ({"d//b.bin": b"two slashes"}, r"d//b.bin \(its key has '//' in it\)"),
+        ({"d/a.bin/b": b"below a file"}, "a.bin would be both a file and the folder of a.bin/b"),
+    ],
+)
+def test_no_object_is_left_out_for_the_look_of_its_key(hub, s3, bucket, where, repo, run_task, files, text):
+    s3.put(bucket, {"d/": b"", "d/a.bin": b"a", "d/marker/": b"", "d//": b"", **files})
+    run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/d/", **where)
+    assert isinstance(run.error, exceptions.XetInputError), repr(run.error)
+    assert run.is_final
+    assert re.search(text, run.text)
+    assert not hub.log.requests()
+    [odd] = [key.removeprefix("d/") for key in files]
+    run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/d/", exclude=odd, commit=False, **where)
+    assert [file["path"] for file in run.value] == ["a.bin"]
+
+
+def test_empty_objects_that_stand_for_folders_are_left_out_and_named(s3, bucket, where, run_task, caplog):
+    s3.put(bucket, {"d/": b"", "d/a.bin": b"a", "d/marker/": b"", "d/x/": b"", "d/x/b.bin": b"b"})
+    run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/d/", commit=False, **where)
+    assert [file["path"] for file in run.value] == ["a.bin", "x/b.bin"]
+    assert "empty objects that stand for folders (2): marker/, x/" in caplog.text
+
+
+def test_a_glob_reads_the_object_and_not_the_folder_of_the_same_name(s3, bucket, where, run_task):
+    s3.put(bucket, {"d/a": b"the object", "d/a/b": b"below"})
+    run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/d/*", commit=False, **where)
+    assert [(file["path"], file["size"]) for file in run.value] == [("a", 10)]
 
 
 def test_the_connection_decides_which_credential_is_used(s3, bucket, where, run_task, monkeypatch):
@@ -284,8 +318,26 @@ def test_sftp_is_a_source(hub, sftp, where, repo, run_task, tmp_path):
     files = {"a.bin": binary(9_000_000, 1), "c.csv": TEXT, "empty": b""} | {n: binary(100, n) for n in NAMES}
     write(sftp.folder / "data", files)
     (sftp.folder / "data/link.bin").symlink_to("a.bin")
+    (sftp.folder / "data/folder").symlink_to(".")
     run_task(XetUploadOperator, source="sftp://files@/data/", **where).value  # noqa: B018
     unaltered(hub, repo, files | {"link.bin": files["a.bin"]}, tmp_path)
+
+
+def test_links_that_leave_a_folder_on_sftp_are_refused(hub, sftp, where, run_task):
+    write(sftp.folder, {"links/a.bin": b"a", "secret": b"x", "other/b": b"b"})
+    (sftp.folder / "links/innocent.bin").symlink_to("../secret")
+    (sftp.folder / "links/other").symlink_to("../other")
+    (sftp.folder / "links/dangling").symlink_to("nothing")
+    source = "sftp://files@/links/"
+    run = run_task(XetUploadOperator, source=source, exclude="dangling", **where)
+    assert isinstance(run.error, exceptions.XetInputError), repr(run.error)
+    assert "2 links in the source lead out of it" in run.text
+    assert "links/innocent.bin -> " in run.text
+    run = run_task(XetUploadOperator, source=source, exclude=["innocent.bin", "other"], **where)
+    assert "links/dangling: is a link that leads nowhere" in run.text
+    options = {"follow_links": True, "exclude": ["other", "dangling"], "commit": False}
+    run = run_task(XetUploadOperator, source=source, **options, **where)
+    assert [file["path"] for file in run.value] == ["a.bin", "innocent.bin"]
 
 
 def test_sftp_is_a_destination(sftp, published, run_task):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 
 from airflow_provider_xethub import unchanged
 from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetUploadOperator
 from builders import TEXT, commits, write
 
@@ -81,3 +84,32 @@ def test_a_file_that_changes_after_it_was_compared_is_not_published(hub, where, 
     with pytest.raises(XetSourceError, match=r"a\.bin"):
         run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
     assert commits(hub, repo) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "route"), [("dataset", "POST /api/.*/preupload/.*"), ("bucket", "POST .*/paths-info.*")]
+)
+def test_a_file_that_goes_away_before_it_is_compared_is_named(
+    hub, connection, make_repo, tmp_path, run_task, kind, route
+):
+    repo = make_repo(kind)
+    where = {"repo_id": repo.repo_id, "repo_type": kind}
+    source = write(tmp_path / "in", {"a.bin": os.urandom(5000), "b.bin": os.urandom(5000)})
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018 - raises what failed
+    (source / "a.bin").write_bytes(os.urandom(5000))
+    fault = hub.faults.add(Fault(route, delay=1.0, times=1))
+
+    def remove():
+        while not hub.faults.acted(fault):
+            time.sleep(0.01)
+        (source / "a.bin").unlink()
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    run = run_task(XetUploadOperator, source=str(source), **where)
+    remover.join()
+
+    assert isinstance(run.error, XetSourceError), repr(run.error)
+    assert f"{source}/a.bin" in run.text
+    assert "b.bin" not in run.text
+    assert not run.is_final

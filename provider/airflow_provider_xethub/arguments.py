@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -55,7 +56,7 @@ def text(name: str, value: Any, most: int | None = None) -> str:
     return value
 
 
-def selection(name: str, value: Any) -> list[str] | None:
+def selection(name: str, value: Any, remedy: str | None = None) -> list[str] | None:
     """Return an argument that selects paths, such as ``patterns`` or ``paths``, as a list.
 
     ``None``, and only ``None``, selects everything. An empty string or list comes from an upstream task that found
@@ -63,16 +64,19 @@ def selection(name: str, value: Any) -> list[str] | None:
 
     :param name: the argument's name, for the message.
     :param value: ``None``, a string, or a sequence of strings.
+    :param remedy: what to do instead; to leave the argument out where ``None``.
     :raises XetInputError: it is empty, contains an empty string, or is something else.
     """
     if value is None:
         return None
+    if isinstance(value, str):
+        refuse_rendered_list(name, value)
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, Sequence) or isinstance(values, bytes):
         raise XetInputError(f"{name} must be a string or a list of strings, not {type(value).__name__}.")
     if not values or "" in values:
         raise XetInputError(
-            f"{name} is empty: {value!r:.60}. It selects nothing; leave {name} out to select everything."
+            f"{name} is empty: {value!r:.60}. It selects nothing; {remedy or f'leave {name} out to select everything'}."
         )
     for each in values:
         if not isinstance(each, str):
@@ -118,3 +122,23 @@ def on_empty(value: Any) -> OnEmpty:
     if value not in ("fail", "skip"):
         raise XetInputError(f"on_empty {value!r:.60} is unknown; use 'fail' or 'skip'.")
     return value  # type: ignore[no-any-return]
+
+
+def refuse_rendered_list(name: str, value: str) -> None:
+    """Refuse a list that a template turned into a string, such as ``"['a.csv', 'b.csv']"``.
+
+    A glob such as ``[ab].csv`` is not one.
+
+    :raises XetInputError: it is one.
+    """
+    if not (value.startswith("[") and value.endswith("]")):
+        return
+    try:
+        items = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return
+    if isinstance(items, list) and all(isinstance(each, str) for each in items):
+        raise XetInputError(
+            f"{name} is a list that a template turned into a string: {value!r:.60}. Pass the list itself, such as "
+            "the upstream task's .output, or set render_template_as_native_obj=True on the DAG."
+        )

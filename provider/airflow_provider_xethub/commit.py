@@ -40,11 +40,11 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
 )
 from airflow_provider_xethub.hub import Hub, with_retries
-from airflow_provider_xethub.preupload import UploadMode, upload_modes
+from airflow_provider_xethub.preupload import UploadMode, own_gitignore, upload_modes
 from airflow_provider_xethub.records import XetCommit, XetCommitResult, XetFile
 from airflow_provider_xethub.repo import Repo
 
-__all__ = ["CommitRequest", "UploadMode", "git_blob_id", "publish", "upload_modes"]
+__all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_gitignore", "publish", "upload_modes"]
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,8 @@ from airflow_provider_xethub.records import XetFile
 
 log = logging.getLogger(__name__)
 
+_MOST_NAMED = 20
+
 MAX_CHANGES = 25_000
 """Changes in one commit. ``huggingface_hub`` documents 25,000 LFS files for ``create_commit``."""
 
@@ -126,17 +128,25 @@ def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: C
 
     :raises XetInputError: a record has no sha256, which the commit needs.
     """
-    wanted = []
+    wanted, ignored = [], []
     for file in request.files:
         mode = modes[file["path"]]
         if mode.ignored:
-            log.warning("%s is left out: the .gitignore of %s excludes it.", file["path"], request.repo)
+            ignored.append(file["path"])
             continue
         if not mode.inline and not file["sha256"]:
             raise XetInputError(
                 f"the record of {file['path']} has no sha256, which a commit to {request.repo} needs. Upload it again."
             )
         wanted.append(file)
+    if ignored:
+        log.warning(
+            "%d of %d files are left out, because the .gitignore of %s excludes them: %s",
+            len(ignored),
+            len(request.files),
+            request.repo,
+            ", ".join(sorted(ignored)[:_MOST_NAMED]) + (" …" if len(ignored) > _MOST_NAMED else ""),
+        )
     contents = InlineContents(contents_of)
     inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)
     digests = {path: digest for batch in _batches(inline) for path, digest in _digests(contents.of(batch), batch)}

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 from airflow_provider_xethub import transfers, workers
 from airflow_provider_xethub.downloads import Target
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError
-from airflow_provider_xethub.object_storage import AT_A_TIME, Entry, Location, Storage, location
+from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.records import XetFile
+from airflow_provider_xethub.storage_entries import Entry
 from airflow_provider_xethub.stored_sources import SAMPLE_BYTES
 
 log = logging.getLogger(__name__)

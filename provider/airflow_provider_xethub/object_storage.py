@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from airflow_provider_xethub import object_writers, part_files
+from airflow_provider_xethub import object_writers, part_files, storage_entries
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetDestinationError,
@@ -23,6 +23,7 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetTransferError,
 )
+from airflow_provider_xethub.storage_entries import Entry
 
 BLOCK = 4 << 20
 """Bytes that are read at a time."""
@@ -45,8 +46,6 @@ _HOST_IN_CONNECTION = {"sftp", "ssh"}
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://(?:([^/]*)@)?(.*)", re.DOTALL)
 _SECRETS = re.compile(r"(?<=://)[^/@\s]*@|\?[^\s)\"']*")
-_VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime",
-             "updated", "modified")  # fmt: skip
 _MAX_TEXT = 200
 _PARTS = 9000
 
@@ -97,20 +96,6 @@ def location(value: object) -> Location | None:
     if not path.strip("/"):
         raise XetInputError(f"{scheme}:// names no bucket or folder.")
     return Location(scheme, conn_id, path)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file in object storage as it was when it was looked at.
-
-    :param path: as its filesystem names it.
-    :param size: bytes.
-    :param version: what else tells one content from another, such as ETag and time of last change.
-    """
-
-    path: str
-    size: int
-    version: tuple[str, ...]
 
 
 class Writer:
@@ -167,21 +152,21 @@ class Storage:
                 info = self._fs.info(path)
             except FileNotFoundError:
                 return None
-            return "folder" if info["type"] == "directory" else _entry(info)
+            return "folder" if info["type"] == "directory" else storage_entries.entry(info)
 
     def find(self, folder: str, depth: int | None = None) -> list[Entry]:
-        """List the files below a folder, sorted, without the empty objects that stand for folders.
+        """List what is below a folder, sorted: files, links, and objects that stand for folders.
 
         :param depth: levels to descend; all where ``None``.
         """
         with self._errors(XetSourceError, folder):
             self._fs.invalidate_cache()
-            found = self._fs.find(folder, maxdepth=depth, detail=True)
-            # A symbolic link (SFTP) is what it leads to; links to folders are not followed.
-            plain = ("file", "directory")
-            infos = {n: info if info["type"] in plain else self._fs.info(n) for n, info in found.items()}
-            files = [(n, infos[n]) for n in sorted(infos) if infos[n]["type"] == "file" and not n.endswith("/")]
-            return [_entry({**info, "name": name}) for name, info in files]
+            return storage_entries.below(self._fs, self.scheme, folder, depth)
+
+    def real_path(self, path: str) -> str | None:
+        """Return a path without symbolic links in it; ``None`` where the storage does not tell, or has none."""
+        with self._errors(XetSourceError, path):
+            return storage_entries.real_path(self._fs, self.scheme, path)
 
     def plain(self, path: str) -> str:
         """Return a path without slash at its end, in the form in which the filesystem lists it."""
@@ -200,7 +185,12 @@ class Storage:
 
     def _open(self, entry: Entry) -> Any:
         # No cache of its own: the blocks are read once, in order. Other kinds of filesystems do not know the option.
-        options = {"cache_type": "none", "block_size": BLOCK} if self.scheme in _WITHOUT_FOLDERS else {}
+        options: dict[str, Any] = {}
+        if self.scheme in _WITHOUT_FOLDERS:
+            options = {"cache_type": "none", "block_size": BLOCK}
+        if self.scheme in _MULTIPART:
+            # Where a key is also the prefix of others, the filesystem takes the object for an empty folder.
+            options["size"] = entry.size
         return self._fs.open(entry.path, "rb", **options)
 
     # --- writing --------------------------------------------------------------------------------------------------
@@ -341,13 +331,6 @@ def unusable(where: Location, error: Exception) -> XetHubError:
     text = f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}. Check its Airflow connection."
     final = isinstance(error, (PermissionError, ValueError, TypeError, LookupError, AttributeError, ImportError))
     return (XetInputError if final or "NotFound" in type(error).__name__ else XetConnectionError)(text)
-
-
-def _entry(info: Mapping[str, Any]) -> Entry:
-    if not isinstance(info.get("size"), int):
-        raise XetSourceError(f"{info['name']}: the storage does not tell its size.")
-    version = tuple(f"{name}={info[name]}" for name in _VERSIONS if info.get(name) is not None)
-    return Entry(info["name"], info["size"], version)
 
 
 def _clean(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ AT_A_TIME = 4
 
 MOST_INLINE = 10 << 20
 """Bytes above which the Hub never stores a file inline."""
+
+GITIGNORE = ".gitignore"
+"""The file in the root of a repository that says what is not to be published."""
 
 QUICK = 32 << 20
 """Bytes of an upload below which waiting for the Hub takes a good part of the time."""
@@ -52,10 +55,28 @@ class UploadMode:
     ignored: bool
 
 
-def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: bool = False) -> dict[str, UploadMode]:
+def own_gitignore(
+    files: Sequence[XetFile], contents_of: Callable[[Sequence[XetFile]], Mapping[str, bytes]]
+) -> str | None:
+    """Return the ``.gitignore`` that is among the files to be published; ``None`` where there is none.
+
+    Like git, it takes a byte order mark at its beginning for no part of it.
+
+    :param contents_of: returns the bytes of files, by path.
+    :raises XetHubError: it cannot be read.
+    """
+    own = [file for file in files if file["path"] == GITIGNORE]
+    return contents_of(own)[GITIGNORE].decode("utf-8-sig", "replace") if own else None
+
+
+def upload_modes(
+    hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: bool = False, gitignore: str | None = None
+) -> dict[str, UploadMode]:
     """Ask the Hub what to do with each file (``POST …/preupload``), by path.
 
     :param files: with ``path``, ``size`` and ``sample``.
+    :param gitignore: the rules of the ``.gitignore`` that is published with them, from :func:`own_gitignore`; where
+        ``None``, those of the one that the repository has count.
     :raises XetHubError: see :meth:`airflow_provider_xethub.hub.Hub.request`.
     """
     about = f"the preupload request for {repo}"
@@ -66,7 +87,10 @@ def upload_modes(hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: b
             f"{repo.api_path}/preupload/{repo.quoted_revision}",
             about=about,
             params={"create_pr": "1"} if create_pr else None,
-            json={"files": [{"path": f["path"], "size": f["size"], "sample": f.get("sample", "")} for f in batch]},
+            json={
+                "files": [{"path": f["path"], "size": f["size"], "sample": f.get("sample", "")} for f in batch],
+                **({} if gitignore is None else {"gitIgnore": gitignore}),
+            },
         )
         with hub.reading(about):
             described = answers.sequence(answers.mapping(answer, "JSON").get("files"), "files")

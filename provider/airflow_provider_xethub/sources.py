@@ -5,23 +5,27 @@ Everything is looked at before anything is sent, so that one error names all tha
 
 from __future__ import annotations
 
-import glob
+import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from airflow_provider_xethub import stored_sources, workers
+from airflow_provider_xethub.arguments import refuse_rendered_list, selection
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.object_storage import AT_A_TIME, Location, Storage, location
+from airflow_provider_xethub.path_patterns import Glob, Selection, has_wildcard
 from airflow_provider_xethub.repo import check_path
+from airflow_provider_xethub.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
+from airflow_provider_xethub.source_scan import Scan
+from airflow_provider_xethub.storage_entries import Entry
 from airflow_provider_xethub.stored_sources import SAMPLE_BYTES, StoredFile
 
-_MAX_NAMED = 20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,35 @@ SourceFile: TypeAlias = "LocalFile | StoredFile"
 def each_source(source: Any) -> list[Any]:
     """Return the sources that an argument names: itself, or what is in the list.
 
-    :raises XetInputError: one is no path.
+    :raises XetInputError: one is no path, or empty, or a list that became a string.
     """
+    if source is None or isinstance(source, (bytes, Mapping, Iterator)):
+        raise XetInputError(
+            f"source must be a path, a URI, an ObjectStoragePath or a list of these, not {source!r:.80}."
+        )
     one = isinstance(source, (str, os.PathLike)) or hasattr(source, "protocol")
-    sources = [source] if one else list(source)
+    try:
+        sources = [source] if one else list(source)
+    except TypeError:
+        raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {source!r:.80}.") from None
     if not sources:
         raise XetInputError("source is an empty list: there is nothing to upload.")
     for each in sources:
         if not isinstance(each, (str, os.PathLike)) and not hasattr(each, "protocol"):
             raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {each!r:.80}.")
-        if isinstance(each, (str, os.PathLike)) and not os.fspath(each):
-            raise XetInputError("source is empty. To upload the working folder, name it: '.'.")
+        if isinstance(each, os.PathLike) and isinstance(os.fspath(each), bytes):
+            raise XetInputError(f"source must be paths as strings, not bytes: {each!r:.80}.")
+    texts = [str(each) for each in sources]
+    for text in texts:
+        if not os.path.lexists(text):
+            refuse_rendered_list("source", text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise XetInputError(
+                f"source {text!r} is not valid UTF-8, and Hub and Airflow take no other names. Rename it."
+            ) from None
+    selection("source", texts, remedy="to upload the working folder, name it: '.'")
     return sources
 
 
@@ -72,32 +94,37 @@ def collect(
     path_in_repo: str | None = None,
     patterns: str | Sequence[str] | None = None,
     open_storage: Callable[[Location], Storage] | None = None,
+    *,
+    exclude: str | Sequence[str] | None = None,
+    follow_links: bool = False,
 ) -> list[SourceFile]:
     """Find all files of ``source``, in the order of their paths in the repository.
 
+    What is left out, what becomes of links and what is refused: :mod:`airflow_provider_xethub.source_rules`.
+
     :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these. Below a folder, paths
-        in the repository are relative to it; for a glob, to its part before the first wildcard. ``.git`` is left out,
-        and links to folders are not followed. The same in object storage, as ``ObjectStoragePath`` or as its URI
-        ``scheme://conn_id@path``; there a slash at the end means a folder.
+        in the repository are relative to it; for a glob, to its part before the first wildcard. The same in object
+        storage, as ``ObjectStoragePath`` or as its URI ``scheme://conn_id@path``; there a slash at the end means a
+        folder.
     :param path_in_repo: for a single file its path in the repository, or, with a trailing slash, its folder. For
         everything else the folder to put it into; the root where ``None``.
     :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
-        ``/`` as well).
+        ``/`` as well, ``dir/`` is all that is in ``dir``); all where ``None``.
     :param open_storage: opens the filesystem of a place in object storage.
+    :param exclude: of these, not those whose path matches one of these.
+    :param follow_links: whether to follow links to folders, and links that lead out of the source.
     :raises XetSourceError: something is missing or unreadable; names all of it.
     :raises XetEmptySourceError: everything can be read, and there is no file, or none that matches.
-    :raises XetInputError: a source is empty, a path is not valid in a repository, or two files would get the same path.
+    :raises XetInputError: an argument is empty, a link leads out of the source, a path is not valid in a repository, or
+        two files would get the same path.
     """
     sources = each_source(source)
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns or [])
+    chosen = Selection(patterns, exclude)
     single = len(sources) == 1
-    problems: list[str] = []
-    empty: list[str] = []
+    findings = Findings()
     found: dict[str, Path | StoredFile] = {}
 
     def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
-        if wanted and not any(fnmatchcase(relative, pattern) for pattern in wanted):
-            return
         target = _target(relative, path_in_repo, exact=exact)
         if target in found and str(found[target]) != str(item):
             raise XetInputError(f"{found[target]} and {item} would both become {target} in the repository.")
@@ -105,7 +132,7 @@ def collect(
             item.path_in_repo = target
         found[target] = item
 
-    stored = _find_stored(sources, open_storage, problems, empty)
+    stored = _find_stored(sources, open_storage, chosen, findings, follow_links=follow_links)
     for number, each in enumerate(sources):
         if number in stored:
             listing, entries = stored[number]
@@ -113,46 +140,72 @@ def collect(
                 take(StoredFile(entry, "", listing), relative, exact=single and listing.kind == "file")
         elif location(each) is None:
             text = os.path.expanduser(str(each))  # noqa: PTH111 - pathlib raises over an unknown user
-            for path, relative in _expand(text, problems, empty):
-                take(path, relative, exact=single and Path(text).is_file())
+            for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
+                take(Path(path), relative, exact=single and Path(text).is_file())
+    findings.check()
     for target in found:
         check_path(target)
+    check_paths(found)
+    problems = findings.problems
     files = [
         file
         for target, item in sorted(found.items())
         if (file := item if isinstance(item, StoredFile) else _look(item, target, problems))
     ]
     if not problems and not files:
-        text = "; ".join(empty[:_MAX_NAMED]) or f"{', '.join(map(str, sources))}: no file found"
-        raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {text}")
-    problems += empty
+        text = "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_nothing(chosen, findings)}"
+        raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {shown(text)}")
+    problems += findings.empty
     if problems:
-        more = f" … and {len(problems) - _MAX_NAMED} more" if len(problems) > _MAX_NAMED else ""
+        more = f" … and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
         raise XetSourceError(
             f"Nothing was uploaded, because {len(problems)} source(s) cannot be read on this worker: "
-            + "; ".join(problems[:_MAX_NAMED])
+            + "; ".join(map(shown, problems[:MOST_NAMED]))
             + more
         )
+    _log(findings, chosen)
     return files
+
+
+def _nothing(chosen: Selection, findings: Findings) -> str:
+    """Say why there is no file."""
+    text = "no file found"
+    if chosen.patterns:
+        text += f" that matches {', '.join(map(repr, chosen.patterns))}"
+    if chosen.exclude:
+        text += f", without {', '.join(map(repr, chosen.exclude))}"
+    left_out = findings.left_out_text()
+    return f"{text} (left out: {left_out})" if left_out else text
+
+
+def _log(findings: Findings, chosen: Selection) -> None:
+    """Say what is not uploaded, in one line each."""
+    if text := findings.left_out_text():
+        hint = " follow_links=True follows links." if FOLDER_LINK in findings.left_out else ""
+        log.info("Left out of the upload: %s.%s", text, hint)
+    if unused := chosen.unused():
+        log.warning("No file of the source matches %s.", ", ".join(map(repr, unused)))
 
 
 def _find_stored(
     sources: Sequence[Any],
     open_storage: Callable[[Location], Storage] | None,
-    problems: list[str],
-    empty: list[str],
-) -> dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]]:
+    chosen: Selection,
+    findings: Findings,
+    *,
+    follow_links: bool,
+) -> dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]]:
     """Return what is in object storage, by the number of its source."""
     places = [(number, where) for number, each in enumerate(sources) if (where := location(each))]
     if places and open_storage is None:
         raise XetInputError(f"{places[0][1]} is in object storage, which cannot be opened here.")
-    found: dict[int, tuple[stored_sources.Listing, list[tuple[Any, str]]]] = {}
+    found: dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]] = {}
     said: dict[int, XetSourceError] = {}
 
     def find(place: tuple[int, Location, Storage]) -> None:
         number, where, storage = place
         try:
-            found[number] = stored_sources.find(where, storage)
+            found[number] = stored_sources.find(where, storage, chosen, findings, follow_links=follow_links)
         except XetSourceError as error:
             said[number] = error
 
@@ -160,45 +213,40 @@ def _find_stored(
     opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
     workers.each(find, opened, AT_A_TIME, threading.Event())
     for _, error in sorted(said.items()):
-        (empty if isinstance(error, XetEmptySourceError) else problems).append(str(error).rstrip("."))
+        (findings.empty if isinstance(error, XetEmptySourceError) else findings.problems).append(str(error).rstrip("."))
     return found
 
 
-def _expand(source: str, problems: list[str], empty: list[str]) -> Iterator[tuple[Path, str]]:
-    """Yield the files of one source, each with its path below the source."""
+def _expand(source: str, chosen: Selection, findings: Findings, *, follow_links: bool) -> Iterable[tuple[str, str]]:
+    """Return the files of one source, each with its path below the source."""
     path = Path(source)
     if path.is_dir():
-        yield from ((file, file.relative_to(path).as_posix()) for file in _walk(path, problems))
-    elif os.path.lexists(path):
-        yield path, path.name
-    elif glob.has_magic(source):
-        base = _glob_base(path)
-        matches = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - an absolute pattern
-        files = [match for match in matches if not match.is_dir() and ".git" not in match.relative_to(base).parts]
-        if not files:
-            empty.append(f"{source}: matches no file")
-        yield from ((match, match.relative_to(base).as_posix()) for match in files)
-    else:
-        problems.append(f"{source}: does not exist")
+        return Scan(str(path), chosen, findings, follow_links=follow_links).files()
+    if os.path.lexists(path):
+        return [(str(path), path.name)] if chosen.takes(path.name) else []
+    if not has_wildcard(source):
+        findings.problems.append(f"{source}: does not exist")
+        return []
+    base = _glob_base(path)
+    glob = Glob(path.relative_to(base).as_posix())
+    before = len(findings.problems), len(findings.leaving)
+    files: list[tuple[str, str]] = []
+    if base.is_dir():
+        files = list(Scan(str(base), chosen, findings, glob=glob, follow_links=follow_links).files())
+    if not files and not chosen.is_limited and before == (len(findings.problems), len(findings.leaving)):
+        left_out = findings.left_out_text()
+        findings.empty.append(f"{source}: matches no file" + (f" (left out: {left_out})" if left_out else ""))
+    return files
 
 
 def _glob_base(pattern: Path) -> Path:
     """Return the part of a glob pattern before its first wildcard: the folder that paths are relative to."""
     parts: list[str] = []
     for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
+        if has_wildcard(part):
             break
         parts.append(part)
     return Path(*parts)
-
-
-def _walk(folder: Path, problems: list[str]) -> Iterator[Path]:
-    def cannot_list(error: OSError) -> None:
-        problems.append(f"{error.filename}: {(error.strerror or 'cannot be listed').lower()}")
-
-    for root, folders, names in os.walk(folder, onerror=cannot_list):
-        folders[:] = sorted(name for name in folders if name != ".git")
-        yield from (Path(root, name) for name in sorted(names))
 
 
 def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
@@ -213,15 +261,18 @@ def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
 def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
     """Open the file as the upload will; say what is wrong with it otherwise."""
     try:
-        # Not following into a pipe or device: opening one could block for ever.
-        if not stat.S_ISREG(path.stat().st_mode):
-            problems.append(f"{path}: is not a regular file")
-            return None
-        with path.open("rb") as stream:
-            sample = stream.read(SAMPLE_BYTES)
-            status = os.fstat(stream.fileno())
+        # Opening a pipe could block for ever, and nobody else may have made one of it since it was found.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            sample = os.read(descriptor, SAMPLE_BYTES) if stat.S_ISREG(status.st_mode) else None
+        finally:
+            os.close(descriptor)
     except OSError as error:
         problems.append(f"{path}: {(error.strerror or str(error)).lower()}")
+        return None
+    if sample is None:
+        problems.append(f"{path}: is not a regular file")
         return None
     return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sample)
 
@@ -238,7 +289,7 @@ def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: t
     changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
     if changed:
         raise XetSourceError(
-            f"{', '.join(changed[:_MAX_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
+            f"{', '.join(changed[:MOST_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
             "writer is done."
         )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import posixpath
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
-from airflow_provider_xethub import workers
+from airflow_provider_xethub import source_rules, workers
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetSourceError
-from airflow_provider_xethub.object_storage import AT_A_TIME, BLOCK, Entry, Location, Storage
+from airflow_provider_xethub.object_storage import AT_A_TIME, BLOCK, Location, Storage
+from airflow_provider_xethub.path_patterns import Glob, Selection, has_wildcard
+from airflow_provider_xethub.source_rules import Findings
+from airflow_provider_xethub.storage_entries import Entry
 
 SAMPLE_BYTES = 512
 """Leading bytes that the Hub wants to see before it decides how a file is stored."""
@@ -35,19 +37,17 @@ class Listing:
     pattern: str = ""
 
     def files(self) -> list[tuple[Entry, str]]:
-        """Return the files there now, each with its path below ``base``."""
+        """Return what is there now, each with its path below ``base``: also what no upload takes."""
         if self.kind == "file":
             entry = self.storage.look(self.base)
             return [(entry, posixpath.basename(self.base))] if isinstance(entry, Entry) else []
-        depth = None if self.kind == "folder" or "**" in self.pattern else self.pattern.count("/") + 1
+        pattern = Glob(self.pattern) if self.kind == "glob" else None
         prefix = self.base.rstrip("/") + "/"
-        found = [(entry, entry.path.removeprefix(prefix)) for entry in self.storage.find(self.base, depth)]
-        parts = self.pattern.split("/")
-        return [
-            (entry, relative)
-            for entry, relative in found
-            if ".git" not in relative.split("/") and (self.kind == "folder" or _matches(relative.split("/"), parts))
+        found = [
+            (entry, entry.path.removeprefix(prefix))
+            for entry in self.storage.find(self.base, pattern.depth if pattern else None)
         ]
+        return [(entry, relative) for entry, relative in found if pattern is None or pattern.takes(relative)]
 
 
 @dataclass
@@ -109,17 +109,100 @@ def fetch_samples(files: Sequence[StoredFile], stopped: threading.Event) -> None
     workers.each(lambda number: files[number].fetch_sample(keep=number in kept), numbers, AT_A_TIME, stopped)
 
 
-def find(where: Location, storage: Storage) -> tuple[Listing, list[tuple[Entry, str]]]:
+def find(
+    where: Location, storage: Storage, selection: Selection, findings: Findings, *, follow_links: bool
+) -> tuple[Listing, list[tuple[Entry, str]]]:
     """Return what a place is, and its files, each with its path below the source.
 
+    :param selection: which of them are meant.
+    :param findings: where to say what is left out or refused.
+    :param follow_links: whether to follow links that lead out of the source.
     :raises XetSourceError: it does not exist, or cannot be read.
     :raises XetEmptySourceError: there is no file in it, or none that matches.
     """
     listing = _listing(where, storage)
-    files = listing.files()
-    if not files and listing.kind != "file":
+    found = listing.files()
+    if listing.kind == "file":
+        return listing, [each for each in found if selection.takes(each[1])]
+    rule = _Rule(listing, selection, findings, follow_links=follow_links)
+    taken = [(entry, relative) for entry, relative in found if rule.takes(entry, relative)]
+    if not taken and not selection.is_limited:
         raise XetEmptySourceError(f"{where}: {'matches no file' if listing.kind == 'glob' else 'no file found'}")
-    return listing, files
+    return listing, taken
+
+
+class _Rule:
+    """The rule of :mod:`airflow_provider_xethub.source_rules` for what one listing has found."""
+
+    def __init__(self, listing: Listing, selection: Selection, findings: Findings, *, follow_links: bool) -> None:
+        self._listing = listing
+        self._selection = selection
+        self._findings = findings
+        self._follow_links = follow_links
+        self._left_out: dict[str, bool] = {}
+
+    def takes(self, entry: Entry, relative: str) -> bool:
+        """Whether it is uploaded; say why where a user has to know."""
+        if entry.kind == "folder":
+            if self._selection.takes_link(relative) and not self._is_left_out(relative):
+                self._folder_link(entry, relative)
+            return False
+        if not self._selection.takes(relative) or self._is_left_out(relative):
+            return False
+        if entry.kind == "marker":
+            if relative:  # the source's own says nothing
+                self._findings.leave_out(source_rules.MARKER, relative)
+        elif entry.kind == "dangling":
+            self._findings.problems.append(f"{self._uri(entry)}: is a link that leads nowhere")
+        elif entry.kind == "other":
+            self._findings.problems.append(f"{self._uri(entry)}: is not a regular file")
+        elif entry.link is not None and not self._follow_links and not self._stays(entry.link):
+            self._findings.leaving.append(f"{self._uri(entry)} -> {entry.link or 'unknown'}")
+        elif "" in relative.split("/"):
+            what = "ends in '/'" if not relative.endswith("//") and relative.endswith("/") else "has '//' in it"
+            self._findings.refused.append(f"{self._uri(entry)} (its key {what})")
+        else:
+            return True
+        return False
+
+    def _folder_link(self, entry: Entry, relative: str) -> None:
+        # Nothing tells whether such a link leads back to where it is: no storage has a number for its folders.
+        if self._stays(entry.link or "") and not self._follow_links:
+            self._findings.leave_out(source_rules.FOLDER_LINK, relative)
+        elif self._follow_links:
+            self._findings.refused.append(
+                f"{self._uri(entry)} (a link to a folder, which is followed on the worker only)"
+            )
+        else:
+            self._findings.leaving.append(f"{self._uri(entry)} -> {entry.link or 'unknown'}")
+
+    def _stays(self, target: str) -> bool:
+        base = self._real_base
+        if not target or base is None:
+            return False
+        return source_rules.is_inside(target, base) or source_rules.is_blob(target, source_rules.cached_repo(base))
+
+    @cached_property
+    def _real_base(self) -> str | None:
+        return self._listing.storage.real_path(self._listing.base)
+
+    def _is_left_out(self, relative: str) -> bool:
+        """Whether a file, or a folder above it, is left out; each of these is named once."""
+        above, path = posixpath.basename(self._listing.base), ""
+        for name in relative.split("/"):
+            path = f"{path}/{name}" if path else name
+            if path not in self._left_out:
+                reason = source_rules.left_out(name, above)
+                self._left_out[path] = reason is not None
+                if reason:
+                    self._findings.leave_out(reason, path)
+            if self._left_out[path]:
+                return True
+            above = name
+        return False
+
+    def _uri(self, entry: Entry) -> str:
+        return self._listing.storage.uri(entry.path)
 
 
 def _listing(where: Location, storage: Storage) -> Listing:
@@ -129,11 +212,11 @@ def _listing(where: Location, storage: Storage) -> Listing:
     there = storage.look(path)
     if there is not None:
         return Listing(storage, "folder" if there == "folder" else "file", path)
-    if not glob.has_magic(path):
+    if not has_wildcard(path):
         raise XetSourceError(f"{where}: does not exist")
     parts = path.split("/")
     # The name of a bucket has no wildcard.
-    first = next((number for number, part in enumerate(parts) if number and glob.has_magic(part)), len(parts) - 1)
+    first = next((number for number, part in enumerate(parts) if number and has_wildcard(part)), len(parts) - 1)
     return Listing(storage, "glob", "/".join(parts[:first]) or "/", "/".join(parts[first:]))
 
 
@@ -148,23 +231,3 @@ def changed(files: Sequence[StoredFile], stopped: threading.Event) -> list[str]:
         return [str(file) for file in by_listing[listing] if file.entry not in now]
 
     return [uri for uris in workers.each(compare, list(by_listing), AT_A_TIME, stopped) for uri in uris]
-
-
-def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a path matches as in :mod:`glob`: ``**`` is any number of folders, wildcards leave out hidden names."""
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        if pattern[1:] and _matches(path, pattern[1:]):
-            return True
-        return (
-            bool(path)
-            and not path[0].startswith(".")
-            and (_matches(path[1:], pattern) or len(path) == 1 == len(pattern))
-        )
-    return (
-        bool(path)
-        and fnmatchcase(path[0], pattern[0])
-        and (path[0].startswith(".") <= pattern[0].startswith("."))
-        and _matches(path[1:], pattern[1:])
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_xethub import cas, downloads, transfers
+from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.preupload import UploadMode
 from airflow_provider_xethub.records import XetFile
@@ -27,7 +28,7 @@ def in_repository(
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
-    digests = transfers.each(lambda file: downloads.digest(file.path, "sha256", file.size), candidates)
+    digests = transfers.each(_digest, candidates)
     known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
     equal = {
         file.path_in_repo: (file, known[file.path_in_repo])
@@ -47,13 +48,33 @@ def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, 
     by_path = {file.path_in_repo: file for file in files if isinstance(file, LocalFile)}
     there = {file["path"]: file for file in hub.get_files(bucket, list(by_path))}
     candidates = [file for path, file in by_path.items() if path in there and there[path]["size"] == file.size]
-    hashes = cas.xet_hashes([file.path for file in candidates]) if candidates else []
+    hashes = _xet_hashes(candidates)
     equal = {
         file.path_in_repo: (file, None)
         for file, xet_hash in zip(candidates, hashes, strict=True)
         if xet_hash == there[file.path_in_repo]["xet_hash"]
     }
     return _records(bucket, {path: there[path] for path in equal}, equal)
+
+
+def _digest(file: LocalFile) -> str:
+    try:
+        return downloads.digest(file.path, "sha256", file.size)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise XetSourceError(f"{file} cannot be read any more: {reason}. Nothing was published.") from error
+
+
+def _xet_hashes(files: Sequence[LocalFile]) -> list[str]:
+    if not files:
+        return []
+    try:
+        return cas.xet_hashes([file.path for file in files])
+    except (OSError, RuntimeError) as error:  # it does not say which of them
+        check_unchanged(files, [file.size for file in files])
+        raise XetSourceError(
+            f"One of {len(files)} files cannot be read any more: {error}. Nothing was published."
+        ) from error
 
 
 def _records(

@@ -12,7 +12,6 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from airflow_provider_xethub import arguments
@@ -25,6 +24,7 @@ from airflow_provider_xethub.exceptions import (
     XetRateLimitError,
     XetRevisionNotFoundError,
 )
+from airflow_provider_xethub.path_patterns import matches
 from airflow_provider_xethub.records import XetCommit, XetFile
 from airflow_provider_xethub.repo import Repo
 
@@ -87,11 +87,7 @@ class Snapshot:
 
     def matching(self, patterns: Sequence[str]) -> list[XetFile]:
         """Return the records whose path matches one of these, in the order of their paths."""
-        return [
-            file
-            for path, file in sorted(self._files.items())
-            if file is not None and any(fnmatchcase(path, pattern) for pattern in patterns)
-        ]
+        return [file for path, file in sorted(self._files.items()) if file is not None and matches(path, patterns)]
 
 
 class Wish(Protocol):

@@ -63,7 +63,8 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     :param on_empty: what to do if no file is found to work on, or the function makes none: ``fail``, or ``skip`` the
         task.
     :param path_in_repo: as for :class:`~airflow_provider_xethub.operators.xethub.XetUploadOperator`, and so are all
-        other arguments; ``output`` counts as a folder.
+        other arguments; ``output`` counts as a folder. ``exclude`` and ``follow_links`` are about what is uploaded;
+        ``patterns`` chooses what is downloaded.
     :returns: as ``XetUploadOperator``. Without ``path``, ``paths``, ``patterns`` and ``files``, a function that wants
         files gets the whole source.
     """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.callbacks import DEFAULT_CALLBACK
 
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
-from airflow_provider_xethub.fs import changes, targets
+from airflow_provider_xethub.fs import changes, local_sources, targets
 from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
@@ -184,23 +184,27 @@ class XetHubFileSystem(XetListing):
         else:
             super().get_file(rpath, lpath, outfile=outfile, **options)
 
-    def put(self, lpath: Any, rpath: Any, *args: Any, **options: Any) -> None:
-        """Upload files and folders, in one commit.
+    def put(self, lpath: Any, rpath: Any, recursive: bool = False, *args: Any, **options: Any) -> None:
+        """Upload files and folders, in one commit: those that every upload takes.
 
-        :raises XetInputError: nothing was named, or two files would get the same path. Nothing was published.
+        :raises XetInputError: nothing was named, two files would get the same path, or a link leads out of its folder.
+            Nothing was published.
         """
         targets.named("lpath", lpath)
         targets.named("rpath", rpath)
-        if not isinstance(lpath, str):
-            with targets.collected():
-                super().put(lpath, rpath, *args, **{**options, "callback": DEFAULT_CALLBACK})
-        with nullcontext() if self._intrans else self.transaction:
-            super().put(lpath, rpath, *args, **options)
+        with local_sources.only_taken(lpath, rpath, recursive=recursive):
+            if not isinstance(lpath, str):
+                with targets.collected():
+                    super().put(lpath, rpath, recursive, *args, **{**options, "callback": DEFAULT_CALLBACK})
+            with nullcontext() if self._intrans else self.transaction:
+                super().put(lpath, rpath, recursive, *args, **options)
 
     def put_file(
         self, lpath: Any, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
     ) -> None:
         """Upload a file. Of a folder, :meth:`put` remembers only until its end that it may have no files."""
+        if not local_sources.is_taken(lpath):
+            return
         is_folder = Path(lpath).is_dir()
         if targets.collect(lpath, self._strip_protocol(rpath), is_folder=is_folder):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import XetTokenHook
+from airflow_provider_xethub.path_patterns import matches
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedTokenDict, XetToken
 
@@ -46,7 +46,8 @@ class XetFileHook(XetTokenHook):
         :param repo: where to look.
         :param path: only this file, or those in this folder; all where ``None``. A slash at the end says that it is a
             folder: a bucket may have a file of the same name.
-        :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
+        :param patterns: only paths that match one of these (``*`` matches ``/`` as well, ``dir/`` is
+            all that is in ``dir``).
         :raises XetInputError: ``path`` or ``patterns`` is empty.
         :raises XetNotFoundError: repository, revision or path does not exist.
         """
@@ -57,9 +58,7 @@ class XetFileHook(XetTokenHook):
         files = files or self.hub.list_files(repo, name)
         if name and not files:
             raise XetNotFoundError(f"{path} does not exist in {repo}. Check the path.", status=404)
-        if wanted is None:
-            return files
-        return [file for file in files if any(fnmatchcase(file["path"], each) for each in wanted)]
+        return files if wanted is None else [file for file in files if matches(file["path"], wanted)]
 
     @final_errors()
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:

@@ -15,7 +15,7 @@ from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.commit import CommitRequest
+    from airflow_provider_xethub.commit import CommitRequest, ContentsOf, UploadMode
     from airflow_provider_xethub.copies import Copies
     from airflow_provider_xethub.hooks.files import Place
     from airflow_provider_xethub.records import (
@@ -53,6 +53,8 @@ class XetHubConnection(XetFileHook):
         *,
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        follow_links: bool = False,
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
     ) -> XetUploadResult:
@@ -62,7 +64,10 @@ class XetHubConnection(XetFileHook):
             :func:`airflow_provider_xethub.sources.collect`.
         :param repo: where they will be published; that of the token where ``None``.
         :param path_in_repo: the folder there, or the new path of a single file; the root where ``None``.
-        :param patterns: of a folder, only paths that match one of these (``*`` matches ``/`` as well).
+        :param patterns: of a folder, only paths that match one of these (``*`` matches ``/`` as well); all where
+            ``None``.
+        :param exclude: of these, not those that match one of these.
+        :param follow_links: whether to follow links to folders, and links that lead out of the source.
         :param token: a write token; fetched through the connection where ``None``.
         :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent; where
             ``None``, unless the files are so small that asking takes longer than sending.
@@ -73,7 +78,7 @@ class XetHubConnection(XetFileHook):
         from airflow_provider_xethub import transfers
 
         self.check_token(token, "write", repo)
-        files = self._collect(source, path_in_repo, patterns)
+        files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         sent = self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
         self.lineage.elsewhere("input", source)
         self.lineage.uploaded(sent["files"])
@@ -100,9 +105,21 @@ class XetHubConnection(XetFileHook):
         request.check()
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
-        modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
         in_cas = partial(self.in_cas, None, "read", request.repo)
-        return commit.publish(self.hub, request, modes, lambda files: read_back(files, in_cas, open_storage))
+
+        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
+            return read_back(inline, in_cas, open_storage)
+
+        return commit.publish(self.hub, request, self._modes(request, contents_of), contents_of)
+
+    def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
+        """Ask the Hub how it wants to store each file, by the ``.gitignore`` that is published with them."""
+        from airflow_provider_xethub import commit
+
+        gitignore = commit.own_gitignore(request.files, contents_of)
+        return commit.upload_modes(
+            self.hub, request.repo, request.files, create_pr=request.create_pr, gitignore=gitignore
+        )
 
     @final_errors()
     def copy(
@@ -173,6 +190,8 @@ class XetHubConnection(XetFileHook):
         *,
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        follow_links: bool = False,
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
     ) -> XetPublishResult:
@@ -181,11 +200,12 @@ class XetHubConnection(XetFileHook):
         The Hub is asked first which files it wants inline: those are not sent through CAS.
 
         :param request: the commit, without ``files``.
-        :param source, path_in_repo, patterns, token, deduplicate: as for :meth:`upload`.
+        :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
         self.check_token(token, "write", request.repo)
-        result = self._publish(self._collect(source, path_in_repo, patterns), request, token, deduplicate)
+        files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
+        result = self._publish(files, request, token, deduplicate)
         self.lineage.elsewhere("input", source)
         self.lineage.committed(result)
         return result
@@ -209,19 +229,19 @@ class XetHubConnection(XetFileHook):
             known = unchanged.in_bucket(self.hub, request.repo, files)
             request, transfer = self._upload_rest(files, known, request, token, deduplicate)
             return {**bucket.publish(self.hub, request), "transfer": transfer}
+
+        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
+            return transfers.read_inline([by_path[file["path"]] for file in inline])
+
         sizes = [(file.size, file.sample) for file in files]
         is_early = token is None and preupload.wants_token_early(sizes)
         with self.expecting_token(request.repo, "write") if is_early else nullcontext():
-            modes = commit.upload_modes(self.hub, request.repo, request.files, create_pr=request.create_pr)
+            modes = self._modes(request, contents_of)
             through_cas = [
                 file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
             ]
             known, digests = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
             request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate, digests)
-
-        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            return transfers.read_inline([by_path[file["path"]] for file in inline])
-
         committed = commit.publish(self.hub, request, modes, contents_of)
         return {**committed, "transfer": transfer}
 
@@ -241,7 +261,14 @@ class XetHubConnection(XetFileHook):
         request = replace(request, files=[*request.files, *held])
         request.check()
         is_bucket = request.repo.is_bucket
-        modes = {} if is_bucket else commit.upload_modes(self.hub, request.repo, request.files)
+        write, read = (partial(self.in_cas, None, scope, request.repo) for scope in ("write", "read"))
+
+        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
+            here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
+            rest = [file for file in inline if file["path"] not in here]
+            return here | (read_back(rest, read, open_storage) if rest else {})
+
+        modes = {} if is_bucket else self._modes(request, contents_of)
         through_cas = [
             file
             for file in held
@@ -252,18 +279,11 @@ class XetHubConnection(XetFileHook):
                 or modes[file["path"]].current == file["sha256"]
             )
         ]
-        write, read = (partial(self.in_cas, None, scope, request.repo) for scope in ("write", "read"))
         sent = transfers.upload_contents(through_cas, lambda file: contents[file["path"]], write)
         known = {file["path"]: file for file in sent}
         request = replace(request, files=[known.get(file["path"], file) for file in request.files])
         if is_bucket:
             return bucket.publish(self.hub, request)
-
-        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
-            rest = [file for file in inline if file["path"] not in here]
-            return here | (read_back(rest, read, open_storage) if rest else {})
-
         return commit.publish(self.hub, request, modes, contents_of)
 
     def _upload_rest(
@@ -287,14 +307,20 @@ class XetHubConnection(XetFileHook):
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
 
     def _collect(
-        self, source: Source, path_in_repo: str | None, patterns: str | Sequence[str] | None
+        self,
+        source: Source,
+        path_in_repo: str | None,
+        patterns: str | Sequence[str] | None,
+        exclude: str | Sequence[str] | None,
+        *,
+        follow_links: bool,
     ) -> list[SourceFile]:
         from airflow_provider_xethub import arguments, sources, workers
         from airflow_provider_xethub.hooks.storage import open_storage
 
         path_in_repo = arguments.string("path_in_repo", path_in_repo)
-        patterns = arguments.selection("patterns", patterns)
-        return workers.interruptible(lambda: sources.collect(source, path_in_repo, patterns, open_storage))
+        find = partial(sources.collect, source, path_in_repo, patterns, open_storage)
+        return workers.interruptible(lambda: find(exclude=exclude, follow_links=follow_links))
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

@@ -163,6 +163,17 @@ def _add_file_commands(commands: _Commands) -> None:
     put.add_argument("sources", nargs="+", metavar="SOURCE", help="a file, a folder, or - for standard input")
     put.add_argument("target", metavar=PLACE_SYNTAX, help="where to; a PATH ending in / is a folder")
     put.add_argument("--message", metavar="TEXT", help="title of the commit")
+    put.add_argument(
+        "--exclude",
+        action="append",
+        metavar="PATTERN",
+        help="leave out files below a SOURCE whose path matches this, where * matches / too; may be repeated",
+    )
+    put.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links to folders, and links that lead out of a SOURCE, which are refused otherwise",
+    )
 
     get = _command(
         commands,

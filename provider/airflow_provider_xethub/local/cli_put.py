@@ -18,7 +18,10 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli_arguments import CommandError, Place, UsageError, opened_store, place_argument
 from airflow_provider_xethub.local.cli_output import print_text, progress
 from airflow_provider_xethub.local.display import count_text, size_text
+from airflow_provider_xethub.path_patterns import Selection
 from airflow_provider_xethub.repo import check_path
+from airflow_provider_xethub.source_rules import Findings, check_paths, shown
+from airflow_provider_xethub.source_scan import Scan
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.app import LocalStore
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 STANDARD = "-"
 _PIECE_BYTES = 1024 * 1024
 _SAMPLE_BYTES = 512
+_FOLLOW_THEM = "To put what such links lead to, add --follow-links; otherwise leave them out with --exclude."
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,15 @@ def put(options: argparse.Namespace) -> None:
         raise UsageError("--message is empty: give the commit a title, or leave --message out.")
     with opened_store(options.folder) as store, _standard_input(options) as standard_input:
         store.repositories.get(place.name)
-        sources = _sources(options.sources, place, _is_folder(store, place), standard_input)
+        findings = Findings()
+        sources = _sources(options, place, _is_folder(store, place), standard_input, findings)
+        if not place.repo.is_bucket:
+            sources = _not_ignored(store, place, sources, findings)
+        if text := findings.left_out_text():
+            print_text(f"Left out: {text}.")
+        if not sources:
+            print_text("Nothing to put.")
+            return
         upload = _BucketUpload(store, place) if place.repo.is_bucket else _Commit(store, place, sources)
         # Each byte is read twice: to know its file by its sha256, and to store what is new.
         with progress("Storing", 2 * sum(source.file.stat().st_size for source in sources)) as advance:
@@ -98,13 +110,7 @@ class _Commit(_Upload):
         super().__init__(store, place)
         self._head = store.repositories.resolve(place.name, place.repo.revision)
         self._changes: list[Change] = []
-        new = next((source.file for source in sources if source.path == GITATTRIBUTES), None)
-        old = store.repositories.find(self._head, GITATTRIBUTES)
-        if new is not None:
-            rules = new.read_text(errors="replace")
-        else:
-            rules = store.repositories.blob(old.oid).decode(errors="replace") if old and not old.xet_hash else ""
-        self._is_lfs = lfs_rules(rules)
+        self._is_lfs = lfs_rules(_rules(store, place, sources, GITATTRIBUTES))
 
     def add(self, source: _Source, stream: BinaryIO, advance: Callable[[int], None]) -> None:
         from airflow_provider_xethub.local.commits import PutRegular, PutXet
@@ -189,16 +195,25 @@ class _Counted:
         return piece
 
 
-def _sources(given: list[str], place: Place, is_folder: bool, standard_input: Path | None) -> list[_Source]:
+def _sources(
+    options: argparse.Namespace, place: Place, is_folder: bool, standard_input: Path | None, findings: Findings
+) -> list[_Source]:
     """Say which files are meant, and where each goes: like ``cp``, but a folder gives what is in it."""
+    given: list[str] = options.sources
     found: dict[str, _Source] = {}
+    try:
+        chosen = Selection(None, options.exclude)
+    except XetInputError as error:
+        raise UsageError(str(error)) from error
     is_folder = is_folder or place.is_folder or not place.path or len(given) > 1
     for text in given:
         if not text:
             raise UsageError("a source is empty. To put the working folder, name it: '.'.")
         local = standard_input if text == STANDARD and standard_input else Path(text)
         if local.is_dir():
-            new = [_Source(file, _joined(place.path, file.relative_to(local).as_posix())) for file in _walk(local)]
+            scan = Scan(str(local), chosen, findings, follow_links=options.follow_links)
+            files = sorted(scan.files(), key=lambda file: file[1].split("/"))
+            new = [_Source(Path(file), _joined(place.path, relative)) for file, relative in files]
         elif not local.exists():
             raise CommandError(f"there is no file or folder {text}.")
         elif not is_folder:
@@ -215,23 +230,41 @@ def _sources(given: list[str], place: Place, is_folder: bool, standard_input: Pa
             if source.path in found:
                 raise UsageError(f"{found[source.path].file} and {source.file} would both become {source.path}.")
             found[source.path] = source
+    if findings.problems:
+        raise CommandError(f"cannot read {shown(findings.problems[0])}.")
+    try:
+        findings.check(_FOLLOW_THEM)
+        check_paths(found)
+    except XetInputError as error:
+        raise CommandError(str(error)) from error
     if not found:
-        raise CommandError(f"there are no files in {', '.join(given)}.")
+        left_out = findings.left_out_text()
+        raise CommandError(f"there are no files in {', '.join(given)}{f' (left out: {left_out})' if left_out else ''}.")
     return [*found.values()]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files beneath a folder in order of path; not git's own, which a repository cannot hold."""
+def _not_ignored(store: LocalStore, place: Place, sources: list[_Source], findings: Findings) -> list[_Source]:
+    """Leave out what ``.gitignore`` excludes: the one that is put, or else the one that is there."""
+    from airflow_provider_xethub.local.upload_modes import GITIGNORE, ignored_paths
 
-    def refuse(error: OSError) -> None:
-        raise CommandError(f"cannot read {error.filename}: {error.strerror}.") from error
+    is_ignored = ignored_paths(_rules(store, place, sources, GITIGNORE))
+    kept = []
+    for source in sources:
+        if is_ignored(source.path):
+            findings.leave_out(f"excluded by {GITIGNORE}", source.path)
+        else:
+            kept.append(source)
+    return kept
 
-    for where, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if name.lower() != ".git")
-        for name in sorted(names):
-            path = Path(where, name)
-            if name.lower() != ".git" and path.is_file():
-                yield path
+
+def _rules(store: LocalStore, place: Place, sources: list[_Source], name: str) -> str:
+    """Return the content of ``.gitattributes`` or ``.gitignore`` as it will be in the repository."""
+    new = next((source.file for source in sources if source.path == name), None)
+    if new is not None:
+        with _reading(new) as stream:
+            return stream.read().decode(errors="replace")
+    old = store.repositories.find(store.repositories.resolve(place.name, place.repo.revision), name)
+    return store.repositories.blob(old.oid).decode(errors="replace") if old and not old.xet_hash else ""
 
 
 def _is_folder(store: LocalStore, place: Place) -> bool:

@@ -65,7 +65,7 @@ def ignored_paths(gitignore: str) -> Callable[[str], bool]:
 
     The last line that matches counts, and nothing inside an ignored folder can be taken back.
     """
-    rules = [rule for line in gitignore.splitlines() for rule in _expressions(line)]
+    rules = [rule for line in gitignore.removeprefix("\ufeff").splitlines() for rule in _expressions(line)]
 
     def is_ignored(path: str) -> bool:
         parts = path.split("/")

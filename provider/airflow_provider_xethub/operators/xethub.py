@@ -79,7 +79,11 @@ class XetUploadOperator(XetTransferOperator):
         object storage, as ``ObjectStoragePath`` or as its URI ``scheme://connection@path``.
     :param path_in_repo: for a single file its path in the repository (its folder with a trailing slash), otherwise the
         folder to put everything into; the root where ``None``.
-    :param patterns: only files below ``source`` whose relative path matches one of these.
+    :param patterns: only files below ``source`` whose relative path matches one of these (``*`` matches ``/`` as well,
+        ``dir/`` is all that is in ``dir``); all where ``None``.
+    :param exclude: of these, not those that match one of these.
+    :param follow_links: whether to follow links to folders, and links that lead out of the source. Without it, the
+        former are left out and the latter refused.
     :param commit: whether to publish.
     :param commit_message: title of the commit.
     :param commit_description: more text below it.
@@ -98,6 +102,7 @@ class XetUploadOperator(XetTransferOperator):
         "source",
         "path_in_repo",
         "patterns",
+        "exclude",
         "commit_message",
         "commit_description",
         "parent_commit",
@@ -109,6 +114,8 @@ class XetUploadOperator(XetTransferOperator):
         source: str | ObjectStoragePath | Sequence[str | ObjectStoragePath],
         path_in_repo: str | None = None,
         patterns: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        follow_links: bool = False,
         commit: bool = True,
         commit_message: str = "Upload {{ task_instance.task_id }} of {{ dag.dag_id }}",
         commit_description: str = "",
@@ -122,6 +129,8 @@ class XetUploadOperator(XetTransferOperator):
         self.source = source
         self.path_in_repo = path_in_repo
         self.patterns = patterns
+        self.exclude = exclude
+        self.follow_links = follow_links
         self.commit = commit
         self.commit_message = commit_message
         self.commit_description = commit_description
@@ -153,6 +162,8 @@ class XetUploadOperator(XetTransferOperator):
         options: dict[str, Any] = {
             "path_in_repo": self.path_in_repo,
             "patterns": patterns,
+            "exclude": self.exclude,
+            "follow_links": self.follow_links,
             "token": token,
             "deduplicate": self.deduplicate,
         }
