@@ -83,7 +83,8 @@ def test_what_gitignore_excludes_is_left_out_and_told(hub, repo, caplog):
         result = commit.publish(client(hub), CommitRequest(repo, files), modes, lambda _: {})
     assert tree(hub, repo) == {"kept.bin"}
     assert [file["path"] for file in result["files"]] == ["kept.bin"]
-    assert "left-out.bin is left out: the .gitignore of" in caplog.text
+    assert "1 of 2 files are left out" in caplog.text
+    assert "excludes them: left-out.bin" in caplog.text
 
 
 # --- nothing new
