@@ -42,8 +42,9 @@ class Taken:
             path = LocalFileSystem._strip_protocol(os.fspath(each))
             if has_wildcard(path) and not os.path.lexists(path):
                 base, pattern = _divided(path)
-                # fsspec follows each match into all that is below it.
-                wanted = [pattern, f"{pattern}/*"] if recursive else [pattern]
+                # "**/" is no folder at all as well, and a match may be a folder with all that is below it.
+                wanted = [pattern, pattern.replace("**/", "")]
+                wanted += [f"{each}/*" for each in wanted] if recursive else []
                 self._search(base, Selection(wanted), findings)
             elif recursive and os.path.isdir(path):  # noqa: PTH112 - the paths of fsspec are strings
                 self._search(path, Selection(), findings)
