@@ -197,7 +197,7 @@ def test_nothing_found_is_an_error(tmp_path):
 @pytest.mark.parametrize("source", ["", [], (), [""], ["a.txt", ""]])
 def test_an_empty_source_is_not_the_working_folder(tmp_path, monkeypatch, source):
     monkeypatch.chdir(write(tmp_path, "a.txt"))
-    with pytest.raises(XetInputError, match="source is (an )?empty"):
+    with pytest.raises(XetInputError, match=r"source is (an )?empty"):
         collect(source)
 
 
