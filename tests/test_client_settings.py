@@ -93,18 +93,30 @@ def test_where_there_is_no_folder_at_all_nothing_is_sent(hub, round_trip, monkey
     assert not hub.log.requests(".* /cas/.*")
 
 
-@pytest.mark.parametrize("trick", ["link", "open"])
+@pytest.mark.parametrize("trick", ["link", "open", "file"])
 def test_a_cache_that_somebody_else_prepared_is_not_used(monkeypatch, not_a_folder, temporary, tmp_path, trick):
     monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
     place = temporary / f"xethub-cache-{os.getuid()}"
     if trick == "link":
         (tmp_path / "theirs").mkdir()
         place.symlink_to(tmp_path / "theirs")
+    elif trick == "file":
+        place.touch()
     else:
         place.mkdir()
         place.chmod(0o777)
-    with pytest.raises(XetDestinationError, match="somebody else can write it"):
-        client_cache.folder()
+    instead = client_cache.folder()
+    assert instead == place.with_name(f"{place.name}-1")
+    assert stat.S_IMODE(instead.stat().st_mode) == 0o700
+    assert client_cache.folder() == instead  # a retry finds it again
+    assert not place.is_dir() or list(place.iterdir()) == []
+
+
+def test_where_all_of_them_were_prepared_each_process_has_a_new_one(monkeypatch, not_a_folder, temporary):
+    monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
+    for number in range(client_cache._CANDIDATES):
+        (temporary / f"xethub-cache-{os.getuid()}{f'-{number}' if number else ''}").touch()
+    assert stat.S_IMODE(client_cache.folder().stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ SIZE_LIMIT = "1gb"
 and it keeps it when an operation begins."""
 
 
+_CANDIDATES = 8
+
+
 def folder(configured: str = "") -> Path | None:
     """Return the folder that the client must be told to use; ``None`` where its own choice will do.
 
@@ -28,13 +31,21 @@ def folder(configured: str = "") -> Path | None:
     why = "there is no HOME" if wanted is None else _why_not(wanted)
     if why is None:
         return wanted if configured else None
-    # Not one for each task: a retry needs what the try before it has written.
-    instead = Path(tempfile.gettempdir(), f"xethub-cache-{os.getuid()}")
-    if (why_not_there := _why_not(instead, private=True)) is not None:
-        raise XetDestinationError(
-            f"The client of CAS has no folder for its cache on this worker: {wanted or 'its own'} ({why}), {instead} "
-            f"({why_not_there}). Nothing was sent. Set [xethub] cache_folder to one that can be written."
-        )
+    # Not one for each task: a retry needs what the try before it has written. Others can be quicker to make them.
+    above = Path(tempfile.gettempdir())
+    for number in range(_CANDIDATES):
+        instead = above / f"xethub-cache-{os.getuid()}{f'-{number}' if number else ''}"
+        if (why_not_there := _why_not(instead, private=True)) is None:
+            break
+    else:
+        try:
+            instead = Path(tempfile.mkdtemp(prefix="xethub-cache-"))
+        except OSError as error:
+            raise XetDestinationError(
+                f"The client of CAS has no folder for its cache on this worker: {wanted or 'its own'} ({why}), "
+                f"{instead} ({why_not_there or error}). Nothing was sent. Set [xethub] cache_folder to one that can be "
+                "written."
+            ) from error
     log.warning(
         "%s cannot be the cache of the client of CAS on this worker (%s); it is %s instead. Set [xethub] cache_folder.",
         wanted or "Its own folder",
@@ -65,10 +76,10 @@ def _why_not(path: Path, *, private: bool = False) -> str | None:
     try:
         path.mkdir(parents=True, exist_ok=True, **({"mode": 0o700} if private else {}))
         found = path.lstat()
+        if private and not (stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022):
+            return "somebody else can write it"
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         return (error.strerror or str(error)).lower()
-    if private and not (stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022):
-        return "somebody else can write it"
     return None

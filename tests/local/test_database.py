@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,3 +142,22 @@ def test_one_row_without_a_transaction(db: Database) -> None:
         assert tuple(db.first(query, {"least": 1}) or ()) == (1,)
         with db.write() as connection:
             connection.execute("INSERT INTO one VALUES (3)")
+
+
+def test_only_its_owner_can_read_what_is_in_a_folder(tmp_path: Path, db: Database) -> None:
+    put(db, "of a private repository")
+    folder = tmp_path / "new" / "folder"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in folder.iterdir()} == {
+        FILE_NAME: "0o600",
+        f"{FILE_NAME}-wal": "0o600",
+        f"{FILE_NAME}-shm": "0o600",
+    }
+
+
+def test_a_database_of_an_earlier_release_is_closed_to_others_and_its_folder_stays_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / FILE_NAME).touch(0o644)
+    Database(tmp_path).close()
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755

@@ -38,7 +38,7 @@ from airflow_provider_xethub.local.commits import CommitWriter
 from airflow_provider_xethub.local.content import ContentStore
 from airflow_provider_xethub.local.control import Control
 from airflow_provider_xethub.local.cors import Cors
-from airflow_provider_xethub.local.data_folder import write_once
+from airflow_provider_xethub.local.data_folder import make_private, write_once
 from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.fault_middleware import FaultMiddleware
 from airflow_provider_xethub.local.faults import Faults
@@ -62,7 +62,7 @@ class LocalStore:
     """
 
     def __init__(self, folder: Path, *, token_life: int = 900) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         self.folder = folder
         self.instance_id = _instance_id(folder)
         self.db = Database(folder)

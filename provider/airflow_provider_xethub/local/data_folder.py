@@ -9,6 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can enter: private repositories are in it. One that is there stays as it is.
+
+    :raises OSError: it cannot be made.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            folder.mkdir(mode=0o700)
+
+
 def write_once(path: Path, make: Callable[[], bytes]) -> bytes:
     """Return the content of ``path``; where there is none yet, write what ``make`` returns, for its owner only.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+
+from airflow_provider_xethub.local.data_folder import make_private
 
 FILE_NAME = "hub.sqlite3"
 VERSION = 1
@@ -30,8 +33,9 @@ class Database:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         self._path = folder / FILE_NAME
+        self._make_private()
         self._idle: list[sqlite3.Connection] = []
         self._idle_lock = threading.Lock()
         self._write_lock = threading.Lock()
@@ -98,6 +102,17 @@ class Database:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+
+    def _make_private(self) -> None:
+        """Let only the owner read the database: the content of private repositories is in it.
+
+        SQLite gives the files beside it the same mode.
+        """
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        for path in (self._path, *(self._path.with_name(f"{FILE_NAME}-{each}") for each in ("wal", "shm"))):
+            with suppress(FileNotFoundError, PermissionError):  # somebody else's is as its owner wants it
+                if path.stat().st_mode & 0o077:  # of an earlier release
+                    path.chmod(0o600)
 
     def _check_version(self) -> None:
         with self._lend() as connection:
