@@ -82,7 +82,7 @@ ALLOWED = {
     },
     "cas_uploads": {"cas", "progress", "workers", "exceptions", "records"},
     "xet_hash_downloads": {"cas", "downloads", "exceptions", "records"},
-    "cas_downloads": {"cas", "progress", "workers", "exceptions"},
+    "cas_downloads": {"cas", "part_files", "progress", "workers", "exceptions"},
     "transfers": {
         *("cas", "cas_downloads", "cas_streams", "cas_uploads", "downloads", "hub", "repo", "records", "exceptions"),
         *(

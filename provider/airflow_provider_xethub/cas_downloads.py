@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_xethub import cas, progress, workers
+from airflow_provider_xethub import cas, part_files, progress, workers
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ Receive = Callable[[int, Iterator[bytes]], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """One file to fetch: its path in the repository, Xet hash, size in bytes, and the temporary path to write it to."""
+    """One file to fetch: its path in the repository, Xet hash, size in bytes, and the temporary path it gets.
+
+    It is written under another name beside that, which is new each time: the client follows a symbolic link, so nobody
+    may know the name before the file is there. And what an aborted try still writes goes into a file of its own.
+    """
 
     path: str
     xet_hash: str
@@ -87,6 +91,7 @@ def _fetch_once(
 
         group = cas.begin(access, session.new_file_download_group)
         handles: list[XetFileDownload] = []
+        scratch: list[Path] = []
 
         def written(number: int) -> None:
             file = files[number]
@@ -97,7 +102,7 @@ def _fetch_once(
 
         def take(number: int) -> None:
             try:
-                receive(number, _pieces(files[number], partial(written, number)))
+                receive(number, _pieces(files[number], scratch[number], partial(written, number)))
             except XetIntegrityError as error:
                 damaged[number] = error
             finally:
@@ -107,10 +112,9 @@ def _fetch_once(
             for file in files:
                 if stopped.is_set():  # the temporary files are removed already
                     raise XetCancelledError(f"{about} was stopped from outside.")
-                # What an earlier, aborted try may still write then goes into a file that nobody sees any more.
-                file.part.unlink(missing_ok=True)
-                file.part.touch()
-                handles.append(group.start_download_file(XetFileInfo(file.xet_hash, file.size), cas.native(file.part)))
+                scratch.append(part_files.again(file.part))
+                info = XetFileInfo(file.xet_hash, file.size)
+                handles.append(group.start_download_file(info, cas.native(scratch[-1])))
             workers.each(take, range(len(files)), FILES_AT_A_TIME, stopped, abort=group.abort)
 
         def report() -> _Moved:
@@ -120,17 +124,22 @@ def _fetch_once(
             now = group.progress()
             return _Moved(now.total_bytes_completed, now.total_transfer_bytes_completed + looks)
 
-        with cas.aborting(group.abort, stopped):
-            workers.interruptible(work, progress.Meter(about, total, report, access.stall_timeout))
+        try:
+            with cas.aborting(group.abort, stopped):
+                workers.interruptible(work, progress.Meter(about, total, report, access.stall_timeout))
+        finally:
+            for path in list(scratch):
+                path.unlink(missing_ok=True)
         return int(group.progress().total_transfer_bytes_completed), damaged
 
 
-def _pieces(file: Wanted, written: Callable[[], None]) -> Iterator[bytes]:
-    """Yield what is in the temporary file, to its end: a large one while it is written.
+def _pieces(file: Wanted, scratch: Path, written: Callable[[], None]) -> Iterator[bytes]:
+    """Yield what is in the temporary file, to its end, and give it its name: a large one while it is written.
 
     The client only ever appends to it (hf-xet 1.8: one ``writev`` after the other, none at an offset), so that what was
     read once stays as it is. Were that to change, the digest would not be right, and whoever verifies must read again.
 
+    :param scratch: where the client writes it.
     :param written: returns when the client has written all of the file; raises what went wrong.
     """
     over = threading.Event()
@@ -149,18 +158,22 @@ def _pieces(file: Wanted, written: Callable[[], None]) -> Iterator[bytes]:
         wait()
     else:
         threading.Thread(target=wait, name="xethub-written", daemon=True).start()
-    with file.part.open("rb", buffering=0) as stream:
-        while not failure:
-            # Asked before the read, so that nothing is missed that was written in between.
-            is_over = over.is_set()
-            if block := stream.read(_BLOCK):
-                yield block
-            elif is_over:
-                break
-            else:
-                over.wait(_LOOK_SECONDS)
+    while not over.is_set() and not scratch.exists():  # the client makes it when the first bytes are there
+        over.wait(_LOOK_SECONDS)
+    if not failure:
+        with scratch.open("rb", buffering=0) as stream:
+            while not failure:
+                # Asked before the read, so that nothing is missed that was written in between.
+                is_over = over.is_set()
+                if block := stream.read(_BLOCK):
+                    yield block
+                elif is_over:
+                    break
+                else:
+                    over.wait(_LOOK_SECONDS)
     if failure:
         raise failure[0]
+    scratch.replace(file.part)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from airflow_provider_xethub import part_files, spellings
-from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
+from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
 
@@ -82,7 +83,11 @@ def plan(
     root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
     if root.parts[:1] and root.parts[0].startswith("~"):
         raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
-    as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
+    try:
+        as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
     targets: dict[Path, Target] = {}
     resolved = root.resolve()
     folders: set[Path] = set()
@@ -125,7 +130,9 @@ def parts(
             ) from error
     part_files.clear_left([target.path for target in (*targets, *equal)], attempt)
     for target in targets:
-        if target.path.is_dir():
+        with _writing(target):
+            is_folder = target.path.is_dir()
+        if is_folder:
             raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")
     try:
         yield
@@ -134,8 +141,43 @@ def parts(
             target.part.unlink(missing_ok=True)
 
 
+def write(target: Target, content: bytes) -> None:
+    """Write the temporary file; never through a link that somebody put there.
+
+    :raises XetDestinationError: the file cannot be written; what is written of it is removed.
+    """
+    with _writing(target):
+        target.part.unlink(missing_ok=True)
+        descriptor = os.open(target.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+
+@contextmanager
+def _writing(target: Target) -> Iterator[None]:
+    """Turn what the system says about a path into our errors, with path and repository."""
+    try:
+        yield
+    except XetHubError:
+        raise
+    except OSError as error:
+        kind = XetInputError if error.errno == errno.ENAMETOOLONG else XetDestinationError
+        reason = (error.strerror or str(error)).lower()
+        about = f"{target.file['path']} of {target.file['repo']}"
+        text = f"{about} cannot be written to {target.path} on this worker: {reason}. Nothing of it was kept."
+        raise kind(text) from error
+
+
 def is_like(target: Target) -> bool:
-    """Whether the final path holds a file of the same size."""
+    """Whether the final path holds a file of the same size.
+
+    :raises XetHubError: nothing can be there: such as a name that is too long.
+    """
+    with _writing(target):
+        return _is_like(target)
+
+
+def _is_like(target: Target) -> bool:
     return not target.path.is_symlink() and target.path.is_file() and target.path.stat().st_size == target.file["size"]
 
 
@@ -161,7 +203,7 @@ def receive(target: Target, pieces: Iterable[bytes]) -> None:
         if state:
             state.update(piece)
     if wanted and state and state.hexdigest() == wanted[1] and size == target.part.stat().st_size:
-        target.part.replace(target.path)
+        _name(target)
     else:
         # The file on disk decides, not what was seen of it.
         keep(target)
@@ -183,7 +225,12 @@ def keep(target: Target) -> None:
             raise XetIntegrityError(
                 f"{about} damaged: {wanted[0]} is {actual} instead of {wanted[1]}. Nothing of it was kept."
             )
-    target.part.replace(target.path)
+    _name(target)
+
+
+def _name(target: Target) -> None:
+    with _writing(target):
+        target.part.replace(target.path)
 
 
 def digest_of(file: XetFile) -> tuple[str, str] | None:

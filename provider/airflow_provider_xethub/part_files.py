@@ -60,6 +60,15 @@ def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
     return f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
 
 
+def again(part: Path) -> Path:
+    """Return a name like that of a temporary file, for the same file and writer, that nobody has seen yet.
+
+    Who can guess a name could put a symbolic link there, and what is written would go where it leads.
+    """
+    before, _, _ = part.name.removesuffix(SUFFIX).rpartition("-")
+    return part.with_name(f"{before or '.'}-{uuid.uuid4().hex}{SUFFIX}")
+
+
 def clear_left(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
     """Remove temporary files for ``paths`` whose writer is certainly dead, and return them."""
     wanted: dict[Path, list[str]] = {}

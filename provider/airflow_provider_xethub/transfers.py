@@ -168,7 +168,7 @@ def download(
     done: set[Path] = set()
 
     def receive_inline(target: downloads.Target, content: bytes) -> None:
-        target.part.write_bytes(content)
+        downloads.write(target, content)
         downloads.keep(target)
         done.add(target.path)
 
