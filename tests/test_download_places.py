@@ -9,10 +9,14 @@ from contextlib import suppress
 
 import pytest
 
+from airflow_provider_xethub import part_files
 from airflow_provider_xethub.downloads import parts, plan, write
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetTransferError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.operators.xethub import XetDownloadOperator
+from airflow_provider_xethub.part_files import Attempt
+from airflow_runs import RUN_ID
 from builders import TEXT, binary, names, publish
 
 READS = "GET /cas/.*/v./reconstructions/.*"
@@ -101,3 +105,23 @@ def test_a_link_that_is_put_in_place_of_a_temporary_file_is_not_written_through(
         over.set()
         thread.join()
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("as_uri", [False, True], ids=["path", "file://"])
+def test_a_retry_removes_what_its_own_attempts_left_and_nothing_of_another_map_index(
+    files, run_task, tmp_path, monkeypatch, as_uri
+):
+    """All of them on other hosts, which write into the same shared folder."""
+    out = tmp_path / "out"
+    out.mkdir()
+    options = {"destination": f"file://{out}/" if as_uri else str(out), "files": [files["a.bin"]]}
+    attempts = [Attempt.of(1, "test", RUN_ID, "task", index, "2026-11-20 00:00:00+00:00") for index in (-1, 0)]
+    with monkeypatch.context() as patch:
+        patch.setattr(part_files, "_process", lambda pid: f"{'ab' * 6}-{pid}_1")
+        own, other = (part_files.new(out / "a.bin", attempt) for attempt in attempts)
+    own.touch()
+    other.touch()
+    run_task(XetDownloadOperator, **options).value  # noqa: B018
+    assert names(out) == sorted(["a.bin", own.name, other.name])
+    run_task(XetDownloadOperator, try_number=2, **options).value  # noqa: B018
+    assert names(out) == sorted(["a.bin", other.name])
