@@ -70,6 +70,23 @@ def test_an_inline_file_that_changed_since_it_was_listed_is_said_to_have_changed
     assert names(tmp_path / "out") == ["b.csv"]
 
 
+@pytest.mark.parametrize(
+    ("xet_hash", "kind", "text"),
+    [
+        (
+            "12" * 32,
+            XetNotFoundError,
+            "CAS at .* answered 404 during the download of a.bin .* does not know this file",
+        ),
+        ("00" * 32, XetInputError, "record of a.bin of .* has 5000 bytes and the Xet hash of an empty file"),
+    ],
+    ids=["unknown", "empty"],
+)
+def test_a_xet_hash_that_cas_does_not_know_is_said_to_be_unknown(hub, bare, hook, repo, out, xet_hash, kind, text):
+    with pytest.raises(kind, match=text):
+        hook.download(out, [{**bare["a.bin"], "sha256": "ab" * 32, "xet_hash": xet_hash}])
+
+
 @pytest.fixture
 def in_bucket(hub, hook, make_repo, tmp_path):
     """Forty bucket files, of which one is large, and the folder that they are from."""

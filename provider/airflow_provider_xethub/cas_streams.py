@@ -65,13 +65,17 @@ class Received:
 
 
 def fetch(
-    access: cas.CasAccess, files: Sequence[tuple[str, int]], receive: Callable[[int, Iterator[bytes]], None]
+    access: cas.CasAccess,
+    files: Sequence[tuple[str, int]],
+    receive: Callable[[int, Iterator[bytes]], None],
+    paths: Sequence[str] = (),
 ) -> int:
     """Fetch files as streams, several at the same time.
 
     :param files: Xet hash and size in bytes of each.
     :param receive: takes the number of a file and its pieces, in order. It must verify them: the client does not, and
         its streams can end early without an error. What it finds damaged is fetched once more.
+    :param paths: of the files in the repository, for messages.
     :returns: bytes received.
     :raises XetHubError: what ``receive`` has not taken in full may be anything.
     """
@@ -83,7 +87,8 @@ def fetch(
 
     def arriving(number: int, group: XetDownloadStreamGroup) -> Iterator[bytes]:
         size = sizes[number]
-        with cas.errors(access, about, upload=False):
+        about_it = f"the download of {paths[number]} ({size} bytes) from {access.token.repo}" if paths else about
+        with cas.errors(access, about_it, upload=False):
             for start in range(0, size, RANGE):
                 # The last one has no end: what is longer than it says is noticed.
                 end = start + RANGE if start + RANGE < size else None

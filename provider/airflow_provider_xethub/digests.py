@@ -10,6 +10,8 @@ from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo
 
+_EMPTY = "0" * 64
+
 
 def is_verifiable(file: XetFile) -> bool:
     """Whether the record says what content is right.
@@ -28,6 +30,11 @@ def check(files: Sequence[XetFile]) -> None:
     :raises XetInputError: names one of them. Nothing was downloaded.
     """
     for file in files:
+        if file["size"] and file["xet_hash"] == _EMPTY:
+            raise XetInputError(
+                f"The record of {file['path']} of {file['repo']} has {file['size']} bytes and the Xet hash of an empty "
+                "file. Nothing was downloaded. Pass records as XetListOperator returns them."
+            )
         if not is_verifiable(file):
             raise XetInputError(
                 f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so that the file cannot "

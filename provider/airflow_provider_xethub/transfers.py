@@ -226,7 +226,8 @@ def download_to_storage(
         # The second time, only what is missing.
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
-        return cas_streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces))
+        paths = [target.file["path"] for target in missing]
+        return cas_streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces), paths)
 
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
