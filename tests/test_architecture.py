@@ -70,8 +70,10 @@ ALLOWED = {
     "network": set(),
     "network_errors": {"network", "exceptions"},
     "client_cache": {"exceptions"},
+    "child_processes": set(),
     "cas": {
         "cas_errors",
+        "child_processes",
         "client_cache",
         "network",
         "network_errors",

@@ -156,7 +156,7 @@ def test_a_download_that_compares_a_large_file_stops_at_sigterm(hub, stopped, re
     size = 64 << 30
     large = write(tmp_path / "out", {"a.bin": b""}) / "a.bin"
     os.truncate(large, size)  # sparse
-    record = {"path": "a.bin", "size": size, "sha256": "0" * 64, "xet_hash": "0" * 64, "repo": "hf://datasets/a/b@main"}
+    record = {"path": "a.bin", "size": size, "sha256": "0" * 64, "xet_hash": "1" * 64, "repo": "hf://datasets/a/b@main"}
     task = stopped(XetDownloadOperator, {"destination": str(tmp_path / "out"), "files": [record]})
     task.wait_until(task.opens(large))
     result, seconds = task.terminate()

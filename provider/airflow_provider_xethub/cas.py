@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_xethub import cas_errors, client_cache, progress, workers
+from airflow_provider_xethub import cas_errors, child_processes, client_cache, progress, workers
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetTransferError
 from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.token import XetToken
@@ -264,7 +264,8 @@ def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
     if not variables:
         yield
         return
-    with _ENVIRONMENT_LOCK:
+    is_secret = any("@" in value for value in variables.values() if value)  # a proxy with user and password
+    with _ENVIRONMENT_LOCK, child_processes.held_back() if is_secret else nullcontext():
         try:
             _put(variables)
             yield
