@@ -53,7 +53,7 @@ ALLOWED = {
     },
     "part_files": set(),
     "spellings": {"part_files", "exceptions"},
-    "downloads": {"part_files", "spellings", "repo", "exceptions", "records"},
+    "downloads": {"answers", "part_files", "spellings", "repo", "exceptions", "records"},
     "stored_downloads": {
         "cas",
         "downloads",
@@ -113,7 +113,7 @@ ALLOWED = {
         "records",
     },
     "task_state": {"workers"},
-    "commit_request": {"arguments", "task_state", "repo", "exceptions", "records"},
+    "commit_request": {"answers", "arguments", "task_state", "repo", "exceptions", "records"},
     "preupload": {"answers", "hub", "workers", "repo", "exceptions", "records"},
     "commit_parts": {"commit_request", "preupload", "exceptions", "records"},
     "commit": {"answers", "commit_parts", "commit_request", "preupload", "hub", "repo", "exceptions", "records"},

@@ -68,7 +68,7 @@ def test_what_is_no_record_is_refused(files):
 @pytest.mark.parametrize("name", ["path", "size", "sha256", "xet_hash", "repo"])
 def test_a_record_without_a_field_is_refused(name):
     incomplete = {key: value for key, value in record().items() if key != name}
-    with pytest.raises(XetInputError, match="files has a record without all of path, size, sha256, xet_hash, repo"):
+    with pytest.raises(XetInputError, match=f"files has a record with no {name}"):
         check_files([incomplete])
 
 

@@ -171,9 +171,9 @@ def test_the_session_speaks_to_no_other_origin(url):
     ("answer", "kind"),
     [
         (Answer(b"<html>login", headers={"Content-Type": "text/html; charset=utf-8"}), "an HTML page"),
-        (Answer(b"OK"), "something that is not JSON"),
-        (Answer(b""), "something that is not JSON"),
-        (Answer(b"[" * 100_000), "something that is not JSON"),
+        (Answer(b"OK"), "something that is not JSON in UTF-8"),
+        (Answer(b""), "something that is not JSON in UTF-8"),
+        (Answer(b"[" * 100_000), "something that is nested too deeply"),
         (Answer([]), "JSON that is no dict"),
         (Answer("x"), "JSON that is no dict"),
     ],

@@ -282,7 +282,7 @@ def record(hub, where, repo, tmp_path):
     return file
 
 
-@pytest.mark.parametrize("path", ["../../escape.bin", "/tmp/escape.bin", "d/../../escape.bin", "d\\..\\x", ""])
+@pytest.mark.parametrize("path", ["../../escape.bin", "/tmp/escape.bin", "d/../../escape.bin", "d\\..\\x"])
 def test_a_path_that_leaves_the_destination_is_refused(hub, record, run_task, tmp_path, path):
     before = names(tmp_path)
     files = [{**record, "path": path}]
@@ -290,6 +290,27 @@ def test_a_path_that_leaves_the_destination_is_refused(hub, record, run_task, tm
     refused(run, exceptions.XetInputError, f"path {path!r} in a repository is not valid")
     assert not hub.log.requests()
     assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"path": ""}, "a path that is empty"),
+        ({"path": 5}, "a path that is not a string"),
+        ({"size": -1}, "a size that is not an integer from 0"),
+        ({"size": 2**63}, "a size that is not an integer from 0"),
+        ({"sha256": 5}, "a sha256 that is not 64 hex digits"),
+        ({"xet_hash": "../x"}, "a Xet hash that is not 64 hex digits"),
+        ({"repo": None}, "'repo' that is not a string"),
+        ({"path": "d/" + "x" * 300}, "longer than the 255 bytes that the file system of this worker allows"),
+        ({"path": "x" * 300 + "/a"}, "longer than the 255 bytes that the file system of this worker allows"),
+    ],
+)
+def test_a_record_with_an_odd_value_is_refused(hub, record, run_task, tmp_path, change, says):
+    run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=[{**record, **change}])
+    refused(run, exceptions.XetInputError, says)
+    assert not hub.log.requests()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_symbolic_link_in_the_destination_does_not_lead_out_of_it(hub, record, run_task, tmp_path):
@@ -320,7 +341,7 @@ def test_a_destination_that_cannot_be_written_is_named(hub, record, run_task, tm
         ({"path": "a", "patterns": "b"}, "task: give only one of path and patterns"),
         ({"files": []}, "task: files is empty"),
         ({"files": "a.bin"}, "files must be Xet file records"),
-        ({"files": [{"path": "a"}]}, "files has a record without all of path, size, sha256, xet_hash, repo"),
+        ({"files": [{"path": "a"}]}, "files has a record with no repo, sha256, size, xet_hash"),
         ({"destination": "", "files": [RECORD]}, "destination is empty"),
         ({"files": [RECORD, RECORD]}, "two of the files would be written to"),
     ],
@@ -342,7 +363,7 @@ def test_files_that_are_not_in_the_repository_are_named(record, where, run_task,
 @pytest.mark.parametrize(
     ("files", "text"),
     [
-        ([{"path": "a"}], "files has a record without"),
+        ([{"path": "a"}], "files has a record with no"),
         ("a.bin", "files must be Xet file records"),
         (None, "files must be Xet file records"),
     ],

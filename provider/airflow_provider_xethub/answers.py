@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_xethub.records import XetFile
 
@@ -111,7 +111,9 @@ def text(value: object, most: int = MAX_TEXT) -> str:
 
 def identifier(value: object, name: str) -> str:
     """Return a string that identifies something, and that every database can store."""
-    if not isinstance(value, str) or not value or _UNSTORABLE.search(value):
+    if not isinstance(value, str) or not value:
+        raise WrongAnswerError(f"{name} that is {'empty' if value == '' else 'not a string'}")
+    if _UNSTORABLE.search(value):
         raise WrongAnswerError(f"{name} that is not valid Unicode")
     return value
 
@@ -142,6 +144,28 @@ def _matching(pattern: re.Pattern[str], value: object, name: str, expected: str)
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise WrongAnswerError(f"{name} that is not {expected}")
     return value
+
+
+def xet_file(value: object) -> XetFile:
+    """Return a file record that came from elsewhere, such as through XCom, with nothing in it that was not checked."""
+    record = mapping(value, "a record")
+    missing = sorted(name for name in ("path", "size", "sha256", "xet_hash", "repo") if name not in record)
+    if missing:
+        raise WrongAnswerError(f"no {', '.join(missing)}")
+    checked: dict[str, Any] = {
+        **record,
+        "path": path(record["path"]),
+        "size": integer(record["size"], "a size"),
+        "repo": identifier(record["repo"], "'repo'"),
+        "sha256": None if record["sha256"] is None else sha256(record["sha256"]),
+        "xet_hash": None if record["xet_hash"] is None else sha256(record["xet_hash"], "a Xet hash"),
+    }
+    if record.get("blob_id") is not None:
+        blob_id(record["blob_id"])
+    for name in ("sample", "local_path", "storage_uri"):
+        if not isinstance(record.get(name, ""), str):
+            raise WrongAnswerError(f"{name!r} that is not a string")
+    return cast("XetFile", checked)
 
 
 def discussion_number(value: object) -> int:

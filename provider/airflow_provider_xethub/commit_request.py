@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from airflow_provider_xethub import arguments
+from airflow_provider_xethub import answers, arguments
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
@@ -65,8 +65,14 @@ class CommitRequest:
         seen: set[str] = set()
         here: set[str] = set()  # URIs that are of this repository: a few, for many files
         for file in self.files:
-            if not isinstance(file, Mapping) or not {"path", "size", "repo"} <= set(file):
-                raise XetInputError("files must be Xet file records, as XetUploadOperator returns them in 'files'.")
+            try:
+                answers.xet_file(file)
+            except answers.WrongAnswerError as error:
+                named = str(file.get("path")) if isinstance(file, Mapping) else file
+                raise XetInputError(
+                    f"files must be Xet file records, as XetUploadOperator returns them in 'files'; {named!r:.200} is "
+                    f"a record with {error}."
+                ) from None
             check_path(file["path"])
             if file["repo"] not in here and not Repo.from_uri(file["repo"]).is_same_repo(self.repo):
                 raise XetInputError(

@@ -6,13 +6,13 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from airflow_provider_xethub import part_files, spellings
+from airflow_provider_xethub import answers, part_files, spellings
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo, check_path
@@ -37,9 +37,7 @@ def check_files(files: object) -> list[XetFile]:
     if isinstance(files, Mapping) and "files" in files:
         files = files["files"]  # the result of a commit
     if isinstance(files, Mapping):
-        if not {"path", "size", "sha256", "xet_hash", "repo"} <= set(files):
-            raise XetInputError(f"files has a record without all of path, size, sha256, xet_hash, repo: {set(files)}.")
-        return [files]  # type: ignore[list-item]
+        return [check_record(files)]
     if files is None or isinstance(files, (str, bytes)) or not isinstance(files, Iterable):
         raise XetInputError(
             f"files must be Xet file records, as XetUploadOperator or XetListOperator return them, not {files!r:.80}."
@@ -47,6 +45,21 @@ def check_files(files: object) -> list[XetFile]:
     # In Airflow 3.0, a mapped task that was skipped has returned this instead of nothing.
     there = [each for each in files if type(each).__name__ != "ArgNotSet"]
     return [record for each in there for record in check_files(each)]
+
+
+def check_record(value: object) -> XetFile:
+    """Return a file record, if it is one; it comes through XCom, where anybody may have edited it.
+
+    :raises XetInputError: it is none; says of which file and what is wrong.
+    """
+    try:
+        return answers.xet_file(value)
+    except answers.WrongAnswerError as error:
+        file = value.get("path") if isinstance(value, Mapping) else None
+        named = f" ({answers.title(file)!r:.200})" if isinstance(file, str) else ""
+        raise XetInputError(
+            f"files has a record with {error}{named}. Pass records as XetUploadOperator or XetListOperator return them."
+        ) from None
 
 
 def repo_of(files: Sequence[XetFile]) -> Repo:
@@ -88,12 +101,18 @@ def plan(
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
+    longest = _longest_name(root)
     targets: dict[Path, Target] = {}
     resolved = root.resolve()
     folders: set[Path] = set()
     for file in files:
         check_path(file["path"])
         path = root if as_file else root / file["path"]
+        if too_long := next((part for part in path.parts if len(os.fsencode(part)) > longest), None):
+            raise XetInputError(
+                f"{file['path']!r:.60} of {file['repo']} cannot be written: {too_long!r:.60} is longer than the "
+                f"{longest} bytes that the file system of this worker allows for a name."
+            )
         if not as_file and path.parent not in folders and not path.parent.resolve().is_relative_to(resolved):
             raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
         folders.add(path.parent)
@@ -105,6 +124,14 @@ def plan(
         paths = [root.name] if as_file else [file["path"] for file in files]
         spellings.check(spellings.Local(), str(folder), paths, files[0]["repo"])
     return list(targets.values())
+
+
+def _longest_name(root: Path) -> int:
+    """Return how many bytes a name may have in this folder, or where it will be made."""
+    for folder in (root, *root.absolute().parents):
+        with suppress(OSError, ValueError):
+            return os.pathconf(folder, "PC_NAME_MAX")
+    return 255
 
 
 @contextmanager

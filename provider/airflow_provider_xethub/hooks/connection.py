@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.network import Network
@@ -58,6 +59,7 @@ def _text(connection: Any, name: str) -> str:
     value = extras(connection).get(name) or ""
     if not isinstance(value, str):
         raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not a text.")
+    arguments.text(f"the extra {name!r} of connection {connection.conn_id!r}", value)
     return value.strip()
 
 
@@ -92,7 +94,7 @@ def seconds(connection: Any, name: str, default: float) -> float:
     value = extras(connection).get(name)
     try:
         number = float(value) if value not in (None, "") else default
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 1 <= number <= _MAX_SECONDS:
         raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not 1 to 600 seconds.")
@@ -155,7 +157,7 @@ def headers(connection: Any) -> dict[str, str]:
         parsed = json.loads(value) if isinstance(value, str) else value
         if not all(isinstance(text, str) and _is_header(name, text) for name, text in parsed.items()):
             raise TypeError
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise XetInputError(
             f"the extra 'secret_headers' of connection {connection.conn_id!r} is not a JSON object of texts."
         ) from None
