@@ -287,3 +287,9 @@ def test_neither_a_link_nor_a_folder_is_the_file(tmp_path):
     target.path.unlink()
     target.path.mkdir()
     assert not is_there(target)
+
+
+@pytest.mark.parametrize("destination", ["out\0", "out\ud800"])
+def test_a_destination_that_no_file_system_has_is_refused(destination):
+    with pytest.raises(XetInputError, match="contains a character that no file name can have"):
+        plan([record()], destination, single=False)

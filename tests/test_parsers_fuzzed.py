@@ -59,7 +59,7 @@ MADE = {"commitOid": "4" * 40, "pullRequestUrl": "http://127.0.0.1:1/datasets/ac
 FAILED = {"failed": [{"path": "a.bin", "sha256": "2" * 64, "error": "why"}]}
 ANSWERS = {
     "token": {"accessToken": "x" * 40, "exp": 2_000_000_000, "casUrl": "http://127.0.0.1:1/cas"},
-    **dict.fromkeys(("list_files", "get_files", "existing_paths", "look", "folder"), TREE),
+    **dict.fromkeys(("list_files", "bucket folder", "get_files", "existing_paths", "look", "folder"), TREE),
     **dict.fromkeys(("latest_commits", "history"), COMMITS),
     "preupload": {"files": [{"path": "a.bin", "uploadMode": "lfs", "oid": "2" * 64, "shouldIgnore": False}]},
     **dict.fromkeys(("duplicate", "batch"), FAILED),
@@ -137,6 +137,7 @@ def readers(hub: Hub) -> dict:
     return {
         "token": lambda: asdict(hub.xet_token(REPO, "read"))["access_token"],
         "list_files": lambda: hub.list_files(REPO),
+        "bucket folder": lambda: hub.list_files(BUCKET, "d"),
         "get_files": lambda: hub.get_files(REPO, ["a.bin"]),
         "existing_paths": lambda: sorted(hub.existing_paths(REPO, ["a.bin"])),
         "latest_commits": lambda: hub.latest_commits(REPO),

@@ -93,6 +93,12 @@ def plan(
     text = os.fspath(destination)
     if not text:
         raise XetInputError("destination is empty.")
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise XetInputError(f"destination {text!r:.80} contains a character that no file name can have.")
     root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
     if root.parts[:1] and root.parts[0].startswith("~"):
         raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
