@@ -7,6 +7,7 @@ import json
 import logging
 
 import pytest
+from huggingface_hub import HfApi
 
 import object_stores
 from airflow_provider_xethub import cas, inline
@@ -76,6 +77,16 @@ def test_many_files_are_read_back_with_one_token_and_one_transfer(hub, upload, r
     assert len({request.session for request in reads}) == 1
     assert len(hub.log.requests(READ_TOKEN)) == 1
     assert content(hub, repo, "59.csv", tmp_path) == files["59.csv"]
+
+
+def test_files_of_another_revision_are_read_back_with_its_token(hub, upload, repo, run_task, where, tmp_path):
+    """As they are where files that were uploaded for ``main`` go to a pull request that was opened before."""
+    api = HfApi(endpoint=hub.url, token=hub.token())
+    api.create_pull_request(repo.repo_id, title="Proposed", repo_type="dataset")
+    records = upload({"a.csv": LONG})
+    assert run_task(XetCommitOperator, files=records, **where, revision="refs/pr/1").value
+    assert [request.path.rpartition("/")[2] for request in hub.log.requests(READ_TOKEN)] == ["main"]
+    assert content(hub, repo.at("refs/pr/1"), "a.csv", tmp_path) == LONG
 
 
 def test_the_record_of_a_stored_file_names_its_source_until_it_is_committed(hub, upload, run_task, tmp_path):

@@ -92,7 +92,7 @@ def test_a_data_url_serves_only_its_own_range(cas: RunningCas, stored: tuple[str
     url, first, last = data_url(cas, stored[0], "bytes=200000-300000")
     assert first > 0
     part = requests.get(url, headers={"Range": f"bytes={first + 5}-{first + 9}"}, timeout=10)
-    whole = requests.get(url, timeout=10)
+    whole = requests.get(url, headers={"Range": f"bytes={first}-{last}"}, timeout=10)
     assert (part.status_code, whole.status_code) == (206, 206)
     assert len(whole.content) == last + 1 - first
     assert part.content == whole.content[5:10]
@@ -119,10 +119,11 @@ def test_a_tampered_data_url_is_403(cas: RunningCas, stored: tuple[str, bytes]) 
 
 
 def test_a_data_url_expires(cas: RunningCas, stored: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    url, _, _ = data_url(cas, stored[0], "bytes=0-1000")
-    assert requests.get(url, timeout=10).status_code == 206
+    url, first, last = data_url(cas, stored[0], "bytes=0-1000")
+    headers = {"Range": f"bytes={first}-{last}"}
+    assert requests.get(url, headers=headers, timeout=10).status_code == 206
     monkeypatch.setattr(cas.access, "clock", lambda: time.time() + 901)
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, headers=headers, timeout=10)
     assert (answer.status_code, "expired" in answer.json()["error"]) == (403, True)
 
 
@@ -251,11 +252,10 @@ def test_ranges_that_make_no_sense(
     def get(header: str | None) -> requests.Response:
         return requests.get(entry["url"], headers={"Range": header} if header else {}, timeout=10)
 
-    # Nonsense is as no header at all: everything that the URL is signed for.
-    whole = parts(get(None))
-    assert [content_range for content_range, _ in whole] == [f"bytes {text}/{size}" for text in ranges_of(entry)]
-    for header in ("bytes=x-y", f"bytes={start}-{start},9-3", "lines=1-2"):
-        assert parts(get(header)) == whole
+    # Nonsense is as no header at all.
+    for header in (None, "bytes=x-y", f"bytes={start}-{start},9-3", "lines=1-2"):
+        answer = get(header)
+        assert (answer.status_code, "Range" in answer.json()["error"]) == (403, True)
     behind = get(f"bytes={size}-,{size + 10}-{size + 20}")
     assert (behind.status_code, behind.headers["Content-Range"]) == (416, f"bytes */{size}")
     for header in (f"bytes={start}-{start + 5},{start + 5}-{start + 9}", "bytes=" + ",".join(["0-0"] * 65)):

@@ -26,6 +26,7 @@ ROUTES = [
     ("HEAD", "/v1/xorbs/default/{}"),
     ("POST", "/v1/shards"),
     ("POST", "/v2/shards"),
+    ("HEAD", "/v1/files/{}"),
     ("GET", "/v1/reconstructions?file_id={}"),
     ("GET", "/v1/reconstructions/{}"),
     ("GET", "/v2/reconstructions/{}"),
@@ -54,9 +55,10 @@ def test_a_token_of_another_repository_does_not_read(
         answer = requests.get(cas.url + path, headers=bearer(cas.token("write", cas.other_repository)), timeout=10)
         assert answer.status_code == 403
         assert answer.json() == {
-            "error": f"File {info.hash} was never uploaded or committed to models/acme/other, which this token is for."
+            "error": f"File {info.hash} is not in models/acme/other@main, which this token is for, and was not "
+            "uploaded there either."
         }
-    cas.content.grant(cas.other_repository, info.hash)
+    cas.content.grant(cas.other_repository, info.hash, "main")
     assert download(session, cas.operation("read", cas.other_repository), tmp_path, info) == [raw]
 
 

@@ -176,13 +176,13 @@ def test_progress_of_a_shard_reaches_the_client(
     add_shard = cas.content.add_shard
     one_was_seen = threading.Event()
 
-    def wait_after_the_first_file(body: bytes, *, repository: str, on_progress: Callable[[int, int], None]) -> object:
+    def wait_after_the_first_file(body: bytes, *, on_progress: Callable[[int, int], None], **uploader: str) -> object:
         def on_file(verified: int, total: int) -> None:
             on_progress(verified, total)
             if verified == 1:
                 assert one_was_seen.wait(60)
 
-        return add_shard(body, repository=repository, on_progress=on_file)
+        return add_shard(body, on_progress=on_file, **uploader)
 
     monkeypatch.setattr(cas.content, "add_shard", wait_after_the_first_file)
     seen: list[tuple[int, int]] = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_xethub.local.content import ShardReceipt
 from airflow_provider_xethub.local.formats import FormatError
 from airflow_provider_xethub.local.shard_progress import shard_frames
 
@@ -30,12 +31,13 @@ def frames(register: Callable[..., object], on_frame: Callable[[dict[str, Any]],
 def test_progress_is_repeated_until_the_result() -> None:
     seen_start, seen_middle, seen_end = threading.Event(), threading.Event(), threading.Event()
 
-    def register(*, on_progress: Callable[[int, int], None]) -> None:
+    def register(*, on_progress: Callable[[int, int], None]) -> ShardReceipt:
         assert seen_start.wait(10)
         on_progress(1, 3)
         assert seen_middle.wait(10)
         on_progress(3, 3)
         assert seen_end.wait(10)
+        return ShardReceipt((), is_new=True)
 
     def on_frame(frame: dict[str, Any]) -> None:
         {0: seen_start, 1: seen_middle, None: seen_end}[frame.get("verified")].set()
@@ -46,13 +48,13 @@ def test_progress_is_repeated_until_the_result() -> None:
         {"type": "validating", "verified": 0, "total": 0},
         {"type": "validating", "verified": 1, "total": 3},
         {"type": "committing", "stage": "syncing"},
-        {"type": "result"},
+        {"type": "result", "result": 1},
     ]
-    assert seen.count({"type": "result"}) == 1
+    assert seen.count({"type": "result", "result": 1}) == 1
 
 
 def test_a_quick_shard_is_one_frame() -> None:
-    assert frames(lambda on_progress: on_progress(1, 1))[-1:] == [{"type": "result"}]
+    assert frames(lambda on_progress: ShardReceipt((), is_new=False)) == [{"type": "result", "result": 0}]
 
 
 def test_a_refusal_is_told_in_its_own_words() -> None:

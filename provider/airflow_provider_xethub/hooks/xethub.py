@@ -99,18 +99,11 @@ class XetHubConnection(XetFileHook):
 
     def _commit(self, request: CommitRequest) -> XetCommitResult:
         from airflow_provider_xethub import bucket, commit
-        from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.inline import read_back
 
         request.check()
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
-        in_cas = partial(self.in_cas, None, "read", request.repo)
-
-        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            return read_back(inline, in_cas, open_storage)
-
-        return commit.publish(self.hub, request, self._modes(request, contents_of), contents_of)
+        return commit.publish(self.hub, request, self._modes(request, self._read_back), self._read_back)
 
     def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
         """Ask the Hub how it wants to store each file, by the ``.gitignore`` that is published with them."""
@@ -120,6 +113,20 @@ class XetHubConnection(XetFileHook):
         return commit.upload_modes(
             self.hub, request.repo, request.files, create_pr=request.create_pr, gitignore=gitignore
         )
+
+    def _read_back(self, files: Sequence[XetFile]) -> dict[str, bytes]:
+        """Return the content of uploaded files. A file is read with a token of the revision it was uploaded for.
+
+        :param files: records that the commit's check has passed: all are of its repository.
+        """
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.inline import read_back
+
+        contents: dict[str, bytes] = {}
+        for uri in dict.fromkeys(file["repo"] for file in files):
+            in_cas = partial(self.in_cas, None, "read", Repo.from_uri(uri))
+            contents |= read_back([file for file in files if file["repo"] == uri], in_cas, open_storage)
+        return contents
 
     @final_errors()
     def copy(
@@ -254,19 +261,17 @@ class XetHubConnection(XetFileHook):
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub import bucket, commit, transfers
-        from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.inline import read_back
 
         held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
         request = replace(request, files=[*request.files, *held])
         request.check()
         is_bucket = request.repo.is_bucket
-        write, read = (partial(self.in_cas, None, scope, request.repo) for scope in ("write", "read"))
+        write = partial(self.in_cas, None, "write", request.repo)
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
             here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
             rest = [file for file in inline if file["path"] not in here]
-            return here | (read_back(rest, read, open_storage) if rest else {})
+            return here | self._read_back(rest)
 
         modes = {} if is_bucket else self._modes(request, contents_of)
         through_cas = [

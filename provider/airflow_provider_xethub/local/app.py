@@ -46,6 +46,7 @@ from airflow_provider_xethub.local.hub_errors import HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, error_response, hub_route
 from airflow_provider_xethub.local.repositories import KINDS, Repositories
 from airflow_provider_xethub.local.request_log import ROUTE, RequestLog, RequestLogMiddleware
+from airflow_provider_xethub.local.revision_files import RevisionFiles
 
 BUILT_IN_USER = "local"
 WRITE_TOKEN, READ_TOKEN = "write", "read"
@@ -111,7 +112,12 @@ def build_app(
         web_routes += pages.routes(hub, store.bucket_files, kind)
     routes: list[BaseRoute] = [
         *cas_api.routes(
-            store.content, store.access, base_path=cas_path, origin=origin, on_report=control.log.add_report
+            store.content,
+            store.access,
+            base_path=cas_path,
+            origin=origin,
+            in_revision=RevisionFiles(store.repositories).has,
+            on_report=control.log.add_report,
         ),
         openapi.openapi_route(),
         *control_api.routes(control),

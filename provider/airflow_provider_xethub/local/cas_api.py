@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local import cas_files, cas_xorbs
 from airflow_provider_xethub.local.access import Access
-from airflow_provider_xethub.local.cas_request import Origin, origin_of, read_body
+from airflow_provider_xethub.local.cas_files import InRevision
+from airflow_provider_xethub.local.cas_request import Origin, cas_route, origin_of, read_body, require
 from airflow_provider_xethub.local.content import ContentStore
 
 _MAX_REPORT = 64 * 1024
@@ -27,6 +28,7 @@ def routes(
     *,
     base_path: str,
     origin: Origin = origin_of,
+    in_revision: InRevision = lambda *_: False,
     on_report: Callable[[Report], None] = lambda _: None,
 ) -> list[Route]:
     """Return the routes of one CAS.
@@ -34,21 +36,24 @@ def routes(
     :param origin: tells from a request at which origin the client reaches this server; data URLs are there.
     :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Telemetry alone goes to
         the root of the origin, because clients send it there whatever the CAS URL's path is.
-    :param on_report: gets what a client says about a transfer of its own. Anybody can send one: do not trust it.
+    :param in_revision: whether a file is in a revision of a repository; by default none is.
+    :param on_report: gets what a client says about a transfer of its own. Anybody with a token can send one: do not
+        trust it.
     """
     return [
         # First what is asked once per file: routes are tried in their order.
-        *cas_files.routes(content, access, origin, base_path=base_path),
+        *cas_files.routes(content, access, origin, in_revision, base_path=base_path),
         *cas_xorbs.routes(content, access, origin, base_path=base_path),
-        Route("/v1/telemetry", partial(_accept_telemetry, on_report), methods=["POST"]),
+        cas_route("", "POST", "/v1/telemetry", partial(_accept_telemetry, access, on_report)),
     ]
 
 
-async def _accept_telemetry(on_report: Callable[[Report], None], request: Request) -> Response:
-    """Accept a client's report of its own doings."""
+async def _accept_telemetry(access: Access, on_report: Callable[[Report], None], request: Request) -> Response:
+    """Accept a client's report of its own doings; any Xet token will do."""
+    require(access, request, "read")
     try:
         report = json.loads(bytes(await read_body(request, _MAX_REPORT, "The report")))
-    except (ValueError, RecursionError, ClientDisconnect):
+    except (ValueError, RecursionError):
         return Response(status_code=204)  # clients do not look at the answer, and must not wait for it
     if isinstance(report, dict):
         on_report(report)

@@ -1,6 +1,6 @@
 """One CAS request: what its token allows, its body, and the answers to what is wrong with it.
 
-Source: the statuses that hf-xet 1.8 tells apart.
+Source: the Xet protocol's API page, version 1.1, and the statuses that hf-xet 1.8 tells apart.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ def origin_of(request: Request) -> str:
 
 
 class TooLargeError(ValueError):
-    """A request body is over its limit: 413."""
+    """A request body is over its limit: 413, or 400 where the protocol says so."""
+
+    def __init__(self, message: str, status: int = 413) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def cas_route(base_path: str, method: str, path: str, endpoint: Endpoint) -> Route:
@@ -59,20 +63,31 @@ def error_answer(status: int, message: str, headers: dict[str, str] | None = Non
     return JSONResponse({"error": message}, status, headers)
 
 
-async def read_body(request: Request, limit: int, name: str) -> bytearray:
+def require_prefix(request: Request, *known: str) -> None:
+    """Refuse a prefix that the protocol does not know.
+
+    :raises FormatError: it is none of these. That the answer is 400 is a guess: the protocol gives no status.
+    """
+    prefix = request.path_params["prefix"]
+    if prefix not in known:
+        raise FormatError(f"The prefix {prefix[:40]!r} is not known; use {' or '.join(known)}.")
+
+
+async def read_body(request: Request, limit: int, name: str, *, too_large: int = 413) -> bytearray:
     """Read a request body.
 
+    :param too_large: status of the answer to a body that is over the limit.
     :raises TooLargeError: it is over ``limit`` bytes; read no further than that.
     """
-    too_large = f"{name} is refused: a body has at most {limit} bytes."
+    refusal = TooLargeError(f"{name} is refused: a body has at most {limit} bytes.", too_large)
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise TooLargeError(too_large)
+        raise refusal
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > limit:
-            raise TooLargeError(too_large)
+            raise refusal
     return body
 
 
@@ -93,7 +108,7 @@ def _with_errors(endpoint: Endpoint) -> Endpoint:
         except (UnknownFileError, UnknownXorbError) as error:
             return error_answer(404, str(error))
         except TooLargeError as error:
-            return error_answer(413, str(error))
+            return error_answer(error.status, str(error))
         except UnsatisfiableRangeError as error:
             return error_answer(416, str(error), {"Content-Range": error.content_range})
         except ClientDisconnect:

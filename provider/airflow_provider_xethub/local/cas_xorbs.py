@@ -1,6 +1,6 @@
 """Xorbs over HTTP: how an upload's bytes arrive, posted directly or under a grant.
 
-Source: the Xet protocol's API page, and what hf-xet 1.8 and @huggingface/hub 2.17 send and accept.
+Source: the Xet protocol's API page, version 1.1, and what hf-xet 1.8 and @huggingface/hub 2.17 send and accept.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.access import Access
-from airflow_provider_xethub.local.cas_request import Origin, cas_route, error_answer, raw_target, read_body, require
+from airflow_provider_xethub.local.cas_request import (
+    Origin,
+    cas_route,
+    error_answer,
+    raw_target,
+    read_body,
+    require,
+    require_prefix,
+)
 from airflow_provider_xethub.local.content import ContentStore
 from airflow_provider_xethub.local.formats import FormatError
 from airflow_provider_xethub.local.formats.hashing import from_hex
 from airflow_provider_xethub.local.xorb_body import MAX_XORB_BODY, XorbReceiver
 from airflow_provider_xethub.local.xorb_grants import UncommittedXorb, UncommittedXorbs, XorbGrant, parse_request
+
+PREFIX = "default"
+"""The only one for xorbs."""
 
 _MAX_GRANT_BODY = 4096
 
@@ -47,24 +58,25 @@ class _Xorbs:
         self._uncommitted = UncommittedXorbs(access.now)
 
     async def find(self, request: Request) -> Response:
-        """Say whether a xorb is stored here."""
-        """Say whether a xorb is stored."""
+        """Say whether a xorb is stored here, and how many bytes it has."""
         require(self._access, request, "read")
-        return Response(status_code=200 if self._content.has_xorb(request.path_params["hash"]) else 404)
+        require_prefix(request, PREFIX)
+        size = self._content.xorb_size(request.path_params["hash"])
+        return Response(status_code=200, headers={"Content-Length": str(size)})
 
     async def add(self, request: Request) -> Response:
-        """Check and store a serialized xorb."""
-        """Check a xorb completely and store it."""
+        """Check a serialized xorb completely and store it."""
         require(self._access, request, "write")
+        require_prefix(request, PREFIX)
         with self._content.receive_xorb(request.path_params["hash"]) as incoming:
             await self._receiver.receive(request, incoming)
             was_inserted = await run_in_threadpool(lambda: self._content.store_xorb(incoming, incoming.finish()))
         return JSONResponse({"was_inserted": was_inserted})
 
     async def give_grant(self, request: Request) -> Response:
-        """Say where to upload a xorb, or that it is stored already."""
         """Give a signed URL to upload a xorb to, or say that it is stored already."""
         repository = require(self._access, request, "write").repository
+        require_prefix(request, PREFIX)
         xorb_hash = request.path_params["hash"]
         from_hex(xorb_hash)
         length, checksum = parse_request(
@@ -79,7 +91,6 @@ class _Xorbs:
         return JSONResponse({"id": grant.grant_id, "method": "PUT", "url": url, "headers": {}}, 201)
 
     async def upload(self, request: Request) -> Response:
-        """Take the bytes of a xorb for which a grant was given; they are stored when they are committed."""
         """Check a xorb, which its signed URL allows, and keep it until it is committed."""
         # No token comes here: the URL says what it is good for, and its signature that this Hub said so.
         self._access.verify_data_url(raw_target(request))
@@ -106,9 +117,9 @@ class _Xorbs:
         return Response(status_code=200)
 
     async def commit(self, request: Request) -> Response:
-        """Store the xorb that was uploaded under a grant."""
         """Store what was uploaded under a grant."""
         repository = require(self._access, request, "write").repository
+        require_prefix(request, PREFIX)
         xorb_hash = request.path_params["hash"]
         upload = self._uncommitted.take(request.path_params["grant"], repository, xorb_hash)
         if upload is not None:

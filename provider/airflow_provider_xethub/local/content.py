@@ -19,6 +19,7 @@ from airflow_provider_xethub.local.formats.reconstruction import Reconstruction,
 from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.shard_check import check_file, check_sha256, check_xorb
 from airflow_provider_xethub.local.xorb_store import XorbStore
+from airflow_provider_xethub.repo import DEFAULT_REVISION
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cas_file (
@@ -33,7 +34,13 @@ CREATE TABLE IF NOT EXISTS cas_readable (
     xet_hash TEXT NOT NULL,
     PRIMARY KEY (repository, xet_hash)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS cas_readable_xet_hash ON cas_readable (xet_hash)
+CREATE INDEX IF NOT EXISTS cas_readable_xet_hash ON cas_readable (xet_hash);
+CREATE TABLE IF NOT EXISTS cas_uploaded (
+    repository TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    xet_hash TEXT NOT NULL,
+    PRIMARY KEY (repository, revision, xet_hash)
+) WITHOUT ROWID
 """
 _PLAIN_CHUNK_BYTES = 64 * 1024
 _PLAIN_XORB_CHUNKS = 256
@@ -101,6 +108,10 @@ class ContentStore:
         """Whether this xorb is stored."""
         return self._xorbs.has(xorb_hash)
 
+    def xorb_size(self, xorb_hash: str) -> int:
+        """Return the bytes of a stored xorb: see :meth:`XorbStore.size`."""
+        return self._xorbs.size(xorb_hash)
+
     def xorb_path(self, xorb_hash: str) -> Path:
         """Return the file that holds a xorb's chunk records, if the xorb is stored.
 
@@ -113,13 +124,15 @@ class ContentStore:
         body: bytes | bytearray,
         *,
         repository: str,
+        revision: str = DEFAULT_REVISION,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ShardReceipt:
-        """Check a shard completely, register its files, and let ``repository`` read them. All or nothing.
+        """Check a shard completely, register its files, and let who uploaded them read them. All or nothing.
 
         Where the shard gives a file's sha256, the file is put together and hashed here: commits find files by their
         sha256, so a wrong one would publish other bytes than the uploader had.
 
+        :param repository: what the uploader's token is for; ``revision`` likewise.
         :param on_progress: called with the number of files checked and their total, after each.
         :raises FormatError: the message says which file or xorb is wrong, and how.
         """
@@ -137,7 +150,7 @@ class ContentStore:
                 if on_progress:
                     on_progress(number, len(parsed.files))
         with self._db.write():
-            receipt = self._register(parsed.files, repository)
+            receipt = self._register(parsed.files, repository, revision)
             self.deduplication.add(parsed.files, parsed.xorbs, repository)
         return receipt
 
@@ -179,8 +192,10 @@ class ContentStore:
             ).fetchone()
         return StoredFile(*row) if row else None
 
-    def grant(self, repository: str, xet_hash: str) -> None:
-        """Let ``repository`` (such as ``datasets/acme/corpus``) read a file.
+    def grant(self, repository: str, xet_hash: str, revision: str | None = None) -> None:
+        """Let ``repository`` (such as ``datasets/acme/corpus``) have a file.
+
+        :param revision: of which tokens may read it at once; ``None``: none before a commit has it.
 
         :raises UnknownFileError: the file is not stored here.
         """
@@ -188,9 +203,22 @@ class ContentStore:
             raise UnknownFileError(f"File {xet_hash} is not stored here.")
         with self._db.write() as connection:
             connection.execute("INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", (repository, xet_hash))
+            if revision is not None:
+                row = (repository, branch_of(revision), xet_hash)
+                connection.execute("INSERT OR IGNORE INTO cas_uploaded VALUES (?, ?, ?)", row)
+
+    def is_uploaded(self, repository: str, revision: str, xet_hash: str) -> bool:
+        """Whether tokens of a revision may read a file without looking at its commit: it was uploaded for it."""
+        if xet_hash == EMPTY_FILE.xet_hash:
+            return True
+        found = self._db.first(
+            "SELECT 1 FROM cas_uploaded WHERE repository = :repository AND revision = :revision AND xet_hash = :hash",
+            {"repository": repository, "revision": branch_of(revision), "hash": xet_hash},
+        )
+        return found is not None
 
     def is_readable(self, repository: str, xet_hash: str) -> bool:
-        """Whether ``repository`` may read a file: it was uploaded or committed to it."""
+        """Whether ``repository`` has a file in any revision: it was uploaded or committed to it."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return True
         with self._db.read() as connection:
@@ -216,6 +244,9 @@ class ContentStore:
                 (new_name, repository),
             )
             connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+            connection.execute(
+                "UPDATE OR REPLACE cas_uploaded SET repository = ? WHERE repository = ?", (new_name, repository)
+            )
             self.deduplication.move_repository(repository, new_name)
 
     def share_repository(self, repository: str, other: str) -> None:
@@ -230,6 +261,7 @@ class ContentStore:
         """Take a deleted repository's read permissions away, so that a new one of its name has none."""
         with self._db.write() as connection:
             connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
+            connection.execute("DELETE FROM cas_uploaded WHERE repository = ?", (repository,))
             self.deduplication.forget_repository(repository)
 
     def reconstruct(self, xet_hash: str, start: int = 0, end: int | None = None) -> Reconstruction:
@@ -281,7 +313,9 @@ class ContentStore:
                     known[file.file_hash] = row[0]
         return known
 
-    def _register(self, files: Iterable[shard.ShardFile], repository: str | None) -> ShardReceipt:
+    def _register(
+        self, files: Iterable[shard.ShardFile], repository: str | None, revision: str | None = None
+    ) -> ShardReceipt:
         stored, rows = [], []
         for file in files:
             if file.file_hash == hashing.ZERO_HASH:
@@ -303,6 +337,12 @@ class ContentStore:
                 connection.executemany(
                     "INSERT OR IGNORE INTO cas_readable VALUES (?, ?)", [(repository, row[0]) for row in rows]
                 )
+                if revision is not None:
+                    branch = branch_of(revision)
+                    connection.executemany(
+                        "INSERT OR IGNORE INTO cas_uploaded VALUES (?, ?, ?)",
+                        [(repository, branch, row[0]) for row in rows],
+                    )
         return ShardReceipt(tuple(stored), inserted > 0)
 
     def _add_stream(self, stream: BinaryIO, repository: str | None) -> StoredFile:
@@ -320,6 +360,11 @@ class ContentStore:
             leaves.extend(hashed)
         file = shard.ShardFile(hashing.file_hash(leaves), tuple(segments), None, digest.hexdigest())
         return self._register([file], repository).files[0]
+
+
+def branch_of(revision: str) -> str:
+    """Return the one name of a branch that has several; Python's client says ``None`` to open a pull request."""
+    return DEFAULT_REVISION if revision in ("HEAD", "None") else revision.removeprefix("refs/heads/")
 
 
 def _next_chunks(stream: BinaryIO) -> list[bytes]:

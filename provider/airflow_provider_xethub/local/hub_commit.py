@@ -152,7 +152,9 @@ def _large_file(request: HubRequest, value: dict[str, Any], path: str) -> Change
         )
     if size not in (-1, stored.size):  # a copy does not say the size
         raise BadRequestError(f"{path!r} has {stored.size} bytes in CAS; the commit says {size}.")
-    request.hub.content.grant(request.repository, stored.xet_hash)
+    # So that a download that has begun goes on after a later commit replaces the file.
+    branch = None if request.flag("create_pr") else request.param("revision")
+    request.hub.content.grant(request.repository, stored.xet_hash, branch)
     return PutXet(path, stored.xet_hash, sha256, stored.size)
 
 

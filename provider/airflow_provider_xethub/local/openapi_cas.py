@@ -15,6 +15,7 @@ from airflow_provider_xethub.local.openapi_operation import (
     NUMBER,
     TEXT,
     Operation,
+    choice,
     fields,
     listed,
 )
@@ -45,11 +46,17 @@ CAS_OPERATIONS: Mapping[str, Operation] = {
     "cas_files.add_shard_v1": Operation(fields({"result": {"enum": [0, 1]}}), body={BINARY: BYTES}, credential="xet"),
     "cas_files.add_shard_v2": Operation(TEXT, NDJSON, body={BINARY: BYTES}, credential="xet"),
     "cas_files.reconstruct": Operation(_RECONSTRUCTION, headers=_RANGE, credential="xet"),
+    "cas_files.find_file": Operation(media_type="", credential="xet"),
+    "cas_files.reconstruct_listed": Operation(
+        fields({"files": ANYTHING, "fetch_info": ANYTHING}),
+        body={JSON: listed(fields({"prefix": choice("default"), "hash": HASH}))},
+        credential="xet",
+    ),
     "cas_files.reconstruct_many": Operation(
         fields({"files": ANYTHING, "fetch_info": ANYTHING}), query={"file_id": listed(HASH)}, credential="xet"
     ),
     "cas_files.send_data": Operation(
         BYTES, BINARY, (206,), query={"range": TEXT, "expires": NUMBER}, headers=_RANGE, credential="signed"
     ),
-    "cas_api._accept_telemetry": Operation(media_type="", status=(204,), body={BINARY: BYTES}, credential="none"),
+    "cas_api._accept_telemetry": Operation(media_type="", status=(204,), body={BINARY: BYTES}, credential="xet"),
 }

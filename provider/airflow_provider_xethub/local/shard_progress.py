@@ -2,7 +2,7 @@
 
 Its error frame is the only way for a sentence of CAS to reach the user: hf-xet drops the body of every other error.
 
-Source: the frames that hf-xet 1.8 understands.
+Source: the Xet protocol's API page, version 1.1, and the frames that hf-xet 1.8 understands.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
+from airflow_provider_xethub.local.content import ShardReceipt
 from airflow_provider_xethub.local.formats import FormatError
 
 # Far below the 300 seconds without a byte after which hf-xet gives up.
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 class RegisterShard(Protocol):
     """Checks and registers a shard; blocks; calls ``on_progress`` with files checked and their total."""
 
-    def __call__(self, *, on_progress: Callable[[int, int], None]) -> object: ...  # noqa: D102
+    def __call__(self, *, on_progress: Callable[[int, int], None]) -> ShardReceipt: ...  # noqa: D102
 
 
 async def shard_frames(register: RegisterShard, interval: float = _FRAME_SECONDS) -> AsyncIterator[bytes]:
@@ -46,12 +47,11 @@ async def shard_frames(register: RegisterShard, interval: float = _FRAME_SECONDS
             yield _frame("committing", stage="syncing")
         else:
             yield _frame("validating", verified=verified, total=total)
-    yield _last_frame(task.exception())
+    error = task.exception()
+    yield _frame("result", result=int(task.result().is_new)) if error is None else _error_frame(error)
 
 
-def _last_frame(error: BaseException | None) -> bytes:
-    if error is None:
-        return _frame("result")
+def _error_frame(error: BaseException) -> bytes:
     if isinstance(error, FormatError):
         return _frame("error", message=f"The shard is refused: {error}", retryable=False)
     _log.error("A shard could not be registered.", exc_info=error)

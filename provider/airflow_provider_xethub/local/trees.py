@@ -121,6 +121,15 @@ def walk(
                 yield from walk(connection, row[2], path, recursive=True, after=rest)
 
 
+def xet_hashes(connection: sqlite3.Connection, tree: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the Xet hashes of the files that a stored folder has itself, and the folders and parts below it."""
+    stored = _fetch(connection, tree)
+    if isinstance(stored, dict):
+        return frozenset(), tuple(part for _, part in stored["parts"])
+    hashes = frozenset(row[6] for row in stored if row[6] is not None)
+    return hashes, tuple(row[2] for row in stored if row[1] == _DIRECTORY)
+
+
 class TreeEditor:
     """A tree being changed, in memory until :meth:`save`.
 

@@ -9,9 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from starlette.requests import Request
 
 from airflow_provider_xethub.local.cas_request import TooLargeError
+from airflow_provider_xethub.local.formats.xorb import HEADER_LENGTH, MAX_XORB_CHUNKS, MAX_XORB_RAW_BYTES
 from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
 
-MAX_XORB_BODY = 66 * 1024 * 1024
+MAX_XORB_BODY = MAX_XORB_RAW_BYTES + MAX_XORB_CHUNKS * HEADER_LENGTH
+"""Bytes of a serialized xorb. The protocol says 64 MiB as serialized. It is a guess that the headers of chunks do not
+count: hf-xet 1.8 fills a xorb with up to 64 MiB of raw bytes, and sends as many again and the headers where they do
+not compress."""
 
 # Large enough that handing it to a thread costs little beside hashing it. An upload holds two of them, one being
 # received and one being checked; hf-xet 1.8 has up to 64 uploads under way.
@@ -29,7 +33,7 @@ class XorbReceiver:
     async def receive(self, request: Request, incoming: IncomingXorb) -> None:
         """Write a request's body to ``incoming``.
 
-        :raises TooLargeError: it is over 66 MiB; it is read no further than that.
+        :raises TooLargeError: it is over :data:`MAX_XORB_BODY`; it is read no further than that.
         :raises FormatError: it cannot become the xorb; it is read no further than that.
         """
         announced = request.headers.get("content-length", "0")
@@ -59,4 +63,4 @@ class XorbReceiver:
 
 
 def _too_large(incoming: IncomingXorb) -> TooLargeError:
-    return TooLargeError(f"Xorb {incoming.xorb_hash} is refused: a body has at most {MAX_XORB_BODY} bytes.")
+    return TooLargeError(f"Xorb {incoming.xorb_hash} is refused: a body has at most {MAX_XORB_BODY} bytes.", 400)

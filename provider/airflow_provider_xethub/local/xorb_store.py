@@ -95,6 +95,14 @@ class XorbStore:
             row = connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (xorb_hash,)).fetchone()
         return row is not None
 
+    def size(self, xorb_hash: str) -> int:
+        """Return the bytes of a stored xorb.
+
+        :raises FormatError: it is not the hex form of a hash.
+        :raises UnknownXorbError: the xorb is not stored here.
+        """
+        return self.index(from_hex(xorb_hash)).offsets[-1]
+
     def path(self, xorb_hash: str) -> Path:
         """Return the file of a xorb, which holds its chunk records and nothing else.
 

@@ -11,6 +11,7 @@ MAX_RANGES = 64
 """Most ranges that one request may ask for, and so the most that one data URL is signed for."""
 
 _UNIT = re.compile(r"\s*bytes\s*=(.*)", re.IGNORECASE | re.DOTALL)
+_FILE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{1,19})")
 _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE)
 
 
@@ -48,6 +49,22 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     if start >= size:
         raise UnsatisfiableRangeError(f"Range {header!r} begins behind the end: there are {size} bytes.", size)
     return start, end
+
+
+def parse_file_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return what :func:`parse_range` returns, for a reconstruction: there HTTP's leniency does not apply.
+
+    Source: the protocol, version 1.1: ``bytes={start}-{end}``, and 416 for a range that is not valid. That it means
+    every other form, ``bytes=5-`` and ``bytes=-5`` among them, is a guess.
+
+    :raises UnsatisfiableRangeError: it has another form, ends before it begins, or begins at or behind ``size``.
+    """
+    if header is None:
+        return None
+    match = _FILE_RANGE.fullmatch(header)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UnsatisfiableRangeError(f"Range {header[:80]!r} is not valid; use bytes=START-END.", size)
+    return parse_range(header, size)
 
 
 def parse_ranges(header: str | None, size: int) -> list[tuple[int, int]] | None:

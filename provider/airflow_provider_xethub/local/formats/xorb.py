@@ -22,13 +22,14 @@ from airflow_provider_xethub.local.formats.hashing import HASH_LENGTH, chunk_has
 MAX_CHUNK_BYTES = 128 * 1024
 MAX_XORB_CHUNKS = 8192
 MAX_XORB_RAW_BYTES = 64 * 1024 * 1024
+HEADER_LENGTH = 8
+"""Bytes before the payload of each chunk."""
 
 Scheme = Literal[0, 1, 2]
 STORED: Scheme = 0
 LZ4: Scheme = 1
 GROUPED_LZ4: Scheme = 2
 
-_HEADER_LENGTH = 8
 _MAX_PAYLOAD_BYTES = 2 * MAX_CHUNK_BYTES
 _FOOTER_MAGIC = b"XETBLOB"
 _24_BITS = 0xFFFFFF
@@ -183,7 +184,7 @@ def _next_record(
 
     :param base: where the buffer begins in the serialized xorb, for messages.
     """
-    payload_start = position + _HEADER_LENGTH
+    payload_start = position + HEADER_LENGTH
     if payload_start > len(buffer) or buffer[position : position + len(_FOOTER_MAGIC)] == _FOOTER_MAGIC:
         return None
     payload_length, scheme, raw_length = _header(buffer[position:payload_start], base + position, number)
@@ -195,7 +196,7 @@ def _next_record(
 
 def _header(record: bytes | memoryview, position: int, number: int) -> tuple[int, int, int]:
     """Return payload length, scheme and raw length of a record."""
-    header = int.from_bytes(record[:_HEADER_LENGTH], "little")
+    header = int.from_bytes(record[:HEADER_LENGTH], "little")
     version, payload_length = header & 0xFF, header >> 8 & _24_BITS
     scheme, raw_length = header >> 32 & 0xFF, header >> 40 & _24_BITS
     if version != 0:
@@ -210,9 +211,9 @@ def _header(record: bytes | memoryview, position: int, number: int) -> tuple[int
 def _cut_off(rest: bytes | memoryview, position: int, number: int) -> FormatError:
     """Say what is missing of the record of which there is only ``rest``."""
     length = position + len(rest)
-    if len(rest) < _HEADER_LENGTH:
+    if len(rest) < HEADER_LENGTH:
         return FormatError(f"Chunk {number}: its header is cut off at byte {length}.")
-    end = position + _HEADER_LENGTH + _header(rest, position, number)[0]
+    end = position + HEADER_LENGTH + _header(rest, position, number)[0]
     return FormatError(f"Chunk {number}: its payload is cut off at byte {length}, it ends at {end}.")
 
 
@@ -270,4 +271,4 @@ def _record(chunk: bytes | memoryview, scheme: Scheme) -> bytes:
         else:
             scheme = STORED
     header = len(payload) << 8 | scheme << 32 | len(chunk) << 40
-    return header.to_bytes(_HEADER_LENGTH, "little") + payload
+    return header.to_bytes(HEADER_LENGTH, "little") + payload
