@@ -30,6 +30,7 @@ ROUTES = [
     ("GET", "/v1/reconstructions?file_id={}"),
     ("GET", "/v1/reconstructions/{}"),
     ("GET", "/v2/reconstructions/{}"),
+    ("GET", "/v2/file-chunk-hashes/{}"),
 ]
 
 

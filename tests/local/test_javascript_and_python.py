@@ -177,6 +177,27 @@ def test_bytes_that_the_clients_cut_otherwise_are_shared_for_the_greater_part(
     assert python_download(api, javascript_repo, "b.bin", tmp_path) == content + b"longer"
 
 
+@pytest.mark.parametrize("place", ["begin", "middle", "end"])
+def test_an_edit_of_a_large_file_leaves_what_it_does_not_touch(
+    javascript: JavaScript, api: HfApi, javascript_repo: str, javascript_hub: LocalHub, tmp_path: Path, place: str
+) -> None:
+    """The client asks which chunks it must cut anew, and puts the file's hash together from what it is told."""
+    content = b""
+    for part in range(3):
+        content += cut_alike(f"{place} {part}", 2 * MIB)
+        python_upload(api, javascript_repo, "a.bin", content)
+    at = {"begin": 1000, "middle": 3 * MIB, "end": len(content) - 1000}[place]
+    javascript_hub.log.clear()
+    found = javascript.call("downloadFile", repo=javascript_repo, path="a.bin")
+    edit = {"start": at, "end": at + 500, "content": blob(b"edited")}
+    file = {"path": "a.bin", "originalContent": found, "edits": [edit]}
+    javascript.call("uploadFile", repo=javascript_repo, file=file)
+    assert javascript_hub.log.requests("GET /cas/.*/v2/file-chunk-hashes/.*", status=200)
+    assert 0 < uploaded_bytes(javascript_hub) < 2 * MIB
+    expected = content[:at] + b"edited" + content[at + 500 :]
+    assert python_download(api, javascript_repo, "a.bin", tmp_path) == expected
+
+
 def test_an_edit_in_javascript_is_read_by_python(
     javascript: JavaScript, api: HfApi, javascript_repo: str, tmp_path: Path
 ) -> None:

@@ -114,6 +114,8 @@ class Target:
         )
         signed = self.store.access.sign_data_url(f"{target}?{query}")
         case.query = dict(pair.split("=", 1) for pair in signed.partition("?")[2].split("&"))
+        if "/data/{hash}" in case.operation.path:
+            case.headers["Range"] = "bytes=0-99"  # without it the URL authorises nothing
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from airflow_provider_xethub.local.cas_request import (
 from airflow_provider_xethub.local.cas_xorbs import PREFIX
 from airflow_provider_xethub.local.content import ContentStore, ShardReceipt, StoredFile, UnknownFileError, branch_of
 from airflow_provider_xethub.local.data_answer import data_answer
-from airflow_provider_xethub.local.formats import FormatError, reconstruction
+from airflow_provider_xethub.local.formats import FormatError, chunk_windows, reconstruction
 from airflow_provider_xethub.local.formats.byte_range import parse_file_range, parse_ranges
 from airflow_provider_xethub.local.formats.hashing import from_hex
 from airflow_provider_xethub.local.shard_progress import shard_frames
@@ -63,6 +63,7 @@ def routes(
         ("POST", "/v1/reconstructions", api.reconstruct_listed),
         ("GET", "/v1/reconstructions/{hash}", partial(api.reconstruct, reconstruction.to_json_v1)),
         ("GET", "/v2/reconstructions/{hash}", partial(api.reconstruct, reconstruction.to_json_v2)),
+        ("GET", "/v2/file-chunk-hashes/{hash}", api.describe_chunks),
         ("GET", "/data/{hash}", api.send_data),
     ]
     return [cas_route(base_path, method, path, endpoint) for method, path, endpoint in table]
@@ -148,6 +149,17 @@ class _Files:
             lambda: {file.xet_hash: self._content.reconstruct(file.xet_hash) for file in files}
         )
         return JSONResponse(reconstruction.to_json_batch(plans, partial(self._data_url, request)))
+
+    async def describe_chunks(self, request: Request) -> Response:
+        """Say which parts of a file must be cut anew to change some of its bytes, and what its other chunks are."""
+        grant = require(self._access, request, "read")
+        file = self._readable_file(grant, request.path_params["hash"])
+        dirty = chunk_windows.parse_dirty(request.headers.get("x-range-dirty"), file.size)
+        return JSONResponse(
+            await run_in_threadpool(
+                lambda: chunk_windows.describe(self._content.segments_with_chunks(file.xet_hash), dirty)
+            )
+        )
 
     async def send_data(self, request: Request) -> Response:
         """Give the bytes of a xorb that the signed URL is for."""

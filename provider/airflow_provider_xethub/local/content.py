@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.deduplication import ChunkIndex
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.formats.chunk_windows import FileSegment
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan
 from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
@@ -284,6 +286,19 @@ class ContentStore:
             raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, none at {start}.", size)
         end = size if end is None else min(end, size)
         return plan(shard.unpack_segments(segments), self._xorbs.index, start, end)
+
+    def segments_with_chunks(self, xet_hash: str) -> list[FileSegment]:
+        """Return the segments of a file, each with its chunks.
+
+        :raises UnknownFileError: the file is not stored here.
+        """
+        segments = []
+        for term in self.reconstruct(xet_hash).terms:
+            raw_offsets = self._xorbs.index(term.xorb_hash).raw_offsets[term.first : term.last + 1]
+            hashes = xorb.split_hashes(self._xorbs.chunk_hashes(term.xorb_hash))[term.first : term.last]
+            sizes = (end - start for start, end in pairwise(raw_offsets))
+            segments.append(FileSegment(tuple(zip(hashes, sizes, strict=True))))
+        return segments
 
     def read_file(self, xet_hash: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Return an iterator over the raw bytes ``start`` to ``end`` (excluded), about 1 MiB at a time.

@@ -52,6 +52,19 @@ CAS_OPERATIONS: Mapping[str, Operation] = {
         body={JSON: listed(fields({"prefix": choice("default"), "hash": HASH}))},
         credential="xet",
     ),
+    "cas_files.describe_chunks": Operation(
+        fields(
+            {
+                "totalChunks": NUMBER,
+                "fileSize": NUMBER,
+                "windows": listed(fields({"dirtyByteRange": listed(NUMBER)})),
+                "hashRanges": listed(ANYTHING),
+                "gapVerification": listed(HASH),
+            }
+        ),
+        headers={"X-Range-Dirty": TEXT},
+        credential="xet",
+    ),
     "cas_files.reconstruct_many": Operation(
         fields({"files": ANYTHING, "fetch_info": ANYTHING}), query={"file_id": listed(HASH)}, credential="xet"
     ),
