@@ -169,6 +169,7 @@ def celery_airflow(folder: Path, dags: Path, workers: list[Worker]) -> Iterator[
                 fleet.start(worker)
             fleet.airflow = stack.enter_context(services.airflow(folder, env))
             fleet.wait_for_workers()
+            services.require_loopback(process, *(worker.process for worker in workers if worker.process))
         except SystemExit as error:
             raise AssertionError(f"{error}\n{fleet.tails()}") from None
         yield fleet

@@ -1,11 +1,13 @@
 """The servers of the demonstration: a local Hub, and Airflow's API server, scheduler and DAG processor.
 
-Each is a process group of its own, and is ended by its own process id.
+Each is a process group of its own, and is ended by its own process id. All of them listen to this machine only, where
+everybody is an administrator: the kernel is asked.
 """
 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import secrets
@@ -19,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
@@ -46,6 +49,7 @@ def environment(folder: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
@@ -113,6 +117,31 @@ def wait_for(what: str, check: Any, process: subprocess.Popen[bytes], log: Path,
     raise SystemExit(f"{what} did not start; the end of its log:\n{tail}")
 
 
+def open_to_others(pid: int) -> list[str]:
+    """Return where a process, or one below it, listens to other machines: ``name (pid) at address, port``."""
+    found = []
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            # It has another name before psutil 6.
+            ask = process.net_connections if hasattr(process, "net_connections") else process.connections
+            for connection in ask(kind="tcp"):
+                address, port = connection.laddr[:2]
+                if connection.status == psutil.CONN_LISTEN and not ipaddress.ip_address(address).is_loopback:
+                    found.append(f"{process.name()} ({process.pid}) at {address}, port {port}")
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def require_loopback(*processes: subprocess.Popen[bytes]) -> None:
+    """Refuse to go on where one of these listens to other machines.
+
+    :raises SystemExit: it does, or a process that it started.
+    """
+    if found := [each for process in processes for each in open_to_others(process.pid)]:
+        raise SystemExit(f"These must listen to this machine only: {'; '.join(found)}.")
+
+
 @contextmanager
 def local_hub(folder: Path, env: Mapping[str, str], log: Path) -> Iterator[str]:
     """Run ``xethub-local serve`` and yield its URL."""
@@ -124,6 +153,7 @@ def local_hub(folder: Path, env: Mapping[str, str], log: Path) -> Iterator[str]:
     command += ["--folder", str(folder), "--port", str(port)]
     with running("The local Hub", command, env, log) as process:
         wait_for("The local Hub", lambda: requests.get(url, timeout=2).ok, process, log)
+        require_loopback(process)
         yield url
 
 
@@ -169,15 +199,19 @@ def airflow(folder: Path, env: Mapping[str, str]) -> Iterator[Airflow]:
     logs = folder / "logs"
     url = env["AIRFLOW__API__BASE_URL"]
     executable = str(BIN / "airflow")
+    # Its server for task logs cannot be told an address; they are read from the disk.
+    scheduler_command = [executable, "scheduler", "--skip-serve-logs"]
     with (
         running("The API server", [executable, "api-server"], env, logs / "api-server.log") as server,
-        running("The DAG processor", [executable, "dag-processor"], env, logs / "dag-processor.log"),
-        running("The scheduler", [executable, "scheduler"], env, logs / "scheduler.log"),
+        running("The DAG processor", [executable, "dag-processor"], env, logs / "dag-processor.log") as processor,
+        running("The scheduler", scheduler_command, env, logs / "scheduler.log") as scheduler,
     ):
         wait_for(
             "Airflow", lambda: requests.get(f"{url}/api/v2/version", timeout=2).ok, server, logs / "api-server.log"
         )
+        require_loopback(server, processor, scheduler)
         yield Airflow(url)
+        require_loopback(server, processor, scheduler)
 
 
 def prepare_airflow(env: Mapping[str, str], hub_url: str, hub_token: str) -> None:

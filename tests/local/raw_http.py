@@ -49,7 +49,7 @@ def attacked_hub(folder: Path) -> Iterator[HubProcess]:
 def request_text(hub: HubProcess, method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
     """Return a request as its bytes, with a write token; an underscore in a header's name stands for a hyphen."""
     lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization(hub)}{lines}"
+    head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{authorization(hub)}{lines}"
     return head.encode("latin-1", "replace") + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 

@@ -39,7 +39,9 @@ def test_bodies_that_break_off_do_no_harm(hub: HubProcess) -> None:
     for number in range(300):
         path = chance.choice([_COMMIT, "/api/buckets/acme/corpus/batch", xorb, "/v1/telemetry"])
         noise = f"X-Noise: {'n' * chance.choice([1, 100, 100_000])}\r\n"
-        lines = f"POST {path} HTTP/1.1\r\nHost: x\r\n{authorization(hub)}{noise}{chance.choice(_LENGTHS)}\r\n\r\n"
+        lines = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization(hub)}{noise}{chance.choice(_LENGTHS)}\r\n\r\n"
+        )
         text = lines.encode() + chance.choice(_BODIES)
         if number % 2:
             assert b" 500 " not in exchange(hub, text)[:20]
@@ -60,7 +62,7 @@ def test_headers_and_targets_of_any_length_are_answered_or_hung_up_on(hub: HubPr
     one_header = "A: " + "b" * size
     many_headers = "\r\n".join(["A: b"] * (size // 6))
     for text in (
-        f"GET /{'a' * size} HTTP/1.1\r\nHost: x",
+        f"GET /{'a' * size} HTTP/1.1\r\nHost: localhost",
         f"GET / HTTP/1.1\r\n{one_header}",
         f"GET / HTTP/1.1\r\n{many_headers}",
     ):
@@ -72,7 +74,7 @@ def test_connections_that_say_nothing_keep_nobody_out(hub: HubProcess) -> None:
     silent = [socket.create_connection(address(hub), timeout=HANG_SECONDS) for _ in range(200)]
     try:
         for connection in silent[::2]:
-            connection.sendall(f"POST {_COMMIT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
+            connection.sendall(f"POST {_COMMIT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n".encode())
         expect_it_serves(hub)
     finally:
         for connection in silent:

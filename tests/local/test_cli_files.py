@@ -48,6 +48,25 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     return run
 
 
+CONTROLS, SHOWN = "c1\x9b31m bidi\u202e.txt", r"c1\x9b31m bidi\u202e.txt"
+
+
+def test_control_characters_in_names_are_shown_and_not_obeyed(run, tmp_path: Path) -> None:
+    where = tmp_path / "names"
+    where.mkdir()
+    for name in (CONTROLS, "größe 🧑‍🚀.txt"):
+        (where / name).write_text("content")
+    run("put", str(where), "dataset:acme/corpus")
+    listed = run("ls", "dataset:acme/corpus")
+    assert {line.split("\t")[-1] for line in listed.splitlines()} == {".gitattributes", "größe 🧑‍🚀.txt", SHOWN}
+    assert run("get", f"dataset:acme/corpus:{CONTROLS}", "-") == "content"  # data is data
+    assert SHOWN in run("get", f"dataset:acme/corpus:{CONTROLS}x", "-", status=1)
+    (where / "red\x1b[31m\x07.txt").touch()
+    refused = run("put", str(where), "dataset:acme/corpus", status=1)
+    assert r"red\x1b[31m\x07.txt cannot be put" in refused
+    assert "\x1b" not in refused
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A folder with a text, a binary file and an empty file."""

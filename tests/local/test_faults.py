@@ -211,7 +211,7 @@ def test_any_answer_dropped_in_the_middle_is_seen_as_cut(hub: LocalHub, path: st
 def test_a_dropped_answer_to_head_ends_the_connection(hub: LocalHub) -> None:
     hub.faults.add(Fault("HEAD .*", drop="middle"))
     with socket.create_connection(("127.0.0.1", hub.port), timeout=20) as client:
-        client.sendall(b"HEAD /acme/m/resolve/main/f.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"HEAD /acme/m/resolve/main/f.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
         heard = b""
         while piece := client.recv(4096):
             heard += piece
@@ -223,7 +223,7 @@ def test_an_endless_answer_lasts_until_the_client_leaves(hub: LocalHub, how: str
     hub.faults.add(Fault(WHOAMI, endless=how))  # type: ignore[arg-type]
     with socket.create_connection(("127.0.0.1", hub.port)) as client:
         client.settimeout(20)
-        request = f"GET /api/whoami-v2 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\n\r\n"
+        request = f"GET /api/whoami-v2 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {hub.token()}\r\n\r\n"
         client.sendall(request.encode())
         heard = b""
         while (b"\r\n\r\n" not in heard) or (how == "trickle" and heard.count(b"1\r\n \r\n") < 2):

@@ -278,7 +278,7 @@ def test_others_see_neither_private_and_gated_repositories_nor_the_activity(tmp_
     for name, private in (("models/acme/open", False), ("models/acme/secret", True), ("models/acme/gated", False)):
         store.repositories.create(name, private=private)
     store.repositories.gates.set_mode("models/acme/gated", "manual")
-    app = build_app(store)
+    app = build_app(store, hosts=["hub"])
     token = {"Authorization": f"Bearer {store.tokens['read']}"}
 
     async def statuses(address: str, headers: dict[str, str]) -> dict[str, int]:

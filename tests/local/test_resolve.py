@@ -185,7 +185,7 @@ def test_a_reader_who_goes_away_ends_the_sending(hub: LocalHub) -> None:
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         reader.connect((hub.host, hub.port))
-        reader.sendall(f"GET /datasets/{REPO}/resolve/main/big.bin HTTP/1.1\r\nHost: hub\r\n\r\n".encode())
+        reader.sendall(f"GET /datasets/{REPO}/resolve/main/big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         assert reader.recv(1000).startswith(b"HTTP/1.1 200")
     deadline = time.monotonic() + 30
     while not (logged := hub.log.requests("GET .*/big.bin")) and time.monotonic() < deadline:

@@ -36,7 +36,7 @@ def standalone(folder: Path, dags: Path) -> Iterator[services.Airflow]:
     """
     shutil.copytree(dags, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     env = services.environment(folder) | {
-        "AIRFLOW__API__HOST": "127.0.0.1",
+        "PYTHONPATH": str(Path(__file__).parent / "loopback"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         # The second time that a DAG file is read, the assets of the first are active, and are watched.
@@ -53,6 +53,7 @@ def standalone(folder: Path, dags: Path) -> Iterator[services.Airflow]:
             return all(part and part.get("status") == "healthy" for part in health.values())
 
         services.wait_for("Airflow", healthy, process, log, patience=PATIENCE)
+        services.require_loopback(process)
         yield services.Airflow(url)
 
 

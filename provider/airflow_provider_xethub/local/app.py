@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +42,7 @@ from airflow_provider_xethub.local.data_folder import make_private, write_once
 from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.fault_middleware import FaultMiddleware
 from airflow_provider_xethub.local.faults import Faults
+from airflow_provider_xethub.local.hosts import KnownHosts
 from airflow_provider_xethub.local.hub_errors import HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, error_response, hub_route
 from airflow_provider_xethub.local.repositories import KINDS, Repositories
@@ -89,6 +90,9 @@ def build_app(
     store: LocalStore | Path,
     *,
     public_url: str | Callable[[], str] | None = None,
+    hosts: Collection[str] = (),
+    any_address: bool = False,
+    origins: Collection[str] = (),
     faults: Faults | None = None,
     log: RequestLog | None = None,
 ) -> ASGIApp:
@@ -96,6 +100,8 @@ def build_app(
 
     :param public_url: origin that clients reach this server at, without trailing slash; by default the ``Host`` of
         each request, so that a container may reach it under another name than the machine itself.
+    :param hosts, any_address: see :class:`airflow_provider_xethub.local.hosts.KnownHosts`.
+    :param origins: see :class:`airflow_provider_xethub.local.cors.Cors`.
     """
     store = store if isinstance(store, LocalStore) else LocalStore(store)
     control = Control(store, faults or Faults(), log or RequestLog(), store.access.settings)
@@ -141,14 +147,14 @@ def build_app(
     route_of = _note_routes(routes, cas_path)
     plain = _Envelope(app, store.access)
     faulty = FaultMiddleware(plain, control.faults, store.access.now)
-    logged = Cors(RequestLogMiddleware(faulty, control.log, route_of))
+    logged = Cors(RequestLogMiddleware(faulty, control.log, route_of), origins)
 
     async def uncontrolled(scope: Scope, receive: Receive, send: Send) -> None:
         # Who controls the server must reach it whatever it was told to do, and leave no traces in the log.
         is_control = scope["type"] == "http" and scope["raw_path"].startswith(_CONTROL)
         await (plain if is_control else logged)(scope, receive, send)
 
-    return uncontrolled
+    return KnownHosts(uncontrolled, hosts, public_url=public_url, any_address=any_address)
 
 
 def _note_routes(routes: list[BaseRoute], cas_path: str) -> Callable[[Scope], str]:

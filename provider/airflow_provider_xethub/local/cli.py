@@ -19,6 +19,7 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli_arguments import PLACE_SYNTAX, REPO_SYNTAX, CommandError, UsageError
 from airflow_provider_xethub.local.cli_faults import add_fault_options
+from airflow_provider_xethub.local.display import safe_text
 
 DEFAULT_FOLDER = ".xethub-local"
 DEFAULT_PORT = 7777
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(status: int, message: str) -> int:
-    print(f"xethub-local: {' '.join(message.split())}", file=sys.stderr)
+    print(f"xethub-local: {safe_text(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
@@ -108,6 +109,20 @@ def _add_serve(commands: _Commands) -> None:
         "--public-url",
         metavar="URL",
         help="origin that clients reach it at, if that is not the host name they ask for",
+    )
+    serve.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that clients reach it at, such as that of a container; may be repeated",
+    )
+    serve.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of this origin use the API in a browser, such as http://localhost:3000; may be repeated",
     )
     serve.add_argument(
         "--webhook",

@@ -1,6 +1,7 @@
 """What ``xethub-local`` prints: for people on a terminal, for programs in a pipe.
 
 In a pipe each row is one line, its columns separated by tabs, without heading or colour, numbers and times in full.
+Names and titles may hold control characters, which a terminal would obey: they are shown as escapes.
 ``rich`` is loaded only where a terminal is there to show it.
 """
 
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
-from airflow_provider_xethub.local.display import age_text, size_text
+from airflow_provider_xethub.local.display import age_text, safe_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty
 
     console = _console(sys.stdout)
     if not rows:
-        console.print(empty, markup=False, highlight=False)
+        console.print(safe_text(empty), markup=False, highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
@@ -68,11 +69,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty
 
 def print_text(text: str) -> None:
     """Print paragraphs as they are, never wrapped: lines in them are to be copied. Headings end with a colon."""
+    lines = list(map(safe_text, text.split("\n")))
     if not sys.stdout.isatty():
-        print(text, flush=True)
+        print("\n".join(lines), flush=True)
         return
     console = _console(sys.stdout)
-    for line in text.splitlines():
+    for line in lines:
         style = "bold" if line.endswith(":") else None
         console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -98,14 +100,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         transient=True,
     )
     with shown:
-        task = shown.add_task(what, total=total)
+        task = shown.add_task(safe_text(what), total=total)
         yield lambda count: shown.advance(task, count)
 
 
 def confirmed(question: str) -> bool:
     """Ask a person at a terminal; anything but yes is no."""
     try:
-        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{safe_text(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
@@ -122,7 +124,7 @@ def _plain(cell: Cell) -> str:
     if isinstance(cell, Moment):
         return f"{datetime.fromtimestamp(cell.seconds, tz=timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     # A title may hold tabs and line breaks, which separate columns and rows here.
-    return " ".join(str(cell).split())
+    return safe_text(" ".join(str(cell).split()))
 
 
 def _pretty(cell: Cell) -> str:
@@ -130,4 +132,4 @@ def _pretty(cell: Cell) -> str:
         return size_text(cell.size)
     if isinstance(cell, Moment):
         return age_text(time.time() - cell.seconds)
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) else safe_text(cell)

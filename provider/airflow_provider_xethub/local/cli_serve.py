@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import ipaddress
 import json
 import os
 import shlex
@@ -30,18 +29,20 @@ def serve(options: argparse.Namespace) -> None:
 
     :raises CommandError: the address cannot be listened at, or a repository not created.
     """
-    _check(options)
     repos = [repo_argument(text) for text in options.create_repo]
 
     from airflow_provider_xethub.local.server import LocalHub
     from airflow_provider_xethub.local.server_url import announced
 
+    _check(options)
     hub = LocalHub(
         options.folder,
         options.port,
         host=options.host,
         token_life=options.token_life,
         public_url=(options.public_url or "").rstrip("/") or None,
+        allowed_hosts=options.allow_host,
+        allowed_origins=options.allow_origin,
     )
     try:
         for repo in repos:
@@ -59,11 +60,19 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if not options.allow_remote and not _is_loopback(options.host):
+    from airflow_provider_xethub.local.cors import checked_origin
+    from airflow_provider_xethub.local.hosts import is_loopback
+
+    if not options.allow_remote and not is_loopback(options.host):
         raise UsageError(
             f"--host {options.host} can be reached by others, and this is a development server. "
             "Use 127.0.0.1, or add --allow-remote."
         )
+    for origin in options.allow_origin:
+        try:
+            checked_origin(origin)
+        except ValueError as error:
+            raise UsageError(f"--allow-origin {error}") from error
     if options.token_life < 1:
         raise UsageError(f"--token-life must be at least 1 second, not {options.token_life}.")
     if not 0 <= options.port <= 65535:
@@ -134,12 +143,3 @@ huggingface_hub:
 
 Stop with Ctrl-C."""
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

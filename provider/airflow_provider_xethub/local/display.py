@@ -1,9 +1,30 @@
-"""Numbers as people read them, for the command line and the pages. Pure functions."""
+"""Numbers and texts as people read them, for the command line and the pages. Pure functions."""
 
 from __future__ import annotations
 
+import unicodedata
+
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 _AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
+
+_UNSEEN = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+# They change the order in which a terminal shows the rest of a line.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def safe_text(text: str) -> str:
+    r"""Return a text without what a terminal would obey: names of files may hold control characters.
+
+    Each of them becomes an escape such as ``\x1b``.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        one.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(one) in _UNSEEN or one in _REORDERING
+        else one
+        for one in text
+    )
 
 
 def size_text(size: int) -> str:

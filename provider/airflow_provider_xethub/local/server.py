@@ -13,6 +13,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from airflow_provider_xethub.local.bounded_http import BoundedHttpProtocol
 from airflow_provider_xethub.local.control import Control
 from airflow_provider_xethub.local.fault_middleware import CLOSE
 from airflow_provider_xethub.local.faults import Faults
+from airflow_provider_xethub.local.hosts import is_loopback
 from airflow_provider_xethub.local.request_log import RequestLog
 from airflow_provider_xethub.local.settings import Settings
 from airflow_provider_xethub.repo import Repo, RepoType, Scope
@@ -48,12 +50,16 @@ class LocalHub:
     :param data_url_life: seconds that a new data URL lives; :attr:`data_url_life` changes it at run time.
     :param clock_offset: seconds that its clock is ahead of this machine's; :attr:`clock_offset` changes it.
     :param public_url: origin that clients reach it at, where that is not the ``Host`` they send.
+    :param allowed_hosts: names that clients reach it at beside this machine's own and that of ``public_url``.
+    :param allowed_origins: origins whose pages may use the API in a browser, such as ``http://localhost:3000``; ``*``
+        for all. By default none may.
     :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.access.Access`.
     :ivar repositories: :class:`~airflow_provider_xethub.local.repositories.Repositories`.
     :ivar content: what CAS stores, :class:`~airflow_provider_xethub.local.content.ContentStore`.
     :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.faults.Faults`.
     :ivar log: what was asked, :class:`~airflow_provider_xethub.local.request_log.RequestLog`.
     :raises OSError: the folder cannot be written.
+    :raises ValueError: one of ``allowed_origins`` is not an origin.
     """
 
     def __init__(
@@ -66,6 +72,8 @@ class LocalHub:
         data_url_life: int = 900,
         clock_offset: float = 0.0,
         public_url: str | None = None,
+        allowed_hosts: Collection[str] = (),
+        allowed_origins: Collection[str] = (),
     ) -> None:
         self.folder = Path(folder).absolute()
         self.host = host
@@ -81,7 +89,16 @@ class LocalHub:
         self.faults = Faults()
         self.log = RequestLog()
         self._control = Control(self._store, self.faults, self.log, self.access.settings)
-        self._app = _closable(build_app(self._store, public_url=public_url, faults=self.faults, log=self.log))
+        app = build_app(
+            self._store,
+            public_url=public_url,
+            hosts=(host, *allowed_hosts),
+            any_address=not is_loopback(host),
+            origins=allowed_origins,
+            faults=self.faults,
+            log=self.log,
+        )
+        self._app = _closable(app)
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
