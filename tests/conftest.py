@@ -157,3 +157,22 @@ def disconnect(connection: Callable[..., str], monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv("AIRFLOW_CONN_XETHUB_DEFAULT")
 
     return remove
+
+
+@pytest.fixture
+def fernet_cache():
+    """Airflow keeps its Fernet key for the life of the process."""
+
+    def forget() -> None:
+        try:
+            from airflow.sdk.crypto import get_fernet
+        except ImportError:  # before 3.2
+            from airflow.models import crypto
+
+            crypto._fernet = None
+        else:
+            get_fernet.cache_clear()
+
+    forget()
+    yield
+    forget()

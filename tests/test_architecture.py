@@ -112,6 +112,7 @@ ALLOWED = {
         *("answers", "hub_errors", "tree_listing", "network", "network_errors", "token", "repo", "exceptions"),
         "records",
     },
+    "samples": {"records", "token"},
     "task_state": {"workers"},
     "commit_request": {"answers", "arguments", "task_state", "repo", "exceptions", "records"},
     "preupload": {"answers", "hub", "workers", "repo", "exceptions", "records"},

@@ -140,25 +140,6 @@ def test_without_any_key_the_xcom_is_a_reference_and_consumers_that_name_the_rep
     assert not hub.log.requests()
 
 
-@pytest.fixture
-def fernet_cache():
-    """Airflow keeps its Fernet key for the life of the process."""
-
-    def forget() -> None:
-        try:
-            from airflow.sdk.crypto import get_fernet
-        except ImportError:  # before 3.2
-            from airflow.models import crypto
-
-            crypto._fernet = None
-        else:
-            get_fernet.cache_clear()
-
-    forget()
-    yield
-    forget()
-
-
 @pytest.mark.parametrize("key", ["", "{FERNET_KEY}", "too short"])
 def test_what_airflow_shows_as_key_where_it_has_none_seals_nothing(
     connection, repo, run_task, monkeypatch, fernet_cache, key

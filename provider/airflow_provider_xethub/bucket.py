@@ -119,7 +119,8 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
 
 def _published(file: XetFile, bucket: Repo) -> XetFile:
     record = file.copy()
-    record.pop("sample", None)  # only a commit still to come needs it
+    for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
+        record.pop(name, None)  # type: ignore[misc]
     record.pop("storage_uri", None)
     record["repo"] = bucket.uri
     return record

@@ -356,7 +356,8 @@ class _Publication:
         files: list[XetFile] = []
         for file in self._work.files:
             record = file.copy()
-            record.pop("sample", None)  # only a commit still to come needs it
+            for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
+                record.pop(name, None)  # type: ignore[misc]
             record.pop("storage_uri", None)
             record["repo"] = head["repo"]
             files.append(record)

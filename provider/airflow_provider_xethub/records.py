@@ -19,12 +19,14 @@ class XetFile(_XetFile, total=False):
 
     ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
     file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
-    file: ``sample``, the first 512 bytes in base64, and for object storage ``storage_uri``, where it came from. What
+    file: ``sample``, in base64 a stand-in for its first bytes that is text or not as they are, ``sealed_sample``, the
+    first 512 bytes sealed where this worker has a key, and for object storage ``storage_uri``, where it came from. What
     a listing adds for inline files: ``blob_id``, the git sha1. What a download adds: ``local_path``, or for object
     storage ``storage_uri``. The operators take either as ``source``.
     """
 
     sample: str
+    sealed_sample: str
     blob_id: str
     local_path: str
     storage_uri: str

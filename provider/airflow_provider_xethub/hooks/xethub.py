@@ -9,6 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
+from airflow_provider_xethub import samples
+from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.files import XetFileHook
 from airflow_provider_xethub.repo import Repo
@@ -80,6 +82,8 @@ class XetHubConnection(XetFileHook):
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         sent = self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
+        # They go through XCom, where everybody could read how each file begins.
+        sent["files"] = samples.seal(sent["files"], next(iter(keys.fernets()), None))
         self.lineage.elsewhere("input", source)
         self.lineage.uploaded(sent["files"])
         return sent
@@ -103,6 +107,7 @@ class XetHubConnection(XetFileHook):
         request.check()
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
+        request = replace(request, files=samples.unseal(request.files, keys.fernets()))
         return commit.publish(self.hub, request, self._modes(request, self._read_back), self._read_back)
 
     def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
@@ -265,6 +270,7 @@ class XetHubConnection(XetFileHook):
         held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
         request = replace(request, files=[*request.files, *held])
         request.check()
+        request = replace(request, files=samples.unseal(request.files, keys.fernets()))
         is_bucket = request.repo.is_bucket
         write = partial(self.in_cas, None, "write", request.repo)
 
