@@ -83,7 +83,7 @@ def export(words: list[str], _: Path) -> None:
         else:
             check_connection(Connection(name, uri=value))
     else:
-        assert name == "AIRFLOW__CORE__LOAD_EXAMPLES"
+        assert (name, value) in (("AIRFLOW__CORE__LOAD_EXAMPLES", "False"), ("AIRFLOW__API__HOST", "127.0.0.1"))
 
 
 def check_connection(connection: Connection) -> None:
