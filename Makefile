@@ -9,7 +9,7 @@ PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 INSTALLED := .venv/.installed
 
-.PHONY: help setup demo test test-long test-quick compat compat-pins bench bench-docs bench-local lint docs screenshots \
+.PHONY: help setup demo test test-long test-quick test-clients compat compat-pins bench bench-docs bench-local lint docs screenshots \
 	constraints clean
 
 help:  ## Show the targets.
@@ -36,6 +36,9 @@ test: $(INSTALLED)  ## Run the test suite.
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(PYTEST) -m long
+
+test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
+	@$(BIN)/python tests/local/clients/run.py
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
 	@$(BIN)/python tests/versions/run.py
@@ -75,4 +78,4 @@ constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supporte
 		--group demo --group install pyproject.toml --output-file constraints.txt
 
 clean:  ## Remove everything that the other targets made.
-	rm -rf .venv .compat .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .compat .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
