@@ -18,7 +18,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
 
 
 def test_a_control_character_in_a_path_is_answered_although_no_header_can_hold_it(hub: LocalHub) -> None:
-    answer = requests.get(f"{hub.url}/api/datasets/acme/a%06b", timeout=10, headers=_authorization(hub))
+    answer = requests.get(f"{hub.url}/api/datasets/acme/corpus/revision/a%06b", timeout=10, headers=_authorization(hub))
     assert answer.status_code == 404
     assert "a\x06b" in answer.json()["error"]
     assert "a\\x06b" in answer.headers["X-Error-Message"]

@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 from airflow_provider_xethub.local.data_folder import write_once
 from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.hub_errors import HubError
+from airflow_provider_xethub.local.hub_errors import REPOSITORY_NOT_FOUND, HubError
 from airflow_provider_xethub.local.hub_schema import SCHEMA
 from airflow_provider_xethub.local.settings import LiveSettings, Settings
 from airflow_provider_xethub.repo import SCOPES, Scope
@@ -207,12 +207,19 @@ class Access(LiveSettings):
         if row is None or (row[0] and not (identity and identity.allows(repository, "read"))):
             raise AccessError(
                 404 if identity else 401,
-                f"Repository {repository} does not exist here, or your Hub token cannot see it. "
-                "Create it first, or use a Hub token that may read it.",
+                REPOSITORY_NOT_FOUND,
                 "RepoNotFound",
             )
         if scope == "write":
             self.check_writer(identity, repository)
+
+    def may_read(self, identity: Identity | None, repository: str) -> bool:
+        """Whether this Hub token sees the repository."""
+        try:
+            self.check(identity, repository, "read")
+        except AccessError:
+            return False
+        return True
 
     def check_writer(self, identity: Identity | None, repository: str) -> None:
         """Refuse who may not write to ``repository``, or create it: existing or not makes no difference here.
@@ -234,16 +241,29 @@ class Access(LiveSettings):
                 "it is outside the namespaces and repositories granted to it.",
             )
 
+    def check_proposer(self, identity: Identity | None, repository: str) -> None:
+        """Refuse who may not open pull requests: everybody may who reads the repository and holds no read-only token.
+
+        :raises AccessError: 401 or 403; or as :meth:`check`.
+        """
+        self.check(identity, repository, "read")
+        if identity is None or identity.role == "read":
+            self.check_writer(identity, repository)
+
     # -- Xet tokens
 
     def issue_xet_token(
-        self, identity: Identity | None, scope: Scope, repository: str, revision: str
+        self, identity: Identity | None, scope: Scope, repository: str, revision: str, *, proposes: bool = False
     ) -> tuple[str, int]:
         """Issue a Xet token and return it with its expiry in UNIX seconds.
 
-        :raises AccessError: the Hub token does not allow that scope, see :meth:`check`.
+        :param proposes: the token is for writing what a pull request will bring.
+        :raises AccessError: the Hub token does not allow that scope, see :meth:`check` and :meth:`check_proposer`.
         """
-        self.check(identity, repository, scope)
+        if proposes:
+            self.check_proposer(identity, repository)
+        else:
+            self.check(identity, repository, scope)
         grant = XetGrant(
             scope=scope,
             repository=repository,

@@ -27,6 +27,7 @@ from airflow_provider_xethub.local import (
     hub_history,
     hub_lfs,
     hub_listing,
+    hub_missing,
     hub_repositories,
     openapi,
     pages,
@@ -44,7 +45,7 @@ from airflow_provider_xethub.local.fault_middleware import FaultMiddleware
 from airflow_provider_xethub.local.faults import Faults
 from airflow_provider_xethub.local.hosts import KnownHosts
 from airflow_provider_xethub.local.hub_errors import HubError
-from airflow_provider_xethub.local.hub_request import Hub, HubRequest, error_response, hub_route
+from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route
 from airflow_provider_xethub.local.repositories import KINDS, Repositories
 from airflow_provider_xethub.local.request_log import ROUTE, RequestLog, RequestLogMiddleware
 from airflow_provider_xethub.local.revision_files import RevisionFiles
@@ -142,7 +143,7 @@ def build_app(
         pages.index_route(hub, store.bucket_files),
         *web_routes,
     ]
-    app = Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_allowed})
+    app = Starlette(routes=routes, exception_handlers=hub_missing.handlers(hub))
     app.router.redirect_slashes = False
     route_of = _note_routes(routes, cas_path)
     plain = _Envelope(app, store.access)
@@ -235,16 +236,6 @@ def _no_harnesses(_: HubRequest) -> Response:
 
 async def _no_control(*_: object) -> None:
     raise HTTPException(404)  # and not the page of a model in a namespace of that name
-
-
-def _not_found(request: Request, _: Exception) -> Response:
-    if pages.wants_page(request):
-        return pages.error_page(HubError(404, f"There is no page {request.scope['path']} here."))
-    return error_response(HubError(404, f"The local Hub has no route {request.method} {request.scope['path']}."))
-
-
-def _not_allowed(request: Request, _: Exception) -> Response:
-    return error_response(HubError(405, f"{request.method} is not offered at {request.scope['path']}."))
 
 
 def _instance_id(folder: Path) -> str:

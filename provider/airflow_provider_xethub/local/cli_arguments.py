@@ -120,10 +120,10 @@ def opened_store(folder: Path, *, must_exist: bool = True) -> Iterator[LocalStor
         yield store
     except RepoNotFoundError as error:
         raise CommandError(
-            f"{error.message.split(' does not exist')[0]} does not exist in {folder}. See what does with: "
+            f"Repository {error.repository} does not exist in {folder}. See what does with: "
             "xethub-local ls. Create it with: xethub-local create-repo"
         ) from error
     except HubError as error:
-        raise CommandError(error.message) from error
+        raise CommandError(str(error)) from error
     finally:
         store.close()

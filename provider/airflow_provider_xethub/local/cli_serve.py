@@ -99,7 +99,7 @@ def _create_missing(hub: LocalHub, repo: Repo) -> None:
     except ConflictError:
         pass  # it exists, which is all that was asked for
     except HubError as error:
-        raise CommandError(error.message) from error
+        raise CommandError(str(error)) from error
 
 
 def _sending_webhooks(hub: LocalHub, url: str | None) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from airflow_provider_xethub.local import trees
 from airflow_provider_xethub.local.discussions import Discussion, Discussions
 from airflow_provider_xethub.local.history import PULLS, Commit, Ref, new_commit_id
-from airflow_provider_xethub.local.hub_errors import EntryNotFoundError, HubError
+from airflow_provider_xethub.local.hub_errors import HubError, NothingToDeleteError
 from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.repositories import Repositories
 from airflow_provider_xethub.local.trees import Entry
@@ -38,7 +38,7 @@ class PutXet:
 
 @dataclass(frozen=True)
 class DeleteFile:
-    """Delete one file."""
+    """Delete one file, or the folder of that path."""
 
     path: str
 
@@ -89,16 +89,16 @@ class CommitWriter:
         :param create_pr: leave the branch where it is and open a pull request with the commit.
         :raises RevisionNotFoundError: the revision does not exist.
         :raises HubError: 412, the branch has moved.
-        :raises EntryNotFoundError: a path to be deleted does not exist.
+        :raises NothingToDeleteError: a path to be deleted does not exist.
         :raises BadRequestError: a path breaks a rule, or the revision is a tag or a commit.
         """
         with self._repositories.db.write() as connection:
-            base = self._repositories.writable_ref(name, revision)
+            base = self._repositories.writable_ref(name, revision, proposes=create_pr)
             if parent_commit and not (len(parent_commit) >= 7 and base.commit.startswith(parent_commit)):
                 raise HubError(
                     412,
-                    f"A commit has happened since. {name} at {revision} is now at {base.commit}, not at "
-                    f"{parent_commit}. Please refresh and try again.",
+                    "The branch was updated since you opened this page. Please refresh and try again. "
+                    f"{name} at {revision} is at {base.commit}, not at {parent_commit}.",
                 )
             head = self._repositories.commit_of(connection, name, base.commit)
             editor, commit_id = trees.TreeEditor(connection, head.tree), new_commit_id()
@@ -189,6 +189,7 @@ class CommitWriter:
             oid = trees.blob_oid(trees.pointer_text(change.sha256, change.size).encode())
             editor.put(Entry(path, "xet", oid, change.size, commit_id, change.sha256, change.xet_hash))
         else:
-            was_there = editor.delete_folder(path) if isinstance(change, DeleteFolder) else editor.delete_file(path)
+            # The Hub takes the plain path of a folder for the folder; "/" at the end of a file's is refused.
+            was_there = (isinstance(change, DeleteFile) and editor.delete_file(path)) or editor.delete_folder(path)
             if not was_there:
-                raise EntryNotFoundError(name, path, head)
+                raise NothingToDeleteError(name, path, head)

@@ -99,6 +99,10 @@ class Discussions:
             raise HubError(404, f"{name} has no pull request or discussion {number}.")
         return Discussion(*row)
 
+    def find(self, name: str, number: int) -> Discussion | None:
+        """Return one of them, or ``None``."""
+        return next((one for one in self.find_all(name) if one.number == number), None)
+
     def events(self, name: str, number: int) -> list[DiscussionEvent]:
         """Return what happened, oldest first."""
         with self._db.read() as connection:

@@ -90,10 +90,11 @@ class History:
                     return Commit(*row)
         raise RevisionNotFoundError(name, revision)
 
-    def writable_ref(self, name: str, revision: str) -> Ref:
+    def writable_ref(self, name: str, revision: str, *, proposes: bool = False) -> Ref:
         """Return the branch or pull request that a commit to ``revision`` would move.
 
-        :raises RevisionNotFoundError: it means nothing here.
+        :param proposes: it is to be the base of a pull request.
+        :raises RevisionNotFoundError: it means nothing here, or what it means is no base of a pull request.
         :raises BadRequestError: it is a tag or a commit, which do not move.
         """
         movable = [ref for ref in _refs_meant(revision) if ref.startswith((HEADS, PULLS))]
@@ -102,6 +103,8 @@ class History:
             if candidate in held:
                 return held[candidate]
         self.resolve(name, revision)
+        if proposes:
+            raise RevisionNotFoundError(name, revision)
         raise BadRequestError(
             f"Revision {revision!r} of {name} is a tag or a commit, which cannot be committed to. Use a branch."
         )
@@ -136,7 +139,7 @@ class History:
         :raises HubError: 403, ``main`` cannot be deleted.
         """
         if branch == DEFAULT_REVISION:
-            raise HubError(403, f"The branch {branch} of {name} is the default branch and cannot be deleted.")
+            raise HubError(403, f"Cannot delete {HEADS}{branch} of {name}: it is the default branch.")
         self._delete_ref(name, HEADS + branch, branch)
 
     def delete_tag(self, name: str, tag: str) -> None:
@@ -270,14 +273,14 @@ class History:
         )
 
     def _create_ref(self, name: str, ref: Ref, starting_point: str, *, overwrite: bool = False) -> None:
-        try:
-            check_revision(ref.ref)
-        except XetInputError as error:
-            raise BadRequestError(str(error)) from error
         with self.db.write() as connection:
             target = self.resolve(name, starting_point)
+            try:
+                check_revision(ref.ref)
+            except XetInputError as error:
+                raise BadRequestError(str(error)) from error
             if not overwrite and any(held.ref == ref.ref for held in self.refs(name)):
-                raise ConflictError(f"Reference {ref.ref} of {name} exists already.")
+                raise ConflictError(f"Reference {ref.ref} already exists in {name}.")
             self.set_ref(connection, name, Ref(ref.ref, target.id, ref.message))
 
     def _delete_ref(self, name: str, ref: str, revision: str) -> None:

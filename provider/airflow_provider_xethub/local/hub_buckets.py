@@ -18,6 +18,7 @@ from airflow_provider_xethub.local.buckets import BucketBatch, BucketFile, Bucke
 from airflow_provider_xethub.local.content import EMPTY_FILE, StoredFile
 from airflow_provider_xethub.local.hub_bucket_events import follow
 from airflow_provider_xethub.local.hub_errors import (
+    REPOSITORY_NOT_FOUND,
     BadRequestError,
     ConflictError,
     EntryNotFoundError,
@@ -95,6 +96,8 @@ def list_all(files: BucketFiles, request: HubRequest) -> Response:
         if request.identity is None:
             raise AccessError(401, "Listing your own buckets needs a Hub token; none was sent.")
         namespace = request.user
+    elif not _exists(request, namespace):  # which may be a bucket's name that lacks its namespace
+        raise AccessError(404 if request.identity else 401, REPOSITORY_NOT_FOUND, "RepoNotFound")
     visible = [
         bucket
         for bucket in request.hub.repositories.find_all("buckets")
@@ -102,6 +105,12 @@ def list_all(files: BucketFiles, request: HubRequest) -> Response:
         if not bucket.private or (request.identity and request.identity.allows(bucket.name, "read"))
     ]
     return page_response(request, visible, lambda bucket: _summary(files, bucket), _ENTRIES_PER_PAGE)
+
+
+def _exists(request: HubRequest, namespace: str) -> bool:
+    known = {identity.user for identity in request.hub.access.identities()}
+    known |= {repository.repo_id.split("/")[0] for repository in request.hub.repositories.find_all()}
+    return namespace in known
 
 
 def delete(request: HubRequest) -> Response:

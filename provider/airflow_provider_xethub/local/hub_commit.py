@@ -52,7 +52,7 @@ def routes(hub: Hub) -> list[Route]:
 
 def commit(request: HubRequest) -> Response:
     """Make one commit, or a pull request with it."""
-    request.require("write")
+    request.require_commit()
     lines = _lines(request)
     key, header = next(lines, ("", {}))
     if key != "header":

@@ -55,8 +55,11 @@ def open_discussion(request: HubRequest) -> Response:
     """Open a discussion, or a pull request that is committed to afterwards."""
     body = request.json()
     is_pull_request = flag_field(body, "pullRequest")
-    request.require("write" if is_pull_request else "read")
+    request.require("read")
     _require_user(request)
+    if is_pull_request:
+        request.require_files()
+        request.hub.access.check_proposer(request.identity, request.repository)
     title, description = _not_empty(body, "title"), text_field(body, "description", "")
     name, commits = request.repository, request.hub.commits
     opened = (
@@ -94,8 +97,8 @@ def merge(request: HubRequest) -> Response:
 def set_status(request: HubRequest) -> Response:
     """Open or close a discussion."""
     body = request.json()
-    request.require("write")
     number, status = _number(request), text_field(body, "status")
+    _require_author(request, number)
     if status not in ("open", "closed"):
         raise BadRequestError(f"Status {status!r} is not known; use 'open' or 'closed'.")
     discussions = request.hub.commits.discussions
@@ -108,8 +111,8 @@ def set_status(request: HubRequest) -> Response:
 def set_title(request: HubRequest) -> Response:
     """Give a discussion another title."""
     title = _not_empty(request.json(), "title")
-    request.require("write")
     number = _number(request)
+    _require_author(request, number)
     changed = request.hub.commits.discussions.set_title(request.repository, number, request.user, title)
     return JSONResponse({"newTitle": _describe_event(changed)})
 
@@ -138,8 +141,10 @@ def hide_comment(request: HubRequest) -> Response:
 
 
 def _change_comment(request: HubRequest, text: str | None) -> Response:
-    request.require("write")
     number, comment_id = _number(request), request.param("comment")
+    events = request.hub.commits.discussions.events(request.repository, number)
+    authors = [event.author for event in events if event.id == comment_id]
+    request.require("read" if request.user in authors and request.user else "write")
     changed = request.hub.commits.discussions.change_comment(
         request.repository, number, comment_id, text=text, hidden=text is None
     )
@@ -174,6 +179,13 @@ def _not_empty(body: dict[str, Any], name: str) -> str:
     if not text.strip():
         raise BadRequestError(f"The field {name!r} must not be empty.")
     return text
+
+
+def _require_author(request: HubRequest, number: int) -> None:
+    """Refuse who neither began the discussion nor may write in the repository."""
+    discussion = request.hub.commits.discussions.find(request.repository, number)
+    is_own = discussion is not None and request.identity is not None and discussion.author == request.user
+    request.require("read" if is_own else "write")
 
 
 def _require_user(request: HubRequest) -> None:

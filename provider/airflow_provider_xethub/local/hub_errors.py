@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+REPOSITORY_NOT_FOUND = "Repository not found"
+"""Word for word the Hub's: clients show an explanation of their own instead, unless the Hub says something else."""
+
 
 class HubError(Exception):
     """An answer that is not a success.
 
     :param status: the HTTP status.
-    :param message: what happened, to which repository or path, and what to do.
+    :param message: what clients are told; some of them know it word for word. ``str()`` gives it in our own words.
     :param code: the value of ``X-Error-Code``, where the Hub has one for this.
     :param headers: further headers of the answer.
     :param extra: further fields of the JSON body.
@@ -49,10 +52,13 @@ class RepoNotFoundError(HubError):
     def __init__(self, repository: str) -> None:
         super().__init__(
             404,
-            f"Repository {repository} does not exist here, or your Hub token cannot see it. "
-            "Create it first, or use a Hub token that may read it.",
+            REPOSITORY_NOT_FOUND,
             "RepoNotFound",
         )
+        self.repository = repository
+
+    def __str__(self) -> str:
+        return f"Repository {self.repository} does not exist here, or the Hub token cannot see it. Create it first."
 
 
 class RevisionNotFoundError(HubError):
@@ -61,9 +67,13 @@ class RevisionNotFoundError(HubError):
     def __init__(self, repository: str, revision: str) -> None:
         super().__init__(
             404,
-            f"Revision {revision!r} does not exist in {repository}: it is no branch, tag, commit or refs/pr/N.",
+            f"Invalid rev id: {revision}. {repository} has no branch, tag, commit or pull request of that name.",
             "RevisionNotFound",
         )
+        self.repository, self.revision = repository, revision
+
+    def __str__(self) -> str:
+        return f"Revision {self.revision!r} does not exist in {self.repository}."
 
 
 class EntryNotFoundError(HubError):
@@ -76,6 +86,14 @@ class EntryNotFoundError(HubError):
             "EntryNotFound",
             headers={"X-Repo-Commit": commit} if commit else {},
         )
+
+
+class NothingToDeleteError(EntryNotFoundError):
+    """404: a path to be deleted does not exist. Clients know the first words."""
+
+    def __init__(self, repository: str, path: str, commit: str) -> None:
+        super().__init__(repository, path, commit)
+        self.message = f"A file with this name doesn't exist: {path!r} in {repository} at commit {commit}."
 
 
 class ConflictError(HubError):

@@ -80,17 +80,20 @@ def read_token(request: HubRequest) -> Response:
 
 def write_token(request: HubRequest) -> Response:
     """Issue a Xet token for writing. The revision must exist, or a pull request is to be opened."""
-    request.require("write")
+    request.require_commit()
     base_commit(request)
-    return xet_token_response(request, "write", request.param("revision"))
+    return xet_token_response(request, "write", request.param("revision"), proposes=request.proposes)
 
 
-def xet_token_response(request: HubRequest, scope: Scope, revision: str) -> Response:
+def xet_token_response(request: HubRequest, scope: Scope, revision: str, *, proposes: bool = False) -> Response:
     """Issue a Xet token and return it in headers and JSON: clients read one or the other.
 
+    :param proposes: the token is for writing what a pull request will bring.
     :raises AccessError: the Hub token does not allow this scope.
     """
-    token, expiry = request.hub.access.issue_xet_token(request.identity, scope, request.repository, revision)
+    token, expiry = request.hub.access.issue_xet_token(
+        request.identity, scope, request.repository, revision, proposes=proposes
+    )
     return JSONResponse(
         {"accessToken": token, "exp": expiry, "casUrl": request.cas_url},
         headers=xet_token_headers(request, token, expiry) | {"Cache-Control": "no-store"},

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.gates import STATUSES, AccessRequest, Status
-from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError
+from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.json_fields import text_field
 from airflow_provider_xethub.local.timestamps import iso_time
@@ -46,8 +46,12 @@ def ask(request: HubRequest) -> Response:
 
 
 def grant(request: HubRequest) -> Response:
-    """Let a user in who never asked."""
-    return _decide(request, text_field(request.json(), "user"), "accepted")
+    """Let a user in who never asked, or was not let in yet."""
+    request.require("write")
+    user = text_field(request.json(), "user")
+    if request.hub.repositories.gates.status(request.repository, user) == "accepted":
+        raise ConflictError(f"{user} already has access to {request.repository}.")
+    return _decide(request, user, "accepted")
 
 
 def handle(request: HubRequest) -> Response:
@@ -59,8 +63,11 @@ def handle(request: HubRequest) -> Response:
     # A request has no other id here than the user's name.
     user = text_field(body, "user" if body.get("user") is not None else "requestId")
     request.require("write")
-    if request.hub.repositories.gates.status(request.repository, user) is None:
+    before = request.hub.repositories.gates.status(request.repository, user)
+    if before is None:
         raise HubError(404, f"{user!r} never asked for access to {request.repository}.")
+    if before == status:
+        raise ConflictError(f"The access request of {user!r} to {request.repository} is {status} already.")
     return _decide(request, user, cast(Status, status))
 
 

@@ -63,7 +63,11 @@ def batch(request: HubRequest) -> Response:
     items, transfers = body.get("objects"), body.get("transfers", ["basic"])
     if not isinstance(items, list) or not isinstance(transfers, list):
         raise BadRequestError("The fields 'objects' and 'transfers' must be lists.")
-    request.require("write" if operation == "upload" else "read")
+    if operation == "upload":  # which does not say whether a commit or a pull request is to follow
+        request.require_files()
+        request.hub.access.check_proposer(request.identity, request.repository)
+    else:
+        request.require("read")
     objects = [_object(item) for item in items]
     if operation == "download":
         transfer, answers = "basic", [_to_download(request, oid, size) for oid, size in objects]
@@ -136,7 +140,7 @@ def download(request: HubRequest) -> Response:
 def verify(request: HubRequest) -> Response:
     """Say whether an object has arrived."""
     oid, size = _object(request.json())
-    request.require("write")
+    request.hub.access.check_proposer(request.identity, request.repository)
     stored = readable_file(request, oid)
     if stored is None or stored.size != size:
         raise HubError(404, f"Object {oid} with {size} bytes was not uploaded to {request.repository}.")

@@ -91,7 +91,7 @@ def preupload(request: HubRequest) -> Response:
     A caller whose file has that very ``oid`` leaves it out of the commit.
     """
     body = request.json()
-    request.require("write")
+    request.require_commit()
     commit = base_commit(request)
     files = list_field(body, "files", dict, "objects")
     if len(files) > _MAX_FILES_PER_PREUPLOAD:

@@ -98,7 +98,7 @@ def create(request: HubRequest) -> Response:
             if files:
                 request.hub.commits.commit(name, DEFAULT_REVISION, files, title="Add first files", author=request.user)
     except ConflictError as error:
-        repository = request.hub.repositories.get(name)
+        repository = request.hub.repositories.get(request.hub.repositories.spelling(name))
         raise ConflictError(error.message, url=request.origin + repository.web_path) from error
     return JSONResponse(
         {
@@ -112,7 +112,7 @@ def create(request: HubRequest) -> Response:
 
 def delete(request: HubRequest) -> Response:
     """Delete a repository and what it may read in CAS."""
-    name = _named(request, request.json())
+    name = request.hub.repositories.spelling(_named(request, request.json()))
     request.require("write", name)
     request.hub.repositories.delete(name)
     request.hub.content.forget_repository(name)
@@ -123,6 +123,7 @@ def move(request: HubRequest) -> Response:
     """Rename a repository; what it may read in CAS moves along."""
     body = request.json()
     name, new_name = (f"{_kind(body)}/{_two_names(text_field(body, field))}" for field in ("fromRepo", "toRepo"))
+    name = request.hub.repositories.spelling(name)
     request.require("write", name)
     request.hub.access.check_writer(request.identity, new_name)
     with request.hub.repositories.db.write():

@@ -158,9 +158,32 @@ class HubRequest:
         if not self._is_let_in(name):
             raise HubError(
                 403 if self.identity else 401,
-                f"Access to {name} is restricted: it is gated. Send the Hub token of a user whom its owner let in.",
+                _restricted(name, self.identity),
                 "GatedRepo",
             )
+
+    @property
+    def proposes(self) -> bool:
+        """Whether a commit of this request is, or adds to, a pull request of who asks."""
+        if self.flag("create_pr"):
+            return True
+        reference, _, number = self.param("revision").rpartition("/")
+        if reference != "refs/pr" or self.identity is None or (known := whole_number(number)) is None:
+            return False
+        found = self.hub.commits.discussions.find(self.repository, known)
+        return found is not None and found.author == self.user
+
+    def require_commit(self) -> None:
+        """Refuse who may neither commit to the URL's revision nor propose it in a pull request.
+
+        :raises AccessError: as :meth:`require`.
+        :raises HubError: as :meth:`require_files`.
+        """
+        if self.proposes:
+            self.require_files()
+            self.hub.access.check_proposer(self.identity, self.repository)
+        else:
+            self.require("write")
 
     def may_read_files(self, repository: str, *, is_private: bool) -> bool:
         """Whether who asks may read files of a repository that exists."""
@@ -175,6 +198,14 @@ class HubRequest:
         return identity is not None and (
             identity.allows(repository, "write") or gates.status(repository, identity.user) == "accepted"
         )
+
+
+def _restricted(repository: str, identity: Identity | None) -> str:
+    kind, _, repo_id = repository.partition("/")
+    what = f"Access to {kind.removesuffix('s')} {repo_id} is restricted"
+    if identity is None:
+        return f"{what}. You must have access to it and be authenticated to access it. Please log in."
+    return f"{what} and you are not in the authorized list. Ask its owner for access."
 
 
 def web_path(kind: str) -> str:
@@ -211,6 +242,8 @@ def hub_route(
         identity = hub.access.identify(request.headers.get("authorization")) if identifies else None
         asked = HubRequest(hub, request, identity, body, kind)
         try:
+            if (moved := _moved(asked)) is not None:
+                return moved
             return function(asked)
         except sqlite3.IntegrityError as error:
             if str(error) != _NO_SUCH_REPOSITORY:
@@ -220,6 +253,21 @@ def hub_route(
     path = path.replace("{revision}", "{revision:revision}")
     update_wrapper(endpoint, function)  # by which the OpenAPI description finds its name and docstring
     return Route(path, endpoint, methods=list(methods) or ["GET"])
+
+
+def _moved(request: HubRequest) -> Response | None:
+    """Return the way to a repository that is spelled otherwise, or was renamed, for who may see it."""
+    parts = request.http.path_params
+    if not {"namespace", "name"} <= parts.keys():
+        return None
+    name = request.hub.repositories.moved_to(request.repository)
+    if name is None or not request.hub.access.may_read(request.identity, name):
+        return None
+    path, query = str(request.http.scope["path"]), request.http.scope["query_string"].decode("latin-1")
+    path = path.replace(f"/{parts['namespace']}/{parts['name']}", f"/{name.partition('/')[2]}", 1)
+    location = f"{path}?{query}" if query else path
+    # Word for word the Hub's, and without its origin: the same one that was asked.
+    return Response(f"Temporary Redirect. Redirecting to {location}", 307, {"Location": location}, "text/plain")
 
 
 class _RevisionConvertor(StringConvertor):

@@ -29,6 +29,11 @@ CREATE TABLE IF NOT EXISTS hub_repository (
     private INTEGER NOT NULL,
     created REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS hub_repository_spelling ON hub_repository (lower(name));
+CREATE TABLE IF NOT EXISTS hub_moved (
+    old_name TEXT PRIMARY KEY,
+    repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS hub_ref (
     repository TEXT NOT NULL REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
     ref TEXT NOT NULL,

@@ -133,7 +133,10 @@ READY_MADE: dict[str, ReadyMadeFault] = {
         ReadyMadeFault(
             "branch-moved",
             "Commits are answered 412: the branch has moved; work of others must not be overwritten.",
-            Fault(_COMMITS, **_error(412, "A commit has happened since")),
+            Fault(
+                _COMMITS,
+                **_error(412, "The branch was updated since you opened this page. Please refresh."),
+            ),
         ),
         ReadyMadeFault(
             "lost-commit-answer",

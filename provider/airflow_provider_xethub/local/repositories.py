@@ -76,8 +76,9 @@ class Repositories(History):
         repository = Repository(name, secrets.token_hex(12), private, self.clock())
         _check_name(name)
         with self.db.write() as connection:
-            if self._row(connection, name):
-                raise ConflictError(f"You already created this repository: {name} exists.")
+            if existing := self._spelling(connection, name):
+                raise ConflictError(f"You already created this repository: {existing} exists.")
+            connection.execute("DELETE FROM hub_moved WHERE old_name = lower(?)", (name,))
             connection.execute(
                 "INSERT INTO hub_repository (name, id, private, created) VALUES (?, ?, ?, ?)",
                 (name, repository.id, private, repository.created),
@@ -103,6 +104,19 @@ class Repositories(History):
         if row is None:
             raise RepoNotFoundError(name)
         return Repository(row["name"], row["id"], bool(row["private"]), row["created"])
+
+    def spelling(self, name: str) -> str:
+        """Return how a repository's name is spelled, in which letter case does not count; else the name as it is."""
+        with self.db.read() as connection:
+            return self._spelling(connection, name) or name
+
+    def moved_to(self, name: str) -> str | None:
+        """Return the name of the repository that had this one, or has it in other letter case; ``None`` for its own."""
+        if self.db.first("SELECT 1 FROM hub_repository WHERE name = :name", {"name": name}):
+            return None
+        with self.db.read() as connection:
+            row = connection.execute("SELECT repository FROM hub_moved WHERE old_name = lower(?)", (name,)).fetchone()
+            return self._spelling(connection, name) or (row[0] if row else None)
 
     def find_all(self, kind: str | None = None) -> list[Repository]:
         """Return all repositories, private ones included, in order of name."""
@@ -130,18 +144,22 @@ class Repositories(History):
             connection.execute("UPDATE hub_repository SET private = ? WHERE name = ?", (private, name))
 
     def move(self, name: str, new_name: str) -> None:
-        """Rename a repository or give it to another namespace.
+        """Rename a repository or give it to another namespace. Its old name leads to it until another takes that.
 
         :raises RepoNotFoundError: there is none of that name.
         :raises ConflictError: the new name is taken.
         :raises BadRequestError: the new name breaks a rule.
         """
-        self.get(name)
+        moved = self.get(name)
         _check_name(new_name)
         with self.db.write() as connection:
-            if self._row(connection, new_name):
-                raise ConflictError(f"{name} cannot be moved: {new_name} exists.")
-            connection.execute("UPDATE hub_repository SET name = ? WHERE name = ?", (new_name, name))
+            if self._spelling(connection, new_name) not in (None, name):
+                kind, _, repo_id = new_name.partition("/")
+                raise ConflictError(f"A {kind.removesuffix('s')} repository called {repo_id} already exists.")
+            connection.execute("UPDATE hub_repository SET name = ? WHERE name = ?", (new_name, moved.name))
+            connection.execute("DELETE FROM hub_moved WHERE old_name = lower(?)", (new_name,))
+            if name.lower() != new_name.lower():
+                connection.execute("INSERT OR REPLACE INTO hub_moved VALUES (lower(?), ?)", (name, new_name))
 
     def duplicate(self, name: str, new_name: str, *, private: bool | None = None) -> Repository:
         """Create a repository with the branches, tags and commits of another one; pull requests stay behind.
@@ -167,6 +185,11 @@ class Repositories(History):
                 (new_name, name),
             )
         return created
+
+    def _spelling(self, connection: sqlite3.Connection, name: str) -> str | None:
+        rows = connection.execute("SELECT name FROM hub_repository WHERE lower(name) = lower(?)", (name,)).fetchall()
+        found = [str(row[0]) for row in rows]  # a folder of an earlier release may hold both spellings
+        return name if name in found else next(iter(found), None)
 
     def _row(self, connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = connection.execute("SELECT * FROM hub_repository WHERE name = ?", (name,)).fetchone()

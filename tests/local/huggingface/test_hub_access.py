@@ -135,7 +135,7 @@ def test_a_moved_repository_keeps_its_files(api: HfApi, repo: str, tmp_path: Pat
     upload(api, repo, "a.bin", binary("moved"))
     api.move_repo(repo, "acme/moved", repo_type="dataset")
     assert read(api, "acme/moved", "a.bin", tmp_path) == binary("moved")
-    assert not api.repo_exists(repo, repo_type="dataset")
+    assert api.repo_info(repo, repo_type="dataset").id == "acme/moved"
 
 
 def test_a_new_repository_of_an_old_name_cannot_read_the_old_files(hub: LocalHub, api: HfApi, repo: str) -> None:

@@ -92,6 +92,8 @@ def test_discussions_are_listed_by_kind_state_and_author_in_pages(hub: LocalHub,
     assert numbers(discussion_type="pull_request") == [57]
     assert numbers(discussion_status="closed") == [1]
     assert numbers(author="eve") == [56]
-    refused(lambda: eve.create_pull_request(repo, title="not mine", repo_type="dataset"), 403)
+    assert eve.create_pull_request(repo, title="not mine", repo_type="dataset").num == 58
+    reader = HfApi(endpoint=hub.url, token=hub.add_user("carl", role="read"))
+    refused(lambda: reader.create_pull_request(repo, title="read only", repo_type="dataset"), 403)
     nobody = HfApi(endpoint=hub.url, token=False)
     refused(lambda: nobody.comment_discussion(repo, 1, "psst", repo_type="dataset"), 401)
