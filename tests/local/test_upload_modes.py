@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.upload_modes import DEFAULT_GITATTRIBUTES, ignored_paths, lfs_rules, upload_mode
+from airflow_provider_xethub.local.upload_modes import default_gitattributes, ignored_paths, lfs_rules, upload_mode
 
 PATTERNS = [
     "*.csv",
@@ -138,10 +138,18 @@ def test_a_line_that_is_no_pattern_is_passed_over(line: str) -> None:
         ("sub/a.parquet", 5, b"hello", "lfs"),
         ("a.parquet", 0, b"", "regular"),
         ("saved_model/x/y", 5, b"hello", "lfs"),
+        ("notes.lfs.txt", 5, b"hello", "lfs"),
+        ("logs.tar.old", 5, b"hello", "lfs"),
+        ("drawing.png", 5, b"hello", "regular"),
     ],
 )
 def test_binary_and_large_files_go_to_cas(path: str, size: int, sample: bytes, mode: str) -> None:
-    assert upload_mode(size, sample, lfs_rules(DEFAULT_GITATTRIBUTES)(path)) == mode
+    assert upload_mode(size, sample, lfs_rules(default_gitattributes("models"))(path)) == mode
+
+
+def test_media_go_to_cas_by_name_in_datasets_only() -> None:
+    assert lfs_rules(default_gitattributes("datasets"))("drawing.png")
+    assert lfs_rules(default_gitattributes("spaces"))("drawing.png") is None
 
 
 def test_the_last_matching_line_of_gitattributes_counts() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from airflow_provider_xethub.local import trees
 from airflow_provider_xethub.local.discussions import Discussion, Discussions
-from airflow_provider_xethub.local.history import PULLS, Commit, Ref, new_commit_id
+from airflow_provider_xethub.local.history import HEADS, PULLS, Commit, Ref, new_commit_id
 from airflow_provider_xethub.local.hub_errors import HubError, NothingToDeleteError
 from airflow_provider_xethub.local.paths import require_path
 from airflow_provider_xethub.local.repositories import Repositories
@@ -148,12 +148,8 @@ class CommitWriter:
         with self._repositories.db.write() as connection:
             pull_request = self.pull_request(name, number)
             self.discussions.require_unmerged(name, number)
-            history = self._repositories.commits(name, pull_request.ref)
             base = self._repositories.writable_ref(name, pull_request.base)
-            known = {commit.id for commit in self._repositories.commits(name, base.ref)}
-            fork = next((commit for commit in history if commit.id in known), None)
-            before = {entry.path: entry for entry in self._files(name, fork)}
-            after = {entry.path: entry for entry in self._files(name, history[0])}
+            before, after = self.changed_by(name, pull_request)
             editor = trees.TreeEditor(connection, self._repositories.commit_of(connection, name, base.commit).tree)
             for path in before.keys() - after.keys():
                 editor.delete_file(path)
@@ -165,8 +161,19 @@ class CommitWriter:
                 connection, name, base.commit, editor, title, pull_request.description, author
             )
             self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
-            self.discussions.set_status(name, number, author, "merged")
+            self.discussions.set_status(name, number, author, "merged", commit.id)
             return commit
+
+    def changed_by(self, name: str, pull_request: Discussion) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """Return the files where a pull request left its base, and those that it has now, by path.
+
+        :raises RevisionNotFoundError: its base, or itself, was deleted.
+        """
+        history = self._repositories.commits(name, pull_request.ref)
+        known = {commit.id for commit in self._repositories.commits(name, HEADS + pull_request.base)}
+        fork = next((commit for commit in history if commit.id in known), None)
+        before, after = self._files(name, fork), self._files(name, history[0])
+        return {entry.path: entry for entry in before}, {entry.path: entry for entry in after}
 
     def _files(self, name: str, commit: Commit | None) -> list[Entry]:
         if commit is None:

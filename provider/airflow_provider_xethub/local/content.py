@@ -259,6 +259,14 @@ class ContentStore:
                 (other, repository),
             )
 
+    def forget(self, repository: str, xet_hashes: Iterable[str]) -> None:
+        """Take from a repository what it may read of some files, which it deleted for good."""
+        with self._db.write() as connection:
+            connection.executemany(
+                "DELETE FROM cas_readable WHERE repository = ? AND xet_hash = ?",
+                [(repository, xet_hash) for xet_hash in xet_hashes],
+            )
+
     def forget_repository(self, repository: str) -> None:
         """Take a deleted repository's read permissions away, so that a new one of its name has none."""
         with self._db.write() as connection:

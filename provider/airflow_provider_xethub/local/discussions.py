@@ -152,9 +152,12 @@ class Discussions:
             )
             return self._add(name, number, "title-change", author, {"from": old, "to": title})
 
-    def set_status(self, name: str, number: int, author: str, status: str) -> DiscussionEvent:
+    def set_status(
+        self, name: str, number: int, author: str, status: str, merge_commit: str | None = None
+    ) -> DiscussionEvent:
         """Set ``open``, ``closed`` or ``merged``.
 
+        :param merge_commit: the id of the commit that merged it.
         :raises BadRequestError: it was merged before.
         """
         with self._db.write() as connection:
@@ -162,7 +165,8 @@ class Discussions:
             connection.execute(
                 "UPDATE hub_discussion SET status = ? WHERE repository = ? AND number = ?", (status, name, number)
             )
-            return self._add(name, number, "status-change", author, {"status": status})
+            data = {"status": status} | ({"mergeCommitId": merge_commit} if merge_commit else {})
+            return self._add(name, number, "status-change", author, data)
 
     def commit(self, name: str, number: int, author: str, title: str, oid: str) -> DiscussionEvent:
         """Record that a pull request was committed to."""

@@ -25,6 +25,7 @@ from airflow_provider_xethub.local.commits import (
     PutXet,
 )
 from airflow_provider_xethub.local.content import EMPTY_FILE
+from airflow_provider_xethub.local.hub_cards import require_valid_card
 from airflow_provider_xethub.local.hub_errors import BadRequestError
 from airflow_provider_xethub.local.hub_readable import readable_file
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route
@@ -63,7 +64,7 @@ def commit(request: HubRequest) -> Response:
     made = request.hub.commits.commit(
         request.repository,
         request.param("revision"),
-        (_change(request, key, value) for key, value in lines),
+        (require_valid_card(_change(request, key, value)) for key, value in lines),
         title=summary,
         message=text_field(header, "description", ""),
         author=request.user,

@@ -10,8 +10,9 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from airflow_provider_xethub.local.differences import diff_text
 from airflow_provider_xethub.local.discussions import Discussion, DiscussionEvent
-from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError
+from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError, RevisionNotFoundError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, iso_time
 from airflow_provider_xethub.local.json_fields import flag_field, text_field, whole_number
 
@@ -79,7 +80,12 @@ def describe_discussion(request: HubRequest) -> Response:
     events = discussions.events(request.repository, number)
     answer = {**_describe(request, discussion), "events": [_describe_event(event) for event in events]}
     if discussion.is_pull_request:
-        answer |= {"filesWithConflicts": [], "changes": {"base": f"refs/heads/{discussion.base}"}, "diff": ""}
+        changes = {"base": f"refs/heads/{discussion.base}"}
+        merges = [event.data["mergeCommitId"] for event in events if event.data.get("mergeCommitId")]
+        changes |= {"mergeCommitId": merges[0]} if merges else {}
+        answer |= {"filesWithConflicts": [], "changes": changes, "diff": ""}
+        if request.flag("diff"):
+            answer["diff"] = _diff(request, discussion)
     return JSONResponse(answer)
 
 
@@ -162,6 +168,14 @@ def _describe(request: HubRequest, discussion: Discussion) -> dict[str, Any]:
         "isPullRequest": discussion.is_pull_request,
         "repo": {"name": repo_id, "type": kind.removesuffix("s")},
     }
+
+
+def _diff(request: HubRequest, pull_request: Discussion) -> str:
+    try:
+        before, after = request.hub.commits.changed_by(request.repository, pull_request)
+    except RevisionNotFoundError:  # its base was deleted
+        return ""
+    return diff_text(before, after, request.hub.repositories.blob)
 
 
 def _describe_event(event: DiscussionEvent) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def resolve(request: HubRequest) -> Response:
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.sha256 or entry.oid}"'}
     if entry.xet_hash is None:
         return download_response(request, _regular(request, entry, headers))
+    if not request.hub.content.is_readable(request.repository, entry.xet_hash):  # deleted for good, and not its pointer
+        raise EntryNotFoundError(request.repository, entry.path, commit.id)
     refresh_route = f"/api/{request.repository}/xet-read-token/{commit.id}"
     headers["X-Linked-ETag"] = headers["ETag"]
     return download_response(request, xet_download(request, entry.xet_hash, entry.size, refresh_route, headers))

@@ -5,6 +5,7 @@ Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read th
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -94,7 +95,13 @@ def commits(request: HubRequest) -> Response:
     """List the history of a revision, newest first."""
     request.require("read")
     history = request.hub.repositories.commits(request.repository, request.param("revision"))
-    return page_response(request, history, _describe_commit, _COMMITS_PER_PAGE)
+    query = request.http.query_params
+    is_formatted = "formatted" in (*query.getlist("expand"), *query.getlist("expand[]"))
+
+    def describe(commit: Commit) -> dict[str, Any]:
+        return _describe_commit(commit) | ({"formatted": _formatted(commit)} if is_formatted else {})
+
+    return page_response(request, history, describe, _COMMITS_PER_PAGE)
 
 
 def squash(request: HubRequest) -> Response:
@@ -106,6 +113,12 @@ def squash(request: HubRequest) -> Response:
         request.repository, branch, text_field(body, "message", f"Super-squash branch '{branch}'"), request.user
     )
     return Response("OK")
+
+
+def _formatted(commit: Commit) -> dict[str, str]:
+    """Return title and message as HTML, in which nothing of theirs is HTML."""
+    title, message = html.escape(commit.title), html.escape(commit.message)
+    return {"title": title, "message": f"<p>{message}</p>" if message else ""}
 
 
 def _describe_commit(commit: Commit) -> dict[str, Any]:

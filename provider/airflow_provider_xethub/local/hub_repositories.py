@@ -10,8 +10,10 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from airflow_provider_xethub.local import hub_list_query
 from airflow_provider_xethub.local.access import AccessError
 from airflow_provider_xethub.local.gates import GATE_MODES
+from airflow_provider_xethub.local.hub_cards import card_of, require_valid_card
 from airflow_provider_xethub.local.hub_commit import inline_files
 from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, page_response
@@ -22,8 +24,6 @@ from airflow_provider_xethub.local.timestamps import iso_time
 from airflow_provider_xethub.local.trees import Entry, pointer_text
 from airflow_provider_xethub.repo import DEFAULT_REVISION, SCOPES
 
-_FILES_PER_PAGE = 1000
-
 
 def routes(hub: Hub) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
@@ -32,7 +32,6 @@ def routes(hub: Hub) -> list[Route]:
         hub_route(hub, "/api/whoami-v2", who_am_i),
         hub_route(hub, "/api/settings/repositories", list_storage, "GET"),
         hub_route(hub, "/api/organizations/{namespace}/settings/repositories", list_storage, "GET"),
-        hub_route(hub, "/api/validate-yaml", validate_yaml, "POST"),
         hub_route(hub, "/api/repos/create", create, "POST"),
         hub_route(hub, "/api/repos/delete", delete, "DELETE"),
         hub_route(hub, "/api/repos/move", move, "POST"),
@@ -40,7 +39,6 @@ def routes(hub: Hub) -> list[Route]:
         hub_route(hub, f"{one}/revision/{{revision}}", describe, "GET"),
         hub_route(hub, f"{one}/settings", settings, "PUT"),
         hub_route(hub, f"{one}/duplicate", duplicate, "POST"),
-        hub_route(hub, f"{one}/lfs-files", lfs_files, "GET"),
         hub_route(hub, f"{one}/auth-check", auth_check, "GET"),
         hub_route(hub, f"{one}/auth-check/{{scope}}", auth_check, "GET"),
         hub_route(hub, "/api/{kind}", list_all, "GET"),
@@ -80,18 +78,13 @@ def who_am_i(request: HubRequest) -> Response:
     )
 
 
-def validate_yaml(_: HubRequest) -> Response:
-    """Accept any model or dataset card: cards mean nothing here."""
-    return JSONResponse({"errors": [], "warnings": []})
-
-
 def create(request: HubRequest) -> Response:
     """Create a repository. The answer to one that exists carries its URL, which ``exist_ok`` reads."""
     body = request.json()
     name = _named(request, body)
     request.hub.access.check_writer(request.identity, name)
     private = wants_private(body) or False
-    files = inline_files(body)  # which JavaScript may send along
+    files = [require_valid_card(file) for file in inline_files(body)]  # which JavaScript may send along
     try:
         with request.hub.repositories.db.write():
             repository = request.hub.repositories.create(name, private=private, author=request.user)
@@ -165,25 +158,6 @@ def duplicate(request: HubRequest) -> Response:
     return JSONResponse({"url": url, "filesCopyPending": False})
 
 
-def lfs_files(request: HubRequest) -> Response:
-    """List the files of ``main`` whose content lies in CAS."""
-    request.require("read")
-    commit = request.hub.repositories.resolve(request.repository, DEFAULT_REVISION)
-    found = [entry for entry in request.hub.repositories.entries(request.repository, commit) if entry.kind == "xet"]
-
-    def describe_file(entry: Entry) -> dict[str, Any]:
-        return {
-            "fileOid": entry.oid,
-            "filename": entry.path,
-            "oid": entry.sha256,
-            "pushedAt": iso_time(request.hub.repositories.resolve(request.repository, entry.commit).created),
-            "ref": DEFAULT_REVISION,
-            "size": entry.size,
-        }
-
-    return page_response(request, found, describe_file, _FILES_PER_PAGE)
-
-
 def auth_check(request: HubRequest) -> Response:
     """Answer 200 to who may read, or with ``/write`` to who may write."""
     scope = request.param("scope") or "read"
@@ -200,21 +174,28 @@ def list_all(request: HubRequest) -> Response:
     """List the repositories of one type that the Hub token may see."""
     if request.param("kind") not in ("models", "datasets", "spaces"):
         raise HubError(404, f"The local Hub has no route /api/{request.param('kind')}.")
-    author, search = request.query("author"), request.query("search").lower()
+    query = request.http.query_params
+    is_wanted = hub_list_query.matching(query)
     visible = [
-        repository
+        _summary(request, repository, DEFAULT_REVISION)
         for repository in request.hub.repositories.find_all(request.param("kind"))
         if not repository.private or (request.identity and request.identity.allows(repository.name, "read"))
-        if not author or repository.repo_id.split("/")[0] == author
-        if search in repository.repo_id.lower()
     ]
-    with_files = "siblings" in request.http.query_params.getlist("expand")
+    found = hub_list_query.in_order(query, [summary for summary in visible if is_wanted(summary)])
+    more = {*query.getlist("expand"), *query.getlist("expand[]")}
+    with_files, with_card = (
+        name in more or request.flag("full") or request.flag(name) for name in ("siblings", "cardData")
+    )
 
-    def describe_one(repository: Repository) -> dict[str, Any]:
-        answer = _summary(request, repository, DEFAULT_REVISION)
-        return answer | {"siblings": _siblings(request, repository, answer["sha"])} if with_files else answer
+    def describe_one(summary: hub_list_query.Summary) -> hub_list_query.Summary:
+        answer = dict(summary)
+        if with_files:
+            answer["siblings"] = _siblings(request, f"{request.param('kind')}/{answer['id']}", answer["sha"])
+        if not with_card:
+            del answer["cardData"]
+        return hub_list_query.expanded(query, answer)
 
-    return page_response(request, visible, describe_one, 1000)
+    return page_response(request, found, describe_one, 1000)
 
 
 def list_storage(request: HubRequest) -> Response:
@@ -251,7 +232,7 @@ def describe(request: HubRequest) -> Response:
     files = [entry for entry in request.hub.repositories.entries(repository.name, commit) if entry.kind != "directory"]
     answer["siblings"] = [_sibling(entry, blobs=request.flag("blobs")) for entry in files]
     answer["usedStorage"] = sum(entry.size for entry in files)
-    return JSONResponse(answer)
+    return JSONResponse(hub_list_query.expanded(request.http.query_params, answer))
 
 
 def _named(request: HubRequest, body: dict[str, Any]) -> str:
@@ -289,6 +270,7 @@ def _scoped(key: str, scope: str) -> dict[str, Any]:
 
 def _summary(request: HubRequest, repository: Repository, revision: str) -> dict[str, Any]:
     commit = request.hub.repositories.resolve(repository.name, revision)
+    card = card_of(request, commit)
     answer: dict[str, Any] = {
         "_id": repository.id,
         "id": repository.repo_id,
@@ -301,16 +283,20 @@ def _summary(request: HubRequest, repository: Repository, revision: str) -> dict
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": [],
+        "tags": card.tags(repository.kind),
+        "cardData": card.data or None,
     }
     if repository.kind == "models":
         answer["modelId"] = repository.repo_id
+        for name in ("pipeline_tag", "library_name"):
+            if (found := card.text(name)) is not None:
+                answer[name] = found
     return answer
 
 
-def _siblings(request: HubRequest, repository: Repository, commit_id: str) -> list[dict[str, Any]]:
-    commit = request.hub.repositories.resolve(repository.name, commit_id)
-    entries = request.hub.repositories.entries(repository.name, commit)
+def _siblings(request: HubRequest, name: str, commit_id: str) -> list[dict[str, Any]]:
+    commit = request.hub.repositories.resolve(name, commit_id)
+    entries = request.hub.repositories.entries(name, commit)
     return [_sibling(entry, blobs=False) for entry in entries if entry.kind != "directory"]
 
 

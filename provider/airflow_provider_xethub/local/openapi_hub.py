@@ -29,6 +29,8 @@ _REPOSITORY = fields(
     {"id": TEXT, "author": TEXT, "sha": TEXT, "lastModified": TIME, "createdAt": TIME, "private": FLAG},
     {"siblings": listed(fields({"rfilename": TEXT}, {"size": NUMBER, "blobId": TEXT}))},
 )
+_REMARK = fields({"message": TEXT})
+_FILTERS = dict.fromkeys(("author", "filter", "gated", "library", "pipeline_tag", "search", "sort", "direction"), TEXT)
 _NEW_REPOSITORY = fields(
     {"name": TEXT},
     {
@@ -66,8 +68,9 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
     "app._no_harnesses": Operation(status=(), credential="none"),
     # repositories
     "hub_repositories.who_am_i": Operation(fields({"type": TEXT, "name": TEXT, "auth": fields({"type": TEXT})})),
-    "hub_repositories.validate_yaml": Operation(
-        fields({"errors": listed(TEXT), "warnings": listed(TEXT)}), body={JSON: fields({"content": TEXT})}
+    "hub_cards.validate_yaml": Operation(
+        fields({"errors": listed(_REMARK), "warnings": listed(_REMARK)}),
+        body={JSON: fields({"content": TEXT}, {"repoType": choice("model", "dataset", "space")})},
     ),
     "hub_repositories.create": Operation(
         fields({"url": TEXT, "name": TEXT, "id": TEXT, "private": FLAG}), body={JSON: _NEW_REPOSITORY}
@@ -77,14 +80,17 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
         media_type="",
         body={JSON: fields({"fromRepo": TEXT, "toRepo": TEXT}, {"type": choice("model", "dataset", "space")})},
     ),
-    "hub_repositories.list_all": Operation(listed(_REPOSITORY), query={**_PAGE, "author": TEXT, "search": TEXT}),
+    "hub_repositories.list_all": Operation(listed(_REPOSITORY), query={**_PAGE, **_FILTERS}),
     "hub_repositories.describe": Operation(_REPOSITORY, query={"blobs": FLAG}),
     "hub_repositories.list_storage": Operation(
         listed(fields({"id": TEXT, "type": TEXT, "updatedAt": TIME, "visibility": TEXT, "storage": NUMBER})),
         query=_PAGE,
     ),
-    "hub_repositories.lfs_files": Operation(
+    "hub_large_files.lfs_files": Operation(
         listed(fields({"fileOid": TEXT, "filename": TEXT, "oid": HASH, "size": NUMBER})), query=_PAGE
+    ),
+    "hub_large_files.delete_lfs_files": Operation(
+        fields({}), body={JSON: fields({"deletions": fields({"sha": listed(TEXT)}, {"rewriteHistory": FLAG})})}
     ),
     "hub_repositories.duplicate": Operation(
         fields({"url": TEXT, "filesCopyPending": FLAG}),
@@ -106,7 +112,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
     "hub_history.delete_branch": _OK,
     "hub_history.create_tag": Operation(media_type="", body={JSON: fields({"tag": TEXT}, {"message": TEXT})}),
     "hub_history.delete_tag": _OK,
-    "hub_history.commits": Operation(listed(_COMMIT), query=_PAGE),
+    "hub_history.commits": Operation(listed(_COMMIT), query={**_PAGE, "expand": choice("formatted")}),
     "hub_history.squash": Operation(media_type="", body={JSON: fields({}, {"message": TEXT})}),
     # what they hold
     "hub_listing.tree": Operation(listed(_ENTRY), query={**_PAGE, "recursive": FLAG, "expand": FLAG}),
@@ -170,7 +176,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
         fields({"num": NUMBER, "pullRequest": FLAG}),
         body={JSON: fields({"title": TEXT}, {"pullRequest": FLAG, "description": TEXT})},
     ),
-    "hub_discussions.describe_discussion": Operation(_DISCUSSION),
+    "hub_discussions.describe_discussion": Operation(_DISCUSSION, query={"diff": FLAG}),
     "hub_discussions.merge": Operation(fields({"commitOid": TEXT}), body={JSON: fields({}, {"comment": TEXT})}),
     "hub_discussions.set_status": Operation(
         fields({"newStatus": _EVENT}), body={JSON: fields({"status": choice("open", "closed")}, {"comment": TEXT})}

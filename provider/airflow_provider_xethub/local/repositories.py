@@ -84,7 +84,7 @@ class Repositories(History):
                 (name, repository.id, private, repository.created),
             )
             if repository.kind != "buckets":
-                content = upload_modes.DEFAULT_GITATTRIBUTES.encode()
+                content = upload_modes.default_gitattributes(repository.kind).encode()
                 oid, commit_id = trees.store_blob(connection, content), new_commit_id()
                 editor = trees.TreeEditor(connection, None)
                 editor.put(Entry(upload_modes.GITATTRIBUTES, "regular", oid, len(content), commit_id))

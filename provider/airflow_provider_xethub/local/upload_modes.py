@@ -28,17 +28,22 @@ _CHARACTER_CLASSES = {
 }
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
-_BINARY = (
-    "7z arrow avro bin bz2 ckpt feather ftz gguf gz h5 joblib lz4 mds mlmodel model msgpack npy npz onnx ot parquet pb "
-    "pickle pkl pt pth rar safetensors sqlite tar tflite tgz wasm xz zip zst "
-    "aac flac m4a mp3 ogg opus pcm raw sam wav bmp gif jpeg jpg png tiff webp mkv mov mp4 webm pdf "
+# As the real Hub writes them into every new repository: archives, weights and arrays, and media in datasets.
+_EVERYWHERE = (
+    "*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz *.onnx "
+    "*.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz "
+    "*.wasm *.xz *.zip *.zst *tfevents*"
+)
+_IN_DATASETS = (
+    "*.avro *.lz4 *.mds *.pcm *.sam *.raw *.aac *.flac *.mp3 *.ogg *.wav *.bmp *.gif *.png *.tiff *.jpg *.jpeg *.webp "
+    "*.mp4 *.webm"
 )
 
 
-DEFAULT_GITATTRIBUTES = "".join(
-    f"{pattern} filter=lfs diff=lfs merge=lfs -text\n"
-    for pattern in (*(f"*.{suffix}" for suffix in _BINARY.split()), "*tfevents*", "saved_model/**/*")
-)
+def default_gitattributes(kind: str) -> str:
+    """Return what ``.gitattributes`` of a new repository says, of ``models``, ``datasets`` or ``spaces``."""
+    patterns = f"{_EVERYWHERE} {_IN_DATASETS if kind == 'datasets' else ''}".split()
+    return "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in patterns)
 
 
 def lfs_rules(gitattributes: str) -> Callable[[str], bool | None]:

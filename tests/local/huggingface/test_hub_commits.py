@@ -143,3 +143,11 @@ def test_who_cannot_read_files_cannot_have_them_duplicated(hub: LocalHub, api: H
     HfApi(endpoint=hub.url, token=taker).create_commit(own, copies, commit_message="taken", repo_type="dataset")
     assert names(api, own) == {"a.bin", "t.txt"}
     assert hub.content.is_readable(f"datasets/{own}", entry.xet_hash)
+
+
+def test_titles_and_messages_are_formatted_as_html_that_holds_none_of_theirs(api: HfApi, repo: str) -> None:
+    operation = [CommitOperationAdd("a.txt", b"x")]
+    api.create_commit(repo, operation, commit_message="<b>", commit_description="a & b", repo_type="dataset")
+    newest = api.list_repo_commits(repo, formatted=True, repo_type="dataset")[0]
+    assert (newest.formatted_title, newest.formatted_message) == ("&lt;b&gt;", "<p>a &amp; b</p>")
+    assert api.list_repo_commits(repo, repo_type="dataset")[0].formatted_title is None

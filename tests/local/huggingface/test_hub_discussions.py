@@ -97,3 +97,27 @@ def test_discussions_are_listed_by_kind_state_and_author_in_pages(hub: LocalHub,
     refused(lambda: reader.create_pull_request(repo, title="read only", repo_type="dataset"), 403)
     nobody = HfApi(endpoint=hub.url, token=False)
     refused(lambda: nobody.comment_discussion(repo, 1, "psst", repo_type="dataset"), 401)
+
+
+def test_a_merge_leaves_its_commit_and_its_difference(api: HfApi, repo: str) -> None:
+    api.upload_file(path_or_fileobj=b"one\ntwo\n", path_in_repo="a.txt", repo_id=repo, repo_type="dataset")
+    operations = [CommitOperationAdd("a.txt", b"one\n2\n"), CommitOperationAdd("b.bin", b"\0binary" * 30)]
+    api.create_commit(repo, operations, commit_message="proposed", create_pr=True, repo_type="dataset")
+    proposed = api.get_discussion_details(repo, 1, repo_type="dataset")
+    assert proposed.merge_commit_oid is None
+    assert proposed.diff is not None
+    assert {"diff --git a/a.txt b/a.txt", "-two", "+2", "--- /dev/null", "+++ b/b.bin", "+size 210"} <= {
+        *proposed.diff.splitlines()
+    }
+    api.merge_pull_request(repo, 1, repo_type="dataset")
+    merged = api.get_discussion_details(repo, 1, repo_type="dataset")
+    assert merged.merge_commit_oid == api.dataset_info(repo).sha
+    assert merged.diff == proposed.diff
+
+
+def test_a_difference_of_what_is_no_text_is_short(api: HfApi, repo: str) -> None:
+    operations = [CommitOperationAdd("latin.txt", "größe\n".encode("latin-1")), CommitOperationAdd("empty", b"")]
+    api.create_commit(repo, operations, commit_message="odd", create_pr=True, repo_type="dataset")
+    diff = api.get_discussion_details(repo, 1, repo_type="dataset").diff or ""
+    assert "diff --git a/empty b/empty" in diff
+    assert "latin.txt" in diff

@@ -6,9 +6,11 @@ import hashlib
 import io
 from pathlib import Path
 
+import pytest
 import requests
 from hub_calls import binary, read, upload
 from huggingface_hub import HfApi
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from airflow_provider_xethub.local.hub_lfs import PART_BYTES
 from airflow_provider_xethub.local.server import LocalHub
@@ -55,3 +57,37 @@ def test_a_large_file_object_goes_up_in_parts(hub: LocalHub, api: HfApi, repo: s
     assert read(api, repo, "a.bin", tmp_path) == content
     (listed,) = api.list_lfs_files(repo, repo_type="dataset")
     assert (listed.filename, listed.oid, listed.size) == ("a.bin", hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_files_of_every_revision_are_listed_and_deleted_for_good(
+    hub: LocalHub, api: HfApi, repo: str, tmp_path: Path
+) -> None:
+    upload(api, repo, "old.bin", binary("first"))
+    upload(api, repo, "old.bin", binary("second"))
+    api.create_branch(repo, branch="draft", repo_type="dataset")
+    upload(api, repo, "draft.bin", binary("draft"), revision="draft")
+    upload(api, repo, "proposed.bin", binary("proposed"), create_pr=True)
+    found = [*api.list_lfs_files(repo, repo_type="dataset")]
+    assert [(file.filename, file.ref) for file in found] == [
+        ("old.bin", "main"),
+        ("old.bin", "main"),
+        ("draft.bin", "draft"),
+        ("proposed.bin", "refs/pr/1"),
+    ]
+    api.permanently_delete_lfs_files(repo, found[:2], repo_type="dataset")
+    assert [file.filename for file in api.list_lfs_files(repo, repo_type="dataset")] == ["draft.bin", "proposed.bin"]
+    commits = [commit.commit_id for commit in api.list_repo_commits(repo, repo_type="dataset")]
+    for revision in ("main", "draft", *commits):
+        assert "old.bin" not in api.list_repo_files(repo, revision=revision, repo_type="dataset")
+    assert read(api, repo, "draft.bin", tmp_path, revision="draft") == binary("draft")
+    sha256 = found[0].oid
+    assert hub.content.file_by_sha256(sha256, repository=f"datasets/{repo}") is None
+
+
+def test_a_pointer_without_its_content_is_no_file(api: HfApi, repo: str) -> None:
+    upload(api, repo, "a.bin", binary("lost"))
+    found = [*api.list_lfs_files(repo, repo_type="dataset")]
+    api.permanently_delete_lfs_files(repo, found, rewrite_history=False, repo_type="dataset")
+    assert "a.bin" in api.list_repo_files(repo, repo_type="dataset")
+    with pytest.raises(RemoteEntryNotFoundError):
+        api.hf_hub_download(repo, "a.bin", repo_type="dataset")

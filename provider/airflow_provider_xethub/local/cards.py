@@ -1,0 +1,114 @@
+"""Cards of models and datasets: the YAML block at the beginning of ``README.md``, and what the Hub derives from it.
+
+The rules and the words of refusals are those that ``huggingface_hub`` and the Hub's documentation show; fields that
+are not named here may hold anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+PATH = "README.md"
+MAX_BYTES = 10 * 1024 * 1024
+NO_METADATA = "empty or missing yaml metadata in repo card"
+
+_BLOCK = re.compile(r"\A\s*---[^\S\n]*\r?\n(.*?)(?:\r?\n)?---[^\S\n]*(?:\r?\n|\Z)", re.DOTALL)
+_TEXTS = ("license_name", "license_link", "pipeline_tag", "library_name", "pretty_name", "title", "emoji", "sdk")
+_LISTS = ("model-index", "configs", "widget")
+# Datasets say what a tag is about; models say so for some fields only.
+_PREFIXED = {
+    "models": ("datasets", "license", "base_model"),
+    "datasets": (
+        "task_categories",
+        "task_ids",
+        "language",
+        "license",
+        "size_categories",
+        "multilinguality",
+        "language_creators",
+        "annotations_creators",
+        "source_datasets",
+    ),
+    "spaces": ("license",),
+}
+_PREFIXES = {"datasets": "dataset"}
+_PLAIN = {"models": ("library_name", "pipeline_tag", "language"), "datasets": (), "spaces": ("sdk",)}
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads dates as the text they are: a card is answered as JSON."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(name, expression) for name, expression in resolvers if name != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says; ``errors`` are what a commit of it is refused for."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def text(self, name: str) -> str | None:
+        """Return a field that is a text, or ``None``."""
+        found = self.data.get(name)
+        return found if isinstance(found, str) else None
+
+    def tags(self, kind: str) -> list[str]:
+        """Return the tags that lists can be filtered by, for ``models``, ``datasets`` or ``spaces``."""
+        plain = [each for name in _PLAIN.get(kind, ()) for each in _texts(self.data.get(name))]
+        prefixed = [
+            f"{_PREFIXES.get(name, name)}:{each}"
+            for name in _PREFIXED.get(kind, ())
+            for each in _texts(self.data.get(name))
+        ]
+        return [*dict.fromkeys((*plain, *_texts(self.data.get("tags")), *prefixed, "region:us"))]
+
+
+def read(text: str) -> Card:
+    """Return the card at the beginning of a text; one without a block of YAML says nothing."""
+    block = _BLOCK.match(text)
+    if block is None or not block[1].strip():
+        return Card(warnings=(NO_METADATA,))
+    try:
+        found = yaml.load(block[1], _Loader)  # noqa: S506 - a safe loader
+        json.dumps(found, allow_nan=False)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        return Card(errors=(f"Invalid YAML: {str(error)[:500]}",))
+    if not isinstance(found, dict):
+        return Card(errors=("The metadata must be an object.",))
+    data = {str(name): value for name, value in found.items()}
+    return Card(data, tuple(_wrong(data)))
+
+
+def _wrong(data: dict[str, Any]) -> Iterable[str]:
+    for name in _TEXTS:
+        if data.get(name) is not None and not isinstance(data[name], str):
+            yield f'"{name}" must be a string'
+    for name in _LISTS:
+        if data.get(name) is not None and not isinstance(data[name], list):
+            yield f'"{name}" must be an array'
+    for name in ("license", "language", "base_model", "datasets"):
+        found = data.get(name)
+        items = found if isinstance(found, list) else [found]
+        if found is not None and not all(isinstance(item, str) for item in items):
+            yield f'"{name}" must be a string or an array of strings'
+    tags = data.get("tags")
+    if tags is not None and not isinstance(tags, list):
+        yield '"tags" must be an array'
+    elif any(not isinstance(tag, str) for tag in tags or ()):
+        yield '"tags" must only contain strings'
+
+
+def _texts(found: object) -> list[str]:
+    return [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, str)]

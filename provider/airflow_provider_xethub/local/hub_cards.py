@@ -1,0 +1,52 @@
+"""Hub routes of cards, and the card of a repository as other routes need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.local import cards
+from airflow_provider_xethub.local.commits import Change, PutRegular
+from airflow_provider_xethub.local.history import Commit
+from airflow_provider_xethub.local.hub_errors import HubError
+from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.json_fields import text_field
+
+
+def routes(hub: Hub) -> list[Route]:
+    """Return the routes."""
+    return [hub_route(hub, "/api/validate-yaml", validate_yaml, "POST")]
+
+
+def validate_yaml(request: HubRequest) -> Response:
+    """Say what is wrong with a card before anything is committed."""
+    card = cards.read(text_field(request.json(), "content"))
+    answer = {name: [{"message": each} for each in found] for name, found in _remarks(card)}
+    return JSONResponse(answer, 400 if card.errors else 200)
+
+
+def card_of(request: HubRequest, commit: Commit) -> cards.Card:
+    """Return the card of the repository at a commit; an empty one where it has none."""
+    entry = request.hub.repositories.find(commit, cards.PATH)
+    if entry is None or entry.kind != "regular" or entry.size > cards.MAX_BYTES:
+        return cards.Card()
+    return cards.read(request.hub.repositories.blob(entry.oid).decode("utf-8", "replace"))
+
+
+def require_valid_card(change: Change) -> Change:
+    """Return the change if it brings no invalid card.
+
+    :raises HubError: 400, it does.
+    """
+    if isinstance(change, PutRegular) and change.path == cards.PATH and len(change.content) <= cards.MAX_BYTES:
+        card = cards.read(change.content.decode("utf-8", "replace"))
+        if card.errors:
+            errors = [{"message": each} for each in card.errors]
+            raise HubError(400, f"Invalid metadata in {cards.PATH}.", extra={"errors": errors})
+    return change
+
+
+def _remarks(card: cards.Card) -> list[tuple[str, Sequence[str]]]:
+    return [("errors", card.errors), ("warnings", card.warnings)]
