@@ -354,6 +354,7 @@ def test_nothing_is_committed_where_a_path_to_delete_is_missing(hub, repo, missi
 @pytest.mark.parametrize("delete", ["d", "a.txt/"])
 def test_a_file_is_not_a_folder_nor_the_other_way_round(hub, repo, delete):
     publish(hub, repo, {"a.txt": TEXT, "d/b.txt": TEXT}, message="first")
-    with pytest.raises(XetNotFoundError):
+    with pytest.raises(XetNotFoundError) as caught:
         publish(hub, repo, delete=[delete])
+    assert ("d is a folder: write d/ to delete it" in str(caught.value)) == (delete == "d")
     assert titles(hub, repo) == ["first"]

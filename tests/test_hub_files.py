@@ -147,7 +147,7 @@ def test_the_order_is_the_callers_whatever_the_hubs_is():
 
 def test_existing_paths_are_files_and_folders(hub, repo):
     commit(hub, repo, PutRegular("b/c.txt", b"1"))
-    assert client(hub).existing_paths(repo, ["b", "b/c.txt", "nowhere"]) == {"b", "b/c.txt"}
+    assert client(hub).existing_paths(repo, ["b", "b/c.txt", "nowhere"]) == {"b/", "b/c.txt"}
 
 
 def test_many_paths_are_asked_for_in_batches(hub, repo, monkeypatch):

@@ -164,11 +164,14 @@ class _Publication:
         )
 
     def _check_deletions(self, parts: Sequence[Part]) -> None:
-        paths = [each.removesuffix("/") for part in parts for each in part.changes if isinstance(each, str)]
-        existing = self._hub.existing_paths(self._repo, paths) if paths else set()
+        paths = [each for part in parts for each in part.changes if isinstance(each, str)]
+        existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths]) if paths else set()
         if missing := [path for path in paths if path not in existing]:
+            # The Hub itself would take the plain path of a folder, and delete all that is in it.
+            hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
+            named = ", ".join(path.removesuffix("/") for path in missing)
             raise XetNotFoundError(
-                f"Cannot delete {', '.join(missing)} from {self._request.repo}: not there. {self._nothing()}.",
+                f"Cannot delete {named} from {self._request.repo}: not there. {self._nothing()}.{''.join(hints)}",
                 status=404,
             )
 

@@ -273,10 +273,11 @@ class Hub:
         return [found[path] for path in paths if path in found]
 
     def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
-        """Return those ``paths`` that exist, as files or as folders."""
+        """Return those ``paths`` that exist, folders with a slash at the end."""
         with self.reading(_about_paths(repo, paths)):
+            entries = [answers.mapping(each, "an entry") for each in self.paths_info(repo, paths)]
             return {
-                answers.path(answers.mapping(each, "an entry").get("path")) for each in self.paths_info(repo, paths)
+                answers.path(entry.get("path")) + ("/" if entry.get("type") == "directory" else "") for entry in entries
             }
 
     def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:

@@ -186,7 +186,7 @@ def test_deleting_what_is_not_there_is_refused(
         commit(writer, change)
 
 
-@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a//b", "a\\b", "a\nb", ".git/config", "a/"])
+@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a//b", "a\nb", ".git/config", "a/"])
 def test_a_path_that_means_another_place_is_refused(
     repositories: Repositories, writer: CommitWriter, path: str
 ) -> None:
