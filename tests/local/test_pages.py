@@ -73,7 +73,7 @@ def row(page: str, beginning: str) -> str:
 def test_the_first_page_lists_all_repositories(corpus: LocalHub) -> None:
     commit(corpus, PutRegular("a.txt", b"a" * 1500), title="Add <a>")
     page = shown(corpus, "/")
-    assert re.fullmatch(r"acme/ corpus dataset 2 4\.\d\d kB Add &lt;a&gt; just now", row(page, "acme/ corpus"))
+    assert re.fullmatch(r"acme/ corpus dataset 2 3\.\d\d kB Add &lt;a&gt; just now", row(page, "acme/ corpus"))
     assert 'href="/datasets/acme/corpus"' in page
 
 

@@ -24,6 +24,7 @@ _OF_A_REPOSITORY = re.compile(
     r"/api/(?P<kind>models|datasets|spaces|buckets)/(?P<api_name>[^/]+(?:/[^/]+)?)"
     r"|/(?:(?P<web_kind>datasets|spaces|buckets)/)?(?P<web_name>[^/]+)/(?:resolve|raw)/"
 )
+_LISTS = re.compile(r"/api/spaces/(?:hardware|templates|semantic-search|zero-gpu/quota)")
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -55,7 +56,7 @@ def _answer(hub: Hub, request: Request, error: Exception) -> Response:
 
 def _names_no_repository(hub: Hub, path: str) -> bool:
     found = _OF_A_REPOSITORY.match(path)
-    if found is None:
+    if found is None or _LISTS.fullmatch(path):
         return False
     kind = found["kind"] or found["web_kind"] or "models"
     name = f"{kind}/{unquote(found['api_name'] or found['web_name'])}"

@@ -5,17 +5,19 @@ Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read th
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_xethub.local import hub_list_query
+from airflow_provider_xethub.local import cards, hub_list_query
 from airflow_provider_xethub.local.access import AccessError
+from airflow_provider_xethub.local.commits import Change, PutRegular
 from airflow_provider_xethub.local.gates import GATE_MODES
 from airflow_provider_xethub.local.hub_cards import card_of, require_valid_card
 from airflow_provider_xethub.local.hub_commit import inline_files
-from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError, HubError
+from airflow_provider_xethub.local.hub_errors import BadRequestError, ConflictError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.hub_visibility import wants_private
 from airflow_provider_xethub.local.json_fields import text_field
@@ -84,7 +86,7 @@ def create(request: HubRequest) -> Response:
     name = _named(request, body)
     request.hub.access.check_writer(request.identity, name)
     private = wants_private(body) or False
-    files = [require_valid_card(file) for file in inline_files(body)]  # which JavaScript may send along
+    files = _first_files(body)
     try:
         with request.hub.repositories.db.write():
             repository = request.hub.repositories.create(name, private=private, author=request.user)
@@ -172,8 +174,6 @@ def auth_check(request: HubRequest) -> Response:
 
 def list_all(request: HubRequest) -> Response:
     """List the repositories of one type that the Hub token may see."""
-    if request.param("kind") not in ("models", "datasets", "spaces"):
-        raise HubError(404, f"The local Hub has no route /api/{request.param('kind')}.")
     query = request.http.query_params
     is_wanted = hub_list_query.matching(query)
     visible = [
@@ -245,6 +245,16 @@ def _named(request: HubRequest, body: dict[str, Any]) -> str:
             "The field 'type' must be one of model, dataset, space; buckets have routes of their own."
         )
     return f"{kind}/{_two_names(name if '/' in name else f'{namespace}/{name}')}"
+
+
+def _first_files(body: dict[str, Any]) -> list[Change]:
+    """Return the files that a new repository begins with, which JavaScript may send along, or have made."""
+    files: list[Change] = [require_valid_card(file) for file in inline_files(body)]
+    license_name = text_field(body, "license", "")
+    if license_name and not any(file.path == cards.PATH for file in files):
+        text = f"---\nlicense: {json.dumps(license_name)}\n---\n"
+        files.append(PutRegular(cards.PATH, text.encode()))
+    return files
 
 
 def _kind(body: dict[str, Any]) -> str:

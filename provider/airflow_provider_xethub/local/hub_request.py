@@ -26,7 +26,7 @@ from airflow_provider_xethub.local.content import ContentStore
 from airflow_provider_xethub.local.hub_errors import BadRequestError, HubError, RepoNotFoundError
 from airflow_provider_xethub.local.json_fields import parse_object, text_field, whole_number
 from airflow_provider_xethub.local.paths import require_path
-from airflow_provider_xethub.local.repositories import Repositories
+from airflow_provider_xethub.local.repositories import RESERVED_NAMESPACES, Repositories
 from airflow_provider_xethub.local.timestamps import iso_time
 from airflow_provider_xethub.repo import Scope
 
@@ -250,7 +250,8 @@ def hub_route(
                 raise
             raise RepoNotFoundError(asked.repository) from error  # deleted since it was looked at
 
-    path = path.replace("{revision}", "{revision:revision}")
+    for name in ("revision", "kind", "namespace"):
+        path = path.replace(f"{{{name}}}", f"{{{name}:{name}}}")
     update_wrapper(endpoint, function)  # by which the OpenAPI description finds its name and docstring
     return Route(path, endpoint, methods=list(methods) or ["GET"])
 
@@ -276,7 +277,21 @@ class _RevisionConvertor(StringConvertor):
     regex = r"refs/(?:pr|convert|heads|tags)/[^/]+|[^/]+"
 
 
+class _KindConvertor(StringConvertor):
+    """A type of repositories with commits; other words there are no routes of ours."""
+
+    regex = "models|datasets|spaces"
+
+
+class _NamespaceConvertor(StringConvertor):
+    """A namespace; a reserved one begins other addresses, which those of models would hide."""
+
+    regex = rf"(?!(?:{'|'.join(sorted(RESERVED_NAMESPACES))})/)[^/]+"
+
+
+register_url_convertor("namespace", _NamespaceConvertor())
 register_url_convertor("revision", _RevisionConvertor())
+register_url_convertor("kind", _KindConvertor())
 
 
 async def _read_body(request: Request, body: BinaryIO, limit: int) -> None:

@@ -25,7 +25,7 @@ from airflow_provider_xethub.repo import DEFAULT_REVISION, check_repo_id
 KINDS = ("models", "datasets", "spaces", "buckets")
 
 # First segments of the web pages and of the API: a namespace of that name could never be reached.
-_RESERVED_NAMESPACES = frozenset({"_local", "api", "cas", "v1", *KINDS})
+RESERVED_NAMESPACES = frozenset({"_local", "api", "cas", "oauth", "v1", "zero-gpu", *KINDS})
 
 
 @dataclass(frozen=True)
@@ -205,5 +205,5 @@ def _check_name(name: str) -> None:
     except XetInputError as error:
         raise BadRequestError(str(error)) from error
     namespace = repo_id.partition("/")[0]
-    if namespace in _RESERVED_NAMESPACES:
+    if namespace in RESERVED_NAMESPACES:
         raise BadRequestError(f"repo_id {repo_id!r} is not valid: the namespace {namespace!r} is reserved.")

@@ -1,8 +1,14 @@
-"""Run the client libraries' own tests against a local Hub: ``make test-clients``."""
+"""Run the client libraries' own tests against a local Hub: ``make test-clients``.
+
+Those of ``huggingface_hub`` come in its source distribution, those of ``@huggingface/hub`` in its package; both are
+fetched into ``.clients``. What the tests import and neither contains is in ``python`` and ``javascript``, and so is
+``excluded.txt``: which tests do not apply to a local Hub, and why.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -10,12 +16,17 @@ import sys
 import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from airflow_provider_xethub.local.server import LocalHub
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+import node_packages  # noqa: E402
+from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
+
 ROOT = HERE.parents[2]
 CACHE = ROOT / ".clients"
 MODULES = (
@@ -35,13 +46,37 @@ USER, OTHER_USER = "client-tests", "somebody-else"
 AT_LEAST = 0.96
 
 
+@dataclass
+class Result:
+    """How many tests of a client there are, and which of them failed."""
+
+    client: str
+    applied: int
+    excluded: int
+    failed: list[str]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether enough of them passed."""
+        return self.applied > 0 and (self.applied - len(self.failed)) / self.applied >= AT_LEAST
+
+    def __str__(self) -> str:
+        passed = self.applied - len(self.failed)
+        share = 100 * passed / max(1, self.applied)
+        return (
+            f"{self.client}: {passed} of {self.applied} tests passed ({share:.1f} %, at least {100 * AT_LEAST:.0f} % "
+            f"must); {self.excluded} do not apply."
+        )
+
+
 def main() -> int:
     """Run them, print the counts, and fail below the bar."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Run the client libraries' own tests against a local Hub.")
     parser.add_argument("--verbose", action="store_true", help="print the whole report of each failure")
-    parser.add_argument("tests", nargs="*", help="modules, or parts of them as for pytest; all where none is given")
+    parser.add_argument("--client", choices=("python", "javascript"), help="run those of one client only")
+    parser.add_argument("tests", nargs="*", help="modules of Python, or parts of them as for pytest; else all")
     options = parser.parse_args()
-    folder = _prepare(version("huggingface_hub"))
+    results = []
     with tempfile.TemporaryDirectory(prefix="client-tests-") as scratch, LocalHub(Path(scratch) / "hub") as hub:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         environment |= {
@@ -55,29 +90,34 @@ def main() -> int:
             "CLIENT_TESTS_OTHER_TOKEN": hub.add_user(OTHER_USER, role="write"),
             "CLIENT_TESTS_EXCLUDED": str(HERE / "python" / "excluded.txt"),
         }
-        report = Path(scratch) / "report.xml"
-        arguments = ["--numprocesses=2", "--dist=loadscope", "--timeout=120", f"--junitxml={report}", "-q"]
-        arguments += ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xethub", f"--rootdir={folder}"]
-        arguments += [f"--tb={'short' if options.verbose else 'line'}"]
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *arguments, *[f"tests/{name}" for name in options.tests or MODULES]],
-            cwd=folder,
-            env=environment,
-        )
-        cases = ElementTree.parse(report).getroot().iter("testcase")  # noqa: S314 - pytest wrote it
-        return _judge([*cases])
+        if options.client != "javascript":
+            results.append(_python(environment, Path(scratch), options.tests or MODULES, is_verbose=options.verbose))
+        if options.client != "python" and not options.tests:
+            results.append(_javascript(environment, Path(scratch)))
+    for result in results:
+        print(*[f"failed: {name}" for name in result.failed], result, sep="\n")
+    return 0 if all(result.is_good for result in results) else 1
 
 
-def _judge(cases: list[ElementTree.Element]) -> int:
-    excluded = [case for case in cases if case.find("skipped") is not None]
+def _python(environment: Mapping[str, str], scratch: Path, modules: tuple[str, ...], *, is_verbose: bool) -> Result:
+    folder = _source_distribution(version("huggingface_hub"))
+    report = scratch / "report.xml"
+    arguments = ["--numprocesses=2", "--dist=loadscope", "--timeout=120", f"--junitxml={report}", "-q"]
+    arguments += ["-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xethub", f"--rootdir={folder}"]
+    arguments += [f"--tb={'short' if is_verbose else 'line'}"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, *[f"tests/{name}" for name in modules]],
+        cwd=folder,
+        env=environment,
+    )
+    cases = [*ElementTree.parse(report).getroot().iter("testcase")]  # noqa: S314 - pytest wrote it
+    skipped = [case for case in cases if case.find("skipped") is not None]
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    applied = len(cases) - len(excluded)
-    passed = applied - len(failed)
-    print(f"huggingface_hub: {passed} of {applied} tests passed; {len(excluded)} do not apply.")
-    return 0 if applied and passed / applied >= AT_LEAST else 1
+    names = [f"{case.get('classname')}::{case.get('name')}" for case in failed]
+    return Result("huggingface_hub", len(cases) - len(skipped), len(skipped), names)
 
 
-def _prepare(wanted: str) -> Path:
+def _source_distribution(wanted: str) -> Path:
     """Return the folder of the source distribution, with our helper modules in its tests."""
     folder = CACHE / f"huggingface_hub-{wanted}"
     if not folder.exists():
@@ -90,6 +130,37 @@ def _prepare(wanted: str) -> Path:
         shutil.copy(HERE / "python" / name, folder / "tests" / name)
     (folder / "tests" / "__init__.py").touch()
     return folder
+
+
+def _javascript(environment: Mapping[str, str], scratch: Path) -> Result:
+    folder, ours = CACHE / "javascript", HERE / "javascript"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json", "vitest.config.ts", "public.ts"):
+        shutil.copy(ours / name, folder / name)
+    node_packages.install(folder)
+    package = folder / "node_modules/@huggingface/hub"
+    shutil.copytree(package / "src", folder / "src", dirs_exist_ok=True)
+    shutil.copy(package / "tsconfig.json", folder / "tsconfig.json")  # one of the tests uploads it
+    shutil.copy(ours / "consts.ts", folder / "src/test/consts.ts")
+    modules = sorted(file for file in folder.glob("src/**/*.spec.ts") if "TEST_HUB_URL" in file.read_text())
+    report = scratch / "report.json"
+    command = ["node", "node_modules/vitest/vitest.mjs", "run", "--reporter=json", f"--outputFile={report}"]
+    subprocess.run(
+        [*command, *[str(file.relative_to(folder)) for file in modules]],
+        cwd=folder,
+        env={**environment, "CI": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    tests = {
+        f"{module['name'].partition('/src/')[2]}: {test['fullName']}": test["status"]
+        for module in json.loads(report.read_text())["testResults"]
+        for test in module["assertionResults"]
+    }
+    excluded = [line.strip() for line in (ours / "excluded.txt").read_text().splitlines() if line.startswith(" ")]
+    applied = [name for name in tests if not name.startswith(tuple(excluded))]
+    failed = [name for name in applied if tests[name] != "passed"]
+    return Result("@huggingface/hub", len(applied), len(tests) - len(applied), failed)
 
 
 if __name__ == "__main__":

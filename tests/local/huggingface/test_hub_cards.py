@@ -119,3 +119,14 @@ def test_other_files_called_readme_are_no_cards(api: HfApi, repo: str) -> None:
     operations = [CommitOperationAdd("docs/README.md", b"---\ntags: one\n---\n")]
     api.create_commit(repo, operations, commit_message="card", repo_type="dataset")
     assert api.file_exists(repo, "docs/README.md", repo_type="dataset")
+
+
+@pytest.mark.parametrize("name", ["mit", 'o\'neill: "x"\n---'])
+def test_a_repository_may_begin_with_the_card_of_its_license(hub: LocalHub, api: HfApi, name: str) -> None:
+    body = {"name": "licensed", "organization": "cards", "license": name}
+    headers = {"Authorization": f"Bearer {hub.token()}"}
+    requests.post(f"{hub.url}/api/repos/create", json=body, headers=headers, timeout=10).raise_for_status()
+    card = api.model_info("cards/licensed").card_data
+    assert card is not None
+    assert card.to_dict() == {"license": name}
+    api.delete_repo("cards/licensed")
