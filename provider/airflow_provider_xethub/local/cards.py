@@ -10,12 +10,14 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
 PATH = "README.md"
 MAX_BYTES = 10 * 1024 * 1024
+_MAX_METADATA = 1024 * 1024
 NO_METADATA = "empty or missing yaml metadata in repo card"
 
 _BLOCK = re.compile(r"\A\s*---[^\S\n]*\r?\n(.*?)(?:\r?\n)?---[^\S\n]*(?:\r?\n|\Z)", re.DOTALL)
@@ -75,13 +77,17 @@ class Card:
         return [*dict.fromkeys((*plain, *_texts(self.data.get("tags")), *prefixed, "region:us"))]
 
 
+@lru_cache(256)
 def read(text: str) -> Card:
     """Return the card at the beginning of a text; one without a block of YAML says nothing."""
     block = _BLOCK.match(text)
     if block is None or not block[1].strip():
         return Card(warnings=(NO_METADATA,))
+    if len(block[1]) > _MAX_METADATA:
+        return Card(errors=(f"The metadata has over {_MAX_METADATA} characters.",))
     try:
         found = yaml.load(block[1], _Loader)  # noqa: S506 - a safe loader
+        _check_size(found)
         json.dumps(found, allow_nan=False)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         return Card(errors=(f"Invalid YAML: {str(error)[:500]}",))
@@ -89,6 +95,17 @@ def read(text: str) -> Card:
         return Card(errors=("The metadata must be an object.",))
     data = {str(name): value for name, value in found.items()}
     return Card(data, tuple(_wrong(data)))
+
+
+def _check_size(found: object) -> None:
+    """Refuse a value that a few lines of aliases make endless."""
+    left, waiting = _MAX_METADATA, [found]
+    while waiting:
+        value = waiting.pop()
+        left -= 1 + (len(value) if isinstance(value, str) else 0)
+        if left < 0:
+            raise ValueError("the metadata is too large")
+        waiting += value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else []
 
 
 def _wrong(data: dict[str, Any]) -> Iterable[str]:

@@ -108,7 +108,7 @@ def list_all(files: BucketFiles, request: HubRequest) -> Response:
 
 
 def _exists(request: HubRequest, namespace: str) -> bool:
-    known = {identity.user for identity in request.hub.access.identities()}
+    known = {name for identity in request.hub.access.identities() for name in (identity.user, *identity.grants)}
     known |= {repository.repo_id.split("/")[0] for repository in request.hub.repositories.find_all()}
     return namespace in known
 

@@ -11,8 +11,8 @@ from airflow_provider_xethub.local.hub_errors import BadRequestError
 
 Summary = Mapping[str, Any]
 
-_PAGING = frozenset({"limit", "cursor", "skip"})
-_MORE = frozenset({"full", "cardData", "config", "expand", "expand[]"})
+_PAGING = frozenset({"limit", "cursor"})
+_MORE = frozenset({"full", "cardData", "expand", "expand[]"})
 _SORTS = ("lastModified", "createdAt", "downloads", "likes", "trendingScore", "id")
 _ALWAYS = frozenset({"_id", "id", "modelId"})
 
@@ -27,7 +27,7 @@ def matching(query: QueryParams) -> Callable[[Summary], bool]:
     for name in query:
         if name not in known:
             raise BadRequestError(
-                f"The local Hub cannot filter by {name[:80]!r}. It knows {', '.join(sorted(_CHECKS))}, sort and limit."
+                f"The local Hub cannot filter by {name[:80]!r}. Use one of {', '.join(sorted(known))}."
             )
     return lambda summary: all(check(summary) for check in checks)
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from airflow_provider_xethub.local import pages
-from airflow_provider_xethub.local.access import AccessError
+from airflow_provider_xethub.local.access import AccessError, Identity
 from airflow_provider_xethub.local.hub_errors import REPOSITORY_NOT_FOUND, HubError
 from airflow_provider_xethub.local.hub_request import Hub, error_response
 
@@ -42,8 +42,8 @@ def _answer(hub: Hub, request: Request, error: Exception) -> Response:
     path = str(request.scope["path"])
     status = error.status_code if isinstance(error, HTTPException) else 404
     try:
-        if _names_no_repository(hub, path):
-            identity = hub.access.identify(request.headers.get("authorization"))
+        identity = hub.access.identify(request.headers.get("authorization"))
+        if _names_no_repository(hub, path, identity):
             raise AccessError(404 if identity else 401, REPOSITORY_NOT_FOUND, "RepoNotFound")
         if status == 405:
             raise HubError(405, f"{request.method} is not offered at {path}.")
@@ -54,10 +54,10 @@ def _answer(hub: Hub, request: Request, error: Exception) -> Response:
         return error_response(refusal)
 
 
-def _names_no_repository(hub: Hub, path: str) -> bool:
+def _names_no_repository(hub: Hub, path: str, identity: Identity | None) -> bool:
     found = _OF_A_REPOSITORY.match(path)
     if found is None or _LISTS.fullmatch(path):
         return False
     kind = found["kind"] or found["web_kind"] or "models"
     name = f"{kind}/{unquote(found['api_name'] or found['web_name'])}"
-    return hub.repositories.spelling(name) not in {each.name for each in hub.repositories.find_all(kind)}
+    return not hub.access.may_read(identity, hub.repositories.spelling(name))

@@ -68,7 +68,9 @@ def test_datasets_are_found_by_what_their_tags_are_about(api: HfApi) -> None:
     assert found(language="de") == []
 
 
-@pytest.mark.parametrize("query", ["num_parameters=min:1B", "apps=ollama", "sort=colour", "direction=2", "nonsense=1"])
+@pytest.mark.parametrize(
+    "query", ["num_parameters=min:1B", "apps=ollama", "sort=colour", "direction=2", "nonsense=1", "config=true"]
+)
 def test_a_filter_that_means_nothing_here_is_refused_by_name(hub: LocalHub, query: str) -> None:
     answer = requests.get(f"{hub.url}/api/models?{query}", timeout=10)
     assert answer.status_code == 400
@@ -86,6 +88,8 @@ def test_a_filter_that_means_nothing_here_is_refused_by_name(hub: LocalHub, quer
         ("- a", "must be an object"),
         ("a: .nan", "Invalid YAML"),
         ("a: &a [*a]", "Invalid YAML"),
+        ("a0: &a0 [x, x]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40)), "too large"),
+        (f"a: {'x' * 1_100_000}", "characters"),
         ("? [1, 2]\n: 3", "Invalid YAML"),
         ("a: !!python/object:os.system {}", "Invalid YAML"),
     ],

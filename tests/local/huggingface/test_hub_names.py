@@ -39,6 +39,14 @@ def test_what_the_local_hub_lacks_is_no_missing_repository(hub: LocalHub, repo: 
     assert (answer.status_code, answer.headers.get("X-Error-Code")) == (405, None)
 
 
+def test_a_private_repository_is_missing_at_routes_that_do_not_exist(hub: LocalHub, api: HfApi, repo: str) -> None:
+    api.update_repo_settings(repo, private=True, repo_type="dataset")
+    eve = {"Authorization": f"Bearer {hub.add_user('eve', role='write')}"}
+    for path in (f"/api/datasets/{repo}/like", f"/api/datasets/{repo}"):
+        answer = requests.patch(hub.url + path, headers=eve, timeout=10)
+        assert (answer.status_code, answer.headers["X-Error-Code"]) == (404, "RepoNotFound")
+
+
 def test_names_are_the_same_in_any_letter_case(api: HfApi, repo: str) -> None:
     shouted = repo.upper().replace("ACME", "Acme")
     operations = [CommitOperationAdd("a.txt", b"text"), CommitOperationAdd("b.bin", b"\0binary" * 100)]
