@@ -239,7 +239,7 @@ def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bo
     if is_copy:
         source = f"{text_field(line, 'sourceRepoType')}s/{text_field(line, 'sourceRepoId')}"
         request.require_files(source)
-        stored = request.hub.content.file(xet_hash) if request.hub.content.is_readable(source, xet_hash) else None
+        stored = request.hub.content.file(xet_hash) if _may_be_copied(request, source, xet_hash) else None
     else:
         stored = readable_xet_file(request, xet_hash)
     if stored is None:
@@ -248,6 +248,16 @@ def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bo
             "Upload it before the batch."
         )
     return stored
+
+
+def _may_be_copied(request: HubRequest, source: str, xet_hash: str) -> bool:
+    if xet_hash == EMPTY_FILE.xet_hash and source.startswith("buckets/"):  # everybody may read it, but is it there?
+        row = request.hub.repositories.db.first(
+            "SELECT 1 FROM hub_bucket_file WHERE repository = :source AND xet_hash = :xet_hash",
+            {"source": source, "xet_hash": xet_hash},
+        )
+        return row is not None
+    return request.hub.content.is_readable(source, xet_hash)
 
 
 def _summary(files: BucketFiles, bucket: Repository) -> dict[str, Any]:

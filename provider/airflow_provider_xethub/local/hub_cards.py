@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -14,6 +12,8 @@ from airflow_provider_xethub.local.hub_errors import HubError
 from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route
 from airflow_provider_xethub.local.json_fields import text_field
 
+_INVALID = f"Invalid metadata in {cards.PATH}."
+
 
 def routes(hub: Hub) -> list[Route]:
     """Return the routes."""
@@ -23,8 +23,10 @@ def routes(hub: Hub) -> list[Route]:
 def validate_yaml(request: HubRequest) -> Response:
     """Say what is wrong with a card before anything is committed."""
     card = cards.read(text_field(request.json(), "content"))
-    answer = {name: [{"message": each} for each in found] for name, found in _remarks(card)}
-    return JSONResponse(answer, 400 if card.errors else 200)
+    errors, warnings = ([{"message": each} for each in found] for found in (card.errors, card.warnings))
+    if errors:
+        raise HubError(400, _INVALID, extra={"errors": errors, "warnings": warnings})
+    return JSONResponse({"errors": errors, "warnings": warnings})
 
 
 def card_of(request: HubRequest, commit: Commit) -> cards.Card:
@@ -44,9 +46,5 @@ def require_valid_card(change: Change) -> Change:
         card = cards.read(change.content.decode("utf-8", "replace"))
         if card.errors:
             errors = [{"message": each} for each in card.errors]
-            raise HubError(400, f"Invalid metadata in {cards.PATH}.", extra={"errors": errors})
+            raise HubError(400, _INVALID, extra={"errors": errors})
     return change
-
-
-def _remarks(card: cards.Card) -> list[tuple[str, Sequence[str]]]:
-    return [("errors", card.errors), ("warnings", card.warnings)]

@@ -161,3 +161,17 @@ def test_a_large_bucket_is_listed_in_pages(hub: LocalHub, api: HfApi) -> None:
     assert len(list(api.list_bucket_tree("acme/wide", prefix="d/"))) == 1100
     assert [one.path for one in api.list_bucket_tree("acme/wide", recursive=False)] == ["d.x", "d"]
     assert api.bucket_info("acme/wide").total_files == 1101
+
+
+def test_an_empty_file_is_copied_from_a_bucket_that_has_one_only(hub: LocalHub) -> None:
+    headers = {"Authorization": f"Bearer {hub.token()}"}
+    hub.create_repo("acme/hollow", "bucket")
+    copied = {"type": "copyFile", "sourceRepoType": "bucket", "sourceRepoId": "acme/hollow", "xetHash": "0" * 64}
+
+    def send(change: dict[str, object]) -> int:
+        url = f"{hub.url}/api/buckets/acme/hollow/batch"
+        return requests.post(url, data=json.dumps(change), headers=headers, timeout=10).status_code
+
+    assert send({**copied, "path": "copy"}) == 422
+    assert send({"type": "addFile", "path": "empty", "xetHash": "0" * 64}) == 200
+    assert send({**copied, "path": "copy"}) == 200
