@@ -34,7 +34,7 @@ def test_a_private_page_is_shown_on_this_machine_only(tmp_path: Path, client: st
     store.repositories.create("models/acme/secret", private=True)
     path = "/acme/secret"
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    scope |= {"headers": [(b"host", b"x")], "client": (client, 1), "server": ("x", 80), "scheme": "http"}
+    scope |= {"headers": [(b"host", b"127.0.0.1")], "client": (client, 1), "server": ("x", 80), "scheme": "http"}
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, object]:
