@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import airflow
+from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG
 from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
@@ -194,13 +195,17 @@ def run_task(operator: Any, /, **arguments: Any) -> TaskRun:
     """Run one operator as a task: one that is in a DAG already, or, given its class and arguments, in a DAG of its own.
 
     It has two retries left; ``try_number=2`` runs it as Airflow runs the first of them.
-    ``api=ExecutionApi(xcoms={("task id", "key", -1): …})`` presets XComs of other tasks.
+    ``api=ExecutionApi(xcoms={("task id", "key", -1): …})`` presets XComs of other tasks. Arguments that the constructor
+    refuses are a failure like those that are refused later.
     """
     if not isinstance(operator, type):
         return run_one(operator, **arguments)
     api, try_number = arguments.pop("api", None), arguments.pop("try_number", 1)
     with DAG(dag_id="test", schedule=None, start_date=_START):
-        task = operator(**{"task_id": "task", "retries": 2, **arguments})
+        try:
+            task = operator(**{"task_id": "task", "retries": 2, **arguments})
+        except AirflowFailException as error:
+            return TaskRun("failed", error, {}, {}, None)
     return run_one(task, api=api, try_number=try_number)
 
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "retry_policy": {"exceptions"},
     "progress": {"exceptions", "records"},
     "get_provider_info": set(),
-    "arguments": {"exceptions"},
+    "arguments": {"repo", "exceptions"},
     "repo": {"exceptions"},
     "token": {"repo", "exceptions"},
     "workers": {"progress", "exceptions"},

@@ -253,7 +253,7 @@ def test_an_inline_file_that_changed_counts_too(repo, where, run_task, tmp_path)
     "arguments",
     [
         {"path": "a", "paths": ["b"]},
-        {"paths": "a"},
+        {"paths": 7},
         {"path": "/a"},
         {"path": "a", "min_files": 2},
         {"patterns": "*", "min_files": 0},

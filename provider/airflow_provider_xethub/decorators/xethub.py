@@ -112,6 +112,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         self.read_only = read_only
         self._has_files = files is not None
         self._wanted = wanted
+        self.check_written()
         self._check()
 
     @property

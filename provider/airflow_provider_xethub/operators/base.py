@@ -13,6 +13,7 @@ from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
+from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub_pages import HubPage, page_of_commit
 from airflow_provider_xethub.links.xethub import XetHubLink
@@ -30,7 +31,7 @@ REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revis
 """Template fields of every operator and sensor."""
 
 
-class XetOperator(BaseOperator):
+class XetOperator(RenderedArguments, BaseOperator):
     """Base of the operators: the repository, the hook, and how a task is stopped.
 
     :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``. Not the
@@ -44,6 +45,8 @@ class XetOperator(BaseOperator):
     template_fields: Sequence[str] = REPO_FIELDS
     operator_extra_links = (XetHubLink(),)
     on_empty: OnEmpty = "fail"
+    commit_message: Any = ""
+    default_message = ""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class XetOperator(BaseOperator):
         self.xethub_conn_id = xethub_conn_id
         self.hub_page: HubPage | None = None
         self._executing = False
+        self.check_written()
 
     @cached_property
     def hook(self) -> XetHubConnection:
@@ -72,7 +76,9 @@ class XetOperator(BaseOperator):
         self._executing = True
         try:
             with final_errors():
-                arguments.check_fields(self, self.template_fields)
+                self.check_rendered()
+                if self.default_message and self.commit_message is None:
+                    self.commit_message = self.render_template(self.default_message, context)
                 return self.work(context)
         finally:
             self._executing = False
@@ -188,6 +194,7 @@ class XetTransferOperator(XetOperator):
         if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
             # Airflow does this for template fields only.
             XComArg.apply_upstream_relationship(self, token)
+        self.check_written()
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository; where the token that was given is forgotten, records do not take its place."""

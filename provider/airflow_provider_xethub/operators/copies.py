@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, is_first_try, task_state, work_key
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.records import XetCopyResult, XetFile
     from airflow_provider_xethub.repo import Repo
+
+
+COPY_MESSAGE = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}"
 
 
 class XetCopyOperator(XetOperator):
@@ -43,6 +45,7 @@ class XetCopyOperator(XetOperator):
         ``files``: the whole source.
     """
 
+    default_message = COPY_MESSAGE
     template_fields: Sequence[str] = (
         *REPO_FIELDS,
         "source_repo_id",
@@ -69,7 +72,7 @@ class XetCopyOperator(XetOperator):
         patterns: str | Sequence[str] | None = None,
         files: Any = None,
         path_in_repo: str | None = None,
-        commit_message: str = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}",
+        commit_message: str = COPY_MESSAGE,
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
@@ -89,8 +92,9 @@ class XetCopyOperator(XetOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
-        self.on_empty = arguments.on_empty(on_empty)
+        self.on_empty = on_empty
         self._has_files = files is not None
+        self.check_written()
 
     def work(self, context: Context) -> XetCopyResult:
         """Find out what is wanted, and copy it."""

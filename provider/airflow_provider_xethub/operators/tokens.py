@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
-from airflow_provider_xethub.arguments import check_fields
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.repo import Scope
 from airflow_provider_xethub.token import SealedTokenDict
@@ -34,13 +34,14 @@ class XetTokenOperator(XetOperator):
     def __init__(self, *, scope: Scope = "read", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scope = scope
+        self.check_written()
 
     def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
         """Fetch and seal."""
         return self.hook.seal_token(self.hook.get_token(self.resolve_repo(), self.scope))
 
 
-class XetForgetTokenOperator(BaseOperator):
+class XetForgetTokenOperator(RenderedArguments, BaseOperator):
     """Delete the XCom of token tasks, of all their map indexes: the teardown of a ``XetTokenOperator``.
 
     Example::
@@ -55,11 +56,12 @@ class XetForgetTokenOperator(BaseOperator):
     def __init__(self, *, token_task_ids: str | Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.token_task_ids = token_task_ids
+        self.check_written()
 
     def execute(self, context: Context) -> None:
         """Delete; XComs that are not there are no error."""
         with final_errors():
-            check_fields(self, self.template_fields)
+            self.check_rendered()
             for task_id in self._task_ids():
                 ti = context["ti"]
                 for map_index in self._map_indexes(context, task_id):

@@ -45,6 +45,10 @@ __all__ = [
 ]
 
 
+UPLOAD_MESSAGE = "Upload {{ task_instance.task_id }} of {{ dag.dag_id }}"
+PUBLISH_MESSAGE = "Publish {{ task_instance.task_id }} of {{ dag.dag_id }}"
+
+
 class XetListOperator(XetOperator):
     """List the files of a repository.
 
@@ -59,6 +63,7 @@ class XetListOperator(XetOperator):
         super().__init__(**kwargs)
         self.path = path
         self.patterns = patterns
+        self.check_written()
 
     def work(self, context: Context) -> list[XetFile]:  # noqa: ARG002
         """List."""
@@ -97,6 +102,7 @@ class XetUploadOperator(XetTransferOperator):
         :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
     """
 
+    default_message = UPLOAD_MESSAGE
     template_fields: Sequence[str] = (
         *REPO_FIELDS,
         "source",
@@ -117,7 +123,7 @@ class XetUploadOperator(XetTransferOperator):
         exclude: str | Sequence[str] | None = None,
         follow_links: bool = False,
         commit: bool = True,
-        commit_message: str = "Upload {{ task_instance.task_id }} of {{ dag.dag_id }}",
+        commit_message: str = UPLOAD_MESSAGE,
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
@@ -137,7 +143,8 @@ class XetUploadOperator(XetTransferOperator):
         self.parent_commit = parent_commit
         self.create_pr = create_pr
         self.deduplicate = deduplicate
-        self.on_empty = arguments.on_empty(on_empty)
+        self.on_empty = on_empty
+        self.check_written()
 
     def work(self, context: Context) -> XetPublishResult | list[XetFile]:
         """Upload, and publish unless told otherwise."""
@@ -213,6 +220,7 @@ class XetCommitOperator(XetOperator):
     :returns: a :class:`~airflow_provider_xethub.records.XetCommitResult`.
     """
 
+    default_message = PUBLISH_MESSAGE
     template_fields: Sequence[str] = (
         *REPO_FIELDS,
         "files",
@@ -227,7 +235,7 @@ class XetCommitOperator(XetOperator):
         *,
         files: Any = (),
         delete: str | Sequence[str] = (),
-        commit_message: str = "Publish {{ task_instance.task_id }} of {{ dag.dag_id }}",
+        commit_message: str = PUBLISH_MESSAGE,
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
@@ -241,10 +249,11 @@ class XetCommitOperator(XetOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
-        self.on_empty = arguments.on_empty(on_empty)
+        self.on_empty = on_empty
         # Compared now: what an XComArg resolves to may equal the default.
         self._has_files = files != ()
         self._has_delete = delete != ()
+        self.check_written()
 
     def work(self, context: Context) -> XetCommitResult:
         """Publish."""
@@ -322,8 +331,9 @@ class XetDownloadOperator(XetTransferOperator):
         self.paths = paths
         self.patterns = patterns
         self.files = files
-        self.on_empty = arguments.on_empty(on_empty)
+        self.on_empty = on_empty
         self._has_files = files is not None
+        self.check_written()
 
     def work(self, context: Context) -> list[XetFile]:
         """Find out what is wanted, and download it."""
@@ -333,8 +343,6 @@ class XetDownloadOperator(XetTransferOperator):
         given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
         if len(given) > 1:
             raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
-        if self.destination in (None, ""):
-            raise XetInputError(f"destination is empty: {self.destination!r}. To use the working folder, name it: '.'.")
         if self._has_files or self.files is not None:
             files = self.given_files(self.files, "download")
             asked = self.resolve_repo(token, downloads.repo_of(files))

@@ -22,6 +22,7 @@ from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.events import value_of
+from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub_pages import HubPage, page_of_commit, page_of_files
 from airflow_provider_xethub.links.xethub import XetHubLink
@@ -34,7 +35,6 @@ from airflow_provider_xethub.waiting import (
     View,
     Wish,
     asked_pause,
-    check_missing,
     hashes,
     is_patience_over,
 )
@@ -49,7 +49,7 @@ NO_COMMIT = "0" * 40
 """What every commit is newer than."""
 
 
-class XetSensor(BaseSensorOperator):
+class XetSensor(RenderedArguments, BaseSensorOperator):
     """Base of the sensors: the repository, the hook, and how looks follow each other.
 
     A wrong credential, or a repository or revision that does not exist, fails the task at once instead of waiting for
@@ -90,6 +90,7 @@ class XetSensor(BaseSensorOperator):
         self.hub_page: HubPage | None = None
         self._pause = 0.0
         self._has_looked = False
+        self.check_written()
 
     @cached_property
     def hook(self) -> XetHubConnection:
@@ -139,9 +140,7 @@ class XetSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
         with final_errors():
-            check_missing(self.may_be_missing)
-            for name in ("xethub_conn_id", "repo_id", "repo_type", "revision"):
-                arguments.string(name, getattr(self, name))
+            self.check_rendered()
             self.hub_page = HubPage(self._repo)
             try:
                 value = self._look(context)
@@ -225,7 +224,7 @@ class XetFileSensor(XetSensor):
         self,
         *,
         path: str | None = None,
-        paths: Sequence[str] | None = None,
+        paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
         min_files: int = 1,
         changed_from: str | XetFile | Sequence[XetFile] | None = None,
@@ -239,11 +238,10 @@ class XetFileSensor(XetSensor):
         self.min_files = min_files
         self.changed_from = changed_from
         self.newer_than = newer_than
+        self.check_written()
 
     @cached_property
     def _wish(self) -> FilesWish:
-        if isinstance(self.paths, str):
-            raise XetInputError(f"{self.task_id}: paths is a list; for one file give path.")
         path = arguments.string("path", self.path)
         paths = arguments.selection("paths", self.paths)
         patterns = arguments.selection("patterns", self.patterns)
@@ -254,11 +252,11 @@ class XetFileSensor(XetSensor):
             tuple(patterns or ()),
             _whole_number(self.min_files),
             self._known(),
-            arguments.string("newer_than", _given(self.newer_than)),
+            self.newer_than,
         )
 
     def _known(self) -> dict[str, list[str]]:
-        before = _given(self.changed_from)
+        before = None if self.changed_from == "None" else self.changed_from
         if before is None:
             return {}
         if isinstance(before, str):
@@ -266,7 +264,7 @@ class XetFileSensor(XetSensor):
             if self.path is None:
                 raise XetInputError(f"{self.task_id}: a hash in changed_from goes with path; otherwise give records.")
             return {self.path: [before]}
-        records: Sequence[XetFile] = [before] if isinstance(before, Mapping) else before  # type: ignore[list-item]
+        records: Sequence[XetFile] = [before] if isinstance(before, Mapping) else before
         try:
             return {record["path"]: sorted(hashes(record)) for record in records}
         except (KeyError, TypeError, AttributeError):
@@ -314,6 +312,7 @@ class XetRevisionSensor(XetSensor):
         super().__init__(**kwargs)
         self.newer_than = newer_than
         self._begin: str | None = None
+        self.check_written()
 
     def _look(self, context: Context) -> Any | None:
         begin = self._recall(context)
@@ -329,8 +328,7 @@ class XetRevisionSensor(XetSensor):
         return None
 
     def _recall(self, context: Context) -> str | None:
-        begin = arguments.string("newer_than", _given(self.newer_than))
-        begin = self._begin if begin is None else begin
+        begin = self._begin if self.newer_than is None else self.newer_than
         if begin is None and (store := _state_store(context)) is not None:
             begin = self._begin = store.get(self._STATE)
         return begin
@@ -350,7 +348,7 @@ class XetRevisionSensor(XetSensor):
         return XetRevisionTrigger(**self._trigger_arguments(), newer_than=self._recall(context), once=True)
 
     def _wanted(self) -> str:
-        return f"A commit newer than {_given(self.newer_than) or self._begin}"
+        return f"A commit newer than {self.newer_than or self._begin}"
 
     def _done(self, context: Context, value: Any) -> Any:
         # Otherwise the task, cleared and run again, would find the commit that it has found already.
@@ -364,11 +362,6 @@ class XetRevisionSensor(XetSensor):
 def _state_store(context: Context) -> Any | None:
     """Return what a task remembers across tries: since Airflow 3.3."""
     return context.get("task_state_store")
-
-
-def _given(value: Any) -> Any | None:
-    """Return an argument; ``None`` also where a template became the text of ``None``."""
-    return None if value == "None" else value
 
 
 def _whole_number(value: Any) -> int:
