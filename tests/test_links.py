@@ -153,7 +153,7 @@ def test_the_link_leads_to_the_hub_of_the_connection(host, connection):
 
 
 def test_where_nothing_is_known_there_is_no_link_and_no_error(connection, disconnect, repo, run_task, monkeypatch):
-    run = run_task(XetListOperator, repo_id="not a repository")
+    run = run_task(XetListOperator, repo_id="{{ 'not a repository' }}")
     assert run.xcoms[KEY] == ""
     token = sealed(repo)
     disconnect()

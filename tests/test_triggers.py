@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -56,6 +57,45 @@ ALL = [
     XetRevisionTrigger(repo_id="acme/corpus"),
     XetRevisionTrigger(repo_id="acme/corpus", repo_type="space", newer_than="a" * 40, once=True, may_be_missing="repo"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "name"),
+    [
+        *[
+            (kind, {"poke_interval": value}, "poke_interval")
+            for kind in (XetFileTrigger, XetRevisionTrigger)
+            for value in ("1", 0, -1, True, None, float("nan"), float("inf"), timedelta(0), timedelta(seconds=-1))
+        ],
+        (XetFileTrigger, {"xethub_conn_id": ""}, "xethub_conn_id"),
+        (XetRevisionTrigger, {"xethub_conn_id": None}, "xethub_conn_id"),
+        (XetRevisionTrigger, {"xethub_conn_id": 7}, "xethub_conn_id"),
+        (XetRevisionTrigger, {"repo_id": None}, "repo_id"),
+        (XetRevisionTrigger, {"revision": ""}, "revision"),
+        (XetRevisionTrigger, {"may_be_missing": "file"}, "may_be_missing"),
+        (XetRevisionTrigger, {"newer_than": "main"}, "newer_than"),
+        (XetRevisionTrigger, {"once": "False"}, "once"),
+        (XetFileTrigger, {"paths": [7]}, "paths"),
+        (XetFileTrigger, {"paths": [""]}, "paths"),
+        (XetFileTrigger, {"patterns": {"*": 1}}, "patterns"),
+        (XetFileTrigger, {"paths": [], "patterns": []}, "patterns"),
+        (XetFileTrigger, {"patterns": "*", "paths": None, "min_files": "2"}, "min_files"),
+        (XetFileTrigger, {"known": ["a"]}, "known"),
+    ],
+)
+def test_a_wrong_argument_is_refused_where_it_is_written(kind, arguments, name):
+    more = {"paths": ["a"]} if kind is XetFileTrigger and not {"paths", "patterns"} & set(arguments) else {}
+    with pytest.raises(XetInputError, match=name) as raised:
+        kind(**{"repo_id": "acme/corpus", **more, **arguments})
+    # Otherwise one stored trigger would end the triggerer, and all others with it.
+    assert isinstance(raised.value, TypeError)
+
+
+@pytest.mark.parametrize("given", [timedelta(seconds=90), 90, 90.0])
+def test_an_interval_is_seconds_or_a_timedelta(given):
+    trigger = XetRevisionTrigger(repo_id="acme/corpus", poke_interval=given)
+    assert trigger.serialize()[1]["poke_interval"] == 90
+    assert XetFileTrigger(repo_id="acme/corpus", paths="a.bin", poke_interval=given).wish.paths == ("a.bin",)
 
 
 @pytest.mark.parametrize("trigger", ALL, ids=lambda trigger: type(trigger).__name__)

@@ -4,6 +4,7 @@
 
     XetHubError
     ├── XetInputError (ValueError)               an argument is wrong; nothing was sent                    final
+    │   └── XetTriggerArgumentError (TypeError)  the same of a trigger                                     final
     ├── XetTokenError
     │   ├── XetTokenFormatError (ValueError)     the Hub's token answer breaks the protocol                final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
@@ -55,6 +56,14 @@ class XetInputError(XetHubError, ValueError):
     """An argument is wrong. Raised before anything was sent or written."""
 
     retryable = False
+
+
+class XetTriggerArgumentError(XetInputError, TypeError):
+    """An argument of a trigger is wrong.
+
+    A triggerer fails a stored trigger whose constructor raises ``TypeError``. Any other error ends the triggerer
+    itself, and with it all other triggers.
+    """
 
 
 class XetTokenError(XetHubError):

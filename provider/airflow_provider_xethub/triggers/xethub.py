@@ -7,15 +7,22 @@ triggerer that look at the same repository share one poll (:mod:`airflow_provide
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from airflow_provider_xethub import polling
+from airflow_provider_xethub import arguments, polling
 from airflow_provider_xethub.answers import is_storable
-from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetProtocolError
+from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
+    XetHubError,
+    XetInputError,
+    XetProtocolError,
+    XetTriggerArgumentError,
+)
 from airflow_provider_xethub.hooks.events import failed, found
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
@@ -41,9 +48,18 @@ STATE_TRIES = 5
 """How often a watcher tries to store its state. After that it goes on: to tell the next commit matters more."""
 
 
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except XetInputError as error:
+        raise XetTriggerArgumentError(str(error)) from None
+
+
 class _XetTrigger(BaseTrigger):
     """What the triggers have in common: the repository, the connection and the shared poll."""
 
+    @_refused()
     def __init__(
         self,
         *,
@@ -51,14 +67,16 @@ class _XetTrigger(BaseTrigger):
         repo_type: str = "model",
         revision: str = DEFAULT_REVISION,
         xethub_conn_id: str = XetHubConnection.default_conn_name,
-        poke_interval: float = 60.0,
+        poke_interval: float | timedelta = 60.0,
         may_be_missing: Missing | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.repo = Repo(repo_id, cast("RepoType", repo_type), revision)
         check_missing(may_be_missing)
+        if arguments.string("xethub_conn_id", xethub_conn_id) is None:
+            raise XetInputError("xethub_conn_id is missing: a trigger reads the Hub through a connection.")
         self.xethub_conn_id = xethub_conn_id
-        self.poke_interval = poke_interval
+        self.poke_interval = arguments.seconds("poke_interval", poke_interval)
         self.may_be_missing = may_be_missing
 
     def _arguments(self) -> dict[str, Any]:
@@ -137,16 +155,18 @@ class XetFileTrigger(_XetTrigger):
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``.
     :param revision: branch, tag, commit or ``refs/pr/N``.
     :param xethub_conn_id: the connection.
-    :param poke_interval: seconds between two looks; where several triggers share a poll, the shortest counts.
+    :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
+        shortest counts.
     :param may_be_missing: ``revision`` or ``repo``: what need not exist yet.
     :param paths: all of these files.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well).
     :param min_files: how many have to match the patterns.
     :param known: hashes that a path had; files that still have one do not count.
     :param newer_than: id of a commit; files that are still as they were there do not count.
-    :raises XetInputError: an argument is wrong.
+    :raises XetTriggerArgumentError: an argument is wrong.
     """
 
+    @_refused()
     def __init__(
         self,
         *,
@@ -158,7 +178,11 @@ class XetFileTrigger(_XetTrigger):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.wish = FilesWish(tuple(paths), tuple(patterns), min_files, dict(known or {}), newer_than)
+        # Stored triggers say () for what was not given.
+        given = [arguments.selection(name, value or None) for name, value in (("paths", paths), ("patterns", patterns))]
+        if not isinstance(known or {}, Mapping):
+            raise XetInputError(f"known must map paths to hashes, not be {type(known).__name__}.")
+        self.wish = FilesWish(tuple(given[0] or ()), tuple(given[1] or ()), min_files, dict(known or {}), newer_than)
         check_wish(self.wish, self.repo)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -190,20 +214,22 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
     :param repo_type: ``model``, ``dataset`` or ``space``; a bucket has no commits.
     :param revision: branch, tag or ``refs/pr/N``.
     :param xethub_conn_id: the connection.
-    :param poke_interval: seconds between two looks; where several triggers share a poll, the shortest counts.
+    :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
+        shortest counts.
     :param may_be_missing: ``revision`` or ``repo``: what need not exist yet. A watcher waits for both in any case.
     :param newer_than: id of a commit: begin behind this one.
     :param once: for a sensor: give one event with the newest commit, or with the reason why there will be none.
-    :raises XetInputError: an argument is wrong.
+    :raises XetTriggerArgumentError: an argument is wrong.
     """
 
+    @_refused()
     def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_wish(CommitsWish(None), self.repo)
         if newer_than is not None:
             check_oid(newer_than)
         self.newer_than = newer_than
-        self.once = once
+        self.once = arguments.flag("once", once)
         if once:
             # Airflow keeps watchers out of the queues of its triggerers, but not the tasks that were deferred.
             self.supports_triggerer_queue = True
