@@ -30,6 +30,7 @@ BENEATH = sorted(name for name in MODULES if not name.startswith((*BORDERS, "loc
 ALLOWED = {
     "exceptions": set(),
     "records": set(),
+    "bounded_answers": set(),
     "answers": {"records"},
     "retry_policy": {"exceptions"},
     "progress": {"exceptions", "records"},
@@ -109,8 +110,8 @@ ALLOWED = {
     "file_tree": {"answers", "hub", "repo", "exceptions"},
     "hub_errors": {"answers", "token", "exceptions"},
     "hub": {
-        *("answers", "hub_errors", "tree_listing", "network", "network_errors", "token", "repo", "exceptions"),
-        "records",
+        *("answers", "bounded_answers", "hub_errors", "tree_listing", "network", "network_errors", "token", "repo"),
+        *("exceptions", "records"),
     },
     "samples": {"records", "token"},
     "task_state": {"workers"},
@@ -124,7 +125,7 @@ ALLOWED = {
         "records",
     },
     "bucket": {"answers", "commit_request", "hub", "repo", "exceptions", "records"},
-    "history": {"answers", "hub", "hub_errors", "repo", "records"},
+    "history": {"hub", "repo", "records"},
     "waiting": {"arguments", "history", "hub", "path_patterns", "repo", "exceptions", "records"},
     "bucket_stream": {"answers", "hub", "repo"},
     "webhook": {"answers", "repo", "exceptions"},

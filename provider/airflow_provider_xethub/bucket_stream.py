@@ -163,11 +163,13 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
 
 def _lines(response: requests.Response) -> Iterator[str]:
     # As it arrives: without chunks, anything but single bytes would wait for more.
-    size = None if getattr(response.raw, "chunked", False) else 1
-    rest = b""
+    size = 1 << 16 if getattr(response.raw, "chunked", False) else 1
+    rest = bytearray()
     for piece in response.iter_content(size):
-        *lines, rest = (rest + piece).split(b"\n")
+        first, *more = piece.split(b"\n")
+        rest += first
         if len(rest) > _MAX_EVENT:
             raise requests.exceptions.ContentDecodingError("an event without an end")
-        for line in lines:
-            yield line.rstrip(b"\r").decode("utf-8", "replace")
+        for part in more:
+            yield rest.rstrip(b"\r").decode("utf-8", "replace")
+            rest = bytearray(part)

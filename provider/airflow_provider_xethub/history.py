@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
-from airflow_provider_xethub import answers, hub_errors
 from airflow_provider_xethub.records import XetCommit
 from airflow_provider_xethub.repo import Repo
 
@@ -31,18 +29,13 @@ def commits_until(hub: Hub, repo: Repo, known: Collection[str], most: int = MOST
     about = f"the commits of {repo}"
     missing = set(known)
     found: list[XetCommit] = []
-    url = f"{repo.api_path}/commits/{repo.quoted_revision}"
-    seen: set[str] = set()
-    while url and url not in seen and len(found) < most:
-        seen.add(url)
-        response = hub.request("GET", url, about=about)
-        page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=hub.endpoint)
+    for page in hub.pages(f"{repo.api_path}/commits/{repo.quoted_revision}", None, about):
         with hub.reading(about):
-            for entry in answers.sequence(page, "commits"):
+            for entry in page:
                 found.append(hub.listed_commit(repo, entry))
                 missing.discard(found[-1]["oid"])
                 if not missing:
                     return found
-        link = response.links.get("next", {}).get("url", "")
-        url = urljoin(response.url, link) if link else ""
+        if len(found) >= most:
+            break
     return found[:most]

@@ -16,7 +16,8 @@ from urllib.parse import quote, urljoin, urlsplit
 import requests
 import tenacity
 
-from airflow_provider_xethub import answers, hub_errors, network_errors, tree_listing
+from airflow_provider_xethub import answers, bounded_answers, hub_errors, network_errors, tree_listing
+from airflow_provider_xethub.bounded_answers import BoundedAdapter, TooLargeError
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
@@ -63,6 +64,8 @@ class HubSession(requests.Session):
         self.headers["User-Agent"] = USER_AGENT
         self.headers.update(headers)
         self.auth = self._authorise
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, BoundedAdapter())
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # An auth callable, not a header: otherwise requests would put what ~/.netrc says in its place.
@@ -184,6 +187,8 @@ class Hub:
         """Turn what ``requests`` raises into this provider's errors."""
         try:
             yield
+        except TooLargeError as error:
+            raise hub_errors.not_what_was_asked(about, self.endpoint, str(error)) from None
         except requests.RequestException as error:
             # "from None": the library's texts may quote a proxy's URL with its password.
             raise network_errors.from_exception(
@@ -251,17 +256,30 @@ class Hub:
         about = _about_tree(repo, path)
         url, params = tree_listing.request(repo, path, recursive=recursive)
         entries: list[Any] = []
+        for page in self.pages(url, params, about):
+            entries += tree_listing.inside(repo, path, page)
+            if enough is not None and len(entries) >= enough:
+                break
+        return entries
+
+    def pages(self, url: str, params: dict[str, str] | None, about: str) -> Iterator[list[Any]]:
+        """Request a list page by page, as ``Link`` connects them.
+
+        :raises XetProtocolError: a page is no list, or the pages have no end.
+        """
         seen: set[str] = set()
-        while url and (enough is None or len(entries) < enough):
-            if url in seen:
-                raise hub_errors.not_what_was_asked(about, self.endpoint, "pages that lead in a circle")
+        empty = 0
+        while url:
+            if url in seen or bounded_answers.are_endless(len(seen), empty):
+                kind = "pages that lead in a circle" if url in seen else "pages without end"
+                raise hub_errors.not_what_was_asked(about, self.endpoint, kind)
             seen.add(url)
             response = self.request("GET", url, about=about, params=params)
             page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
-            entries += tree_listing.inside(repo, path, self._check(list, page, about))
+            empty = 0 if page else empty + 1
+            yield self._check(list, page, about)
             link = response.links.get("next", {}).get("url", "")
             url, params = urljoin(response.url, link) if link else "", None
-        return entries
 
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
         """Return the records of those ``paths`` that exist and are files, in the order asked for.

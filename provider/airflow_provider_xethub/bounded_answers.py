@@ -1,0 +1,161 @@
+"""Answers that neither grow nor last without end: a limit of bytes after decompression, and one of time as a whole.
+
+The timeout of ``requests`` is for each read from the socket: a server that sends a byte now and then is never too slow
+for it. Its decompression knows no limit either.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+MAX_BYTES = 64 << 20
+"""Bytes of an answer; the largest file that a repository stores inline has 10 MiB."""
+
+MAX_ERROR_BYTES = 1 << 20
+"""Bytes that are read of an answer that is not a success."""
+
+TIMES = 10.0
+"""How many times the timeout of a single read a whole answer may take."""
+
+MAX_PAGES = 10_000
+MAX_EMPTY_PAGES = 20
+"""Pages of one list; and without anything on them, one after the other."""
+
+_PIECE = 16 << 10
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_thread = threading.local()
+
+
+def are_endless(pages: int, empty: int) -> bool:
+    """Whether a list has had too many pages, or too many in a row with nothing on them."""
+    return pages >= MAX_PAGES or empty >= MAX_EMPTY_PAGES
+
+
+class TooLargeError(requests.RequestException):
+    """A success with more than :data:`MAX_BYTES`, or packed in a way that hides its size."""
+
+    def __str__(self) -> str:
+        return f"more than {MAX_BYTES >> 20} MiB, or in an encoding that was not asked for"
+
+
+class BoundedAdapter(HTTPAdapter):
+    """Reads each answer whole, within the limits; one that is asked for as a stream only up to its headers."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pool, with connections that the deadline can end."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pool of a proxy likewise; a SOCKS proxy needs connections of its own kind."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if type(manager) is ProxyManager:
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def send(
+        self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request, and read the answer unless it is to be a stream."""
+        patience = timeout[-1] if isinstance(timeout, tuple) else timeout
+        with _Deadline(None if patience is None else patience * TIMES):
+            response = super().send(request, True, timeout, *args, **kwargs)
+            if not stream:
+                _read(response)
+        return response
+
+
+def _read(response: requests.Response) -> None:
+    most = MAX_BYTES if response.ok else MAX_ERROR_BYTES
+    declared = response.headers.get("Content-Length", "")
+    is_packed = response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS
+    if response.ok and (is_packed or (declared.isdecimal() and int(declared[:20]) > most)):
+        response.close()
+        raise TooLargeError
+    body = bytearray()
+    for piece in () if is_packed else response.iter_content(_PIECE):
+        body += piece
+        if len(body) > most:
+            response.close()
+            if response.ok:
+                raise TooLargeError
+            break
+    response._content = bytes(body)
+    response._content_consumed = True  # type: ignore[attr-defined]
+
+
+class _Deadline:
+    """Ends the connection of this thread's request when the answer takes too long.
+
+    :param seconds: from when the request is sent; ``None`` for no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._timer: threading.Timer | None = None
+        self._is_over = False
+
+    def __enter__(self) -> _Deadline:
+        _thread.deadline = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _thread.deadline = None
+        if self._timer is not None:
+            self._timer.cancel()
+        # Where the connection ended, an answer without a length looks whole.
+        if self._is_over and (error is None or isinstance(error, Exception)):
+            raise requests.exceptions.ReadTimeout from None
+
+    def watch(self, connection: HTTPConnection) -> None:
+        """Begin to count: the request is sent."""
+        if self._seconds is not None and connection.sock is not None:
+            self._timer = threading.Timer(self._seconds, self._end, [connection.sock])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end(self, open_socket: socket.socket) -> None:
+        self._is_over = True
+        with suppress(OSError, ValueError):
+            # That of an SSL socket would take its state away under the thread that reads.
+            socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
+
+
+def _watch(connection: HTTPConnection) -> None:
+    deadline: _Deadline | None = getattr(_thread, "deadline", None)
+    if deadline is not None:
+        deadline.watch(connection)
+
+
+class _Connection(HTTPConnection):
+    def getresponse(self) -> Any:
+        _watch(self)
+        return super().getresponse()
+
+
+class _SecureConnection(HTTPSConnection):
+    def getresponse(self) -> Any:
+        _watch(self)
+        return super().getresponse()
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+_POOLS = {"http": _Pool, "https": _SecurePool}
