@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 MAX_BYTES = 64 << 20
 """Bytes of an answer; the largest file that a repository stores inline has 10 MiB."""
 
-MAX_ERROR_BYTES = 1 << 20
+MAX_ERROR_BYTES = 256 << 10
 """Bytes that are read of an answer that is not a success."""
 
 TIMES = 10.0

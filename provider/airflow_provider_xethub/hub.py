@@ -173,7 +173,7 @@ class Hub:
                     raise hub_errors.from_response(
                         response.status_code,
                         response.headers,
-                        response.text,
+                        response.content.decode("utf-8", "replace"),
                         about=about,
                         credential=self.credential,
                         secret=self._hub_token,
@@ -217,7 +217,7 @@ class Hub:
             repo,
             scope,
             endpoint=self.endpoint,
-            body=response.text,
+            body=response.content.decode("utf-8", "replace"),
             headers=response.headers,
             received_at=received_at,
             conn_id=self._conn_id,
