@@ -206,3 +206,28 @@ def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_re
         return triggerer
 
     assert not asyncio.run(run()).errors
+
+
+def test_odd_events_are_left_out_and_the_stream_goes_on(monkeypatch):
+    """A cursor that no URL can carry, JSON that nests too deeply, a path that is none: the thread lives on."""
+    monkeypatch.setattr(bucket_stream, "FIRST_PAUSE", 0.01)
+    told, cursors = [], []
+    lines = [
+        b'event: changes\ndata: {"cursor": "\\ud800", "changes": [{"path": "a\\u0000"}]}\n\n',
+        b"event: changes\ndata: " + b"[" * 50_000 + b"\n\n",
+        b'event: changes\ndata: {"cursor": "good", "changes": [{"path": "b"}]}\n\n',
+    ]
+
+    def answer(asked: Asked) -> Answer:
+        cursors.append(asked.query.get("cursor"))
+        return Answer(b"".join(lines), headers={"Content-Type": "text/event-stream"})
+
+    with SmallServer(answer) as server:
+        stream = bucket_stream.BucketStream(Hub(server.url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
+        stream.start()
+        deadline = time.monotonic() + 30
+        while len(cursors) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        stream.stop()
+    assert told[:3] == [(False, None), (False, ["b"]), (False, [])]
+    assert cursors[:2] == [None, ["good"]]

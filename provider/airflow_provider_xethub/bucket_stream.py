@@ -117,7 +117,7 @@ class BucketStream:
                 if name == "reset":
                     self._cursor = None
                     return
-                if isinstance(cursor, str) and len(cursor) <= _MAX_CURSOR:
+                if isinstance(cursor, str) and len(cursor) <= _MAX_CURSOR and cursor.isprintable():
                     self._cursor = cursor
                 if name == "reconnect":
                     return
