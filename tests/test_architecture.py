@@ -67,7 +67,7 @@ ALLOWED = {
         "exceptions",
         "records",
     },
-    "digests": {"downloads", "hub", "repo", "exceptions", "records"},
+    "digests": {"downloads", "stored_downloads", "hub", "repo", "exceptions", "records"},
     "network": set(),
     "network_errors": {"network", "exceptions"},
     "client_cache": {"exceptions"},

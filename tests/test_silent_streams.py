@@ -81,5 +81,19 @@ def test_what_cas_answers_is_told_every_time(hub, access, told, route, status, k
     assert told(access) == {kind}
 
 
+@pytest.mark.parametrize("do", [stream, read])
+@pytest.mark.parametrize(("status", "kind"), [(403, exceptions.XetForbiddenError), (404, exceptions.XetNotFoundError)])
+def test_what_cas_answers_is_told_even_where_the_client_never_does(
+    hub, access, file, tmp_path, monkeypatch, do, status, kind
+):
+    """As on a busy machine, where each of its tries may end in the same way."""
+    monkeypatch.setattr(cas_streams, "pieces", lambda *_: iter(()))
+    with pytest.raises(exceptions.XetIntegrityError, match="ended early"):
+        do(access, file, tmp_path)
+    hub.faults.add(Fault(READS, status=status))
+    with pytest.raises(kind, match=f"CAS at .* answered {status} during the"):
+        do(access, file, tmp_path)
+
+
 def test_that_the_token_expired_is_told_every_time(access, told):
     assert told(replace(access, token=replace(access.token, skew=10_000))) == {exceptions.XetTokenExpiredError}

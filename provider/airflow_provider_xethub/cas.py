@@ -236,6 +236,20 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
         ) from None
 
 
+def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | None:
+    """Return why a stream of the client ended before its file did, if CAS says it: the client may keep that to itself.
+
+    :returns: ``None`` if CAS has nothing against it, so that it may just have been cut off.
+    """
+    from airflow_provider_xethub import network_errors
+
+    url = f"{access.token.cas_url}/v2/reconstructions/{xet_hash}"
+    status = network_errors.status_of(url, access.token.access_token, access.network)
+    if status is None or status < 400:
+        return None
+    return cas_errors.from_status(status, about, access.token.cas_url, "CAS")
+
+
 def session(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
     """Start the client; a session for each transfer, so that none is ever used across a fork."""
     _quiet()

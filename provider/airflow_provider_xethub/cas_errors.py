@@ -96,11 +96,11 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, 
         )
     refresh = "Token refresh failed" in text
     if status := _STATUS.search(text):
-        return _from_status(int(status[1]), about, cas_url, "Hub" if refresh or "-token/" in text else "CAS")
+        return from_status(int(status[1]), about, cas_url, "Hub" if refresh or "-token/" in text else "CAS")
     if "Rate limited" in text:
-        return _from_status(429, about, cas_url, "CAS")
+        return from_status(429, about, cas_url, "CAS")
     if "Server error" in text:
-        return _from_status(500, about, cas_url, "CAS")
+        return from_status(500, about, cas_url, "CAS")
     if _ANSWER.search(text):
         # Cut off, or an HTML page: the client tells the two with one text, and the first is mended by a retry.
         return XetConnectionError(
@@ -119,7 +119,8 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, 
     return XetTransferError(f"{_upper(about)} failed: {_tail(text)}.")
 
 
-def _from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
+def from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
+    """Return the error for a status that CAS, or the Hub in its place, answered."""
     default = (XetServerError, "it has a problem. Let the task retry later")
     kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refuses the request"))
     who = f"CAS at {cas_url}" if service == "CAS" else "The Hub, asked for the next Xet token,"

@@ -143,5 +143,7 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
             raise
     content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(content) != end - start:
+        if reason := cas.ended_early(access, file[0], about):
+            raise reason
         raise XetIntegrityError(f"{about[:1].upper()}{about[1:]} ended early, after {len(content)} bytes.")
     return content

@@ -92,13 +92,17 @@ def fetch(
             for start in range(0, size, RANGE):
                 # The last one has no end: what is longer than it says is noticed.
                 end = start + RANGE if start + RANGE < size else None
+                missing = (end or size) - start
                 for piece in pieces(group, files[number], start, end, stopped):
                     with counting:
                         report.total_bytes_completed += len(piece)
+                    missing -= len(piece)
                     yield piece
                 # A stream that is aborted ends as if it were complete.
                 if stopped.is_set():
                     raise XetCancelledError(f"{about} was stopped from outside.")
+                if missing > 0 and (reason := cas.ended_early(access, files[number][0], about_it)):
+                    raise reason
 
     with cas.errors(access, about, upload=False):
         # No smaller buffers: limited to 64 MB, two large streams wait for each other for ever.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from airflow_provider_xethub.downloads import digest_of
+from airflow_provider_xethub.downloads import Target, digest_of
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetSourceError
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.stored_downloads import StoredTarget
+
+Place = TypeVar("Place", Target, StoredTarget)
 
 _EMPTY = "0" * 64
 
@@ -43,17 +48,17 @@ def check(files: Sequence[XetFile]) -> None:
             )
 
 
-def completed(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> list[XetFile]:
-    """Return the records with what they lack to be verified, as the Hub reports it.
+def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[Place]:
+    """Return the targets with what their records lack to be verified, as the Hub reports it.
 
     :param hub: gives the Hub; ``None`` without a connection.
     :raises XetInputError: a record lacks it, and nobody can be asked.
     :raises XetSourceError: the Hub has another file under that path by now.
     """
-    lacking = [file for file in files if not is_verifiable(file)]
+    lacking = [target.file for target in targets if not is_verifiable(target.file)]
     if not lacking or hub is None:
         check(lacking)
-        return list(files)
+        return list(targets)
     by_repo: dict[str, list[str]] = {}
     for file in lacking:
         by_repo.setdefault(file["repo"], []).append(file["path"])
@@ -62,11 +67,14 @@ def completed(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> list[X
         for uri, paths in by_repo.items()
         for file in hub().get_files(Repo.from_uri(uri), paths)
     }
-    full = [
-        file if is_verifiable(file) else _with_digest(file, known.get((file["repo"], file["path"]))) for file in files
-    ]
-    check(full)
-    return full
+
+    def full(target: Place) -> Place:
+        file = target.file
+        if is_verifiable(file):
+            return target
+        return replace(target, file=_with_digest(file, known.get((file["repo"], file["path"]))))
+
+    return [full(target) for target in targets]
 
 
 def _with_digest(file: XetFile, known: XetFile | None) -> XetFile:

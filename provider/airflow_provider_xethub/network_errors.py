@@ -102,6 +102,23 @@ def probe(url: str, *, about: str, service: Service, network: Network) -> XetHub
     return None
 
 
+def status_of(url: str, token: str, network: Network) -> int | None:
+    """Return what a service answers to a request for the first byte of something; ``None`` where it does not answer."""
+    session = requests.Session()
+    session.auth = lambda request: request  # otherwise requests would send what ~/.netrc says
+    options = {**network.of_requests(), "verify": network.trusted_by_client()}
+    headers = {"Authorization": f"Bearer {token}", "Range": "bytes=0-0"}
+    try:
+        with session.get(
+            url, headers=headers, timeout=_PROBE_SECONDS, allow_redirects=False, stream=True, **options
+        ) as answer:
+            return answer.status_code
+    except requests.RequestException:
+        return None
+    finally:
+        session.close()
+
+
 def _reason(error: BaseException) -> str:
     """Say in a few words why no connection came about, from the innermost error."""
     for current in _chain(error):

@@ -103,17 +103,17 @@ class XetFileHook(XetTokenHook):
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
         hub = (lambda: self.hub) if self.has_connection else None
-        files = digests.completed(files, hub)
         in_cas = partial(self.in_cas, token, "read", repo)
         where = location(destination)
         if where is None:
             attempt = current_attempt()
             targets = downloads.plan(files, str(destination), single=single, attempt=attempt)
-            received = transfers.download(targets, in_cas, hub, attempt)
+            received = transfers.download(digests.completed(targets, hub), in_cas, hub, attempt)
         else:
             stored = workers.interruptible(
                 lambda: stored_downloads.plan(files, where, open_storage(where), single=single)
             )
+            stored = digests.completed(stored, hub)
             received = transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
