@@ -19,6 +19,7 @@ from airflow_provider_xethub.part_files import Attempt
 from airflow_runs import RUN_ID
 from builders import TEXT, binary, names, publish
 
+TOO_LONG = "n{10}.*(longer than the 255 bytes|[Ff]ile name too long)"
 READS = "GET /cas/.*/v./reconstructions/.*"
 
 
@@ -35,17 +36,17 @@ def files(hub, connection, repo, tmp_path):
 def test_a_name_that_the_disk_does_not_take_is_ours_and_named(files, hook, tmp_path, path, below):
     name = "n" * 300
     record = {**files[path], "path": f"{name}/x" if below else name}
-    with pytest.raises((XetInputError, XetDestinationError), match=f"{name}.*file name too long"):
+    with pytest.raises((XetInputError, XetDestinationError), match=TOO_LONG):
         hook.download(tmp_path / "out", [record])
     if path == "a.bin":  # the Hub itself refuses to read an inline file of that name
-        with pytest.raises(XetDestinationError, match=f"{name}.*File name too long"):
+        with pytest.raises(XetDestinationError, match=TOO_LONG):
             hook.download(f"file://{tmp_path}/out/", [record])
     assert names(tmp_path / "out") == []
 
 
 def test_a_destination_that_is_too_long_is_refused(files, hook, tmp_path):
     for single in (True, False):
-        with pytest.raises((XetInputError, XetDestinationError), match="file name too long"):
+        with pytest.raises((XetInputError, XetDestinationError), match=TOO_LONG):
             hook.download(tmp_path / ("n" * 300), [files["a.bin"]], single=single)
 
 
