@@ -64,6 +64,8 @@ settings.load_profile("xethub")
 
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["ui"]
+# What the tests of the client libraries need beside them: make test-clients copies it there.
+collect_ignore += ["local/clients/python"]
 
 
 @pytest.fixture(autouse=True)
