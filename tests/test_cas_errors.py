@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub import cas_errors, exceptions
+from airflow_provider_xethub.redaction import Secrets
 
 ABOUT = "the upload of 1 file(s) to hf://a/b@main"
 SECRET = "xet_secret_value"
@@ -12,7 +13,7 @@ SECRET = "xet_secret_value"
 
 def read(text, *, upload=True):
     return cas_errors.from_client(
-        RuntimeError(text), about=ABOUT, cas_url="https://cas.example", secret=SECRET, upload=upload
+        RuntimeError(text), about=ABOUT, cas_url="https://cas.example", secrets=Secrets(SECRET), upload=upload
     )
 
 

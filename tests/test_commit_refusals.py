@@ -104,6 +104,17 @@ def test_a_wrong_commit_answer_is_a_protocol_error(wrong):
         commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: {})
 
 
+@pytest.mark.parametrize(
+    "url", ["https://evil.example/acme/corpus/discussions/7/", "//evil/discussions/7", "javascript:x()/discussions/7"]
+)
+def test_of_the_address_of_a_pull_request_only_the_number_is_taken(url):
+    request = CommitRequest(ANYWHERE, [FILE], create_pr=True)
+    with SmallServer(Answer({"commitOid": "0" * 40, "pullRequestUrl": url})) as server:
+        made = commit.publish(Hub(server.url), request, THROUGH_CAS, lambda _: {})
+    assert made["repo"] == "hf://datasets/acme/corpus@refs%2Fpr%2F7"
+    assert made["pull_request"] == f"{server.url}/datasets/acme/corpus/discussions/7"
+
+
 @pytest.mark.parametrize("wrong", [[], "x", *({"pullRequests": each} for each in (5, [5], [{"ref": "x"}]))])
 def test_a_wrong_list_of_branches_is_a_protocol_error(wrong):
     request = CommitRequest(ANYWHERE, [FILE], create_pr=True, idempotency_key="k")

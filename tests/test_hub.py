@@ -73,13 +73,6 @@ def test_without_a_hub_token_nothing_is_sent_as_one():
     assert "authorization" not in server.asked[0].headers
 
 
-def test_the_refresh_route_carries_the_credential_for_the_client():
-    url, headers = client("https://hub.example", headers={"X-Key": "k"}).refresh_route(REPO, "write")
-    assert url == "https://hub.example/api/datasets/acme/corpus/xet-write-token/main"
-    assert headers == {"Authorization": f"Bearer {HUB_TOKEN}", "X-Key": "k"}
-    assert client("https://hub.example", None).refresh_route(REPO, "read")[1] == {}
-
-
 def test_netrc_does_not_replace_the_hub_token(tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

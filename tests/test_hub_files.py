@@ -118,7 +118,7 @@ def test_the_next_page_may_be_named_in_every_form_of_url(link):
 def test_a_next_page_on_another_origin_is_refused():
     with SmallServer(Answer([])) as elsewhere:
         page = Answer([entry("a")], headers={"Link": f'<{elsewhere.url}/x>; rel="next"'})
-        with SmallServer(page) as server, pytest.raises(XetInputError, match="only speaks to the Hub at"):
+        with SmallServer(page) as server, pytest.raises(XetProtocolError, match="a next page that is not on it"):
             Hub(server.url, "hf_x").list_files(REPO)
     assert elsewhere.asked == []
 

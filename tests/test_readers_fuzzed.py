@@ -18,6 +18,7 @@ from airflow_provider_xethub.exceptions import XetHubError, XetResponseError
 from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.preupload import UploadMode, upload_modes
+from airflow_provider_xethub.redaction import Secrets
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.token import SealedToken
 
@@ -196,7 +197,7 @@ def test_every_body_of_a_webhook_is_read_or_refused(value):
 @settings(max_examples=150)
 @given(value=almost(REFUSALS), status=st.sampled_from([400, 401, 403, 404, 409, 429, 500]))
 def test_every_refusal_of_the_hub_is_an_error_of_ours(value, status):
-    error = hub_errors.from_response(status, {}, body_of(value).decode(), about="x", credential="y")
+    error = hub_errors.from_response(status, {}, body_of(value).decode(), about="x", credential="y", secrets=Secrets())
     assert isinstance(error, XetResponseError)
     assert is_storable(str(error))
     assert len(str(error)) < 1000
@@ -204,5 +205,5 @@ def test_every_refusal_of_the_hub_is_an_error_of_ours(value, status):
 
 def test_the_reason_may_be_in_a_list_of_errors():
     body = json.dumps({"errors": [{"message": "no dots in names"}, {"message": "too long"}, "plain"], "warnings": []})
-    error = hub_errors.from_response(400, {}, body, about="x", credential="y")
+    error = hub_errors.from_response(400, {}, body, about="x", credential="y", secrets=Secrets())
     assert str(error).endswith("The Hub says: no dots in names; too long; plain")

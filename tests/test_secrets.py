@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import traceback
 
 import pytest
@@ -134,7 +137,7 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
     sealed_before = sealed(repo, "write")
     long = write(tmp_path / "inline", {"c.csv": TEXT * 200})
     inline = run_task(XetUploadOperator, source=f"file://{long}/", commit=False, **where).value
-    echo = json.dumps({"error": f"Bearer {hub.token()} is bad", "token": hub.token()})
+    echo = json.dumps({"error": f"Bearer {hub.token()}, {HEADER} or {PROXY_PASSWORD} is bad", "token": hub.token()})
     issued = hub.access.issued_xet_tokens()[-1]
     faults = [
         Fault(".* /api/.*", status=401, body=echo, headers={"X-Error-Message": f"bad {hub.token()}"}),
@@ -183,6 +186,47 @@ def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_p
     assert_absent(secrets(), seen.text())
 
 
+_LOGGED = """
+import os, sys, time
+import hf_xet  # the DAG's own code, before this provider could set anything
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+hook = XetHubConnection()
+repo = hook.repo(sys.argv[1], "dataset")
+with open(sys.argv[2] + "/a.bin", "wb") as file:
+    file.write(os.urandom(100_000))
+hook.download(sys.argv[2] + "/out", hook.upload(sys.argv[2] + "/a.bin", repo, deduplicate=True)["files"])
+time.sleep(0.5)  # it writes its log in a thread
+"""
+
+
+def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path):
+    """Whatever the level, and although it was imported before: at ``info`` it writes down all headers that it gets."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    # Each request asks for another token first.
+    hub.access.token_life = 31
+    hub.faults.add(Fault("GET /cas/.*/v1/chunks/.*", delay=1.5, times=1))
+    hub.faults.add(Fault("POST /cas/.*/v1/xorb-grants/.*", delay=1.5, times=1))
+    environment = {**os.environ, "RUST_LOG": "trace", "HF_XET_LOG_DEST": f"{logs}/"}
+    done = subprocess.run(
+        [sys.executable, "-c", _LOGGED, repo.repo_id, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    hub.access.token_life = 900
+    hub.faults.clear()
+    assert done.returncode == 0, done.stderr
+    text = "".join(path.read_text() for path in logs.iterdir()) + done.stdout + done.stderr
+    assert "HTTP client configured" in text  # where it writes down the headers that it was given
+    assert len(hub.log.requests(rf"GET {repo.token_path('write')}")) >= 2  # it asked for another token
+    for form in (base64.b64encode(f"anna:{PROXY_PASSWORD}".encode()).decode(), "X-Proxy-Key", "x-proxy-key"):
+        assert form not in text
+    assert_absent(secrets(), text)
+
+
 def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, repo, run_task, hook, tmp_path, seen):
     source = write(tmp_path / "in", {"a.bin": os.urandom(5000)})
     corpus = Asset(f"hf://datasets/{repo.repo_id}")
@@ -208,7 +252,7 @@ def test_the_filesystem_shows_no_secret(hub, secrets, repo, fs, tmp_path, seen, 
         seen.add(fs, vars(fs), fs.to_json(), pickle.dumps(fs), file, vars(file), file.read(5))
     seen.add(fs.ls(name(repo)), fs.info(name(repo, "a.bin")), at(repo, "a.bin"), at(repo, "a.bin").storage_options)
     issued = hub.access.issued_xet_tokens()[-1]
-    bad = json.dumps({"error": f"Bearer {hub.token()} and {issued} are bad"})
+    bad = json.dumps({"error": f"Bearer {hub.token()}, {issued}, {HEADER} and {PROXY_PASSWORD} are bad"})
     for route in (".* /api/.*", ".* /cas/.*", ".*/resolve/.*"):
         for fault in (Fault(route, status=401, body=bad), Fault(route, status=500, body=bad), Fault(route, drop=True)):
             hub.faults.add(fault)
@@ -261,9 +305,10 @@ def test_the_decorator_shows_no_secret(hub, secrets, repo, tmp_path, seen, monke
 
 def test_no_repr_shows_a_secret(hub, secrets, repo, hook, seen):
     token = hook.get_token(repo, "write")
-    access = cas.CasAccess(token, *hook.hub.refresh_route(repo, "write"))
+    access = hook.cas_access()(token)
     value = hook.seal_token(token)
     seen.add(hook, hook.hub, hook.hub.session, hook.get_conn(), hook.hub.session.auth, token, access, value)
+    seen.add(hook.hub.secrets, access.refresh, access.secrets)
     text = seen.text()
     assert "CasAccess(token=XetToken(" in text
     assert token.access_token in secrets()

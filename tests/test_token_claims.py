@@ -333,9 +333,12 @@ def test_a_task_that_reads_replaces_a_write_token_by_a_read_token(hub, hook, rep
     assert names(tmp_path / "out") == ["a.bin"]
 
 
-def test_the_refresh_route_of_a_task_that_reads_is_for_reading(hook, repo):
+def test_the_refresh_route_of_a_task_that_reads_is_for_reading(hub, hook, repo):
     access = hook.in_cas(sealed(repo, "write"), "read", repo, lambda access: access)
-    assert access.refresh_url.endswith(repo.token_path("read"))
+    hub.log.clear()
+    route = access.refresh.route()
+    assert access.refresh.answer(route.headers["Authorization"])[0] == 200
+    assert [entry.path for entry in hub.log.requests(TOKENS)] == [repo.token_path("read")]
     assert access.token.access_token
 
 

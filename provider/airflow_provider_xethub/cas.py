@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_xethub import cas_errors, child_processes, client_cache, progress, workers
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetTransferError
 from airflow_provider_xethub.network import Network
+from airflow_provider_xethub.redaction import Secrets
 from airflow_provider_xethub.token import XetToken
+from airflow_provider_xethub.token_relay import Refresh
 
 if TYPE_CHECKING:
     from hf_xet import XetSession
@@ -56,19 +58,19 @@ class CasAccess:
     """What a transfer needs to reach CAS, always given to the client together.
 
     :param token: an open Xet token.
-    :param refresh_url: where the client gets the next one; ``None`` on a worker without a connection.
-    :param refresh_headers: what the refresh route wants; carries the Hub token, so never shown.
+    :param refresh: where the client gets the next one; ``None`` on a worker without a connection.
     :param stall_timeout: seconds without progress after which the transfer is ended.
     :param network: whom to trust, and through which proxy.
+    :param secrets: those of the connection, removed from what the client says; only that of the proxy where ``None``.
     :param cache_folder: where the client keeps its cache; its own choice where ``None``.
     :param telemetry: whether the client reports its figures to the operator of CAS.
     """
 
     token: XetToken
-    refresh_url: str | None = None
-    refresh_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    refresh: Refresh | None = None
     stall_timeout: float = progress.STALL_TIMEOUT
     network: Network = field(default_factory=Network)
+    secrets: Secrets | None = field(default=None, repr=False)
     cache_folder: Path | None = None
     telemetry: bool = False
 
@@ -77,14 +79,17 @@ class CasAccess:
 
         The client silently drops a token without an expiry, and silently talks to port 8080 without an endpoint.
         """
-        options: dict[str, Any] = {
+        return {
             "endpoint": self.token.cas_url,
             "token": self.token.access_token,
             "token_expiry_unix_secs": self.token.local_expiry,
         }
-        if self.refresh_url:
-            options |= {"token_refresh_url": self.refresh_url, "token_refresh_headers": dict(self.refresh_headers)}
-        return options
+
+    def all_secrets(self) -> Secrets:
+        """Return the secrets of the connection and the tokens that the client has had."""
+        secrets = self.secrets or Secrets(proxy=self.network.proxy)
+        secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()))
+        return secrets
 
 
 def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
@@ -224,7 +229,9 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
     except XetHubError:
         raise
     except (OSError, RuntimeError, ValueError) as error:
-        token = access.token
+        token, refresh = access.token, access.refresh
+        if refresh and refresh.failure and cas_errors.lacks_token(error):
+            raise refresh.failure from None
         silent = cas_errors.no_answer_from(error, token.cas_url)
         reason = None
         if silent:
@@ -232,7 +239,7 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
 
             reason = network_errors.probe(silent.url, about=about, service=silent.service, network=access.network)
         raise reason or cas_errors.from_client(
-            error, about=about, cas_url=token.cas_url, secret=token.access_token, upload=upload
+            error, about=about, cas_url=token.cas_url, secrets=access.all_secrets(), upload=upload
         ) from None
 
 
@@ -265,11 +272,15 @@ def begin(access: CasAccess, new: Callable[..., T]) -> T:
     Only here the client reads proxy, authorities and cache folder, and only from the environment: it has them for this
     moment, so that nothing else in this process goes through the proxy of the connection.
     """
-    variables = access.network.environment()
+    options = access.options()
+    route = access.refresh.route() if access.refresh else None
+    if route:
+        options |= {"token_refresh_url": route.url, "token_refresh_headers": route.headers}
+    variables = access.network.environment(route.host if route else None)
     if access.cache_folder:
         variables["HF_XET_CACHE"] = str(access.cache_folder)
     with _environment(variables):
-        return new(**access.options())
+        return new(**options)
 
 
 @contextmanager

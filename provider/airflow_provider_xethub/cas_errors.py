@@ -28,6 +28,7 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
     XetUnauthorizedError,
 )
+from airflow_provider_xethub.redaction import Secrets
 
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
 _OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
@@ -41,6 +42,7 @@ _DAMAGED = re.compile(
 _NO_ANSWER = re.compile(
     r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"
 )
+_NO_TOKEN = re.compile(rf"Token refresh failed|Auth error|/xet-token/|{_LOST}")
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
@@ -78,15 +80,20 @@ def is_lost(error: BaseException) -> bool:
     return _LOST in str(error)
 
 
-def from_client(error: BaseException, *, about: str, cas_url: str, secret: str, upload: bool) -> XetHubError:
+def lacks_token(error: BaseException) -> bool:
+    """Whether ``hf_xet`` says, or may hide, that it got no Xet token for the one that expired."""
+    return bool(_NO_TOKEN.search(str(error)))
+
+
+def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secrets, upload: bool) -> XetHubError:
     """Return the error for what ``hf_xet`` raised.
 
     :param about: the transfer, such as ``the upload of 3 file(s) to hf://acme/m@main``.
     :param cas_url: where CAS is.
-    :param secret: the access token; cut out of the text should it ever occur there.
+    :param secrets: removed from the text should they ever occur there.
     :param upload: the direction; decides whose fault an operating system error is.
     """
-    text = _clean(str(error), secret)
+    text = _clean(str(error), secrets)
     if "cancelled" in text.lower() or "aborted" in text.lower():
         return XetCancelledError(f"{_upper(about)} was stopped from outside. Nothing was kept.")
     if "Token refresh not expected" in text:
@@ -127,11 +134,9 @@ def from_status(status: int, about: str, cas_url: str, service: Service) -> XetR
     return kind(f"{who} answered {status} during {about}: {why}.", service=service, status=status)
 
 
-def _clean(text: str, secret: str) -> str:
-    if secret:
-        text = text.replace(secret, "***")
+def _clean(text: str, secrets: Secrets) -> str:
     # Data URLs authorise themselves by their query.
-    text = _QUERY.sub("?…", text)
+    text = _QUERY.sub("?…", secrets.hide(text))
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 

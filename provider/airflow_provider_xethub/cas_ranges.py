@@ -87,7 +87,7 @@ class Ranges:
                 with self._places:
                     return _read(group, path, (xet_hash, size), start, end)
             except XetUnauthorizedError as error:
-                if not left or error.service != "CAS" or group.access.refresh_url is None:
+                if not left or error.service != "CAS" or group.access.refresh is None:
                     raise
                 log.warning("CAS did not accept the token for %s; trying once more with a new one.", path)
                 refused = group.access

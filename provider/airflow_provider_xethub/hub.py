@@ -1,8 +1,6 @@
-"""The Hub over HTTP: an authorised session, Xet tokens, files and commits of a repository.
+"""The Hub over HTTP: Xet tokens, files and commits of a repository.
 
-Everything here goes through one ``requests`` session, so that the connection's timeout, certificate authorities,
-headers and redirect rule hold for every request that carries the Hub token. ``huggingface_hub.HfApi`` 2.4 takes none of
-these per instance: its requests have no timeout, and its client follows redirects to other origins.
+Everything here goes through one :class:`~airflow_provider_xethub.hub_session.HubSession`.
 """
 
 from __future__ import annotations
@@ -11,22 +9,24 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
 import requests
 import tenacity
 
-from airflow_provider_xethub import answers, bounded_answers, hub_errors, network_errors, tree_listing
-from airflow_provider_xethub.bounded_answers import BoundedAdapter, TooLargeError
+from airflow_provider_xethub import answers, bounded_answers, hub_errors, network_errors, tree_listing, urls
+from airflow_provider_xethub.bounded_answers import TooLargeError
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
     XetRateLimitError,
-    XetRedirectError,
     XetServerError,
+    XetTokenFormatError,
 )
+from airflow_provider_xethub.hub_session import HubSession
 from airflow_provider_xethub.network import Network
 from airflow_provider_xethub.records import XetCommit, XetFile
+from airflow_provider_xethub.redaction import Secrets
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import XetToken, parse_answer
 
@@ -39,79 +39,7 @@ MAX_TRIES = 5
 RETRY_BUDGET = 60.0
 """Seconds that the waits between the tries of one request may take together."""
 
-USER_AGENT = "airflow-provider-xethub"
-
 Answer = TypeVar("Answer")
-
-
-class HubSession(requests.Session):
-    """A ``requests.Session`` bound to one Hub: relative URLs, a timeout, and no credential to another origin."""
-
-    def __init__(
-        self,
-        endpoint: str,
-        hub_token: str | None,
-        *,
-        timeout: float,
-        network: Network,
-        headers: Mapping[str, str],
-    ) -> None:
-        super().__init__()
-        self.endpoint = endpoint
-        self._timeout = timeout
-        self._network = network.of_requests()
-        self._hub_token = hub_token
-        self.headers["User-Agent"] = USER_AGENT
-        self.headers.update(headers)
-        self.auth = self._authorise
-        for scheme in ("https://", "http://"):
-            self.mount(scheme, BoundedAdapter())
-
-    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # An auth callable, not a header: otherwise requests would put what ~/.netrc says in its place.
-        if self._hub_token and _origin(request.url or "") == _origin(self.endpoint):
-            request.headers["Authorization"] = f"Bearer {self._hub_token}"
-        return request
-
-    def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request; ``url`` may be a path on the Hub, and the connection's timeout is the default."""
-        kwargs.setdefault("timeout", self._timeout)
-        # Explicit for each request: REQUESTS_CA_BUNDLE and NO_PROXY would win over the session's own settings.
-        kwargs = {**self._network, **kwargs}
-        text = url.decode() if isinstance(url, bytes) else url
-        full = urljoin(self.endpoint + "/", text.lstrip("/")) if text.startswith("/") else text
-        if _origin(full) != _origin(self.endpoint):
-            raise XetInputError(f"this session only speaks to the Hub at {self.endpoint}, not to {_origin(full)}.")
-        return super().request(method, full, *args, **kwargs)
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Follow a redirect within the Hub (a renamed repository); refuse one to another origin."""
-        target = super().get_redirect_target(resp)
-        if target is None:
-            return None
-        origin = _origin(target, resp.url)
-        if origin != _origin(self.endpoint):
-            resp.close()
-            raise XetRedirectError(
-                f"the Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
-                "Hub, set it as the host of the connection.",
-                status=resp.status_code,
-            )
-        return target
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
-        """Authorise a redirected request like the first one; here too, not with what ~/.netrc says."""
-        self._authorise(prepared_request)
-
-
-def _origin(url: str, base: str = "") -> str:
-    """Scheme, host and port of a URL, taken relative to ``base``; user and password never come along."""
-    try:
-        parts = urlsplit(urljoin(base, url))
-        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    except ValueError:
-        return "an invalid URL"
-    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname else "an invalid URL"
 
 
 class Hub:
@@ -141,12 +69,13 @@ class Hub:
         self.timeout = timeout
         self.credential = credential
         self._conn_id = conn_id
-        self._hub_token = hub_token
         self.has_token = bool(hub_token)
-        self._headers = dict(headers or {})
         self.has_patience = True
         self._network = network or Network()
-        self.session = HubSession(endpoint, hub_token, timeout=timeout, network=self._network, headers=self._headers)
+        self.secrets = Secrets(hub_token, headers, self._network.proxy)
+        self.session = HubSession(
+            endpoint, hub_token, timeout=timeout, network=self._network, headers=headers or {}, secrets=self.secrets
+        )
 
     def request(
         self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
@@ -176,7 +105,7 @@ class Hub:
                         response.content.decode("utf-8", "replace"),
                         about=about,
                         credential=self.credential,
-                        secret=self._hub_token,
+                        secrets=self.secrets,
                     )
                 return response
 
@@ -195,13 +124,6 @@ class Hub:
                 error, about=about, service="Hub", url=self.endpoint, network=self._network
             ) from None
 
-    def refresh_route(self, repo: Repo, scope: Scope) -> tuple[str, dict[str, str]]:
-        """Return URL and headers with which ``hf_xet`` itself gets the next token during a long transfer."""
-        headers = dict(self._headers)
-        if self._hub_token:
-            headers["Authorization"] = f"Bearer {self._hub_token}"
-        return self.endpoint + repo.token_path(scope), headers
-
     def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
         """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
 
@@ -213,7 +135,7 @@ class Hub:
         received_at = time.time()
         if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
             hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
-        return parse_answer(
+        token = parse_answer(
             repo,
             scope,
             endpoint=self.endpoint,
@@ -222,6 +144,21 @@ class Hub:
             received_at=received_at,
             conn_id=self._conn_id,
         )
+        if self.secrets.are_in(token.cas_url):
+            raise XetTokenFormatError(f"The answer to {about} has a field 'casUrl' that repeats a secret.")
+        self.secrets.add(token.access_token)
+        return token
+
+    def next_page(self, response: requests.Response, about: str) -> str:
+        """Return the URL of the page after this one, as ``Link`` names it; empty after the last.
+
+        :raises XetProtocolError: it is not on the Hub.
+        """
+        link = response.links.get("next", {}).get("url", "")
+        if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
+            where = self.shown(urls.shown_origin(link, response.url))
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"a next page that is not on it ({where})")
+        return urljoin(response.url, link) if link else ""
 
     def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
         """Send one request and return the JSON value of its answer; see :meth:`request`."""
@@ -229,8 +166,8 @@ class Hub:
         return hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
 
     def shown(self, text: object) -> str:
-        """Return what the Hub says about a single file as it may be shown: short, and without the Hub token."""
-        return hub_errors.shown(text, self._hub_token)
+        """Return what the Hub says about a single file as it may be shown: short, and without any secret."""
+        return hub_errors.shown(text, self.secrets)
 
     def whoami(self) -> dict[str, Any]:
         """Return what the Hub says about the credential (``GET /api/whoami-v2``)."""
@@ -278,8 +215,7 @@ class Hub:
             page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
             empty = 0 if page else empty + 1
             yield self._check(list, page, about)
-            link = response.links.get("next", {}).get("url", "")
-            url, params = urljoin(response.url, link) if link else "", None
+            url, params = self.next_page(response, about), None
 
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
         """Return the records of those ``paths`` that exist and are files, in the order asked for.

@@ -22,6 +22,7 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
     XetUnauthorizedError,
 )
+from airflow_provider_xethub.redaction import HIDDEN, Secrets
 from airflow_provider_xethub.token import unix_seconds
 
 _MAX_SERVER_TEXT = 300
@@ -36,7 +37,7 @@ _OPAQUE = re.compile(r"[A-Za-z0-9_.=-]{80,}")
 
 
 def from_response(
-    status: int, headers: Mapping[str, str], body: str, *, about: str, credential: str, secret: str | None = None
+    status: int, headers: Mapping[str, str], body: str, *, about: str, credential: str, secrets: Secrets
 ) -> XetResponseError:
     """Return the error for an answer that is not a success.
 
@@ -45,10 +46,10 @@ def from_response(
 
     :param about: what was asked, such as ``the read token request for hf://acme/m@main``.
     :param credential: how to call the credential, such as ``connection 'xethub_default'``.
-    :param secret: cut out of whatever the server says.
+    :param secrets: removed from whatever the server says.
     """
     code = headers.get("X-Error-Code", "")
-    said = server_text(headers, body, secret)
+    said = server_text(headers, body, secrets)
     what = f"The Hub answered {status} to {about}"
     if code == "RevisionNotFound":
         error: type[XetResponseError] = XetRevisionNotFoundError
@@ -75,7 +76,7 @@ def from_response(
     elif status in (409, 412):
         error = XetConflictError
         text = f"{what}: somebody else was faster, or it exists already.{said}"
-    elif status == 429 and _COMMIT_QUOTA.search(server_text(headers, body, secret)):
+    elif status == 429 and _COMMIT_QUOTA.search(said):
         # Its RateLimit header is about requests, of which plenty are left, and says nothing about this limit.
         return XetCommitQuotaError(
             f"{what}: the commits that {credential} may make in an hour are used up. Nothing was committed. Publish "
@@ -133,7 +134,7 @@ def not_what_was_asked(about: str, endpoint: str, kind: str) -> XetProtocolError
     )
 
 
-def server_text(headers: Mapping[str, str], body: str, secret: str | None) -> str:
+def server_text(headers: Mapping[str, str], body: str, secrets: Secrets) -> str:
     """Return what the server says about the error, short and on one line, as `` The Hub says: …``; or nothing."""
     text = headers.get("X-Error-Message", "")
     if not text:
@@ -141,7 +142,7 @@ def server_text(headers: Mapping[str, str], body: str, secret: str | None) -> st
             text = _reason(answers.parse(body))
         except answers.WrongAnswerError:
             return ""
-    text = shown(text, secret)
+    text = shown(text, secrets)
     return f" The Hub says: {text}" if text else ""
 
 
@@ -155,12 +156,9 @@ def _reason(body: object) -> str:
     return "; ".join(dict.fromkeys(str(text) for text in texts if text is not None and text != ""))
 
 
-def shown(text: object, secret: str | None) -> str:
-    """Return what the server says in a form that may be shown: short, on one line, and without the credential."""
-    said = str(text)
-    if secret:
-        said = said.replace(secret, "***")
-    said = _OPAQUE.sub("***", said)
+def shown(text: object, secrets: Secrets) -> str:
+    """Return what the server says in a form that may be shown: short, on one line, and without any secret."""
+    said = _OPAQUE.sub(HIDDEN, secrets.hide(str(text)))
     said = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     return said[:_MAX_SERVER_TEXT] + "…" if len(said) > _MAX_SERVER_TEXT else said
 

@@ -7,6 +7,7 @@ operation begins: :mod:`airflow_provider_xethub.cas` sets it for that moment.
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _OF_REQUESTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PROXIES = tuple(each for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for each in (name, name.lower()))
 _OF_CLIENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -36,15 +38,20 @@ class Network:
             options["proxies"] = {"http": self.proxy, "https": self.proxy}
         return options
 
-    def environment(self) -> dict[str, str | None]:
+    def environment(self, direct: str | None = None) -> dict[str, str | None]:
         """Return the variables that tell ``hf_xet`` the same; ``None`` for one that must not be there.
 
         Of the proxy variables it takes the one in capitals first. It does not know those that ``requests`` reads for
         the authorities; where only they are set, they count for CAS too.
+
+        :param direct: an address that no proxy is for.
         """
         variables: dict[str, str | None] = {}
         if self.proxy:
-            variables |= {"HTTP_PROXY": self.proxy, "HTTPS_PROXY": self.proxy, "NO_PROXY": None, "no_proxy": None}
+            variables |= {"HTTP_PROXY": self.proxy, "HTTPS_PROXY": self.proxy, "NO_PROXY": direct, "no_proxy": None}
+        elif direct and any(os.environ.get(name) for name in _PROXIES):
+            others = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
+            variables["NO_PROXY"] = f"{others},{direct}" if others else direct
         trusted = self._trusted()
         if trusted:
             folder = Path(trusted).is_dir()
@@ -64,7 +71,9 @@ class Network:
 
 def host_and_port(proxy: str) -> str:
     """Return what may be shown of a proxy's URL: neither user nor password."""
-    return urlsplit(proxy if "://" in proxy else f"//{proxy}").netloc.rpartition("@")[2]
+    # Not urlsplit first: it takes what follows a "/" or "#" in a password for the path.
+    rest = proxy.rpartition("@")[2] if "@" in proxy else proxy.partition("://")[2] or proxy
+    return re.split(r"[/?#\\]", rest)[0]
 
 
 def proxy_of(proxies: Mapping[str, str], url: str) -> str | None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pendulum
 
+from airflow_provider_xethub import urls
 from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetTokenFormatError,
@@ -207,7 +208,9 @@ def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
     except ValueError:
         problem = "is not a URL"
     else:
-        if parts.scheme != "https" and not (parts.scheme == "http" and urlsplit(endpoint).scheme == "http"):
+        if found := urls.flaw(cas_url):
+            problem = f"has {found}"
+        elif parts.scheme != "https" and not (parts.scheme == "http" and urlsplit(endpoint).scheme == "http"):
             problem = f"has the scheme {parts.scheme[:16]!r}; only https is trusted for a Hub at {endpoint}"
         elif not parts.hostname:
             problem = "names no host"

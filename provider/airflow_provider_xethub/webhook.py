@@ -19,6 +19,7 @@ from urllib.parse import quote, urlsplit
 from airflow_provider_xethub import answers
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.repo import Repo, RepoType
+from airflow_provider_xethub.urls import origin
 
 MAX_BODY = 1024 * 1024
 """Bytes; a body that is larger is not read."""
@@ -28,7 +29,6 @@ MIN_SECRET = 16
 
 _OID = re.compile(r"[0-9a-f]{40}")
 _SECRET = re.compile(r"[!-~]+")
-_NETLOC = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _HUB = "https://huggingface.co"
 
 
@@ -161,10 +161,11 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
     page = urls.get("web") if isinstance(urls, dict) else None
     try:
         parts = urlsplit(page) if isinstance(page, str) else None
-        is_page = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+        if parts is not None:
+            origin(str(page))
     except ValueError:
-        parts, is_page = None, False
-    if parts is None or not is_page or not _NETLOC.fullmatch(parts.netloc) or not parts.path.endswith(at.web_path):
+        parts = None
+    if parts is None or not parts.path.endswith(at.web_path):
         return f"{_HUB}{at.web_path}"
     return f"{parts.scheme}://{parts.netloc}{quote(parts.path, errors='replace')}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from airflow_provider_xethub import arguments
+from airflow_provider_xethub import arguments, urls
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.network import Network
@@ -30,7 +30,7 @@ def endpoint(connection: Any) -> str:
     default_port = {"http": 80, "https": 443}.get(host.partition("://")[0].lower())
     if connection.port and connection.port != default_port and not re.search(r":\d+$", host):
         host += f":{connection.port}"
-    if not _is_url(host) or "@" in urlsplit(host).netloc or urlsplit(host).query:
+    if not _is_hub(host):
         raise XetInputError(
             f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as https://huggingface.co."
         )
@@ -64,13 +64,22 @@ def _text(connection: Any, name: str) -> str:
 
 
 def _is_url(url: str) -> bool:
-    """Whether it is an http or https URL with a host, and without blanks."""
+    """Whether it is an http or https URL with a host that every client reads alike."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return known and all(char.isprintable() and not char.isspace() for char in url)
+    return known and urls.flaw(url) is None
+
+
+def _is_hub(url: str) -> bool:
+    """Whether it is an http or https URL without a user, a query and a fragment."""
+    try:
+        urls.origin(url)
+    except ValueError:
+        return False
+    return "?" not in url and "#" not in url
 
 
 def hub_token(connection: Any) -> str | None:
@@ -131,7 +140,7 @@ def _proxy(connection: Any) -> str | None:
     if not url:
         return None
     parts = urlsplit(url) if _is_url(url) else None
-    if parts is None or not url.isascii() or parts.path not in ("", "/") or parts.query:
+    if parts is None or parts.path not in ("", "/") or parts.query:
         raise XetInputError(
             f"the extra 'proxy' of connection {connection.conn_id!r} is not the URL of a proxy, such as "
             "http://proxy.example:3128."

@@ -129,8 +129,8 @@ class XetTokenHook(BaseHook):
     def api(self) -> HfApi:
         """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer.
 
-        It takes ``ca_bundle`` and ``proxy`` from nowhere but the worker's environment (``SSL_CERT_FILE``,
-        ``HTTPS_PROXY``): the library has one HTTP client for the whole process.
+        The library has one HTTP client for the process: it knows ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` alone, sends
+        no extra headers, and follows redirects to other origins, without the Hub token.
         """
         if not configuration.telemetry():
             os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
@@ -350,7 +350,7 @@ class XetTokenHook(BaseHook):
 
         :raises XetInputError: a field of the connection is wrong.
         """
-        from airflow_provider_xethub import client_cache
+        from airflow_provider_xethub import client_cache, token_relay
         from airflow_provider_xethub.cas import CasAccess
         from airflow_provider_xethub.network import Network
         from airflow_provider_xethub.progress import STALL_TIMEOUT
@@ -370,8 +370,9 @@ class XetTokenHook(BaseHook):
             )
             if not self._may_replace(token.conn_id):
                 return options
-            url, headers = self.hub.refresh_route(token.repo, token.scope)
-            return replace(options, refresh_url=url, refresh_headers=headers)
+            hub = self.hub
+            refresh = token_relay.Refresh(lambda: hub.xet_token(token.repo, token.scope))
+            return replace(options, refresh=refresh, secrets=hub.secrets)
 
         return access
 

@@ -1,0 +1,56 @@
+"""Which server a URL names. Only URLs that every parser reads alike are accepted. Pure: no I/O.
+
+``urlsplit``, the HTTP library and the transfer client disagree about the host of a URL with a backslash, a user part, a
+control character or a character beyond ASCII: what one of them compares is not what another connects to.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urljoin
+
+_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?(?=[/?#]|\Z)", re.IGNORECASE
+)
+
+
+def flaw(url: str) -> str | None:
+    """Return what keeps a URL, absolute or relative, from being read alike everywhere; ``None`` if nothing does."""
+    if "\\" in url:
+        return "a backslash"
+    if not url.isascii():
+        return "characters beyond ASCII"
+    if not all("!" <= char <= "~" for char in url):
+        return "spaces or control characters"
+    return None
+
+
+def origin(url: str, base: str = "") -> str:
+    """Return scheme, host and port of an http or https URL, in lower case and with the default port written out.
+
+    :param base: the URL that a relative one is relative to.
+    :raises ValueError: it is not such a URL, or not every parser reads it alike. The message does not repeat the URL.
+    """
+    found = flaw(url)
+    if found:
+        raise ValueError(f"a URL with {found}")
+    try:
+        match = _URL.match(urljoin(base, url))
+    except ValueError:
+        match = None
+    if match is None:
+        raise ValueError("an invalid URL")
+    scheme = match["scheme"].lower()
+    port = int(match["port"] or _PORTS[scheme])
+    if not 0 < port < 1 << 16:
+        raise ValueError("an invalid URL")
+    return f"{scheme}://{match['host'].lower()}:{port}"
+
+
+def shown_origin(url: str, base: str = "") -> str:
+    """Return :func:`origin` for a message, or what is wrong with the URL."""
+    try:
+        return origin(url, base)
+    except ValueError as error:
+        return str(error)
