@@ -21,7 +21,7 @@ from airflow_provider_xethub.exceptions import XetConnectionError, XetInputError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.network import Network
+from airflow_provider_xethub.network import Network, host_and_port
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.token import XetToken
 from builders import TEXT, binary, names, write
@@ -233,6 +233,34 @@ def test_the_next_token_of_a_long_transfer_comes_through_the_proxy_too(hub, repo
     hook.upload(str(write(tmp_path / "in", {"a.bin": os.urandom(5000)})), repo, token=token)
     asked = [each for each in proxy.through if "xet-write-token" in each]
     assert len(asked) == len(hub.log.requests(".*xet-write-token.*")) >= 2
+    assert all(f"127.0.0.1:{hub.port}" in each for each in proxy.through)  # not what the client asks of this process
+
+
+def test_the_next_token_comes_past_the_proxy_of_the_environment_to_this_process(
+    hub, repo, connection, proxy, tmp_path, monkeypatch, no_variables
+):
+    monkeypatch.setenv("http_proxy", f"http://{LOGIN}@{proxy.address}")
+    monkeypatch.setenv("no_proxy", "other.example")
+    hub.token_life = 31
+    connection()
+    hook = XetHubConnection()
+    token = hook.get_token(repo, "write")
+    hub.faults.add(Fault("POST /cas/.*/v1/xorb-grants/.*", delay=1.5, times=1))
+    hook.upload(str(write(tmp_path / "in", {"a.bin": os.urandom(5000)})), repo, token=token)
+    assert len([each for each in proxy.through if "xet-write-token" in each]) >= 2
+    assert all(f"127.0.0.1:{hub.port}" in each for each in proxy.through)
+
+
+def test_no_proxy_is_for_the_relay_alone(monkeypatch, no_variables):
+    assert Network(None, "http://p:1").environment("127.9.9.9")["NO_PROXY"] == "127.9.9.9"
+    assert Network().environment("127.9.9.9") == {}
+    monkeypatch.setenv("ALL_PROXY", "http://p:1")
+    assert Network().environment("127.9.9.9") == {"NO_PROXY": "127.9.9.9"}
+    monkeypatch.setenv("no_proxy", "a.example")
+    assert Network().environment("127.9.9.9") == {"NO_PROXY": "a.example,127.9.9.9"}
+    monkeypatch.setenv("NO_PROXY", "b.example")
+    assert Network().environment("127.9.9.9") == {"NO_PROXY": "b.example,127.9.9.9"}
+    assert Network().environment() == {}
 
 
 WRONG = "wr0ng%2Dsecret"
@@ -287,6 +315,57 @@ def test_a_wrong_proxy_of_the_environment_is_named_too(hub, repo, tmp_path, monk
     assert f"The proxy 127.0.0.1:{port} on the way to CAS" in str(caught.value)
     assert "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY on this worker." in str(caught.value)
     assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("socks5h://anna:wr0ng@127.0.0.1:1", "SOCKS proxies need the package PySocks on this worker, so "),
+        ("socks4://127.0.0.1:1", "SOCKS proxies need the package PySocks on this worker, so "),
+        *(
+            (value, "The proxy of this worker is not a usable URL, so ")
+            for value in (
+                "nonsense://anna:wr0ng@proxy:1",
+                "http://anna:wr0ng",
+                "http://wr0ng@[::1",
+            )
+        ),
+    ],
+)
+@pytest.mark.parametrize("service", ["Hub", "CAS"])
+def test_a_proxy_of_the_environment_that_cannot_be_used_is_named(monkeypatch, no_variables, value, says, service):
+    if value.startswith("socks"):
+        monkeypatch.setattr("requests.adapters.SOCKSProxyManager", _without_pysocks)
+    monkeypatch.setenv("ALL_PROXY", value)
+    url = "http://hub.example"
+    if service == "Hub":
+        with pytest.raises(XetProxyError) as caught:
+            hub_module.Hub(url).whoami()
+        error = caught.value
+    else:
+        error = network_errors.probe(url, about="the upload", service="CAS", network=Network())
+    assert isinstance(error, XetProxyError)
+    assert str(error).startswith(says)
+    assert "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY" in str(error)
+    assert "wr0ng" not in repr(error)
+
+
+def _without_pysocks(*_, **__):
+    raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://anna:pa/ss@proxy:1/", "proxy:1"),
+        ("anna:p#a?ss@proxy:1", "proxy:1"),
+        ("http://a:p@ss@proxy:1", "proxy:1"),
+        ("proxy:1", "proxy:1"),
+        ("http://proxy", "proxy"),
+    ],
+)
+def test_of_a_proxy_only_host_and_port_are_shown(url, shown):
+    assert host_and_port(url) == shown
 
 
 def test_a_proxy_that_forbids_is_final_and_one_in_trouble_is_not():

@@ -104,7 +104,7 @@ class XetTimeoutError(XetConnectionError, TimeoutError):
 
 
 class XetProxyError(XetConnectionError):
-    """The proxy passes nothing on: its user or password is wrong, or it does not allow this. No retry changes that."""
+    """The proxy passes nothing on: its user, password or URL is wrong, or it forbids this. A retry is no use."""
 
     retryable = False
 

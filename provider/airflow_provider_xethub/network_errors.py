@@ -54,6 +54,11 @@ def from_exception(
     if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         check = "the network and the host of the connection" if service == "Hub" else "the network and the proxy"
         return XetConnectionError(f"{_upper(who)} could not be reached for {about} ({_reason(error)}). Check {check}.")
+    if isinstance(error, (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)):
+        # The URL itself was checked before: this is about a proxy.
+        proxy = network.proxy or proxy_of(get_environ_proxies(url), url)
+        if proxy:
+            return _unusable_proxy(proxy, f"{about} was not sent to {who}", network)
     return XetProtocolError(
         f"{_upper(who)} gave an unusable answer to {about} ({type(error).__name__}).", service=service
     )
@@ -81,6 +86,19 @@ def proxy_error(
         )
     why = f"answered {status}" if status else "could not be reached" + (f" ({reason})" if reason else "")
     return XetConnectionError(f"{name} {way} {why}, so {about} was not sent. Check {where}.")
+
+
+def _unusable_proxy(proxy: str, so: str, network: Network) -> XetProxyError:
+    """Return the error for a proxy that ``requests`` cannot use; any part of its URL may be a password."""
+    where = "proxy in the connection" if network.proxy else "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+    if proxy.lower().startswith("socks"):
+        return XetProxyError(
+            f"SOCKS proxies need the package PySocks on this worker, so {so}. Install it (pip install PySocks), or set "
+            f"{where} to the URL of an HTTP proxy."
+        )
+    return XetProxyError(
+        f"The proxy of this worker is not a usable URL, so {so}. Set {where} like http://proxy.example:3128."
+    )
 
 
 def probe(url: str, *, about: str, service: Service, network: Network) -> XetHubError | None:
