@@ -270,6 +270,7 @@ def test_only_the_hook_of_object_storage_knows_its_filesystems():
     """What they are asked is asked through an object that was given; ``fsspec`` is no dependency of ours."""
     of_ours = {
         "fs/files",
+        "fs/hf",
         "fs/listing",
         "fs/local_sources",
         "fs/transactions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import subprocess
@@ -13,6 +14,7 @@ from datetime import datetime, timezone
 import pytest
 from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_xethub import sources
 from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetNotFoundError,
@@ -20,9 +22,11 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.fs.places import Place, connection_of, place, plain
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
+from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.repo import Repo
 from builders import TEXT, binary, publish
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from small_server import Answer, SmallServer
 
 try:
     from airflow.sdk.io import get_fs
@@ -38,6 +42,10 @@ def filled(repo, fs, tmp_path):  # noqa: F811
         repo, tmp_path, {"a/b.bin": binary(3_000_000), "a/deep/c.bin": binary(20, 1), "a/t.csv": TEXT, "z.bin": b"\0"}
     )
     return repo
+
+
+def pickled(path: ObjectStoragePath) -> ObjectStoragePath:
+    return pickle.loads(pickle.dumps(path))  # noqa: S301
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -87,6 +95,50 @@ def test_airflow_has_one_filesystem_for_the_scheme_and_it_is_ours_only_with_a_co
     import fsspec
 
     assert fsspec.get_filesystem_class("hf") is HfFileSystem
+
+
+def test_our_own_scheme_without_a_connection_is_the_default_one_for_everything(filled, fs, hub, monkeypatch):  # noqa: F811
+    from huggingface_hub import constants
+
+    def everything(path):
+        with path.open("rb") as file:
+            yield file.read()
+        yield path.read_bytes()
+        yield path.fs.cat_file(path.path)
+        yield (path.parent / "t.csv").read_bytes()
+        yield from (each.read_bytes() for each in path.parent.glob("*.csv"))
+        yield from (each.read_bytes() for each in path.parent.iterdir() if each.name == "t.csv")
+        assert path.exists()
+        assert path.stat().st_size == len(TEXT)
+
+    with SmallServer(Answer({}, status=404)) as elsewhere:
+        monkeypatch.setattr(constants, "ENDPOINT", elsewhere.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_the_environment")
+        bare = ObjectStoragePath(f"xethub://{name(filled, 'a/t.csv')}")
+        full = at(filled, "a/t.csv", "xethub")
+        for path in (bare, *(copied(each) for each in (bare, full) for copied in (copy.deepcopy, pickled))):
+            assert [*everything(path)] == [TEXT] * 6
+            assert type(path.fs) is XetHubFileSystem
+            assert path.fs.conn_id == "xethub_default"
+        for address in (str(bare), f"xethub://@{name(filled, 'a/t.csv')}"):
+            assert sources.collect(address, None, None, open_storage)[0].size == len(TEXT)
+        (bare.parent / "written.txt").write_text("w")
+        assert (bare.parent / "written.txt").exists()
+        with (bare.parent / "opened.txt").open("w") as file:
+            file.write("o")
+        assert [(bare.parent / "opened.txt").exists(), full.with_name("opened.txt").exists()] == [True, True]
+        (bare.parent / "made").mkdir()
+        assert bare.fs.isdir(f"{bare.parent.path}/made")
+    assert elsewhere.asked == []
+
+
+def test_an_address_of_another_scheme_without_a_connection_is_not_ours(connection):
+    from huggingface_hub import HfFileSystem
+
+    assert type(get_fs("xethub")) is XetHubFileSystem
+    assert get_fs("xethub").conn_id == "xethub_default"
+    assert get_fs("xethub") is get_fs("xethub", "xethub_default")
+    assert type(get_fs("hf")) is HfFileSystem
 
 
 def test_to_write_a_path_down_in_a_dag_file_reads_no_connection_and_loads_no_client():

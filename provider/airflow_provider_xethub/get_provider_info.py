@@ -90,7 +90,7 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"},
         ],
-        "filesystems": ["airflow_provider_xethub.fs.xethub"],
+        "filesystems": ["airflow_provider_xethub.fs.hf", "airflow_provider_xethub.fs.xethub"],
         "extra-links": ["airflow_provider_xethub.links.xethub.XetHubLink"],
         "asset-uris": [
             {

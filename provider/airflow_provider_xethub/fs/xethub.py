@@ -21,7 +21,7 @@ from airflow_provider_xethub.fs import changes, local_sources, targets
 from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
-from airflow_provider_xethub.fs.places import SCHEMES, Place, file_place
+from airflow_provider_xethub.fs.places import DEFAULT_CONNECTION, Place, file_place
 from airflow_provider_xethub.fs.transactions import XetTransaction
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.cas_writes import CasWriter
 
-schemes = list(SCHEMES)
+schemes = ["xethub"]
 """What Airflow asks :func:`get_fs` for."""
 
 _PAIRS: ContextVar[list[tuple[str, str]] | None] = ContextVar("xethub_pairs", default=None)
@@ -39,14 +39,11 @@ _TEXT_OPTIONS = ("encoding", "errors", "newline")
 def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
     """Return the filesystem of a connection; nothing is asked before it is used.
 
-    Without a connection it is that of ``huggingface_hub``: Airflow 3.2 and later use it for half of what a path does
-    then, and two different ones for one path would be worse.
+    Without a connection it is that of ``xethub_default``. For that one the argument is left out, as ``fsspec`` leaves
+    it out for ``xethub://`` addresses, so that one path has one filesystem.
     """
-    if conn_id is None:
-        from huggingface_hub import HfFileSystem
-
-        return HfFileSystem(**(storage_options or {}))
-    return XetHubFileSystem(conn_id, **(storage_options or {}))
+    default = {} if conn_id in (None, DEFAULT_CONNECTION) else {"conn_id": conn_id}
+    return XetHubFileSystem(**default, **(storage_options or {}))
 
 
 class XetHubFileSystem(XetListing):
@@ -61,7 +58,7 @@ class XetHubFileSystem(XetListing):
     blocksize = ReadingFile.DEFAULT_BLOCK_SIZE
     transaction_type = XetTransaction
 
-    def __init__(self, conn_id: str = "xethub_default", **storage_options: Any) -> None:
+    def __init__(self, conn_id: str = DEFAULT_CONNECTION, **storage_options: Any) -> None:
         if self._cached:
             return
         self._thread = threading.local()
