@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.callbacks import DEFAULT_CALLBACK
 
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
-from airflow_provider_xethub.fs import changes, local_sources, targets
+from airflow_provider_xethub.fs import changes, compressed, local_sources, targets
 from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
@@ -95,11 +95,11 @@ class XetHubFileSystem(XetListing):
         ``commit_message`` among the options is that of the commit which a written file becomes.
         """
         if "r" in mode or "b" in mode:
-            if "r" not in mode and options.get("compression"):
-                raise XetInputError(
-                    "compression is only for reading: give the open file to the module that compresses."
-                )
-            return super().open(path, mode, *args, **options)
+            if "r" in mode or options.get("compression") is None:
+                return super().open(path, mode, *args, **options)
+            method = compressed.method(path, options.pop("compression"))
+            file = super().open(path, mode, *args, **options)
+            return file if method is None else compressed.WritingCompressed(file, method)
         text = {name: options.pop(name) for name in _TEXT_OPTIONS if name in options}
         return WritingText(self.open(path, mode.replace("t", "") + "b", *args, **options), **text)
 
