@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -99,6 +101,32 @@ def test_a_connection_that_always_drops_is_named(hub, monkeypatch, when):
         client(hub.url, hub.token()).whoami()
     assert hub.faults.acted(fault) == 2
     assert caught.value.__cause__ is None
+
+
+def test_a_server_that_hangs_up_during_the_handshake_says_nothing_about_its_certificate(monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            with suppress(OSError):
+                while True:
+                    taken, _ = server.accept()
+                    taken.recv(10_000)
+                    taken.shutdown(socket.SHUT_RDWR)
+                    taken.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        with pytest.raises(XetConnectionError) as raised:
+            client(f"https://127.0.0.1:{server.getsockname()[1]}").whoami()
+        server.shutdown(socket.SHUT_RDWR)
+    assert type(raised.value) is XetConnectionError
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_an_answer_that_says_to_ask_again_is_asked_again(hub, status):
+    fault = hub.faults.add(Fault("GET .*", status=status, times=1))
+    assert client(hub.url, hub.token()).whoami()["name"]
+    assert hub.faults.acted(fault) == 1
 
 
 def test_a_certificate_that_is_not_trusted_is_final_and_the_ca_bundle_mends_it(tmp_path, monkeypatch):

@@ -46,6 +46,8 @@ _NO_TOKEN = re.compile(rf"Token refresh failed|Auth error|/xet-token/|{_LOST}")
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
+    408: (XetServerError, "the request took too long to arrive. Let the task retry later"),
+    425: (XetServerError, "the request came too early. Let the task retry later"),
     401: (XetUnauthorizedError, "the Xet token is not accepted. Fetch a new one"),
     403: (XetForbiddenError, "the Xet token may not do this. Check its scope, repository and revision"),
     404: (XetNotFoundError, "it does not know this file or upload. Check that it was uploaded to this repository"),

@@ -25,6 +25,9 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.redaction import HIDDEN, Secrets
 from airflow_provider_xethub.token import unix_seconds
 
+PASSING = (408, 425)
+"""Answers below 500 that say to ask again: the request took too long to arrive, or came too early."""
+
 _MAX_SERVER_TEXT = 300
 _COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
 _HOUR = 3600.0
@@ -89,7 +92,7 @@ def from_response(
     elif status == 429:
         error = XetRateLimitError
         text = f"{what}: too many requests from {credential}. Let the task retry later, or use fewer tasks.{said}"
-    elif status >= 500:
+    elif status >= 500 or status in PASSING:
         error = XetServerError
         text = f"{what}: the Hub has a problem. Let the task retry later.{said}"
     else:

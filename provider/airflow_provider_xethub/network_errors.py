@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import Any
 
 import requests
@@ -23,6 +24,9 @@ from airflow_provider_xethub.network import Network, host_and_port, proxy_of
 PROXY_WANTS_CREDENTIAL = 407
 
 _PROBE_SECONDS = 5.0
+_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""The other side hung up during the handshake, as one does that restarts: this says nothing about its certificate."""
+
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _NAMES: dict[Service, str] = {"Hub": "the Hub", "CAS": "CAS"}
 
@@ -41,7 +45,7 @@ def from_exception(
     if isinstance(error, requests.exceptions.ProxyError):
         status = next((int(found[1]) for each in _chain(error) if (found := _TUNNEL.search(str(each)))), None)
         return proxy_error(status, about=about, service=service, url=url, network=network, reason=_reason(error))
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) and not any(isinstance(e, _CUT_OFF) for e in _chain(error)):
         instead = ", or check that host begins with the right scheme"
         return XetTLSError(
             f"The certificate of {who} is not trusted here, so {about} was not sent. Set ca_bundle in the connection"
