@@ -136,10 +136,14 @@ ALLOWED = {
     "waiting": {"arguments", "history", "hub", "path_patterns", "repo", "exceptions", "records"},
     "bucket_stream": {"answers", "hub", "repo"},
     "webhook": {"answers", "urls", "repo", "exceptions"},
-    "polling": {"bucket_stream", "waiting", "hub", "repo", "exceptions"},
+    "pace": set(),
+    "polling": {"bucket_stream", "pace", "waiting", "hub", "repo", "exceptions"},
     "hub_pages": {"repo", "records"},
     "asset_uri": {"repo", "exceptions"},
     "asset_events": {"asset_uri", "repo", "records"},
+    "sensors/deferral": {"exceptions"},
+    "hooks/api": {"hooks", "hooks/configuration"},
+    "hooks/connection": {"hooks", "hooks/keys", "network", "exceptions"},
     "links/xethub": set(),
     "assets/xethub": {"asset_events", "asset_uri", "repo", "assets/openlineage"},
     "assets/outlets": {"asset_events", "asset_uri", "repo", "records", "hooks/errors"},
@@ -269,6 +273,7 @@ def test_openlineage_is_needed_nowhere_but_where_its_provider_asks():
 def test_only_the_hook_of_object_storage_knows_its_filesystems():
     """What they are asked is asked through an object that was given; ``fsspec`` is no dependency of ours."""
     of_ours = {
+        "fs/compressed",
         "fs/files",
         "fs/hf",
         "fs/listing",

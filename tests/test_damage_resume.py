@@ -67,7 +67,7 @@ def test_without_a_connection_a_401_in_the_middle_says_so_and_keeps_what_is_ther
     token = sealed(repo)
     disconnect()
     hub.faults.add(Fault(last_of(many), status=401, delay=LATE))
-    hook = XetHubConnection()
+    hook = XetHubConnection(None)
     with pytest.raises(XetUnauthorizedError, match=r"during the download of 19.bin .* Fetch a new one"):
         hook.download(tmp_path / "out", many, token=token)
     kept = names(tmp_path / "out")

@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_xethub import cas, cas_ranges, cas_streams
 from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
     XetHubError,
-    XetInputError,
     XetIntegrityError,
     XetServerError,
     XetStalledError,
@@ -153,5 +153,5 @@ def test_a_path_of_another_origin_of_tokens_is_not_needed(filled, fs, disconnect
     assert sealed(filled)
     disconnect()
     XetHubFileSystem.clear_instance_cache()
-    with pytest.raises(XetInputError, match="does not exist on this worker"):
+    with pytest.raises(XetAirflowConnectionError, match="found no connection 'xethub_default'"):
         XetHubFileSystem("xethub_default").exists(name(filled, "z.bin"))

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.exceptions import XetConflictError, XetInputError
+from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetConflictError, XetInputError
 from airflow_provider_xethub.local.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -89,6 +89,19 @@ def test_an_upload_with_a_token_needs_no_connection_and_asks_the_hub_nothing(
     assert not hub.log.requests(".* /api/.*")
 
 
+def test_a_transfer_that_pushes_nothing_pushes_neither_figures_nor_a_link(repo, where, run_task, tmp_path):
+    source = write(tmp_path / "in", {"b.bin": binary()})
+    for kind, arguments in (
+        (XetUploadOperator, {"source": str(source)}),
+        (XetDownloadOperator, {"destination": str(tmp_path / "out"), "path": "b.bin"}),
+        (XetTokenOperator, {}),
+    ):
+        run = run_task(kind, do_xcom_push=False, **arguments, **where)
+        assert run.state == "success"
+        assert run.xcoms == {}
+    assert run_task(XetDownloadOperator, destination=str(tmp_path / "out"), path="b.bin", **where).xcoms["transfer"]
+
+
 def test_an_upload_takes_patterns_and_a_name_for_a_single_file(hub, connection, repo, where, run_task, tmp_path):
     source = write(tmp_path / "in", {"a.bin": binary(), "b.csv": TEXT, "sub/c.bin": binary(10, 2)})
     run = run_task(XetUploadOperator, source=str(source), patterns="*.bin", commit=False, **where)
@@ -163,7 +176,9 @@ def test_a_mapped_upload_that_ran_before_its_token_says_how_to_wire_it(connectio
             source=[str(source)]
         )
     disconnect()
-    run = run_one(uploads.unmap({"source": str(source)}), map_index=0)
+    upload = uploads.unmap({"source": str(source)})
+    upload.xethub_conn_id = None
+    run = run_one(upload, map_index=0)
     assert run.is_final
     assert isinstance(run.error, XetInputError)
     assert "The token of task token is not there" in run.text
@@ -364,11 +379,13 @@ def test_an_inline_file_without_a_connection_is_a_clear_error(hub, published, re
     token = sealed(repo, "read")
     disconnect()
     hub.log.clear()
-    files = [published["a.csv"], published["d/b.bin"]]
-    run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=files, token=token)
-    assert run.is_final
-    assert "a.csv of hf://datasets/" in run.text
-    assert "is stored inline in the repository, not in CAS: reading it needs a connection" in run.text
+    wanted = {"files": [published["a.csv"], published["d/b.bin"]], "token": token, "destination": str(tmp_path / "out")}
+    for conn_id in ("xethub_default", None):
+        run = run_task(XetDownloadOperator, xethub_conn_id=conn_id, **wanted)
+        assert run.is_final is (conn_id is None)
+        assert isinstance(run.error, XetInputError if conn_id is None else XetAirflowConnectionError)
+        assert "a.csv of hf://datasets/" in run.text
+        assert "is stored inline in the repository, not in CAS: reading it needs a connection" in run.text
     assert not hub.log.requests()
     assert not (tmp_path / "out").exists()
 

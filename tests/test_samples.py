@@ -66,13 +66,15 @@ def test_without_a_key_the_kind_of_content_remains(sample, kind):
 
 
 @pytest.mark.parametrize(
-    "sealed", ["", "x", "ÿ", KEY.encrypt(b"{}").decode(), OTHER.encrypt(b"xethub sample\nx").decode(), 5]
+    "sealed",
+    ["", "x", "ÿ", KEY.encrypt(b"{}").decode(), OTHER.encrypt(b"xethub sample\nx").decode(), 5],
+    ids=["empty", "text", "not ASCII", "something else", "another key", "number"],
 )
 def test_what_does_not_open_is_left_out(sealed):
     assert samples.unseal([record(b"text\n", sealed_sample=sealed)], [KEY]) == [record(b"text\n")]
 
 
-@pytest.mark.parametrize("key", ["", Fernet.generate_key().decode()])
+@pytest.mark.parametrize("key", ["", Fernet.generate_key().decode()], ids=["no key", "a key"])
 def test_an_uploads_xcom_does_not_tell_how_its_files_begin(
     hub, repo, connection, run_task, tmp_path, monkeypatch, fernet_cache, key
 ):

@@ -104,7 +104,7 @@ def test_a_hub_with_a_problem_lets_the_sensor_retry(hub, where, run_task, monkey
 def test_a_sensor_without_a_connection_says_how_to_create_it(hub, where, run_task, disconnect):
     disconnect()
     run = run_task(XetFileSensor, path="a", **where)
-    assert run.is_final
+    assert run.state == "up_for_retry"
     assert "airflow connections add xethub_default --conn-type xethub" in run.text
 
 

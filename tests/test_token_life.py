@@ -62,7 +62,7 @@ def test_without_a_connection_a_download_says_how_far_it_got_and_is_not_retried(
 ):
     token = sealed(repo)
     disconnect()
-    run = run_task(XetDownloadOperator, destination=destination, files=many, token=token)
+    run = run_task(XetDownloadOperator, destination=destination, files=many, token=token, xethub_conn_id=None)
     assert isinstance(run.error, XetTokenExpiredError)
     assert run.is_final
     kept = names(tmp_path / "out")

@@ -192,7 +192,7 @@ def test_without_a_connection_an_upload_that_takes_longer_fails_for_good(
     token = sealed(repo, "write")
     disconnect()
 
-    run = run_task(XetUploadOperator, source=str(sources(1)), commit=False, token=token)
+    run = run_task(XetUploadOperator, source=str(sources(1)), commit=False, token=token, xethub_conn_id=None)
 
     assert isinstance(run.error, XetTokenExpiredError)
     assert run.is_final

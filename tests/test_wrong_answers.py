@@ -20,6 +20,8 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from builders import binary, commits, names, publish, sealed, write
 
+UNREADABLE = exceptions.XetAirflowConnectionError
+
 UPLOADS = "POST /cas/.*/v1/xorbs/.*"
 GRANTS = "POST /cas/.*/v1/xorb-grants/.*"
 SHARDS = "POST /cas/.*/v2/shards"
@@ -209,10 +211,12 @@ def test_a_token_that_cas_refuses_cannot_be_replaced_without_a_connection(
     hub.log.clear()
     for route in (UPLOADS, READS):
         hub.faults.add(Fault(route, status=401))
-    run = run_task(XetUploadOperator, source=source, commit=False, token=token)
-    ended(run, exceptions.XetUnauthorizedError, "answered 401", retried=False)
-    run = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
-    ended(run, exceptions.XetUnauthorizedError, "answered 401", retried=False)
+    for conn_id, kind in ((None, exceptions.XetUnauthorizedError), ("xethub_default", UNREADABLE)):
+        given = {"token": token, "xethub_conn_id": conn_id}
+        run = run_task(XetUploadOperator, source=source, commit=False, **given)
+        ended(run, kind, "answered 401", retried=kind is UNREADABLE)
+        run = run_task(XetDownloadOperator, destination=str(out), files=[record], **given)
+        ended(run, kind, "answered 401", retried=kind is UNREADABLE)
     assert not hub.log.requests(".* /api/.*")
     nothing_happened(hub, repo, out)
 
@@ -316,7 +320,10 @@ def test_a_stale_token_is_refused_before_the_transfer_where_there_is_no_connecti
     upload = run_task(XetUploadOperator, source=source, commit=False, token=token)
     download = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
     for run in (upload, download):
-        ended(run, exceptions.XetTokenExpiredError, "expires in less than 30 s, and this worker has no", retried=False)
+        ended(run, UNREADABLE, "expires in less than 30 s, and this worker has no", retried=True)
+        assert "it reports the same while a secrets backend or its API server is unavailable" in run.text
+    run = run_task(XetUploadOperator, source=source, commit=False, token=token, xethub_conn_id=None)
+    ended(run, exceptions.XetTokenExpiredError, "set xethub_conn_id='xethub_default'", retried=False)
     assert not hub.log.requests()
     nothing_happened(hub, repo, out)
 
@@ -329,7 +336,7 @@ def test_a_token_that_expires_during_a_transfer_ends_it_where_there_is_no_connec
     token = sealed(repo, "write")
     disconnect()
     upload = run_task(XetUploadOperator, source=source, commit=False, token=token, deduplicate=True)
-    ended(upload, exceptions.XetTokenExpiredError, "this worker has no connection to fetch", retried=False)
+    ended(upload, UNREADABLE, "this worker has no connection to fetch", retried=True)
     nothing_happened(hub, repo, out)
 
 

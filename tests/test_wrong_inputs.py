@@ -169,7 +169,11 @@ def test_a_sealed_part_that_was_changed_is_replaced_through_the_connection_only(
     disconnect()
     hub.log.clear()
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, **where)
-    refused(run, exceptions.XetTokenSealError, "under another key, or its seal is", "the connection 'xethub_default'")
+    assert isinstance(run.error, exceptions.XetAirflowConnectionError)
+    assert "under another key, or its seal is" in run.text
+    assert "it lacks the connection 'xethub_default'" in run.text
+    run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None, **where)
+    refused(run, exceptions.XetTokenSealError, "under another key, or its seal is", "it lacks xethub_conn_id")
     assert not hub.log.requests()
 
 
@@ -191,7 +195,11 @@ def test_an_expired_token_is_replaced_where_there_is_a_connection(hub, where, re
     disconnect()
     hub.log.clear()
     run = run_task(XetUploadOperator, source=source, token=token, commit=False)
-    refused(run, exceptions.XetTokenExpiredError, f"the write token for {repo} expired at", "fetch the token nearer")
+    assert isinstance(run.error, exceptions.XetAirflowConnectionError)
+    assert f"the write token for {repo} expired at" in run.text
+    assert "fetch the token nearer" in run.text
+    run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None)
+    refused(run, exceptions.XetTokenExpiredError, f"the write token for {repo} expired at", "set xethub_conn_id=")
     assert not hub.log.requests()
 
 
@@ -231,7 +239,10 @@ def test_a_wrong_hub_token_fails_for_good(hub, connection, where, repo, run_task
 def test_a_worker_without_the_connection_says_how_to_create_it(quiet, where, run_task, kind, disconnect):
     disconnect()
     run = run_task(kind, **where, **ALL[kind])
-    refused(run, exceptions.XetInputError, "connection 'xethub_default' does not exist on this worker")
+    assert isinstance(run.error, exceptions.XetAirflowConnectionError)
+    assert run.state == "up_for_retry"
+    assert run.text.startswith("Airflow found no connection 'xethub_default'. If it exists, retry: Airflow reports the")
+    assert "airflow connections add xethub_default --conn-type xethub" in run.text
 
 
 # --- local files ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from airflow_provider_xethub.downloads import Target, digest_of
-from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetSourceError
+from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
+    XetInputError,
+    XetNotFoundError,
+    XetSourceError,
+)
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetFile
 from airflow_provider_xethub.repo import Repo
@@ -41,11 +46,15 @@ def check(files: Sequence[XetFile]) -> None:
                 "file. Nothing was downloaded. Pass records as XetListOperator returns them."
             )
         if not is_verifiable(file):
-            raise XetInputError(
-                f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so that the file cannot "
-                "be verified. Nothing was downloaded. Pass records as XetListOperator returns them, or give the task a "
-                "connection (xethub_conn_id) that can look them up."
-            )
+            raise XetInputError(_unverifiable(file))
+
+
+def _unverifiable(file: XetFile) -> str:
+    return (
+        f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so that the file cannot be "
+        "verified. Nothing was downloaded. Pass records as XetListOperator returns them, or give the task a connection "
+        "(xethub_conn_id) that can look them up."
+    )
 
 
 def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[Place]:
@@ -62,10 +71,14 @@ def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[P
     by_repo: dict[str, list[str]] = {}
     for file in lacking:
         by_repo.setdefault(file["repo"], []).append(file["path"])
+    try:
+        opened = hub()
+    except XetAirflowConnectionError as error:
+        raise XetAirflowConnectionError(f"{_unverifiable(lacking[0])} {error}") from error
     known = {
         (uri, file["path"]): file
         for uri, paths in by_repo.items()
-        for file in hub().get_files(Repo.from_uri(uri), paths)
+        for file in opened.get_files(Repo.from_uri(uri), paths)
     }
 
     def full(target: Place) -> Place:

@@ -5,6 +5,7 @@
     XetHubError
     ├── XetInputError (ValueError)               an argument is wrong; nothing was sent                    final
     │   └── XetTriggerArgumentError (TypeError)  the same of a trigger                                     final
+    ├── XetAirflowConnectionError (LookupError)  Airflow did not return the connection                     retry
     ├── XetTokenError
     │   ├── XetTokenFormatError (ValueError)     the Hub's token answer breaks the protocol                final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
@@ -63,6 +64,14 @@ class XetTriggerArgumentError(XetInputError, TypeError):
 
     A triggerer fails a stored trigger whose constructor raises ``TypeError``. Any other error ends the triggerer
     itself, and with it all other triggers.
+    """
+
+
+class XetAirflowConnectionError(XetHubError, LookupError):
+    """Airflow did not return the connection that ``xethub_conn_id`` names.
+
+    It may not exist. Airflow reports the same while a secrets backend or its own API server is unavailable, so that
+    nothing tells the two apart and Airflow's retries apply.
     """
 
 
@@ -171,7 +180,7 @@ class XetCommitQuotaError(XetRateLimitError):
 
 
 class XetServerError(XetResponseError):
-    """5xx, after the bounded retries inside the request."""
+    """5xx, or 408 or 425, after the bounded retries inside the request."""
 
     retryable = True
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetRateLimitError
+from airflow_provider_xethub.pace import Pace
 from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.waiting import Missing, View, Wish, is_patience_over, pause
 
@@ -61,14 +62,14 @@ class Subscription:
     """One who waits.
 
     :param wish: what for; may be replaced at any time.
-    :param interval: seconds between two looks that it asks for.
+    :param pace: how long it wants to wait between two polls.
     :param may_be_missing: see :func:`airflow_provider_xethub.waiting.is_patience_over`.
     :param is_endless: outlasts even what no retry can mend, such as a credential that is wrong today.
     """
 
-    def __init__(self, wish: Wish, interval: float, may_be_missing: Missing | None, *, is_endless: bool) -> None:
+    def __init__(self, wish: Wish, pace: Pace, may_be_missing: Missing | None, *, is_endless: bool) -> None:
         self.wish = wish
-        self.interval = max(SHORTEST_INTERVAL, interval)
+        self.pace = pace
         self._may_be_missing = may_be_missing
         self._is_endless = is_endless
         self._trouble: type[XetHubError] | None = None
@@ -142,6 +143,8 @@ class _Poller:
             while True:
                 began = self._loop.time()
                 asked = await self._look_safely()
+                for subscription in self.subscribers:
+                    subscription.pace.polled(began)
                 await self._until_due(began, asked)
         except Exception as error:
             # A bug, not a failure of the Hub: nobody may be left waiting for a poller that is gone.
@@ -172,7 +175,7 @@ class _Poller:
                 await asyncio.wait_for(self._wake.wait(), left)
 
     def _interval(self) -> float:
-        return min((each.interval for each in self.subscribers), default=SHORTEST_INTERVAL)
+        return max(SHORTEST_INTERVAL, min((each.pace.seconds for each in self.subscribers), default=0.0))
 
     async def _look_safely(self) -> float | None:
         """Look once, and tell all; returns the pause that a failure asks for."""
@@ -326,7 +329,7 @@ async def subscribe(
     open_hub: OpenHub,
     wish: Wish,
     *,
-    interval: float,
+    pace: Pace,
     may_be_missing: Missing | None = None,
     is_endless: bool = False,
 ) -> AsyncIterator[Subscription]:
@@ -345,7 +348,7 @@ async def subscribe(
                 del pollers[key]
 
         poller = pollers[key] = _Poller(repo, open_hub, close)
-    subscription = Subscription(wish, interval, may_be_missing, is_endless=is_endless)
+    subscription = Subscription(wish, pace, may_be_missing, is_endless=is_endless)
     poller.join(subscription)
     try:
         yield subscription

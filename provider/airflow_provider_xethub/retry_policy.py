@@ -21,6 +21,7 @@ except (ImportError, AttributeError) as error:
     ) from error
 
 from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
     XetConnectionError,
     XetHubError,
     XetInputError,
@@ -32,6 +33,9 @@ from airflow_provider_xethub.exceptions import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+_PASSING = (XetAirflowConnectionError, XetConnectionError, XetRateLimitError, XetServerError, XetStalledError)
+"""Errors that usually pass with time."""
+
 SPREAD = 0.25
 """By how much a delay is lengthened at random, at most: tasks that failed together should not return together."""
 
@@ -42,8 +46,8 @@ class XetRetryPolicy(RetryPolicy):
     It cannot add tries to ``retries``. What is no error of this provider, and was not raised from one, is left to the
     task's ``retries`` and ``retry_delay``. So is an error of a source or a destination, whose remedy is not time.
 
-    :param min_delay: how long to wait after the first failure on the way: no answer, 5xx, a transfer that stood still.
-        Doubled with each further one.
+    :param min_delay: how long to wait after the first failure on the way: no answer, 5xx, a transfer that stood still,
+        a connection that Airflow did not return. Doubled with each further one.
     :param max_delay: the longest wait, also where the Hub asks for more.
     :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``.
     """
@@ -79,7 +83,7 @@ class XetRetryPolicy(RetryPolicy):
         if isinstance(error, XetRateLimitError) and error.retry_after is not None:
             delay = self._bounded(error.retry_after)
             return RetryDecision.retry(delay, f"{name}: the {error.service} asks to wait {error.retry_after:.0f} s.")
-        if isinstance(error, XetConnectionError | XetRateLimitError | XetServerError | XetStalledError):
+        if isinstance(error, _PASSING):
             # The exponent is bounded, so that no number of tries overflows.
             delay = self._bounded(self.min_delay.total_seconds() * 2 ** min(try_number - 1, 32))
             return RetryDecision.retry(delay, f"{name}: failure {try_number}.")

@@ -25,7 +25,13 @@ from airflow_provider_xethub import (
     workers,
     xet_hash_downloads,
 )
-from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenExpiredError, XetTransferError
+from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
+    XetInputError,
+    XetIntegrityError,
+    XetTokenExpiredError,
+    XetTransferError,
+)
 from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.records import XetDownloadResult, XetFile, XetTransfer, XetUploadResult
 from airflow_provider_xethub.repo import Repo
@@ -248,11 +254,18 @@ def _telling_how_far(done: Collection[object], todo: Collection[object]) -> Iter
 
 
 def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> None:
-    if files and hub is None:
-        raise XetInputError(
-            f"{files[0]['path']} of {files[0]['repo']} is stored inline in the repository, not in CAS: "
-            "reading it needs a connection on this worker (xethub_conn_id)."
-        )
+    if not files:
+        return
+    text = (
+        f"{files[0]['path']} of {files[0]['repo']} is stored inline in the repository, not in CAS: "
+        "reading it needs a connection on this worker (xethub_conn_id)."
+    )
+    if hub is None:
+        raise XetInputError(text)
+    try:
+        hub()
+    except XetAirflowConnectionError as error:
+        raise XetAirflowConnectionError(f"{text} {error}") from error
 
 
 def _fetch_inline(

@@ -4,16 +4,62 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
 from airflow_provider_xethub import arguments, urls
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.network import Network
 
 _MAX_SECONDS = 600.0
+
+
+def read(conn_id: str, get: Callable[[str], Any]) -> Any | None:
+    """Read a connection from Airflow; ``None`` where Airflow says that it is not defined.
+
+    Airflow says the same while a secrets backend or its own API server fails, and about a stored value that it cannot
+    parse: it logs the reason at debug level only.
+
+    :param get: Airflow's ``BaseHook.get_connection``.
+    :raises XetAirflowConnectionError: Airflow failed in another way.
+    """
+    try:
+        return get(conn_id)
+    except AirflowNotFoundException:
+        return None
+    except Exception as error:
+        raise XetAirflowConnectionError(
+            f"Airflow could not read connection {conn_id!r} ({type(error).__name__}). Check the secrets backend and "
+            "Airflow's API server; the task may be retried."
+        ) from error
+
+
+def not_found(conn_id: str) -> XetAirflowConnectionError:
+    """Return the error for a connection that Airflow says is not defined."""
+    return XetAirflowConnectionError(
+        f"Airflow found no connection {conn_id!r}. If it exists, retry: Airflow reports the same while a secrets "
+        "backend or its API server is unavailable. Otherwise create it in the UI, or with: "
+        f"airflow connections add {conn_id} --conn-type xethub --conn-password hf_… (xethub_conn_id=None on workers "
+        "that have none on purpose)."
+    )
+
+
+def needed(conn_id: str | None, error: XetHubError) -> XetHubError:
+    """Return the error for work that fails because there is no connection: final only where that is certain.
+
+    :param error: what to raise where the task names no connection.
+    """
+    if conn_id is None:
+        return error
+    return XetAirflowConnectionError(
+        f"{error} Airflow found no connection {conn_id!r}; it reports the same while a secrets backend or its API "
+        "server is unavailable, so the task may be retried."
+    )
 
 
 def endpoint(connection: Any) -> str:
@@ -49,6 +95,19 @@ def extras(connection: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise XetInputError(f"the extra of connection {connection.conn_id!r} is not a JSON object.")
     return dict(value)
+
+
+def default(connection: Any | None, conn_id: str | None, name: str) -> Any:
+    """Return the default that a connection has for an argument; where a task names no connection there is none.
+
+    :param connection: ``None`` where Airflow did not return it.
+    :raises XetAirflowConnectionError: the task names a connection that was not found: what it says is not guessed.
+    """
+    if connection is not None:
+        return extras(connection).get(name)
+    if conn_id is not None:
+        raise not_found(conn_id)
+    return None
 
 
 def _text(connection: Any, name: str) -> str:

@@ -102,7 +102,7 @@ class XetFileHook(XetTokenHook):
 
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
-        hub = (lambda: self.hub) if self.has_connection else None
+        hub = (lambda: self.hub) if self.xethub_conn_id is not None else None
         in_cas = partial(self.in_cas, token, "read", repo)
         where = location(destination)
         if where is None:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_provider_xethub.exceptions import XetTokenSealError, XetTokenTamperedError
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.exceptions import (
+    XetHubError,
+    XetTokenExpiredError,
+    XetTokenSealError,
+    XetTokenTamperedError,
+)
+from airflow_provider_xethub.hooks import connection, keys
 from airflow_provider_xethub.repo import Repo, Scope
 from airflow_provider_xethub.token import SealedToken, SealedTokenDict, XetToken, check_use
 
@@ -61,19 +66,41 @@ class GivenToken:
         elif self.claims and repo:
             self.claims.check_claims(scope, repo)
 
-    def useless(self, repo: Repo | None, conn_id: str | None, *, has_connection: bool) -> XetTokenSealError:
+    def useless(self, conn_id: str | None, *, names_repo: bool, has_connection: bool) -> XetHubError:
         """Return the error about a token that does not open and cannot be replaced, with what the task lacks for that.
 
-        :param repo: what the task itself names.
-        :param conn_id: the task's connection; ``has_connection`` says whether this worker has it.
+        :param conn_id: the task's connection; ``has_connection`` says whether this worker can read it.
+        :param names_repo: whether the task itself names a repository.
         """
-        lacks = [] if repo else ["repo_id (with repo_type and revision)"]
+        lacks = [] if names_repo else ["repo_id (with repo_type and revision)"]
+        is_other = self.conn_id not in (None, conn_id)
         if not has_connection:
             lacks.append(f"the connection {conn_id!r}" if conn_id else "xethub_conn_id")
-        elif self.conn_id not in (None, conn_id):
+        elif is_other:
             lacks.append(f"xethub_conn_id={self.conn_id!r:.100}, if the token came from there")
         says = f"{self.claims.scope}, {self.claims.repo}" if self.claims else ""
-        return XetTokenSealError(
+        error = XetTokenSealError(
             f"{self.why_shut}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
             f"lacks {' and '.join(lacks)}. Nothing confirms what the token says ({says})."
+        )
+        return error if has_connection or is_other else connection.needed(conn_id, error)
+
+    def irreplaceable(self, what: str, conn_id: str | None) -> XetHubError:
+        """Return the error about a token that opens, is stale, and cannot be replaced.
+
+        :param what: the token and how old it is.
+        :param conn_id: the task's connection.
+        """
+        if self.conn_id not in (None, conn_id):
+            return XetTokenExpiredError(
+                f"{what}, and it was fetched with connection {self.conn_id!r}: set xethub_conn_id={self.conn_id!r} to "
+                "fetch another one."
+            )
+        which = f"no connection {conn_id!r}" if conn_id else "no connection (xethub_conn_id is None)"
+        return connection.needed(
+            conn_id,
+            XetTokenExpiredError(
+                f"{what}, and this worker has {which} to fetch another one with. Create it, or fetch the token nearer "
+                "to its use."
+            ),
         )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_xethub import arguments
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
     XetHubError,
     XetInputError,
     XetStalledError,
     XetTokenExpiredError,
-    XetTokenSealError,
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.hooks import configuration, keys
@@ -53,30 +52,29 @@ class XetTokenHook(BaseHook):
         super().__init__(**kwargs)
         with final_errors():
             self.xethub_conn_id = arguments.string("xethub_conn_id", xethub_conn_id)
+        self._found: Any | None = None
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
         self._coming: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
         self._given: tuple[dict[str, object], GivenToken] | None = None
 
     # --- connection -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _connection(self) -> Any | None:
-        """The Airflow connection, or ``None`` where this worker has none of that id."""
-        if self.xethub_conn_id is None:
-            return None
-        try:
-            return self.get_connection(self.xethub_conn_id)
-        except AirflowNotFoundException:
-            return None
+        """The Airflow connection, or ``None`` where Airflow returns none; only one that was found is remembered."""
+        if self._found is None and self.xethub_conn_id is not None:
+            self._found = conn.read(self.xethub_conn_id, self.get_connection)
+        return self._found
 
-    @cached_property
-    def _extra(self) -> dict[str, Any]:
-        # Reading extra_dejson also registers its secret-named values for masking.
-        return conn.extras(self._connection) if self._connection else {}
+    def _default(self, name: str) -> Any:
+        return conn.default(self._connection, self.xethub_conn_id, name)
 
     @property
     def has_connection(self) -> bool:
-        """Whether this worker has the connection, and so can fetch tokens."""
+        """Whether this worker can read the connection now, and so can fetch tokens.
+
+        :raises XetAirflowConnectionError: Airflow failed while it read the connection.
+        """
         return self._connection is not None
 
     @property
@@ -85,13 +83,15 @@ class XetTokenHook(BaseHook):
 
         :raises XetInputError: the connection's host is not the URL of a Hub.
         """
-        return conn.endpoint(self._connection) if self._connection else None
+        connection = self._connection
+        return conn.endpoint(connection) if connection else None
 
     @cached_property
     def hub(self) -> Hub:
         """The Hub with this connection's credential and settings.
 
-        :raises XetInputError: there is no such connection, or one of its fields is wrong.
+        :raises XetAirflowConnectionError: Airflow did not return the connection.
+        :raises XetInputError: ``xethub_conn_id`` is ``None``, or a field of the connection is wrong.
         """
         return self._make_hub(f"connection {self.xethub_conn_id!r}")
 
@@ -101,12 +101,9 @@ class XetTokenHook(BaseHook):
 
         connection = self._connection
         if connection is None:
-            raise XetInputError(
-                f"connection {self.xethub_conn_id!r} does not exist on this worker. Create it in the UI, or with: "
-                f"airflow connections add {self.xethub_conn_id} --conn-type xethub --conn-password hf_…"
-                if self.xethub_conn_id
-                else "this needs a connection to the Hub, and xethub_conn_id is None."
-            )
+            if self.xethub_conn_id is None:
+                raise XetInputError("this needs a connection to the Hub, and xethub_conn_id is None.")
+            raise conn.not_found(self.xethub_conn_id)
         return hub.Hub(
             conn.endpoint(connection),
             conn.hub_token(connection),
@@ -130,47 +127,38 @@ class XetTokenHook(BaseHook):
         """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer.
 
         The library has one HTTP client for the process: it knows ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` alone, sends
-        no extra headers, and follows redirects to other origins, without the Hub token.
+        no extra headers, and follows redirects to other origins, without the Hub token. Its progress bars are off
+        unless stderr is a terminal, or ``HF_HUB_DISABLE_PROGRESS_BARS=0`` is set: in a task log each step would be an
+        error.
         """
-        if not configuration.telemetry():
-            os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
-        from huggingface_hub import HfApi
+        from airflow_provider_xethub.hooks import api
 
-        return HfApi(endpoint=self.hub.endpoint, token=conn.hub_token(self._connection) or False)
+        return api.of(self.hub.endpoint, conn.hub_token(self._connection))
 
     @final_errors()
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
         """Return a repository; what is left out comes from the connection's defaults.
 
         :raises XetInputError: a name is empty or not valid, or there is no repo_id anywhere.
+        :raises XetAirflowConnectionError: something is left out, and Airflow did not return the connection.
         """
         for name, value in (("repo_id", repo_id), ("repo_type", repo_type), ("revision", revision)):
             arguments.string(name, value)
-        repo_id = repo_id or self._extra.get("repo_id")
+        repo_id = repo_id or self._default("repo_id")
         if not repo_id:
             raise XetInputError(
                 f"repo_id is missing: give it to the task, or set it as default in connection {self.xethub_conn_id!r}."
             )
-        repo_type = repo_type or self._extra.get("repo_type") or "model"
+        repo_type = repo_type or self._default("repo_type") or "model"
         if repo_type == "bucket":
             return Repo(repo_id, "bucket", revision or DEFAULT_REVISION)
-        revision = revision or self._extra.get("revision") or DEFAULT_REVISION
+        revision = revision or self._default("revision") or DEFAULT_REVISION
         return Repo(repo_id, cast("RepoType", repo_type), revision)
 
     @final_errors()
     def whoami(self) -> dict[str, Any]:
         """Return what the Hub says about the Hub token: ``name``, ``type``, ``auth`` and more."""
         return self.hub.whoami()
-
-    def test_connection(self) -> tuple[bool, str]:
-        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        from airflow_provider_xethub.hooks import greeting
-
-        try:
-            return True, greeting.greet(self._make_hub("this connection"))
-        except XetHubError as error:
-            # Airflow tests a form under a random connection id: nobody would know it.
-            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 
@@ -247,15 +235,19 @@ class XetTokenHook(BaseHook):
 
         :param repo_id, repo_type, revision: the task's own arguments.
         :raises XetTokenSealError: it does not open, and neither the arguments nor the connection name a repository.
+        :raises XetAirflowConnectionError: it does not open, and Airflow did not return the connection.
         :raises XetTokenTamperedError: it does not open, and says something else than they do; or it was changed.
         """
         given = self._open(token)
         if given.opened:
             of = given.opened.repo
             return Repo(repo_id or of.repo_id, cast("RepoType", repo_type or of.repo_type), revision or of.revision)
-        if not (repo_id or self._extra.get("repo_id")):
-            raise self._useless(given, None)
-        named = self.repo(repo_id, repo_type, revision)
+        try:
+            if not (repo_id or self._default("repo_id")):
+                raise self._useless(given, names_repo=False)
+            named = self.repo(repo_id, repo_type, revision)
+        except XetAirflowConnectionError as error:
+            raise self._useless(given, names_repo=bool(repo_id)) from error
         given.check("read", named)
         return named
 
@@ -287,7 +279,7 @@ class XetTokenHook(BaseHook):
         """Return what a given token is, if it is for this use."""
         given = self._open(token)
         if given.opened is None and repo is None:
-            raise self._useless(given, repo)
+            raise self._useless(given, names_repo=False)
         given.check(scope, repo)
         return given
 
@@ -304,8 +296,9 @@ class XetTokenHook(BaseHook):
         :raises XetTokenScopeError: it is for something else. Nothing was sent.
         :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
             for something else. Nothing was sent.
-        :raises XetTokenExpiredError: it is stale, and there is no connection here.
-        :raises XetTokenSealError: it cannot be opened, and there is no connection here, or no ``repo``.
+        :raises XetTokenExpiredError: it is stale, and this task has no connection to fetch another one with.
+        :raises XetTokenSealError: it cannot be opened, and this task has no connection, or no ``repo``.
+        :raises XetAirflowConnectionError: another one is needed, and Airflow did not return the connection.
         """
         if token is None:
             if repo is None:
@@ -315,7 +308,7 @@ class XetTokenHook(BaseHook):
         opened = given.opened
         if opened is None:
             if repo is None or not self._may_replace(given.conn_id):
-                raise self._useless(given, repo)
+                raise self._useless(given, names_repo=repo is not None)
             self.log.info("%s; fetching a %s token for %s, which this task names.", given.why_shut, scope, repo)
             return self.get_token(repo, scope)
         if opened.is_fresh():
@@ -326,7 +319,7 @@ class XetTokenHook(BaseHook):
             end = f"expired at {opened.expires_at.to_iso8601_string()}"
         what = f"the {opened.scope} token for {opened.repo} {end}"
         if not self._may_replace(opened.conn_id):
-            raise XetTokenExpiredError(f"{what}, and {self._why_not(opened.conn_id)}")
+            raise given.irreplaceable(what, self.xethub_conn_id)
         self.log.info("%s; fetching another one.", what)
         return self.get_token(opened.repo, scope)
 
@@ -334,16 +327,8 @@ class XetTokenHook(BaseHook):
         """Whether another token may be fetched: only from the Hub that the given one came from."""
         return conn_id in (None, self.xethub_conn_id) and self.has_connection
 
-    def _useless(self, given: GivenToken, repo: Repo | None) -> XetTokenSealError:
-        return given.useless(repo, self.xethub_conn_id, has_connection=self.has_connection)
-
-    def _why_not(self, conn_id: str | None) -> str:
-        if conn_id and conn_id != self.xethub_conn_id:
-            return f"it was fetched with connection {conn_id!r}: set xethub_conn_id={conn_id!r} to fetch another one."
-        return (
-            f"this worker has no connection {conn_id or self.xethub_conn_id!r} to fetch another one with. Create it, "
-            "or fetch the token nearer to its use."
-        )
+    def _useless(self, given: GivenToken, *, names_repo: bool) -> XetHubError:
+        return given.useless(self.xethub_conn_id, names_repo=names_repo, has_connection=self.has_connection)
 
     def cas_access(self) -> Callable[[XetToken], CasAccess]:
         """Return what makes of a token all that a transfer needs: this connection's network, patience and Hub.
@@ -392,9 +377,17 @@ class XetTokenHook(BaseHook):
         except XetStalledError as error:
             self.log.warning("%s Trying once more.", error)
             return work(access(replace(self.fresh_token(given, scope, repo), scope=scope)))
+        except XetTokenExpiredError as error:
+            raise self._irreplaceable(token, error) from error.__cause__
         except XetUnauthorizedError as error:
             # The client itself refreshes by the clock only, never after a 401.
-            if error.service != "CAS" or not self._may_replace(token.conn_id):
+            if error.service != "CAS":
                 raise
+            if not self._may_replace(token.conn_id):
+                raise self._irreplaceable(token, error) from error.__cause__
             self.log.warning("CAS did not accept the token for %s; trying once more with a new one.", token.repo)
             return work(access(self._fetch(token.repo, token.scope)))
+
+    def _irreplaceable(self, token: XetToken, error: XetHubError) -> XetHubError:
+        is_other = token.conn_id not in (None, self.xethub_conn_id)
+        return error if is_other else conn.needed(self.xethub_conn_id, error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub import samples
+from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.hooks import keys
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.files import XetFileHook
@@ -334,6 +335,16 @@ class XetHubConnection(XetFileHook):
         return workers.interruptible(lambda: find(exclude=exclude, follow_links=follow_links))
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
+        from airflow_provider_xethub.hooks import greeting
+
+        try:
+            return True, greeting.greet(self._make_hub("this connection"))
+        except XetHubError as error:
+            # Airflow tests a form under a random connection id: nobody would know it.
+            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

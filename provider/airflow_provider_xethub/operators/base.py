@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_xethub import arguments, progress
 from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
+from airflow_provider_xethub.hooks import connection
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
@@ -43,7 +44,7 @@ class XetOperator(RenderedArguments, BaseOperator):
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
-    operator_extra_links = (XetHubLink(),)
+    operator_extra_links: tuple[XetHubLink, ...] = (XetHubLink(),)
     on_empty: OnEmpty = "fail"
     commit_message: Any = ""
     default_message = ""
@@ -63,6 +64,8 @@ class XetOperator(RenderedArguments, BaseOperator):
         self.revision = revision
         self.xethub_conn_id = xethub_conn_id
         self.hub_page: HubPage | None = None
+        if not self.do_xcom_push:
+            self.operator_extra_links = ()  # Airflow stores a link as an XCom
         self._executing = False
         self.check_written()
 
@@ -209,7 +212,8 @@ class XetTransferOperator(XetOperator):
             tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
             text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
             if not self.hook.has_connection:
-                raise XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+                error = XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+                raise connection.needed(self.hook.xethub_conn_id, error)
             self.log.info("%s; fetching one.", text)
         return value
 
@@ -219,7 +223,8 @@ class XetTransferOperator(XetOperator):
             self.log.info("Uploaded %s.", progress.sent(transfer))
         else:
             self.log.info("Downloaded %s.", progress.received(transfer))
-        context["ti"].xcom_push(key=key, value=transfer)
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key=key, value=transfer)
         count_transfer(direction, transfer, repo.repo_type)
 
 

@@ -5,13 +5,13 @@ Importing this module loads no client library: ``requests`` and ``huggingface_hu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
@@ -27,6 +27,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.hub_pages import HubPage, page_of_commit, page_of_files
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.sensors import deferral
 from airflow_provider_xethub.waiting import (
     CommitsWish,
     CommitWish,
@@ -67,7 +68,7 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
-    operator_extra_links = (XetHubLink(),)
+    operator_extra_links: tuple[XetHubLink, ...] = (XetHubLink(),)
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         self.deferrable = deferrable
         self.xethub_conn_id = xethub_conn_id
         self.hub_page: HubPage | None = None
+        if not self.do_xcom_push:
+            self.operator_extra_links = ()  # Airflow stores a link as an XCom
         self._pause = 0.0
         self._has_looked = False
         self.check_written()
@@ -109,27 +112,20 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         """Look until it is there, or look once and then wait in the triggerer."""
         if not self.deferrable:
             return super().execute(context)
-        first = self._first_look(context)
+        started = time.monotonic()
+        first = deferral.poll(self, context)
         if not first:
-            timeout = timedelta(seconds=self.timeout)
+            timeout = deferral.time_left(self, time.monotonic() - started)
             self.defer(trigger=self._trigger(context), method_name="execute_complete", timeout=timeout)
         return first.xcom_value
 
-    def _first_look(self, context: Context) -> PokeReturnValue:
-        """Look once, with what ``soft_fail``, ``never_fail`` and ``silent_fail`` mean in the other modes."""
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral; when the time is up, as the other modes end then."""
         try:
-            return self.poke(context)
-        except AirflowFailException as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            raise
-        except XetHubError as error:
-            if self.never_fail:
-                raise AirflowSkipException(f"Skipped instead of failed: {error}") from error
-            if not self.silent_fail:
-                raise
-            self.log.error("The first look failed. %s", error)
-            return PokeReturnValue(False)
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            self._has_looked = True
+            return deferral.ended(self, context, error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return what the trigger found, or raise why it cannot come."""
@@ -141,8 +137,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         """Look once."""
         with final_errors():
             self.check_rendered()
-            self.hub_page = HubPage(self._repo)
             try:
+                self.hub_page = HubPage(self._repo)
                 value = self._look(context)
             except XetHubError as error:
                 is_first = not self._has_looked and not context.get("task_reschedule_count")
@@ -173,6 +169,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
             "revision": self._repo.revision,
             "xethub_conn_id": self.xethub_conn_id,
             "poke_interval": self.poke_interval,
+            "exponential_backoff": self.exponential_backoff,
+            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
             "may_be_missing": self.may_be_missing,
         }
 

@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 from airflow_provider_xethub import arguments, polling
 from airflow_provider_xethub.answers import is_storable
 from airflow_provider_xethub.exceptions import (
-    XetConnectionError,
+    XetAirflowConnectionError,
     XetHubError,
     XetInputError,
     XetProtocolError,
@@ -25,6 +25,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.events import failed, found
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.pace import Pace
 from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
 from airflow_provider_xethub.waiting import (
     CommitsWish,
@@ -68,6 +69,8 @@ class _XetTrigger(BaseTrigger):
         revision: str = DEFAULT_REVISION,
         xethub_conn_id: str = XetHubConnection.default_conn_name,
         poke_interval: float | timedelta = 60.0,
+        exponential_backoff: bool = False,
+        max_wait: float | timedelta | None = None,
         may_be_missing: Missing | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -77,10 +80,15 @@ class _XetTrigger(BaseTrigger):
             raise XetInputError("xethub_conn_id is missing: a trigger reads the Hub through a connection.")
         self.xethub_conn_id = xethub_conn_id
         self.poke_interval = arguments.seconds("poke_interval", poke_interval)
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = None if max_wait is None else arguments.seconds("max_wait", max_wait)
         self.may_be_missing = may_be_missing
 
     def _arguments(self) -> dict[str, Any]:
+        # Left out where not used: during an upgrade a triggerer may still have the version that does not know it.
+        backoff = {"exponential_backoff": True, "max_wait": self.max_wait} if self.exponential_backoff else {}
         return {
+            **backoff,
             "repo_id": self.repo.repo_id,
             "repo_type": self.repo.repo_type,
             "revision": self.repo.revision,
@@ -98,7 +106,7 @@ class _XetTrigger(BaseTrigger):
             self.repo,
             self._open_hub,
             wish,
-            interval=self.poke_interval,
+            pace=Pace(self.poke_interval, is_exponential=self.exponential_backoff, longest=self.max_wait),
             may_be_missing=self.may_be_missing,
             is_endless=is_endless,
         )
@@ -118,8 +126,8 @@ class _XetTrigger(BaseTrigger):
         except XetHubError:
             raise
         except Exception as error:
-            raise XetConnectionError(
-                f"connection {self.xethub_conn_id!r} cannot be read from Airflow ({type(error).__name__})."
+            raise XetAirflowConnectionError(
+                f"Airflow could not read connection {self.xethub_conn_id!r} in the triggerer ({type(error).__name__})."
             ) from error
 
     def _tell(self, trouble: polling.Trouble) -> None:
@@ -157,6 +165,8 @@ class XetFileTrigger(_XetTrigger):
     :param xethub_conn_id: the connection.
     :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
         shortest counts.
+    :param exponential_backoff: wait longer after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: the longest wait between two polls, with ``exponential_backoff``: seconds, or a ``timedelta``.
     :param may_be_missing: ``revision`` or ``repo``: what need not exist yet.
     :param paths: all of these files.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well).
@@ -216,6 +226,8 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
     :param xethub_conn_id: the connection.
     :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
         shortest counts.
+    :param exponential_backoff: wait longer after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: the longest wait between two polls, with ``exponential_backoff``: seconds, or a ``timedelta``.
     :param may_be_missing: ``revision`` or ``repo``: what need not exist yet. A watcher waits for both in any case.
     :param newer_than: id of a commit: begin behind this one.
     :param once: for a sensor: give one event with the newest commit, or with the reason why there will be none.

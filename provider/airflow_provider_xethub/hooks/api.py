@@ -1,0 +1,35 @@
+"""The client library's own API, as the hook hands it out: with this Hub and its Hub token, and quiet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from airflow_provider_xethub.hooks import configuration
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+def of(endpoint: str, hub_token: str | None) -> HfApi:
+    """Return the API of ``huggingface_hub`` for a Hub.
+
+    :param hub_token: without one, nor is one of the worker's environment used.
+    """
+    if not configuration.telemetry():
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    # Airflow logs each line of a task's stderr as an error. The library's own variable has the last word.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not _is_terminal():
+        disable_progress_bars()
+    return HfApi(endpoint=endpoint, token=hub_token or False)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # none, or closed
+        return False
