@@ -143,7 +143,7 @@ ALLOWED = {
     "asset_events": {"asset_uri", "repo", "records"},
     "sensors/deferral": {"exceptions"},
     "hooks/api": {"hooks", "hooks/configuration"},
-    "hooks/connection": {"hooks", "hooks/keys", "network", "exceptions"},
+    "hooks/connection": {"arguments", "hooks", "hooks/keys", "network", "urls", "exceptions"},
     "links/xethub": set(),
     "assets/xethub": {"asset_events", "asset_uri", "repo", "assets/openlineage"},
     "assets/outlets": {"asset_events", "asset_uri", "repo", "records", "hooks/errors"},

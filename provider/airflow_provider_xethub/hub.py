@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote, urljoin
 
 import requests
@@ -76,6 +76,9 @@ class Hub:
         self.session = HubSession(
             endpoint, hub_token, timeout=timeout, network=self._network, headers=headers or {}, secrets=self.secrets
         )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Hub with its credential cannot be pickled. Pickle the hook, or its connection ID.")
 
     def request(
         self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any

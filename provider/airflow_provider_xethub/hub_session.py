@@ -8,7 +8,7 @@ follows redirects to other origins (without the Hub token).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import requests
 
@@ -45,6 +45,9 @@ class HubSession(requests.Session):
         self.auth = self._authorise
         for scheme in ("https://", "http://"):
             self.mount(scheme, BoundedAdapter())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A session with a Hub token cannot be pickled. Pickle the hook, or its connection ID.")
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # An auth callable, not a header: otherwise requests would put what ~/.netrc says in its place.

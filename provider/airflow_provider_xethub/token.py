@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, NoReturn, Protocol, TypedDict, cast
 from urllib.parse import urlsplit
 
 import pendulum
@@ -86,6 +86,18 @@ class XetToken:
     conn_id: str | None = None
     skew: float = 0.0
     access_token: str = field(repr=False, default="", compare=False)
+
+    def serialize(self) -> NoReturn:
+        """Refuse to become an XCom value: Airflow asks for it by this name, and would store every field in plain text.
+
+        :raises XetInputError: always.
+        """
+        raise XetInputError(
+            "A Xet token must not be returned from a task in plain text. Return hook.seal_token(token)."
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Xet token cannot be pickled. Seal it with hook.seal_token(token).")
 
     @property
     def local_expiry(self) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
@@ -14,7 +15,22 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError
 
 @cache
 def _final(kind: type[XetHubError]) -> type[XetHubError]:
-    return type(kind.__name__, (kind, AirflowFailException), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+    """Return the class of final errors of a kind. It is made at run time, so that pickle cannot find it by its name."""
+
+    def reduce(error: XetHubError) -> tuple[Any, ...]:
+        return _final_error, (kind, error.args, vars(error))
+
+    members = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
+    return type(kind.__name__, (kind, AirflowFailException), members)
+
+
+def _final_error(kind: type[XetHubError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> XetHubError:
+    """Build a final error; unpickling calls this in another process."""
+    final_kind = _final(kind)  # type: ignore[arg-type]  # mypy sees Exception.__hash__ as unbound
+    final = final_kind.__new__(final_kind, *args)
+    final.args = args
+    final.__dict__.update(attributes)
+    return final
 
 
 @contextmanager
@@ -25,10 +41,7 @@ def final_errors() -> Iterator[None]:
     except XetHubError as error:
         if error.retryable or isinstance(error, AirflowFailException):
             raise
-        kind = _final(type(error))  # type: ignore[arg-type]  # mypy sees Exception.__hash__ as unbound
-        final = kind.__new__(kind, *error.args)
-        final.args = error.args
-        final.__dict__.update(error.__dict__)
+        final = _final_error(type(error), error.args, vars(error))
         raise final.with_traceback(error.__traceback__) from error.__cause__
 
 

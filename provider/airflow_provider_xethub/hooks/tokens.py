@@ -57,6 +57,10 @@ class XetTokenHook(BaseHook):
         self._coming: dict[tuple[Scope, Repo], Callable[[], XetToken]] = {}
         self._given: tuple[dict[str, object], GivenToken] | None = None
 
+    def __reduce__(self) -> tuple[type[XetTokenHook], tuple[str | None]]:
+        """Pickle as the connection's id and nothing else: sessions do not travel, and credentials must not."""
+        return type(self), (self.xethub_conn_id,)
+
     # --- connection -----------------------------------------------------------------------------------------------
 
     @property
