@@ -46,7 +46,7 @@ class XetRetryPolicy(RetryPolicy):
     It cannot add tries to ``retries``. What is no error of this provider, and was not raised from one, is left to the
     task's ``retries`` and ``retry_delay``. So is an error of a source or a destination, whose remedy is not time.
 
-    :param min_delay: how long to wait after the first failure on the way: no answer, 5xx, a transfer that stood still,
+    :param min_delay: how long to wait after the first failure on the way: no answer, 5xx, a stalled transfer,
         a connection that Airflow did not return. Doubled with each further one.
     :param max_delay: the longest wait, also where the Hub asks for more.
     :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``.

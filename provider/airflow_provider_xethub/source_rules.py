@@ -63,7 +63,7 @@ def cached_repo(folder: str) -> str | None:
     """Return the folder of the repository to which a snapshot in a Hugging Face cache belongs.
 
     :param folder: the real path of a folder: ``…/models--acme--m/snapshots/<revision>``, or one below it.
-    :returns: ``…/models--acme--m``; ``None`` where the folder is none of a snapshot.
+    :returns: ``…/models--acme--m``; ``None`` if the folder is not part of a snapshot.
     """
     parts = folder.split("/")
     for number in range(len(parts) - 2, 0, -1):

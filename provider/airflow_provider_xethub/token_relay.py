@@ -34,7 +34,7 @@ _SILENT_SECONDS = 10.0
 
 
 class Route(NamedTuple):
-    """A refresh route, as the client is told it."""
+    """A refresh route in the form that the client accepts."""
 
     host: str
     url: str

@@ -66,7 +66,7 @@ def error_answer(status: int, message: str, headers: dict[str, str] | None = Non
 def require_prefix(request: Request, *known: str) -> None:
     """Refuse a prefix that the protocol does not know.
 
-    :raises FormatError: it is none of these. That the answer is 400 is a guess: the protocol gives no status.
+    :raises FormatError: it has another form. Answering 400 is a guess: the protocol gives no status.
     """
     prefix = request.path_params["prefix"]
     if prefix not in known:

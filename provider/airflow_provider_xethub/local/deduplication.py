@@ -9,7 +9,7 @@ chunk he has not.
 Who may learn what: an answer still tells how many chunks a xorb has and how long they are, and lets guesses at their
 content be tried in peace. So a xorb is only named to tokens of a repository which showed that it knows all of it, by
 listing the xorb's chunks in a shard, and to everybody if one such repository is public. Each xorb of an answer passes
-this test. A private repository's xorbs are never named to other repositories, whoever asks.
+this test. A private repository's xorbs are never named to other repositories.
 
 Source: the Xet protocol's deduplication page; what hf-xet 1.8 and ``@huggingface/hub`` 2.17 ask and accept.
 """
