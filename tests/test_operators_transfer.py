@@ -89,7 +89,7 @@ def test_an_upload_with_a_token_needs_no_connection_and_asks_the_hub_nothing(
     assert not hub.log.requests(".* /api/.*")
 
 
-def test_a_transfer_that_pushes_nothing_pushes_neither_figures_nor_a_link(repo, where, run_task, tmp_path):
+def test_a_transfer_that_pushes_nothing_pushes_neither_figures_nor_a_link(connection, repo, where, run_task, tmp_path):
     source = write(tmp_path / "in", {"b.bin": binary()})
     for kind, arguments in (
         (XetUploadOperator, {"source": str(source)}),
