@@ -12,6 +12,7 @@ from airflow.sdk import task
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
     XetCommitQuotaError,
     XetConnectionError,
     XetDestinationError,
@@ -71,7 +72,15 @@ def test_a_limit_is_waited_for_as_long_as_the_server_asks(kind):
 
 @with_policies
 @pytest.mark.parametrize(
-    "kind", [XetConnectionError, XetTimeoutError, XetServerError, XetStalledError, XetRateLimitError]
+    "kind",
+    [
+        XetAirflowConnectionError,
+        XetConnectionError,
+        XetTimeoutError,
+        XetServerError,
+        XetStalledError,
+        XetRateLimitError,
+    ],
 )
 def test_trouble_on_the_way_is_waited_for_longer_each_time(kind):
     for try_number, least in ((1, 30), (2, 60), (3, 120), (4, 240)):
