@@ -119,6 +119,12 @@ def test_a_deferrable_sensor_looks_once_and_gives_its_slot_up(hub, where, run_ta
     assert 230 < run.message.trigger_timeout.total_seconds() <= 240
 
 
+def test_a_deferrable_sensor_without_an_interval_polls_once_a_second(where, run_task):
+    run = run_task(XetFileSensor, path="a.bin", **{**where, "poke_interval": 0}, deferrable=True)
+    assert run.state == "deferred", run.text
+    assert run.message.trigger_kwargs["poke_interval"] == 1.0
+
+
 # In a deferral it is Airflow's triggerer that keeps the time, and dag.test() has none.
 @pytest.mark.parametrize("mode", ["poke", "reschedule"])
 def test_waiting_ends_at_the_timeout(hub, where, run_while, mode, airflow_db):

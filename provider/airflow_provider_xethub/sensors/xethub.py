@@ -168,7 +168,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
             "repo_type": self._repo.repo_type,
             "revision": self._repo.revision,
             "xethub_conn_id": self.xethub_conn_id,
-            "poke_interval": self.poke_interval,
+            # Airflow allows 0 for a sensor; many triggers share one poll, which must not run without a pause.
+            "poke_interval": self.poke_interval if self.poke_interval > 0 else 1.0,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
             "may_be_missing": self.may_be_missing,
