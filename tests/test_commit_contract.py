@@ -41,7 +41,8 @@ def theirs(deletes=(), description="", parent=None) -> list[dict]:
 def ours(deletes=(), description="", parent=None) -> list[dict]:
     def answer(asked: Asked) -> Answer:
         if "/paths-info/" in asked.path:
-            return Answer([{"path": path} for path in json.loads(asked.body)["paths"]])
+            paths = json.loads(asked.body)["paths"]
+            return Answer([{"path": path, "type": "directory" if f"{path}/" in deletes else "file"} for path in paths])
         return Answer({"commitOid": "1" * 40})
 
     files = [record(REPO, path, content) for path, content in CONTENTS.items()]

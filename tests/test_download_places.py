@@ -46,7 +46,8 @@ def test_a_name_that_the_disk_does_not_take_is_ours_and_named(files, hook, tmp_p
 
 def test_a_destination_that_is_too_long_is_refused(files, hook, tmp_path):
     for single in (True, False):
-        with pytest.raises((XetInputError, XetDestinationError), match=TOO_LONG):
+        # Only the beginning of a long destination is shown.
+        with pytest.raises((XetInputError, XetDestinationError), match=TOO_LONG.partition(".*")[2]):
             hook.download(tmp_path / ("n" * 300), [files["a.bin"]], single=single)
 
 
