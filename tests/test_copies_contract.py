@@ -134,7 +134,8 @@ def test_a_wrong_answer_to_the_request_to_duplicate_is_a_protocol_error(connecti
 
 def test_an_empty_file_is_committed_and_not_asked_for(server):
     """It has no content that could be in CAS, though the record of an upload says sha256 and a hash of zeros."""
-    empty = {"path": "empty", "size": 0, "sha256": hashlib.sha256(b"").hexdigest(), "xet_hash": "0" * 64, "repo": SOURCE.uri}
+    known = {"sha256": hashlib.sha256(b"").hexdigest(), "xet_hash": "0" * 64}
+    empty = {"path": "empty", "size": 0, **known, "repo": SOURCE.uri}
     XetHubConnection().copy([empty], CommitRequest(Repo("acme/target"), ()))
     assert sent(server, "duplicate") == []
     ((*_, lines),) = sent(server, "commit")
