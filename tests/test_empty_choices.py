@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import task
-from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetNotFoundError, XetSourceError
