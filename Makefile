@@ -31,7 +31,7 @@ demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub
 	@$(BIN)/python tests/demo/run.py
 
 test: $(INSTALLED)  ## Run the test suite.
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long" --ignore tests/versions
 
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
