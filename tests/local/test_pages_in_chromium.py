@@ -83,7 +83,7 @@ _VISIBLE = {
     "odd file": ['<script>alert("x")</script> & <b>bold</b>'],
     "many files": ["Page 2 of 3", "0100.txt"],
     "activity": ["Requests by route and client", "hf_xet/", "status=503"],
-    "no such repository": ["datasets/acme/none does not exist", "See all repositories"],
+    "no such repository": ["Repository not found", "See all repositories"],
     "no such page": ["There is no page /datasets"],
 }
 
