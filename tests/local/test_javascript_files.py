@@ -99,7 +99,7 @@ def test_what_is_not_there_is_null_and_not_an_error(javascript: JavaScript, java
     with pytest.raises(JavaScriptError) as caught:
         javascript.download(javascript_repo, "a.bin", revision="nowhere")
     assert (caught.value.kind, caught.value.status) == ("HubApiError", 404)
-    assert "Revision 'nowhere' does not exist" in caught.value.message
+    assert "Invalid rev id: nowhere" in caught.value.message
 
 
 def test_a_file_is_described_with_its_hashes(javascript: JavaScript, javascript_repo: str) -> None:
