@@ -16,13 +16,6 @@ FIRST, SECOND = (Attempt.of(number, "dag", "run", "load", 3, "2026-11-20") for n
 linux = pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux says when a process began")
 
 
-@pytest.fixture(autouse=True)
-def _process_is_looked_at_anew():
-    part_files._process.cache_clear()
-    yield
-    part_files._process.cache_clear()
-
-
 def of_a_dead_process(path, attempt=UNKNOWN):
     code = "import sys; from pathlib import Path; from airflow_provider_xethub import part_files;"
     code += "made = part_files.new(Path(sys.argv[1]), part_files.Attempt(sys.argv[2], int(sys.argv[3])));"
@@ -44,9 +37,7 @@ def elsewhere(monkeypatch):
     def make(path, attempt, **named):
         with monkeypatch.context() as patch:
             patch.setattr(part_files, "_system", lambda: named.get("system", "ab" * 6))
-            part_files._process.cache_clear()
             made = part_files.new(path, attempt)
-        part_files._process.cache_clear()
         made.touch()
         return made
 
@@ -114,7 +105,6 @@ def test_what_a_process_left_whose_number_another_one_has_now_is_removed(file, m
         patch.setattr(part_files.os, "getpid", lambda: whose)
         patch.setattr(part_files, "_began", lambda _: 12345)
         left = part_files.new(file)
-    part_files._process.cache_clear()
     left.touch()
     assert part_files._runs(whose)
     assert part_files.clear_left([file]) == [left]

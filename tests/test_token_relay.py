@@ -1,4 +1,4 @@
-"""The refresh route that the client is given: what it is told, to whom it answers, and what a transfer shows of it."""
+"""The refresh route for the client: what it returns, to whom, and what a transfer reports about it."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_where_nothing_can_listen_a_transfer_has_no_refresh_route(monkeypatch, c
 
 @pytest.fixture
 def gateway(hub):
-    """In front of the Hub, one that lets nobody pass without its header; it sends refreshes where it is told to."""
+    """A gateway in front of the Hub: it requires its header, and can redirect refresh requests."""
 
     def answer(asked):
         if asked.headers.get("x-gate") != SECRET:

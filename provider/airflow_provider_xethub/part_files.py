@@ -14,7 +14,6 @@ import socket
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 SUFFIX = ".xetpart"
@@ -115,12 +114,6 @@ def _is_dead(part: re.Match[str], attempt: Attempt) -> bool:
 
 def _short(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-@cache
-def _process(pid: int) -> str:
-    began = _began(pid)
-    return f"{_UNKNOWN if began is None else _system()}-{pid}_{began or 0}"
 
 
 def _system() -> str:

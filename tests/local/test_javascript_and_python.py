@@ -181,7 +181,7 @@ def test_bytes_that_the_clients_cut_otherwise_are_shared_for_the_greater_part(
 def test_an_edit_of_a_large_file_leaves_what_it_does_not_touch(
     javascript: JavaScript, api: HfApi, javascript_repo: str, javascript_hub: LocalHub, tmp_path: Path, place: str
 ) -> None:
-    """The client asks which chunks it must cut anew, and puts the file's hash together from what it is told."""
+    """The client asks which chunks to cut again, and computes the file's hash from the answer."""
     content = b""
     for part in range(3):
         content += cut_alike(f"{place} {part}", 2 * MIB)

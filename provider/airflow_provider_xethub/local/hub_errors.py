@@ -16,7 +16,7 @@ class HubError(Exception):
     """An answer that is not a success.
 
     :param status: the HTTP status.
-    :param message: what clients are told; some of them know it word for word. ``str()`` gives it in our own words.
+    :param message: the text of the answer, which some clients compare word for word. ``str()`` gives our own wording.
     :param code: the value of ``X-Error-Code``, where the Hub has one for this.
     :param headers: further headers of the answer.
     :param extra: further fields of the JSON body.

@@ -14,7 +14,7 @@ OTHER_TOKEN = os.environ["CLIENT_TESTS_OTHER_TOKEN"]
 ENTERPRISE_USER = ENTERPRISE_ORG = "enterprise"
 ENTERPRISE_TOKEN = OTHER_TOKEN
 
-# Tests of public repositories are left out; their modules import these names all the same.
+# Tests of public repositories are left out; their modules still import these names.
 ENDPOINT_PRODUCTION = "https://huggingface.invalid"
 ENDPOINT_PRODUCTION_URL_SCHEME = ENDPOINT_PRODUCTION + "/{repo_id}/resolve/{revision}/{filename}"
 DUMMY_MODEL_ID = DUMMY_DATASET_ID = SAMPLE_DATASET_IDENTIFIER = DUMMY_XET_MODEL_ID = "public/repository"
