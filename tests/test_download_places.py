@@ -119,7 +119,7 @@ def test_a_retry_removes_what_its_own_attempts_left_and_nothing_of_another_map_i
     options = {"destination": f"file://{out}/" if as_uri else str(out), "files": [files["a.bin"]]}
     attempts = [Attempt.of(1, "test", RUN_ID, "task", index, "2026-11-20 00:00:00+00:00") for index in (-1, 0)]
     with monkeypatch.context() as patch:
-        patch.setattr(part_files, "_process", lambda pid: f"{'ab' * 6}-{pid}_1")
+        patch.setattr(part_files, "_system", lambda: "ab" * 6)
         own, other = (part_files.new(out / "a.bin", attempt) for attempt in attempts)
     own.touch()
     other.touch()
