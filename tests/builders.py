@@ -6,14 +6,14 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.server import LocalHub
-    from airflow_provider_xethub.records import XetFile
-    from airflow_provider_xethub.token import SealedTokenDict
+    from airflow_provider_xethub.xet.records import XetFile
+    from airflow_provider_xethub.xet.token import SealedTokenDict
 
 TEXT = b"a,b\n1,2\n"
 """What the Hub stores inline."""
@@ -50,7 +50,7 @@ def sealed(repo: Repo, scope: Any = "read") -> SealedTokenDict:
 
 def commits(hub: LocalHub, repo: Repo) -> int:
     """Count the commits of a repository's branch."""
-    from airflow_provider_xethub.hub import Hub
+    from airflow_provider_xethub.xet.hub.client import Hub
 
     return len(Hub(hub.url, hub.token("read")).latest_commits(repo, 50))
 

@@ -6,12 +6,12 @@ import base64
 import hashlib
 from collections.abc import Mapping
 
-from airflow_provider_xethub import commit
-from airflow_provider_xethub.commit import CommitRequest
-from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.records import XetCommitResult, XetFile
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
+from airflow_provider_xethub.xet.repo import Repo
 
 
 def name_of(repo: Repo) -> str:

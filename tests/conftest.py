@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
-    from airflow_provider_xethub.repo import Repo
+    from airflow_provider_xethub.xet.repo import Repo
     from airflow_runs import DagRun, TaskRun
 
 

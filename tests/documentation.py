@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, BaseOperator
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.hub_errors import ConflictError
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.store.errors import ConflictError
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 from airflow_runs import new_dag
 
 ROOT = Path(__file__).parent.parent

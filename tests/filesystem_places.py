@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_xethub.fs.xethub import XetHubFileSystem
-    from airflow_provider_xethub.repo import Repo
+    from airflow_provider_xethub.xet.repo import Repo
 
 
 def name(repo: Repo, path: str = "") -> str:

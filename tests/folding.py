@@ -14,7 +14,7 @@ import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_xethub import spellings
+from airflow_provider_xethub.xet.files import spellings
 
 
 def folded(name: str) -> str:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import answers, arguments
-from airflow_provider_xethub.answers import WrongAnswerError
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet import answers, arguments
+from airflow_provider_xethub.xet.answers import WrongAnswerError
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 
 URI = "hf://datasets/acme/corpus@main"
 ENTRY = {"type": "file", "path": "a.bin", "size": 5, "xetHash": "1" * 64, "lfs": {"oid": "2" * 64, "size": 5}}

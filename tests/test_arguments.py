@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.arguments import selection
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.arguments import selection
 
 
 def test_none_selects_everything():

@@ -10,10 +10,10 @@ from airflow.sdk import Asset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.asset_uri import AssetPlace, parse
 from airflow_provider_xethub.assets.xethub import create_asset, sanitize_uri
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import REPO_TYPES, Repo
+from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse
+from airflow_provider_xethub.xet.repo import REPO_TYPES, Repo
 
 SAME = {
     "hf://datasets/acme/corpus": [

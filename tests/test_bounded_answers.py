@@ -12,12 +12,15 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from airflow_provider_xethub import bounded_answers, bucket_stream, history, polling
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetProtocolError, XetTimeoutError
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from airflow_provider_xethub.xet.hub import bucket_events as bucket_stream
+from airflow_provider_xethub.xet.hub import history
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.network import bounded_answers
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.wait import poller as polling
 from builders import TEXT, publish
 from small_server import Answer, Asked, SmallServer
 from trigger_runs import Triggerer, in_thread, until
@@ -184,7 +187,7 @@ def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
 def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_repo, connection, tmp_path, monkeypatch):
     monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
     monkeypatch.setattr(bounded_answers, "TIMES", 1)
-    monkeypatch.setattr("airflow_provider_xethub.waiting.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
     connection(extra={"timeout": 1})
     slow, quick = make_repo(), make_repo()
     looks = {each: f"GET .*{each.repo_id}/commits/.*" for each in (slow, quick)}

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,

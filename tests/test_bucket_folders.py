@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub import file_tree
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetProtocolError
-from airflow_provider_xethub.hub import Hub
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
     XetDownloadOperator,
     XetListOperator,
 )
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub import tree as file_tree
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 from builders import names, publish
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 from small_server import Answer, SmallServer
@@ -160,7 +160,7 @@ def test_a_folder_is_removed_and_moved_without_its_neighbours(bucket, fs, hub): 
 
 
 def test_a_page_is_enough_to_see_that_a_folder_is_there(bucket, hub, hook, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.local.hub_buckets._ENTRIES_PER_PAGE", 1)
+    monkeypatch.setattr("airflow_provider_xethub.local.hub.buckets._ENTRIES_PER_PAGE", 1)
     hub.log.clear()
     assert file_tree.look(hook.hub, bucket, "logs").is_folder
     assert len(hub.log.requests("GET /api/buckets/.*/tree.*")) == 1

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
-from airflow_provider_xethub import bucket_stream, polling
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
+from airflow_provider_xethub.xet.hub import bucket_events as bucket_stream
+from airflow_provider_xethub.xet.wait import poller as polling
 from builders import binary, publish
 from trigger_runs import Triggerer, in_thread, until
 

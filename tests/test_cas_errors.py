@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub import cas_errors, exceptions
-from airflow_provider_xethub.redaction import Secrets
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.xet.cas import errors as cas_errors
+from airflow_provider_xethub.xet.redaction import Secrets
 
 ABOUT = "the upload of 1 file(s) to hf://a/b@main"
 SECRET = "xet_secret_value"

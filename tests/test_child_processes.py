@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub import cas, child_processes
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.network import child_processes
 
 SECRET = "door-9b2e47d1"
 VARIABLES = {"HTTPS_PROXY": f"http://anna:{SECRET}@127.0.0.1:1", "NO_PROXY": None}
@@ -94,7 +95,7 @@ def test_a_fork_meanwhile_may_start_processes_of_its_own():
     """As Airflow forks, or the pool of a task: the thread that holds the others back is not in the child."""
     code = """
 import os, subprocess, sys, threading, time
-from airflow_provider_xethub import child_processes
+from airflow_provider_xethub.xet.network import child_processes
 inside, over = threading.Event(), threading.Event()
 def hold():
     with child_processes.held_back():

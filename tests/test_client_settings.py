@@ -10,9 +10,9 @@ import tempfile
 
 import pytest
 
-from airflow_provider_xethub import client_cache
-from airflow_provider_xethub.cas import xet_hashes
 from airflow_provider_xethub.exceptions import XetDestinationError
+from airflow_provider_xethub.xet.cas import cache as client_cache
+from airflow_provider_xethub.xet.cas.session import xet_hashes
 from builders import binary, write
 
 

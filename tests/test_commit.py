@@ -7,9 +7,6 @@ import logging
 
 import pytest
 
-from airflow_provider_xethub import commit
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.exceptions import (
     XetCommitQuotaError,
     XetConflictError,
@@ -17,9 +14,12 @@ from airflow_provider_xethub.exceptions import (
     XetRateLimitError,
     XetServerError,
 )
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.xet.repo import Repo
 from commit_builders import client, in_cas, name_of, publish, record, titles, tree
 from small_server import Answer, Asked, SmallServer
 

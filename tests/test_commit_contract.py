@@ -10,11 +10,11 @@ import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub._commit_api import _fetch_upload_modes, _prepare_commit_payload
 
-from airflow_provider_xethub import commit
-from airflow_provider_xethub.commit import CommitRequest, UploadMode
-from airflow_provider_xethub.commit_parts import git_blob_id
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.xet.publish.parts import git_blob_id
+from airflow_provider_xethub.xet.repo import Repo
 from commit_builders import record
 from small_server import Answer, Asked, SmallServer
 

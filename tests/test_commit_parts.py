@@ -8,13 +8,14 @@ import random
 
 import pytest
 
-from airflow_provider_xethub import commit, commit_parts
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError, XetServerError
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish import parts as commit_parts
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.xet.repo import Repo
 from commit_builders import client, name_of, publish, record, titles, tree
 from small_server import Answer, Asked, SmallServer
 

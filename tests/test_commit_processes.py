@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from commit_builders import client, in_cas, publish, titles, tree
 
 PROCESSES = 8
@@ -17,11 +17,11 @@ ROUNDS = 4
 
 COMMITTER = """
 import json, sys
-from airflow_provider_xethub import commit
-from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.repo import Repo
 
 given = json.loads(sys.stdin.readline())
 hub, repo = Hub(given["endpoint"], given["token"]), Repo.from_uri(given["repo"])

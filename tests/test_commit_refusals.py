@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub import commit
-from airflow_provider_xethub.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.exceptions import XetInputError, XetProtocolError, XetResponseError
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.xet.repo import Repo
 from commit_builders import client, record, titles
 from small_server import Answer, SmallServer
 

@@ -16,10 +16,10 @@ from airflow.models.connection import Connection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
 from private_network import Proxy
 
 EXTRA = {"repo_type": "dataset", "repo_id": "acme/corpus", "revision": "next", "timeout": 7, "stall_timeout": "8"}
@@ -230,7 +230,7 @@ def test_whatever_is_in_the_form_the_button_answers(monkeypatch, host, password,
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", refuse)
     # Airflow's masker grows with every value.
-    monkeypatch.setattr("airflow_provider_xethub.hooks.keys.mask", lambda _: None)
+    monkeypatch.setattr("airflow_provider_xethub.hooks.sealing.mask", lambda _: None)
     hook = XetHubConnection("any")
     fields = {"conn_id": "any", "host": host, "schema": None, "password": password, "port": port}
     hook.__dict__["_connection"] = SimpleNamespace(**fields, extra_dejson=extra)

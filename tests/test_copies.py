@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetNotFoundError,
@@ -15,9 +14,10 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetCopyOperator, XetDownloadOperator
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_runs import new_dag
 from builders import TEXT, names, write
 
@@ -168,7 +168,7 @@ def test_what_is_copied_can_be_committed_further(ask, make, run_task):
 
 
 def test_a_retry_finds_the_commit_whose_answer_was_lost(hub, ask, make, run_task, monkeypatch):
-    from airflow_provider_xethub import hub as hub_module
+    from airflow_provider_xethub.xet.hub import client as hub_module
 
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     source, to = make("dataset", FILES), make("dataset")

@@ -7,10 +7,10 @@ import hashlib
 import pytest
 from huggingface_hub import CommitOperationCopy, HfApi
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 from small_server import Answer, Asked, SmallServer
 
 OID = "1" * 40

@@ -12,10 +12,11 @@ import random
 import pytest
 import requests
 
-from airflow_provider_xethub import cas, cas_downloads
 from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetIntegrityError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import downloads as cas_downloads
+from airflow_provider_xethub.xet.cas import session as cas
 from builders import binary, names, publish
 
 pytestmark = pytest.mark.long

@@ -6,13 +6,14 @@ import os
 
 import pytest
 
-from airflow_provider_xethub import cas, cas_downloads
-from airflow_provider_xethub.commit import CommitRequest
-from airflow_provider_xethub.downloads import plan
 from airflow_provider_xethub.exceptions import XetIntegrityError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.xet_hash_downloads import receive
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import downloads as cas_downloads
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.files.targets import plan
+from airflow_provider_xethub.xet.files.xet_hash import receive
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from builders import binary, names, publish, sealed, write
 
 READS = "GET /cas/.*/v./reconstructions/.*"

@@ -23,7 +23,7 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetTokenOperator
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import commits, sealed

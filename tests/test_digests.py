@@ -6,12 +6,13 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub import cas, copies
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetNotFoundError, XetSourceError
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.publish import copies
+from airflow_provider_xethub.xet.publish.request import CommitRequest
 from builders import TEXT, binary, names, publish, sealed, write
 
 DATA = "GET /cas/.*/data/.*"

@@ -20,10 +20,11 @@ from xml.etree import ElementTree
 import pytest
 from airflow.models.connection import Connection
 
-from airflow_provider_xethub import get_provider_info, records
+from airflow_provider_xethub import get_provider_info
 from airflow_provider_xethub.operators import xethub as operators
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedTokenDict
+from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedTokenDict
 from documentation import (
     BIN,
     BLOCKS,
@@ -146,7 +147,7 @@ def test_json_has_the_real_shape(block):
     else:
         assert set(value) in _SHAPES, str(block)
         if "xet_token" in value:
-            from airflow_provider_xethub.token import SealedToken
+            from airflow_provider_xethub.xet.token import SealedToken
 
             assert SealedToken.from_xcom(value).to_xcom() == value
 

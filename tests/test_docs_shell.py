@@ -17,9 +17,9 @@ from airflow.cli import cli_parser
 from airflow.models.connection import Connection
 
 from airflow_provider_xethub import get_provider_info
-from airflow_provider_xethub.local import cli
+from airflow_provider_xethub.local.cli import main as cli
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.server_url import announced
+from airflow_provider_xethub.local.store.announced_url import announced
 from documentation import (
     BIN,
     ROOT,

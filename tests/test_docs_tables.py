@@ -11,19 +11,20 @@ import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
 from airflow_provider_xethub import exceptions, get_provider_info
-from airflow_provider_xethub.commit import ADVISED_CHANGES
-from airflow_provider_xethub.commit_parts import MAX_CHANGES, MAX_INLINE_BYTES
 from airflow_provider_xethub.decorators.xethub import PLACES, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.hub import MAX_TRIES, RETRY_BUDGET
-from airflow_provider_xethub.local import cli, control_api
-from airflow_provider_xethub.local.faults import READY_MADE, Fault
-from airflow_provider_xethub.local.hub_of_one_test import HubOfOneTest
-from airflow_provider_xethub.local.request_log import RequestLog
+from airflow_provider_xethub.local.cli import main as cli
+from airflow_provider_xethub.local.control import api as control_api
+from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.control.request_log import RequestLog
+from airflow_provider_xethub.local.testing import HubOfOneTest
 from airflow_provider_xethub.operators import xethub as operators
-from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sensors import xethub as sensors
-from airflow_provider_xethub.token import FRESH_MARGIN
+from airflow_provider_xethub.xet.hub.client import MAX_TRIES, RETRY_BUDGET
+from airflow_provider_xethub.xet.publish.commit import ADVISED_CHANGES
+from airflow_provider_xethub.xet.publish.parts import MAX_CHANGES, MAX_INLINE_BYTES
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import FRESH_MARGIN
 from airflow_runs import new_dag
 from documentation import (
     DOCS,
@@ -191,8 +192,8 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
 
         monkeypatch.setattr(requests.Session, "send", _untrusted)
     # Tries and waits are tested elsewhere.
-    monkeypatch.setattr("airflow_provider_xethub.hub.MAX_TRIES", 1)
-    monkeypatch.setattr("airflow_provider_xethub.hub.with_retries", lambda once, **_: once())
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.with_retries", lambda once, **_: once())
     if fault:
         hub.faults.add(fault)
     connection(**fields)
@@ -217,7 +218,7 @@ OWN_KEY, OTHER_KEY = "b3VyIG93biBrZXkgZm9yIHRoZSB0ZXN0cyBvbmx5ISE=", "c29tZSBvdG
     ids=lambda row: row[0][:40],
 )
 def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, corpus, hub, run_task, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("airflow_provider_xethub.hooks.keys._airflow", lambda: None)
+    monkeypatch.setattr("airflow_provider_xethub.hooks.sealing._airflow", lambda: None)
     monkeypatch.setenv("AIRFLOW__XETHUB__FERNET_KEY", OWN_KEY)
     hub.access.token_life = {"stale: less than 30 seconds left": 20, "expired": 2}.get(row[0], 900)
     value: Any = run_task(operators.XetTokenOperator, repo_id="acme/corpus", repo_type="dataset").value

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
-from airflow_provider_xethub.stored_downloads import STATE
+from airflow_provider_xethub.xet.files.object_targets import STATE
 from airflow_runs import HAS_STATE_STORE, ExecutionApi
 from builders import binary, names, publish
 from killed_task import kill_when

@@ -9,13 +9,13 @@ from contextlib import suppress
 
 import pytest
 
-from airflow_provider_xethub import part_files
-from airflow_provider_xethub.downloads import parts, plan, write
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetTransferError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
-from airflow_provider_xethub.part_files import Attempt
+from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet.files.targets import parts, plan, write
+from airflow_provider_xethub.xet.temporary_names import Attempt
 from airflow_runs import RUN_ID
 from builders import TEXT, binary, names, publish
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.commit import git_blob_id
-from airflow_provider_xethub.downloads import Target, check_files, is_there, keep, parts, plan, repo_of
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.files.targets import Target, check_files, is_there, keep, parts, plan, repo_of
+from airflow_provider_xethub.xet.publish.commit import git_blob_id
+from airflow_provider_xethub.xet.repo import Repo
 
 URI = "hf://datasets/acme/corpus@main"
 

@@ -6,7 +6,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.sdk import task
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetNotFoundError, XetSourceError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import (
@@ -19,6 +18,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, commits, publish, write
 from decorated import lower, run

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo
 from builders import TEXT, binary, publish
 from demo import leaks, services
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import object_stores
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from builders import TEXT, binary, commits, content, write
 from celery_airflow import Worker, celery_airflow, connection, until
 from commit_builders import tree

@@ -14,7 +14,6 @@ from datetime import datetime, timezone
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub import sources
 from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetNotFoundError,
@@ -23,7 +22,8 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.fs.places import Place, connection_of, place, plain
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.hooks.storage import open_storage
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.files import sources
+from airflow_provider_xethub.xet.repo import Repo
 from builders import TEXT, binary, publish
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 from small_server import Answer, SmallServer
@@ -145,7 +145,7 @@ def test_to_write_a_path_down_in_a_dag_file_reads_no_connection_and_loads_no_cli
     code = (
         "from airflow.sdk import ObjectStoragePath; import sys, huggingface_hub\n"  # UPath itself imports that
         "path = ObjectStoragePath('hf://nowhere@datasets/acme/corpus/a.csv'); path.fs\n"
-        "ours = {'airflow_provider_xethub.hub', 'airflow_provider_xethub.hooks.xethub'}\n"
+        "ours = {'airflow_provider_xethub.xet.hub.client', 'airflow_provider_xethub.hooks.xethub'}\n"
         "loaded = {'hf_xet', *ours} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )

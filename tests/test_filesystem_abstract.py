@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from fsspec.tests import abstract
 
-from airflow_provider_xethub.local.buckets import BucketFile
-from airflow_provider_xethub.local.commits import PutRegular
+from airflow_provider_xethub.local.metadata.buckets import BucketFile
+from airflow_provider_xethub.local.metadata.commits import PutRegular
 from filesystem_places import fs, name  # noqa: F401 - a fixture
 
 

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub import cas, cas_ranges, cas_streams
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
     XetHubError,
@@ -18,7 +17,10 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import ranges as cas_ranges
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import streams as cas_streams
 from builders import TEXT, binary, publish, sealed
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 
@@ -142,7 +144,7 @@ def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):
 
 
 def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("airflow_provider_xethub.hub.MAX_TRIES", 1)
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     hub.faults.add(Fault(".* /api/.*", status=503))
     for look in (fs.exists, fs.isfile, fs.ls, fs.find, fs.open):
         with pytest.raises(XetServerError):

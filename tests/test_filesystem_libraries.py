@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from builders import TEXT, binary, commits, publish
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub import cas
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetServerError
 from airflow_provider_xethub.fs import files, transactions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.publish.request import CommitRequest
 from builders import TEXT, binary, commits, content, names, publish, write
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture
 
@@ -115,7 +115,7 @@ def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monk
 
 
 def test_a_refused_commit_is_an_error_of_close(repo, fs, hub, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("airflow_provider_xethub.hub.MAX_TRIES", 1)
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     hub.faults.add(Fault("POST /api/.*/commit/.*", status=503))
     with pytest.raises(XetServerError), at(repo, "x.txt").open("w") as file:
         file.write("x")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.commit import CommitRequest
-from airflow_provider_xethub.local.cli import main
+from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from builders import TEXT, binary, publish, write
 from filesystem_places import fs, name  # noqa: F401 - a fixture
 from small_server import Answer, Asked, SmallServer

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_provider_xethub.commit import CommitRequest
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
 
 def test_a_folder_comes_back_as_it_was(hook, repo, tmp_path):

@@ -7,7 +7,6 @@ from email.utils import formatdate
 
 import pytest
 
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import (
     XetConflictError,
     XetConnectionError,
@@ -21,9 +20,10 @@ from airflow_provider_xethub.exceptions import (
     XetTokenFormatError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.repo import Repo
 from small_server import Answer, Asked, SmallServer
 
 HUB_TOKEN = "hf_0123456789abcdefghijklmnopqrst"

@@ -6,16 +6,16 @@ import base64
 
 import pytest
 
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.commit import git_blob_id
 from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetNotFoundError,
     XetProtocolError,
 )
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.commits import PutRegular, PutXet
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish.commit import git_blob_id
+from airflow_provider_xethub.xet.repo import Repo
 from small_server import Answer, Asked, SmallServer
 
 REPO = Repo("acme/corpus", "dataset")

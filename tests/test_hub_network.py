@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import pytest
 
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetInputError,
@@ -20,10 +19,11 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
     XetTLSError,
 )
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.network import Network
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.repo import Repo
 from private_network import private_certificate
 from small_server import Answer, SmallServer
 

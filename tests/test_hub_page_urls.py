@@ -10,8 +10,8 @@ from huggingface_hub import parse_hf_uri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.hub_pages import HubPage, page_of_commit, page_of_files
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit, page_of_files
+from airflow_provider_xethub.xet.repo import Repo
 from builders import TEXT, binary, publish
 
 OID = "0123456789abcdef0123456789abcdef01234567"
@@ -92,7 +92,7 @@ def test_a_commit_that_opened_a_pull_request_has_the_page_of_that():
 
 
 def test_the_local_hub_has_each_page(hub, connection, make_repo, hook, tmp_path):
-    from airflow_provider_xethub.commit import CommitRequest
+    from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
     files = {"photos/a b.bin": binary(seed="page"), "photos/c#d.csv": TEXT}
     pages = []

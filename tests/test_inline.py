@@ -10,10 +10,11 @@ import pytest
 from huggingface_hub import HfApi
 
 import object_stores
-from airflow_provider_xethub import cas, inline
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetInputError, XetNotFoundError, XetServerError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.transfer import read_back as inline
 from builders import TEXT, binary, commits, content, write
 
 LONG = TEXT * 200

@@ -9,9 +9,9 @@ import sys
 import pytest
 from airflow.sdk import ObjectStoragePath, task
 
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.lineage import MAX_DATASETS, _uri_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_runs import new_dag
 from builders import TEXT, binary, publish, write
 
@@ -169,7 +169,7 @@ def test_nothing_is_asked_of_other_providers_where_nobody_reads_lineage():
     """The collector that collects nothing would import their asset factories: with Amazon's, a third of a second."""
     code = (
         "import sys; from airflow_provider_xethub.hooks.xethub import XetHubConnection as H;"
-        "from airflow_provider_xethub.repo import Repo;"
+        "from airflow_provider_xethub.xet.repo import Repo;"
         "h = H(None); h.lineage.read(Repo('a/b'), []); assert len(h.lineage.moved) == 1;"
         "from airflow.sdk.lineage import get_hook_lineage_collector as g; print(g.cache_info().currsize)"
     )

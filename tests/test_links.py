@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from airflow_provider_xethub.links.xethub import XetHubLink
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -174,7 +174,7 @@ def test_where_nothing_is_known_there_is_no_link_and_no_error(connection, discon
 
 
 def test_a_path_that_no_url_can_have_costs_the_link_only(connection, repo):
-    from airflow_provider_xethub.hub_pages import HubPage
+    from airflow_provider_xethub.xet.hub.pages import HubPage
 
     operator = XetListOperator(task_id="list", repo_id="acme/m")
     operator.hub_page = HubPage(repo, "file", "\ud800")

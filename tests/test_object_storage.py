@@ -9,11 +9,15 @@ import threading
 import pytest
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub import cas, exceptions, object_storage, samples, stored_sources
-from airflow_provider_xethub.hooks import keys
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.object_storage import Location, location
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
+from airflow_provider_xethub.xet import samples
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.files import object_sources as stored_sources
+from airflow_provider_xethub.xet.files import object_storage
+from airflow_provider_xethub.xet.files.object_storage import Location, location
 from builders import TEXT, binary, commits, content, names, publish, write
 
 NAMES = ["with space.bin", "ünïcödé/日本語 🎉.bin", "#1?x=%20&y.bin", "[1]*.bin", "-dash", "a'b\"c"]

@@ -15,9 +15,10 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_xethub import exceptions, object_storage
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
+from airflow_provider_xethub.xet.files import object_storage
 from builders import TEXT, binary, commits, content, names, publish, write
 from object_stores import KEY, SECRET, forget_filesystems, s3_server, sftp_server
 

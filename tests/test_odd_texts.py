@@ -9,14 +9,14 @@ import os
 import pytest
 import requests
 
-from airflow_provider_xethub import polling
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError, XetProtocolError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator
 from airflow_provider_xethub.sensors.xethub import XetRevisionSensor
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.wait import poller as polling
 from airflow_runs import new_dag
 from builders import TEXT, binary, names, publish, write
 from trigger_runs import Triggerer, until
@@ -80,7 +80,7 @@ def test_a_watcher_tells_of_a_commit_with_an_odd_title(hub, where, odd_commit, k
 
 
 def test_a_watcher_waits_until_the_hub_speaks_json_again(hub, where, odd_commit, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.waiting.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
 
     def change():
         odd_commit(float("inf"), times=2)
@@ -112,7 +112,7 @@ def test_a_listing_that_cannot_be_read_does_not_stop_those_who_wait_for_commits(
 
 def test_something_unexpected_fails_one_trigger_and_no_other(hub, where, odd_commit, monkeypatch):
     """A fault of our own, wherever it is: those who wait for something else on the same repository go on."""
-    monkeypatch.setattr("airflow_provider_xethub.waiting.FilesWish.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.FilesWish.answer", lambda *_: 1 / 0)
     files = XetFileTrigger(**where, paths=["a"])
 
     async def run() -> Triggerer:
@@ -131,7 +131,7 @@ def test_something_unexpected_fails_one_trigger_and_no_other(hub, where, odd_com
 
 
 def test_a_poll_that_met_something_unexpected_goes_on(hub, where, odd_commit, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.waiting.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
     look, failures = polling.View.look, iter(range(2))
 
     def fail_twice(*args):
@@ -146,7 +146,7 @@ def test_a_poll_that_met_something_unexpected_goes_on(hub, where, odd_commit, mo
 
 
 def test_an_event_that_cannot_be_stored_fails_its_own_trigger(hub, where, odd_commit, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.answers.title", lambda title: title)
+    monkeypatch.setattr("airflow_provider_xethub.xet.answers.title", lambda title: title)
     told = watch(hub, XetRevisionTrigger(**where), lambda: odd_commit("cut \ud83d"))
     assert isinstance(told.errors["a"], XetProtocolError)
     assert "cannot be stored as JSON" in str(told.errors["a"])

@@ -6,7 +6,6 @@ import pytest
 from airflow.sdk import Asset
 
 from airflow_provider_xethub.assets.xethub import convert_asset_to_openlineage
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -15,6 +14,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetListOperator,
     XetUploadOperator,
 )
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from builders import TEXT, binary, publish, write
 
 pytest.importorskip("airflow.providers.openlineage", reason="the OpenLineage provider is not installed")

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import BaseOperator, BaseSensorOperator, task, task_group
 
 from airflow_provider_xethub.exceptions import XetInputError, XetTokenSealError
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,

@@ -4,9 +4,8 @@ import hashlib
 
 import pytest
 
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetConflictError, XetInputError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -14,6 +13,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetTokenOperator,
     XetUploadOperator,
 )
+from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, commits, content, names, publish, sealed, write
 

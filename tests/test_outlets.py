@@ -9,9 +9,8 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.sdk import Asset, AssetAlias, task
 
-from airflow_provider_xethub import asset_events
-from airflow_provider_xethub.asset_events import MAX_DELETED, MAX_FILES, MAX_PATH_BYTES, event_extra
-from airflow_provider_xethub.asset_uri import AssetPlace
+from airflow_provider_xethub.assets import events as asset_events
+from airflow_provider_xethub.assets.events import MAX_DELETED, MAX_FILES, MAX_PATH_BYTES, event_extra
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
@@ -19,7 +18,8 @@ from airflow_provider_xethub.operators.xethub import (
     XetListOperator,
     XetUploadOperator,
 )
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.asset_uri import AssetPlace
+from airflow_provider_xethub.xet.repo import Repo
 from airflow_runs import new_dag
 from builders import TEXT, binary, publish, write
 
@@ -223,8 +223,8 @@ def test_task_code_can_say_the_same(hub, connection, repo, source, run_dag):
 
         @task(outlets=[corpus])
         def publish_it(outlet_events=None):
-            from airflow_provider_xethub.commit import CommitRequest
             from airflow_provider_xethub.hooks.xethub import XetHubConnection
+            from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
             result = XetHubConnection().publish(source, CommitRequest(repo, ()))
             outlet_events[corpus].extra.update(public(result))

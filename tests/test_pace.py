@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_xethub import polling
-from airflow_provider_xethub.pace import Pace
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
+from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait.pace import Pace
 from trigger_runs import Triggerer, again, until
 
 

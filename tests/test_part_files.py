@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub import part_files
-from airflow_provider_xethub.part_files import UNKNOWN, Attempt
+from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
 
 FIRST, SECOND = (Attempt.of(number, "dag", "run", "load", 3, "2026-11-20") for number in (1, 2))
 linux = pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux says when a process began")
 
 
 def of_a_dead_process(path, attempt=UNKNOWN):
-    code = "import sys; from pathlib import Path; from airflow_provider_xethub import part_files;"
+    code = (
+        "import sys; from pathlib import Path; from airflow_provider_xethub.xet import temporary_names as part_files;"
+    )
     code += "made = part_files.new(Path(sys.argv[1]), part_files.Attempt(sys.argv[2], int(sys.argv[3])));"
     code += "made.touch(); print(made)"
     done = subprocess.run(

@@ -15,15 +15,16 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from airflow_provider_xethub import cas, network_errors
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import XetConnectionError, XetInputError, XetProxyError, XetTLSError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.network import Network, host_and_port
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.token import XetToken
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.network import errors as network_errors
+from airflow_provider_xethub.xet.network.settings import Network, host_and_port
+from airflow_provider_xethub.xet.token import XetToken
 from builders import TEXT, binary, names, write
 from private_network import Proxy, TlsFront, private_certificate
 
@@ -87,7 +88,7 @@ def round_trip(hub, connection, tmp_path, **extra):
     repo = hub.create_repo(f"local/r{os.urandom(6).hex()}", "dataset")
     connection(host=hub.url, password=hub.token(), extra=json.dumps(extra))
     hook = XetHubConnection()
-    from airflow_provider_xethub.commit import CommitRequest
+    from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
     content = {"a.bin": os.urandom(200_000), "b.csv": TEXT}
     source = write(tmp_path / "in", content)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_xethub import exceptions, progress
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.xet import progress
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.adapters import BaseAdapter
 
-from airflow_provider_xethub import bucket, commit, copies, downloads, file_tree, history, hub_errors, webhook
-from airflow_provider_xethub.answers import is_storable
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetHubError, XetResponseError
 from airflow_provider_xethub.hooks import events
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.preupload import UploadMode, upload_modes
-from airflow_provider_xethub.redaction import Secrets
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedToken
+from airflow_provider_xethub.xet.answers import is_storable
+from airflow_provider_xethub.xet.files import targets as downloads
+from airflow_provider_xethub.xet.hub import errors as hub_errors
+from airflow_provider_xethub.xet.hub import history
+from airflow_provider_xethub.xet.hub import tree as file_tree
+from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.preupload import UploadMode, upload_modes
+from airflow_provider_xethub.xet.publish import bucket, commit, copies
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.redaction import Secrets
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedToken
 
 REPO = Repo("acme/corpus", "dataset")
 BUCKET = Repo("acme/corpus", "bucket")

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import cas
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetTransferError
 from airflow_provider_xethub.hooks.events import failed
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.hub_errors import shown
-from airflow_provider_xethub.network import Network
-from airflow_provider_xethub.redaction import Secrets
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.errors import shown
+from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.redaction import Secrets
 from small_server import Answer, SmallServer
 
 TOKEN = "hf_" + "S" * 34
@@ -95,7 +95,7 @@ def test_a_server_that_repeats_secrets_shows_none(connection, monkeypatch):
     extra = {"secret_headers": {"X-Key": key}, "proxy": f"http://anna:{password}@127.0.0.1:1"}
     with SmallServer(echo) as server:
         # Its own proxy would not answer: this one is only known.
-        monkeypatch.setattr("airflow_provider_xethub.network.Network.of_requests", lambda self: {})
+        monkeypatch.setattr("airflow_provider_xethub.xet.network.settings.Network.of_requests", lambda self: {})
         connection(host=server.url, password=TOKEN, extra=json.dumps(extra))
         hook = XetHubConnection()
         texts = [hook.test_connection()[1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
-from airflow_provider_xethub.local.commits import PutRegular
+from airflow_provider_xethub.local.metadata.commits import PutRegular
 from airflow_provider_xethub.operators.xethub import (
     XetCopyOperator,
     XetDownloadOperator,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import REPO_TYPES, Repo, check_path, check_repo_id, check_revision
+from airflow_provider_xethub.xet.repo import REPO_TYPES, Repo, check_path, check_repo_id, check_revision
 
 NAME_CHARS = "abcXYZ019_"
 NAMES = st.builds(

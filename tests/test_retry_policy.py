@@ -23,9 +23,9 @@ from airflow_provider_xethub.exceptions import (
     XetStalledError,
     XetTimeoutError,
 )
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetTokenOperator
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo
 from airflow_runs import new_dag
 
 HAS_POLICIES = tuple(map(int, sdk_version.split(".")[:2])) >= (1, 3)

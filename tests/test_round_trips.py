@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetNotFoundError
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish.request import CommitRequest
 from builders import TEXT, binary, commits, publish, write
 
 TOKEN, PREUPLOAD, COMMIT, COMMITS = "xet-write-token", "preupload", "commit", "commits"

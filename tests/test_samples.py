@@ -10,8 +10,8 @@ from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import samples
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
+from airflow_provider_xethub.xet import samples
 from builders import binary, content, write
 from commit_builders import name_of
 

@@ -16,12 +16,9 @@ import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, Asset, task
 
-from airflow_provider_xethub import cas
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.commit import STATE
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -31,6 +28,9 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.publish.commit import STATE
 from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one, store_dag
 from builders import TEXT, binary, publish, sealed, write
 from filesystem_places import at, fs, name  # noqa: F401 - a fixture

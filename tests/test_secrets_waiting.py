@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub import polling
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.hooks.events import value_of
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.wait import poller as polling
 from airflow_runs import ExecutionApi, new_dag
 from builders import TEXT, publish
 from demo import leaks

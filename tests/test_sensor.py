@@ -6,12 +6,12 @@ import time
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
+from airflow_provider_xethub.xet.hub import client as hub_module
 from builders import TEXT, binary, names, publish
 
 

@@ -14,13 +14,13 @@ import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException, AirflowTaskTimeout
 
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub import polling
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetProtocolError, XetServerError
 from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.wait import poller as polling
 from airflow_runs import new_dag
 from builders import TEXT, binary, publish
 

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_xethub import cas, cas_downloads, cas_ranges, cas_streams, exceptions
+from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import downloads as cas_downloads
+from airflow_provider_xethub.xet.cas import ranges as cas_ranges
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import streams as cas_streams
 from builders import binary, publish
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from builders import commits, write
 

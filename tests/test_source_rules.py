@@ -9,14 +9,14 @@ import stat
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub import sources
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
 from airflow_provider_xethub.hooks.storage import open_storage
-from airflow_provider_xethub.local.cli import main
+from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
-from airflow_provider_xethub.part_files import new_name
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
-from airflow_provider_xethub.sources import collect
+from airflow_provider_xethub.xet.files import sources
+from airflow_provider_xethub.xet.files.sources import collect
+from airflow_provider_xethub.xet.temporary_names import new_name
 from builders import TEXT, binary, publish, write
 
 BLOB = "0123456789abcdef0123456789abcdef01234567"

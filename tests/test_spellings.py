@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import spellings
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet.files import spellings
 from builders import binary, names, publish, write
 from folding import FoldingLocal, FoldingPlace, mounted
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from airflow_provider_xethub.exceptions import XetStalledError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from builders import names, publish, write
 

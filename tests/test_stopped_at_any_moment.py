@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from builders import TEXT, names, publish, sealed, write
 from forked_tasks import Forks

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from builders import TEXT, commits, names, write
 from test_stopping import DATA, READS, SHARDS, UPLOADS, records, report, stopped, where

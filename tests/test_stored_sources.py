@@ -7,7 +7,7 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.storage import open_storage
-from airflow_provider_xethub.sources import collect
+from airflow_provider_xethub.xet.files.sources import collect
 from builders import write
 
 

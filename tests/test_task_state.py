@@ -6,13 +6,14 @@ import os
 
 import pytest
 
-from airflow_provider_xethub import commit, task_state
-from airflow_provider_xethub.commit import STATE, CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.task_state import TaskState
+from airflow_provider_xethub.xet import task_state
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.commit import STATE, CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.task_state import TaskState
 from airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_task
 from builders import commits, write
 from commit_builders import name_of, tree

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetTokenFormatError, XetTokenScopeError
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import MAX_FIELD_CHARS, XetToken, check_cas_url, check_use, parse_answer
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import MAX_FIELD_CHARS, XetToken, check_cas_url, check_use, parse_answer
 
 NOW = 1_800_000_000.0
 EXP = 1_800_000_900

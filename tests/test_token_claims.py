@@ -22,11 +22,11 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetTokenOperator, XetUploadOperator
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedToken, XetToken
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedToken, XetToken
 from airflow_runs import ExecutionApi, new_dag, run_one
 from builders import TEXT, binary, commits, names, publish, sealed, write
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetTokenExpiredError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from builders import binary, names, publish, sealed

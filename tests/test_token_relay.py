@@ -16,8 +16,6 @@ import pendulum
 import pytest
 import requests
 
-from airflow_provider_xethub import cas, token_relay
-from airflow_provider_xethub import hub as hub_module
 from airflow_provider_xethub.exceptions import (
     XetForbiddenError,
     XetHubError,
@@ -25,10 +23,13 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import XetToken
-from airflow_provider_xethub.token_relay import Refresh
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import token_relay
+from airflow_provider_xethub.xet.cas.token_relay import Refresh
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import XetToken
 from builders import write
 from small_server import Answer, SmallServer
 
@@ -131,9 +132,9 @@ def test_a_child_process_has_a_relay_of_its_own(relayed):
     code = "\n".join(
         [
             "import os, pendulum, urllib.request as u",
-            "from airflow_provider_xethub.token_relay import Refresh",
-            "from airflow_provider_xethub.token import XetToken",
-            "from airflow_provider_xethub.repo import Repo",
+            "from airflow_provider_xethub.xet.cas.token_relay import Refresh",
+            "from airflow_provider_xethub.xet.token import XetToken",
+            "from airflow_provider_xethub.xet.repo import Repo",
             "t = XetToken(Repo('a/m'), 'read', 'https://c', pendulum.from_timestamp(4000000000), access_token='x')",
             "r = Refresh(lambda: t); one = r.route()",
             "pid = os.fork()",

@@ -19,8 +19,8 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedToken, XetToken
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedToken, XetToken
 
 EXP = 1_800_000_900
 NOW = EXP - 900

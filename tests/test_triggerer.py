@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from builders import TEXT, publish
 from stored_runs import store

@@ -8,15 +8,15 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_xethub import polling
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.wait import poller as polling
 from builders import TEXT, binary, publish
 from trigger_runs import Triggerer, again, in_thread, until
 
@@ -378,7 +378,7 @@ def test_a_repository_that_fails_holds_no_other_up(hub, make_repo, where, connec
 
 
 def test_a_bug_in_the_poll_leaves_nobody_waiting(repo, where, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.waiting.View.look", lambda *_: 1 / 0)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.View.look", lambda *_: 1 / 0)
 
     async def wait():
         triggerer = Triggerer()

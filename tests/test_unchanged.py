@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from airflow_provider_xethub import unchanged
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetUploadOperator
+from airflow_provider_xethub.xet.transfer import unchanged
 from builders import TEXT, commits, write
 
 

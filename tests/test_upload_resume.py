@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_xethub.exceptions import XetTokenExpiredError
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo
 from builders import commits, sealed, write
 
 pytestmark = [pytest.mark.long, pytest.mark.slow]

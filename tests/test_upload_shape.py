@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub import cas, cas_uploads
 from airflow_provider_xethub.exceptions import XetHubError, XetSourceError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import uploads as cas_uploads
 from builders import content, write
 
 QUERIES = "GET /cas/.*/v1/chunks/.*"

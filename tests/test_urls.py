@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from airflow_provider_xethub import urls
 from airflow_provider_xethub.exceptions import XetInputError, XetProtocolError, XetRedirectError, XetTokenFormatError
-from airflow_provider_xethub.history import commits_until
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.hub import Hub
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import check_cas_url
-from airflow_provider_xethub.webhook import _page
+from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.history import commits_until
+from airflow_provider_xethub.xet.hub.webhooks import _page
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import check_cas_url
 from small_server import Answer, SmallServer
 
 REPO = Repo("acme/corpus", "dataset")

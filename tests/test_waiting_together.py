@@ -7,14 +7,14 @@ import json
 
 import pytest
 
-from airflow_provider_xethub import polling
 from airflow_provider_xethub.exceptions import XetRateLimitError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
-from airflow_provider_xethub.waiting import asked_pause, pause
+from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait.conditions import asked_pause, pause
 from builders import TEXT, binary, publish
 from trigger_runs import Triggerer, again, in_thread, until
 

@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from airflow_provider_xethub import history, polling
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from airflow_provider_xethub.xet.hub import history
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.wait import poller as polling
 from builders import TEXT, publish
 from trigger_runs import Triggerer, in_thread, until
 
@@ -240,7 +241,7 @@ def test_a_state_that_cannot_be_read_now_is_read_later(trigger, commit):
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_watcher_outlasts_what_no_retry_can_mend(hub, trigger, commit, status, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.waiting.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
 
     async def watch():
         triggerer = Triggerer()

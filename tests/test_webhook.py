@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub import webhook
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.webhook import Move, Secrets
+from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub.webhooks import Move, Secrets
+from airflow_provider_xethub.xet.repo import Repo
 from webhook_bodies import ONE, THREE, TWO, ZERO, pushed
 
 CORPUS = Repo("acme/corpus", "dataset")

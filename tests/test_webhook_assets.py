@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
-from airflow_provider_xethub.answers import is_storable
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.plugins import asset_events, webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
-from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from airflow_provider_xethub.xet.answers import is_storable
+from airflow_provider_xethub.xet.repo import Repo
 from airflow_runs import store_dag
 from builders import TEXT, publish
 from trigger_runs import Triggerer, until
@@ -197,7 +197,7 @@ def test_a_replay_makes_no_second_event_in_this_process_or_another(url, schedule
         assert post(url, changed).json() == {"events": 0, "detail": "Ignored: told already."}
     assert not hub.log.requests()
     code = (
-        "import json, sys; from airflow_provider_xethub import webhook; "
+        "import json, sys; from airflow_provider_xethub.xet.hub import webhooks as webhook; "
         "from airflow_provider_xethub.plugins import webhook_app; "
         "print(webhook_app._tell(webhook.moves(sys.stdin.buffer.read()), None))"
     )

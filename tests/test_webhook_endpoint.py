@@ -10,10 +10,10 @@ import pytest
 import requests
 from airflow.secrets.base_secrets import BaseSecretsBackend
 
-from airflow_provider_xethub import webhook
 from airflow_provider_xethub.plugins import webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.repo import Repo
 from webhook_bodies import ONE, TWO, pushed
 from webhook_server import SECRET, endpoint, post, raw
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_xethub import downloads, workers
 from airflow_provider_xethub.exceptions import XetCancelledError
+from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet.files import targets as downloads
 
 
 class StoppedError(Exception):

@@ -7,9 +7,8 @@ import os
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_xethub import cas, exceptions
-from airflow_provider_xethub import hub as hub_module
-from airflow_provider_xethub.local.faults import Fault
+from airflow_provider_xethub import exceptions
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -18,6 +17,8 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.hub import client as hub_module
 from builders import binary, commits, names, publish, sealed, write
 
 UNREADABLE = exceptions.XetAirflowConnectionError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo
 
 ZERO, ONE, TWO, THREE = "0" * 40, "1" * 40, "2" * 40, "3" * 40
 

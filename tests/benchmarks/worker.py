@@ -27,11 +27,11 @@ CLIENTS = (
     "huggingface_hub",
     "boto3",
     "s3fs",
-    "airflow_provider_xethub.commit",
-    "airflow_provider_xethub.cas",
+    "airflow_provider_xethub.xet.publish.commit",
+    "airflow_provider_xethub.xet.cas.session",
 )
 MORE = (
-    "airflow_provider_xethub.transfers",
+    "airflow_provider_xethub.xet.transfer.transfers",
     "airflow_provider_xethub.operators.xethub",
     "airflow.providers.amazon.aws.fs.s3",
 )

@@ -19,7 +19,7 @@ import pendulum
 import services
 
 from airflow_provider_xethub.local.app import LocalStore
-from airflow_provider_xethub.progress import duration, size
+from airflow_provider_xethub.xet.progress import duration, size
 
 DAG = "xethub_quickstart"
 REPO = "datasets/local/penguins"

@@ -29,11 +29,11 @@ import uvicorn  # noqa: E402
 from javascript_client import JavaScript  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
 
-from airflow_provider_xethub.local.access import Access  # noqa: E402
-from airflow_provider_xethub.local.cas_api import routes  # noqa: E402
-from airflow_provider_xethub.local.content import ContentStore  # noqa: E402
-from airflow_provider_xethub.local.database import Database  # noqa: E402
+from airflow_provider_xethub.local.cas.routes import routes  # noqa: E402
+from airflow_provider_xethub.local.content.store import ContentStore  # noqa: E402
 from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
+from airflow_provider_xethub.local.store.access import Access  # noqa: E402
+from airflow_provider_xethub.local.store.database import Database  # noqa: E402
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

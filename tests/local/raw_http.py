@@ -14,7 +14,7 @@ from hub_process import HubProcess
 from hypothesis import HealthCheck, Phase, settings
 
 from airflow_provider_xethub.local.app import LocalStore
-from airflow_provider_xethub.local.commits import PutRegular
+from airflow_provider_xethub.local.metadata.commits import PutRegular
 
 HANG_SECONDS = 30
 MAX_MEMORY = 400 * 1024**2

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.content import (
+from airflow_provider_xethub.local.content.store import (
     ContentStore,
 )
-from airflow_provider_xethub.local.database import Database
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
+from airflow_provider_xethub.local.store.database import Database
 
 HERE, THERE = "datasets/acme/corpus", "models/acme/other"
 MIB = 1024 * 1024

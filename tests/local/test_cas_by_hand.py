@@ -12,8 +12,8 @@ import pytest
 import requests
 from xet_client import MIB, bearer
 
-from airflow_provider_xethub.local.cas_files import MAX_SHARD_BODY
-from airflow_provider_xethub.local.cas_xorbs import MAX_XORB_BODY
+from airflow_provider_xethub.local.cas.files import MAX_SHARD_BODY
+from airflow_provider_xethub.local.cas.xorbs import MAX_XORB_BODY
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
 

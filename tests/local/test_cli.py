@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.cli import main
-from airflow_provider_xethub.local.database import VERSION
+from airflow_provider_xethub.local.cli.main import main
+from airflow_provider_xethub.local.store.database import VERSION
 
-COMMAND = [sys.executable, "-m", "airflow_provider_xethub.local.cli"]
+COMMAND = [sys.executable, "-m", "airflow_provider_xethub.local.cli.main"]
 
 
 @contextlib.contextmanager
@@ -257,7 +257,7 @@ def test_a_folder_that_is_damaged_is_named(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    hidden = "import sys; sys.modules['starlette'] = None; from airflow_provider_xethub.local.cli import main; "
+    hidden = "import sys; sys.modules['starlette'] = None; from airflow_provider_xethub.local.cli.main import main; "
     done = subprocess.run(
         [
             sys.executable,

@@ -11,11 +11,11 @@ import pytest
 import requests
 from test_cli import serving
 
-from airflow_provider_xethub.local.cli import main
-from airflow_provider_xethub.local.fault import Fault
-from airflow_provider_xethub.local.ready_made_faults import READY_MADE
+from airflow_provider_xethub.local.cli.main import main
+from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.control.presets import READY_MADE
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.server_url import announced, announced_url
+from airflow_provider_xethub.local.store.announced_url import announced, announced_url
 
 Run = Callable[..., str]
 

@@ -19,15 +19,15 @@ from stored_content import (
     upload,  # noqa: F401
 )
 
-from airflow_provider_xethub.local.content import (
+from airflow_provider_xethub.local.content.store import (
     ContentStore,
     StoredFile,
 )
-from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.content.xorbs import XorbStore
 from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
 from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.xorb_store import XorbStore
+from airflow_provider_xethub.local.store.database import Database
 
 # -- reading
 

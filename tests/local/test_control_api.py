@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local import control_api
-from airflow_provider_xethub.local.commits import PutRegular
-from airflow_provider_xethub.local.faults import READY_MADE, Fault
-from airflow_provider_xethub.local.hub_errors import BadRequestError
+from airflow_provider_xethub.local.control import api as control_api
+from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.metadata.commits import PutRegular
 from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.local.store.errors import BadRequestError
 
 ROUTES = [
     ("GET", "status"),

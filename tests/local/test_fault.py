@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.fault import MAX_PATTERN, Fault
-from airflow_provider_xethub.local.ready_made_faults import READY_MADE, ready_made
+from airflow_provider_xethub.local.control.fault import MAX_PATTERN, Fault
+from airflow_provider_xethub.local.control.presets import READY_MADE, ready_made
 
 ANY = {"route": ".*"}
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 import pytest
 import requests
 
-from airflow_provider_xethub.local.commits import PutRegular, PutXet
-from airflow_provider_xethub.local.faults import MAX_ARMED, Fault
+from airflow_provider_xethub.local.control.faults import MAX_ARMED, Fault
+from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.server import LocalHub
 
 WHOAMI = "GET /api/whoami-v2"

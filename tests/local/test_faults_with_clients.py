@@ -17,11 +17,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.commit import CommitRequest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 from builders import binary, publish
 
 COMMITS = ["Upload with airflow-provider-xethub", "initial commit"]

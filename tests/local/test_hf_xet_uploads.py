@@ -18,7 +18,7 @@ import hf_xet
 import pytest
 from xet_client import MIB, download, session_with, upload
 
-from airflow_provider_xethub.local.cas_api import routes
+from airflow_provider_xethub.local.cas.routes import routes
 from airflow_provider_xethub.local.formats import xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
 

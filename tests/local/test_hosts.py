@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.hosts import is_loopback, plain_name
+from airflow_provider_xethub.local.hub.hosts import is_loopback, plain_name
 from airflow_provider_xethub.local.server import LocalHub
 
 EVIL = "rebound.example"

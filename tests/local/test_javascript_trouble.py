@@ -15,7 +15,7 @@ from javascript_client import JavaScript, JavaScriptError
 
 import node_packages
 import object_stores
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
 
 pytestmark = pytest.mark.long

@@ -24,8 +24,8 @@ from hub_process import HubProcess
 from uploading_client import Attempt, Task, content, read_journal
 
 from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.content.xorbs import XorbStore
 from airflow_provider_xethub.local.formats.hashing import from_hex
-from airflow_provider_xethub.local.xorb_store import XorbStore
 
 pytestmark = pytest.mark.long
 

@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 import requests
 
-from airflow_provider_xethub.local.repositories import RESERVED_NAMESPACES
+from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES
 from airflow_provider_xethub.local.server import LocalHub
 
 _PAGE = Path(__file__).parents[2] / "docs" / "local-hub.md"

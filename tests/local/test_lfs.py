@@ -13,7 +13,7 @@ import requests
 from huggingface_hub import HfApi
 from huggingface_hub.utils import disable_progress_bars
 
-from airflow_provider_xethub.local import hub_lfs
+from airflow_provider_xethub.local.hub import lfs as hub_lfs
 from airflow_provider_xethub.local.server import LocalHub
 
 disable_progress_bars()

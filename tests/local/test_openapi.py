@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local import app as application
 from airflow_provider_xethub.local.app import LocalStore
-from airflow_provider_xethub.local.openapi import OPERATIONS, PATH, describe, described_routes
+from airflow_provider_xethub.local.openapi.document import OPERATIONS, PATH, describe, described_routes
 from airflow_provider_xethub.local.server import LocalHub
 
 

@@ -13,9 +13,9 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.app import LocalStore, build_app
-from airflow_provider_xethub.local.buckets import BucketFile
-from airflow_provider_xethub.local.commits import Change, DeleteFile, PutRegular, PutXet
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.metadata.buckets import BucketFile
+from airflow_provider_xethub.local.metadata.commits import Change, DeleteFile, PutRegular, PutXet
 from airflow_provider_xethub.local.server import LocalHub
 
 DATASET = "datasets/acme/corpus"

@@ -17,7 +17,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import pytest
 import requests
 
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
 
 pytestmark = pytest.mark.long

@@ -142,7 +142,7 @@ def test_nothing_of_a_test_is_left_for_the_next(runner: Runner) -> None:
 def test_files_are_put_and_read_back_wherever_they_are_stored(runner: Runner) -> None:
     runner.write(
         """
-        from airflow_provider_xethub.local.hub_errors import EntryNotFoundError, RepoNotFoundError
+        from airflow_provider_xethub.local.store.errors import EntryNotFoundError, RepoNotFoundError
 
         @pytest.mark.parametrize("kind", ["model", "dataset", "bucket"])
         def test_files(xethub, kind):

@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.commits import Change, CommitWriter, DeleteFile, DeleteFolder, PutRegular, PutXet
-from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.history import Commit
-from airflow_provider_xethub.local.hub_errors import (
+from airflow_provider_xethub.local.metadata.commits import (
+    Change,
+    CommitWriter,
+    DeleteFile,
+    DeleteFolder,
+    PutRegular,
+    PutXet,
+)
+from airflow_provider_xethub.local.metadata.history import Commit
+from airflow_provider_xethub.local.metadata.repositories import Repositories
+from airflow_provider_xethub.local.metadata.trees import blob_oid, pointer_text
+from airflow_provider_xethub.local.store.database import Database
+from airflow_provider_xethub.local.store.errors import (
     BadRequestError,
     ConflictError,
     EntryNotFoundError,
@@ -19,8 +28,6 @@ from airflow_provider_xethub.local.hub_errors import (
     RepoNotFoundError,
     RevisionNotFoundError,
 )
-from airflow_provider_xethub.local.repositories import Repositories
-from airflow_provider_xethub.local.trees import blob_oid, pointer_text
 
 NAME = "datasets/acme/corpus"
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.faults import Fault
-from airflow_provider_xethub.local.request_log import (
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.local.control.request_log import (
     KEPT,
     MAX_COUNTERS,
     OTHER_CLIENTS,
     LoggedRequest,
     RequestLog,
 )
+from airflow_provider_xethub.local.control.transfers import MAX_REPORTS, MAX_TRANSFERS, kind_of
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.transfers import MAX_REPORTS, MAX_TRANSFERS, kind_of
 
 WHOAMI = "GET /api/whoami-v2"
 CLIENT = "unknown/None; hf_hub/2.4.0; python/3.11.7; hf_xet/1.8.0"

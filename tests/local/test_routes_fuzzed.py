@@ -16,10 +16,10 @@ import requests
 from hub_process import HubProcess
 
 from airflow_provider_xethub.local.app import LocalStore
-from airflow_provider_xethub.local.buckets import BucketFile
-from airflow_provider_xethub.local.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.hub_errors import HubError
+from airflow_provider_xethub.local.metadata.buckets import BucketFile
+from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
+from airflow_provider_xethub.local.store.errors import HubError
 
 schemathesis = pytest.importorskip("schemathesis")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_xethub.local.content import ShardReceipt
+from airflow_provider_xethub.local.cas.shard_frames import shard_frames
+from airflow_provider_xethub.local.content.store import ShardReceipt
 from airflow_provider_xethub.local.formats import FormatError
-from airflow_provider_xethub.local.shard_progress import shard_frames
 
 
 def frames(register: Callable[..., object], on_frame: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.content import ContentStore
-from airflow_provider_xethub.local.database import Database
+from airflow_provider_xethub.local.content.storage_use import segments_of, sharing, storage_use
+from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.shard import Segment, pack_segments
-from airflow_provider_xethub.local.storage_use import segments_of, sharing, storage_use
+from airflow_provider_xethub.local.store.database import Database
 
 CHUNKS = 12
 RAW = [(number + 1) * 100 for number in range(CHUNKS)]

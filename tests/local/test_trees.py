@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local import trees
-from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.hub_schema import SCHEMA
-from airflow_provider_xethub.local.trees import Entry, TreeEditor
+from airflow_provider_xethub.local.metadata import trees
+from airflow_provider_xethub.local.metadata.trees import Entry, TreeEditor
+from airflow_provider_xethub.local.store.database import Database
+from airflow_provider_xethub.local.store.schema import SCHEMA
 
 NAMES = st.builds(
     lambda seed, size: set(random.Random(seed).sample(range(5000), size)), st.integers(), st.integers(0, 1500)

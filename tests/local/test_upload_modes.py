@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.upload_modes import default_gitattributes, ignored_paths, lfs_rules, upload_mode
+from airflow_provider_xethub.local.metadata.upload_modes import (
+    default_gitattributes,
+    ignored_paths,
+    lfs_rules,
+    upload_mode,
+)
 
 PATTERNS = [
     "*.csv",

@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import HfApi
 from test_cli import serving
 
-from airflow_provider_xethub import webhook
-from airflow_provider_xethub.local.cli import main
+from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.webhooks import WebhookSender
+from airflow_provider_xethub.xet.hub import webhooks as webhook
 from small_server import Answer, Asked, SmallServer
 
 SECRET = "webhook-0123456789"

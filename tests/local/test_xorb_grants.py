@@ -16,11 +16,11 @@ from awscrt.checksums import crc64nvme
 from hub_process import HubProcess
 from xet_client import MIB, bearer, download, session_with, upload
 
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.content.xorb_grants import parse_request
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.formats import FormatError, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.xorb_grants import parse_request
 
 if TYPE_CHECKING:
     from conftest import RunningCas

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from xet_client import MIB, bearer
 
+from airflow_provider_xethub.local.cas.xorb_body import XorbReceiver
+from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.formats import FormatError, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.incoming_xorb import IncomingXorb
-from airflow_provider_xethub.local.xorb_body import XorbReceiver
 
 if TYPE_CHECKING:
     from conftest import RunningCas

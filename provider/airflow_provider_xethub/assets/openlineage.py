@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow_provider_xethub.asset_uri import AssetPlace
-from airflow_provider_xethub.hub_pages import HubPage
+from airflow_provider_xethub.xet.asset_uri import AssetPlace
+from airflow_provider_xethub.xet.hub.pages import HubPage
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage

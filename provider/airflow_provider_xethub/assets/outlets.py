@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.asset_events import event_extra
-from airflow_provider_xethub.asset_uri import AssetPlace, parse
+from airflow_provider_xethub.assets.events import event_extra
 from airflow_provider_xethub.hooks.errors import only_logged
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse
+from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_xethub.records import XetCommitResult
+    from airflow_provider_xethub.xet.records import XetCommitResult
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_xethub.asset_events import event_extra
-from airflow_provider_xethub.asset_uri import AssetPlace, parse, parse_parts
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
+from airflow_provider_xethub.assets.events import event_extra
+from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse, parse_parts
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Asset

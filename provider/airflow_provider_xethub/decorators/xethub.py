@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedTokenDict
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedTokenDict
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
@@ -28,7 +28,7 @@ except ImportError:  # Airflow 3.0 and 3.1; the oldest common-compat that we all
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_provider_xethub.records import XetFile
+    from airflow_provider_xethub.xet.records import XetFile
 
 INPUTS: tuple[str, ...] = ("file", "files", "folder")
 OUTPUT = "output"
@@ -144,7 +144,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
 
     def work(self, context: Context) -> Any:
         """Download, call the function, and upload."""
-        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
 
         token = self.resolve_token(context)
         # What another task returns may be None; only what was left out stands for the whole source.
@@ -207,7 +207,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     def _download(
         self, context: Context, token: SealedTokenDict | None, records: list[XetFile], folder: Path
     ) -> list[Path]:
-        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
 
         source = downloads.repo_of(records)
         # A token is for one repository; any other one is read with the connection.

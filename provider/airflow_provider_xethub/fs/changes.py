@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.commit_request import CommitRequest
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.fs.places import Place, file_place
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.fs.files import WritingFile
     from airflow_provider_xethub.fs.xethub import XetHubFileSystem
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
-    from airflow_provider_xethub.records import XetFile
+    from airflow_provider_xethub.xet.records import XetFile
 
 _MAX_NAMED = 3
 

@@ -15,10 +15,10 @@ from airflow_provider_xethub.fs.errors import missing_files
 from airflow_provider_xethub.fs.places import Place
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.cas_writes import CasWriter
     from airflow_provider_xethub.fs.transactions import XetTransaction
     from airflow_provider_xethub.fs.xethub import XetHubFileSystem
-    from airflow_provider_xethub.records import XetCommitResult, XetFile
+    from airflow_provider_xethub.xet.cas.writer import CasWriter
+    from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
             return True
         kind, wanted = self._wanted(self.details)
         if self._digest is None:
-            from airflow_provider_xethub import cas
+            from airflow_provider_xethub.xet.cas import session as cas
 
             self._digest = hashlib.sha256() if kind == "sha256" else cas.XetHash()
         self._digest.update(memoryview(content)[self._digested - start :])
@@ -160,8 +160,8 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
         return True
 
     def _finished(self, writer: CasWriter) -> XetFile:
-        from airflow_provider_xethub.cas_uploads import EMPTY
-        from airflow_provider_xethub.transfers import record_of_stream
+        from airflow_provider_xethub.xet.cas.uploads import EMPTY
+        from airflow_provider_xethub.xet.transfer.transfers import record_of_stream
 
         uploaded = writer.finish() if self.loc else EMPTY
         return record_of_stream(self.place.path, uploaded, self._sample, self.place.repo.uri)

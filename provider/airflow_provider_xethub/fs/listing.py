@@ -15,10 +15,10 @@ from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.places import DEFAULT_CONNECTION, SCHEMES, Place, connection_of, place, plain
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.cas_ranges import Ranges
-    from airflow_provider_xethub.file_tree import Node
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
-    from airflow_provider_xethub.repo import Repo
+    from airflow_provider_xethub.xet.cas.ranges import Ranges
+    from airflow_provider_xethub.xet.hub.tree import Node
+    from airflow_provider_xethub.xet.repo import Repo
 
 LISTING_SECONDS = 10
 """How long a listing is good for: shorter than anybody waits between two looks."""
@@ -78,7 +78,8 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
 
     def ranges(self, repo: Repo) -> Ranges:
         """Return what reads ranges of the files of a repository: one for all of its files and threads."""
-        from airflow_provider_xethub import cas, cas_ranges
+        from airflow_provider_xethub.xet.cas import ranges as cas_ranges
+        from airflow_provider_xethub.xet.cas import session as cas
 
         _, hook, known = self._open_hook()
 
@@ -128,7 +129,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         return found if detail else [info["name"] for info in found]
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        from airflow_provider_xethub import file_tree
+        from airflow_provider_xethub.xet.hub import tree as file_tree
 
         where = _repository(path)
         found: list[dict[str, Any]]
@@ -153,7 +154,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         :param _: what other filesystems take.
         :raises FileNotFoundError: there is nothing at ``path``.
         """
-        from airflow_provider_xethub import file_tree
+        from airflow_provider_xethub.xet.hub import tree as file_tree
 
         path = self._strip_protocol(path)
         where = place(path)
@@ -204,7 +205,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
 
     def _list_all(self, path: str) -> None:
         """Keep the listings of all folders below ``path``."""
-        from airflow_provider_xethub import file_tree
+        from airflow_provider_xethub.xet.hub import tree as file_tree
 
         where = place(path)
         if where is None:

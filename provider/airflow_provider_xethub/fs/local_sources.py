@@ -13,9 +13,9 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.path_patterns import Selection, has_wildcard
-from airflow_provider_xethub.source_rules import MOST_NAMED, Findings, shown
-from airflow_provider_xethub.source_scan import Scan
+from airflow_provider_xethub.xet.files.source_rules import MOST_NAMED, Findings, shown
+from airflow_provider_xethub.xet.files.source_scan import Scan
+from airflow_provider_xethub.xet.path_patterns import Selection, has_wildcard
 
 log = logging.getLogger(__name__)
 

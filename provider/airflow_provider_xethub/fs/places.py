@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import DEFAULT_REVISION, REPO_TYPES, Repo, RepoType, check_path
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, REPO_TYPES, Repo, RepoType, check_path
 
 SCHEMES = ("hf", "xethub")
 """``xethub`` is ours alone: what other libraries do with an ``hf://`` address does not concern it."""

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from airflow_provider_xethub.arguments import selection
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.arguments import selection
 
 
 def named(argument: str, value: Any) -> None:

@@ -27,7 +27,7 @@ from airflow_provider_xethub.fs.transactions import XetTransaction
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-    from airflow_provider_xethub.cas_writes import CasWriter
+    from airflow_provider_xethub.xet.cas.writer import CasWriter
 
 schemes = ["xethub"]
 """What Airflow asks :func:`get_fs` for."""
@@ -76,7 +76,7 @@ class XetHubFileSystem(XetListing):
 
     def writer(self, where: Place) -> CasWriter:
         """Begin an upload of which nobody knows how long it gets."""
-        from airflow_provider_xethub.cas_writes import CasWriter
+        from airflow_provider_xethub.xet.cas.writer import CasWriter
 
         return CasWriter(self.hook.cas_access()(self.hook.get_token(where.repo, "write")), where.path)
 
@@ -136,7 +136,7 @@ class XetHubFileSystem(XetListing):
 
     def _opened_now(self, path: str, where: Place) -> tuple[dict[str, Any], bytes | None]:
         """Return what a file is, and its content where that is stored inline, both of the same moment."""
-        from airflow_provider_xethub.commit import git_blob_id
+        from airflow_provider_xethub.xet.publish.commit import git_blob_id
 
         for is_last in (False, True):
             info = self.info(path)

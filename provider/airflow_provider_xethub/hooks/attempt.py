@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_xethub import part_files
+from airflow_provider_xethub.xet import temporary_names as part_files
 
 
 def current_attempt() -> part_files.Attempt:

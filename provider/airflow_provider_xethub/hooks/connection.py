@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
-from airflow_provider_xethub import arguments, urls
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import keys
-from airflow_provider_xethub.network import Network
+from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.xet import arguments, urls
+from airflow_provider_xethub.xet.network.settings import Network
 
 _MAX_SECONDS = 600.0
 

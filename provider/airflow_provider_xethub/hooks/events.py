@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_xethub import answers, exceptions
+from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetResponseError
+from airflow_provider_xethub.xet import answers
 
 
 def found(value: Any) -> dict[str, Any]:

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import XetTokenHook
-from airflow_provider_xethub.path_patterns import matches
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedTokenDict, XetToken
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.path_patterns import matches
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
     import os
 
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_xethub.records import XetCommit, XetDownloadResult, XetFile
-    from airflow_provider_xethub.task_state import TaskState
+    from airflow_provider_xethub.xet.records import XetCommit, XetDownloadResult, XetFile
+    from airflow_provider_xethub.xet.task_state import TaskState
 
     Place = str | os.PathLike[str] | ObjectStoragePath
 
@@ -86,7 +86,7 @@ class XetFileHook(XetTokenHook):
         """Download files, verify them, and give them their names in ``destination``.
 
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
-            :func:`airflow_provider_xethub.downloads.plan` for a ``single`` file.
+            :func:`airflow_provider_xethub.xet.files.targets.plan` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they say of which
             repository, and nothing confirms those that come from an XCom.
         :param single: whether one file was named, and not a folder or patterns.
@@ -94,11 +94,14 @@ class XetFileHook(XetTokenHook):
         :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
         :raises XetHubError: no damaged or partial file is left under its name.
         """
-        from airflow_provider_xethub import digests, downloads, stored_downloads, transfers, workers
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.object_storage import location
-        from airflow_provider_xethub.task_state import TaskState
+        from airflow_provider_xethub.xet import threads as workers
+        from airflow_provider_xethub.xet.files import object_targets as stored_downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.files.object_storage import location
+        from airflow_provider_xethub.xet.task_state import TaskState
+        from airflow_provider_xethub.xet.transfer import digests, transfers
 
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)

@@ -10,9 +10,10 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import connection, keys
-from airflow_provider_xethub.repo import Repo, Scope
-from airflow_provider_xethub.token import SealedToken, SealedTokenDict, XetToken, check_use
+from airflow_provider_xethub.hooks import connection
+from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.xet.repo import Repo, Scope
+from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetToken, check_use
 
 
 @dataclass(frozen=True)

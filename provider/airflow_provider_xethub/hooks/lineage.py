@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from airflow_provider_xethub.asset_uri import AssetPlace
 from airflow_provider_xethub.hooks.errors import only_logged
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.asset_uri import AssetPlace
+from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.records import XetCommitResult, XetFile
+    from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 
 Direction = Literal["input", "output"]
 
@@ -87,7 +87,7 @@ class Lineage:
 
     def elsewhere(self, direction: Direction, places: Any) -> None:
         """Tell of sources or destinations: local paths, and places in object storage."""
-        from airflow_provider_xethub.sources import each_source
+        from airflow_provider_xethub.xet.files.sources import each_source
 
         with only_logged(log, "Airflow's lineage lacks files"):
             for place in each_source(places)[:MAX_DATASETS]:
@@ -129,7 +129,7 @@ def _of_repo(direction: Direction, repo: Repo, version: str | None, files: Seque
 
 def _uri_of(place: Any) -> str:
     """Return the asset URI of a place on the worker or in object storage; of a glob, that of its folder."""
-    from airflow_provider_xethub.object_storage import location
+    from airflow_provider_xethub.xet.files.object_storage import location
 
     stored = location(place)
     path = stored.path if stored else os.path.abspath(os.path.expanduser(os.fspath(place)))  # noqa: PTH100, PTH111

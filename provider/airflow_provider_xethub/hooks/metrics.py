@@ -11,8 +11,8 @@ Direction = Literal["upload", "download"]
 def count_transfer(direction: Direction, transfer: Mapping[str, Any], repo_type: str) -> None:
     """Count a transfer's figures as ``xethub.<direction>.<figure>``, and time it as ``xethub.<direction>.duration``.
 
-    :param transfer: :class:`~airflow_provider_xethub.records.XetTransfer` or
-        :class:`~airflow_provider_xethub.records.XetReceived`.
+    :param transfer: :class:`~airflow_provider_xethub.xet.records.XetTransfer` or
+        :class:`~airflow_provider_xethub.xet.records.XetReceived`.
     :param repo_type: the only tag: a tag of many values, such as a repository, makes metrics expensive.
     """
     stats = _stats()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.xet import arguments
 
 if TYPE_CHECKING:
     import jinja2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_xethub.hooks.attempt import current_attempt
-from airflow_provider_xethub.object_storage import Location, Storage, unusable
+from airflow_provider_xethub.xet.files.object_storage import Location, Storage, unusable
 
 
 def open_storage(where: Location) -> Storage:

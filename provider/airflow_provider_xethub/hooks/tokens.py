@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
@@ -20,19 +19,21 @@ from airflow_provider_xethub.exceptions import (
     XetTokenExpiredError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.hooks import configuration, keys
+from airflow_provider_xethub.hooks import configuration
 from airflow_provider_xethub.hooks import connection as conn
+from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.given_token import GivenToken
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType, Scope
-from airflow_provider_xethub.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType, Scope
+from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
     import requests
     from huggingface_hub import HfApi
 
-    from airflow_provider_xethub.cas import CasAccess
-    from airflow_provider_xethub.hub import Hub
+    from airflow_provider_xethub.xet.cas.session import CasAccess
+    from airflow_provider_xethub.xet.hub.client import Hub
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class XetTokenHook(BaseHook):
 
     @final_errors()
     def _make_hub(self, credential: str) -> Hub:
-        from airflow_provider_xethub import hub
+        from airflow_provider_xethub.xet.hub import client as hub
 
         connection = self._connection
         if connection is None:
@@ -182,7 +183,7 @@ class XetTokenHook(BaseHook):
 
         Where the Hub does not issue it, only :meth:`get_token` says so.
         """
-        from airflow_provider_xethub import workers
+        from airflow_provider_xethub.xet import threads as workers
 
         hub, known = self.hub, self._tokens.get((scope, repo))
         if not (known and known.is_fresh()):
@@ -339,10 +340,11 @@ class XetTokenHook(BaseHook):
 
         :raises XetInputError: a field of the connection is wrong.
         """
-        from airflow_provider_xethub import client_cache, token_relay
-        from airflow_provider_xethub.cas import CasAccess
-        from airflow_provider_xethub.network import Network
-        from airflow_provider_xethub.progress import STALL_TIMEOUT
+        from airflow_provider_xethub.xet.cas import cache as client_cache
+        from airflow_provider_xethub.xet.cas import token_relay
+        from airflow_provider_xethub.xet.cas.session import CasAccess
+        from airflow_provider_xethub.xet.network.settings import Network
+        from airflow_provider_xethub.xet.progress import STALL_TIMEOUT
 
         connection = self._connection
         stall_timeout = conn.seconds(connection, "stall_timeout", STALL_TIMEOUT) if connection else STALL_TIMEOUT

@@ -9,19 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub import samples
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.hooks import keys
+from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.files import XetFileHook
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.token import SealedTokenDict, XetToken
+from airflow_provider_xethub.xet import samples
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.commit import CommitRequest, ContentsOf, UploadMode
-    from airflow_provider_xethub.copies import Copies
     from airflow_provider_xethub.hooks.files import Place
-    from airflow_provider_xethub.records import (
+    from airflow_provider_xethub.xet.files.sources import SourceFile
+    from airflow_provider_xethub.xet.publish.commit import CommitRequest, ContentsOf, UploadMode
+    from airflow_provider_xethub.xet.publish.copies import Copies
+    from airflow_provider_xethub.xet.records import (
         XetCommitResult,
         XetCopyResult,
         XetFile,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         XetTransfer,
         XetUploadResult,
     )
-    from airflow_provider_xethub.sources import SourceFile
 
     Source = Place | Sequence[Place]
 
@@ -64,7 +64,7 @@ class XetHubConnection(XetFileHook):
         """Upload files to CAS, without publishing them: :meth:`commit` does that with the records returned.
 
         :param source: file, folder, glob pattern, or a list of these, local or in object storage; see
-            :func:`airflow_provider_xethub.sources.collect`.
+            :func:`airflow_provider_xethub.xet.files.sources.collect`.
         :param repo: where they will be published; that of the token where ``None``.
         :param path_in_repo: the folder there, or the new path of a single file; the root where ``None``.
         :param patterns: of a folder, only paths that match one of these (``*`` matches ``/`` as well); all where
@@ -78,7 +78,7 @@ class XetHubConnection(XetFileHook):
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
         """
-        from airflow_provider_xethub import transfers
+        from airflow_provider_xethub.xet.transfer import transfers
 
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
@@ -103,7 +103,7 @@ class XetHubConnection(XetFileHook):
         return result
 
     def _commit(self, request: CommitRequest) -> XetCommitResult:
-        from airflow_provider_xethub import bucket, commit
+        from airflow_provider_xethub.xet.publish import bucket, commit
 
         request.check()
         if request.repo.is_bucket:
@@ -113,7 +113,7 @@ class XetHubConnection(XetFileHook):
 
     def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
         """Ask the Hub how it wants to store each file, by the ``.gitignore`` that is published with them."""
-        from airflow_provider_xethub import commit
+        from airflow_provider_xethub.xet.publish import commit
 
         gitignore = commit.own_gitignore(request.files, contents_of)
         return commit.upload_modes(
@@ -126,7 +126,7 @@ class XetHubConnection(XetFileHook):
         :param files: records that the commit's check has passed: all are of its repository.
         """
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.inline import read_back
+        from airflow_provider_xethub.xet.transfer.read_back import read_back
 
         contents: dict[str, bytes] = {}
         for uri in dict.fromkeys(file["repo"] for file in files):
@@ -155,7 +155,8 @@ class XetHubConnection(XetFileHook):
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import copies, downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.publish import copies
 
         return self._copy(copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single))
 
@@ -167,7 +168,8 @@ class XetHubConnection(XetFileHook):
         :param request: the commit, without ``files``; its ``delete`` goes with the same commit, so that a move is one.
         :raises XetHubError: as for :meth:`copy`.
         """
-        from airflow_provider_xethub import copies, downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.publish import copies
 
         source = downloads.repo_of(list(copies_by_path.values()))
         return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
@@ -179,7 +181,8 @@ class XetHubConnection(XetFileHook):
         return result
 
     def _copied(self, job: Copies) -> XetCopyResult:
-        from airflow_provider_xethub import bucket, commit, copies, transfers
+        from airflow_provider_xethub.xet.publish import bucket, commit, copies
+        from airflow_provider_xethub.xet.transfer import transfers
 
         hub, request = self.hub, job.request
         if not request.repo.is_bucket:
@@ -230,7 +233,9 @@ class XetHubConnection(XetFileHook):
         token: XetToken | SealedTokenDict | None,
         deduplicate: bool | None,
     ) -> XetPublishResult:
-        from airflow_provider_xethub import bucket, commit, preupload, transfers, unchanged
+        from airflow_provider_xethub.xet.hub import preupload
+        from airflow_provider_xethub.xet.publish import bucket, commit
+        from airflow_provider_xethub.xet.transfer import transfers, unchanged
 
         by_path = {file.path_in_repo: file for file in files}
         if not request.repo.is_bucket:
@@ -266,7 +271,8 @@ class XetHubConnection(XetFileHook):
         :param request: the commit.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub import bucket, commit, transfers
+        from airflow_provider_xethub.xet.publish import bucket, commit
+        from airflow_provider_xethub.xet.transfer import transfers
 
         held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
         request = replace(request, files=[*request.files, *held])
@@ -308,7 +314,7 @@ class XetHubConnection(XetFileHook):
         digests: Mapping[str, str] | None = None,
     ) -> tuple[CommitRequest, XetTransfer]:
         """Upload the files that are not known to be there, and return the request with the records of all."""
-        from airflow_provider_xethub import transfers
+        from airflow_provider_xethub.xet.transfer import transfers
 
         rest = [file for file in files if file.path_in_repo not in known]
         sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
@@ -327,8 +333,10 @@ class XetHubConnection(XetFileHook):
         *,
         follow_links: bool,
     ) -> list[SourceFile]:
-        from airflow_provider_xethub import arguments, sources, workers
         from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.xet import arguments
+        from airflow_provider_xethub.xet import threads as workers
+        from airflow_provider_xethub.xet.files import sources
 
         path_in_repo = arguments.string("path_in_repo", path_in_repo)
         find = partial(sources.collect, source, path_in_repo, patterns, open_storage)
@@ -338,7 +346,7 @@ class XetHubConnection(XetFileHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        from airflow_provider_xethub.hooks import greeting
+        from airflow_provider_xethub.hooks import connection_test as greeting
 
         try:
             return True, greeting.greet(self._make_hub("this connection"))

@@ -18,7 +18,7 @@ class XetHubLink(BaseOperatorLink):
 
     Airflow asks for the address on the worker when the task ends, defers or fails, and keeps it as the XCom
     ``_link_XetHubLink``; the API server only reads it. It is made of the connection's endpoint and the operator's
-    ``hub_page`` (:class:`~airflow_provider_xethub.hub_pages.HubPage`), so it has no credential in it. Without a
+    ``hub_page`` (:class:`~airflow_provider_xethub.xet.hub.pages.HubPage`), so it has no credential in it. Without a
     connection on that worker, or before the repository is known, there is no address.
     """
 

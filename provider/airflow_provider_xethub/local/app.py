@@ -16,41 +16,39 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_xethub.local import (
-    cas_api,
-    control_api,
-    hub_buckets,
-    hub_cards,
-    hub_commit,
-    hub_discussions,
-    hub_files,
-    hub_gates,
-    hub_history,
-    hub_large_files,
-    hub_lfs,
-    hub_listing,
-    hub_missing,
-    hub_repositories,
-    openapi,
-    pages,
-)
-from airflow_provider_xethub.local.access import EVERYTHING, Access, load_signing_key
-from airflow_provider_xethub.local.buckets import BucketFiles
-from airflow_provider_xethub.local.cas_request import origin_of
-from airflow_provider_xethub.local.commits import CommitWriter
-from airflow_provider_xethub.local.content import ContentStore
-from airflow_provider_xethub.local.control import Control
-from airflow_provider_xethub.local.cors import Cors
-from airflow_provider_xethub.local.data_folder import make_private, write_once
-from airflow_provider_xethub.local.database import Database
-from airflow_provider_xethub.local.fault_middleware import FaultMiddleware
-from airflow_provider_xethub.local.faults import Faults
-from airflow_provider_xethub.local.hosts import KnownHosts
-from airflow_provider_xethub.local.hub_errors import HubError
-from airflow_provider_xethub.local.hub_request import Hub, HubRequest, hub_route
-from airflow_provider_xethub.local.repositories import KINDS, Repositories
-from airflow_provider_xethub.local.request_log import ROUTE, RequestLog, RequestLogMiddleware
-from airflow_provider_xethub.local.revision_files import RevisionFiles
+from airflow_provider_xethub.local.cas import routes as cas_api
+from airflow_provider_xethub.local.cas.request import origin_of
+from airflow_provider_xethub.local.content.store import ContentStore
+from airflow_provider_xethub.local.control import api as control_api
+from airflow_provider_xethub.local.control.control import Control
+from airflow_provider_xethub.local.control.fault_middleware import FaultMiddleware
+from airflow_provider_xethub.local.control.faults import Faults
+from airflow_provider_xethub.local.control.request_log import ROUTE, RequestLog, RequestLogMiddleware
+from airflow_provider_xethub.local.http.cors import Cors
+from airflow_provider_xethub.local.hub import buckets as hub_buckets
+from airflow_provider_xethub.local.hub import cards as hub_cards
+from airflow_provider_xethub.local.hub import commits as hub_commit
+from airflow_provider_xethub.local.hub import discussions as hub_discussions
+from airflow_provider_xethub.local.hub import files as hub_files
+from airflow_provider_xethub.local.hub import gates as hub_gates
+from airflow_provider_xethub.local.hub import large_files as hub_large_files
+from airflow_provider_xethub.local.hub import lfs as hub_lfs
+from airflow_provider_xethub.local.hub import listing as hub_listing
+from airflow_provider_xethub.local.hub import refs as hub_history
+from airflow_provider_xethub.local.hub import repositories as hub_repositories
+from airflow_provider_xethub.local.hub.hosts import KnownHosts
+from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.metadata.buckets import BucketFiles
+from airflow_provider_xethub.local.metadata.commits import CommitWriter
+from airflow_provider_xethub.local.metadata.repositories import KINDS, Repositories
+from airflow_provider_xethub.local.metadata.revision_files import RevisionFiles
+from airflow_provider_xethub.local.openapi import document as openapi
+from airflow_provider_xethub.local.pages import missing as hub_missing
+from airflow_provider_xethub.local.pages import routes as pages
+from airflow_provider_xethub.local.store.access import EVERYTHING, Access, load_signing_key
+from airflow_provider_xethub.local.store.database import Database
+from airflow_provider_xethub.local.store.errors import HubError
+from airflow_provider_xethub.local.store.folder import make_private, write_once
 
 BUILT_IN_USER = "local"
 WRITE_TOKEN, READ_TOKEN = "write", "read"
@@ -103,8 +101,8 @@ def build_app(
 
     :param public_url: origin that clients reach this server at, without trailing slash; by default the ``Host`` of
         each request, so that a container may reach it under another name than the machine itself.
-    :param hosts, any_address: see :class:`airflow_provider_xethub.local.hosts.KnownHosts`.
-    :param origins: see :class:`airflow_provider_xethub.local.cors.Cors`.
+    :param hosts, any_address: see :class:`airflow_provider_xethub.local.hub.hosts.KnownHosts`.
+    :param origins: see :class:`airflow_provider_xethub.local.http.cors.Cors`.
     """
     store = store if isinstance(store, LocalStore) else LocalStore(store)
     control = Control(store, faults or Faults(), log or RequestLog(), store.access.settings)

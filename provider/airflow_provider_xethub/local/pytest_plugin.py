@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.hub_of_one_test import HubOfOneTest
     from airflow_provider_xethub.local.server import LocalHub
+    from airflow_provider_xethub.local.testing import HubOfOneTest
 
 _KEEP = "--xethub-keep"
 
@@ -49,7 +49,7 @@ def xethub(
     xethub_server: LocalHub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[HubOfOneTest]:
     """Give a test a namespace of its own in the local Hub, and the Airflow connection ``xethub_default`` to it."""
-    from airflow_provider_xethub.local.hub_of_one_test import HubOfOneTest
+    from airflow_provider_xethub.local.testing import HubOfOneTest
 
     hub = HubOfOneTest(xethub_server, monkeypatch)
     hub.connect()

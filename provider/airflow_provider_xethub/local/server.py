@@ -22,16 +22,16 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from airflow_provider_xethub.local.access import Role
 from airflow_provider_xethub.local.app import BUILT_IN_USER, LocalStore, build_app
-from airflow_provider_xethub.local.bounded_http import BoundedHttpProtocol
-from airflow_provider_xethub.local.control import Control
-from airflow_provider_xethub.local.fault_middleware import CLOSE
-from airflow_provider_xethub.local.faults import Faults
-from airflow_provider_xethub.local.hosts import is_loopback
-from airflow_provider_xethub.local.request_log import RequestLog
-from airflow_provider_xethub.local.settings import Settings
-from airflow_provider_xethub.repo import Repo, RepoType, Scope
+from airflow_provider_xethub.local.control.control import Control
+from airflow_provider_xethub.local.control.fault_middleware import CLOSE
+from airflow_provider_xethub.local.control.faults import Faults
+from airflow_provider_xethub.local.control.request_log import RequestLog
+from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
+from airflow_provider_xethub.local.hub.hosts import is_loopback
+from airflow_provider_xethub.local.store.access import Role
+from airflow_provider_xethub.local.store.settings import Settings
+from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 
 _STOP_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
@@ -53,11 +53,11 @@ class LocalHub:
     :param allowed_hosts: names that clients reach it at beside this machine's own and that of ``public_url``.
     :param allowed_origins: origins whose pages may use the API in a browser, such as ``http://localhost:3000``; ``*``
         for all. By default none may.
-    :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.access.Access`.
-    :ivar repositories: :class:`~airflow_provider_xethub.local.repositories.Repositories`.
-    :ivar content: what CAS stores, :class:`~airflow_provider_xethub.local.content.ContentStore`.
-    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.faults.Faults`.
-    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.request_log.RequestLog`.
+    :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.store.access.Access`.
+    :ivar repositories: :class:`~airflow_provider_xethub.local.metadata.repositories.Repositories`.
+    :ivar content: what CAS stores, :class:`~airflow_provider_xethub.local.content.store.ContentStore`.
+    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
+    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
     :raises OSError: the folder cannot be written.
     :raises ValueError: one of ``allowed_origins`` is not an origin.
     """
@@ -221,7 +221,10 @@ class LocalHub:
         grants: dict[str, Scope] | None = None,
         token_name: str = "default",  # noqa: S107 - the name of a token
     ) -> str:
-        """Add a user and return the Hub token: see :meth:`airflow_provider_xethub.local.access.Access.add_user`."""
+        """Add a user and return the Hub token.
+
+        See :meth:`airflow_provider_xethub.local.store.access.Access.add_user`.
+        """
         return self.access.add_user(name, role=role, grants=grants, token_name=token_name)
 
     def __enter__(self) -> LocalHub:

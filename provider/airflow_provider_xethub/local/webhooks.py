@@ -17,9 +17,9 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from airflow_provider_xethub.local.history import HEADS
+from airflow_provider_xethub.local.metadata.history import HEADS
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 
 log = logging.getLogger(__name__)
 

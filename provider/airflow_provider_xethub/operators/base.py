@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
 
-from airflow_provider_xethub import arguments, progress
-from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.hub_pages import HubPage, page_of_commit
 from airflow_provider_xethub.links.xethub import XetHubLink
-from airflow_provider_xethub.repo import Repo
-from airflow_provider_xethub.task_state import TaskState
-from airflow_provider_xethub.token import SealedTokenDict
+from airflow_provider_xethub.xet import arguments, progress
+from airflow_provider_xethub.xet.arguments import OnEmpty
+from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.task_state import TaskState
+from airflow_provider_xethub.xet.token import SealedTokenDict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from airflow_provider_xethub.records import XetCommitResult, XetFile
+    from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 
 REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
 """Template fields of every operator and sensor."""
@@ -162,7 +162,7 @@ class XetOperator(RenderedArguments, BaseOperator):
         :raises XetInputError: there are none, or they are something else.
         :raises AirflowSkipException: there are none, and ``on_empty`` is ``skip``.
         """
-        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
 
         records = [] if files is None else downloads.check_files(files)
         if not records:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator, is_first_try, task_state, work_key
+from airflow_provider_xethub.xet.arguments import OnEmpty
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_xethub.records import XetCopyResult, XetFile
-    from airflow_provider_xethub.repo import Repo
+    from airflow_provider_xethub.xet.records import XetCopyResult, XetFile
+    from airflow_provider_xethub.xet.repo import Repo
 
 
 COPY_MESSAGE = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}"
@@ -41,8 +41,8 @@ class XetCopyOperator(XetOperator):
     :param create_pr: open a pull request instead of committing to the branch.
     :param on_empty: what to do if ``files`` is an empty list, the source is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
-    :returns: a :class:`~airflow_provider_xethub.records.XetCopyResult`. Without ``path``, ``paths``, ``patterns`` and
-        ``files``: the whole source.
+    :returns: a :class:`~airflow_provider_xethub.xet.records.XetCopyResult`. Without ``path``, ``paths``, ``patterns``
+        and ``files``: the whole source.
     """
 
     default_message = COPY_MESSAGE
@@ -98,7 +98,7 @@ class XetCopyOperator(XetOperator):
 
     def work(self, context: Context) -> XetCopyResult:
         """Find out what is wanted, and copy it."""
-        from airflow_provider_xethub.commit import CommitRequest
+        from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
         target = self.resolve_repo()
         files = self._originals(target)

@@ -12,8 +12,8 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
-from airflow_provider_xethub.repo import Scope
-from airflow_provider_xethub.token import SealedTokenDict
+from airflow_provider_xethub.xet.repo import Scope
+from airflow_provider_xethub.xet.token import SealedTokenDict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,7 +26,7 @@ class XetTokenOperator(XetOperator):
     only a reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.
-    :returns: a :class:`~airflow_provider_xethub.token.SealedTokenDict`.
+    :returns: a :class:`~airflow_provider_xethub.xet.token.SealedTokenDict`.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "scope")

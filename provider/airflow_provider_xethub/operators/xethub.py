@@ -9,10 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub import arguments
-from airflow_provider_xethub.arguments import OnEmpty
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
-from airflow_provider_xethub.hub_pages import page_of_files
 from airflow_provider_xethub.operators.base import (
     REPO_FIELDS,
     XetOperator,
@@ -23,13 +20,16 @@ from airflow_provider_xethub.operators.base import (
 )
 from airflow_provider_xethub.operators.copies import XetCopyOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.arguments import OnEmpty
+from airflow_provider_xethub.xet.hub.pages import page_of_files
+from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_xethub.records import XetCommitResult, XetFile, XetPublishResult
+    from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetPublishResult
 
 __all__ = [
     "REPO_FIELDS",
@@ -54,7 +54,7 @@ class XetListOperator(XetOperator):
 
     :param path: only this file, or those in this folder; all where ``None``.
     :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
-    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile`.
+    :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "path", "patterns")
@@ -98,8 +98,8 @@ class XetUploadOperator(XetTransferOperator):
         unless the files are so small that asking takes longer than sending.
     :param on_empty: what to do if ``source`` is an empty list or contains no file, or none that matches ``patterns``:
         ``fail``, or ``skip`` the task.
-    :returns: a :class:`~airflow_provider_xethub.records.XetPublishResult`; with ``commit=False`` a list of
-        :class:`~airflow_provider_xethub.records.XetFile`. The figures are also the XCom ``transfer``.
+    :returns: a :class:`~airflow_provider_xethub.xet.records.XetPublishResult`; with ``commit=False`` a list of
+        :class:`~airflow_provider_xethub.xet.records.XetFile`. The figures are also the XCom ``transfer``.
     """
 
     default_message = UPLOAD_MESSAGE
@@ -159,7 +159,7 @@ class XetUploadOperator(XetTransferOperator):
         :param source, patterns: as for :meth:`XetHubConnection.publish`.
         :param default: the repository where neither the arguments nor the token name one.
         """
-        from airflow_provider_xethub.commit import CommitRequest
+        from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
         if isinstance(source, Sequence) and not source and not isinstance(source, str):
             error = XetInputError(f"{self.task_id}: source is an empty list, so there is nothing to upload.")
@@ -217,7 +217,7 @@ class XetCommitOperator(XetOperator):
     :param create_pr: open a pull request instead of committing to the branch.
     :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip``. With ``skip`` the
         task does the other one; if that leaves nothing to do, it is skipped.
-    :returns: a :class:`~airflow_provider_xethub.records.XetCommitResult`.
+    :returns: a :class:`~airflow_provider_xethub.xet.records.XetCommitResult`.
     """
 
     default_message = PUBLISH_MESSAGE
@@ -257,8 +257,8 @@ class XetCommitOperator(XetOperator):
 
     def work(self, context: Context) -> XetCommitResult:
         """Publish."""
-        from airflow_provider_xethub import downloads
-        from airflow_provider_xethub.commit import CommitRequest
+        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
         files, delete = self._wanted()
         repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
@@ -280,7 +280,7 @@ class XetCommitOperator(XetOperator):
 
     def _wanted(self) -> tuple[list[XetFile], list[str]]:
         """Return the files to publish and the paths to delete."""
-        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
 
         # A task that was skipped has returned None.
         files = [] if self.files is None and self.on_empty == "skip" else downloads.check_files(self.files)
@@ -307,9 +307,9 @@ class XetDownloadOperator(XetTransferOperator):
     :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
     :param on_empty: what to do if ``files`` is an empty list, the repository is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
-    :returns: a list of :class:`~airflow_provider_xethub.records.XetFile` with ``local_path``, in object storage with
-        ``storage_uri``. The figures are the XCom ``transfer``. Without ``path``, ``paths``, ``patterns`` and ``files``:
-        the whole repository.
+    :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile` with ``local_path``, in object storage
+        with ``storage_uri``. The figures are the XCom ``transfer``. Without ``path``, ``paths``, ``patterns`` and
+        ``files``: the whole repository.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
@@ -337,7 +337,7 @@ class XetDownloadOperator(XetTransferOperator):
 
     def work(self, context: Context) -> list[XetFile]:
         """Find out what is wanted, and download it."""
-        from airflow_provider_xethub import downloads
+        from airflow_provider_xethub.xet.files import targets as downloads
 
         token = self.resolve_token(context)
         given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]

@@ -15,7 +15,7 @@ from sqlalchemy import Text, cast, select, update
 from sqlalchemy.orm import Session
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.repo import URI_SCHEME, Repo
+from airflow_provider_xethub.xet.repo import URI_SCHEME, Repo
 
 _STEPS = 100
 

@@ -12,12 +12,12 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from airflow_provider_xethub import webhook
-from airflow_provider_xethub.answers import is_storable
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.plugins import asset_events
-from airflow_provider_xethub.records import XetCommit
-from airflow_provider_xethub.webhook import Move, Secrets
+from airflow_provider_xethub.xet.answers import is_storable
+from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub.webhooks import Move, Secrets
+from airflow_provider_xethub.xet.records import XetCommit
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ def _history(move: Move, conn_id: str | None) -> list[XetCommit]:
     """Return the commits of a move, newest first, as a watcher reads them; none where the Hub cannot be asked."""
     if not conn_id:
         return []
-    from airflow_provider_xethub.history import commits_until
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
+    from airflow_provider_xethub.xet.hub.history import commits_until
 
     try:
         hub = XetHubConnection(conn_id).hub

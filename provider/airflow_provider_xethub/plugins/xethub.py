@@ -41,8 +41,8 @@ class XetHubPlugin(AirflowPlugin):
             return []
         if not secret.strip():
             return []
-        from airflow_provider_xethub.hooks import keys
-        from airflow_provider_xethub.webhook import Secrets
+        from airflow_provider_xethub.hooks import sealing as keys
+        from airflow_provider_xethub.xet.hub.webhooks import Secrets
 
         try:
             secrets = Secrets(secret)

@@ -18,17 +18,17 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_xethub import arguments
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import final_errors
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.hub_pages import HubPage, page_of_commit, page_of_files
 from airflow_provider_xethub.links.xethub import XetHubLink
-from airflow_provider_xethub.repo import Repo
 from airflow_provider_xethub.sensors import deferral
-from airflow_provider_xethub.waiting import (
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit, page_of_files
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.wait.conditions import (
     CommitsWish,
     CommitWish,
     FilesWish,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.triggers.base import BaseTrigger
 
-    from airflow_provider_xethub.records import XetFile
+    from airflow_provider_xethub.xet.records import XetFile
 
 NO_COMMIT = "0" * 40
 """What every commit is newer than."""
@@ -205,7 +205,7 @@ class XetFileSensor(XetSensor):
     :param changed_from: what the files were: a record or a list of records, as an earlier sensor returned them, or,
         with ``path``, a Xet hash or sha256. A file that is still the same does not count.
     :param newer_than: id of a commit. A file that is still as it was there does not count.
-    :returns: for ``path`` its :class:`~airflow_provider_xethub.records.XetFile`, otherwise a list of them: of those
+    :returns: for ``path`` its :class:`~airflow_provider_xethub.xet.records.XetFile`, otherwise a list of them: of those
         that count.
     """
 
@@ -300,7 +300,7 @@ class XetRevisionSensor(XetSensor):
 
     :param newer_than: id of a commit; wait until the newest one is another. ``None``: than the one that is the newest
         when the task looks for the first time. On Airflow 3.3 and later the task's retries remember which that was.
-    :returns: the newest :class:`~airflow_provider_xethub.records.XetCommit`.
+    :returns: the newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
     """
 
     template_fields: Sequence[str] = (*XetSensor.template_fields, "newer_than")

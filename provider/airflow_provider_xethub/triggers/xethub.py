@@ -1,7 +1,7 @@
 """Triggers: wait for files and commits in the triggerer, and start DAGs on commits.
 
 Their arguments are plain JSON, and never a token: the triggerer reads the connection itself. All triggers of one
-triggerer that look at the same repository share one poll (:mod:`airflow_provider_xethub.polling`).
+triggerer that look at the same repository share one poll (:mod:`airflow_provider_xethub.xet.wait.poller`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
-from airflow_provider_xethub import arguments, polling
-from airflow_provider_xethub.answers import is_storable
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
     XetHubError,
@@ -25,9 +23,11 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.events import failed, found
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.pace import Pace
-from airflow_provider_xethub.repo import DEFAULT_REVISION, Repo, RepoType
-from airflow_provider_xethub.waiting import (
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.answers import is_storable
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
+from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait.conditions import (
     CommitsWish,
     CommitWish,
     FilesWish,
@@ -37,10 +37,11 @@ from airflow_provider_xethub.waiting import (
     check_oid,
     check_wish,
 )
+from airflow_provider_xethub.xet.wait.pace import Pace
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hub import Hub
-    from airflow_provider_xethub.records import XetCommit
+    from airflow_provider_xethub.xet.hub.client import Hub
+    from airflow_provider_xethub.xet.records import XetCommit
 
 REPORTED_SECONDS = 3.0
 """Seconds until an event is on its way to the process that stores it: a triggerer hands them over once a second."""
@@ -216,7 +217,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
     """Wait for commits: in an ``AssetWatcher`` for each of them, or, for a sensor, for the next.
 
     In an ``AssetWatcher`` it gives one event for each commit, oldest first: a
-    :class:`~airflow_provider_xethub.records.XetCommit`, and the id of the commit before as ``previous``. The commit
+    :class:`~airflow_provider_xethub.xet.records.XetCommit`, and the id of the commit before as ``previous``. The commit
     that is the newest at the first look is where it begins. On Airflow 3.3 and later it goes on after a restart where
     it was, and no commit is lost; before, it begins anew.
 

@@ -19,9 +19,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo
 
 
 @pytest.mark.parametrize("repo_type", ["model", "dataset", "space"])

@@ -12,7 +12,7 @@ from hub_calls import binary, read, upload
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from airflow_provider_xethub.local.hub_lfs import PART_BYTES
+from airflow_provider_xethub.local.hub.lfs import PART_BYTES
 from airflow_provider_xethub.local.server import LocalHub
 
 

@@ -10,7 +10,7 @@ import requests
 from hub_calls import binary, names, read, upload
 from huggingface_hub import CommitOperationAdd, CommitScheduler, HfApi, HfFileSystem
 
-from airflow_provider_xethub.local.fault import Fault
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
 
 

@@ -1,0 +1,80 @@
+"""What the Test button says: who we are to a Hub, or why we are nobody there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.hub.client import Hub
+
+_NO_HUB = (400, 404, 405, 410, 501)
+"""Answers of a server that has no such route; a Hub has it for everybody."""
+
+_MAX_NAMED = 3
+_KINDS = {"fineGrained": "fine-grained"}
+
+
+def greet(hub: Hub) -> str:
+    """Ask a Hub once who we are, and say it in one sentence without any secret.
+
+    :raises XetHubError: it does not answer, does not know the Hub token, or is no Hub.
+    """
+    # Somebody is looking at a button: an answer now is worth more than another try.
+    hub.has_patience = False
+    if not hub.has_token:
+        if not isinstance(_ask(hub, "/api/models?limit=1", "the test of the connection"), list):
+            raise _no_hub(hub, "answered with something else than a list of models")
+        return f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
+    who = _ask(hub, "/api/whoami-v2", "the whoami request")
+    if not isinstance(who, dict) or not isinstance(who.get("name"), str):
+        raise _no_hub(hub, "did not say who the Hub token belongs to")
+    kind = "the organization " if who.get("type") == "org" else ""
+    return f"Connected to {hub.endpoint} as {kind}{hub.shown(who['name'])}, with {_credential(hub, who)}."
+
+
+def _ask(hub: Hub, path: str, about: str) -> Any:
+    try:
+        return hub.json("GET", path, about=about)
+    except XetResponseError as error:
+        if error.status in _NO_HUB:
+            raise _no_hub(hub, f"answered {error.status} to {about}") from None
+        raise
+
+
+def _no_hub(hub: Hub, what: str) -> XetProtocolError:
+    return XetProtocolError(
+        f"{hub.endpoint} {what}: it is not a Hub. The host of the connection must be the URL of the Hub alone, such as "
+        "https://huggingface.co, without a repository."
+    )
+
+
+def _credential(hub: Hub, who: Mapping[str, Any]) -> str:
+    """Say with which credential: its kind, its name, and for a fine-grained one, what it is for."""
+    auth = _mapping(who.get("auth"))
+    token = _mapping(auth.get("accessToken"))
+    if not token:
+        return f"a credential of the kind {hub.shown(auth.get('type') or 'unknown')}"
+    role = str(token.get("role") or "unknown")
+    name = hub.shown(token.get("displayName") or "without a name")
+    return f"the {hub.shown(_KINDS.get(role, role))} token {name!r}{_grants(hub, token)}"
+
+
+def _grants(hub: Hub, token: Mapping[str, Any]) -> str:
+    """Say which repositories and namespaces a fine-grained token is for."""
+    scoped = _mapping(token.get("fineGrained")).get("scoped")
+    said = []
+    for each in scoped if isinstance(scoped, list) else []:
+        name = _mapping(_mapping(each).get("entity")).get("name")
+        permissions = _mapping(each).get("permissions")
+        if isinstance(name, str) and isinstance(permissions, list):
+            may_write = any(str(permission).endswith("write") for permission in permissions)
+            said.append(f"{hub.shown(name)}: {'write' if may_write else 'read'}")
+    more = f", and {len(said) - _MAX_NAMED} more" if len(said) > _MAX_NAMED else ""
+    return f" ({', '.join(said[:_MAX_NAMED])}{more})" if said else ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,57 @@
+"""The keys of this worker: what seals Xet tokens for XCom, and what hides them in logs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import conf
+
+try:
+    from airflow.sdk.log import mask_secret
+except ImportError:  # Airflow 3.0
+    from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.token import Fernet
+
+log = logging.getLogger(__name__)
+
+
+def mask(secret: str) -> None:
+    """Hide ``secret`` in the logs of this process; masking does not travel with an XCom."""
+    if secret:
+        mask_secret(secret)
+
+
+def fernets() -> list[Fernet]:
+    """Return the keys to open tokens with, the one to seal with first; empty where this worker has none.
+
+    ``[xethub] fernet_key`` if it is set, then Airflow's own Fernet key.
+    """
+    key = conf.get("xethub", "fernet_key", fallback="")
+    if not key:
+        return [fernet for fernet in [_airflow()] if fernet]
+    from cryptography.fernet import Fernet, MultiFernet
+
+    try:
+        own = MultiFernet([Fernet(part.strip().encode()) for part in key.split(",")])
+    except ValueError:
+        # Not sealed with another key than the administrator meant; and the wrong one is not shown.
+        log.warning("[xethub] fernet_key is not a Fernet key (32 bytes in url-safe base64): tokens stay unsealed.")
+        return []
+    return [fernet for fernet in [own, _airflow()] if fernet]
+
+
+def _airflow() -> Fernet | None:
+    try:
+        try:
+            from airflow.sdk.crypto import get_fernet
+        except ImportError:  # Airflow 3.0 and 3.1
+            from airflow.models.crypto import get_fernet
+        fernet = get_fernet()
+    except Exception:
+        # A worker without a configuration has the text "{FERNET_KEY}" for a key, and Airflow raises over it.
+        return None
+    # Without a key Airflow hands out a stand-in that does not encrypt.
+    return fernet if getattr(fernet, "is_encrypted", False) else None

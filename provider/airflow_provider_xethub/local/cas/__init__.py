@@ -1,0 +1,1 @@
+"""The CAS routes of the local Hub."""

@@ -1,0 +1,119 @@
+"""One CAS request: what its token allows, its body, and the answers to what is wrong with it.
+
+Source: the Xet protocol's API page, version 1.1, and the statuses that hf-xet 1.8 tells apart.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import update_wrapper
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.local.content.store import UnknownFileError
+from airflow_provider_xethub.local.content.xorbs import UnknownXorbError
+from airflow_provider_xethub.local.formats import FormatError
+from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.store.access import Access, AccessError, XetGrant
+from airflow_provider_xethub.xet.repo import Scope
+
+_log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+Origin = Callable[[Request], str]
+"""Tells from a request at which origin the client reaches this server; data URLs are there."""
+
+
+def origin_of(request: Request) -> str:
+    """Return the origin that the request itself names."""
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+class TooLargeError(ValueError):
+    """A request body is over its limit: 413, or 400 where the protocol says so."""
+
+    def __init__(self, message: str, status: int = 413) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def cas_route(base_path: str, method: str, path: str, endpoint: Endpoint) -> Route:
+    """Return a route of one CAS, whose errors become answers."""
+    return Route(f"{base_path}{path}", _with_errors(endpoint), methods=[method])
+
+
+def require(access: Access, request: Request, scope: Scope) -> XetGrant:
+    """Return what the request's token allows.
+
+    :raises AccessError: 401 without a valid token; 403 where its scope is not enough.
+    """
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    grant = access.verify_xet_token(token.strip() if kind.lower() == "bearer" else "")
+    if scope == "write" and grant.scope != "write":
+        raise AccessError(403, f"Uploading to {grant.repository} needs a write token; this one is for reading.")
+    return grant
+
+
+def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON answer that says what is wrong."""
+    return JSONResponse({"error": message}, status, headers)
+
+
+def require_prefix(request: Request, *known: str) -> None:
+    """Refuse a prefix that the protocol does not know.
+
+    :raises FormatError: it has another form. Answering 400 is a guess: the protocol gives no status.
+    """
+    prefix = request.path_params["prefix"]
+    if prefix not in known:
+        raise FormatError(f"The prefix {prefix[:40]!r} is not known; use {' or '.join(known)}.")
+
+
+async def read_body(request: Request, limit: int, name: str, *, too_large: int = 413) -> bytearray:
+    """Read a request body.
+
+    :param too_large: status of the answer to a body that is over the limit.
+    :raises TooLargeError: it is over ``limit`` bytes; read no further than that.
+    """
+    refusal = TooLargeError(f"{name} is refused: a body has at most {limit} bytes.", too_large)
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise refusal
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise refusal
+    return body
+
+
+def raw_target(request: Request) -> str:
+    """Return path and query as they arrived, which is what the signature of a URL is made of."""
+    path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return f"{path.decode('latin-1')}?{request.scope['query_string'].decode('latin-1')}"
+
+
+def _with_errors(endpoint: Endpoint) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except AccessError as error:
+            return error_answer(error.status, error.message)
+        except FormatError as error:
+            return error_answer(400, str(error))
+        except (UnknownFileError, UnknownXorbError) as error:
+            return error_answer(404, str(error))
+        except TooLargeError as error:
+            return error_answer(error.status, str(error))
+        except UnsatisfiableRangeError as error:
+            return error_answer(416, str(error), {"Content-Range": error.content_range})
+        except ClientDisconnect:
+            _log.info("The client left during %s %s.", request.method, request.url.path)
+            return Response(status_code=499)
+
+    update_wrapper(answer, endpoint)  # by which the OpenAPI description finds its name and docstring
+    return answer

@@ -1,0 +1,166 @@
+"""``xethub-local faults`` and ``reset``: make the running server misbehave, and clean it up.
+
+The options of ``faults add`` are the fields of a fault: what a fault learns, this command knows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin, get_type_hints
+
+from airflow_provider_xethub.local.cli.arguments import UsageError
+from airflow_provider_xethub.local.cli.output import Cell, confirmed, print_table, print_text
+from airflow_provider_xethub.local.cli.remote import Control
+
+_OPTION = "fault_"
+
+
+def add_fault_options(parser: argparse.ArgumentParser) -> None:
+    """Give a parser one option for each field of a fault, explained as the fault's docstring explains it."""
+    from airflow_provider_xethub.local.control.fault import Fault
+
+    explained = _explained(Fault.__doc__ or "")
+    for name, kind in get_type_hints(Fault).items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=_OPTION + name,
+            default=argparse.SUPPRESS,  # what is not given stays out of the request: a ready-made fault keeps its own
+            help=explained[name],
+            **_reading(kind),
+        )
+
+
+def list_faults(options: argparse.Namespace) -> None:
+    """Print the faults that are switched on.
+
+    :raises CommandError: no server runs.
+    """
+    faults = Control(options.folder).ask("GET", "/_local/faults")["faults"]
+    rows = [_row(fault) for fault in faults]
+    empty = "No faults are switched on. Add one with: xethub-local faults add"
+    print_table(["Id", "Acted", "Seen", "Route", "What happens"], rows, empty=empty)
+
+
+def list_ready_made(_: argparse.Namespace) -> None:
+    """Print the ready-made faults. No server is asked."""
+    from airflow_provider_xethub.local.control.presets import READY_MADE
+
+    rows = [[each.name, each.fault.route, each.description] for each in READY_MADE.values()]
+    print_table(["Name", "Route", "What happens"], rows, empty="")
+
+
+def add_fault(options: argparse.Namespace) -> None:
+    """Switch a fault on, ready-made or described by options, and print its id.
+
+    :raises CommandError: no server runs, or it refuses the fault.
+    :raises UsageError: neither a name nor a route was given.
+    """
+    given = {name.removeprefix(_OPTION): value for name, value in vars(options).items() if name.startswith(_OPTION)}
+    if not options.name and "route" not in given:
+        raise UsageError("say which fault: a name from 'xethub-local faults catalogue', or --route and what happens.")
+    body = {key: dict(value) if _is_pairs(value) else value for key, value in given.items()}
+    armed = Control(options.folder).ask(
+        "POST", "/_local/faults", {"name": options.name, **body} if options.name else body
+    )
+    print_text(str(armed["id"]))
+
+
+def remove_fault(options: argparse.Namespace) -> None:
+    """Switch one fault off.
+
+    :raises CommandError: no server runs, or it has no such fault.
+    """
+    Control(options.folder).ask("DELETE", f"/_local/faults/{options.id}")
+
+
+def clear_faults(options: argparse.Namespace) -> None:
+    """Switch all faults off.
+
+    :raises CommandError: no server runs.
+    """
+    Control(options.folder).ask("DELETE", "/_local/faults")
+
+
+def reset(options: argparse.Namespace) -> None:
+    """Switch faults off, forget the request log, set the settings back; with ``--data`` delete all repositories.
+
+    :raises CommandError: no server runs.
+    :raises UsageError: ``--data`` is not confirmed.
+    """
+    control = Control(options.folder)
+    if options.data and not options.yes:
+        if not sys.stdin.isatty():
+            raise UsageError("--data deletes all repositories; confirm it with --yes.")
+        if not confirmed(f"Delete all repositories in {options.folder}?"):
+            print_text("Nothing was done.")
+            return
+    control.ask("POST", "/_local/reset", {"data": options.data})
+    print_text("Reset, all repositories deleted." if options.data else "Reset; the repositories are still there.")
+
+
+def _row(armed: Mapping[str, Any]) -> list[Cell]:
+    counts = [str(armed[name]) for name in ("id", "acted", "seen")]
+    return [*counts, armed["route"], _what_happens(armed)]
+
+
+def _what_happens(fault: Mapping[str, Any]) -> str:
+    known = ("id", "acted", "seen", "route")
+    return " ".join(f"{name}={_short(value)}" for name, value in fault.items() if name not in known)
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) and value and " " not in value else json.dumps(value, ensure_ascii=False)
+
+
+def _is_pairs(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], tuple)
+
+
+def _reading(kind: Any) -> dict[str, Any]:
+    """Say how an option of a field's type is read from the command line, as argparse is told."""
+    kinds = [each for each in (get_args(kind) if _is_union(kind) else (kind,)) if each is not type(None)]
+    words = [word for each in kinds for word in get_args(each) if isinstance(word, str)]
+    origins = [get_origin(each) or each for each in kinds]
+    if words:
+        return {"nargs": "?", "const": True, "choices": words}
+    if bool in kinds:
+        return {"action": "store_true"}
+    if Mapping in origins:
+        is_text = get_args(kinds[origins.index(Mapping)])[1] is str
+        return {"action": "append", "type": _pair if is_text else _json_pair, "metavar": "NAME=VALUE"}
+    if tuple in origins:
+        return {"action": "append", "metavar": "NAME"}
+    number = next((each for each in (int, float) if each in kinds), None)
+    return {"type": number, "metavar": "N"} if number else {"metavar": "TEXT"}
+
+
+def _is_union(kind: Any) -> bool:
+    # X | Y is types.UnionType, or typing.Union where one of them is a Literal.
+    return type(kind).__name__ in ("UnionType", "_UnionGenericAlias", "Union")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _json_pair(text: str) -> tuple[str, Any]:
+    """Read ``exp=0`` or ``casUrl=http://…``: the value is JSON, or the text itself where it is none."""
+    name, value = _pair(text)
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _explained(docstring: str) -> dict[str, str]:
+    """Return what a docstring says about each ``:param``, as plain text on one line."""
+    found = re.findall(r"^\s*:param (\w+): (.*?)(?=^\s*:|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    # argparse reads % as a place to fill in.
+    return {name: " ".join(text.split()).replace("``", "").replace("%", "%%") for name, text in found}

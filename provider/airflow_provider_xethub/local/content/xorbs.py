@@ -1,0 +1,213 @@
+"""Xorbs on disk: one file each, written once, with their chunk tables in the database."""
+
+from __future__ import annotations
+
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from struct import pack, unpack
+
+from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
+from airflow_provider_xethub.local.formats import FormatError, xorb
+from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
+from airflow_provider_xethub.local.store.database import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cas_xorb (
+    hash TEXT PRIMARY KEY,
+    offsets BLOB NOT NULL,
+    raw_offsets BLOB NOT NULL,
+    chunk_hashes BLOB NOT NULL
+)
+"""
+_CACHED_XORBS = 64
+_READ_BYTES = 1024 * 1024
+_LEFTOVER_SECONDS = 3600
+
+
+class UnknownXorbError(LookupError):
+    """A xorb is not stored here. The message names its hash."""
+
+
+class XorbStore:
+    """The xorbs of one data folder. All methods may be called from any thread.
+
+    A xorb exists once the database says so, and its bytes never change after that: the hash covers only the raw
+    chunks, so another client may send the same xorb in other bytes, and the offsets handed out would be wrong.
+
+    :param folder: xorbs live in ``xorbs/`` of it.
+    """
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self._folder = folder / "xorbs"
+        self._incoming = self._folder / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        self._db = db
+        db.execute_schema(_SCHEMA)
+        self._cached_index = lru_cache(_CACHED_XORBS)(self._load_index)
+        self._cached_chunk_hashes = lru_cache(_CACHED_XORBS)(self._load_chunk_hashes)
+        self._delete_leftovers()
+
+    def add(self, expected_hash: str, body: bytes | bytearray) -> bool:
+        """Check a whole serialized xorb completely and store it; return whether it was new.
+
+        Durable when this returns. Without its footer, if it has one.
+
+        :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
+        """
+        with self.receive(expected_hash) as incoming:
+            incoming.write([body])
+            return self.store(incoming, incoming.finish())
+
+    def receive(self, expected_hash: str) -> IncomingXorb:
+        """Begin an upload: write to it as the bytes arrive, finish it, and pass it to :meth:`store`.
+
+        :raises FormatError: ``expected_hash`` is not a hash.
+        """
+        return IncomingXorb(self._incoming, expected_hash)
+
+    def store(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
+        """Store an upload that was finished, and return whether it was new. Durable when this returns.
+
+        :param found: what :meth:`IncomingXorb.finish` returned.
+        """
+        expected_hash = incoming.xorb_hash
+        if self.has(expected_hash):
+            return False
+        with self._db.write() as connection:
+            # Renamed inside the transaction: of two uploads of one xorb, the one recorded is the one on disk.
+            if connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (expected_hash,)).fetchone():
+                return False
+            self._publish(incoming.path, self.path(expected_hash))
+            connection.execute(
+                "INSERT INTO cas_xorb (hash, offsets, raw_offsets, chunk_hashes) VALUES (?, ?, ?, ?)",
+                (expected_hash, _pack(found.index.offsets), _pack(found.index.raw_offsets), found.chunk_hashes),
+            )
+        return True
+
+    def has(self, xorb_hash: str) -> bool:
+        """Whether this xorb is stored."""
+        with self._db.read() as connection:
+            row = connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (xorb_hash,)).fetchone()
+        return row is not None
+
+    def size(self, xorb_hash: str) -> int:
+        """Return the bytes of a stored xorb.
+
+        :raises FormatError: it is not the hex form of a hash.
+        :raises UnknownXorbError: the xorb is not stored here.
+        """
+        return self.index(from_hex(xorb_hash)).offsets[-1]
+
+    def path(self, xorb_hash: str) -> Path:
+        """Return the file of a xorb, which holds its chunk records and nothing else.
+
+        :raises FormatError: it is not the hex form of a hash, and so no safe file name either.
+        """
+        from_hex(xorb_hash)
+        return self._folder / xorb_hash[:2] / xorb_hash
+
+    def index(self, xorb_hash: bytes) -> xorb.XorbIndex:
+        """Return where each chunk of a xorb lies.
+
+        :raises UnknownXorbError: the xorb is not stored here.
+        """
+        return self._cached_index(xorb_hash)
+
+    def chunk_hashes(self, xorb_hash: bytes) -> bytes:
+        """Return the hashes of a xorb's chunks, 32 bytes each, one after another.
+
+        :raises UnknownXorbError: the xorb is not stored here.
+        """
+        return self._cached_chunk_hashes(xorb_hash)
+
+    def reader(self) -> XorbReader:
+        """Return a reader, for many reads one after another; close it."""
+        return XorbReader(self)
+
+    def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
+        """Yield the raw bytes of chunks ``first`` to ``last`` (excluded), about 1 MiB at a time.
+
+        :raises UnknownXorbError: the xorb is not stored here.
+        :raises FormatError: the file was damaged on disk.
+        """
+        with closing(self.reader()) as reader:
+            yield from reader.read_chunks(xorb_hash, first, last)
+
+    def _load_index(self, xorb_hash: bytes) -> xorb.XorbIndex:
+        offsets, raw_offsets = self._row(xorb_hash, "offsets, raw_offsets")
+        return xorb.XorbIndex(_unpack(offsets), _unpack(raw_offsets))
+
+    def _load_chunk_hashes(self, xorb_hash: bytes) -> bytes:
+        return self._row(xorb_hash, "chunk_hashes")[0]
+
+    def _row(self, xorb_hash: bytes, columns: str) -> tuple[bytes, ...]:
+        name = to_hex(xorb_hash)
+        with self._db.read() as connection:
+            row = connection.execute(
+                f"SELECT {columns} FROM cas_xorb WHERE hash = ?",  # noqa: S608 - columns are our own
+                (name,),
+            ).fetchone()
+        if row is None:
+            raise UnknownXorbError(f"Xorb {name} is not stored here.")
+        return tuple(row)
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        final.parent.mkdir(exist_ok=True)
+        temporary.replace(final)
+        for folder in (final.parent, self._folder):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _delete_leftovers(self) -> None:
+        """Delete what a killed process left behind; not what another one may be writing now."""
+        for path in self._incoming.iterdir():
+            if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+class XorbReader:
+    """Reads chunks, and keeps the file of the last xorb open: small files mostly lie in the same one."""
+
+    def __init__(self, xorbs: XorbStore) -> None:
+        self._xorbs = xorbs
+        self._opened = b""
+        self._descriptor = -1
+
+    def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
+        """See :meth:`XorbStore.read_chunks`; finish one iteration before the next one begins."""
+        index = self._xorbs.index(xorb_hash)
+        if xorb_hash != self._opened:
+            self.close()
+            self._descriptor = os.open(self._xorbs.path(to_hex(xorb_hash)), os.O_RDONLY)
+            self._opened = xorb_hash
+        while first < last:
+            budget = index.raw_offsets[first] + _READ_BYTES
+            until = max(first + 1, bisect_right(index.raw_offsets, budget, first, last + 1) - 1)
+            length = index.offsets[until] - index.offsets[first]
+            raw = b"".join(xorb.decode(os.pread(self._descriptor, length, index.offsets[first])))
+            if len(raw) != index.raw_length(first, until):
+                raise FormatError(f"Xorb {to_hex(xorb_hash)} was damaged on disk: its file is too short.")
+            yield raw
+            first = until
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._opened:
+            os.close(self._descriptor)
+            self._opened = b""
+
+
+def _pack(numbers: tuple[int, ...]) -> bytes:
+    return pack(f"<{len(numbers)}I", *numbers)
+
+
+def _unpack(packed: bytes) -> tuple[int, ...]:
+    return unpack(f"<{len(packed) // 4}I", packed)

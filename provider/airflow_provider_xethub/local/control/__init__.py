@@ -1,0 +1,1 @@
+"""Faults, request log and clock of the local Hub, and their routes."""

@@ -1,0 +1,1 @@
+"""The Hub routes of the local Hub."""

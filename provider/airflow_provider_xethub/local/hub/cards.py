@@ -1,0 +1,50 @@
+"""Hub routes of cards, and the card of a repository as other routes need it."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.local.http.json_fields import text_field
+from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.metadata import cards
+from airflow_provider_xethub.local.metadata.commits import Change, PutRegular
+from airflow_provider_xethub.local.metadata.history import Commit
+from airflow_provider_xethub.local.store.errors import HubError
+
+_INVALID = f"Invalid metadata in {cards.PATH}."
+
+
+def routes(hub: Hub) -> list[Route]:
+    """Return the routes."""
+    return [hub_route(hub, "/api/validate-yaml", validate_yaml, "POST")]
+
+
+def validate_yaml(request: HubRequest) -> Response:
+    """Say what is wrong with a card before anything is committed."""
+    card = cards.read(text_field(request.json(), "content"))
+    errors, warnings = ([{"message": each} for each in found] for found in (card.errors, card.warnings))
+    if errors:
+        raise HubError(400, _INVALID, extra={"errors": errors, "warnings": warnings})
+    return JSONResponse({"errors": errors, "warnings": warnings})
+
+
+def card_of(request: HubRequest, commit: Commit) -> cards.Card:
+    """Return the card of the repository at a commit; an empty one where it has none."""
+    entry = request.hub.repositories.find(commit, cards.PATH)
+    if entry is None or entry.kind != "regular" or entry.size > cards.MAX_BYTES:
+        return cards.Card()
+    return cards.read(request.hub.repositories.blob(entry.oid).decode("utf-8", "replace"))
+
+
+def require_valid_card(change: Change) -> Change:
+    """Return the change if it brings no invalid card.
+
+    :raises HubError: 400, it does.
+    """
+    if isinstance(change, PutRegular) and change.path == cards.PATH and len(change.content) <= cards.MAX_BYTES:
+        card = cards.read(change.content.decode("utf-8", "replace"))
+        if card.errors:
+            errors = [{"message": each} for each in card.errors]
+            raise HubError(400, _INVALID, extra={"errors": errors})
+    return change

@@ -1,0 +1,61 @@
+"""Hub routes of the files in CAS that a repository has in any of its revisions: listing them, deleting them for good.
+
+Shapes from ``huggingface_hub`` 2.4, which reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_provider_xethub.local.http.json_fields import flag_field, list_field, object_field
+from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.metadata import large_files
+from airflow_provider_xethub.local.metadata.history import HEADS
+from airflow_provider_xethub.local.metadata.large_files import LargeFile
+from airflow_provider_xethub.local.store.timestamps import iso_time
+
+_FILES_PER_PAGE = 1000
+
+
+def routes(hub: Hub) -> list[Route]:
+    """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
+    files = "/api/{kind}/{namespace}/{name}/lfs-files"
+    return [
+        hub_route(hub, files, lfs_files, "GET"),
+        hub_route(hub, f"{files}/batch", delete_lfs_files, "POST"),
+    ]
+
+
+def lfs_files(request: HubRequest) -> Response:
+    """List the files of all revisions whose content lies in CAS."""
+    request.require("read")
+    found = large_files.find(request.hub.repositories, request.repository)
+    return page_response(request, found, _describe, _FILES_PER_PAGE)
+
+
+def delete_lfs_files(request: HubRequest) -> Response:
+    """Delete files for good: their content, and with ``rewriteHistory`` all commits forget them."""
+    deletions = object_field(request.json(), "deletions")
+    request.require("write")
+    oids, name = {*list_field(deletions, "sha", str, "texts")}, request.repository
+    repositories = request.hub.repositories
+    with repositories.db.write():
+        doomed = [file.entry for file in large_files.find(repositories, name) if file.entry.oid in oids]
+        if flag_field(deletions, "rewriteHistory"):
+            large_files.remove_from_history(repositories, name, oids)
+        request.hub.content.forget(name, [entry.xet_hash for entry in doomed if entry.xet_hash])
+    return JSONResponse({})
+
+
+def _describe(file: LargeFile) -> dict[str, Any]:
+    return {
+        "fileOid": file.entry.oid,
+        "filename": file.entry.path,
+        "oid": file.entry.sha256,
+        "pushedAt": iso_time(file.pushed),
+        "ref": file.ref.removeprefix(HEADS),
+        "size": file.entry.size,
+    }

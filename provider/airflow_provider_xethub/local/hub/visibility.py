@@ -1,0 +1,26 @@
+"""Whether a request wants a repository to be private: two fields say so, an old one and a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_xethub.local.http.json_fields import flag_field, text_field
+from airflow_provider_xethub.local.store.errors import BadRequestError
+
+_IS_PRIVATE = {"private": True, "protected": False, "public": False}
+
+
+def wants_private(body: Mapping[str, Any]) -> bool | None:
+    """Return what ``visibility`` or else ``private`` says, or ``None`` where both are missing.
+
+    :raises BadRequestError: one of them is something else.
+    """
+    visibility = text_field(body, "visibility", "")
+    if visibility:
+        if visibility not in _IS_PRIVATE:
+            raise BadRequestError(
+                f"The field 'visibility' must be one of {', '.join(_IS_PRIVATE)}, not {visibility!r}."
+            )
+        return _IS_PRIVATE[visibility]
+    return None if body.get("private") is None else flag_field(body, "private")

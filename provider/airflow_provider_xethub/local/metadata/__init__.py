@@ -1,0 +1,1 @@
+"""Repositories of the local Hub: trees, commits, discussions, buckets."""

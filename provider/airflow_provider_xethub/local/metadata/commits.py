@@ -1,0 +1,202 @@
+"""Writing commits, and the pull requests that commits open.
+
+A commit is one transaction: either everything in it is there, or nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_provider_xethub.local.metadata import trees
+from airflow_provider_xethub.local.metadata.discussions import Discussion, Discussions
+from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, Commit, Ref, new_commit_id
+from airflow_provider_xethub.local.metadata.repositories import Repositories
+from airflow_provider_xethub.local.metadata.trees import Entry
+from airflow_provider_xethub.local.store.errors import HubError, NothingToDeleteError
+from airflow_provider_xethub.local.store.paths import require_path
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
+
+
+@dataclass(frozen=True)
+class PutRegular:
+    """Add or replace a file whose content the commit itself carries."""
+
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class PutXet:
+    """Add or replace a file whose content lies in CAS."""
+
+    path: str
+    xet_hash: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class DeleteFile:
+    """Delete one file, or the folder of that path."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class DeleteFolder:
+    """Delete a folder with everything in it."""
+
+    path: str
+
+
+Change = PutRegular | PutXet | DeleteFile | DeleteFolder
+
+
+@dataclass(frozen=True)
+class NewCommit:
+    """A commit that was just made, and the number of the pull request that it opened."""
+
+    commit: Commit
+    pull_request: int | None = None
+
+
+class CommitWriter:
+    """Makes commits and pull requests in the repositories of one local Hub.
+
+    :ivar discussions: what is said about them.
+    """
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self.discussions = Discussions(repositories.db, lambda: repositories.clock())
+
+    def commit(
+        self,
+        name: str,
+        revision: str,
+        changes: Iterable[Change],
+        *,
+        title: str,
+        message: str = "",
+        author: str = "local",
+        parent_commit: str | None = None,
+        create_pr: bool = False,
+    ) -> NewCommit:
+        """Apply ``changes`` in their order and move the branch. Without any change it is an empty commit.
+
+        :param parent_commit: refuse unless the branch still points there; 7 or more digits of the id suffice.
+        :param create_pr: leave the branch where it is and open a pull request with the commit.
+        :raises RevisionNotFoundError: the revision does not exist.
+        :raises HubError: 412, the branch has moved.
+        :raises NothingToDeleteError: a path to be deleted does not exist.
+        :raises BadRequestError: a path breaks a rule, or the revision is a tag or a commit.
+        """
+        with self._repositories.db.write() as connection:
+            base = self._repositories.writable_ref(name, revision, proposes=create_pr)
+            if parent_commit and not (len(parent_commit) >= 7 and base.commit.startswith(parent_commit)):
+                raise HubError(
+                    412,
+                    "The branch was updated since you opened this page. Please refresh and try again. "
+                    f"{name} at {revision} is at {base.commit}, not at {parent_commit}.",
+                )
+            head = self._repositories.commit_of(connection, name, base.commit)
+            editor, commit_id = trees.TreeEditor(connection, head.tree), new_commit_id()
+            for change in changes:
+                self._apply(name, head.id, editor, change, commit_id)
+            commit = self._repositories.add_commit(connection, name, head.id, editor, title, message, author, commit_id)
+            if not create_pr:
+                self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
+                if base.ref.startswith(PULLS):
+                    self.discussions.commit(name, int(base.ref.removeprefix(PULLS)), author, title, commit.id)
+                return NewCommit(commit)
+            pull_request = self._open(name, revision, commit, title, message, author)
+            self.discussions.commit(name, pull_request.number, author, title, commit.id)
+            return NewCommit(commit, pull_request.number)
+
+    def open_pull_request(
+        self, name: str, title: str, description: str, author: str, base: str = DEFAULT_REVISION
+    ) -> Discussion:
+        """Open a pull request without changes, to be committed to as ``refs/pr/N``.
+
+        :raises RevisionNotFoundError: ``base`` does not exist.
+        """
+        with self._repositories.db.write():
+            head = self._repositories.resolve(name, base)
+            return self._open(name, base, head, title, description, author)
+
+    def pull_requests(self, name: str) -> list[Discussion]:
+        """Return the pull requests of a repository, oldest first."""
+        return [found for found in self.discussions.find_all(name) if found.is_pull_request]
+
+    def pull_request(self, name: str, number: int) -> Discussion:
+        """Return one pull request.
+
+        :raises HubError: 404, there is none of that number.
+        """
+        found = self.discussions.get(name, number)
+        if not found.is_pull_request:
+            raise HubError(404, f"{name} has no pull request {number}; that number is a discussion.")
+        return found
+
+    def merge(self, name: str, number: int, author: str) -> Commit:
+        """Bring what a pull request changed into its base, as one commit. Its version of a file wins.
+
+        :raises HubError: 404, there is none of that number.
+        :raises BadRequestError: it was merged already.
+        """
+        with self._repositories.db.write() as connection:
+            pull_request = self.pull_request(name, number)
+            self.discussions.require_unmerged(name, number)
+            base = self._repositories.writable_ref(name, pull_request.base)
+            before, after = self.changed_by(name, pull_request)
+            editor = trees.TreeEditor(connection, self._repositories.commit_of(connection, name, base.commit).tree)
+            for path in before.keys() - after.keys():
+                editor.delete_file(path)
+            for path, entry in after.items():
+                if before.get(path) != entry:
+                    editor.put(entry)
+            title = f"{pull_request.title} (#{number})"
+            commit = self._repositories.add_commit(
+                connection, name, base.commit, editor, title, pull_request.description, author
+            )
+            self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
+            self.discussions.set_status(name, number, author, "merged", commit.id)
+            return commit
+
+    def changed_by(self, name: str, pull_request: Discussion) -> tuple[dict[str, Entry], dict[str, Entry]]:
+        """Return the files where a pull request left its base, and those that it has now, by path.
+
+        :raises RevisionNotFoundError: its base, or itself, was deleted.
+        """
+        history = self._repositories.commits(name, pull_request.ref)
+        known = {commit.id for commit in self._repositories.commits(name, HEADS + pull_request.base)}
+        fork = next((commit for commit in history if commit.id in known), None)
+        before, after = self._files(name, fork), self._files(name, history[0])
+        return {entry.path: entry for entry in before}, {entry.path: entry for entry in after}
+
+    def _files(self, name: str, commit: Commit | None) -> list[Entry]:
+        if commit is None:
+            return []
+        return [entry for entry in self._repositories.entries(name, commit) if entry.kind != "directory"]
+
+    def _open(self, name: str, base: str, head: Commit, title: str, description: str, author: str) -> Discussion:
+        with self._repositories.db.write() as connection:
+            opened = self.discussions.open(name, title, description, author, base)
+            self._repositories.set_ref(connection, name, Ref(opened.ref, head.id))
+        return opened
+
+    def _apply(self, name: str, head: str, editor: trees.TreeEditor, change: Change, commit_id: str) -> None:
+        path = require_path(change.path.rstrip("/") if isinstance(change, DeleteFolder) else change.path)
+        if isinstance(change, PutRegular):
+            with self._repositories.db.write() as connection:
+                oid = trees.store_blob(connection, change.content)
+            editor.put(Entry(path, "regular", oid, len(change.content), commit_id))
+        elif isinstance(change, PutXet):
+            oid = trees.blob_oid(trees.pointer_text(change.sha256, change.size).encode())
+            editor.put(Entry(path, "xet", oid, change.size, commit_id, change.sha256, change.xet_hash))
+        else:
+            # The Hub takes the plain path of a folder for the folder; "/" at the end of a file's is refused.
+            was_there = (isinstance(change, DeleteFile) and editor.delete_file(path)) or editor.delete_folder(path)
+            if not was_there:
+                raise NothingToDeleteError(name, path, head)

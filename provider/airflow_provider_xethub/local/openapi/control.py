@@ -1,0 +1,53 @@
+"""Schemas of the routes that control this server, for the OpenAPI description, by route function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_xethub.local.openapi.operation import (
+    ANYTHING,
+    FLAG,
+    JSON,
+    NUMBER,
+    TEXT,
+    Operation,
+    Schema,
+    fields,
+    listed,
+)
+
+_SECONDS: Schema = {"type": "number"}
+_SETTINGS = fields({"token_life": _SECONDS, "data_url_life": _SECONDS, "clock_offset": _SECONDS})
+_FAULT = fields({"id": NUMBER, "seen": NUMBER, "acted": NUMBER})
+_NEW_FAULT = fields(
+    {},
+    {"name": TEXT, "route": TEXT, "times": NUMBER, "skip": NUMBER, "client": TEXT, "delay": _SECONDS, "status": NUMBER},
+)
+_TRANSFER = fields({"session": TEXT})
+_DONE = Operation(media_type="", status=(204,))
+
+CONTROL_OPERATIONS: Mapping[str, Operation] = {
+    "control_api.show_status": Operation(
+        fields({"version": TEXT, "instance": TEXT, "repositories": NUMBER, "settings": _SETTINGS})
+    ),
+    "control_api.change_settings": Operation(
+        _SETTINGS,
+        body={JSON: fields({}, {"token_life": _SECONDS, "data_url_life": _SECONDS, "clock_offset": _SECONDS})},
+    ),
+    "control_api.list_faults": Operation(fields({"faults": listed(_FAULT), "ready_made": listed(ANYTHING)})),
+    "control_api.arm_fault": Operation(_FAULT, status=(201,), body={JSON: _NEW_FAULT}),
+    "control_api.disarm_faults": _DONE,
+    "control_api.disarm_fault": _DONE,
+    "control_api.list_requests": Operation(
+        fields({"requests": listed(fields({"method": TEXT, "status": NUMBER}))}),
+        query={"route": TEXT, "status": NUMBER, "client": TEXT, "session": TEXT, "limit": NUMBER},
+    ),
+    "control_api.forget_requests": _DONE,
+    "control_api.list_counters": Operation(
+        fields({"counters": listed(fields({"route": TEXT, "client": TEXT, "requests": NUMBER, "errors": NUMBER}))})
+    ),
+    "control_api.list_transfers": Operation(fields({"transfers": listed(_TRANSFER)})),
+    "control_api.show_transfer": Operation(_TRANSFER),
+    "control_api.reset": Operation(fields({"repositories_deleted": NUMBER}), body={JSON: fields({}, {"data": FLAG})}),
+    "openapi.answer_openapi": Operation(fields({"openapi": TEXT, "paths": ANYTHING}), credential="none"),
+}

@@ -1,0 +1,1 @@
+"""The data folder of the local Hub: database, access, settings."""

@@ -1,0 +1,182 @@
+"""The local Hub as one test sees it: a user who may write in one empty namespace, and ways to look and to prepare."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.local.control.faults import Faults
+from airflow_provider_xethub.local.control.request_log import LoggedRequest, RequestLog
+from airflow_provider_xethub.local.metadata.buckets import BucketFile
+from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
+from airflow_provider_xethub.local.metadata.history import Commit
+from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, lfs_rules, upload_mode
+from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.local.store.errors import EntryNotFoundError
+from airflow_provider_xethub.xet.repo import Repo, RepoType
+
+if TYPE_CHECKING:
+    import pytest
+
+_SAMPLE_BYTES = 512
+_DIRECT = "127.0.0.1,localhost"
+
+
+class HubOfOneTest:
+    """What the fixture ``xethub`` gives.
+
+    :ivar url: the Hub's endpoint.
+    :ivar token: a Hub token that may write in :attr:`namespace` only.
+    :ivar namespace: begins empty, and is deleted after the test.
+    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
+    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
+    :ivar server: the local Hub itself, :class:`~airflow_provider_xethub.local.server.LocalHub`.
+    """
+
+    def __init__(self, server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        server.reset()  # a test that uses the server directly may have left it in any state
+        self.server = server
+        self.namespace = f"test-{secrets.token_hex(6)}"
+        self.url: str = server.url
+        self.token: str = server.add_user(self.namespace, role="write")
+        self.faults: Faults = server.faults
+        self.log: RequestLog = server.log
+        self._monkeypatch = monkeypatch
+        for name in ("NO_PROXY", "no_proxy"):
+            # Clients send requests for this machine, too, to a proxy that the environment names.
+            given = os.environ.get(name)
+            monkeypatch.setenv(name, f"{given},{_DIRECT}" if given else _DIRECT)
+
+    def connect(self, conn_id: str = "xethub_default", **fields: Any) -> str:
+        """Set an Airflow connection to this Hub, by its environment variable, until the test ends.
+
+        :param fields: fields that are to be different, such as ``password=""`` or ``extra={"timeout": 1}``.
+        :return: ``conn_id``.
+        """
+        value = {"conn_type": "xethub", "host": self.url, "password": self.token, **fields}
+        self._monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(value))
+        return conn_id
+
+    def create_repo(self, name: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
+        """Create a repository, or a bucket, in :attr:`namespace`; it has no files but ``.gitattributes``.
+
+        :raises ConflictError: it exists.
+        :raises XetInputError: the name breaks a rule.
+        """
+        return self.server.create_repo(f"{self.namespace}/{name}", repo_type, private)
+
+    def put(self, repo: Repo, path: str, content: bytes | str) -> None:
+        """Put a file there, stored as the Hub would: in a commit of its own where it is text, else in CAS.
+
+        :raises RepoNotFoundError: there is no such repository.
+        :raises BadRequestError: the path breaks a rule.
+        """
+        data = content.encode() if isinstance(content, str) else content
+        name = _name(repo)
+        self.server.repositories.get(name)
+        if repo.is_bucket:
+            stored = self.server.content.add_plain(data, repository=name)
+            now = self.server.access.now()
+            file = BucketFile(path, stored.size, stored.xet_hash, int(now * 1000), now)
+            self.server.bucket_files.put(name, file)
+            return
+        change: PutRegular | PutXet = PutRegular(path, data)
+        if upload_mode(len(data), data[:_SAMPLE_BYTES], self._is_lfs(repo, path)) != "regular":
+            stored = self.server.content.add_plain(data, repository=name)
+            change = PutXet(path, stored.xet_hash, stored.sha256 or "", stored.size)
+        self.server.commits.commit(name, repo.revision, [change], title=f"Put {path}", author=self.namespace)
+
+    def files(self, repo: Repo) -> list[str]:
+        """Return the paths of all files in order, without the ``.gitattributes`` that every repository begins with.
+
+        :raises RepoNotFoundError: there is no such repository.
+        """
+        name = _name(repo)
+        if repo.is_bucket:
+            self.server.repositories.get(name)
+            return sorted(file.path for file in self.server.bucket_files.beneath(name))
+        entries = self.server.repositories.entries(name, self._head(repo))
+        return sorted(entry.path for entry in entries if entry.kind != "directory" and entry.path != GITATTRIBUTES)
+
+    def read(self, repo: Repo, path: str) -> bytes:
+        """Return a file's bytes, wherever they are stored.
+
+        :raises EntryNotFoundError: there is no such file.
+        :raises RepoNotFoundError: there is no such repository.
+        """
+        name = _name(repo)
+        if repo.is_bucket:
+            self.server.repositories.get(name)
+            found = self.server.bucket_files.get(name, path)
+            if found is None:
+                raise EntryNotFoundError(name, path)
+            xet_hash: str | None = found.xet_hash
+        else:
+            entry = self.server.repositories.entry(name, self._head(repo), path)
+            if entry.kind == "directory":
+                raise EntryNotFoundError(name, path)
+            xet_hash = entry.xet_hash
+        if xet_hash is None:
+            return self.server.repositories.blob(entry.oid)
+        return b"".join(self.server.content.read_file(xet_hash))
+
+    def commits(self, repo: Repo) -> list[Commit]:
+        """Return the commits of a repository's revision, newest first; the last one created the repository."""
+        return self.server.repositories.commits(_name(repo), repo.revision)
+
+    def requests(self, route: str = ".*", **only: Any) -> list[LoggedRequest]:
+        """Return what was asked during this test, see :meth:`RequestLog.requests`."""
+        return self.log.requests(route, **only)
+
+    @property
+    def token_life(self) -> int:
+        """Seconds that a new Xet token lives, at least 1; 900 again for the next test."""
+        return self.server.token_life
+
+    @token_life.setter
+    def token_life(self, seconds: int) -> None:
+        self.server.token_life = seconds
+
+    @property
+    def data_url_life(self) -> int:
+        """Seconds that a new data URL lives; 900 again for the next test."""
+        return self.server.data_url_life
+
+    @data_url_life.setter
+    def data_url_life(self, seconds: int) -> None:
+        self.server.data_url_life = seconds
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds that the server's clock is ahead; 0 again for the next test."""
+        return self.server.clock_offset
+
+    @clock_offset.setter
+    def clock_offset(self, seconds: float) -> None:
+        self.server.clock_offset = seconds
+
+    def close(self, *, keep: bool = False) -> None:
+        """End what the test began: faults, settings, its requests, its user, and its namespace unless ``keep``."""
+        self.server.start()  # the test may have stopped it
+        self.server.reset()
+        self.server.access.revoke(self.namespace)
+        if not keep:
+            for repository in self.server.repositories.find_all():
+                if repository.repo_id.startswith(f"{self.namespace}/"):
+                    self.server.repositories.delete(repository.name)
+                    self.server.content.forget_repository(repository.name)
+
+    def _head(self, repo: Repo) -> Commit:
+        self.server.repositories.get(_name(repo))
+        return self.server.repositories.resolve(_name(repo), repo.revision)
+
+    def _is_lfs(self, repo: Repo, path: str) -> bool | None:
+        rules = self.server.repositories.find(self._head(repo), GITATTRIBUTES)
+        text = self.server.repositories.blob(rules.oid).decode(errors="replace") if rules else ""
+        return lfs_rules(text)(path)
+
+
+def _name(repo: Repo) -> str:
+    return f"{repo.repo_type}s/{repo.repo_id}"

@@ -1,0 +1,222 @@
+"""Read what the Hub and others say: each text, number and identifier of an answer passes through here. No I/O.
+
+What only people read, such as the title of a commit, is made fit to store: PostgreSQL and the triggerer's own protocol
+refuse a NUL or half of a surrogate pair, which JSON allows. What identifies something, such as a path or a hash, is
+refused instead: a replaced character would make it the name of something else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, cast
+
+from airflow_provider_xethub.xet.records import XetFile
+
+MAX_TITLE = 1_000
+"""Characters of a title or a name; what is longer is cut."""
+
+MAX_TEXT = 65_536
+"""Characters of a description; what is longer is cut."""
+
+MAX_PATH_BYTES = 4096
+MAX_INTEGER = 2**63 - 1
+
+_MAX_DIGITS = 40
+_UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_BREAKS = re.compile(r"[\t\n\r\u2028\u2029]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"/([1-9][0-9]{0,9})/?\Z")
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class WrongAnswerError(ValueError):
+    """A value of an answer is not what it must be. Says which and what it must be, and never shows the value."""
+
+
+def parse(body: str | bytes) -> Any:
+    """Return the value of a JSON document in UTF-8; NaN, infinity and numbers of endless length are no JSON.
+
+    :raises WrongAnswerError: it is something else, or nested too deeply.
+    """
+    try:
+        # Not left to json.loads: that accepts other encodings, and surrogates encoded in UTF-8.
+        text = body.decode("utf-8") if isinstance(body, bytes) else body
+        return json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_int)
+    except RecursionError:
+        raise WrongAnswerError("nested too deeply") from None
+    except ValueError:
+        raise WrongAnswerError("not JSON in UTF-8") from None
+
+
+def _constant(_: str) -> None:
+    raise ValueError
+
+
+def _float(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError
+    return number
+
+
+def _int(text: str) -> int:
+    # Python takes quadratic time for long ones; nothing that is counted needs this many digits.
+    if len(text) > _MAX_DIGITS:
+        raise ValueError
+    return int(text)
+
+
+def mapping(value: object, name: str) -> Mapping[str, Any]:
+    """Return a JSON object.
+
+    :param name: how to call it in the message; here and below.
+    :raises WrongAnswerError: it is something else; here and below.
+    """
+    if not isinstance(value, Mapping):
+        raise WrongAnswerError(f"{name} that is not an object")
+    return value
+
+
+def sequence(value: object, name: str) -> Sequence[Any]:
+    """Return a JSON array."""
+    if not isinstance(value, list):
+        raise WrongAnswerError(f"{name} that is not a list")
+    return value
+
+
+def integer(value: object, name: str) -> int:
+    """Return an integer from 0 to :data:`MAX_INTEGER`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_INTEGER:
+        raise WrongAnswerError(f"{name} that is not an integer from 0 to 2^63-1")
+    return value
+
+
+def title(value: object) -> str:
+    """Return a text that people read, on one line; empty where it is missing or no text at all."""
+    return text(_BREAKS.sub(" ", value) if isinstance(value, str) else "", MAX_TITLE)
+
+
+def text(value: object, most: int = MAX_TEXT) -> str:
+    """Return a text that people read; empty where it is missing or no text at all."""
+    if not isinstance(value, str):
+        return ""
+    fit = _UNFIT.sub("\ufffd", value)
+    return fit if len(fit) <= most else f"{fit[: most - 1]}…"
+
+
+def identifier(value: object, name: str) -> str:
+    """Return a string that identifies something, and that every database can store."""
+    if not isinstance(value, str) or not value:
+        raise WrongAnswerError(f"{name} that is {'empty' if value == '' else 'not a string'}")
+    if _UNSTORABLE.search(value):
+        raise WrongAnswerError(f"{name} that is not valid Unicode")
+    return value
+
+
+def path(value: object, name: str = "a path") -> str:
+    """Return a path in a repository. Whether it may be written to is for :func:`repo.check_path` to say."""
+    if len(identifier(value, name).encode()) > MAX_PATH_BYTES:
+        raise WrongAnswerError(f"{name} of more than {MAX_PATH_BYTES} bytes")
+    return str(value)
+
+
+def commit_id(value: object, name: str = "a commit id") -> str:
+    """Return the id of a commit: 40 hex digits."""
+    return _matching(_COMMIT, value, name, "40 hex digits")
+
+
+def sha256(value: object, name: str = "a sha256") -> str:
+    """Return a sha256, or a Xet hash, which looks the same: 64 hex digits."""
+    return _matching(_SHA256, value, name, "64 hex digits")
+
+
+def blob_id(value: object, name: str = "a blob id") -> str:
+    """Return the id of a git blob: 40 hex digits, or 64 where git uses sha256."""
+    return _matching(_BLOB, value, name, "40 hex digits")
+
+
+def _matching(pattern: re.Pattern[str], value: object, name: str, expected: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise WrongAnswerError(f"{name} that is not {expected}")
+    return value
+
+
+def xet_file(value: object) -> XetFile:
+    """Return a file record that came from elsewhere, such as through XCom, with nothing in it that was not checked."""
+    record = mapping(value, "a record")
+    missing = sorted(name for name in ("path", "size", "sha256", "xet_hash", "repo") if name not in record)
+    if missing:
+        raise WrongAnswerError(f"no {', '.join(missing)}")
+    checked: dict[str, Any] = {
+        **record,
+        "path": path(record["path"]),
+        "size": integer(record["size"], "a size"),
+        "repo": identifier(record["repo"], "'repo'"),
+        "sha256": None if record["sha256"] is None else sha256(record["sha256"]),
+        "xet_hash": None if record["xet_hash"] is None else sha256(record["xet_hash"], "a Xet hash"),
+    }
+    if record.get("blob_id") is not None:
+        blob_id(record["blob_id"])
+    for name in ("sample", "local_path", "storage_uri"):
+        if not isinstance(record.get(name, ""), str):
+            raise WrongAnswerError(f"{name!r} that is not a string")
+    return cast("XetFile", checked)
+
+
+def discussion_number(value: object) -> int:
+    """Return the number at the end of the address or the reference of a pull request."""
+    found = _NUMBER.search(identifier(value, "a pull request"))
+    if found is None:
+        raise WrongAnswerError("a pull request that has no number")
+    return int(found[1])
+
+
+def kind(entry: object) -> str:
+    """Return what an entry of a listing is, such as ``file`` or ``directory``."""
+    return identifier(mapping(entry, "an entry").get("type"), "a type")
+
+
+def file_record(entry: Mapping[str, Any], uri: str) -> XetFile:
+    """Return the record of a file that a listing describes.
+
+    :param uri: of the repository.
+    """
+    lfs = entry.get("lfs")
+    xet_hash = entry.get("xetHash")
+    record: XetFile = {
+        "path": path(entry.get("path")),
+        "size": integer(entry.get("size"), "a size"),
+        "sha256": None if lfs is None else sha256(mapping(lfs, "'lfs'").get("oid")),
+        "xet_hash": None if xet_hash is None else sha256(xet_hash, "a Xet hash"),
+        "repo": uri,
+    }
+    if lfs is None and entry.get("oid") is not None:
+        record["blob_id"] = blob_id(entry["oid"])
+    return record
+
+
+def moment(value: object) -> datetime | None:
+    """Return the moment that an ISO 8601 timestamp means; ``None`` where there is none."""
+    if value is None or value == "":
+        return None
+    try:
+        found = datetime.fromisoformat(identifier(value, "a timestamp").replace("Z", "+00:00"))
+        # A filesystem compares it with others, and counts its seconds.
+        return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
+    except (ValueError, OverflowError):
+        raise WrongAnswerError("a timestamp that is not ISO 8601") from None
+
+
+def is_storable(value: object) -> bool:
+    """Whether a value consists of what every database and the triggerer's protocol can carry as JSON."""
+    try:
+        encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        encoded.encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return "\\u0000" not in encoded.replace("\\\\", "")

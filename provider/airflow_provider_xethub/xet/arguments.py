@@ -1,0 +1,299 @@
+"""Check arguments that users give, each kind in one place. Pure values, no I/O."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import PurePath
+from typing import Any, Literal
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet import repo
+
+OnEmpty = Literal["fail", "skip"]
+"""What a task does that has nothing to do."""
+
+NAMES = frozenset(
+    {
+        "xethub_conn_id",
+        "repo_id",
+        "repo_type",
+        "revision",
+        "source_repo_id",
+        "source_repo_type",
+        "source_revision",
+        "parent_commit",
+        "newer_than",
+    }
+)
+"""Arguments that are one string, and may be left out. None of them can sensibly be called ``None``."""
+
+STRINGS = NAMES | {"path", "path_in_repo"}
+"""Arguments that are one string, and may be left out."""
+
+SELECTIONS = frozenset({"paths", "patterns", "exclude", "token_task_ids"})
+"""Arguments that are a string or a list of strings, and may be left out."""
+
+PLACES = frozenset({"source", "destination"})
+"""Arguments that name files on the worker or in object storage, and cannot be left out."""
+
+RECORDS = frozenset({"files"})
+"""Arguments that are lists of objects."""
+
+LISTS = SELECTIONS | {"delete", "source", "changed_from"}
+"""Arguments that may be a string or a list."""
+
+RENDERED = STRINGS | LISTS | PLACES | RECORDS | {"scope", "min_files", "commit_message", "commit_description"}
+"""Template fields whose kind is known; those that are neither lists nor records are strings."""
+
+DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
+"""What stands in for an argument that a template rendered to ``None``, where it is not ``None``."""
+
+CHOICES: dict[str, tuple[Any, ...]] = {"on_empty": ("fail", "skip"), "may_be_missing": (None, "revision", "repo")}
+"""Arguments that are one of a few values."""
+
+FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "read_only"})
+"""Arguments that are ``True`` or ``False``; ``deduplicate`` may also be ``None``."""
+
+# A pattern may begin with "[" as well: a quote, a brace, or a number before a comma, tells the two apart.
+_LIST = re.compile(r"\[\s*\]|\[[\s\[(]*['\"{].*\]|\[\s*\d[\d.]*\s*,.*\]|Lazy\w+\(.*\)", re.DOTALL)
+_TEMPLATE = re.compile(r"\{[{%#]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_NATIVE = "render_template_as_native_obj turns strings that look like numbers into numbers"
+
+
+def text(name: str, value: Any, most: int | None = None) -> str:
+    """Return an argument that is free text, such as ``commit_message``.
+
+    Airflow's database on PostgreSQL and the Hub refuse a NUL and half of a surrogate pair, and would do so only after
+    the work is done.
+
+    :param most: how many characters it may have.
+    :raises XetInputError: it is not a string, is too long, or contains such a character.
+    """
+    if not isinstance(value, str):
+        raise XetInputError(f"{name} must be a string, not {type(value).__name__}.")
+    if found := _UNSTORABLE.search(value):
+        what = "a NUL character" if found[0] == "\0" else f"{found[0]!r}, half of a surrogate pair"
+        raise XetInputError(
+            f"{name} contains {what} at position {found.start()}, which cannot be stored. Remove it: {value!r:.80}."
+        )
+    if most is not None and len(value) > most:
+        raise XetInputError(f"{name} has {len(value):,} characters; at most {most:,} are allowed.")
+    return value
+
+
+def selection(name: str, value: Any, remedy: str | None = None) -> list[str] | None:
+    """Return an argument that selects paths, such as ``patterns`` or ``paths``, as a list.
+
+    ``None``, and only ``None``, selects everything. An empty string or list comes from an upstream task that found
+    nothing or from a parameter left empty; taken for "everything", it would publish or delete what nobody meant.
+
+    :param name: the argument's name, for the message.
+    :param value: ``None``, a string, or a sequence of strings.
+    :param remedy: what to do instead; to leave the argument out where ``None``.
+    :raises XetInputError: it is empty, contains an empty string, or is something else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (str, PurePath)):
+        refuse_rendered_list(name, value)
+        values: Sequence[Any] = [value]
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        values = value
+    else:
+        raise XetInputError(f"{name} must be a string or a list of strings, not {_shown(value)}.")
+    if not values or "" in values:
+        raise XetInputError(
+            f"{name} is empty: {value!r:.60}. It selects nothing; {remedy or f'leave {name} out to select everything'}."
+        )
+    for each in values:
+        if not isinstance(each, (str, PurePath)):
+            raise XetInputError(f"{name} must contain strings only, not {_shown(each)}.")
+    return [text(name, str(each)) for each in values]
+
+
+def string(name: str, value: Any) -> str | None:
+    """Return an argument that is one string. ``None``, and only ``None``, stands for its default.
+
+    :param name: the argument's name, for the message.
+    :raises XetInputError: it is empty, consists of whitespace or slashes only, or is not a string.
+    """
+    if value is None or (value == "None" and name in NAMES):
+        return None
+    if isinstance(value, PurePath):
+        value = str(value)
+    if not isinstance(value, str):
+        raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
+    if not value.strip().strip("/"):
+        raise XetInputError(f"{name} is empty: {value!r:.60}. Give it a value; leave {name} out to use its default.")
+    return value
+
+
+def place(name: str, value: Any) -> Any:
+    """Return an argument that names files on the worker or in object storage.
+
+    :raises XetInputError: it is missing or empty, or the string of a list.
+    """
+    if value is None or value in ("", "None"):
+        hint = "For the working folder, write '.'." if value == "" else "A template or task returned no value."
+        raise XetInputError(f"{name} is empty: {value!r}. {hint}")
+    refuse_rendered_list(name, value)
+    return value
+
+
+def refuse_rendered_list(name: str, value: Any) -> None:
+    """Refuse a list that a template turned into a string, such as ``"['a.csv', 'b.csv']"``.
+
+    A glob such as ``[ab].csv`` or ``[0-9]`` is not one.
+
+    :raises XetInputError: it is one.
+    """
+    if isinstance(value, str) and _LIST.fullmatch(value.strip()):
+        raise XetInputError(
+            f"{name} is a list that a template turned into a string: {value!r:.60}. Pass the list itself, such as "
+            "the upstream task's .output, or set render_template_as_native_obj=True on the DAG."
+        )
+
+
+def check_fields(task: Any, names: Iterable[str]) -> None:
+    """Check those attributes of a task whose kind is known, once they are rendered.
+
+    :param task: an operator or a sensor; strings and selections are normalised.
+    :param names: of its attributes.
+    :raises XetInputError: one is empty, or of a wrong type; the message has its name.
+    """
+    for name in names:
+        value = getattr(task, name)
+        if name in STRINGS:
+            setattr(task, name, string(name, value))
+        elif name in SELECTIONS:
+            remedy = "leave exclude out to exclude nothing" if name == "exclude" else None
+            setattr(task, name, selection(name, value, remedy))
+        elif name in PLACES:
+            place(name, value)
+        elif name in LISTS | RECORDS:
+            refuse_rendered_list(name, value)
+        elif name in DEFAULTS and value is None:
+            setattr(task, name, DEFAULTS[name])
+        elif name == "commit_message" and value is None:
+            continue  # its default is a template
+        elif name in RENDERED and name != "min_files" and not isinstance(value, str):
+            raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
+
+
+def check_written(task: Any, names: Iterable[str]) -> None:
+    """Check what a DAG file says, as far as it can be known there.
+
+    Templates, outputs of tasks, and whatever is empty are left for :func:`check_fields`: they are data, not code.
+
+    :param task: an operator or a sensor.
+    :param names: of its attributes.
+    :raises XetInputError: one is wrong; the message has its name.
+    """
+    for name in names:
+        value = getattr(task, name, None)
+        if name in RENDERED and not _is_open(value):
+            _check_literal(name, value)
+    for name, value in vars(task).items():
+        if name in FLAGS and not (name == "deduplicate" and value is None):
+            flag(name, value)
+        elif name in CHOICES and value not in CHOICES[name]:
+            choices = " or ".join(map(repr, CHOICES[name]))
+            raise XetInputError(f"{name} {value!r:.60} is unknown; use {choices}.")
+        elif name == "token" and (isinstance(value, str) or not (isinstance(value, Mapping) or _is_open(value))):
+            # Its value is not shown: it may be a Hub token.
+            raise XetInputError(f"token is not the output of a XetTokenOperator but of type {type(value).__name__}.")
+
+
+def _check_literal(name: str, value: Any) -> None:
+    if name in LISTS or name == "destination":
+        _check_elements(name, value)
+    elif name in RECORDS:
+        if not isinstance(value, (Mapping, Sequence)) or isinstance(value, (str, bytes)):
+            raise XetInputError(f"{name} must be Xet file records, as other tasks return them, not {_shown(value)}.")
+    elif name == "min_files":
+        if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()) or int(value) < 1:
+            raise XetInputError(f"min_files {value!r:.60} is not a number from 1 on.")
+    elif not isinstance(value, (str, PurePath)):
+        raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
+    elif name in _RULES:
+        try:
+            _RULES[name](str(value))
+        except XetInputError as error:
+            raise XetInputError(f"source_{error}" if name.startswith("source_") else str(error)) from None
+
+
+def _check_elements(name: str, value: Any) -> None:
+    """Check the types in an argument that may be a list."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and name != "destination"
+    for each in value if is_list else [value]:
+        if isinstance(each, (str, PurePath)) or (each is not None and _is_open(each)):
+            continue
+        if name in PLACES and (isinstance(each, os.PathLike) or hasattr(each, "protocol")):
+            continue
+        if name == "changed_from" and isinstance(each, Mapping):
+            continue
+        elements = "Xet file records" if name == "changed_from" else "strings"
+        what = f"contain {elements} only" if is_list else f"be a string or a list of {elements}"
+        raise XetInputError(f"{name} must {what}, not {_shown(each)}.")
+
+
+def _is_open(value: Any) -> bool:
+    """Whether it is only known when the task runs: a template, the output of a task, or empty."""
+    if isinstance(value, (str, PurePath)):
+        return not str(value).strip("/ ") or bool(_TEMPLATE.search(str(value)))
+    if value is None or callable(value):
+        return True
+    return hasattr(value, "resolve") and not hasattr(value, "protocol")
+
+
+def _check_repo_type(value: str) -> None:
+    if value not in repo.REPO_TYPES:
+        raise XetInputError(f"repo_type {value!r} is not known; use one of {', '.join(repo.REPO_TYPES)}.")
+
+
+def _check_scope(value: str) -> None:
+    if value not in repo.SCOPES:
+        raise XetInputError(f"scope {value!r} is not known; use 'read' or 'write'.")
+
+
+_RULES: dict[str, Callable[[str], None]] = {
+    "repo_id": repo.check_repo_id,
+    "source_repo_id": repo.check_repo_id,
+    "repo_type": _check_repo_type,
+    "source_repo_type": _check_repo_type,
+    "revision": repo.check_revision,
+    "source_revision": repo.check_revision,
+    "scope": _check_scope,
+}
+"""What can be said of a name without the Hub."""
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return an argument that is ``True`` or ``False``. A string is neither: ``"False"`` would count as true.
+
+    :raises XetInputError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise XetInputError(f"{name} must be True or False, not {_shown(value)}. It is not a template field.")
+    return value
+
+
+def seconds(name: str, value: Any) -> float:
+    """Return an argument that is a positive duration: a number of seconds, or a ``timedelta``.
+
+    :raises XetInputError: it is something else.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
+        raise XetInputError(f"{name} must be a positive number of seconds or a timedelta, not {_shown(value)}.")
+    return number
+
+
+def _shown(value: Any) -> str:
+    text = f"{value!r:.60} ({type(value).__name__})"
+    return f"{text}; {_NATIVE}" if isinstance(value, (int, float)) and not isinstance(value, bool) else text

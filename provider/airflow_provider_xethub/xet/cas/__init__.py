@@ -1,0 +1,1 @@
+"""CAS through the native client: sessions, uploads, downloads, streams."""

@@ -1,0 +1,319 @@
+"""Bytes in and out of CAS, over ``hf_xet``: the one place that knows how that client wants to be treated.
+
+``hf_xet`` is imported when the first transfer starts, never before: it starts threads and opens a log file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetTransferError
+from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet.cas import cache as client_cache
+from airflow_provider_xethub.xet.cas import errors as cas_errors
+from airflow_provider_xethub.xet.cas.token_relay import Refresh
+from airflow_provider_xethub.xet.network import child_processes
+from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.redaction import Secrets
+from airflow_provider_xethub.xet.token import XetToken
+
+if TYPE_CHECKING:
+    from hf_xet import XetSession
+
+T = TypeVar("T")
+
+SMALL_FILE = 4 << 20
+"""Mean size in bytes below which an upload is bound by one deduplication query per file instead of by bandwidth."""
+
+TINY_FILE = 128 << 10
+"""Mean size in bytes below which asking CAS about each file takes longer than sending it: files of one chunk or two."""
+
+RETRIES = 4
+RETRY_DELAY = "2s"
+"""Tries after the first, and the wait before them, which doubles each time; the client's own defaults take minutes."""
+
+XORBS_AT_ONCE = 2
+"""Xorbs that are sent at the same time; each is in memory, and is lost to the next try when the task is killed."""
+
+DOWNLOAD_BUFFER = "124mb"
+"""With the 16 MB that each file adds, two xorbs of 67 MB for a single one: one arrives while one is written. With room
+for hardly one, 1 GiB takes 4.0 s instead of 2.9 s with 50 ms for each answer; with more than two it is no faster."""
+
+FIRST_REQUESTS = 8
+"""Requests at a time that a download begins with, instead of four."""
+
+LARGE_STREAMS = 2
+SMALL_STREAMS = 16
+"""Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
+
+_ENVIRONMENT_LOCK = threading.Lock()
+_ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
+
+
+@dataclass(frozen=True)
+class CasAccess:
+    """What a transfer needs to reach CAS, always given to the client together.
+
+    :param token: an open Xet token.
+    :param refresh: where the client gets the next one; ``None`` on a worker without a connection.
+    :param stall_timeout: seconds without progress after which the transfer is ended.
+    :param network: whom to trust, and through which proxy.
+    :param secrets: those of the connection, removed from what the client says; only that of the proxy where ``None``.
+    :param cache_folder: where the client keeps its cache; its own choice where ``None``.
+    :param telemetry: whether the client reports its figures to the operator of CAS.
+    """
+
+    token: XetToken
+    refresh: Refresh | None = None
+    stall_timeout: float = progress.STALL_TIMEOUT
+    network: Network = field(default_factory=Network)
+    secrets: Secrets | None = field(default=None, repr=False)
+    cache_folder: Path | None = None
+    telemetry: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """Return the authorisation of one operation, as keyword arguments of ``XetSession.new_*``.
+
+        The client silently drops a token without an expiry, and silently talks to port 8080 without an endpoint.
+        """
+        return {
+            "endpoint": self.token.cas_url,
+            "token": self.token.access_token,
+            "token_expiry_unix_secs": self.token.local_expiry,
+        }
+
+    def all_secrets(self) -> Secrets:
+        """Return the secrets of the connection and the tokens that the client has had."""
+        secrets = self.secrets or Secrets(proxy=self.network.proxy)
+        secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()))
+        return secrets
+
+
+def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
+    """Return the client's settings for a worker that runs many tasks.
+
+    Bounded retries (62 s of waiting instead of six minutes for each call), bounded buffers (a quarter of a GB instead
+    of a fraction of the host's memory for each process), two xorbs on their way at a time, and many small files at a
+    time, because each waits for one deduplication query. What CAS has of a xorb is written down at once, so that the
+    next try need not send it again.
+
+    :param deduplicate: whether to ask CAS for chunks that it has already; where ``None``, unless the files are tiny.
+    """
+    mean = total_bytes / max(files, 1)
+    small = files > 1 and mean < SMALL_FILE
+    return {
+        "client.retry_max_attempts": RETRIES,
+        "client.retry_base_delay": RETRY_DELAY,
+        "client.retry_max_duration": "30s",
+        "client.connect_timeout": "15s",
+        "client.read_timeout": "60s",
+        "reconstruction.download_buffer_size": DOWNLOAD_BUFFER,
+        "reconstruction.download_buffer_perfile_size": "16mb",
+        "reconstruction.download_buffer_limit": "264mb",
+        "client.ac_initial_download_concurrency": FIRST_REQUESTS,
+        "client.ac_max_upload_concurrency": XORBS_AT_ONCE,
+        "data.max_concurrent_file_ingestion": 64 if small else 8,
+        "deduplication.global_dedup_query_enabled": mean >= TINY_FILE if deduplicate is None else deduplicate,
+        "data.session_xorb_metadata_flush_max_count": 1,
+    }
+
+
+def batches(sizes: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Yield which streams to run together, by number, and how many at the same time: large ones first, then small."""
+    large = [number for number, size in enumerate(sizes) if size >= SMALL_FILE]
+    small = [number for number, size in enumerate(sizes) if size < SMALL_FILE]
+    yield from ((numbers, most) for numbers, most in ((large, LARGE_STREAMS), (small, SMALL_STREAMS)) if numbers)
+
+
+def native(path: Path) -> str:
+    """Return the path of a local file as the client takes it.
+
+    :raises XetInputError: its name is not UTF-8; the client cannot open it.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise XetInputError(
+            f"The name of the local file {text!r} is not valid UTF-8, so the client of CAS cannot open it. Rename it."
+        ) from None
+    return text
+
+
+def xet_hashes(paths: Sequence[Path]) -> list[str]:
+    """Return the Xet hashes that these files would get in CAS, without sending anything.
+
+    :raises OSError: a file cannot be read.
+    """
+    _quiet()
+    names = [native(path) for path in paths]
+    from hf_xet import hash_files
+
+    return [info.hash for info in workers.interruptible(lambda: hash_files(names))]
+
+
+class XetHash:
+    """The Xet hash of bytes that pass by, used like a digest of ``hashlib``; nothing is written to disk.
+
+    The client only hashes files: it reads this one from a pipe.
+    """
+
+    def __init__(self) -> None:
+        _quiet()
+        reading, self._writing = os.pipe()
+        self._is_open = True
+        self._hashes: list[str] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._hash, args=(reading,), name="xethub-hash", daemon=True)
+        self._thread.start()
+
+    def _hash(self, reading: int) -> None:
+        from hf_xet import hash_files
+
+        try:
+            self._hashes.append(hash_files([f"/dev/fd/{reading}"])[0].hash)
+        except BaseException as error:
+            self._failure.append(error)
+        finally:
+            os.close(reading)  # ends a write that waits
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._writing, left) :]
+        except BrokenPipeError:
+            if not self._failure:
+                self._thread.join()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all that came; nothing may come after that.
+
+        :raises XetTransferError: the client cannot compute it here.
+        """
+        self.close()
+        self._thread.join()
+        if not self._hashes:
+            raise XetTransferError(f"The Xet hash of what arrived could not be computed here: {self._failure[0]}.")
+        return self._hashes[0]
+
+    def close(self) -> None:
+        """End it, whether or not anybody wants to know the hash."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._writing)
+
+
+@contextmanager
+def aborting(abort: Callable[[], None], stopped: threading.Event | None = None) -> Iterator[None]:
+    """Stop the transfer when anything but its success ends the block, also what a signal handler raises."""
+    try:
+        yield
+    except BaseException:
+        if stopped:
+            stopped.set()
+        abort()
+        workers.settle()
+        raise
+
+
+@contextmanager
+def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
+    """Turn what the client raises into our exceptions; ``about`` names the transfer in them."""
+    try:
+        yield
+    except XetHubError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        token, refresh = access.token, access.refresh
+        if refresh and refresh.failure and cas_errors.lacks_token(error):
+            raise refresh.failure from None
+        silent = cas_errors.no_answer_from(error, token.cas_url)
+        reason = None
+        if silent:
+            from airflow_provider_xethub.xet.network import errors as network_errors
+
+            reason = network_errors.probe(silent.url, about=about, service=silent.service, network=access.network)
+        raise reason or cas_errors.from_client(
+            error, about=about, cas_url=token.cas_url, secrets=access.all_secrets(), upload=upload
+        ) from None
+
+
+def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | None:
+    """Return why a stream of the client ended before its file did, if CAS says it: the client may keep that to itself.
+
+    :returns: ``None`` if CAS has nothing against it, so that it may just have been cut off.
+    """
+    from airflow_provider_xethub.xet.network import errors as network_errors
+
+    url = f"{access.token.cas_url}/v2/reconstructions/{xet_hash}"
+    status = network_errors.status_of(url, access.token.access_token, access.network)
+    if status is None or status < 400:
+        return None
+    return cas_errors.from_status(status, about, access.token.cas_url, "CAS")
+
+
+def session(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
+    """Start the client; a session for each transfer, so that none is ever used across a fork."""
+    _quiet()
+    from hf_xet import XetConfig, XetSession
+
+    own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": client_cache.SIZE_LIMIT}
+    return XetSession(config=XetConfig().with_config({**config, **own}))
+
+
+def begin(access: CasAccess, new: Callable[..., T]) -> T:
+    """Begin an operation with ``new``, one of the ``new_*`` of a session.
+
+    Only here the client reads proxy, authorities and cache folder, and only from the environment: it has them for this
+    moment, so that nothing else in this process goes through the proxy of the connection.
+    """
+    options = access.options()
+    route = access.refresh.route() if access.refresh else None
+    if route:
+        options |= {"token_refresh_url": route.url, "token_refresh_headers": route.headers}
+    variables = access.network.environment(route.host if route else None)
+    if access.cache_folder:
+        variables["HF_XET_CACHE"] = str(access.cache_folder)
+    with _environment(variables):
+        return new(**options)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Have these variables in the environment of the process, and not in ``os.environ``: only native code sees them."""
+    if not variables:
+        yield
+        return
+    is_secret = any("@" in value for value in variables.values() if value)  # a proxy with user and password
+    with _ENVIRONMENT_LOCK, child_processes.held_back() if is_secret else nullcontext():
+        try:
+            _put(variables)
+            yield
+        finally:
+            _put({name: os.environ.get(name) for name in variables})
+
+
+def _put(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.unsetenv(name)
+        else:
+            os.putenv(name, value)
+
+
+def _quiet() -> None:
+    """Set what the client reads once, when it is imported. Without it a log file for each process grows in HOME.
+
+    Where the DAG's own code has imported it before, it is as that code wants it.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)

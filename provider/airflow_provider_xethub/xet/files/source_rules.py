@@ -1,0 +1,170 @@
+"""What belongs to a source: the one rule for local folders, globs, lists, object storage and ``xethub-local put``.
+
+* Left out: ``.git`` (folder or file), ``.cache/huggingface``, temporary files of this provider, and what
+  ``huggingface_hub`` leaves of an unfinished download; at any level.
+* A link to a file inside the source is that file.
+* A link to a folder inside the source is left out, as ``huggingface_hub`` does it: what is in the folder is found where
+  it lies.
+* A link that leads out of the source is refused. The files of a snapshot in a Hugging Face cache may link to the
+  ``blobs`` of their own repository, and to those that the repositories of the cache share.
+* With ``follow_links`` all links are followed, but never back into a folder that a path comes from.
+
+The rule is for what is found below a source. What is named itself, a link as well, is what somebody wants.
+
+Pure: no I/O, so that both sides, the provider and the local Hub, can use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet import temporary_names as part_files
+
+MOST_NAMED = 20
+"""Names in an error."""
+
+FOLLOW_THEM = "To upload what such links lead to, set follow_links=True; otherwise exclude them."
+
+_MOST_LEFT_OUT_NAMED = 5
+
+GIT = "git's own"
+CLIENT = "notes of huggingface_hub"
+UNFINISHED = "unfinished downloads"
+MARKER = "empty objects that stand for folders"
+FOLDER_LINK = "links to folders"
+LOOP = "links back to a folder that they are in"
+
+_UNFINISHED = re.compile(r"(?:.+\.)?[0-9a-f]{40,64}(?:\.[0-9a-f]{8})?\.incomplete")
+_XET_HASH = re.compile(r"[0-9a-f]{64}")
+_REPO_IN_CACHE = re.compile(r"(?:models|datasets|spaces)--.+")
+
+
+def left_out(name: str, folder: str) -> str | None:
+    """Return why a file or folder is left out; ``None`` where it is not.
+
+    :param folder: the name of the folder it is in.
+    """
+    if name == "huggingface":
+        return CLIENT if folder == ".cache" else None
+    if name.startswith("."):
+        if name.lower() == ".git":
+            return GIT
+        if name.endswith(part_files.SUFFIX):
+            return UNFINISHED
+    if folder == ".locks" and _REPO_IN_CACHE.fullmatch(name):
+        return CLIENT
+    return UNFINISHED if name.endswith(".incomplete") and _UNFINISHED.fullmatch(name) else None
+
+
+def cached_repo(folder: str) -> str | None:
+    """Return the folder of the repository to which a snapshot in a Hugging Face cache belongs.
+
+    :param folder: the real path of a folder: ``…/models--acme--m/snapshots/<revision>``, or one below it.
+    :returns: ``…/models--acme--m``; ``None`` if the folder is not part of a snapshot.
+    """
+    parts = folder.split("/")
+    for number in range(len(parts) - 2, 0, -1):
+        if parts[number] == "snapshots" and _REPO_IN_CACHE.fullmatch(parts[number - 1]):
+            return "/".join(parts[:number])
+    return None
+
+
+def is_blob(path: str, repo: str | None) -> bool:
+    """Whether a file is where a Hugging Face cache keeps the content of a repository.
+
+    :param path: its real path: ``blobs/<id>`` of the repository itself, or ``blobs/9c/9c26…`` of the cache, where
+        ``huggingface_hub`` keeps by Xet hash what its repositories share.
+    :param repo: from :func:`cached_repo`.
+    """
+    if repo is None:
+        return False
+    folder, _, name = path.rpartition("/")
+    shared = f"{repo.rpartition('/')[0]}/blobs/{name[:2]}"
+    return folder == f"{repo}/blobs" or (folder == shared and _XET_HASH.fullmatch(name) is not None)
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a real path is that of a folder, or of something below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@dataclass
+class Findings:
+    """What the search for files noticed, of all sources of one upload.
+
+    :ivar problems: what cannot be read, with the reason; another try may succeed.
+    :ivar empty: sources in which there is no file.
+    :ivar left_out: names of what was left out, by the reason.
+    :ivar leaving: links that lead out of their source.
+    :ivar refused: what no repository can have, with the reason.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    leaving: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def leave_out(self, reason: str, name: str) -> None:
+        """Remember that something was left out."""
+        self.left_out.setdefault(reason, []).append(name)
+
+    def left_out_text(self) -> str:
+        """Say what was left out, by count and name; nothing where nothing was."""
+        return "; ".join(
+            f"{reason} ({len(names)}): {_shortened(names, _MOST_LEFT_OUT_NAMED)}"
+            for reason, names in sorted(self.left_out.items())
+        )
+
+    def check(self, remedy: str = FOLLOW_THEM) -> None:
+        """Refuse what no other try can make right.
+
+        :param remedy: what to do about links that lead out of the source.
+        :raises XetInputError: names all of it.
+        """
+        if self.leaving:
+            many = len(self.leaving) > 1
+            raise XetInputError(
+                f"{len(self.leaving)} link{'s' if many else ''} in the source lead{'' if many else 's'} out of it: "
+                f"{_shortened(sorted(self.leaving), MOST_NAMED)}. Nothing was uploaded. {remedy}"
+            )
+        if self.refused:
+            raise XetInputError(
+                f"{len(self.refused)} source{'s' if len(self.refused) > 1 else ''} cannot be stored in a repository: "
+                f"{_shortened(sorted(self.refused), MOST_NAMED)}. Nothing was uploaded. Rename or exclude them."
+            )
+
+
+def check_paths(found: Iterable[str]) -> None:
+    """Refuse a file that would be a folder of other files at the same time.
+
+    :param found: paths in the repository.
+    :raises XetInputError: names both.
+    """
+    paths = set(found)
+    folders: dict[str, str] = {}
+    for path in paths:
+        folder = path
+        while at := folder.rfind("/") + 1:
+            folder = folder[: at - 1]
+            if folder in folders:
+                break
+            folders[folder] = path
+    if both := sorted(paths & folders.keys()):
+        raise XetInputError(
+            f"{both[0]} would be both a file and the folder of {folders[both[0]]} in the repository, which it cannot "
+            "be. Nothing was uploaded. Exclude one of them, or upload them to different folders."
+        )
+
+
+def shown(name: str) -> str:
+    """Return a name as a log or message can show it: bytes that are no UTF-8 and control characters are escaped."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _shortened(names: list[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in names[:most]) + more

@@ -1,0 +1,326 @@
+"""What an upload reads: files, folders, globs, lists, local or in object storage, with their paths in the repository.
+
+Everything is looked at before anything is sent, so that one error names all that is missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
+from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
+from airflow_provider_xethub.xet.files import object_sources as stored_sources
+from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
+from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
+from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
+from airflow_provider_xethub.xet.files.source_scan import Scan
+from airflow_provider_xethub.xet.files.storage_entries import Entry
+from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
+from airflow_provider_xethub.xet.repo import check_path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file to upload, as it was when it was looked at.
+
+    :param path: where it lies.
+    :param path_in_repo: its path in the repository.
+    :param size: bytes.
+    :param mtime_ns: time of its last change, in nanoseconds.
+    :param ctime_ns: the same of its inode: who sets ``mtime`` back cannot set this one.
+    :param sample: its first :data:`SAMPLE_BYTES` bytes.
+    """
+
+    path: Path
+    path_in_repo: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sample: bytes
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+SourceFile: TypeAlias = "LocalFile | StoredFile"
+
+
+def each_source(source: Any) -> list[Any]:
+    """Return the sources that an argument names: itself, or what is in the list.
+
+    :raises XetInputError: one is no path, or empty, or a list that became a string.
+    """
+    if source is None or isinstance(source, (bytes, Mapping, Iterator)):
+        raise XetInputError(
+            f"source must be a path, a URI, an ObjectStoragePath or a list of these, not {source!r:.80}."
+        )
+    one = isinstance(source, (str, os.PathLike)) or hasattr(source, "protocol")
+    try:
+        sources = [source] if one else list(source)
+    except TypeError:
+        raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {source!r:.80}.") from None
+    if not sources:
+        raise XetInputError("source is an empty list: there is nothing to upload.")
+    for each in sources:
+        if not isinstance(each, (str, os.PathLike)) and not hasattr(each, "protocol"):
+            raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {each!r:.80}.")
+        if isinstance(each, os.PathLike) and isinstance(os.fspath(each), bytes):
+            raise XetInputError(f"source must be paths as strings, not bytes: {each!r:.80}.")
+    texts = [str(each) for each in sources]
+    for text in texts:
+        if not os.path.lexists(text):
+            refuse_rendered_list("source", text)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise XetInputError(
+                f"source {text!r} is not valid UTF-8, and Hub and Airflow take no other names. Rename it."
+            ) from None
+    selection("source", texts, remedy="to upload the working folder, name it: '.'")
+    return sources
+
+
+def collect(
+    source: Any,
+    path_in_repo: str | None = None,
+    patterns: str | Sequence[str] | None = None,
+    open_storage: Callable[[Location], Storage] | None = None,
+    *,
+    exclude: str | Sequence[str] | None = None,
+    follow_links: bool = False,
+) -> list[SourceFile]:
+    """Find all files of ``source``, in the order of their paths in the repository.
+
+    What is left out, what becomes of links and what is refused: :mod:`airflow_provider_xethub.xet.files.source_rules`.
+
+    :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these. Below a folder, paths
+        in the repository are relative to it; for a glob, to its part before the first wildcard. The same in object
+        storage, as ``ObjectStoragePath`` or as its URI ``scheme://conn_id@path``; there a slash at the end means a
+        folder.
+    :param path_in_repo: for a single file its path in the repository, or, with a trailing slash, its folder. For
+        everything else the folder to put it into; the root where ``None``.
+    :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
+        ``/`` as well, ``dir/`` is all that is in ``dir``); all where ``None``.
+    :param open_storage: opens the filesystem of a place in object storage.
+    :param exclude: of these, not those whose path matches one of these.
+    :param follow_links: whether to follow links to folders, and links that lead out of the source.
+    :raises XetSourceError: something is missing or unreadable; names all of it.
+    :raises XetEmptySourceError: everything can be read, and there is no file, or none that matches.
+    :raises XetInputError: an argument is empty, a link leads out of the source, a path is not valid in a repository, or
+        two files would get the same path.
+    """
+    sources = each_source(source)
+    chosen = Selection(patterns, exclude)
+    single = len(sources) == 1
+    findings = Findings()
+    found: dict[str, Path | StoredFile] = {}
+
+    def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
+        target = _target(relative, path_in_repo, exact=exact)
+        if target in found and str(found[target]) != str(item):
+            raise XetInputError(f"{found[target]} and {item} would both become {target} in the repository.")
+        if isinstance(item, StoredFile):
+            item.path_in_repo = target
+        found[target] = item
+
+    stored = _find_stored(sources, open_storage, chosen, findings, follow_links=follow_links)
+    for number, each in enumerate(sources):
+        if number in stored:
+            listing, entries = stored[number]
+            for entry, relative in entries:
+                take(StoredFile(entry, "", listing), relative, exact=single and listing.kind == "file")
+        elif location(each) is None:
+            text = os.path.expanduser(str(each))  # noqa: PTH111 - pathlib raises over an unknown user
+            for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
+                take(Path(path), relative, exact=single and Path(text).is_file())
+    findings.check()
+    for target in found:
+        check_path(target)
+    check_paths(found)
+    problems = findings.problems
+    files = [
+        file
+        for target, item in sorted(found.items())
+        if (file := item if isinstance(item, StoredFile) else _look(item, target, problems))
+    ]
+    if not problems and not files:
+        text = "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_nothing(chosen, findings)}"
+        raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {shown(text)}")
+    problems += findings.empty
+    if problems:
+        more = f" … and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
+        raise XetSourceError(
+            f"Nothing was uploaded, because {len(problems)} source(s) cannot be read on this worker: "
+            + "; ".join(map(shown, problems[:MOST_NAMED]))
+            + more
+        )
+    _log(findings, chosen)
+    return files
+
+
+def _nothing(chosen: Selection, findings: Findings) -> str:
+    """Say why there is no file."""
+    text = "no file found"
+    if chosen.patterns:
+        text += f" that matches {', '.join(map(repr, chosen.patterns))}"
+    if chosen.exclude:
+        text += f", without {', '.join(map(repr, chosen.exclude))}"
+    left_out = findings.left_out_text()
+    return f"{text} (left out: {left_out})" if left_out else text
+
+
+def _log(findings: Findings, chosen: Selection) -> None:
+    """Say what is not uploaded, in one line each."""
+    if text := findings.left_out_text():
+        hint = " follow_links=True follows links." if FOLDER_LINK in findings.left_out else ""
+        log.info("Left out of the upload: %s.%s", text, hint)
+    if unused := chosen.unused():
+        log.warning("No file of the source matches %s.", ", ".join(map(repr, unused)))
+
+
+def _find_stored(
+    sources: Sequence[Any],
+    open_storage: Callable[[Location], Storage] | None,
+    chosen: Selection,
+    findings: Findings,
+    *,
+    follow_links: bool,
+) -> dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]]:
+    """Return what is in object storage, by the number of its source."""
+    places = [(number, where) for number, each in enumerate(sources) if (where := location(each))]
+    if places and open_storage is None:
+        raise XetInputError(f"{places[0][1]} is in object storage, which cannot be opened here.")
+    found: dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]] = {}
+    said: dict[int, XetSourceError] = {}
+
+    def find(place: tuple[int, Location, Storage]) -> None:
+        number, where, storage = place
+        try:
+            found[number] = stored_sources.find(where, storage, chosen, findings, follow_links=follow_links)
+        except XetSourceError as error:
+            said[number] = error
+
+    # One after the other: two threads would open the same storage twice.
+    opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
+    workers.each(find, opened, AT_A_TIME, threading.Event())
+    for _, error in sorted(said.items()):
+        (findings.empty if isinstance(error, XetEmptySourceError) else findings.problems).append(str(error).rstrip("."))
+    return found
+
+
+def _expand(source: str, chosen: Selection, findings: Findings, *, follow_links: bool) -> Iterable[tuple[str, str]]:
+    """Return the files of one source, each with its path below the source."""
+    path = Path(source)
+    if path.is_dir():
+        return Scan(str(path), chosen, findings, follow_links=follow_links).files()
+    if os.path.lexists(path):
+        return [(str(path), path.name)] if chosen.takes(path.name) else []
+    if not has_wildcard(source):
+        findings.problems.append(f"{source}: does not exist")
+        return []
+    base = _glob_base(path)
+    glob = Glob(path.relative_to(base).as_posix())
+    before = len(findings.problems), len(findings.leaving)
+    files: list[tuple[str, str]] = []
+    if base.is_dir():
+        files = list(Scan(str(base), chosen, findings, glob=glob, follow_links=follow_links).files())
+    if not files and not chosen.is_limited and before == (len(findings.problems), len(findings.leaving)):
+        left_out = findings.left_out_text()
+        findings.empty.append(f"{source}: matches no file" + (f" (left out: {left_out})" if left_out else ""))
+    return files
+
+
+def _glob_base(pattern: Path) -> Path:
+    """Return the part of a glob pattern before its first wildcard: the folder that paths are relative to."""
+    parts: list[str] = []
+    for part in pattern.parts[:-1]:
+        if has_wildcard(part):
+            break
+        parts.append(part)
+    return Path(*parts)
+
+
+def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
+    """Return the path in the repository of a file at ``relative`` below its source."""
+    if not path_in_repo:
+        return relative
+    if exact and not path_in_repo.endswith("/"):
+        return path_in_repo
+    return f"{path_in_repo.rstrip('/')}/{relative}"
+
+
+def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
+    """Open the file as the upload will; say what is wrong with it otherwise."""
+    try:
+        # Opening a pipe could block for ever, and nobody else may have made one of it since it was found.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            sample = os.read(descriptor, SAMPLE_BYTES) if stat.S_ISREG(status.st_mode) else None
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        problems.append(f"{path}: {(error.strerror or str(error)).lower()}")
+        return None
+    if sample is None:
+        problems.append(f"{path}: is not a regular file")
+        return None
+    return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sample)
+
+
+def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:
+    """Make sure that what was sent is what was looked at.
+
+    :param sent: the bytes that were read of each file, in the same order.
+    :param stopped: when set, the check ends.
+    :raises XetSourceError: names every file that changed meanwhile; what was read of it is a mixture.
+    """
+    changed = [str(file) for file, size in zip(files, sent, strict=True) if size != file.size or _is_changed(file)]
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
+    if changed:
+        raise XetSourceError(
+            f"{', '.join(changed[:MOST_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
+            "writer is done."
+        )
+
+
+def _is_changed(file: SourceFile) -> bool:
+    if isinstance(file, StoredFile):
+        return False
+    try:
+        status = file.path.stat()
+    except OSError:
+        return True
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (file.size, file.mtime_ns, file.ctime_ns)
+
+
+def read_unchanged(files: Sequence[SourceFile], stopped: threading.Event) -> list[bytes]:
+    """Return the content of small files, if they are still what was looked at.
+
+    :param stopped: when set, no more is read.
+    :raises XetSourceError: one changed, or cannot be read any more.
+    """
+    contents = workers.each(_read, files, AT_A_TIME, stopped)
+    # All at once: what is in object storage is listed again for it.
+    check_unchanged(files, [len(content) for content in contents], stopped)
+    return contents
+
+
+def _read(file: SourceFile) -> bytes:
+    try:
+        return b"".join(file.blocks()) if isinstance(file, StoredFile) else file.path.read_bytes()
+    except XetSourceError:
+        raise
+    except OSError as error:
+        raise XetSourceError(f"{file} cannot be read any more: {(error.strerror or str(error)).lower()}.") from error

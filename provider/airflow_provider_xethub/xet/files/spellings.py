@@ -1,0 +1,247 @@
+"""Destinations that do not tell names apart: ``Data.csv`` and ``data.csv``, or two Unicode forms of one name.
+
+Such destinations are SMB shares, macOS, FAT, some NFS and some volumes of containers. There, two files would silently
+become one. Nothing tells from outside how a destination compares names, so it is asked, with empty files in a folder
+that is removed at once; and only where names are there that some destination takes for the same.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.xet import temporary_names as part_files
+
+_MAX_NAMED = 5
+
+
+class Trial(Protocol):
+    """An empty folder to try names in."""
+
+    def has(self, name: str) -> bool:
+        """Whether a name leads to something."""
+
+    def create(self, name: str) -> None:
+        """Create an empty file."""
+
+    def remove(self, name: str) -> None:
+        """Remove it."""
+
+    def listed(self) -> list[str]:
+        """Return the names as the destination stores them."""
+
+
+class Destination(Protocol):
+    """What has to be known of a destination. Paths have slashes, whatever the system."""
+
+    def shown(self, folder: str) -> str:
+        """Return what a folder is called in messages."""
+
+    def listed(self, folders: Sequence[str]) -> list[list[str]]:
+        """Return the names in each folder; none where there is no such folder."""
+
+    def has(self, path: str) -> bool:
+        """Whether a path leads to something."""
+
+    def trial(self, folder: str) -> AbstractContextManager[Trial]:
+        """Make a folder to try names in, that treats names as ``folder`` does or will; remove it at the end."""
+
+
+def key(name: str) -> str:
+    """Return what names have in common that any known filesystem may take for the same."""
+    if name.isascii():
+        return name.lower().rstrip(". ")
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    # HFS+ ignores characters that have no width; FAT drops dots and spaces at the end.
+    return "".join(each for each in folded if unicodedata.category(each) != "Cf").rstrip(". ")
+
+
+def check(destination: Destination, root: str, paths: Sequence[str], repo: str) -> None:
+    """Refuse files that would become one there, or take the place of one with another spelling.
+
+    :param root: the folder that all goes into.
+    :param paths: of the files, relative to it.
+    :param repo: where they come from, for the message.
+    :raises XetInputError: names both. Nothing was written.
+    :raises XetDestinationError: it cannot be found out.
+    """
+    tree: dict[str, dict[str, str]] = {}
+    for path in paths:
+        folder = ""
+        for name in path.split("/"):
+            tree.setdefault(folder, {}).setdefault(name, path)
+            folder = posixpath.join(folder, name)
+    merged: list[_Merged] = []
+    for folder, children in tree.items():
+        if groups := _alike(children):
+            files = {name for name, path in children.items() if path == posixpath.join(folder, name)}
+            merged += _merged(destination, _below(root, folder), groups, children, files)
+    if merged:
+        raise _refusal(sorted(merged), repo)
+    level = [""]
+    while level:
+        folders = [_below(root, folder) for folder in level]
+        below = []
+        for folder, full, there in zip(level, folders, destination.listed(folders), strict=True):
+            _check_what_is_there(destination, full, set(there), tree[folder], repo)
+            known = set(there)
+            below += [posixpath.join(folder, name) for name in tree[folder] if name in known]
+        level = [folder for folder in below if folder in tree]
+
+
+def _below(root: str, folder: str) -> str:
+    return posixpath.join(root, folder) if folder else root
+
+
+def _alike(names: Collection[str]) -> list[list[str]]:
+    """Return those names, in groups, that some filesystem takes for the same."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+class _Merged(NamedTuple):
+    """Two names that the destination takes for one; sorted, those of files come first."""
+
+    what: str
+    paths: tuple[str, str]
+    names: tuple[str, str]
+    folder: str
+
+
+def _merged(
+    destination: Destination,
+    folder: str,
+    groups: Sequence[Sequence[str]],
+    paths: Mapping[str, str],
+    files: Collection[str],
+) -> list[_Merged]:
+    found: list[_Merged] = []
+    with destination.trial(folder) as trial:
+        for group in groups:
+            created: list[str] = []
+            for name in group:
+                if trial.has(name):
+                    other = _taken_for(trial, name, created)
+                    what = ("folder", "name", "file")[(name in files) + (other in files)]
+                    found.append(_Merged(what, (paths[other], paths[name]), (other, name), destination.shown(folder)))
+                    break
+                trial.create(name)
+                created.append(name)
+    return found
+
+
+def _refusal(merged: Sequence[_Merged], repo: str) -> XetInputError:
+    first, *others = merged
+    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+    same = ", ".join(f"{one} and {two}" for one, two in (each.paths for each in others[:_MAX_NAMED]))
+    return XetInputError(
+        f"{first.paths[0]} and {first.paths[1]} would share one {first.what}: {first.folder} does not tell "
+        f"{first.names[0]!a} and {first.names[1]!a} apart. Nothing of {repo} was written. Download them into different "
+        f"folders, or select one of them.{f' The same holds for {same}{more}.' if others else ''}"
+    )
+
+
+def _taken_for(trial: Trial, name: str, created: Sequence[str]) -> str:
+    for other in created[:-1]:
+        trial.remove(other)
+        if not trial.has(name):
+            return other
+    return created[-1]
+
+
+def _check_what_is_there(
+    destination: Destination, folder: str, there: set[str], children: Mapping[str, str], repo: str
+) -> None:
+    new = [name for name in children if name not in there]
+    if not new or not there:
+        return
+    spelled: dict[str, list[str]] = {}
+    for name in there:
+        spelled.setdefault(key(name), []).append(name)
+    for name in new:
+        alike = spelled.get(key(name))
+        if not alike or not destination.has(posixpath.join(folder, name)):
+            continue
+        with destination.trial(folder) as trial:
+            trial.create(name)
+            as_stored = trial.listed()
+        # Some store another form than they are given: then it may be the same file, downloaded before.
+        if there.isdisjoint(as_stored) and name not in destination.listed([folder])[0]:
+            raise XetInputError(
+                f"{children[name]} would take the place of {alike[0]!a}: {destination.shown(folder)} does not tell it "
+                f"from {name!a}. Nothing of {repo} was written. Move {alike[0]!a} away, or choose another destination."
+            )
+
+
+class Local:
+    """A folder on this worker."""
+
+    def shown(self, folder: str) -> str:
+        """Show it as it is."""
+        return folder
+
+    def listed(self, folders: Sequence[str]) -> list[list[str]]:
+        """List folders."""
+        return [self._listed(folder) for folder in folders]
+
+    def _listed(self, folder: str) -> list[str]:
+        try:
+            return [each.name for each in os.scandir(folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise _unusable(folder, error) from error
+
+    def has(self, path: str) -> bool:
+        """Look."""
+        return os.path.lexists(path)
+
+    @contextmanager
+    def trial(self, folder: str) -> Iterator[Trial]:
+        """Make the folder in the one that will hold it, or in what is there above it."""
+        above = Path(folder)
+        while not above.is_dir() and above != above.parent:
+            above = above.parent
+        try:
+            place = above / part_files.new_name("/")
+            place.mkdir(0o700)
+        except OSError as error:
+            raise _unusable(above, error) from error
+        try:
+            yield _LocalTrial(place)
+        except OSError as error:
+            raise _unusable(above, error) from error
+        finally:
+            for each in place.iterdir():
+                each.unlink(missing_ok=True)
+            place.rmdir()
+
+
+class _LocalTrial:
+    def __init__(self, place: Path) -> None:
+        self._place = place
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self._place / name)
+
+    def create(self, name: str) -> None:
+        (self._place / name).touch(exist_ok=False)
+
+    def remove(self, name: str) -> None:
+        (self._place / name).unlink()
+
+    def listed(self) -> list[str]:
+        return [each.name for each in self._place.iterdir()]
+
+
+def _unusable(folder: object, error: OSError) -> XetDestinationError:
+    reason = (error.strerror or str(error)).lower()
+    return XetDestinationError(f"{folder} cannot be written on this worker: {reason}. Nothing was downloaded.")

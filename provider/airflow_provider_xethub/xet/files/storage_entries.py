@@ -1,0 +1,94 @@
+"""What a filesystem of an object storage lists: files, links, and what stands for a folder.
+
+The one place that knows how each kind of storage describes them. Nothing is left out here: that is decided by
+:mod:`airflow_provider_xethub.xet.files.source_rules`, for local folders and object storage alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from airflow_provider_xethub.exceptions import XetSourceError
+
+Kind = Literal["file", "folder", "marker", "other", "dangling"]
+
+_VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime",
+             "updated", "modified")  # fmt: skip
+_LOCAL = {"file", "local"}
+_LINK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in object storage as it was when it was looked at.
+
+    :param path: as its filesystem names it.
+    :param size: bytes.
+    :param version: what else tells one content from another, such as ETag and time of last change.
+    :param kind: what it is; a ``marker`` is an empty object whose key ends in a slash and that stands for a folder.
+    :param link: for a symbolic link, the real path of what it leads to, empty where the storage does not tell it.
+    """
+
+    path: str
+    size: int
+    version: tuple[str, ...]
+    kind: Kind = "file"
+    link: str | None = None
+
+
+def entry(info: Mapping[str, Any]) -> Entry:
+    """Return what a filesystem says of a file.
+
+    :raises XetSourceError: its size is unknown.
+    """
+    if not isinstance(info.get("size"), int):
+        raise XetSourceError(f"{info['name']}: the storage does not tell its size.")
+    version = tuple(f"{name}={info[name]}" for name in _VERSIONS if info.get(name) is not None)
+    return Entry(info["name"], info["size"], version)
+
+
+def below(fs: Any, scheme: str, folder: str, depth: int | None) -> list[Entry]:
+    """List what is below a folder, sorted, without the folders themselves.
+
+    :param depth: levels to descend; all where ``None``. Links to folders are listed, and never followed.
+    """
+    found = fs.find(folder, maxdepth=depth, detail=True)
+    return [_listed(fs, scheme, name, found[name]) for name in sorted(found)]
+
+
+def real_path(fs: Any, scheme: str, path: str) -> str | None:
+    """Return a path without symbolic links in it; ``None`` where the storage does not tell."""
+    if scheme in _LOCAL:
+        return os.path.realpath(path)
+    pool = getattr(fs, "_pool", None)  # SFTP: the filesystem itself offers no way to ask
+    if pool is None or not hasattr(pool, "get"):
+        return None
+
+    async def ask() -> str:
+        async with pool.get() as channel:
+            answer = await channel.realpath(path)
+            return answer.decode() if isinstance(answer, bytes) else str(answer)
+
+    return asyncio.run_coroutine_threadsafe(ask(), fs.loop).result(_LINK_SECONDS)
+
+
+def _listed(fs: Any, scheme: str, name: str, info: Mapping[str, Any]) -> Entry:
+    link: str | None = None
+    if info["type"] == "link" or info.get("islink"):
+        try:
+            link, info = real_path(fs, scheme, name) or "", fs.info(name)
+        except PermissionError:
+            raise
+        except OSError:  # it leads nowhere, or to itself
+            return Entry(name, 0, (), "dangling", link)
+    if info["type"] == "directory":
+        return Entry(name, 0, (), "marker" if link is None else "folder", link)
+    if info["type"] != "file":
+        return Entry(name, 0, (), "other", link)
+    plain = entry({**info, "name": name})
+    is_marker = name.endswith("/") and not plain.size
+    return Entry(name, plain.size, plain.version, "marker" if is_marker else "file", link)

@@ -1,0 +1,340 @@
+"""The Hub over HTTP: Xet tokens, files and commits of a repository.
+
+Everything here goes through one :class:`~airflow_provider_xethub.xet.hub.session.HubSession`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote, urljoin
+
+import requests
+import tenacity
+
+from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
+    XetInputError,
+    XetRateLimitError,
+    XetServerError,
+    XetTokenFormatError,
+)
+from airflow_provider_xethub.xet import answers, urls
+from airflow_provider_xethub.xet.hub import errors as hub_errors
+from airflow_provider_xethub.xet.hub import tree_routes as tree_listing
+from airflow_provider_xethub.xet.hub.session import HubSession
+from airflow_provider_xethub.xet.network import bounded_answers
+from airflow_provider_xethub.xet.network import errors as network_errors
+from airflow_provider_xethub.xet.network.bounded_answers import TooLargeError
+from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.records import XetCommit, XetFile
+from airflow_provider_xethub.xet.redaction import Secrets
+from airflow_provider_xethub.xet.repo import Repo, Scope
+from airflow_provider_xethub.xet.token import XetToken, parse_answer
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+DEFAULT_TIMEOUT = 30.0
+MAX_PATHS = 1000
+"""Paths in one metadata request."""
+
+MAX_TRIES = 5
+RETRY_BUDGET = 60.0
+"""Seconds that the waits between the tries of one request may take together."""
+
+Answer = TypeVar("Answer")
+
+
+class Hub:
+    """A Hub and a credential.
+
+    :param endpoint: URL of the Hub, without a trailing slash.
+    :param hub_token: the Hub token; ``None`` for public repositories.
+    :param credential: how messages call the credential, such as ``connection 'xethub_default'``.
+    :param timeout: seconds that one answer may take to begin.
+    :param network: whom to trust, and through which proxy; as the environment says where ``None``.
+    :param headers: extra headers of every request to the Hub.
+    :ivar has_patience: ``False`` for a caller that waits by itself between two tries: then each request is tried once.
+    """
+
+    def __init__(
+        self,
+        endpoint: str = DEFAULT_ENDPOINT,
+        hub_token: str | None = None,
+        *,
+        credential: str = "the caller",
+        conn_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        network: Network | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.credential = credential
+        self._conn_id = conn_id
+        self.has_token = bool(hub_token)
+        self.has_patience = True
+        self._network = network or Network()
+        self.secrets = Secrets(hub_token, headers, self._network.proxy)
+        self.session = HubSession(
+            endpoint, hub_token, timeout=timeout, network=self._network, headers=headers or {}, secrets=self.secrets
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Hub with its credential cannot be pickled. Pickle the hook, or its connection ID.")
+
+    def request(
+        self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
+    ) -> requests.Response:
+        """Send one request and return its success.
+
+        Refused connections, timeouts, 429 and 5xx are tried again, at most :data:`MAX_TRIES` times and while the waits
+        fit into :data:`RETRY_BUDGET`; ``Retry-After`` and ``RateLimit`` say how long to wait.
+
+        :param about: what the request is for, for the messages, such as ``the read token request for hf://a/b@main``.
+        :param retry: ``False`` where a second identical request could do harm.
+        :param accept: statuses that are as good as a success here.
+        :raises XetHubError: no answer, or one that is not a success; see :mod:`airflow_provider_xethub.exceptions`.
+        """
+
+        def once() -> requests.Response:
+            with self.errors(about):
+                response = self.session.request(method, path, **kwargs)
+                if response.status_code == network_errors.PROXY_WANTS_CREDENTIAL:
+                    raise network_errors.proxy_error(
+                        response.status_code, about=about, service="Hub", url=self.endpoint, network=self._network
+                    )
+                if not response.ok and response.status_code not in accept:
+                    raise hub_errors.from_response(
+                        response.status_code,
+                        response.headers,
+                        response.content.decode("utf-8", "replace"),
+                        about=about,
+                        credential=self.credential,
+                        secrets=self.secrets,
+                    )
+                return response
+
+        return with_retries(once) if retry and self.has_patience else once()
+
+    @contextmanager
+    def errors(self, about: str) -> Iterator[None]:
+        """Turn what ``requests`` raises into this provider's errors."""
+        try:
+            yield
+        except TooLargeError as error:
+            raise hub_errors.not_what_was_asked(about, self.endpoint, str(error)) from None
+        except requests.RequestException as error:
+            # "from None": the library's texts may quote a proxy's URL with its password.
+            raise network_errors.from_exception(
+                error, about=about, service="Hub", url=self.endpoint, network=self._network
+            ) from None
+
+    def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
+        """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
+
+        :raises XetTokenFormatError: the answer breaks the protocol.
+        :raises XetHubError: see :meth:`request`.
+        """
+        about = f"the {scope} token request for {repo}"
+        response = self.request("GET", repo.token_path(scope), about=about)
+        received_at = time.time()
+        if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
+            hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+        token = parse_answer(
+            repo,
+            scope,
+            endpoint=self.endpoint,
+            body=response.content.decode("utf-8", "replace"),
+            headers=response.headers,
+            received_at=received_at,
+            conn_id=self._conn_id,
+        )
+        if self.secrets.are_in(token.cas_url):
+            raise XetTokenFormatError(f"The answer to {about} has a field 'casUrl' that repeats a secret.")
+        self.secrets.add(token.access_token)
+        return token
+
+    def next_page(self, response: requests.Response, about: str) -> str:
+        """Return the URL of the page after this one, as ``Link`` names it; empty after the last.
+
+        :raises XetProtocolError: it is not on the Hub.
+        """
+        link = response.links.get("next", {}).get("url", "")
+        if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
+            where = self.shown(urls.shown_origin(link, response.url))
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"a next page that is not on it ({where})")
+        return urljoin(response.url, link) if link else ""
+
+    def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
+        """Send one request and return the JSON value of its answer; see :meth:`request`."""
+        response = self.request(method, path, about=about, **kwargs)
+        return hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+
+    def shown(self, text: object) -> str:
+        """Return what the Hub says about a single file as it may be shown: short, and without any secret."""
+        return hub_errors.shown(text, self.secrets)
+
+    def whoami(self) -> dict[str, Any]:
+        """Return what the Hub says about the credential (``GET /api/whoami-v2``)."""
+        about = "the whoami request"
+        return self._check(dict, self.json("GET", "/api/whoami-v2", about=about), about)
+
+    def list_files(self, repo: Repo, path: str | None = None) -> list[XetFile]:
+        """List all files of a repository, or those in the folder ``path``, in the order of their paths.
+
+        :raises XetNotFoundError: the repository, the revision or the folder does not exist. A bucket has no folders: of
+            one without files, the list is empty.
+        """
+        entries = self.tree(repo, path, recursive=True)
+        return sorted(self._files(repo, entries, _about_tree(repo, path)), key=lambda file: file["path"])
+
+    def tree(self, repo: Repo, path: str | None = None, *, recursive: bool, enough: int | None = None) -> list[Any]:
+        """Return what the Hub lists in a repository, or in the folder ``path``: folders too, as it describes them.
+
+        :param recursive: also what is in folders below. Of a bucket, these are files only.
+        :param enough: no further page once there are this many.
+        :raises XetNotFoundError: as :meth:`list_files`.
+        """
+        about = _about_tree(repo, path)
+        url, params = tree_listing.request(repo, path, recursive=recursive)
+        entries: list[Any] = []
+        for page in self.pages(url, params, about):
+            entries += tree_listing.inside(repo, path, page)
+            if enough is not None and len(entries) >= enough:
+                break
+        return entries
+
+    def pages(self, url: str, params: dict[str, str] | None, about: str) -> Iterator[list[Any]]:
+        """Request a list page by page, as ``Link`` connects them.
+
+        :raises XetProtocolError: a page is no list, or the pages have no end.
+        """
+        seen: set[str] = set()
+        empty = 0
+        while url:
+            if url in seen or bounded_answers.are_endless(len(seen), empty):
+                kind = "pages that lead in a circle" if url in seen else "pages without end"
+                raise hub_errors.not_what_was_asked(about, self.endpoint, kind)
+            seen.add(url)
+            response = self.request("GET", url, about=about, params=params)
+            page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            empty = 0 if page else empty + 1
+            yield self._check(list, page, about)
+            url, params = self.next_page(response, about), None
+
+    def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
+        """Return the records of those ``paths`` that exist and are files, in the order asked for.
+
+        :raises XetNotFoundError: the repository or the revision does not exist.
+        """
+        about = _about_paths(repo, paths)
+        found = {file["path"]: file for file in self._files(repo, self.paths_info(repo, paths), about)}
+        return [found[path] for path in paths if path in found]
+
+    def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
+        """Return those ``paths`` that exist, folders with a slash at the end."""
+        with self.reading(_about_paths(repo, paths)):
+            entries = [answers.mapping(each, "an entry") for each in self.paths_info(repo, paths)]
+            return {
+                answers.path(entry.get("path")) + ("/" if entry.get("type") == "directory" else "") for entry in entries
+            }
+
+    def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:
+        """Return what the Hub says about those ``paths`` that exist, of a repository also folders.
+
+        :param expand: with the commit that changed each last, which takes the Hub longer.
+        """
+        about = _about_paths(repo, paths)
+        url = f"{repo.api_path}/paths-info" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
+        entries: list[Any] = []
+        for start in range(0, len(paths), MAX_PATHS):
+            body = {"paths": list(paths[start : start + MAX_PATHS]), "expand": expand}
+            entries += self._check(list, self.json("POST", url, about=about, json=body), about)
+        return entries
+
+    def reading(self, about: str) -> AbstractContextManager[None]:
+        """Turn whatever the content of an answer makes its reader raise into :class:`XetProtocolError`."""
+        return hub_errors.reading(about, self.endpoint)
+
+    def _check(self, kind: type[Answer], value: object, about: str) -> Answer:
+        if not isinstance(value, kind):
+            raise hub_errors.not_what_was_asked(about, self.endpoint, f"JSON that is no {kind.__name__}")
+        return value
+
+    def _files(self, repo: Repo, entries: Sequence[Any], about: str) -> list[XetFile]:
+        """Read the entries of a tree or paths-info answer; folders are left out."""
+        with self.reading(about):
+            return [answers.file_record(entry, repo.uri) for entry in entries if answers.kind(entry) == "file"]
+
+    def latest_commits(self, repo: Repo, limit: int = 1) -> list[XetCommit]:
+        """Return the newest commits of the revision, newest first.
+
+        :raises XetInputError: a bucket, which has no commits.
+        :raises XetNotFoundError: the repository or the revision does not exist.
+        """
+        if repo.is_bucket:
+            raise XetInputError(f"{repo} is a bucket: it has no commits.")
+        about = f"the commits of {repo}"
+        path = f"{repo.api_path}/commits/{repo.quoted_revision}"
+        commits = self.json("GET", path, about=about, params={"limit": str(limit)})
+        with self.reading(about):
+            return [self.listed_commit(repo, each) for each in answers.sequence(commits, "commits")[:limit]]
+
+    def read_inline(self, repo: Repo, path: str) -> bytes:
+        """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
+
+        :raises XetNotFoundError: repository, revision or path does not exist.
+        """
+        url = f"{repo.web_path}/resolve/{repo.quoted_revision}/{quote(path)}"
+        return self.request("GET", url, about=f"the download of {path} from {repo}").content
+
+    def listed_commit(self, repo: Repo, entry: object) -> XetCommit:
+        """Return the record of a commit that the Hub lists; to be read within :meth:`reading`."""
+        commit = answers.mapping(entry, "a commit")
+        return self.commit_record(repo, commit.get("id"), commit.get("title"), commit.get("message"))
+
+    def commit_record(self, repo: Repo, oid: object, title: object, description: object) -> XetCommit:
+        """Build the record of a commit; to be read within :meth:`reading`."""
+        checked = answers.commit_id(oid)
+        return {
+            "oid": checked,
+            "url": f"{self.endpoint}{repo.web_path}/commit/{checked}",
+            "repo": repo.uri,
+            "title": answers.title(title),
+            "description": answers.text(description),
+        }
+
+
+def with_retries(once: Callable[[], Answer], *, also: Callable[[BaseException], bool] = lambda _: False) -> Answer:
+    """Call until it succeeds, fails for good, or the tries or the waiting budget are used up.
+
+    :param also: says of which other errors a second try may mend.
+    """
+
+    def pause(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        hint = getattr(error, "retry_after", None)
+        # A hint beyond the budget ends the tries at once (stop_before_delay): the task's own retry waits better.
+        return float(hint) if hint is not None else tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+
+    def may_help(error: BaseException) -> bool:
+        if isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError)) and error.retryable:
+            return True
+        return also(error)
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(may_help),
+        stop=tenacity.stop_after_attempt(MAX_TRIES) | tenacity.stop_before_delay(RETRY_BUDGET),
+        wait=pause,
+        reraise=True,
+    )(once)
+
+
+def _about_tree(repo: Repo, path: str | None) -> str:
+    return f"the listing of {path or 'all files'} in {repo}"
+
+
+def _about_paths(repo: Repo, paths: Sequence[str]) -> str:
+    return f"the metadata request for {', '.join(paths[:3])}{' …' if len(paths) > 3 else ''} in {repo}"

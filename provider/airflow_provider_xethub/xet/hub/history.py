@@ -1,0 +1,41 @@
+"""What was committed since a known commit: the history of a revision, read from its newest end.
+
+Source: ``GET /api/{repo_type}s/{repo_id}/commits/{revision}``, newest first, in pages that ``Link`` connects, as
+``huggingface_hub`` 2.4 reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from airflow_provider_xethub.xet.records import XetCommit
+from airflow_provider_xethub.xet.repo import Repo
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.hub.client import Hub
+
+MOST = 1000
+"""Commits that are read at most; what is older is not looked for."""
+
+
+def commits_until(hub: Hub, repo: Repo, known: Collection[str], most: int = MOST) -> list[XetCommit]:
+    """Return the newest commits, newest first, back to the oldest of ``known``, which is included.
+
+    Where one of them is not among the newest ``most``, that many are returned.
+
+    :raises XetNotFoundError: the repository or the revision does not exist.
+    """
+    about = f"the commits of {repo}"
+    missing = set(known)
+    found: list[XetCommit] = []
+    for page in hub.pages(f"{repo.api_path}/commits/{repo.quoted_revision}", None, about):
+        with hub.reading(about):
+            for entry in page:
+                found.append(hub.listed_commit(repo, entry))
+                missing.discard(found[-1]["oid"])
+                if not missing:
+                    return found
+        if len(found) >= most:
+            break
+    return found[:most]

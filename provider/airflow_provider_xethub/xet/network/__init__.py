@@ -1,0 +1,1 @@
+"""How servers are reached: trust, proxies, bounds of a response."""

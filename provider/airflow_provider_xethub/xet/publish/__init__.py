@@ -1,0 +1,1 @@
+"""Publishing what is in CAS: commits, buckets, copies."""

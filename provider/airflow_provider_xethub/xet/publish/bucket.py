@@ -1,0 +1,126 @@
+"""Publishing in a bucket: files that are in CAS, put by their Xet hash; no commits, no history, nothing inline.
+
+Source: ``POST /api/buckets/{namespace}/{name}/batch`` as ``huggingface_hub`` 2.4 sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
+from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
+from airflow_provider_xethub.xet.repo import Repo
+
+BATCH = 1000
+"""Changes in one request, as many as ``huggingface_hub`` sends."""
+
+_MAX_NAMED = 10
+
+
+def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None = None) -> XetCommitResult:
+    """Put and delete files. What is there already with the same Xet hash is left alone, so a retry does only the rest.
+
+    Not atomic: the Hub takes :data:`BATCH` changes at a time, and each of them for itself.
+
+    :param request: its ``files`` are in CAS; its ``message`` and ``description`` are not used.
+    :param origins: the repositories or buckets that have files which were not uploaded to this bucket, by path.
+    :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
+    :raises XetResponseError: some changes failed, and are named; the others were made.
+    """
+    request.check()
+    bucket = request.repo
+    for file in request.files:
+        if not file["xet_hash"]:
+            raise XetInputError(
+                f"{file['path']} has no Xet hash: it is stored inline, not in CAS. Upload it to {bucket} first."
+            )
+    deleted = _to_delete(hub, request)
+    there = {
+        file["path"]: (file["xet_hash"], file["size"])
+        for file in hub.get_files(bucket, [file["path"] for file in request.files])
+    }
+    unchanged = {f["path"] for f in request.files if there.get(f["path"]) == (f["xet_hash"], f["size"])}
+    new = [file for file in request.files if file["path"] not in unchanged]
+    changes = list(_changes(new, deleted, origins or {}))
+    for start in range(0, len(changes), BATCH):
+        _send(hub, bucket, changes[start : start + BATCH])
+    return {
+        "oid": "",
+        "url": f"{hub.endpoint}{bucket.web_path}",
+        "repo": bucket.uri,
+        "title": request.message,
+        "description": request.description,
+        "files": [_published(file, bucket) for file in request.files],
+        "deleted": list(request.delete),
+        "unchanged": sorted(unchanged),
+        "created": bool(changes),
+        "pull_request": None,
+        "commits": [],
+    }
+
+
+def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
+    """Return the paths of the files that ``request.delete`` means; a folder means everything in it."""
+    plain = [path for path in request.delete if not path.endswith("/")]
+    missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
+    found = list(plain)
+    for folder in (path for path in request.delete if path.endswith("/")):
+        inside = [file["path"] for file in hub.list_files(request.repo, folder)]
+        found += inside
+        if not inside:
+            missing.add(folder)
+    if missing:
+        raise XetNotFoundError(
+            f"Cannot delete {', '.join(sorted(missing))} from {request.repo}: not there. Nothing was changed.",
+            status=404,
+        )
+    return found
+
+
+def _changes(files: Sequence[XetFile], deleted: Sequence[str], origins: Mapping[str, Repo]) -> Iterator[dict[str, Any]]:
+    now = int(time.time() * 1000)
+    for file in files:
+        change: dict[str, Any] = {"type": "addFile", "path": file["path"], "xetHash": file["xet_hash"], "mtime": now}
+        if origin := origins.get(file["path"]):
+            change |= {"type": "copyFile", "sourceRepoType": origin.repo_type, "sourceRepoId": origin.repo_id}
+        yield change
+    for path in deleted:
+        yield {"type": "deleteFile", "path": path}
+
+
+def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
+    about = f"the change of {len(changes)} file(s) in {bucket}"
+    answer = hub.json(
+        "POST",
+        f"{bucket.api_path}/batch",
+        about=about,
+        headers={"Content-Type": "application/x-ndjson"},
+        data="".join(json.dumps(change) + "\n" for change in changes).encode(),
+        # 422: all of them failed; its body says why, as that of a success does.
+        accept=(422,),
+    )
+    with hub.reading(about):
+        refused = answers.sequence(answers.mapping(answer, "JSON").get("failed"), "'failed'")
+        failed = [f"{answers.path(each['path'])} ({hub.shown(each['error'])})" for each in refused]
+    if failed:
+        more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
+        raise XetResponseError(
+            f"{len(failed)} of {len(changes)} changes in {bucket} failed: {'; '.join(failed[:_MAX_NAMED])}{more}. The "
+            "others were made; a retry makes only those that are missing.",
+            status=422,
+        )
+
+
+def _published(file: XetFile, bucket: Repo) -> XetFile:
+    record = file.copy()
+    for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
+        record.pop(name, None)  # type: ignore[misc]
+    record.pop("storage_uri", None)
+    record["repo"] = bucket.uri
+    return record

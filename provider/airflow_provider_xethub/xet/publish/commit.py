@@ -1,0 +1,387 @@
+"""Publishing files that are already in CAS: one atomic commit, safe to retry. Buckets: :mod:`bucket`.
+
+No public client API exists for this, so the requests are our own: ``preupload`` asks the Hub which files it stores
+inline, ``commit`` takes newline-delimited JSON. A contract test compares that with what ``huggingface_hub`` sends.
+
+Work that is too large for one commit becomes several, each upon the last. A line of their descriptions says which work
+they are of and how far they reach, so that a retry finds them and goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_xethub.exceptions import (
+    XetConflictError,
+    XetConnectionError,
+    XetHubError,
+    XetNotFoundError,
+    XetProtocolError,
+    XetResponseError,
+    XetServerError,
+    XetTimeoutError,
+)
+from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.hub.client import Hub, with_retries
+from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
+from airflow_provider_xethub.xet.publish.parts import (
+    MAX_CHANGES,
+    MAX_INLINE_BYTES,
+    ContentsOf,
+    Limits,
+    Part,
+    Work,
+    encoded,
+    git_blob_id,
+    plan,
+)
+from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
+from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile
+from airflow_provider_xethub.xet.repo import Repo
+
+__all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_gitignore", "publish", "upload_modes"]
+
+log = logging.getLogger(__name__)
+
+KEY_TRAILER = "Xet-Commit-Key"
+"""Last line of a commit's description: by it a retry finds a commit whose answer was lost."""
+
+COMMIT_TIMEOUT = 90.0
+"""Seconds to wait for the answer to a commit, at least: the Hub gives itself 60."""
+
+ADVISED_CHANGES = 100
+"""Changes in one commit that the Hub advises. One that is too much for it is cut in two, but not below this."""
+
+STATE = "xethub_commit"
+"""Key of the task state: the key of the work, and its newest commit so far."""
+
+_OID = re.compile(r"[0-9a-f]{40}")
+_PULL_REQUEST = "refs/pr/"
+_MOST_MOVES = 100
+"""How often in a row somebody else may commit first, before the request is repeated more slowly."""
+
+_COMMITS_TO_SEARCH = 50
+_PULL_REQUESTS_TO_SEARCH = 5
+_MAX_NAMED = 10
+_TOO_LARGE = 413
+_GATEWAY_TIMEOUT = 504
+
+
+@dataclass(frozen=True)
+class _Published:
+    """One commit of the work, and the position in the work's order that it reaches."""
+
+    commit: XetCommit
+    until: int
+    pull_request: str | None
+
+
+class _TooMuchError(Exception):
+    """The Hub did not manage a commit in its time, or does not take so large a one."""
+
+
+def publish(
+    hub: Hub, request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf
+) -> XetCommitResult:
+    """Publish the files in one commit, or find that they are published already.
+
+    More than :data:`~airflow_provider_xethub.xet.publish.parts.MAX_CHANGES` changes, or more than
+    :data:`~airflow_provider_xethub.xet.publish.parts.MAX_INLINE_BYTES` of inline content, are several commits;
+    so is what the Hub does not manage at once.
+
+    :param modes: from :func:`~airflow_provider_xethub.xet.hub.preupload.upload_modes`.
+    :param contents_of: returns the bytes of files that the Hub wants inline, by path; asked for one part at a time.
+    :raises XetConflictError: the branch is not at ``parent_commit`` any more.
+    :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
+    """
+    request.check()
+    work = plan(request, modes, contents_of)
+    publication = _Publication(hub, request, work, commit_key(request, work.files))
+    publication.publish()
+    return publication.result()
+
+
+class _Publication:
+    """The commits of one piece of work: those found, and those still to be made.
+
+    :ivar done: the commits so far, in their order.
+    :ivar parent: the commit that the next one must follow; ``None`` if it may follow any.
+    """
+
+    def __init__(self, hub: Hub, request: CommitRequest, work: Work, key: str) -> None:
+        self._hub = hub
+        self._request = request
+        self._work = work
+        self._key = key
+        self.done: list[_Published] = []
+        self.parent = request.parent_commit
+
+    @property
+    def _until(self) -> int:
+        return self.done[-1].until if self.done else 0
+
+    @property
+    def _repo(self) -> Repo:
+        """Where the next commit goes: to the pull request, once it is open."""
+        return Repo.from_uri(self.done[-1].commit["repo"]) if self.done else self._request.repo
+
+    @property
+    def _opens_pull_request(self) -> bool:
+        return self._request.create_pr and not self.done
+
+    def publish(self) -> None:
+        """Make the commits that are missing."""
+        # With a key of its own, an earlier try of the same work may have been here and lost the answer. Every later try
+        # asks: since then somebody may have changed the files again, and a second commit of the same work would undo
+        # that.
+        may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
+        if may_be_done and self._find():
+            log.info("Found %d commit(s) of this work in %s.", len(self.done), self._repo)
+        limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
+        parts = self._work.parts(self._until, limits)
+        self._check_deletions(parts)
+        while parts:
+            try:
+                self._make(parts)
+            except _TooMuchError as error:
+                limits = parts[0].halved()
+                log.warning("%s Going on with parts of at most %d changes.", error, limits.changes)
+            except XetHubError as error:
+                if self.done:
+                    error.args = (f"{error} {self._so_far(len(parts))}", *error.args[1:])
+                raise
+            parts = self._work.parts(self._until, limits)
+
+    def _so_far(self, missing: int) -> str:
+        return (
+            f"{len(self.done)} of {len(self.done) + missing} parts are committed ({self.done[-1].commit['oid']} is the "
+            "last); a retry of the task goes on with the rest."
+        )
+
+    def _check_deletions(self, parts: Sequence[Part]) -> None:
+        paths = [each for part in parts for each in part.changes if isinstance(each, str)]
+        existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths]) if paths else set()
+        if missing := [path for path in paths if path not in existing]:
+            # The Hub itself would take the plain path of a folder, and delete all that is in it.
+            hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
+            named = ", ".join(path.removesuffix("/") for path in missing)
+            raise XetNotFoundError(
+                f"Cannot delete {named} from {self._request.repo}: not there. {self._nothing()}.{''.join(hints)}",
+                status=404,
+            )
+
+    def _nothing(self) -> str:
+        return "Nothing more was committed" if self.done else "Nothing was committed"
+
+    def _make(self, parts: Sequence[Part]) -> None:
+        """Send the first part until the Hub has it once. After a lost answer, look for it before sending again."""
+        part, number, total = parts[0], len(self.done) + 1, len(self.done) + len(parts)
+        title = self._request.message + (f" (part {number} of {total})" if total > 1 else "")
+
+        def once() -> XetConflictError | None:
+            moves = 0
+            while True:
+                parent = self.parent
+                try:
+                    self._add([self._post(part, title)])
+                    return None
+                except (XetConnectionError, XetServerError, XetConflictError) as error:
+                    if self._look():
+                        return None
+                    if refused := self._follow_head(error, parts):
+                        return refused
+                    if isinstance(error, XetConflictError) and self.parent != parent and moves < _MOST_MOVES:
+                        moves += 1
+                        continue  # somebody else got on, and so may we: no reason to wait
+                    if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:
+                        raise _TooMuchError(f"{error}") from None
+                    raise
+                except XetResponseError as error:
+                    if error.status == _TOO_LARGE and len(part.changes) > 1:
+                        raise _TooMuchError(f"{error}") from None
+                    if isinstance(error, XetProtocolError):
+                        # An answer that cannot be read may have come after the commit was made.
+                        with suppress(XetHubError):
+                            if self._look():
+                                return None
+                        error.args = (f"{error} Whether the commit was made is unknown.", *error.args[1:])
+                    raise
+
+        if refused := with_retries(once, also=lambda error: isinstance(error, XetConflictError)):
+            raise refused
+        self._remember()
+        if total > 1:
+            log.info("Part %d of %d is in %s: %s", number, total, self._repo, self.done[-1].commit["url"])
+
+    def _follow_head(self, error: XetHubError, parts: Sequence[Part]) -> XetConflictError | None:
+        """Let the next try follow the head as it is now; return what refuses it where that would undo other work."""
+        if self._request.parent_commit is None:
+            if not self._opens_pull_request:
+                # The first request may still be under way at the Hub. Tied to the head as it is now, only one of the
+                # two can succeed.
+                head = self._hub.latest_commits(self._repo)
+                self.parent = head[0]["oid"] if head else None
+            return None
+        if not isinstance(error, XetConflictError) or self.parent is None:
+            return None
+        head = self._hub.latest_commits(self._repo)
+        touched = self._touched(parts, self.parent, head[0]["oid"]) if head else ["everything"]
+        if touched or self._opens_pull_request:
+            named = f" {', '.join(touched[:_MAX_NAMED])} changed since." if touched else ""
+            return XetConflictError(
+                f"{self._repo} is not at {self.parent} any more: somebody else committed.{named} {self._nothing()}. "
+                "Read the new head and decide again, or leave out parent_commit.",
+                status=error.status,
+            )
+        log.info("%s moved on to %s, which changed none of these paths.", self._repo, head[0]["oid"])
+        self.parent = head[0]["oid"]
+        return None
+
+    def _touched(self, parts: Sequence[Part], since: str, until: str) -> list[str]:
+        """Return which paths still to be committed differ between two commits: all, where the first is not found."""
+        changes = [change for part in parts for change in part.changes]
+        paths = [change if isinstance(change, str) else change["path"] for change in changes]
+        files = [path for path in paths if not path.endswith("/")]
+        folders = [path.rstrip("/") for path in paths if path.endswith("/")]
+
+        def content(revision: str) -> dict[str, tuple[Any, ...]]:
+            repo = self._repo.at(revision)
+            found = self._hub.get_files(repo, files) if files else []
+            for folder in folders:
+                found += self._hub.list_files(repo, folder)
+            return {file["path"]: (file["size"], file["sha256"], file.get("blob_id")) for file in found}
+
+        try:
+            before, after = content(since), content(until)
+        except XetNotFoundError:
+            return sorted(paths)
+        return sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+
+    def _post(self, part: Part, title: str) -> _Published:
+        hub, repo = self._hub, self._repo
+        about = f"the commit to {repo}"
+        description = f"{self._request.description}\n\n{self._trailer(part.until)}".lstrip()
+        header = {"summary": title, "description": description}
+        if self.parent is not None:
+            header["parentCommit"] = self.parent
+        response = hub.json(
+            "POST",
+            f"{repo.api_path}/commit/{repo.quoted_revision}",
+            about=about,
+            retry=False,
+            params={"create_pr": "1"} if self._opens_pull_request else None,
+            headers={"Content-Type": "application/x-ndjson"},
+            timeout=max(hub.timeout, COMMIT_TIMEOUT),
+            data=encoded(header, self._work.lines(part)),
+        )
+        with hub.reading(about):
+            answer = answers.mapping(response, "JSON")
+            if self._opens_pull_request:
+                repo = repo.at(f"{_PULL_REQUEST}{answers.discussion_number(answer.get('pullRequestUrl'))}")
+            commit = hub.commit_record(repo, answer.get("commitOid"), title, description)
+        # The address is made anew: that of the answer may lead anywhere.
+        return _Published(commit, part.until, self._url_of(repo) if self._opens_pull_request else None)
+
+    def _trailer(self, until: int) -> str:
+        size = len(self._work.order)
+        reach = "" if until == size and not self.done else f" ({until} of {size})"
+        return f"{KEY_TRAILER}: {self._key}{reach}"
+
+    def _add(self, commits: Sequence[_Published]) -> bool:
+        """Keep those commits that reach further than the ones before, and say whether there are any."""
+        new = [each for each in commits if each.until > self._until]
+        if new:
+            self.done += new
+            # What comes next follows upon them where a parent was asked for, so that work in between is still seen.
+            self.parent = self.done[-1].commit["oid"] if self._request.parent_commit else None
+        return bool(new)
+
+    def _find(self) -> bool:
+        """Find what earlier tries committed; one may have been killed before it could remember its last commit."""
+        self._recall()
+        if self._until < len(self._work.order):
+            self._look()
+        return bool(self.done)
+
+    def _remember(self) -> None:
+        last = self.done[-1].commit
+        known = {"key": self._key, "oid": last["oid"], "revision": Repo.from_uri(last["repo"]).revision}
+        self._request.task_state.remember(STATE, known)
+
+    def _recall(self) -> None:
+        """Find the commits that an earlier try remembered: also when many others came since, on any pull request."""
+        known = self._request.task_state.recall(STATE)
+        oid, revision = str(known.get("oid")), str(known.get("revision"))
+        is_pull_request = self._request.create_pr and re.fullmatch(rf"{_PULL_REQUEST}\d+", revision)
+        if known.get("key") != self._key or not _OID.fullmatch(oid):
+            return
+        if not is_pull_request and (self._request.create_pr or revision != self._request.repo.revision):
+            return
+        repo = self._request.repo.at(revision)
+        with suppress(XetNotFoundError):  # it is gone
+            self._add(self._of_this_work(repo, self._url_of(repo) if is_pull_request else None, oid))
+
+    def _url_of(self, pull_request: Repo) -> str:
+        number = pull_request.revision.removeprefix(_PULL_REQUEST)
+        return f"{self._hub.endpoint}{pull_request.web_path}/discussions/{number}"
+
+    def _look(self) -> bool:
+        """Look for commits of this work among the newest, on the branch or on the newest pull requests."""
+        if not self._opens_pull_request:
+            return self._add(self._of_this_work(self._repo, None))
+        repo, hub = self._request.repo, self._hub
+        about = f"the branches of {repo}"
+        refs = hub.json("GET", f"{repo.api_path}/refs", about=about, params={"include_prs": "1"})
+        with hub.reading(about):
+            found = answers.mapping(refs, "JSON").get("pullRequests") or []
+            pulls = sorted((answers.discussion_number(ref.get("ref")) for ref in found), reverse=True)
+        newest = [repo.at(f"{_PULL_REQUEST}{number}") for number in pulls[:_PULL_REQUESTS_TO_SEARCH]]
+        return any(self._add(self._of_this_work(each, self._url_of(each))) for each in newest)
+
+    def _of_this_work(self, repo: Repo, pull_request: str | None, until: str | None = None) -> list[_Published]:
+        """Return the commits with this work's key, oldest first: the last ones, or those up to a known one."""
+        pattern = re.compile(rf"^{KEY_TRAILER}: {self._key}(?: \((\d+) of \d+\))?\s*$", re.MULTILINE)
+        found = []
+        for commit in reversed(self._hub.latest_commits(repo.at(until) if until else repo, _COMMITS_TO_SEARCH)):
+            if mark := pattern.search(commit["description"]):
+                here: XetCommit = {**commit, "repo": repo.uri}
+                found.append(_Published(here, int(mark[1] or len(self._work.order)), pull_request))
+        return found
+
+    def result(self) -> XetCommitResult:
+        """Return what was published, and by which commits."""
+        head = self.done[-1].commit if self.done else self._head()
+        files: list[XetFile] = []
+        for file in self._work.files:
+            record = file.copy()
+            for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
+                record.pop(name, None)  # type: ignore[misc]
+            record.pop("storage_uri", None)
+            record["repo"] = head["repo"]
+            files.append(record)
+        return {
+            **head,
+            "files": files,
+            "deleted": list(self._request.delete),
+            "unchanged": sorted(self._work.unchanged),
+            "created": bool(self.done),
+            "pull_request": next((each.pull_request for each in self.done if each.pull_request), None),
+            "commits": [each.commit for each in self.done],
+        }
+
+    def _head(self) -> XetCommit:
+        head = self._hub.latest_commits(self._request.repo)
+        if not head:
+            raise XetProtocolError(f"The Hub at {self._hub.endpoint} knows no commit of {self._request.repo}.")
+        return head[0]
+
+
+def _took_too_long(error: XetHubError) -> bool:
+    return isinstance(error, XetTimeoutError) or (
+        isinstance(error, XetServerError) and error.status == _GATEWAY_TIMEOUT
+    )

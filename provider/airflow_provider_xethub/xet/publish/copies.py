@@ -1,0 +1,193 @@
+"""Copies of files from one repository to another, without moving the bytes that are in CAS.
+
+To a repository, the Hub lets another one have the files (``POST …/lfs-files/duplicate``, as ``huggingface_hub`` 2.4
+does for ``CommitOperationCopy``), and a commit names them by sha256. To a bucket, they are put by their Xet hash with
+the repository that they come from. What a repository stores inline is not in CAS: it is read, and travels again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from airflow_provider_xethub.exceptions import XetInputError, XetResponseError, XetSourceError
+from airflow_provider_xethub.xet import answers, arguments
+from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.publish.parts import ContentsOf
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile
+from airflow_provider_xethub.xet.repo import Repo
+
+BATCH = 500
+"""Files in one request to duplicate, as many as ``huggingface_hub`` sends."""
+
+_MAX_NAMED = 10
+_BY_HAND = "Download with XetDownloadOperator and upload with XetUploadOperator instead."
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What is to be copied.
+
+    :param source: the repository, at the revision, that all of it comes from.
+    :param request: the commit; its files are what the copies will be.
+    :param originals: the records in ``source``, by the path of the copy.
+    :param inline: the copies whose content the source stores inline.
+    """
+
+    source: Repo
+    request: CommitRequest
+    originals: Mapping[str, XetFile]
+    inline: Collection[str]
+
+
+def plan(
+    source: Repo, files: Sequence[XetFile], request: CommitRequest, path_in_repo: str | None, *, single: bool
+) -> Copies:
+    """Decide which file goes where, and refuse what cannot be copied.
+
+    :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single`` file
+        may have its new path here, without a slash at the end.
+    :raises XetInputError: as :func:`plan_as`, or ``path_in_repo`` is empty.
+    """
+    arguments.string("path_in_repo", path_in_repo)
+    exact = single and len(files) == 1
+    return plan_as(source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request)
+
+
+def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
+    """Plan copies under given paths, and refuse what cannot be copied.
+
+    ``.gitattributes`` means nothing in a bucket and is left out there, as ``huggingface_hub`` does.
+
+    :param targets: the path of each copy, and its original in ``source``.
+    :raises XetInputError: the Hub cannot copy this, two files would get the same path, or a path is not valid.
+    """
+    target = request.repo
+    if source.is_bucket and not target.is_bucket:
+        raise XetInputError(f"the Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
+    originals: dict[str, XetFile] = {}
+    records: list[XetFile] = []
+    for path, file in targets:
+        if target.is_bucket and not source.is_bucket and file["path"].rpartition("/")[2] == ".gitattributes":
+            continue
+        if not _is_inline(file) and not (file["xet_hash"] and (target.is_bucket or file["sha256"])):
+            raise XetInputError(f"{file['path']} of {source} is not in CAS, so that it cannot be copied. {_BY_HAND}")
+        record: XetFile = {
+            "path": path,
+            "size": file["size"],
+            "sha256": file["sha256"],
+            "xet_hash": None if _is_inline(file) else file["xet_hash"],
+            "repo": target.uri,
+        }
+        records.append(record)
+        originals[path] = file
+    request = replace(request, files=records)
+    request.check()
+    return Copies(source, request, originals, {path for path, file in originals.items() if _is_inline(file)})
+
+
+def modes(hub: Hub, copies: Copies) -> dict[str, UploadMode]:
+    """Return how each copy is stored, which is as its original is, and what the repository has there now."""
+    paths = list(copies.originals)
+    there = {file["path"]: file.get("blob_id") or file["sha256"] for file in hub.get_files(copies.request.repo, paths)}
+    return {path: UploadMode(path in copies.inline, there.get(path), False) for path in paths}
+
+
+def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None:
+    """Let the repository have those files of the source that are in CAS, before a commit names them.
+
+    :param known: from :func:`modes`; what is there already is left out.
+    :raises XetResponseError: the Hub does not do it for some of the files, which are named. Nothing was committed.
+    """
+    source, target = copies.source, copies.request.repo
+    if source.is_same_repo(target):
+        return
+    wanted = {
+        file["sha256"]: file
+        for path, file in copies.originals.items()
+        if not known[path].inline and known[path].current != file["sha256"]
+    }
+    about = f"the request to let {target} have {len(wanted)} file(s) of {source}"
+    failed: list[str] = []
+    everything = list(wanted.values())
+    for start in range(0, len(everything), BATCH):
+        batch = everything[start : start + BATCH]
+        body = {
+            "target": {"type": target.repo_type, "name": target.repo_id},
+            "files": [
+                {"xetHash": each["xet_hash"], "sha256": each["sha256"], "filename": each["path"]} for each in batch
+            ],
+        }
+        answer = hub.json("POST", f"{source.api_path}/lfs-files/duplicate", about=about, json=body)
+        with hub.reading(about):
+            for each in answers.mapping(answer, "JSON").get("failed") or []:
+                failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")
+    if failed:
+        more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
+        raise XetResponseError(
+            f"The Hub could not let {target} have {len(failed)} of {len(wanted)} file(s) of {source}: "
+            f"{'; '.join(failed[:_MAX_NAMED])}{more}. Nothing was committed. Both must be in the same storage region.",
+            status=200,
+        )
+
+
+def contents_of(hub: Hub, copies: Copies) -> ContentsOf:
+    """Return what reads inline files of the source, by the paths of their copies."""
+
+    def read(files: Sequence[XetFile]) -> dict[str, bytes]:
+        return {file["path"]: read_original(hub, copies, file["path"]) for file in files}
+
+    return read
+
+
+def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
+    """Return the content of one inline original.
+
+    :raises XetSourceError: it is not what the record says any more.
+    """
+    file = copies.originals[path]
+    content = hub.read_inline(copies.source, file["path"]) if file["size"] else b""
+    digest = digest_of(file)
+    if digest is None and content:
+        raise XetInputError(
+            f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so that its content cannot "
+            "be verified. Nothing was committed. Copy from records as XetListOperator returns them."
+        )
+    state = new_digest(digest[0] if digest else "sha256", len(content))
+    state.update(content)
+    if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
+        raise XetSourceError(
+            f"{file['path']} of {copies.source} changed since it was listed. Nothing was committed. Copy from a commit "
+            "(source_revision), or let the task list it again."
+        )
+    return content
+
+
+def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:
+    """Add to a commit what was copied, and what of it had to be read."""
+    unchanged = set(committed["unchanged"])
+    new = [file for file in committed["files"] if file["path"] not in unchanged]
+    inline = [file for file in new if file["path"] in copies.inline]
+    return {
+        **committed,
+        "copied": {
+            "files": len(new),
+            "bytes": sum(file["size"] for file in new),
+            "inline_files": len(inline),
+            "inline_bytes": sum(file["size"] for file in inline),
+        },
+    }
+
+
+def _is_inline(file: XetFile) -> bool:
+    # A listing gives the blob id of what is stored inline; a record of an earlier upload may have a Xet hash besides.
+    return not file["size"] or "blob_id" in file or not (file["sha256"] or file["xet_hash"])
+
+
+def _path_of(path: str, path_in_repo: str | None, *, exact: bool) -> str:
+    if not path_in_repo:
+        return path
+    return path_in_repo if exact and not path_in_repo.endswith("/") else f"{path_in_repo.rstrip('/')}/{path}"

@@ -1,0 +1,204 @@
+"""A commit as the Hub takes it: what is in it, in which order, and into how many parts the Hub's limits cut it.
+
+Most work is one part. Files come in the order of their paths and then what is deleted, so that nothing is gone before
+its successor is there; only a file that stands where a folder is to be goes first.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import itertools
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import XetFile
+
+log = logging.getLogger(__name__)
+
+_MOST_NAMED = 20
+
+MAX_CHANGES = 25_000
+"""Changes in one commit. ``huggingface_hub`` documents 25,000 LFS files for ``create_commit``."""
+
+MAX_INLINE_BYTES = 100 * 1024 * 1024
+"""Bytes of inline files in one commit. The Hub takes 1 GB; ``huggingface_hub`` 2.4 stops here in ``upload_folder``."""
+
+ContentsOf = Callable[[Sequence[XetFile]], Mapping[str, bytes]]
+"""Returns the bytes of files that the Hub wants inline, by path."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one commit may hold."""
+
+    changes: int
+    inline_bytes: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of the work's changes that fits into one commit.
+
+    :param until: the position in the work's order at which it ends.
+    :param changes: records of files, and paths to delete; without the files that are there already.
+    :param inline_bytes: the size of those that travel in the commit itself.
+    """
+
+    until: int
+    changes: Sequence[XetFile | str]
+    inline_bytes: int
+
+    def halved(self) -> Limits:
+        """Return the limits under which this part would have to be cut in two."""
+        return Limits(len(self.changes) // 2, self.inline_bytes // 2)
+
+
+class InlineContents:
+    """The bytes of inline files: read for one part at a time, so that memory does not grow with the number of files."""
+
+    def __init__(self, read: ContentsOf) -> None:
+        self._read = read
+        self._held: Mapping[str, bytes] = {}
+
+    def of(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Return the bytes of these files by path; what was read last is still at hand."""
+        if any(file["path"] not in self._held for file in files):
+            self._held = {}
+            self._held = self._read(files)
+        return self._held
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a request publishes.
+
+    :param files: in the order of the request, without those that ``.gitignore`` excludes.
+    :param order: the files by path and the paths to delete, as they are published.
+    :param unchanged: paths that the repository has with this content already.
+    :param inline: paths whose content travels in the commit.
+    """
+
+    files: Sequence[XetFile]
+    order: Sequence[XetFile | str]
+    unchanged: Collection[str]
+    inline: Collection[str]
+    contents: InlineContents
+
+    def parts(self, begin: int, limits: Limits) -> list[Part]:
+        """Cut the order into as few parts as the limits allow, from a position on."""
+        parts: list[Part] = []
+        changes: list[XetFile | str] = []
+        size = 0
+        for at, change in enumerate(self.order[begin:], begin):
+            if not isinstance(change, str) and change["path"] in self.unchanged:
+                continue
+            more = 0 if isinstance(change, str) or change["path"] not in self.inline else change["size"]
+            if changes and (len(changes) >= limits.changes or (more and size + more > limits.inline_bytes)):
+                parts.append(Part(at, changes, size))
+                changes, size = [], 0
+            changes.append(change)
+            size += more
+        return [*parts, Part(len(self.order), changes, size)] if changes else parts
+
+    def lines(self, part: Part) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a commit request below its header."""
+        inline = [each for each in part.changes if not isinstance(each, str) and each["path"] in self.inline]
+        contents = self.contents.of(inline) if inline else {}
+        for change in part.changes:
+            if isinstance(change, str):
+                yield {"key": "deletedFolder" if change.endswith("/") else "deletedFile", "value": {"path": change}}
+            elif change["path"] in self.inline:
+                content = base64.b64encode(contents[change["path"]]).decode()
+                yield {"key": "file", "value": {"content": content, "path": change["path"], "encoding": "base64"}}
+            else:
+                value = {"path": change["path"], "algo": "sha256", "oid": change["sha256"], "size": change["size"]}
+                yield {"key": "lfsFile", "value": value}
+
+
+def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf) -> Work:
+    """Compare what is asked with what the repository has, and put it into its order.
+
+    :raises XetInputError: a record has no sha256, which the commit needs.
+    """
+    wanted, ignored = [], []
+    for file in request.files:
+        mode = modes[file["path"]]
+        if mode.ignored:
+            ignored.append(file["path"])
+            continue
+        if not mode.inline and not file["sha256"]:
+            raise XetInputError(
+                f"the record of {file['path']} has no sha256, which a commit to {request.repo} needs. Upload it again."
+            )
+        wanted.append(file)
+    if ignored:
+        log.warning(
+            "%d of %d files are left out, because the .gitignore of %s excludes them: %s",
+            len(ignored),
+            len(request.files),
+            request.repo,
+            ", ".join(sorted(ignored)[:_MOST_NAMED]) + (" …" if len(ignored) > _MOST_NAMED else ""),
+        )
+    contents = InlineContents(contents_of)
+    inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)
+    digests = {path: digest for batch in _batches(inline) for path, digest in _digests(contents.of(batch), batch)}
+    files, unchanged = [], set()
+    for file in wanted:
+        path, record = file["path"], file.copy()
+        if path in digests:
+            record["sha256"], record["blob_id"] = digests[path]
+        if modes[path].current == (record["blob_id"] if path in digests else record["sha256"]):
+            unchanged.add(path)
+        files.append(record)
+    return Work(files, _order(files, request.delete), unchanged, digests, contents)
+
+
+def git_blob_id(content: bytes) -> str:
+    """Return git's id of a file with this content: sha1 over a header and the bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def encoded(header: Mapping[str, Any], lines: Iterator[dict[str, Any]]) -> bytes:
+    """Return the body of a commit request: newline-delimited JSON, the header first."""
+    body = io.BytesIO()  # gives its value without copying it
+    for line in itertools.chain([{"key": "header", "value": header}], lines):
+        body.write(json.dumps(line).encode())
+        body.write(b"\n")
+    return body.getvalue()
+
+
+def _path(file: XetFile) -> str:
+    return file["path"]
+
+
+def _order(files: Sequence[XetFile], delete: Sequence[str]) -> list[XetFile | str]:
+    folders = {file["path"][:at] for file in files for at, char in enumerate(file["path"]) if char == "/"}
+    in_the_way = [path for path in delete if path in folders]
+    return [*in_the_way, *sorted(files, key=_path), *(path for path in delete if path not in folders)]
+
+
+def _batches(files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
+    batch: list[XetFile] = []
+    size = 0
+    for file in files:
+        if batch and size + file["size"] > MAX_INLINE_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += file["size"]
+    if batch:
+        yield batch
+
+
+def _digests(contents: Mapping[str, bytes], files: Sequence[XetFile]) -> Iterator[tuple[str, tuple[str, str]]]:
+    for file in files:
+        content = contents[file["path"]]
+        yield file["path"], (hashlib.sha256(content).hexdigest(), git_blob_id(content))

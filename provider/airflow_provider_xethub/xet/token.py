@@ -1,0 +1,391 @@
+"""Xet tokens: taken from the Hub's answer, checked, and sealed for XCom.
+
+A Xet token is an access token, its expiry and a CAS URL, for one scope, repository and revision. Pure values: the Hub
+is asked in :mod:`airflow_provider_xethub.xet.hub.client`, the key to seal with comes from the hook.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal, NoReturn, Protocol, TypedDict, cast
+from urllib.parse import urlsplit
+
+import pendulum
+
+from airflow_provider_xethub.exceptions import (
+    XetInputError,
+    XetTokenFormatError,
+    XetTokenScopeError,
+    XetTokenSealError,
+    XetTokenTamperedError,
+)
+from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet.repo import SCOPES, Repo, Scope
+
+SEALED_VERSION = 1
+FRESH_MARGIN = 30.0
+"""Seconds before expiry at which a token stops being fresh; the Hub's documents and hf-xet use the same 30."""
+
+MAX_FIELD_CHARS = 64_000
+"""Upper limit of ``accessToken`` and ``casUrl``, from the Hub's token documentation."""
+
+_MAX_SEALED_CHARS = 4 * MAX_FIELD_CHARS
+_MAX_CLAIM_CHARS = 4000  # more than a URI with a revision of 255 percent-encoded characters
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; a larger exp is not seconds
+_FIELDS = {
+    "accessToken": "X-Xet-Access-Token",
+    "exp": "X-Xet-Token-Expiration",
+    "casUrl": "X-Xet-Cas-Url",
+}
+
+
+class SealedTokenDict(TypedDict):
+    """The XCom value of a Xet token: plain JSON, of no use without the Fernet key."""
+
+    xet_token: int
+    scope: Scope
+    repo: str
+    cas_url: str
+    expires_at: str
+    conn_id: str | None
+    sealed: str | None
+
+
+class Fernet(Protocol):
+    """What sealing needs of ``cryptography.fernet.Fernet`` or ``MultiFernet``."""
+
+    def encrypt(self, msg: bytes) -> bytes:
+        """Encrypt and sign ``msg``."""
+
+    def decrypt(self, msg: bytes) -> bytes:
+        """Return what :meth:`encrypt` was given, or raise."""
+
+
+@dataclass(frozen=True)
+class XetToken:
+    """A Xet token.
+
+    :param repo: repository and revision that it is for.
+    :param scope: ``read`` or ``write``; write supersedes read.
+    :param cas_url: base URL of CAS, without a trailing slash.
+    :param expires_at: when it expires, by the server's clock (UTC, whole seconds).
+    :param conn_id: the Airflow connection it was fetched with, if any.
+    :param skew: server clock minus local clock, in seconds, as seen when the token was fetched.
+    :param access_token: the secret. Never shown by ``repr``.
+    """
+
+    repo: Repo
+    scope: Scope
+    cas_url: str
+    expires_at: pendulum.DateTime
+    conn_id: str | None = None
+    skew: float = 0.0
+    access_token: str = field(repr=False, default="", compare=False)
+
+    def serialize(self) -> NoReturn:
+        """Refuse to become an XCom value: Airflow asks for it by this name, and would store every field in plain text.
+
+        :raises XetInputError: always.
+        """
+        raise XetInputError(
+            "A Xet token must not be returned from a task in plain text. Return hook.seal_token(token)."
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("A Xet token cannot be pickled. Seal it with hook.seal_token(token).")
+
+    @property
+    def local_expiry(self) -> int:
+        """Unix seconds of the expiry by the *local* clock, which is the one ``hf_xet`` compares with."""
+        return int(self.expires_at.int_timestamp - self.skew)
+
+    def seconds_left(self, now: float | None = None) -> float:
+        """Seconds until expiry; negative once expired."""
+        return self.local_expiry - (time.time() if now is None else now)
+
+    def is_fresh(self, margin: float = FRESH_MARGIN, now: float | None = None) -> bool:
+        """Whether more than ``margin`` seconds are left."""
+        return self.seconds_left(now) > margin
+
+    def check(self, scope: Scope, repo: Repo | None = None) -> None:
+        """Refuse a token that is not for this use; a write token may read.
+
+        :raises XetTokenScopeError: other scope, repository or revision; says which.
+        """
+        check_use(self.scope, self.repo, scope, repo)
+
+
+def check_use(has: Scope, has_repo: Repo, scope: Scope, repo: Repo | None) -> None:
+    """Apply the one rule for what a token may be used for.
+
+    :raises XetTokenScopeError: other scope, repository or revision; says which.
+    """
+    if scope == "write" and has != "write":
+        raise XetTokenScopeError(
+            f"a read token for {has_repo} cannot upload. Fetch it with scope='write' in its XetTokenOperator."
+        )
+    if repo is not None and repo != has_repo:
+        raise XetTokenScopeError(
+            f"the token is for {has_repo}, not for {repo}. Fetch one for {repo}, or leave out repo_id, repo_type and "
+            "revision to use those of the token."
+        )
+
+
+def parse_answer(
+    repo: Repo,
+    scope: Scope,
+    *,
+    endpoint: str,
+    body: str,
+    headers: Mapping[str, str],
+    received_at: float,
+    conn_id: str | None = None,
+) -> XetToken:
+    """Make a token of the Hub's answer, in its JSON form, its header form, or both.
+
+    :param endpoint: the Hub's URL; decides whether a plain-http CAS URL is trusted.
+    :param body: the answer's body.
+    :param headers: the answer's headers; names in any case.
+    :param received_at: local Unix time when the answer arrived; with the ``Date`` header it gives the clock skew.
+    :raises XetTokenFormatError: a field is missing, wrong or contradictory; the message names it, never its value.
+    """
+    where = f"the Hub's answer to the {scope} token request for {repo}"
+    values = _read_fields(body, {name.lower(): value for name, value in headers.items()}, where)
+    access_token = _check_text("accessToken", values["accessToken"], where)
+    cas_url = check_cas_url(_check_text("casUrl", values["casUrl"], where), endpoint, where)
+    skew = _skew(headers, received_at)
+    exp = values["exp"]
+    if isinstance(exp, bool) or not isinstance(exp, int):
+        raise XetTokenFormatError(f"{where} has a field 'exp' that is not a whole number of Unix seconds.")
+    if exp <= received_at + skew:
+        raise XetTokenFormatError(f"{where} has a field 'exp' that lies in the past.")
+    if exp > _LAST_SECOND:
+        raise XetTokenFormatError(f"{where} has a field 'exp' that is no time in Unix seconds.")
+    return XetToken(repo, scope, cas_url, pendulum.from_timestamp(exp), conn_id, skew, access_token)
+
+
+def _read_fields(body: str, headers: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Take each field from the JSON object or its header; where both speak they must agree."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        parsed = None
+    in_body = parsed if isinstance(parsed, dict) else {}
+    values: dict[str, Any] = {}
+    for name, header in _FIELDS.items():
+        from_body = in_body.get(name)
+        from_header: Any = headers.get(header.lower())
+        if name == "exp" and from_header is not None:
+            if not (from_header.isascii() and from_header.isdigit() and len(from_header) <= 20):
+                raise XetTokenFormatError(f"{where} has a header {header!r} that is not whole Unix seconds.")
+            from_header = int(from_header)
+        if from_body is None and from_header is None:
+            raise XetTokenFormatError(
+                f"{where} lacks the field {name!r} (and the header {header!r}). Check that the connection's host is a "
+                "Hub with Xet storage."
+            )
+        if from_body is not None and from_header is not None and from_body != from_header:
+            raise XetTokenFormatError(f"{where} contradicts itself: field {name!r} and header {header!r} differ.")
+        values[name] = from_header if from_body is None else from_body
+    return values
+
+
+def _check_text(name: str, value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise XetTokenFormatError(f"{where} has a field {name!r} that is not a non-empty string.")
+    if len(value) > MAX_FIELD_CHARS:
+        raise XetTokenFormatError(f"{where} has a field {name!r} of more than {MAX_FIELD_CHARS} characters.")
+    # It becomes part of a header or URL; hf-xet panics on a newline there.
+    if not all("!" <= char <= "~" for char in value):
+        raise XetTokenFormatError(f"{where} has a field {name!r} with a control, blank or non-ASCII character.")
+    return value
+
+
+def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
+    """Return the CAS URL without a trailing slash, if it may be trusted with an access token.
+
+    Trusted are https URLs, and plain http where the Hub itself is spoken to in plain http (a local Hub).
+
+    :raises XetTokenFormatError: any other scheme, no host, or user, query or fragment parts.
+    """
+    problem = None
+    try:
+        parts = urlsplit(cas_url)
+        _ = parts.port
+    except ValueError:
+        problem = "is not a URL"
+    else:
+        if found := urls.flaw(cas_url):
+            problem = f"has {found}"
+        elif parts.scheme != "https" and not (parts.scheme == "http" and urlsplit(endpoint).scheme == "http"):
+            problem = f"has the scheme {parts.scheme[:16]!r}; only https is trusted for a Hub at {endpoint}"
+        elif not parts.hostname:
+            problem = "names no host"
+        elif "@" in parts.netloc or parts.query or parts.fragment or "?" in cas_url or "#" in cas_url:
+            problem = "has a user, query or fragment part"
+    if problem:
+        raise XetTokenFormatError(f"{where} has a field 'casUrl' that {problem}.")
+    return cas_url.rstrip("/")
+
+
+def _skew(headers: Mapping[str, str], received_at: float) -> float:
+    """Seconds by which the server's clock is ahead of ours; 0 where the server does not tell."""
+    date = next((value for name, value in headers.items() if name.lower() == "date"), None)
+    seconds = None if date is None else unix_seconds(date)
+    # The header has whole seconds, cut off: the middle of that second is the best guess.
+    return 0.0 if seconds is None else seconds + 0.5 - received_at
+
+
+def unix_seconds(http_date: str) -> float | None:
+    """Return the Unix seconds of an HTTP date, or ``None`` if it is none. One without a zone is in UTC (RFC 9110)."""
+    try:
+        moment = parsedate_to_datetime(http_date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+@dataclass(frozen=True)
+class SealedToken:
+    """A Xet token as it travels through XCom. ``sealed`` is ``None`` where there was no key to seal with.
+
+    Anybody who may write the XCom chooses what the other fields say: they are claims. Compare them, and use nothing of
+    them before :meth:`open` has confirmed them.
+    """
+
+    scope: Scope
+    repo: Repo
+    cas_url: str
+    expires_at: pendulum.DateTime
+    conn_id: str | None
+    sealed: str | None
+
+    @classmethod
+    def seal(cls, token: XetToken, fernet: Fernet | None) -> SealedToken:
+        """Seal ``token``; with no key the value is a reference only, and carries no token (fails closed)."""
+        reference = cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, None)
+        if fernet is None:
+            return reference
+        payload = {**reference._clear(), "access_token": token.access_token}
+        sealed = fernet.encrypt(json.dumps(payload, sort_keys=True).encode()).decode("ascii")
+        return cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, sealed)
+
+    def _clear(self) -> dict[str, Any]:
+        return {
+            "xet_token": SEALED_VERSION,
+            "scope": self.scope,
+            "repo": self.repo.uri,
+            "cas_url": self.cas_url,
+            "expires_at": _to_iso(self.expires_at),
+            "conn_id": self.conn_id,
+        }
+
+    def to_xcom(self) -> SealedTokenDict:
+        """Return the XCom value."""
+        return cast("SealedTokenDict", {**self._clear(), "sealed": self.sealed})
+
+    @classmethod
+    def from_xcom(cls, value: object) -> SealedToken:
+        """Read an XCom value, without opening it.
+
+        :raises XetInputError: ``value`` is not a token at all (for instance a forgotten XCom, which is ``None``).
+        :raises XetTokenTamperedError: it was one, and no longer has the shape that this provider writes.
+        """
+        if not isinstance(value, Mapping) or "xet_token" not in value:
+            raise XetInputError(
+                f"token is not the output of a XetTokenOperator but {type(value).__name__}. Pass token=<task>.output."
+            )
+        if value["xet_token"] != SEALED_VERSION:
+            raise XetInputError("token was written by another version of the provider. Fetch it again.")
+        try:
+            scope = value["scope"]
+            if scope not in SCOPES or set(value) != set(SealedTokenDict.__annotations__):
+                raise ValueError
+            sealed, conn_id, cas_url = value["sealed"], value["conn_id"], value["cas_url"]
+            if not (sealed is None or (isinstance(sealed, str) and len(sealed) <= _MAX_SEALED_CHARS)):
+                raise ValueError
+            if not (conn_id is None or (isinstance(conn_id, str) and len(conn_id) <= _MAX_CLAIM_CHARS)):
+                raise ValueError
+            if not (isinstance(cas_url, str) and len(cas_url) <= MAX_FIELD_CHARS):
+                raise ValueError
+            if not (isinstance(value["repo"], str) and len(value["repo"]) <= _MAX_CLAIM_CHARS):
+                raise ValueError
+            repo, expires_at = Repo.from_uri(value["repo"]), _from_iso(value["expires_at"])
+        except (KeyError, TypeError, ValueError):
+            raise XetTokenTamperedError(
+                "the XCom value of the token is damaged: it is not what XetTokenOperator wrote. Fetch a new token."
+            ) from None
+        return cls(cast("Literal['read', 'write']", scope), repo, cas_url, expires_at, conn_id, sealed)
+
+    def open(self, fernets: Sequence[Fernet], now: float | None = None) -> XetToken:
+        """Confirm the claims with the first key that fits, and release the access token, unless it has expired.
+
+        :param fernets: the keys of this worker, in order of preference; may be empty.
+        :param now: Unix seconds; the local clock when ``None``.
+        :returns: the token; an expired one is confirmed, and has no ``access_token``.
+        :raises XetTokenSealError: it carries no token, or no key here opens it. Its claims are unconfirmed.
+        :raises XetTokenTamperedError: a claim differs from what was sealed.
+        """
+        if self.sealed is None:
+            raise XetTokenSealError(
+                "the token is not sealed: the worker that fetched it has no Fernet key, or the XCom was edited"
+            )
+        payload = next(filter(None, (_decrypt(fernet, self.sealed) for fernet in fernets)), None)
+        if payload is None:
+            raise XetTokenSealError(
+                "the token cannot be opened on this worker: "
+                + ("it was sealed under another key, or its seal is broken" if fernets else "it has no Fernet key")
+            )
+        claims, access_token = self._clear(), payload.get("access_token")
+        # Names only: the payload may be anything that was ever encrypted with this key.
+        changed = [name for name, claim in claims.items() if payload.get(name) != claim]
+        if changed or len(payload) != len(claims) + 1 or not isinstance(access_token, str) or not access_token:
+            what = f" ({', '.join(changed)})" if changed else ""
+            raise XetTokenTamperedError(
+                f"the XCom value of the token was changed after it was sealed{what}. It is refused; find out who "
+                "writes to that XCom, then fetch a new token."
+            )
+        token = XetToken(self.repo, self.scope, self.cas_url, self.expires_at, self.conn_id, access_token=access_token)
+        return token if token.seconds_left(now) > 0 else replace(token, access_token="")
+
+    def check_claims(self, scope: Scope, repo: Repo) -> None:
+        """Refuse a token that does not open here and claims something else than the task itself names.
+
+        :param scope, repo: what the task needs, never taken from the token.
+        :raises XetTokenTamperedError: it claims another repository or revision.
+        :raises XetTokenScopeError: it claims to be a read token, and the task writes.
+        """
+        if self.repo != repo:
+            raise XetTokenTamperedError(
+                f"the token says it is for {self.repo}, but this task names {repo}, and no seal confirms the token. It "
+                "is refused. Give this task the repo_id, repo_type and revision of its token task; if they are the "
+                "same, find out who writes to that XCom."
+            )
+        check_use(self.scope, repo, scope, repo)
+
+
+def _decrypt(fernet: Fernet, sealed: str) -> dict[str, Any] | None:
+    try:
+        payload = json.loads(fernet.decrypt(sealed.encode("ascii")))
+    except Exception:
+        # cryptography's InvalidToken, without importing cryptography here; whatever fails, it did not open.
+        return None
+    return payload if isinstance(payload, dict) else None
+
+
+def _to_iso(moment: pendulum.DateTime) -> str:
+    return moment.in_timezone("UTC").format("YYYY-MM-DD[T]HH:mm:ss[Z]")
+
+
+def _from_iso(text: str) -> pendulum.DateTime:
+    if len(text) != len("2026-11-20T12:15:00Z"):
+        raise ValueError
+    moment = pendulum.from_format(text, "YYYY-MM-DD[T]HH:mm:ss[Z]", tz="UTC")
+    if _to_iso(moment) != text:
+        raise ValueError
+    return moment

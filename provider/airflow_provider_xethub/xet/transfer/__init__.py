@@ -1,0 +1,1 @@
+"""Uploads and downloads: files on one side, CAS and the Hub on the other."""

@@ -1,0 +1,90 @@
+"""Which local files need no upload, because the repository holds exactly them already.
+
+Reading a file and computing its digest is cheaper than asking CAS about each of its pieces, so a folder of which
+little has changed is done in seconds. Objects of an object storage would have to be fetched for that: they are not
+looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.files import targets as downloads
+from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.records import XetFile
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.transfer import transfers
+
+
+def in_repository(
+    hub: Hub, repo: Repo, files: Sequence[SourceFile], modes: Mapping[str, UploadMode]
+) -> tuple[dict[str, XetFile], dict[str, str]]:
+    """Return the records of those files that the revision already has with the same content, by path.
+
+    :param modes: what the Hub said about each; ``current`` is the sha256 of what it has.
+    :returns: the records, and the sha256 of all files that had to be read, also of those that have changed.
+    :raises XetSourceError: a file changed meanwhile.
+    """
+    candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
+    digests = transfers.each(_digest, candidates)
+    known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
+    equal = {
+        file.path_in_repo: (file, known[file.path_in_repo])
+        for file in candidates
+        if known[file.path_in_repo] == modes[file.path_in_repo].current
+    }
+    there = hub.get_files(repo, list(equal)) if equal else []
+    same = {each["path"]: each for each in there if each["sha256"] == known[each["path"]]}
+    return _records(repo, same, equal), known
+
+
+def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, XetFile]:
+    """Return the records of those files that the bucket already has with the same Xet hash and size, by path.
+
+    :raises XetSourceError: a file changed meanwhile.
+    """
+    by_path = {file.path_in_repo: file for file in files if isinstance(file, LocalFile)}
+    there = {file["path"]: file for file in hub.get_files(bucket, list(by_path))}
+    candidates = [file for path, file in by_path.items() if path in there and there[path]["size"] == file.size]
+    hashes = _xet_hashes(candidates)
+    equal = {
+        file.path_in_repo: (file, None)
+        for file, xet_hash in zip(candidates, hashes, strict=True)
+        if xet_hash == there[file.path_in_repo]["xet_hash"]
+    }
+    return _records(bucket, {path: there[path] for path in equal}, equal)
+
+
+def _digest(file: LocalFile) -> str:
+    try:
+        return downloads.digest(file.path, "sha256", file.size)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise XetSourceError(f"{file} cannot be read any more: {reason}. Nothing was published.") from error
+
+
+def _xet_hashes(files: Sequence[LocalFile]) -> list[str]:
+    if not files:
+        return []
+    try:
+        return cas.xet_hashes([file.path for file in files])
+    except (OSError, RuntimeError) as error:  # it does not say which of them
+        check_unchanged(files, [file.size for file in files])
+        raise XetSourceError(
+            f"One of {len(files)} files cannot be read any more: {error}. Nothing was published."
+        ) from error
+
+
+def _records(
+    repo: Repo, there: Mapping[str, XetFile], equal: Mapping[str, tuple[LocalFile, str | None]]
+) -> dict[str, XetFile]:
+    files = [equal[path][0] for path in there]
+    check_unchanged(files, [file.size for file in files])
+    return {
+        path: {**transfers.record(equal[path][0], repo.uri), "sha256": equal[path][1], "xet_hash": found["xet_hash"]}
+        for path, found in there.items()
+    }

@@ -1,0 +1,1 @@
+"""Waiting for files and commits: conditions and the shared poller."""

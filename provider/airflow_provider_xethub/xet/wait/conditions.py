@@ -1,0 +1,350 @@
+"""What a sensor or a trigger waits for, and what each of its looks means: the one place where both decide.
+
+A :class:`View` holds what is known of a repository and asks the Hub for the rest; a wish says what it wants to know,
+and finds its answer in the view. A sensor has a view of its own and looks anew each time. In a triggerer all that wait
+for one repository share a view (:mod:`airflow_provider_xethub.xet.wait.poller`), which asks for nothing but the newest
+commit until that has moved.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from airflow_provider_xethub.exceptions import (
+    XetHubError,
+    XetInputError,
+    XetNotFoundError,
+    XetProtocolError,
+    XetRateLimitError,
+    XetRevisionNotFoundError,
+)
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet import repo as names
+from airflow_provider_xethub.xet.path_patterns import matches
+from airflow_provider_xethub.xet.records import XetCommit, XetFile
+from airflow_provider_xethub.xet.repo import Repo
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.hub.client import Hub
+
+Missing = Literal["revision", "repo"]
+"""What may not exist yet: only the revision, or the repository as well."""
+
+LONGEST_PAUSE = 300.0
+"""Seconds between two looks at a Hub that fails, unless it asks for more, or the interval is longer."""
+
+LONGEST_ASKED = 3600.0
+"""Seconds that a Hub may ask for at most: an answer with a wrong date must not end the waiting for years."""
+
+_OID = re.compile(r"[0-9a-f]{40}")
+_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+
+
+class Snapshot:
+    """The files of a repository at one revision, as far as somebody asked for them.
+
+    :param repo: where to ask.
+    :param uri: what the records say about where they are from.
+    """
+
+    def __init__(self, repo: Repo, uri: str) -> None:
+        self._repo = repo
+        self._uri = uri
+        self._files: dict[str, XetFile | None] = {}
+        self._is_listed = False
+        self.error: XetNotFoundError | None = None
+
+    def ask(self, hub: Hub, paths: Iterable[str], *, listing: bool) -> bool:
+        """Ask the Hub for what is not known yet; returns whether there was anything to ask."""
+        if self._is_listed:
+            return False
+        missing = sorted(set(paths) - set(self._files))
+        if listing:
+            self._files = {file["path"]: self._labelled(file) for file in hub.list_files(self._repo)}
+            self._is_listed = True
+        elif missing:
+            found = {file["path"]: self._labelled(file) for file in hub.get_files(self._repo, missing)}
+            self._files |= {path: found.get(path) for path in missing}
+        return listing or bool(missing)
+
+    def _labelled(self, file: XetFile) -> XetFile:
+        return cast("XetFile", {**file, "repo": self._uri})
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Forget what is known of these paths, because they changed; of a listing, everything."""
+        if paths and self._is_listed:
+            self._files, self._is_listed = {}, False
+        for path in paths:
+            self._files.pop(path, None)
+
+    def get(self, path: str) -> XetFile | None:
+        """Return the record of a path that was asked for."""
+        return self._files.get(path)
+
+    def matching(self, patterns: Sequence[str]) -> list[XetFile]:
+        """Return the records whose path matches one of these, in the order of their paths."""
+        return [file for path, file in sorted(self._files.items()) if file is not None and matches(path, patterns)]
+
+
+class Wish(Protocol):
+    """What somebody waits for."""
+
+    def answer(self, view: View) -> Any | None:
+        """Return the value waited for, or ``None`` while it is not there.
+
+        :raises XetNotFoundError: it can never be there.
+        """
+
+
+@dataclass(frozen=True)
+class FilesWish:
+    """Files that are there; and where something is known of how they were, files that differ from that.
+
+    :param paths: all of these.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well).
+    :param least: how many have to match the patterns.
+    :param known: hashes (Xet hash, sha256 or git sha1) that a path had: a file that still has one does not count.
+    :param newer_than: a commit: a file that is still as it was there does not count.
+    :raises XetInputError: an argument is wrong.
+    """
+
+    paths: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    least: int = 1
+    known: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    newer_than: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.paths) == bool(self.patterns):
+            raise XetInputError("give either path, paths or patterns, and only one of them.")
+        for path in self.paths:
+            names.check_path(path)
+        arguments.selection("patterns", list(self.patterns) or None)
+        if isinstance(self.least, bool) or not isinstance(self.least, int) or self.least < 1:
+            raise XetInputError(f"min_files {self.least!r} is not a number from 1 on.")
+        if self.least > 1 and self.paths:
+            raise XetInputError("min_files goes with patterns; of paths, all are waited for.")
+        for text in (text for hashes in self.known.values() for text in hashes):
+            if not isinstance(text, str) or not _HASH.fullmatch(text):
+                raise XetInputError(f"changed_from {text!r} is not a Xet hash, a sha256 or a git sha1 in hex.")
+        if self.newer_than is not None:
+            check_oid(self.newer_than)
+
+    def answer(self, view: View) -> list[XetFile] | None:
+        """Return the records of the files that count, if they are enough."""
+        if view.files_error is not None:
+            raise view.files_error
+        then = view.at(self.newer_than) if self.newer_than else None
+        if self.patterns:
+            found = [file for file in view.now.matching(self.patterns) if self._counts(file, then)]
+            return found if len(found) >= self.least else None
+        files = [file for path in self.paths if (file := view.now.get(path)) and self._counts(file, then)]
+        return files if len(files) == len(self.paths) else None
+
+    def _counts(self, file: XetFile, then: Snapshot | None) -> bool:
+        before = set(self.known.get(file["path"], ()))
+        if then is not None and (old := then.get(file["path"])):
+            before |= hashes(old)
+        return not before & hashes(file)
+
+
+@dataclass(frozen=True)
+class CommitWish:
+    """A newest commit that is another one than this.
+
+    :raises XetInputError: it is no commit id.
+    """
+
+    newer_than: str
+
+    def __post_init__(self) -> None:
+        check_oid(self.newer_than)
+
+    def answer(self, view: View) -> XetCommit | None:
+        """Return the newest commit."""
+        return view.head if view.head and view.head["oid"] != self.newer_than else None
+
+
+@dataclass(frozen=True)
+class CommitsWish:
+    """All commits behind a known one; where none is known, the newest."""
+
+    after: str | None
+
+    def answer(self, view: View) -> list[XetCommit] | None:
+        """Return them, oldest first; only the newest, where the known one is not in the history any more."""
+        if view.head is None or view.head["oid"] == self.after:
+            return None
+        oids = [commit["oid"] for commit in view.history]
+        if self.after not in oids:
+            return [view.head]
+        return list(reversed(view.history[: oids.index(self.after)]))
+
+
+class View:
+    """What is known of a repository.
+
+    :param is_shared: remember the files until the newest commit moves; otherwise each look asks for them anew.
+    :ivar is_told: of a bucket: changes are told by its event stream, so that its files need not be asked for again.
+    """
+
+    def __init__(self, repo: Repo, *, is_shared: bool = False) -> None:
+        self._repo = repo
+        self._is_shared = is_shared
+        self.is_told = False
+        self.head: XetCommit | None = None
+        self.history: list[XetCommit] = []
+        self._searched: set[str] = set()
+        self.now = Snapshot(repo, repo.uri)
+        self._then: dict[str, Snapshot] = {}
+        self.files_error: XetProtocolError | None = None
+        self.changes = 0
+
+    def at(self, oid: str) -> Snapshot:
+        """Return the files as they were at a commit.
+
+        :raises XetNotFoundError: there is no such commit.
+        """
+        snapshot = self._then[oid]
+        if snapshot.error is not None:
+            raise snapshot.error
+        return snapshot
+
+    def start_again(self) -> None:
+        """Forget the files."""
+        self.now = Snapshot(self._repo.at(self.head["oid"]) if self.head else self._repo, self._repo.uri)
+
+    def look(self, hub: Hub, wishes: Sequence[Wish]) -> None:
+        """Ask the Hub for what these wishes want to know: one request while nothing moved, two after that.
+
+        :raises XetHubError: as the Hub's answers mean.
+        """
+        for wish in wishes:
+            check_wish(wish, self._repo)
+        files = [wish for wish in wishes if isinstance(wish, FilesWish)]
+        self._look_at_head(hub, wishes, wants_files=bool(files))
+        self.files_error = None
+        try:
+            self._look_at_files(hub, files)
+        except XetProtocolError as error:
+            # A listing that cannot be read is no reason for those who wait for commits to hear nothing.
+            if len(files) == len(wishes):
+                raise
+            self.files_error = error
+            self.changes += 1
+
+    def _look_at_files(self, hub: Hub, files: Sequence[FilesWish]) -> None:
+        paths = {path for wish in files for path in wish.paths}
+        if self.now.ask(hub, paths, listing=any(wish.patterns for wish in files)):
+            self.changes += 1
+        bases = {wish.newer_than for wish in files if wish.newer_than}
+        self._then = {oid: snapshot for oid, snapshot in self._then.items() if oid in bases}
+        for oid in sorted(bases):
+            self._look_back(hub, oid, [wish for wish in files if wish.newer_than == oid])
+
+    def _look_at_head(self, hub: Hub, wishes: Sequence[Wish], *, wants_files: bool) -> None:
+        commits = [wish for wish in wishes if not isinstance(wish, FilesWish)]
+        if self._repo.is_bucket or not (self._is_shared or commits):
+            if wants_files and not self.is_told:
+                self.start_again()
+            return
+        head = next(iter(hub.latest_commits(self._repo)), None)
+        if head is None or head != self.head:
+            self.head = head
+            self.changes += 1
+            self.history, self._searched = [], set()
+            # Files are asked for at that commit: all looks until the next one see the same.
+            self.start_again()
+        searched = {wish.after for wish in commits if isinstance(wish, CommitsWish) and wish.after}
+        if head and not searched <= self._searched | {head["oid"]}:
+            from airflow_provider_xethub.xet.hub.history import commits_until
+
+            found = commits_until(hub, self._repo.at(head["oid"]), searched - {head["oid"]})
+            self.history = [{**commit, "repo": self._repo.uri} for commit in found]
+            self._searched = searched | {head["oid"]}
+            self.changes += 1
+
+    def _look_back(self, hub: Hub, oid: str, wishes: Sequence[FilesWish]) -> None:
+        base = self._then.setdefault(oid, Snapshot(self._repo.at(oid), self._repo.uri))
+        paths = {path for wish in wishes for path in wish.paths}
+        try:
+            if base.error is None and base.ask(hub, paths, listing=any(wish.patterns for wish in wishes)):
+                self.changes += 1
+        except XetNotFoundError as error:
+            base.error = error
+
+
+def hashes(file: XetFile) -> set[str]:
+    """Return everything by which the content of a file is known."""
+    return {text for text in (file["xet_hash"], file["sha256"], file.get("blob_id")) if text}
+
+
+def check_wish(wish: Wish, repo: Repo) -> None:
+    """Refuse what a bucket cannot give.
+
+    :raises XetInputError: the wish is about commits, and the repository is a bucket.
+    """
+    if repo.is_bucket and not isinstance(wish, FilesWish):
+        raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
+    if repo.is_bucket and isinstance(wish, FilesWish) and wish.newer_than:
+        raise XetInputError(f"{repo} is a bucket: it has no commits. Use changed_from instead of newer_than.")
+
+
+def check_oid(oid: object) -> None:
+    """Refuse what is not the id of a commit.
+
+    :raises XetInputError: it is something else, such as the name of a branch.
+    """
+    if not isinstance(oid, str) or not _OID.fullmatch(oid):
+        raise XetInputError(f"newer_than {oid!r} is not the id of a commit: 40 hex digits, as XetCommit has it in oid.")
+
+
+def check_missing(value: object) -> None:
+    """Refuse what ``may_be_missing`` cannot be.
+
+    :raises XetInputError: it is neither ``None`` nor ``revision`` nor ``repo``.
+    """
+    if value not in (None, "revision", "repo"):
+        raise XetInputError(f"may_be_missing {value!r} is not known; use 'revision', 'repo' or None.")
+
+
+def is_patience_over(error: XetHubError, may_be_missing: Missing | None, *, is_first: bool) -> bool:
+    """Whether an error of a look ends the waiting.
+
+    Too many requests never do. What no retry can mend does at once, unless it is a thing that may not exist yet. An
+    outage does at the first look, where it may be a wrong host; later it is waited through.
+
+    :param is_first: no look has succeeded yet.
+    """
+    if isinstance(error, XetRateLimitError):
+        return False
+    if isinstance(error, XetNotFoundError) and may_be_missing == "repo":
+        return False
+    if isinstance(error, XetRevisionNotFoundError) and may_be_missing == "revision":
+        return False
+    return is_first or not error.retryable
+
+
+def asked_pause(error: XetHubError) -> float:
+    """Return for how many seconds the Hub asks not to look, and up to a fifth more; 0 where it does not ask.
+
+    All who have too many requests are told the same moment. Without the fifth they would all be back at it.
+    """
+    asked = min(getattr(error, "retry_after", None) or 0.0, LONGEST_ASKED)
+    return asked * random.uniform(1.0, 1.2)  # noqa: S311
+
+
+def pause(error: XetHubError, failures: int, interval: float) -> float:
+    """Return for how many seconds not to look again after an error: what the Hub asks for, or longer each time.
+
+    :param failures: how many looks in a row have failed, this one included.
+    """
+    if getattr(error, "retry_after", None) is not None:
+        return max(interval, asked_pause(error))
+    if isinstance(error, XetNotFoundError):
+        return interval
+    return max(interval, min(LONGEST_PAUSE, interval * 2.0 ** min(failures - 1, 16)))
