@@ -1,6 +1,71 @@
 """Apache Airflow provider for Hugging Face Xet storage.
 
-Nothing is imported here: Airflow imports this package in every component, also where a DAG is only parsed.
+The values that DAG authors write or receive are importable from here. Nothing is loaded before it is asked for: Airflow
+imports this package in every component, even where a DAG is only parsed.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub import _moved
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.publish.request import CommitRequest
+    from airflow_provider_xethub.xet.records import (
+        XetAssetEvent,
+        XetCommit,
+        XetCommitResult,
+        XetCopied,
+        XetCopyResult,
+        XetDownloadResult,
+        XetFile,
+        XetPublishResult,
+        XetReceived,
+        XetTransfer,
+        XetUploadResult,
+    )
+    from airflow_provider_xethub.xet.repo import Repo
+    from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Repo",
+    "CommitRequest",
+    "SealedTokenDict",
+    "XetAssetEvent",
+    "XetCommit",
+    "XetCommitResult",
+    "XetCopied",
+    "XetCopyResult",
+    "XetDownloadResult",
+    "XetFile",
+    "XetPublishResult",
+    "XetReceived",
+    "XetToken",
+    "XetTransfer",
+    "XetUploadResult",
+]
+
+_MODULES = {
+    "CommitRequest": "xet.publish.request",
+    "Repo": "xet.repo",
+    "SealedTokenDict": "xet.token",
+    "XetToken": "xet.token",
+}
+
+_moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'xet.records')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
