@@ -59,9 +59,10 @@ bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in s
 test-quick: $(INSTALLED)  ## Run the tests that need no whole Airflow.
 	$(PYTEST) -m "not slow and not long"
 
-lint: $(INSTALLED)  ## Check style and types.
+lint: $(INSTALLED)  ## Check style, types and what may import what.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
