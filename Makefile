@@ -33,20 +33,20 @@ demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub
 	@$(BIN)/python tests/demo/run.py
 
 test: $(INSTALLED)  ## Run the test suite.
-	$(PYTEST) -m "not long" --ignore tests/versions
+	$(PYTEST) -m "not long" --ignore tests/compat
 
 test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(PYTEST) -m long
 
 test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
-	@$(BIN)/python tests/local/clients/run.py
+	@$(BIN)/python tests/local/clients/suites/run.py
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
-	@$(BIN)/python tests/versions/run.py
+	@$(BIN)/python tests/compat/run.py
 
 compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.
-	@$(BIN)/python tests/versions/run.py --pin
+	@$(BIN)/python tests/compat/run.py --pin
 
 bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (20 minutes).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
@@ -73,7 +73,7 @@ docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
 
 screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in Chromium.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
-	XETHUB_SCREENSHOTS=1 $(BIN)/python -m pytest -m long tests/ui tests/local/test_pages_in_chromium.py
+	XETHUB_SCREENSHOTS=1 $(BIN)/python -m pytest -m long tests/system/ui tests/system/test_pages_in_chromium.py
 
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
     from airflow_provider_xethub.xet.repo import Repo
-    from airflow_runs import DagRun, TaskRun
+    from support.airflow_runs import DagRun, TaskRun
 
 
 # The same examples for everybody. By itself Hypothesis has other settings where CI is set, and fails tests whose input
@@ -63,9 +63,9 @@ settings.register_profile(
 settings.load_profile("xethub")
 
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
-collect_ignore = [] if importlib.util.find_spec("playwright") else ["ui"]
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["system/ui"]
 # What the tests of the client libraries need beside them: make test-clients copies it there.
-collect_ignore += ["local/clients/python"]
+collect_ignore += ["local/clients/suites"]
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,8 @@ def hook(connection: Callable[..., str]) -> XetHubConnection:
 
 @pytest.fixture
 def run_task() -> Callable[..., TaskRun]:
-    """Runs one operator as a real task: :func:`airflow_runs.run_task`."""
-    from airflow_runs import run_task
+    """Runs one operator as a real task: :func:`support.airflow_runs.run_task`."""
+    from support.airflow_runs import run_task
 
     return run_task
 
@@ -145,8 +145,8 @@ def airflow_db() -> None:
 
 @pytest.fixture
 def run_dag(airflow_db: None) -> Callable[[DAG], DagRun]:
-    """Runs a whole DAG: :func:`airflow_runs.run_dag`."""
-    from airflow_runs import run_dag
+    """Runs a whole DAG: :func:`support.airflow_runs.run_dag`."""
+    from support.airflow_runs import run_dag
 
     return run_dag
 

@@ -26,7 +26,6 @@ os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
 
 import hf_xet  # noqa: E402
 import uvicorn  # noqa: E402
-from javascript_client import JavaScript  # noqa: E402
 from starlette.applications import Starlette  # noqa: E402
 
 from airflow_provider_xethub.local.cas.routes import routes  # noqa: E402
@@ -34,6 +33,7 @@ from airflow_provider_xethub.local.content.store import ContentStore  # noqa: E4
 from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 from airflow_provider_xethub.local.store.access import Access  # noqa: E402
 from airflow_provider_xethub.local.store.database import Database  # noqa: E402
+from support.javascript_client import JavaScript  # noqa: E402
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
-from test_cli import serving
 
 from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.webhooks import WebhookSender
 from airflow_provider_xethub.xet.hub import webhooks as webhook
-from small_server import Answer, Asked, SmallServer
+from local.cli.test_main import serving
+from support.small_server import Answer, Asked, SmallServer
 
 SECRET = "webhook-0123456789"
 

@@ -1,0 +1,182 @@
+"""Run the tests that meet Airflow on other versions of it, each in a virtual environment of its own: ``make compat``.
+
+Each environment has what PyPI had when its Airflow was new, and this provider with its own dependencies as they are
+today; ``lowest`` has the oldest of each that ``pyproject.toml`` allows. The versions are pinned in ``pins``;
+``--pin`` looks them up anew. The newest versions are those of ``constraints.txt``, which ``make test`` runs with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+ENVIRONMENTS = ROOT / ".compat"
+UV = str(Path(sys.executable).parent / "uv")
+PYTHON = "3.11"
+
+# What an old Airflow has to be content with: our dependencies, and theirs that cannot be older.
+NEW = (
+    "apache-airflow-providers-common-compat",
+    "click",
+    "hf-xet",
+    "httpcore2",
+    "httpx2",
+    "huggingface-hub",
+    "pathspec",
+    "truststore",
+    "typer",
+)
+TODAY = "2026-11-20"
+
+INSTALLING = threading.Lock()
+"""Two of uv at once, over an empty cache, stand in each other's way."""
+
+TESTS = (
+    "unit/test_provider_info.py",
+    "unit/test_public_surface.py",
+    "provider/test_airflow_cli.py",
+    "provider/operators/test_xethub.py",
+    "provider/operators/test_transfers.py",
+    "provider/operators/test_empty_choices.py",
+    "provider/operators/test_rendering.py",
+    "unit/operators/test_written_arguments.py",
+    "provider/sensors/test_xethub.py",
+    "provider/sensors/test_modes.py",
+    "provider/triggers/test_xethub.py",
+    "unit/xet/test_token_sealed.py",
+    "provider/hooks/test_metrics.py",
+    "provider/xet/files/test_object_storage.py",
+    "provider/fs/test_xethub.py",
+    "provider/decorators/test_xethub.py",
+    "provider/decorators/test_failures.py",
+    "provider/links/test_xethub.py",
+    "unit/xet/test_asset_uri.py",
+    "provider/operators/test_fan_out.py",
+    "provider/assets/test_outlets.py",
+    "provider/hooks/test_lineage.py",
+    "provider/triggers/test_watchers.py",
+    "provider/plugins/test_asset_events.py",
+    "provider/plugins/test_webhook_app.py",
+    "provider/hooks/test_connection_forms.py",
+    "unit/test_retry_policy.py",
+    "compat/test_quickstart.py",
+)
+FEW_TESTS = (
+    "unit/test_provider_info.py",
+    "unit/test_public_surface.py",
+    "provider/operators/test_xethub.py",
+    "provider/triggers/test_xethub.py",
+    "provider/operators/test_rendering.py",
+    "compat/test_quickstart.py",
+)
+"""With the Airflow of ``constraints.txt``, which ``make test`` tests in full: only its other packages differ here."""
+
+LEFT_OUT = "not (stays_damaged or damaged_once or outages or the_fastest or nothing_is_asked or added_on_the_command)"
+"""What takes seconds, most of them of waiting, and which no version of Airflow changes."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """An environment: its name, its Airflow, and until when its other packages were released."""
+
+    name: str
+    airflow: str
+    until: str
+    resolution: str = "highest"
+
+    @property
+    def pins(self) -> Path:
+        return HERE / "pins" / f"{self.name}.txt"
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        is_that_of_make_test = f"apache-airflow=={self.airflow}" in (ROOT / "constraints.txt").read_text().split()
+        return FEW_TESTS if is_that_of_make_test else TESTS
+
+    @property
+    def python(self) -> str:
+        return str(ENVIRONMENTS / self.name / "bin" / "python")
+
+
+VERSIONS = (
+    Version("lowest", "3.0.6", "2025-09-15", "lowest-direct"),
+    Version("3.0.6", "3.0.6", "2025-09-15"),
+    Version("3.1.8", "3.1.8", "2026-03-15"),
+    Version("3.2.2", "3.2.2", "2026-06-01"),
+    Version("3.3.2", "3.3.2", "2026-09-20"),
+)
+
+
+def pin(version: Version) -> None:
+    """Look up the versions that fit, and write them down."""
+    late = [argument for name in NEW for argument in ("--exclude-newer-package", f"{name}={TODAY}")]
+    subprocess.run(
+        [
+            *(UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
+            *("--no-emit-find-links", "--python-version", PYTHON, "--python-platform", "linux"),
+            *("--resolution", version.resolution, "--exclude-newer", version.until, *late),
+            *("--extra", "local", "--group", "test", "--output-file", str(version.pins), "pyproject.toml", "-"),
+        ],
+        cwd=ROOT,
+        input=f"apache-airflow=={version.airflow}\n",
+        text=True,
+        check=True,
+    )
+
+
+def install(version: Version) -> None:
+    """Make the environment."""
+    at = str(ENVIRONMENTS / version.name)
+    pip = [UV, "pip", "install", "--quiet", "--python", version.python]
+    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, at], check=True)
+    subprocess.run([*pip, "--requirement", str(version.pins)], check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+
+
+def run(version: Version, options: list[str]) -> bool:
+    """Make the environment, run the tests in it, and tell whether all passed."""
+    started = time.monotonic()
+    with INSTALLING:
+        install(version)
+    tests = [str(ROOT / "tests" / name) for name in version.tests]
+    pytest = [version.python, "-m", "pytest", "--quiet", "-m", "not long", "-k", LEFT_OUT, "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*pytest, *tests, *options], cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    seconds = time.monotonic() - started
+    print(f"\n=== {version.name}: Airflow {version.airflow}, {seconds:.0f} s\n{done.stdout}", flush=True)
+    return done.returncode == 0
+
+
+def main() -> int:
+    """Run; 1 if a test failed anywhere."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [version.name for version in VERSIONS]
+    parser.add_argument("names", nargs="*", metavar="VERSION", help=f"which of {', '.join(names)}; default: all")
+    parser.add_argument("--pin", action="store_true", help="look up the versions anew instead of running tests")
+    asked, options = parser.parse_known_args()
+    if unknown := set(asked.names) - set(names):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(names)}")
+    chosen = [version for version in VERSIONS if not asked.names or version.name in asked.names]
+    if asked.pin:
+        for version in chosen:
+            pin(version)
+        return 0
+    # The tests of one environment keep one core busy, most of the time.
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda version: run(version, options), chosen))
+    for version, passed in zip(chosen, results, strict=True):
+        print(f"{version.name:8} {'passed' if passed else 'FAILED'}")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The quick start as users run it: ``airflow dags test`` in a new Airflow, against a local Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.builders import binary, write
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def airflow(tmp_path, hub):
+    """Runs ``airflow`` with a home and a database of its own."""
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+        "AIRFLOW_CONN_XETHUB_DEFAULT": json.dumps({"conn_type": "xethub", "host": hub.url, "password": hub.token()}),
+    }
+
+    def run(*arguments: str) -> str:
+        command = [str(Path(sys.executable).parent / "airflow"), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=280)
+        assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
+        return result.stdout + result.stderr
+
+    return run
+
+
+def test_the_quick_start_publishes_and_reads_back(airflow, hub, tmp_path):
+    files = {"penguins.csv": b"species,island\n" * 50, "weights.bin": binary(200_000)}
+    folder, copy = write(tmp_path / "penguins", files), tmp_path / "copy"
+    hub.create_repo("local/penguins", "dataset")
+    airflow("db", "migrate")
+    airflow("dags", "reserialize")
+    airflow(
+        "dags", "test", "xethub_quickstart", "--conf", json.dumps({"folder": str(folder), "destination": str(copy)})
+    )
+    assert {name: (copy / name).read_bytes() for name in files} == files

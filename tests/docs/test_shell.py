@@ -1,0 +1,204 @@
+"""What the documentation shows of a shell: commands are right, and print what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import metadata
+from pathlib import Path
+
+import pytest
+from airflow.cli import cli_parser
+from airflow.models.connection import Connection
+
+from airflow_provider_xethub import get_provider_info
+from airflow_provider_xethub.local.cli import main as cli
+from airflow_provider_xethub.local.server import LocalHub
+from airflow_provider_xethub.local.store.announced_url import announced
+from support.documentation import (
+    BIN,
+    ROOT,
+    SNIPPETS,
+    Block,
+    data,  # noqa: F401
+    included,
+    run,
+    run_as_file,
+    snippets,
+    table,
+)
+
+
+@contextmanager
+def serving(arguments: list[str], folder: Path) -> Iterator[str]:
+    """Run ``xethub-local serve`` until the block ends; gives what it prints."""
+    command = [str(BIN / "xethub-local"), "serve", *arguments]
+    process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Stop with"):
+                break
+        yield "".join(lines)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def pip_install(words: list[str], _: Path) -> None:
+    name, bracket, extras = words[2].partition("[")
+    assert words[:2] == ["pip", "install"]
+    assert name == metadata("airflow-provider-xethub")["Name"]
+    if bracket:
+        assert extras.rstrip("]") in metadata("airflow-provider-xethub").get_all("Provides-Extra")
+
+
+def airflow(words: list[str], _: Path) -> None:
+    parsed = cli_parser.get_parser().parse_args(words[1:])
+    if words[1:3] == ["connections", "add"]:
+        check_connection(
+            Connection(
+                parsed.conn_id,
+                conn_type=parsed.conn_type,
+                host=parsed.conn_host,
+                password=parsed.conn_password,
+                extra=parsed.conn_extra,
+            )
+        )
+
+
+def export(words: list[str], _: Path) -> None:
+    name, _, value = words[1].partition("=")
+    if name.startswith("AIRFLOW_CONN_"):
+        if value.startswith("{"):
+            check_connection(Connection.from_json(value, conn_id=name))
+        else:
+            check_connection(Connection(name, uri=value))
+    else:
+        assert (name, value) in (("AIRFLOW__CORE__LOAD_EXAMPLES", "False"), ("AIRFLOW__API__HOST", "127.0.0.1"))
+
+
+def check_connection(connection: Connection) -> None:
+    """It is one that the hook takes, and says what the page says."""
+    from airflow_provider_xethub.hooks import connection as read
+
+    assert connection.conn_type == get_provider_info.CONNECTION_TYPE
+    assert read.endpoint(connection) in ("https://huggingface.co", "http://127.0.0.1:7777")
+    assert connection.password == "hf_…"
+    extra = connection.extra_dejson
+    assert set(extra) <= set(get_provider_info.CONNECTION_FIELDS)
+    read_proxy = {"ca_bundle": "/etc/ssl/certs/acme.pem", "proxy": "http://user:password@proxy.acme.example:3128"}
+    assert extra in ({}, {"repo_type": "dataset", "repo_id": "acme/corpus"}, read_proxy)
+
+
+def make(words: list[str], _: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in words[1:]:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def execute(words: list[str], folder: Path) -> None:
+    assert run(*words, cwd=folder)
+
+
+_COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
+    "pip": pip_install,
+    "airflow": airflow,
+    "export": export,
+    "make": make,
+    "python": execute,
+    "xethub-local": execute,
+}
+_IN_THE_WALKTHROUGH = {"mkdir", "printf", "head"}
+
+
+@pytest.mark.parametrize("block", snippets("bash"), ids=str)
+def test_shell_snippets_are_right(block, tmp_path):
+    for line in block.body.splitlines():
+        words = shlex.split(line)
+        if block.page == "quickstart.md" and words[0] in _IN_THE_WALKTHROUGH:
+            continue  # test_the_quick_start_works_as_written runs them
+        _COMMANDS[words[0]](words, tmp_path)
+
+
+def looks_like(printed: str, shown: str) -> bool:
+    """Whether the output is what the page shows, where ``…`` stands for anything."""
+    parts = [re.escape(part) for part in shown.strip().split("…")]
+    return re.fullmatch("(?:.|\n)*?".join(parts), printed.strip()) is not None
+
+
+def sessions(block: Block) -> list[tuple[list[str], str]]:
+    """The commands of a console block, each with the output shown for it."""
+    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.body, re.MULTILINE)
+    return [(shlex.split(command), shown) for command, shown in found]
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in snippets("console")}))
+def test_consoles_show_what_is_printed(page, tmp_path, capsys, data, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(data)
+    (data / "photos/notes.csv").unlink()
+    (data / "birds.csv").write_text("species,count\nAdelie,3\n")
+    with LocalHub(tmp_path / "tidy") as hub, announced(hub.folder, hub.url):
+        check_consoles(page, tmp_path, capsys)
+
+
+def check_consoles(page, tmp_path, capsys):
+    for block in snippets("console"):
+        if block.page != page:
+            continue
+        assert block.body.startswith("$ ")
+        for command, shown in sessions(block):
+            assert command[0] == "xethub-local"
+            if command[1] == "serve":
+                with serving([*command[2:], *([] if "--port" in command else ["--port", "0"])], tmp_path) as printed:
+                    port = re.search(r"127\.0\.0\.1:(\d+)", printed)
+                    assert port
+                    printed = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:7777", printed)
+                    assert looks_like(printed, shown), printed
+            elif page != "quickstart.md":  # there, test_the_quick_start_works_as_written runs it after the DAG
+                capsys.readouterr()
+                assert cli.main([*command[1:], "--folder", str(tmp_path / "tidy")]) == 0, capsys.readouterr().err
+                printed = capsys.readouterr().out
+                assert looks_like(printed, shown), printed
+
+
+@pytest.mark.slow
+def test_the_quick_start_works_as_written(tmp_path):
+    """A new user's two terminals: nothing from this test run's environment but the installed package."""
+    blocks = [block for block in SNIPPETS if block.page == "quickstart.md"]
+    serve, *later = [session for block in blocks if block.info == "console" for session in sessions(block)]
+    with serving([*serve[0][2:], "--port", "0"], tmp_path) as printed:
+        url, token = re.search(r"http://\S+", printed)[0], re.search(r"write +(hf_\w+)", printed)[1]
+        lines = [line for block in blocks if block.info == "bash" for line in block.body.splitlines()]
+        lines = [line for line in lines if not line.startswith(("pip ", "airflow standalone"))]
+        script = "\n".join(["set -eu", 'cp "$QUICKSTART" "$(mkdir -p ~/airflow/dags; echo ~/airflow/dags)"', *lines])
+        for shown, real in {
+            "http://127.0.0.1:7777": url,
+            "hf_…": token,
+            "/tmp/penguins": f"{tmp_path}/penguins",
+        }.items():
+            script = script.replace(shown, real)
+        dag = tmp_path / "xethub_quickstart.py"
+        dag.write_text(included("quickstart.md").read_text().replace("/tmp/penguins", f"{tmp_path}/penguins"))
+        kept = {name: os.environ[name] for name in ("NO_PROXY", "no_proxy", "LANG") if name in os.environ}
+        environment = kept | {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "QUICKSTART": str(dag)}
+        output = run("bash", "-c", script, cwd=tmp_path, env=environment)
+        tasks = [row[0].strip("`") for row in table("quickstart.md", "Task")]
+        assert sorted(tasks) == sorted(task_ids(dag))
+        assert re.search(r"state[=:'\" ]+success", output), output[-3000:]
+        copies = {path.name for path in Path(f"{tmp_path}/penguins-copy").iterdir()}
+        assert copies == {"penguins.csv", "photos.bin", "summary.csv"}
+        for command, shown in later:
+            assert looks_like(run(*command, cwd=tmp_path), shown)
+
+
+def task_ids(dag_file: Path) -> set[str]:
+    return {task.task_id for dag in run_as_file(dag_file.read_text(), dag_file.name) for task in dag.tasks}

@@ -1,0 +1,234 @@
+"""The documentation tells the truth: every snippet is run, every table compared with the code.
+
+A snippet is a fenced block of a page. What is done with it depends on its language; a language that is not known here
+fails, so that none is skipped in silence. Those of the shell are in ``test_shell.py``, and tables are in
+``test_tables.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+from xml.etree import ElementTree
+
+import pytest
+from airflow.models.connection import Connection
+
+from airflow_provider_xethub import get_provider_info
+from airflow_provider_xethub.operators import xethub as operators
+from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import SealedTokenDict
+from support.documentation import (
+    BIN,
+    BLOCKS,
+    DOCS,
+    PAGES,
+    ROOT,
+    SNIPPETS,
+    Block,
+    corpus,  # noqa: F401
+    data,  # noqa: F401
+    included,
+    run,
+    run_as_file,
+    snippets,
+)
+
+_DIRECTIVES = {"{image}", "{toctree}", "{literalinclude}", "{include}", "{raw}", "{eval-rst}", "{warning}"}
+
+
+def test_every_block_is_of_a_kind_that_is_checked():
+    assert len(PAGES) == 17
+    for block in BLOCKS:
+        assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini"}, str(block)
+    for block in SNIPPETS:
+        assert len(block.body.strip()) > 0, str(block)
+
+
+# --- python -----------------------------------------------------------------------------------------------------------
+
+
+def imports_of(page: str) -> str:
+    """What a page tells its readers to import, once, for all of its snippets."""
+    blocks = [block.body for block in snippets("python") if block.page == page]
+    return "\n".join(body for body in blocks if all(is_import_or_constant(node) for node in ast.parse(body).body))
+
+
+def is_import_or_constant(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return all(isinstance(target, ast.Name) and target.id.isupper() for target in node.targets)
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+@pytest.mark.parametrize("block", [block for block in snippets("python") if not block.is_test], ids=str)
+def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_dag):  # noqa: F811
+    source = (imports_of(block.page) + "\n" + block.body).replace("/data/", f"{data}/")
+    for dag in run_as_file(source, str(block)):
+        for task in dag.tasks:
+            task.retries = 0  # what does not work at once should say so at once
+        if dag.tasks:
+            run = run_dag(dag)
+            assert set(run.states.values()) == {"success"}, run.states
+
+
+def write_pytest(folder: Path) -> list[Block]:
+    """Write what the pages show as a user would: DAG files under their names, each test into a file of its own."""
+    for block in snippets("python"):
+        dag_file = re.match(r"# dags/(\w+\.py)\n", block.body)
+        if dag_file:
+            (folder / dag_file[1]).write_text(block.body)
+    tests = [block for block in SNIPPETS if block.is_test]
+    for block in tests:
+        (folder / f"test_line_{block.line}.py").write_text(block.body)
+    return tests
+
+
+@pytest.mark.slow
+def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
+    tests = write_pytest(tmp_path)
+    assert {block.page for block in tests} == {"testing.md"}
+    # Of the plugins of this machine only ours: where all are loaded, so is ours.
+    environment = {
+        **os.environ,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "airflow_provider_xethub.local.pytest_plugin", "-p",
+               "no:cacheprovider", "-c", os.devnull, "--rootdir=.", ".", cwd=tmp_path, env=environment)  # fmt: skip
+    assert f"{len(tests)} passed" in done
+
+
+def test_included_files_are_there():
+    assert included("quickstart.md") == ROOT / "dags_example/xethub_quickstart.py"
+    for block in BLOCKS:
+        kind, *rest = block.info.split()
+        if kind in ("{include}", "{literalinclude}"):
+            assert (DOCS / rest[0]).is_file(), str(block)
+        if kind == "{raw}":
+            assert (DOCS / re.search(r":file: (\S+)", block.body)[1]).is_file(), str(block)
+
+
+# --- json and ini -----------------------------------------------------------------------------------------------------
+
+
+def keys(kind: Any) -> set[str]:
+    return set(get_type_hints(kind))
+
+
+_SHAPES: list[set[str]] = [
+    keys(SealedTokenDict),
+    keys(records.XetCommitResult),
+    keys(records.XetPublishResult),
+    keys(records.XetTransfer),
+    keys(records.XetReceived),
+    keys(records.XetCopied),
+    keys(records.XetAssetEvent),
+]
+
+
+@pytest.mark.parametrize("block", snippets("json"), ids=str)
+def test_json_has_the_real_shape(block):
+    value = json.loads(block.body)
+    if isinstance(value, list):
+        for file in value:
+            check_file(file)
+    elif "xethub_default" in value:
+        for conn_id, fields in value.items():
+            connection = Connection.from_json(json.dumps(fields), conn_id=conn_id)
+            connection.extra_dejson.pop("timeout")
+            assert set(connection.extra_dejson) <= set(get_provider_info.CONNECTION_FIELDS)
+    else:
+        assert set(value) in _SHAPES, str(block)
+        if "xet_token" in value:
+            from airflow_provider_xethub.xet.token import SealedToken
+
+            assert SealedToken.from_xcom(value).to_xcom() == value
+
+
+def check_file(file: dict[str, Any]) -> None:
+    assert keys(records._XetFile) <= set(file) <= keys(records.XetFile)
+    Repo.from_uri(file["repo"])
+
+
+def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_task):  # noqa: F811
+    repo = {"repo_id": "acme/corpus", "repo_type": "dataset"}
+    assert set(run_task(operators.XetTokenOperator, **repo).value) == keys(SealedTokenDict)
+    listed = run_task(operators.XetListOperator, **repo).value
+    assert {file["xet_hash"] is None for file in listed} == {True, False}
+    published = run_task(operators.XetUploadOperator, source=str(data), **repo)
+    assert set(published.value) == keys(records.XetPublishResult)
+    assert set(published.xcoms["transfer"]) == keys(records.XetTransfer)
+    uploaded = run_task(operators.XetUploadOperator, source=str(data), commit=False, **repo).value
+    committed = run_task(operators.XetCommitOperator, files=uploaded, **repo).value
+    assert set(committed) == keys(records.XetCommitResult)
+    copied = run_task(operators.XetCopyOperator, files=listed, path_in_repo="copies", **repo).value
+    assert set(copied) == keys(records.XetCopyResult)
+    assert set(copied["copied"]) == keys(records.XetCopied)
+    downloaded = run_task(operators.XetDownloadOperator, files=listed, destination=str(data / "copy"))
+    assert set(downloaded.xcoms["transfer"]) == keys(records.XetReceived)
+    for file in [*listed, *uploaded, *committed["files"], *downloaded.value]:
+        check_file(file)
+
+
+@pytest.mark.parametrize("block", snippets("ini"), ids=str)
+def test_settings_exist(block):
+    from airflow.configuration import conf
+
+    parser = configparser.ConfigParser()
+    parser.read_string(block.body)
+    own = get_provider_info.get_provider_info()["config"]
+    for section in parser.sections():
+        known = set(own[section]["options"]) if section in own else set(conf.getsection(section) or {})
+        assert set(parser[section]) <= known, f"{section}: {set(parser[section]) - known}"
+
+
+# --- the pages themselves ---------------------------------------------------------------------------------------------
+
+
+def test_architecture_names_every_module():
+    text = (DOCS / "architecture.md").read_text()
+    package = ROOT / "provider/airflow_provider_xethub"
+    for path in package.iterdir():
+        if path.name not in ("__init__.py", "__pycache__", "py.typed"):
+            assert f"`{path.name}{'/' if path.is_dir() else ''}`" in text, path.name
+    for name in re.findall(r"^\| `([^`|]+)`", text, re.MULTILINE):
+        if name.endswith((".py", "/")):
+            assert (package / name).exists(), name
+
+
+def test_the_diagram_is_an_svg_file_that_loads_nothing():
+    text = (DOCS / "token-flow.svg").read_text()
+    assert ElementTree.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 - our own file
+    assert not re.search(r"href|@import|https?://(?!www\.w3\.org/2000/svg)", text)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_pages_show_no_real_credential():
+    for page in PAGES:
+        text = page.read_text()
+        assert not re.search(r"hf_[A-Za-z0-9]{20}", text), page.name
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path):
+    command = ["sphinx-build", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("AIRFLOW_HOME")
+    run(*command, "-d", str(tmp_path / "doctrees"), cwd=tmp_path, env=environment)
+    pages = list((tmp_path / "html").glob("*.html"))
+    assert {page.with_suffix(".html").name for page in PAGES if page.parent == DOCS} <= {page.name for page in pages}
+    for page in pages:
+        loads = re.findall(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*", page.read_text())
+        assert not loads, f"{page.name}: {loads}"

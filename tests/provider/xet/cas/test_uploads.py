@@ -1,0 +1,187 @@
+"""How an upload is done depends on its shape: how many files at a time, and which of them CAS is asked about."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from airflow_provider_xethub.exceptions import XetHubError, XetSourceError
+from airflow_provider_xethub.operators.xethub import XetUploadOperator
+from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import uploads as cas_uploads
+from support.builders import content, write
+
+QUERIES = "GET /cas/.*/v1/chunks/.*"
+
+
+@pytest.fixture
+def where(connection, repo):
+    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+
+
+@pytest.mark.parametrize(
+    ("size", "deduplicate", "asked"),
+    [(10_000, None, 0), (10_000, True, 20), (300_000, None, 20), (300_000, False, 0)],
+)
+def test_cas_is_not_asked_about_tiny_files_unless_told(hub, where, tmp_path, run_task, size, deduplicate, asked):
+    source = write(tmp_path / "in", {f"{number}.bin": os.urandom(size) for number in range(20)})
+
+    run_task(XetUploadOperator, source=str(source), deduplicate=deduplicate, commit=False, **where).value  # noqa: B018
+
+    assert len(hub.log.requests(QUERIES)) == asked
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_of_a_slightly_changed_file_only_the_change_is_sent(hub, where, tmp_path, run_task, monkeypatch, commit):
+    old = os.urandom(24 << 20)
+    source = write(tmp_path / "in", {"a.bin": old})
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    (source / "a.bin").write_bytes(old[: 12 << 20] + b"changed" + old[12 << 20 :])
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "of another worker"))
+
+    again = run_task(XetUploadOperator, source=str(source), commit=commit, **where).xcoms["transfer"]
+
+    assert again["bytes_sent"] < (2 << 20)
+    assert again["bytes_deduplicated"] > (22 << 20)
+
+
+def test_files_of_all_sizes_arrive_as_they_are(hub, where, repo, tmp_path, run_task):
+    sizes = {"empty": 0, "one": 1, "small": cas.SMALL_FILE, "large": cas.SMALL_FILE + 1, "larger": 40_000_001}
+    files = {f"{name}.bin": os.urandom(size) for name, size in sizes.items()}
+
+    result = run_task(XetUploadOperator, source=str(write(tmp_path / "in", files)), **where).value
+
+    assert {file["path"]: file["size"] for file in result["files"]} == {name: len(files[name]) for name in files}
+    for name, value in files.items():
+        assert content(hub, repo, name, tmp_path) == value, name
+
+
+def test_the_clients_report_is_looked_at_once_not_for_each_file(hub, hook, repo, tmp_path, monkeypatch):
+    """It is made anew at each look: with 5,000 files that took half a minute."""
+    looks = []
+    session = cas.session
+
+    class Report:
+        def __init__(self, real):
+            self.real, self.dedup_metrics = real, real.dedup_metrics
+
+        @property
+        def uploads(self):
+            looks.append(1)
+            return self.real.uploads
+
+    class Commit:
+        def __init__(self, real):
+            self.real = real
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+        def wait_to_finish(self):
+            return Report(self.real.wait_to_finish())
+
+    class Session:
+        def __init__(self, real):
+            self.real = real
+
+        def new_upload_commit(self, **options):
+            return Commit(self.real.new_upload_commit(**options))
+
+    monkeypatch.setattr(cas, "session", lambda *of: Session(session(*of)))
+    source = write(tmp_path / "in", {f"{number}.bin": os.urandom(100) for number in range(50)})
+
+    assert len(hook.upload(source, repo)["files"]) == 50
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("size", [5000, cas.SMALL_FILE + 1])
+def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path, monkeypatch, size):
+    source = write(tmp_path / "in", {"a.bin": os.urandom(size), "b.bin": b"b"})
+    session = cas.session
+
+    def delete_and_begin(*of):
+        (source / "a.bin").unlink()
+        return session(*of)
+
+    monkeypatch.setattr(cas, "session", delete_and_begin)
+
+    with pytest.raises(XetSourceError, match=r"in/a\.bin cannot be read any more: no such file or directory"):
+        hook.upload(source, repo)
+
+
+class Report:
+    """What a client says that was handed ``written`` bytes, in xorbs of which ``sent`` bytes are in CAS."""
+
+    def __init__(self, xorbs=0, sent=0):
+        self.total_transfer_bytes = xorbs
+        self.total_transfer_bytes_completed = self.total_bytes_completed = sent
+
+
+def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, ahead=cas_uploads.ONE, count=1 << 20):
+    """Return how many bytes an upload writes of which the client's report does not change."""
+    commit = type("Commit", (), {"progress": lambda self: report})()
+    stopped = threading.Event()
+    monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(cas_uploads, "_memory", lambda: memory)
+    pace = cas_uploads.Pace(commit, stopped, ahead)
+    given = []
+
+    def write_on():
+        while not stopped.is_set():
+            pace.before(count)
+            given.append(count)
+
+    thread = threading.Thread(target=pytest.raises, args=(XetHubError, write_on), daemon=True)
+    thread.start()
+    thread.join(0.5)
+    stopped.set()
+    thread.join(10)
+    return sum(given)
+
+
+@pytest.mark.parametrize("ahead", [cas_uploads.ONE, cas_uploads.SEVERAL, cas_uploads.FILES])
+def test_what_is_in_no_xorb_yet_is_limited(monkeypatch, ahead):
+    """With CAS standing still, no more than the allowance is read."""
+    written = written_before_a_wait(monkeypatch, Report(), ahead=ahead, count=4 << 20)
+    assert max(ahead) - (4 << 20) <= written <= max(ahead) + (4 << 20)
+
+
+@pytest.mark.parametrize(("ahead", "more"), [(cas_uploads.SEVERAL, 136_000_000), (cas_uploads.FILES, 80_000_000)])
+def test_several_files_go_on_without_memory_and_small_ones_no_further_with_it(monkeypatch, ahead, more):
+    memory = 4 * cas_uploads.MEMORY if ahead is cas_uploads.SEVERAL else 0
+    written = written_before_a_wait(monkeypatch, Report(cas_uploads.XORB), ahead=ahead, memory=memory)
+    assert more - (2 << 20) <= written <= more
+
+
+def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
+    """The last bytes of it are sent, but CAS has not answered: its memory is not free yet."""
+    xorb = cas_uploads.XORB
+    written = written_before_a_wait(monkeypatch, Report(xorb, xorb - 1), memory=cas_uploads.MEMORY - xorb + 1)
+    assert 2 * xorb - (3 << 20) <= written < 2 * xorb
+
+
+def test_a_block_that_would_end_a_xorb_waits_as_well(monkeypatch):
+    """Blocks from object storage are larger than those of a local file."""
+    xorb, block = cas_uploads.XORB, 12 << 20
+    room = cas_uploads.MEMORY - xorb
+    written = written_before_a_wait(monkeypatch, Report(xorb), memory=room, count=block)
+    assert xorb + 4 * block <= written <= 2 * xorb - block // 2
+
+
+def test_where_there_is_memory_for_another_xorb_the_next_is_sent_as_well(monkeypatch):
+    xorb = cas_uploads.XORB
+    written = written_before_a_wait(monkeypatch, Report(xorb), memory=cas_uploads.MEMORY - xorb - (2 << 20))
+    assert xorb + cas_uploads.ONE.filling - (2 << 20) <= written <= xorb + cas_uploads.ONE.filling
+
+
+def test_a_process_that_is_large_already_still_sends_one_xorb_after_the_other(monkeypatch):
+    xorb, much = cas_uploads.XORB, 4 * cas_uploads.MEMORY
+    assert written_before_a_wait(monkeypatch, Report(xorb), memory=much) == 0
+    report = Report(xorb, xorb)
+    assert written_before_a_wait(monkeypatch, report, memory=much) > xorb + cas_uploads.ONE.filling - (2 << 20)
+
+
+def test_the_memory_of_this_process_is_known():
+    assert 10_000_000 < cas_uploads._memory() < 4_000_000_000

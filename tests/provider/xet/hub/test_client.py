@@ -1,0 +1,268 @@
+"""The Hub over HTTP: tokens, refusals, tries. No answer, redirects, wrong answers: test_network.py."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+
+import pytest
+
+from airflow_provider_xethub.exceptions import (
+    XetConflictError,
+    XetConnectionError,
+    XetForbiddenError,
+    XetNotFoundError,
+    XetRateLimitError,
+    XetResponseError,
+    XetRevisionNotFoundError,
+    XetServerError,
+    XetTLSError,
+    XetTokenFormatError,
+    XetUnauthorizedError,
+)
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.repo import Repo
+from support.small_server import Answer, Asked, SmallServer
+
+HUB_TOKEN = "hf_0123456789abcdefghijklmnopqrst"
+REPO = Repo("acme/corpus", "dataset")
+AT_ONCE = {"Retry-After": "0"}
+
+
+def client(url: str, hub_token: str | None = HUB_TOKEN, **options) -> Hub:
+    return Hub(url, hub_token, credential="connection 'xethub_default'", **options)
+
+
+def refusal(answer: Answer, kind: type[Exception] = XetResponseError) -> XetResponseError:
+    with SmallServer(answer) as server, pytest.raises(kind) as caught:
+        client(server.url).xet_token(REPO, "read")
+    assert len(server.asked) == 1 or answer.status == 429 or answer.status >= 500
+    return caught.value
+
+
+# --- tokens
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+def test_a_token_comes_from_the_refresh_route_of_its_scope(hub, repo, scope):
+    token = client(hub.url, hub.token(), conn_id="xethub_default").xet_token(repo, scope)
+    grant = hub.access.verify_xet_token(token.access_token)
+    assert (grant.scope, grant.repository) == (scope, f"datasets/{repo.repo_id}")
+    assert (token.scope, token.repo, token.conn_id) == (scope, repo, "xethub_default")
+    assert abs(token.skew) < 2
+    assert token.seconds_left() == pytest.approx(900, abs=3)
+    assert [asked.path for asked in hub.log.requests(f".* {repo.api_path}.*")] == [
+        f"{repo.api_path}/xet-{scope}-token/main"
+    ]
+
+
+def test_the_request_is_authorised_and_says_who_asks():
+    with SmallServer(Answer({})) as server, pytest.raises(XetTokenFormatError):
+        client(server.url, headers={"X-Proxy-Key": "k"}).xet_token(REPO, "read")
+    (asked,) = server.asked
+    assert asked.headers["authorization"] == f"Bearer {HUB_TOKEN}"
+    assert asked.headers["user-agent"] == "airflow-provider-xethub"
+    assert asked.headers["x-proxy-key"] == "k"
+
+
+def test_without_a_hub_token_nothing_is_sent_as_one():
+    with SmallServer(Answer({"name": "x"})) as server:
+        assert client(server.url, None).whoami() == {"name": "x"}
+    assert "authorization" not in server.asked[0].headers
+
+
+def test_netrc_does_not_replace_the_hub_token(tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/api/whoami-v2":
+            return Answer(status=307, headers={"Location": "/moved"})
+        return Answer({"name": "x"})
+
+    with SmallServer(answer) as server:
+        client(server.url).whoami()
+    assert [asked.headers["authorization"] for asked in server.asked] == [f"Bearer {HUB_TOKEN}"] * 2
+
+
+# --- answers that are no success
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "text"),
+    [
+        (401, {}, XetUnauthorizedError, "the Hub token of connection 'xethub_default' is missing, wrong or expired"),
+        (403, {}, XetForbiddenError, "connection 'xethub_default' may not do this. Give it a token that may."),
+        (403, {"X-Error-Code": "GatedRepo"}, XetForbiddenError, "Ask for access on the repository's page."),
+        (404, {}, XetNotFoundError, "it does not exist, or connection 'xethub_default' may not see it"),
+        (404, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "may not see it. Check repo_id, repo_type"),
+        (401, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "may not see it. Check repo_id, repo_type"),
+        (404, {"X-Error-Code": "RevisionNotFound"}, XetRevisionNotFoundError, "this revision does not exist"),
+        (404, {"X-Error-Code": "EntryNotFound"}, XetNotFoundError, "this path does not exist there"),
+        (409, {}, XetConflictError, "somebody else was faster, or it exists already"),
+        (412, {}, XetConflictError, "somebody else was faster, or it exists already"),
+        (400, {}, XetResponseError, "The Hub answered 400 to the read token request for"),
+        (418, {}, XetResponseError, "The Hub answered 418 to the read token request for"),
+    ],
+)
+def test_each_refusal_has_its_error_and_is_not_tried_again(status, headers, kind, text):
+    error = refusal(Answer(b"", status, headers))
+    assert type(error) is kind
+    assert text in str(error)
+    assert "hf://datasets/acme/corpus@main" in str(error)
+    assert (error.service, error.status, error.retryable) == ("Hub", status, False)
+
+
+def test_the_local_hubs_own_refusals_are_told_apart(hub, repo):
+    known = client(hub.url, hub.token())
+    with pytest.raises(XetNotFoundError, match="this revision does not exist"):
+        known.xet_token(repo.at("v9"), "read")
+    with pytest.raises(XetNotFoundError, match="it does not exist, or connection"):
+        known.xet_token(Repo("local/nowhere", "dataset"), "read")
+    with pytest.raises(XetForbiddenError, match=r"may not do this.*The Hub says: .*read-only"):
+        client(hub.url, hub.token("read")).xet_token(repo, "write")
+    with pytest.raises(XetUnauthorizedError, match="missing, wrong or expired"):
+        client(hub.url, "hf_nobody").xet_token(repo, "read")
+    assert all(count == 1 for count in hub.log.counts(".*-token.*").values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer({"error": "No way"}, 400), " The Hub says: No way"),
+        (Answer({"error": ["a", "b"]}, 400), " The Hub says: a; b"),
+        (Answer({"error": "body"}, 400, {"X-Error-Message": "header"}), " The Hub says: header"),
+        (Answer({"error": "two\nlines\x1b[31m\u202e  here"}, 400), " The Hub says: two lines [31m here"),
+        (Answer({"error": "x y " * 100}, 400), f" The Hub says: {'x y ' * 75}…"),
+        (Answer({"error": f"not {'x' * 79} but {'x' * 80}"}, 400), f" The Hub says: not {'x' * 79} but ***"),
+        (Answer({"other": "x"}, 400), ""),
+        (Answer([1], 400), ""),
+        (Answer(b"<html>", 400), ""),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_what_the_server_says_is_passed_on_short_and_on_one_line(answer, said):
+    assert str(refusal(answer)).partition(".")[2] == said
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+@pytest.mark.parametrize("place", ["body", "header", "list"])
+def test_a_server_that_shows_the_hub_token_is_not_quoted_on_it(status, place):
+    text = f"bad token {HUB_TOKEN}" + " x" * 150
+    body = {"error": [text] if place == "list" else text}
+    answer = Answer(b"", status, {"X-Error-Message": text}) if place == "header" else Answer(body, status)
+    error = refusal(answer)
+    assert "bad token *** x x" in str(error)
+    assert HUB_TOKEN[:12] not in f"{error} {error!r}"
+
+
+# --- tries
+
+
+def test_a_server_error_is_tried_again_until_it_succeeds(hub, repo):
+    fault = hub.faults.add(Fault("GET .*/xet-read-token/main", times=2, status=500, headers=AT_ONCE))
+    assert client(hub.url, hub.token()).xet_token(repo, "read").access_token
+    assert hub.faults.acted(fault) == 2
+    assert len(hub.log.requests(f".* {repo.api_path}.*")) == 3
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 599])
+def test_a_server_error_that_stays_is_raised_after_five_tries(hub, repo, status):
+    hub.faults.add(Fault("GET .*", status=status, headers=AT_ONCE))
+    with pytest.raises(XetServerError, match=f"answered {status} to .*: the Hub has a problem. Let the") as caught:
+        client(hub.url, hub.token()).xet_token(repo, "read")
+    assert caught.value.retryable
+    assert caught.value.status == status
+    assert len(hub.log.requests(status=status)) == hub_module.MAX_TRIES == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [(XetServerError("x"), 3), (XetConnectionError("x"), 3), (XetTLSError("x"), 1), (XetConflictError("x"), 1)],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_what_another_try_may_mend_is_tried_again(monkeypatch, error, tries):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 3)
+    tried = []
+
+    def once() -> None:
+        tried.append(error)
+        error.retry_after = 0
+        raise error
+
+    with pytest.raises(type(error)):
+        hub_module.with_retries(once)
+    assert len(tried) == tries
+
+
+def test_a_request_that_must_not_be_repeated_is_sent_once(hub):
+    hub.faults.add(Fault("GET .*", status=500, headers=AT_ONCE))
+    with pytest.raises(XetServerError):
+        client(hub.url).request("GET", "/api/only-once", about="x", retry=False)
+    assert len(hub.log.requests("GET /api/only-once")) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "1"},
+        {"RateLimit": '"api";r=0;t=1'},
+        {"Retry-After": " 1 ", "RateLimit": '"api";r=0;t=50'},
+    ],
+)
+def test_a_rate_limit_is_waited_for_as_long_as_the_hub_asks(hub, repo, headers):
+    hub.faults.add(Fault("GET .*", times=1, status=429, headers=headers))
+    began = time.monotonic()
+    assert client(hub.url, hub.token()).xet_token(repo, "read").access_token
+    assert 1 <= time.monotonic() - began < 3
+
+
+def test_a_retry_after_may_be_a_date(hub, repo):
+    hub.faults.add(
+        Fault("GET .*", times=1, status=429, headers={"Retry-After": formatdate(time.time() + 2, usegmt=True)})
+    )
+    began = time.monotonic()
+    assert client(hub.url, hub.token()).xet_token(repo, "read").access_token
+    assert 0.5 < time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "3600"}, 3600),
+        ({"RateLimit": '"api";r=0;t=3600'}, 3600),
+        ({"Retry-After": "9" * 400}, 30 * 24 * 3600),
+        ({"Retry-After": "60"}, 60),
+    ],
+    ids=str,
+)
+def test_a_wait_beyond_the_budget_gives_up_at_once_and_says_how_long(headers, seconds):
+    began = time.monotonic()
+    with SmallServer(Answer(b"", 429, headers)) as server, pytest.raises(XetRateLimitError) as caught:
+        client(server.url).whoami()
+    assert time.monotonic() - began < 2
+    assert len(server.asked) == 1
+    assert caught.value.retry_after == seconds
+    assert "too many requests from connection 'xethub_default'. Let the task retry later" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry-After": "soon"}, {"Retry-After": "-5"}, {"RateLimit": '"api";r=3;t=3600'}, {"RateLimit": "junk"}, {}],
+    ids=str,
+)
+def test_where_the_hub_says_no_time_a_short_wait_is_tried(headers, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
+    with SmallServer(Answer(b"", 429, headers)) as server, pytest.raises(XetRateLimitError) as caught:
+        client(server.url).whoami()
+    assert len(server.asked) == 2
+    assert caught.value.retry_after is None
+
+
+def test_all_waits_together_stay_within_the_budget(monkeypatch):
+    monkeypatch.setattr(hub_module, "RETRY_BUDGET", 1.5)
+    with SmallServer(Answer(b"", 503, {"Retry-After": "1"})) as server, pytest.raises(XetServerError):
+        client(server.url).whoami()
+    assert len(server.asked) == 2

@@ -1,0 +1,1 @@
+"""What tests are made with: builders, servers, and programs that run in processes of their own."""

@@ -1,0 +1,72 @@
+"""The example ``dags_example/xethub_watch.py`` in a real Airflow: a commit starts its DAG."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet.repo import Repo
+from demo import leaks, services
+from support.builders import TEXT, binary, publish
+
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
+
+DAG = "xethub_watch"
+CORPUS = Repo("local/corpus", "dataset")
+PATIENCE = 300.0
+
+
+def until(condition, *logs):
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "".join(log.read_text(errors="replace")[-4000:] for log in logs)
+        time.sleep(0.5)
+    return value
+
+
+def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, tmp_path):
+    hub.create_repo(CORPUS.repo_id, "dataset")
+    publish(CORPUS, tmp_path / "1", {"same.bin": binary(seed=1), "other.bin": binary(seed=2)})
+    env = services.environment(tmp_path) | {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+    services.prepare_airflow(env, hub.url, hub.token())
+    logs = tmp_path / "logs"
+    command = [str(services.BIN / "airflow"), "triggerer", "--skip-serve-logs"]
+
+    def looks() -> int:
+        return len(hub.log.requests(f"GET .*{CORPUS.repo_id}/commits/.*", status=200))
+
+    def runs() -> list[dict]:
+        return airflow.get(f"/dags/{DAG}/dagRuns")["dag_runs"]
+
+    def is_over() -> dict | None:
+        return next((run for run in runs() if run["state"] in ("success", "failed")), None)
+
+    with (
+        services.airflow(tmp_path, env) as airflow,
+        services.running("The triggerer", command, env, logs / "triggerer.log"),
+    ):
+        until(lambda: airflow.get(f"/dags/{DAG}"), logs / "dag-processor.log")
+        hub.log.clear()
+        # The watcher's trigger runs: from here on it knows where it begins.
+        until(lambda: looks() > 1, logs / "triggerer.log", logs / "dag-processor.log")
+        assert not runs()
+        publish(CORPUS, tmp_path / "2", {"other.bin": binary(seed=3), "new.csv": TEXT})
+        newest = XetHubConnection().get_latest_commit(CORPUS)
+        run = until(is_over, logs / "triggerer.log", logs / "scheduler.log")
+        assert run["state"] == "success"
+        assert run["run_type"] == "asset_triggered"
+        (told,) = airflow.xcom(DAG, run["dag_run_id"], "commits_told")
+        assert {name: told[name] for name in newest} == newest
+        assert airflow.xcom(DAG, run["dag_run_id"], "changed_paths") == ["new.csv", "other.bin"]
+        (event,) = airflow.get("/assets/events")["asset_events"]
+        assert event["extra"] == {"from_trigger": True, "payload": told}
+        # Nothing but that one commit starts it.
+        seen = looks()
+        until(lambda: looks() > seen)
+        assert len(runs()) == 1
+    found = leaks.find(
+        {"the Hub token": hub.token()}, tmp_path / "airflow" / "airflow.db", [tmp_path / "airflow", logs]
+    )
+    assert not found

@@ -1,0 +1,239 @@
+"""A task that is stopped, by SIGTERM or ``execution_timeout``, stops at once and leaves nothing; its retry succeeds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
+from support.builders import TEXT, commits, names, publish, write
+
+pytestmark = pytest.mark.slow
+
+MOST_SECONDS = 1.0
+"""What a busy machine may take from the signal to the end of the task."""
+
+UPLOADS = "POST /cas/.*/v1/xorb(s|-grants)/.*"
+SHARDS = "POST /cas/.*/v2/shards"
+READS = "GET /cas/.*/v./reconstructions/.*"
+DATA = "GET /cas/.*/data/.*"
+
+
+class Stopped:
+    """A task in a process of its own; its temporary files have a folder of their own."""
+
+    def __init__(self, tmp_path, operator, arguments, timeout=None):
+        self.temporary = tmp_path / "temporary"
+        self.temporary.mkdir()
+        # A file, because nobody empties a pipe before the end, and a traceback may fill one.
+        self.output = tmp_path / "output"
+        spec = json.dumps({"operator": operator.__name__, "arguments": arguments, "timeout": timeout})
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "support.stopped_task", spec],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "TMPDIR": str(self.temporary),
+                },
+            )
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.1)
+
+    def terminate(self):
+        """Send SIGTERM, and return how the task ended and the seconds until it ended and its process was gone."""
+        self.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        self.process.wait(30)
+        gone = time.monotonic()
+        result = self.result()
+        # One clock for all processes.
+        return result, (result["ended"] - started, gone - result["ended"])
+
+    def result(self):
+        self.process.wait(60)
+        output = self.output.read_text()
+        assert self.process.returncode == 0, output
+        return json.loads(output.splitlines()[-1])
+
+    def opens(self, path):
+        def is_open():
+            with contextlib.suppress(FileNotFoundError):  # some are closed meanwhile
+                return path in [link.readlink() for link in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+
+        return is_open
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    running = []
+
+    def start(operator, arguments, timeout=None):
+        running.append(Stopped(tmp_path, operator, arguments, timeout))
+        return running[-1]
+
+    yield start
+    for task in running:
+        task.process.kill()
+        task.process.wait()
+        assert names(task.temporary) == []
+
+
+@pytest.fixture
+def where(connection, repo):
+    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return str(write(tmp_path / "in", {"a.bin": os.urandom(3 << 20), "b.csv": TEXT}))
+
+
+@pytest.fixture
+def records(hub, where, repo, tmp_path):
+    return publish(repo, tmp_path / "before", {"d/a.bin": os.urandom(3 << 20), "d/b.bin": os.urandom(5000)})
+
+
+def report(seconds, request):
+    stop, leave = seconds
+    print(f"{request.node.name}: stopped after {stop:.2f} s, gone {leave:.2f} s later")
+    assert stop < MOST_SECONDS
+    assert leave < 3 * MOST_SECONDS  # the interpreter takes leave of Airflow
+
+
+@pytest.mark.parametrize("route", [UPLOADS, SHARDS, "POST /api/.*/preupload/.*"])
+def test_an_upload_stops_at_sigterm_and_its_retry_succeeds(hub, where, repo, source, stopped, run_task, route, request):
+    fault = hub.faults.add(Fault(route, delay=30))
+    arguments = {"source": source, **where}
+    task = stopped(XetUploadOperator, arguments)
+    task.wait_until(lambda: hub.faults.acted(fault))
+    result, seconds = task.terminate()
+    assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    assert "Task task was stopped" in result["text"]
+    report(seconds, request)
+    assert commits(hub, repo) == 1
+    hub.faults.clear()
+    assert run_task(XetUploadOperator, **arguments).value["created"]
+
+
+@pytest.mark.parametrize("route", [READS, DATA])
+def test_a_download_stops_at_sigterm_and_its_retry_succeeds(hub, records, stopped, run_task, route, request, tmp_path):
+    fault = hub.faults.add(Fault(route, delay=30))
+    arguments = {"destination": str(tmp_path / "out"), "files": records}
+    task = stopped(XetDownloadOperator, arguments)
+    task.wait_until(lambda: hub.faults.acted(fault))
+    result, seconds = task.terminate()
+    assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    report(seconds, request)
+    assert names(tmp_path / "out") == []
+    hub.faults.clear()
+    assert len(run_task(XetDownloadOperator, **arguments).value) == 2
+    assert names(tmp_path / "out") == ["d/a.bin", "d/b.bin"]
+
+
+def test_a_download_that_compares_a_large_file_stops_at_sigterm(hub, stopped, request, tmp_path):
+    size = 64 << 30
+    large = write(tmp_path / "out", {"a.bin": b""}) / "a.bin"
+    os.truncate(large, size)  # sparse
+    record = {"path": "a.bin", "size": size, "sha256": "0" * 64, "xet_hash": "1" * 64, "repo": "hf://datasets/a/b@main"}
+    task = stopped(XetDownloadOperator, {"destination": str(tmp_path / "out"), "files": [record]})
+    task.wait_until(task.opens(large))
+    result, seconds = task.terminate()
+    assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    report(seconds, request)
+    assert names(tmp_path / "out") == ["a.bin"]
+
+
+def test_a_commit_that_reads_inline_files_back_stops_at_sigterm(hub, where, repo, tmp_path, stopped, run_task, request):
+    source = write(tmp_path / "in", {"a.csv": TEXT * 300})
+    files = run_task(XetUploadOperator, source=str(source), commit=False, **where).value
+    fault = hub.faults.add(Fault(READS, delay=30))
+    task = stopped(XetCommitOperator, {"files": files})
+    task.wait_until(lambda: hub.faults.acted(fault))
+    result, seconds = task.terminate()
+    assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    report(seconds, request)
+    assert commits(hub, repo) == 1
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_an_execution_timeout_stops_a_transfer(hub, where, source, records, stopped, request, tmp_path, direction):
+    limit = 2.0
+    if direction == "upload":
+        fault = hub.faults.add(Fault(UPLOADS, delay=30))
+        task = stopped(XetUploadOperator, {"source": source, **where}, timeout=limit)
+    else:
+        fault = hub.faults.add(Fault(DATA, delay=30))
+        task = stopped(XetDownloadOperator, {"destination": str(tmp_path / "out"), "files": records}, timeout=limit)
+    result = task.result()
+    assert hub.faults.acted(fault)
+    assert (result["state"], result["error"]) == ("up_for_retry", "AirflowTaskTimeout")
+    report((result["seconds"] - limit, 0.0), request)
+    assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
+
+
+def test_a_second_sigterm_does_no_harm(hub, where, source, stopped, repo):
+    fault = hub.faults.add(Fault(UPLOADS, delay=30))
+    task = stopped(XetUploadOperator, {"source": source, **where})
+    task.wait_until(lambda: hub.faults.acted(fault))
+    task.process.send_signal(signal.SIGTERM)
+    result, _ = task.terminate()
+    assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    assert commits(hub, repo) == 1
+
+
+@pytest.mark.parametrize("direction", ["upload", "download"])
+def test_a_transfer_that_was_stopped_sends_nothing_more(hub, hook, repo, records, source, tmp_path, direction):
+    class StopError(Exception):
+        pass
+
+    def stop(*_):
+        raise StopError
+
+    if direction == "upload":
+        work = partial(hook.upload, source, repo)
+        fault, next_request = Fault(UPLOADS, delay=3), SHARDS
+    else:
+        work = partial(hook.download, tmp_path / "out", records)
+        fault, next_request = Fault(READS, delay=3), DATA
+    hub.log.clear()
+    hub.faults.add(fault)
+
+    def signal_later():
+        while not hub.faults.acted(fault):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread = threading.Thread(target=signal_later)
+    try:
+        thread.start()
+        with pytest.raises(StopError):
+            work()
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+    time.sleep(3.5)  # by then the late answer has come
+    assert not hub.log.requests(next_request, status=200)
+    assert not hub.log.requests(next_request, status=206)
+    assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []

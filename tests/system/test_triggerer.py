@@ -1,0 +1,89 @@
+"""A real triggerer: its own process, the connection in the metadata database, the state of the asset in there too."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pytest
+from airflow.sdk import DAG, Asset, AssetWatcher
+
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from support.builders import TEXT, publish
+from support.stored_runs import store
+from support.triggerer_process import TriggererProcess, stored_connection
+
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def told(uri: str) -> list[dict]:
+    """The payloads of an asset's events, in the order in which Airflow stored them."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        rows = session.query(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return [row.extra["payload"] for row in rows.filter(AssetModel.uri == uri).order_by(AssetEvent.id)]
+
+
+def test_each_commit_updates_the_asset_once_also_across_a_restart(hub, repo, connection, airflow_db, tmp_path):
+    uri = f"hf://datasets/{repo.repo_id}"
+    log = tmp_path / "triggerer.log"
+    looks = f"GET .*{repo.repo_id}/commits/.*"
+    made = []
+
+    def commit() -> None:
+        publish(repo, tmp_path / str(len(made)), {f"{len(made)}.txt": TEXT})
+        made.append(XetHubConnection().get_latest_commit(repo)["oid"])
+
+    with stored_connection("stored", host=hub.url, password=hub.token()) as conn_id:
+        trigger = XetRevisionTrigger(repo_id=repo.repo_id, repo_type="dataset", xethub_conn_id=conn_id, poke_interval=1)
+        asset = Asset(uri, watchers=[AssetWatcher(name="w", trigger=trigger)])
+        # Airflow watches only for DAGs that are not paused. The second time they are stored, the asset is active.
+        store(DAG(f"watch_{repo.repo_id[-8:]}", schedule=[asset], is_paused_upon_creation=False), times=2)
+        with TriggererProcess(log) as triggerer:
+            triggerer.until(lambda: len(hub.log.requests(looks)) > 1)
+            commit()
+            triggerer.until(lambda: len(told(uri)) == 1)
+            # Until it has remembered that commit.
+            time.sleep(6)
+        commit()
+        commit()
+        with TriggererProcess(log) as triggerer:
+            triggerer.until(lambda: len(told(uri)) >= 3)
+            commit()
+            triggerer.until(lambda: len(told(uri)) >= 4)
+            time.sleep(3)
+    assert [payload["oid"] for payload in told(uri)] == made
+    assert [payload["previous"] for payload in told(uri)][1:] == made[:-1]
+    assert hub.token() not in log.read_text()
+
+
+def test_an_odd_title_stops_neither_its_own_watcher_nor_another(hub, make_repo, connection, airflow_db, tmp_path):
+    """Half of a surrogate pair cannot reach the process that stores events; a NUL and infinity cannot be stored."""
+    titles = {"surrogate": "cut \ud83d", "nul": "a\0b", "infinity": float("inf"), "plain": "plain"}
+    repos = {name: make_repo() for name in titles}
+    uris = {name: f"hf://datasets/{repo.repo_id}" for name, repo in repos.items()}
+    looks = {name: f"GET .*{repo.repo_id}/commits/.*" for name, repo in repos.items()}
+    with stored_connection("odd", host=hub.url, password=hub.token()) as conn_id:
+        for name, repo in repos.items():
+            trigger = XetRevisionTrigger(
+                repo_id=repo.repo_id, repo_type="dataset", xethub_conn_id=conn_id, poke_interval=1
+            )
+            asset = Asset(uris[name], watchers=[AssetWatcher(name=name, trigger=trigger)])
+            store(DAG(f"odd_{uuid.uuid4().hex[:8]}", schedule=[asset], is_paused_upon_creation=False), times=2)
+        with TriggererProcess(tmp_path / "triggerer.log") as triggerer:
+            triggerer.until(lambda: all(len(hub.log.requests(look)) > 1 for look in looks.values()))
+            for name, repo in repos.items():
+                known = XetHubConnection().get_latest_commit(repo)["oid"]
+                page = json.dumps([{"id": "f" * 40, "title": titles[name]}, {"id": known, "title": "first"}])
+                hub.faults.add(Fault(looks[name], status=200, body=page))
+            triggerer.until(lambda: all(told(uris[name]) for name in ("surrogate", "nul", "plain")))
+            assert not told(uris["infinity"])
+            hub.faults.clear()
+            publish(repos["infinity"], tmp_path, {"a.txt": TEXT})
+            triggerer.until(lambda: told(uris["infinity"]))
+    assert [told(uris[name])[0]["title"] for name in titles] == ["cut \ufffd", "a\ufffdb", "before the test", "plain"]
