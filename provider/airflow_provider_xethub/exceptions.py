@@ -37,7 +37,7 @@
 
 *retry*: another try may succeed, so Airflow's ``retries`` apply. *final*: no retry can mend it, so where the error
 leaves the hook it is also an ``AirflowFailException`` and the task fails at once. This module imports nothing:
-:func:`airflow_provider_xethub.hooks.errors.final_errors` adds that base class.
+:func:`airflow_provider_xethub.hooks.errors.fail_without_retry` adds that base class.
 """
 
 from __future__ import annotations

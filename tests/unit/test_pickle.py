@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 
 KINDS = [
@@ -21,7 +21,7 @@ KINDS = [
 
 
 def fail(kind: type[Exception], options: dict[str, object]) -> None:
-    with final_errors():
+    with fail_without_retry():
         raise kind("what happened", **options)
 
 

@@ -34,7 +34,7 @@ def _final_error(kind: type[XetHubError], args: tuple[Any, ...], attributes: Map
 
 
 @contextmanager
-def final_errors() -> Iterator[None]:
+def fail_without_retry() -> Iterator[None]:
     """Make errors that no retry can mend also an ``AirflowFailException``, so that they do not burn retries."""
     try:
         yield

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetNotFoundError
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import XetTokenHook
 from airflow_provider_xethub.xet import arguments
@@ -37,7 +37,7 @@ class XetFileHook(XetTokenHook):
         """What this hook moved, as it told Airflow's lineage."""
         return Lineage(self)
 
-    @final_errors()
+    @fail_without_retry()
     def list_files(
         self, repo: Repo, path: str | None = None, patterns: str | Sequence[str] | None = None
     ) -> list[XetFile]:
@@ -60,12 +60,12 @@ class XetFileHook(XetTokenHook):
             raise XetNotFoundError(f"{path} does not exist in {repo}. Check the path.", status=404)
         return files if wanted is None else [file for file in files if matches(file["path"], wanted)]
 
-    @final_errors()
+    @fail_without_retry()
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
         """Return the records of those ``paths`` that exist."""
         return self.hub.get_files(repo, paths)
 
-    @final_errors()
+    @fail_without_retry()
     def get_latest_commit(self, repo: Repo) -> XetCommit:
         """Return the newest commit of the revision."""
         commits = self.hub.latest_commits(repo)
@@ -73,7 +73,7 @@ class XetFileHook(XetTokenHook):
             raise XetNotFoundError(f"{repo} has no commits yet.", status=404)
         return commits[0]
 
-    @final_errors()
+    @fail_without_retry()
     def download(
         self,
         destination: Place,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.xet import arguments
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RenderedArguments:
     template_fields: Sequence[str]
     _renders_strings = False
 
-    @final_errors()
+    @fail_without_retry()
     def check_written(self) -> None:
         """Check what the DAG file says, at the end of a constructor.
 

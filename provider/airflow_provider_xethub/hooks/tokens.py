@@ -22,7 +22,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.hooks import configuration
 from airflow_provider_xethub.hooks import connection as conn
 from airflow_provider_xethub.hooks import sealing as keys
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.given_token import GivenToken
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType, Scope
@@ -51,7 +51,7 @@ class XetTokenHook(BaseHook):
 
     def __init__(self, xethub_conn_id: str | None = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        with final_errors():
+        with fail_without_retry():
             self.xethub_conn_id = arguments.string("xethub_conn_id", xethub_conn_id)
         self._found: Any | None = None
         self._tokens: dict[tuple[Scope, Repo], XetToken] = {}
@@ -100,7 +100,7 @@ class XetTokenHook(BaseHook):
         """
         return self._make_hub(f"connection {self.xethub_conn_id!r}")
 
-    @final_errors()
+    @fail_without_retry()
     def _make_hub(self, credential: str) -> Hub:
         from airflow_provider_xethub.xet.hub import client as hub
 
@@ -119,7 +119,7 @@ class XetTokenHook(BaseHook):
             headers=conn.headers(connection),
         )
 
-    @final_errors()
+    @fail_without_retry()
     def get_conn(self) -> requests.Session:
         """Return a session with the Hub token; it takes paths on the Hub, such as ``/api/models/acme/m``.
 
@@ -140,7 +140,7 @@ class XetTokenHook(BaseHook):
 
         return api.of(self.hub.endpoint, conn.hub_token(self._connection))
 
-    @final_errors()
+    @fail_without_retry()
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
         """Return a repository; what is left out comes from the connection's defaults.
 
@@ -160,14 +160,14 @@ class XetTokenHook(BaseHook):
         revision = revision or self._default("revision") or DEFAULT_REVISION
         return Repo(repo_id, cast("RepoType", repo_type), revision)
 
-    @final_errors()
+    @fail_without_retry()
     def whoami(self) -> dict[str, Any]:
         """Return what the Hub says about the Hub token: ``name``, ``type``, ``auth`` and more."""
         return self.hub.whoami()
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 
-    @final_errors()
+    @fail_without_retry()
     def get_token(self, repo: Repo, scope: Scope = "read") -> XetToken:
         """Return a fresh Xet token for ``repo``: the one fetched before, or a new one from the Hub.
 
@@ -193,7 +193,7 @@ class XetTokenHook(BaseHook):
         finally:
             self._coming.pop((scope, repo), None)
 
-    @final_errors()
+    @fail_without_retry()
     def refresh_token(self, token: XetToken) -> XetToken:
         """Fetch a new token for the same scope, repository and revision."""
         return self._fetch(token.repo, token.scope)
@@ -219,13 +219,13 @@ class XetTokenHook(BaseHook):
             )
         return SealedToken.seal(token, fernets[0] if fernets else None).to_xcom()
 
-    @final_errors()
+    @fail_without_retry()
     def confirmed_repo(self, token: XetToken | SealedTokenDict) -> Repo | None:
         """Return the repository that a given token is for, or ``None`` if it does not open here."""
         opened = self._open(token).opened
         return opened.repo if opened else None
 
-    @final_errors()
+    @fail_without_retry()
     def token_repo(
         self,
         token: XetToken | SealedTokenDict,
@@ -256,7 +256,7 @@ class XetTokenHook(BaseHook):
         given.check("read", named)
         return named
 
-    @final_errors()
+    @fail_without_retry()
     def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
         """Refuse a given token that is not for this use, before anything is sent or written.
 
@@ -288,7 +288,7 @@ class XetTokenHook(BaseHook):
         given.check(scope, repo)
         return given
 
-    @final_errors()
+    @fail_without_retry()
     def fresh_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> XetToken:
         """Return a token that is fit for this use, starting from the one given.
 

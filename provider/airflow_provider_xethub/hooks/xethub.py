@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.hooks import sealing as keys
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.files import XetFileHook
 from airflow_provider_xethub.xet import samples
 from airflow_provider_xethub.xet.repo import Repo
@@ -48,7 +48,7 @@ class XetHubConnection(XetFileHook):
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
 
-    @final_errors()
+    @fail_without_retry()
     def upload(
         self,
         source: Source,
@@ -89,7 +89,7 @@ class XetHubConnection(XetFileHook):
         self.lineage.uploaded(sent["files"])
         return sent
 
-    @final_errors()
+    @fail_without_retry()
     def commit(self, request: CommitRequest) -> XetCommitResult:
         """Publish files that are in CAS in one commit; safe to retry.
 
@@ -134,7 +134,7 @@ class XetHubConnection(XetFileHook):
             contents |= read_back([file for file in files if file["repo"] == uri], in_cas, open_storage)
         return contents
 
-    @final_errors()
+    @fail_without_retry()
     def copy(
         self,
         files: Sequence[XetFile],
@@ -160,7 +160,7 @@ class XetHubConnection(XetFileHook):
 
         return self._copy(copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single))
 
-    @final_errors()
+    @fail_without_retry()
     def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
         """Copy files as :meth:`copy` does, each to a path of its own.
 
@@ -198,7 +198,7 @@ class XetHubConnection(XetFileHook):
         request = replace(request, files=[records.get(file["path"], file) for file in request.files])
         return copies.result(bucket.publish(hub, request, origins), job)
 
-    @final_errors()
+    @fail_without_retry()
     def publish(
         self,
         source: Source,
@@ -263,7 +263,7 @@ class XetHubConnection(XetFileHook):
         committed = commit.publish(self.hub, request, modes, contents_of)
         return {**committed, "transfer": transfer}
 
-    @final_errors()
+    @fail_without_retry()
     def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
         """Publish what is in memory, and with it what ``request.files`` has in CAS, in one commit.
 

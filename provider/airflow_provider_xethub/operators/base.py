@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -78,7 +78,7 @@ class XetOperator(RenderedArguments, BaseOperator):
         """Do the work; errors that no retry can mend fail the task at once."""
         self._executing = True
         try:
-            with final_errors():
+            with fail_without_retry():
                 self.check_rendered()
                 if self.default_message and self.commit_message is None:
                     self.commit_message = self.render_template(self.default_message, context)

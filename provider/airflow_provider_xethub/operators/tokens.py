@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet.repo import Scope
@@ -60,7 +60,7 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Delete; XComs that are not there are no error."""
-        with final_errors():
+        with fail_without_retry():
             self.check_rendered()
             for task_id in self._task_ids():
                 ti = context["ti"]

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
-from airflow_provider_xethub.hooks.errors import final_errors
+from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -129,13 +129,13 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return what the trigger found, or raise why it cannot come."""
-        with final_errors():
+        with fail_without_retry():
             value = value_of(event)
         return self._done(context, value)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
-        with final_errors():
+        with fail_without_retry():
             self.check_rendered()
             try:
                 self.hub_page = HubPage(self._repo)

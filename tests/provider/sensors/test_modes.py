@@ -326,12 +326,12 @@ def test_an_event_of_another_version_is_an_error(where, event):
 
 def test_every_error_comes_back_as_what_it_was():
     from airflow_provider_xethub import exceptions
-    from airflow_provider_xethub.hooks.errors import final_errors
+    from airflow_provider_xethub.hooks.errors import fail_without_retry
 
     kinds = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     for kind in kinds:
         options = {"status": 429, "retry_after": 7.0} if issubclass(kind, exceptions.XetResponseError) else {}
-        with pytest.raises(kind) as raised, final_errors():
+        with pytest.raises(kind) as raised, fail_without_retry():
             raise kind("what happened", **options)
         with pytest.raises(kind, match="what happened") as back:
             events.value_of(events.failed(raised.value))
