@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.assets.events import event_extra
-from airflow_provider_xethub.hooks.errors import only_logged
+from airflow_provider_xethub.hooks.errors import log_and_continue
 from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -26,7 +26,7 @@ def tell_outlets(context: Context, outlets: Iterable[Any], result: XetCommitResu
     and no URI. An ``AssetAlias`` gets an event of the repository's asset. Never raises: the commit is made.
     """
     for outlet in outlets:
-        with only_logged(log, f"The event of the outlet {outlet} does not say what was committed"):
+        with log_and_continue(log, f"The event of the outlet {outlet} does not say what was committed"):
             _tell(context, outlet, result)
 
 

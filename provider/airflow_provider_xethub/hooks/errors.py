@@ -46,7 +46,7 @@ def fail_without_retry() -> Iterator[None]:
 
 
 @contextmanager
-def only_logged(log: logging.Logger, what: str) -> Iterator[None]:
+def log_and_continue(log: logging.Logger, what: str) -> Iterator[None]:
     """Log an error instead of raising it: for what only tells of work that is done, and must not make it be repeated.
 
     :param what: what goes without it. The error's own text is not logged, as it may quote anything.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from airflow_provider_xethub.hooks.errors import only_logged
+from airflow_provider_xethub.hooks.errors import log_and_continue
 from airflow_provider_xethub.xet.asset_uri import AssetPlace
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -70,17 +70,17 @@ class Lineage:
 
     def read(self, repo: Repo, files: Sequence[XetFile]) -> None:
         """Tell that files were read from a repository."""
-        with only_logged(log, "Airflow's lineage lacks a repository"):
+        with log_and_continue(log, "Airflow's lineage lacks a repository"):
             self._add(_of_repo("input", repo, None, files))
 
     def uploaded(self, files: Sequence[XetFile]) -> None:
         """Tell that files were sent for a repository, without a commit so far."""
-        with only_logged(log, "Airflow's lineage lacks a repository"):
+        with log_and_continue(log, "Airflow's lineage lacks a repository"):
             self._add(_of_repo("output", Repo.from_uri(files[0]["repo"]), None, files))
 
     def committed(self, result: XetCommitResult) -> None:
         """Tell what was committed: the files that are new or others than before."""
-        with only_logged(log, "Airflow's lineage lacks a repository"):
+        with log_and_continue(log, "Airflow's lineage lacks a repository"):
             unchanged = set(result["unchanged"])
             files = [file for file in result["files"] if file["path"] not in unchanged]
             self._add(_of_repo("output", Repo.from_uri(result["repo"]), result["oid"] or None, files))
@@ -89,7 +89,7 @@ class Lineage:
         """Tell of sources or destinations: local paths, and places in object storage."""
         from airflow_provider_xethub.xet.files.sources import each_source
 
-        with only_logged(log, "Airflow's lineage lacks files"):
+        with log_and_continue(log, "Airflow's lineage lacks files"):
             for place in each_source(places)[:MAX_DATASETS]:
                 self._add(Moved(direction, _uri_of(place)))
 
