@@ -17,7 +17,7 @@ _MAX_NAMED = 3
 _KINDS = {"fineGrained": "fine-grained"}
 
 
-def greet(hub: Hub) -> str:
+def describe_credential(hub: Hub) -> str:
     """Ask a Hub once who we are, and say it in one sentence without any secret.
 
     :raises XetHubError: it does not answer, does not know the Hub token, or is no Hub.

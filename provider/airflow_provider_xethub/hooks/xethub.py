@@ -346,10 +346,10 @@ class XetHubConnection(XetFileHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        from airflow_provider_xethub.hooks import connection_test as greeting
+        from airflow_provider_xethub.hooks import connection_test
 
         try:
-            return True, greeting.greet(self._make_hub("this connection"))
+            return True, connection_test.describe_credential(self._make_hub("this connection"))
         except XetHubError as error:
             # Airflow tests a form under a random connection id: nobody would know it.
             return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
