@@ -178,7 +178,7 @@ class XetTokenHook(BaseHook):
         return known if known and known.is_fresh() else self._fetch(repo, scope)
 
     @contextmanager
-    def expecting_token(self, repo: Repo, scope: Scope) -> Iterator[None]:
+    def prefetch_token(self, repo: Repo, scope: Scope) -> Iterator[None]:
         """Fetch the token that :meth:`get_token` will be asked for here while other work is done.
 
         Where the Hub does not issue it, only :meth:`get_token` says so.

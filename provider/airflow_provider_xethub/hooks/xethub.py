@@ -253,7 +253,7 @@ class XetHubConnection(XetFileHook):
 
         sizes = [(file.size, file.sample) for file in files]
         is_early = token is None and preupload.wants_token_early(sizes)
-        with self.expecting_token(request.repo, "write") if is_early else nullcontext():
+        with self.prefetch_token(request.repo, "write") if is_early else nullcontext():
             modes = self._modes(request, contents_of)
             through_cas = [
                 file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
