@@ -106,18 +106,18 @@ class XetFileHook(XetTokenHook):
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
         hub = (lambda: self.hub) if self.xethub_conn_id is not None else None
-        in_cas = partial(self.in_cas, token, "read", repo)
+        with_cas_access = partial(self.with_cas_access, token, "read", repo)
         where = location(destination)
         if where is None:
             attempt = current_attempt()
             targets = downloads.plan(files, str(destination), single=single, attempt=attempt)
-            received = transfers.download(digests.completed(targets, hub), in_cas, hub, attempt)
+            received = transfers.download(digests.completed(targets, hub), with_cas_access, hub, attempt)
         else:
             stored = workers.interruptible(
                 lambda: stored_downloads.plan(files, where, open_storage(where), single=single)
             )
             stored = digests.completed(stored, hub)
-            received = transfers.download_to_storage(stored, in_cas, hub, task_state or TaskState())
+            received = transfers.download_to_storage(stored, with_cas_access, hub, task_state or TaskState())
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received

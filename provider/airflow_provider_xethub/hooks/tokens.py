@@ -367,7 +367,7 @@ class XetTokenHook(BaseHook):
 
         return access
 
-    def in_cas(
+    def with_cas_access(
         self,
         given: XetToken | SealedTokenDict | None,
         scope: Scope,

@@ -82,7 +82,7 @@ class XetHubConnection(XetFileHook):
 
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
-        sent = self.in_cas(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
+        sent = self.with_cas_access(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
         # They go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(keys.fernets()), None))
         self.lineage.elsewhere("input", source)
@@ -130,8 +130,8 @@ class XetHubConnection(XetFileHook):
 
         contents: dict[str, bytes] = {}
         for uri in dict.fromkeys(file["repo"] for file in files):
-            in_cas = partial(self.in_cas, None, "read", Repo.from_uri(uri))
-            contents |= read_back([file for file in files if file["repo"] == uri], in_cas, open_storage)
+            with_cas_access = partial(self.with_cas_access, None, "read", Repo.from_uri(uri))
+            contents |= read_back([file for file in files if file["repo"] == uri], with_cas_access, open_storage)
         return contents
 
     @fail_without_retry()
@@ -191,8 +191,10 @@ class XetHubConnection(XetFileHook):
             return copies.result(commit.publish(hub, request, modes, copies.contents_of(hub, job)), job)
         # A bucket stores nothing inline.
         inline = [file for file in request.files if file["path"] in job.inline]
-        in_cas = partial(self.in_cas, None, "write", request.repo)
-        known = transfers.upload_contents(inline, lambda file: copies.read_original(hub, job, file["path"]), in_cas)
+        with_cas_access = partial(self.with_cas_access, None, "write", request.repo)
+        known = transfers.upload_contents(
+            inline, lambda file: copies.read_original(hub, job, file["path"]), with_cas_access
+        )
         records = {file["path"]: file for file in known}
         origins = {file["path"]: job.source for file in request.files if file["path"] not in records}
         request = replace(request, files=[records.get(file["path"], file) for file in request.files])
@@ -279,7 +281,7 @@ class XetHubConnection(XetFileHook):
         request.check()
         request = replace(request, files=samples.unseal(request.files, keys.fernets()))
         is_bucket = request.repo.is_bucket
-        write = partial(self.in_cas, None, "write", request.repo)
+        write = partial(self.with_cas_access, None, "write", request.repo)
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
             here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
@@ -320,7 +322,7 @@ class XetHubConnection(XetFileHook):
         sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
         if rest:
             work = partial(transfers.upload, files=rest, deduplicate=deduplicate, digests=digests)
-            sent = self.in_cas(token, "write", request.repo, work)
+            sent = self.with_cas_access(token, "write", request.repo, work)
         records = {**known, **{file["path"]: file for file in sent["files"]}}
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
 

@@ -334,7 +334,7 @@ def test_a_task_that_reads_replaces_a_write_token_by_a_read_token(hub, hook, rep
 
 
 def test_the_refresh_route_of_a_task_that_reads_is_for_reading(hub, hook, repo):
-    access = hook.in_cas(sealed(repo, "write"), "read", repo, lambda access: access)
+    access = hook.with_cas_access(sealed(repo, "write"), "read", repo, lambda access: access)
     hub.log.clear()
     route = access.refresh.route()
     assert access.refresh.answer(route.headers["Authorization"])[0] == 200

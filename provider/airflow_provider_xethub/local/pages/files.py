@@ -36,7 +36,7 @@ _SHARED = "of its bytes are also used elsewhere in this repository, or were in a
 class Item:
     """A line of a folder: a file, or a folder with how many files and bytes are in it.
 
-    :param in_cas: how many of the bytes lie in CAS; ``shared``: and how many of these are also used elsewhere.
+    :param with_cas_access: how many of the bytes lie in CAS; ``shared``: and how many of these are also used elsewhere.
     :param commit: the last one that changed it; empty in a bucket, which says instead when it was ``uploaded``.
     """
 
@@ -46,7 +46,7 @@ class Item:
     xet_hash: str | None = None
     commit: str = ""
     uploaded: float = 0.0
-    in_cas: int = 0
+    with_cas_access: int = 0
     shared: int = 0
 
     @property
@@ -196,7 +196,7 @@ def _folded(files: Iterable[Item], folder: str, use: StorageUse, commits: Mappin
     direct = []
     for file in files:
         shared = use.shared.get(file.xet_hash, 0) if file.xet_hash else 0
-        item = replace(file, in_cas=file.size if file.xet_hash else 0, shared=shared)
+        item = replace(file, with_cas_access=file.size if file.xet_hash else 0, shared=shared)
         name, slash, _ = file.path.removeprefix(prefix).partition("/")
         if slash:
             beneath.setdefault(prefix + name, []).append(item)
@@ -209,7 +209,7 @@ def _folded(files: Iterable[Item], folder: str, use: StorageUse, commits: Mappin
             len(items),
             commit=commits.get(path, ""),
             uploaded=max(item.uploaded for item in items),
-            in_cas=sum(item.in_cas for item in items),
+            with_cas_access=sum(item.with_cas_access for item in items),
             shared=sum(item.shared for item in items),
         )
         for path, items in sorted(beneath.items())
@@ -226,7 +226,11 @@ def _name(view: RepositoryView, revision: str, item: Item, folder: str) -> list[
 
 
 def _share(item: Item) -> Html | None:
-    return share_bar(item.shared, item.in_cas, f"{size_text(item.shared)} {_SHARED}") if item.in_cas else None
+    return (
+        share_bar(item.shared, item.with_cas_access, f"{size_text(item.shared)} {_SHARED}")
+        if item.with_cas_access
+        else None
+    )
 
 
 def _summary(files: Sequence[Item], use: StorageUse) -> Html:

@@ -32,12 +32,12 @@ _MAX_NAMED = 5
 
 
 def read_back(
-    files: Sequence[XetFile], in_cas: transfers.InCas, open_storage: Callable[[Location], Storage]
+    files: Sequence[XetFile], with_cas_access: transfers.WithCasAccess, open_storage: Callable[[Location], Storage]
 ) -> dict[str, bytes]:
     """Return the content of uploaded files, by path, verified.
 
     :param files: records as :func:`airflow_provider_xethub.xet.transfer.transfers.upload` returns them.
-    :param in_cas: reads from CAS with a token.
+    :param with_cas_access: reads from CAS with a token.
     :param open_storage: opens the object storage that a record names as its source.
     :raises XetHubError: neither CAS nor the source of a file has it; says why, and what to do.
     """
@@ -51,7 +51,7 @@ def read_back(
     rest = [file for file in files if file["path"] not in contents]
     stored = [file for file in rest if file.get("storage_uri") and file["sha256"]]
     try:
-        return contents | _of_cas(rest, in_cas)
+        return contents | _of_cas(rest, with_cas_access)
     except XetHubError as error:
         if not stored or isinstance(error, XetCancelledError):
             raise _explained(error, rest) from None
@@ -62,7 +62,7 @@ def read_back(
     # CAS refuses all files because of one.
     left = [file for file in rest if file["path"] not in contents]
     with _explaining(left):
-        return contents | _of_cas(left, in_cas)
+        return contents | _of_cas(left, with_cas_access)
 
 
 def _of_record(file: XetFile) -> bytes | None:
@@ -80,14 +80,14 @@ def _is_it(file: XetFile, content: bytes) -> bool:
     return len(content) == file["size"] and hashlib.sha256(content).hexdigest() == file["sha256"]
 
 
-def _of_cas(files: Sequence[XetFile], in_cas: transfers.InCas) -> dict[str, bytes]:
+def _of_cas(files: Sequence[XetFile], with_cas_access: transfers.WithCasAccess) -> dict[str, bytes]:
     if not files:
         return {}
     with TemporaryDirectory(prefix="xethub-") as folder:
         targets = [
             Target(file, Path(folder, str(number)), Path(folder, f"{number}.part")) for number, file in enumerate(files)
         ]
-        transfers.download(targets, in_cas, None)
+        transfers.download(targets, with_cas_access, None)
         return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 

@@ -52,7 +52,7 @@ INLINE_AT_A_TIME = 8
 log = logging.getLogger(__name__)
 
 
-class InCas(Protocol):
+class WithCasAccess(Protocol):
     """Runs a transfer with an open token, and once more with another one if CAS does not accept it."""
 
     def __call__(self, work: Callable[[cas.CasAccess], int]) -> int:
@@ -150,13 +150,13 @@ def nothing() -> XetTransfer:
 
 def download(
     targets: Sequence[downloads.Target],
-    in_cas: InCas,
+    with_cas_access: WithCasAccess,
     hub: Callable[[], Hub] | None,
     attempt: part_files.Attempt = part_files.UNKNOWN,
 ) -> XetDownloadResult:
     """Download, verify and keep files; those already there and equal are left alone.
 
-    :param in_cas: does the transfer with a token.
+    :param with_cas_access: does the transfer with a token.
     :param hub: gives the Hub, for files that the repository stores inline; ``None`` without a connection.
     :param attempt: of the task that downloads: what earlier ones have left is removed.
     :raises XetInputError: an inline file is wanted, and there is no connection.
@@ -199,17 +199,17 @@ def download(
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
             with _telling_how_far(done, todo):
-                received += in_cas(work)
+                received += with_cas_access(work)
     records = [_placed(target.file, "local_path", str(target.path)) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
 
 
 def download_to_storage(
-    targets: Sequence[StoredTarget], in_cas: InCas, hub: Callable[[], Hub] | None, state: TaskState
+    targets: Sequence[StoredTarget], with_cas_access: WithCasAccess, hub: Callable[[], Hub] | None, state: TaskState
 ) -> XetDownloadResult:
     """Stream files into object storage, verified while they pass; what the storage knows to be equal is left alone.
 
-    :param in_cas, hub: as for :func:`download`.
+    :param with_cas_access, hub: as for :func:`download`.
     :param state: remembers for a retry what it has to clear away.
     :raises XetHubError: as for :func:`download`.
     """
@@ -236,7 +236,7 @@ def download_to_storage(
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
     if len(done) < len(todo):
         with _telling_how_far(done, todo):
-            received += in_cas(work)
+            received += with_cas_access(work)
     records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
 
@@ -321,11 +321,13 @@ def _result(files: list[XetFile], fetched: Sequence[XetFile], received: int, sta
     }
 
 
-def upload_contents(files: Sequence[XetFile], read: Callable[[XetFile], bytes], in_cas: InCas) -> list[XetFile]:
+def upload_contents(
+    files: Sequence[XetFile], read: Callable[[XetFile], bytes], with_cas_access: WithCasAccess
+) -> list[XetFile]:
     """Put small files into CAS, and return their records with digest and Xet hash.
 
     :param read: returns the content of a file; asked for one at a time.
-    :param in_cas: does the transfer with a token.
+    :param with_cas_access: does the transfer with a token.
     """
     uploaded: list[cas_uploads.Uploaded] = []
 
@@ -340,7 +342,7 @@ def upload_contents(files: Sequence[XetFile], read: Callable[[XetFile], bytes], 
         paths = [Path(folder, str(number)) for number in range(len(files))]
         for path, file in zip(paths, files, strict=True):
             path.write_bytes(read(file))
-        in_cas(work)
+        with_cas_access(work)
     return [
         {**file, "sha256": each.sha256, "xet_hash": each.xet_hash} for file, each in zip(files, uploaded, strict=True)
     ]
