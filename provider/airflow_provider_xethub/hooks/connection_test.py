@@ -23,7 +23,7 @@ def describe_credential(hub: Hub) -> str:
     :raises XetHubError: it does not answer, does not know the Hub token, or is no Hub.
     """
     # Somebody is looking at a button: an answer now is worth more than another try.
-    hub.has_patience = False
+    hub.retries_enabled = False
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the test of the connection"), list):
             raise _no_hub(hub, "answered with something else than a list of models")

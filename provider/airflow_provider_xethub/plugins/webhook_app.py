@@ -133,7 +133,7 @@ def _history(move: Move, conn_id: str | None) -> list[XetCommit]:
 
     try:
         hub = XetHubConnection(conn_id).hub
-        hub.has_patience = False
+        hub.retries_enabled = False
         return commits_until(hub, move.repo.at(move.after), {move.before})
     except XetHubError as error:
         log.warning("The commits of a webhook cannot be read; it is told without their titles. %s", error)

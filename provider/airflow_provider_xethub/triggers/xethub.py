@@ -119,7 +119,7 @@ class _XetTrigger(BaseTrigger):
         def read() -> Hub:
             hub = XetHubConnection(self.xethub_conn_id).hub
             # The poll itself waits between two tries; a thread should not.
-            hub.has_patience = False
+            hub.retries_enabled = False
             return hub
 
         try:

@@ -174,7 +174,7 @@ def attempt(read) -> tuple[object, XetHubError | None]:
 def test_every_answer_of_the_hub_is_read_or_refused(name, data):
     value = data.draw(almost(ANSWERS[name]))
     hub = Hub("http://127.0.0.1:1", "hf_x")
-    hub.has_patience = False
+    hub.retries_enabled = False
     hub.session.mount("http://", Says(body_of(value)))
     found, error = attempt(readers(hub)[name])
     assert is_storable(found)

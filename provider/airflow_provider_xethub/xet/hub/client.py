@@ -55,7 +55,7 @@ class Hub:
     :param timeout: seconds that one answer may take to begin.
     :param network: whom to trust, and through which proxy; as the environment says where ``None``.
     :param headers: extra headers of every request to the Hub.
-    :ivar has_patience: ``False`` for a caller that waits by itself between two tries: then each request is tried once.
+    :ivar retries_enabled: ``False`` for a caller that waits between two tries itself: each request is then tried once.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Hub:
         self.credential = credential
         self._conn_id = conn_id
         self.has_token = bool(hub_token)
-        self.has_patience = True
+        self.retries_enabled = True
         self._network = network or Network()
         self.secrets = Secrets(hub_token, headers, self._network.proxy)
         self.session = HubSession(
@@ -116,7 +116,7 @@ class Hub:
                     )
                 return response
 
-        return with_retries(once) if retry and self.has_patience else once()
+        return with_retries(once) if retry and self.retries_enabled else once()
 
     @contextmanager
     def errors(self, about: str) -> Iterator[None]:

@@ -78,7 +78,7 @@ def chunk(data: bytes) -> bytes:
 
 def impatient(url: str, timeout: float = 5) -> Hub:
     made = Hub(url, timeout=timeout)
-    made.has_patience = False
+    made.retries_enabled = False
     return made
 
 
