@@ -73,11 +73,11 @@ def stoppable(work: Callable[[threading.Event], R]) -> R:
         return interruptible(lambda: work(stopped))
     except BaseException:
         stopped.set()
-        settle()
+        join_transfers()
         raise
 
 
-def settle() -> None:
+def join_transfers() -> None:
     """Give threads that were told to stop a moment to remove what they have begun."""
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threading.enumerate():

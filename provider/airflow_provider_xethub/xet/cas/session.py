@@ -221,7 +221,7 @@ def aborting(abort: Callable[[], None], stopped: threading.Event | None = None) 
         if stopped:
             stopped.set()
         abort()
-        workers.settle()
+        workers.join_transfers()
         raise
 
 
