@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, Asset, task
 
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
@@ -361,5 +361,5 @@ def test_tokens_of_one_repository_do_not_open_the_other(hub, connection, repo, m
     one, other = sealed(repo, "read"), sealed(make_repo(), "read")
     assert one["sealed"] != other["sealed"]
     assert all(part not in json.dumps([one, other]) for part in hub.access.issued_xet_tokens()[-2:])
-    assert keys.fernets()
+    assert sealing.fernets()
     assert hook.fresh_token(one, "read", repo).repo == repo

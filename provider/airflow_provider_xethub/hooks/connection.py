@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
 
@@ -205,7 +205,7 @@ def _proxy(connection: Any) -> str | None:
             "http://proxy.example:3128."
         )
     for secret in (parts.password or "", unquote(parts.password or "")):
-        keys.mask(secret)
+        sealing.mask(secret)
     return url
 
 
@@ -230,5 +230,5 @@ def headers(connection: Any) -> dict[str, str]:
             f"the extra 'secret_headers' of connection {connection.conn_id!r} is not a JSON object of texts."
         ) from None
     for text in parsed.values():
-        keys.mask(text)
+        sealing.mask(text)
     return dict(parsed)

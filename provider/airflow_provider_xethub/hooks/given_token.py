@@ -10,8 +10,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import connection
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import connection, sealing
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetToken, check_use
 
@@ -37,16 +36,16 @@ class GivenToken:
         :raises XetTokenTamperedError: it was changed since it was sealed.
         """
         if isinstance(token, XetToken):
-            keys.mask(token.access_token)
+            sealing.mask(token.access_token)
             return cls(token)
         claims = SealedToken.from_xcom(token)
         try:
-            opened = claims.open(keys.fernets())
+            opened = claims.open(sealing.fernets())
         except XetTokenTamperedError:
             raise
         except XetTokenSealError as error:
             return cls(claims=claims, why_shut=str(error))
-        keys.mask(opened.access_token)
+        sealing.mask(opened.access_token)
         return cls(opened)
 
     @property

@@ -19,9 +19,8 @@ from airflow_provider_xethub.exceptions import (
     XetTokenExpiredError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.hooks import configuration
+from airflow_provider_xethub.hooks import configuration, sealing
 from airflow_provider_xethub.hooks import connection as conn
-from airflow_provider_xethub.hooks import sealing as keys
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.given_token import GivenToken
 from airflow_provider_xethub.xet import arguments
@@ -202,14 +201,14 @@ class XetTokenHook(BaseHook):
         return self._keep(self.hub.xet_token(repo, scope))
 
     def _keep(self, token: XetToken) -> XetToken:
-        keys.mask(token.access_token)
+        sealing.mask(token.access_token)
         self._tokens[token.scope, token.repo] = token
         self.log.info("Fetched a %s token for %s, good for %.0f s.", token.scope, token.repo, token.seconds_left())
         return token
 
     def seal_token(self, token: XetToken) -> SealedTokenDict:
         """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key."""
-        fernets = keys.fernets()
+        fernets = sealing.fernets()
         if not fernets:
             self.log.warning(
                 "This worker has no Fernet key, so the token for %s is not put into XCom. A task that gets this value "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.files import XetFileHook
 from airflow_provider_xethub.xet import samples
@@ -84,7 +84,7 @@ class XetHubConnection(XetFileHook):
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         sent = self.with_cas_access(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
         # They go through XCom, where everybody could read how each file begins.
-        sent["files"] = samples.seal(sent["files"], next(iter(keys.fernets()), None))
+        sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
         self.lineage.elsewhere("input", source)
         self.lineage.uploaded(sent["files"])
         return sent
@@ -108,7 +108,7 @@ class XetHubConnection(XetFileHook):
         request.check()
         if request.repo.is_bucket:
             return bucket.publish(self.hub, request)
-        request = replace(request, files=samples.unseal(request.files, keys.fernets()))
+        request = replace(request, files=samples.unseal(request.files, sealing.fernets()))
         return commit.publish(self.hub, request, self._modes(request, self._read_back), self._read_back)
 
     def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
@@ -279,7 +279,7 @@ class XetHubConnection(XetFileHook):
         held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
         request = replace(request, files=[*request.files, *held])
         request.check()
-        request = replace(request, files=samples.unseal(request.files, keys.fernets()))
+        request = replace(request, files=samples.unseal(request.files, sealing.fernets()))
         is_bucket = request.repo.is_bucket
         write = partial(self.with_cas_access, None, "write", request.repo)
 

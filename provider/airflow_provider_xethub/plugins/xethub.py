@@ -41,7 +41,7 @@ class XetHubPlugin(AirflowPlugin):
             return []
         if not secret.strip():
             return []
-        from airflow_provider_xethub.hooks import sealing as keys
+        from airflow_provider_xethub.hooks import sealing
         from airflow_provider_xethub.xet.hub.webhooks import Secrets
 
         try:
@@ -52,7 +52,7 @@ class XetHubPlugin(AirflowPlugin):
         if not secrets:
             return []
         for each in secret.split(","):
-            keys.mask(each.strip())
+            sealing.mask(each.strip())
         from airflow_provider_xethub.plugins.webhook_app import build_app
 
         return [{"app": build_app(secrets, conn_id), "url_prefix": URL_PREFIX, "name": "Webhooks of the Xet Hub"}]

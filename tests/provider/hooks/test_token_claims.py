@@ -21,7 +21,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetTokenOperator, XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo
@@ -233,7 +233,7 @@ def test_what_the_task_leaves_out_is_taken_from_a_token_that_opens(hook, repo, s
 CORPUS = Repo("acme/corpus", "dataset")
 MILLENNIUM = pendulum.datetime(9999, 1, 1)
 GENUINE = SealedToken.seal(
-    XetToken(CORPUS, "write", "https://cas.example", MILLENNIUM, access_token=SECRET), keys.fernets()[0]
+    XetToken(CORPUS, "write", "https://cas.example", MILLENNIUM, access_token=SECRET), sealing.fernets()[0]
 ).to_xcom()
 
 
@@ -363,7 +363,7 @@ def test_a_mapped_worker_without_connection_and_names_works_with_the_token_alone
 
 def test_a_worker_without_a_key_says_so(edited, where, source, run_task, monkeypatch):
     token = edited("write", "kept")
-    monkeypatch.setattr(keys, "_airflow", lambda: None)
+    monkeypatch.setattr(sealing, "_airflow", lambda: None)
     run = refused(run_task(XetUploadOperator, source=source, token=token, commit=False))
     assert run.text.startswith("the token cannot be opened on this worker: it has no Fernet key. Give all workers")
     assert run_task(XetUploadOperator, source=source, token=token, commit=False, **where).value
@@ -371,8 +371,8 @@ def test_a_worker_without_a_key_says_so(edited, where, source, run_task, monkeyp
 
 def test_the_key_is_asked_for_once_in_each_task(connection, repo, source, run_task, monkeypatch, tmp_path):
     """It may come from a command or from a secrets backend."""
-    fernets, asked = keys.fernets, []
-    monkeypatch.setattr(keys, "fernets", lambda: asked.append(1) or fernets())
+    fernets, asked = sealing.fernets, []
+    monkeypatch.setattr(sealing, "fernets", lambda: asked.append(1) or fernets())
     for kind, options in (
         (XetUploadOperator, {"source": source}),
         (XetDownloadOperator, {"destination": str(tmp_path / "out"), "path": "a.bin"}),

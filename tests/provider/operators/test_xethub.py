@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import BaseOperator, BaseSensorOperator, task, task_group
 
 from airflow_provider_xethub.exceptions import XetInputError, XetTokenSealError
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -112,7 +112,7 @@ def test_a_token_for_a_missing_repository_fails_for_good_and_says_which(hub, con
 def test_without_any_key_the_xcom_is_a_reference_and_consumers_that_name_the_repository_fetch_their_own(
     hub, connection, repo, run_task, tmp_path, monkeypatch, disconnect
 ):
-    monkeypatch.setattr(keys, "_airflow", lambda: None)
+    monkeypatch.setattr(sealing, "_airflow", lambda: None)
     source = write(tmp_path, {"a.bin": binary()}) / "a.bin"
     value = run_task(XetTokenOperator, repo_id=repo.repo_id, repo_type="dataset", scope="write").value
     assert value["sealed"] is None

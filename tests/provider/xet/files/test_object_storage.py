@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.hooks import sealing as keys
+from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet import samples
@@ -118,7 +118,7 @@ def test_a_stream_and_a_file_have_the_same_record(where, run_task, tmp_path):
     stored = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", commit=False, **where).value
     for file in stored:
         assert file.pop("storage_uri") == f"file://{tmp_path}/in/{file['path']}"
-    local, stored = (samples.unseal(files, keys.fernets()) for files in (local, stored))
+    local, stored = (samples.unseal(files, sealing.fernets()) for files in (local, stored))
     assert local == stored
     assert all(file["sample"] for file in local if file["size"])
 
