@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import client as hub_module
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from demo import leaks
 from provider.test_secrets import assert_absent, secrets, seen  # noqa: F401
 from provider.triggers.test_watchers import Store
@@ -49,7 +49,7 @@ def fault(hub, name, route=".*/api/.*"):
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_task, monkeypatch, name):  # noqa: F811
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset", "poke_interval": 0.2}
     api, store_of_asset = ExecutionApi(), Store()
     for sensor, wanted in ((XetFileSensor, {"path": "a.bin"}), (XetRevisionSensor, {})):
@@ -73,7 +73,7 @@ def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_ta
         await until(lambda: hub.faults.acted(wrong) > 2)
         hub.faults.clear()
         await triggerer.stop()
-        seen.add(triggerer.events, triggerer.errors, store_of_asset.values, dict(polling._pollers))
+        seen.add(triggerer.events, triggerer.errors, store_of_asset.values, dict(poller._pollers))
         for events in triggerer.events.values():
             for event in events:
                 try:

@@ -165,7 +165,7 @@ def test_no_commit_is_lost_and_only_what_is_not_remembered_yet_is_told_again(wat
         watched.commit()
         seen, now = watched.looks(), watched.stored()
         triggerer.until(lambda: watched.looks() > seen)
-        time.sleep(2 * triggers.REPORTED_SECONDS)
+        time.sleep(2 * triggers.DELIVERY_SECONDS)
         os.kill(triggerer.pid, signal.SIGCONT)
         triggerer.until(lambda: watched.stored() != now)
 

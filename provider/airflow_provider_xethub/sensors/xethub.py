@@ -29,15 +29,15 @@ from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit, page_of_files
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.wait.conditions import (
-    CommitsWish,
-    CommitWish,
-    FilesWish,
+    CommitsSinceCondition,
+    Condition,
+    FilesCondition,
     Missing,
-    View,
-    Wish,
-    asked_pause,
+    NewCommitCondition,
+    RepoState,
     hashes,
-    is_patience_over,
+    is_fatal,
+    requested_delay,
 )
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         self.hub_page: HubPage | None = None
         if not self.do_xcom_push:
             self.operator_extra_links = ()  # Airflow stores a link as an XCom
-        self._pause = 0.0
-        self._has_looked = False
+        self._requested_delay = 0.0
+        self._has_polled = False
         self.check_written()
 
     @cached_property
@@ -105,8 +105,8 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         return self.hook.repo(self.repo_id, self.repo_type, self.revision)
 
     @cached_property
-    def _view(self) -> View:
-        return View(self._repo)
+    def _state(self) -> RepoState:
+        return RepoState(self._repo)
 
     def execute(self, context: Context) -> Any:
         """Look until it is there, or look once and then wait in the triggerer."""
@@ -124,14 +124,14 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
-            self._has_looked = True
+            self._has_polled = True
             return deferral.ended(self, context, error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return what the trigger found, or raise why it cannot come."""
         with fail_without_retry():
             value = value_of(event)
-        return self._done(context, value)
+        return self._finish(context, value)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once."""
@@ -139,28 +139,28 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
             self.check_rendered()
             try:
                 self.hub_page = HubPage(self._repo)
-                value = self._look(context)
+                value = self._poll(context)
             except XetHubError as error:
-                is_first = not self._has_looked and not context.get("task_reschedule_count")
-                if is_patience_over(error, self.may_be_missing, is_first=is_first):
+                is_first = not self._has_polled and not context.get("task_reschedule_count")
+                if is_fatal(error, self.may_be_missing, is_first=is_first):
                     raise
-                self._pause = asked_pause(error)
+                self._requested_delay = requested_delay(error)
                 self.log.warning("Still waiting. %s", error)
                 if isinstance(error, XetNotFoundError):
-                    self._nothing_yet(context)
+                    self._on_missing(context)
                 return PokeReturnValue(False)
-        self._pause = 0.0
-        self._has_looked = True
-        self.log.info("%s %s in %s.", self._wanted(), "is not yet" if value is None else "is", self._repo)
-        return PokeReturnValue(value is not None, None if value is None else self._done(context, value))
+        self._requested_delay = 0.0
+        self._has_polled = True
+        self.log.info("%s %s in %s.", self._description(), "is not yet" if value is None else "is", self._repo)
+        return PokeReturnValue(value is not None, None if value is None else self._finish(context, value))
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
         """Wait as long as the Hub asks for after too many requests."""
-        return max(super()._get_next_poke_interval(*args, **kwargs), self._pause)
+        return max(super()._get_next_poke_interval(*args, **kwargs), self._requested_delay)
 
-    def _ask(self, wish: Wish) -> Any | None:
-        self._view.look(self.hook.hub, [wish])
-        return wish.answer(self._view)
+    def _evaluate(self, condition: Condition) -> Any | None:
+        self._state.refresh(self.hook.hub, [condition])
+        return condition.evaluate(self._state)
 
     def _trigger_arguments(self) -> dict[str, Any]:
         return {
@@ -175,7 +175,7 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
             "may_be_missing": self.may_be_missing,
         }
 
-    def _look(self, context: Context) -> Any | None:
+    def _poll(self, context: Context) -> Any | None:
         """Return what is waited for, or ``None``."""
         raise NotImplementedError
 
@@ -183,14 +183,14 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         """Return the trigger that waits for the same."""
         raise NotImplementedError
 
-    def _wanted(self) -> str:
+    def _description(self) -> str:
         """Say in a few words what is waited for."""
         raise NotImplementedError
 
-    def _nothing_yet(self, context: Context) -> None:
+    def _on_missing(self, context: Context) -> None:
         """Take note that the repository or revision does not exist yet."""
 
-    def _done(self, context: Context, value: Any) -> Any:  # noqa: ARG002
+    def _finish(self, context: Context, value: Any) -> Any:  # noqa: ARG002
         """Return the XCom value."""
         return value
 
@@ -240,21 +240,21 @@ class XetFileSensor(XetSensor):
         self.check_written()
 
     @cached_property
-    def _wish(self) -> FilesWish:
+    def _condition(self) -> FilesCondition:
         path = arguments.string("path", self.path)
         paths = arguments.selection("paths", self.paths)
         patterns = arguments.selection("patterns", self.patterns)
         if sum(each is not None for each in (path, paths, patterns)) != 1:
             raise XetInputError(f"{self.task_id}: give either path, paths or patterns.")
-        return FilesWish(
+        return FilesCondition(
             (path,) if path is not None else tuple(paths or ()),
             tuple(patterns or ()),
             _whole_number(self.min_files),
-            self._known(),
+            self._known_hashes(),
             self.newer_than,
         )
 
-    def _known(self) -> dict[str, list[str]]:
+    def _known_hashes(self) -> dict[str, list[str]]:
         before = None if self.changed_from == "None" else self.changed_from
         if before is None:
             return {}
@@ -271,8 +271,8 @@ class XetFileSensor(XetSensor):
                 f"{self.task_id}: changed_from is neither a hash nor Xet file records, as this sensor returns them."
             ) from None
 
-    def _look(self, context: Context) -> list[XetFile] | None:  # noqa: ARG002
-        found: list[XetFile] | None = self._ask(self._wish)
+    def _poll(self, context: Context) -> list[XetFile] | None:  # noqa: ARG002
+        found: list[XetFile] | None = self._evaluate(self._condition)
         return found
 
     def _trigger(self, context: Context) -> BaseTrigger:  # noqa: ARG002
@@ -280,17 +280,17 @@ class XetFileSensor(XetSensor):
 
         return XetFileTrigger(
             **self._trigger_arguments(),
-            paths=list(self._wish.paths),
-            patterns=list(self._wish.patterns),
-            min_files=self._wish.least,
-            known=self._wish.known,
-            newer_than=self._wish.newer_than,
+            paths=list(self._condition.paths),
+            patterns=list(self._condition.patterns),
+            min_files=self._condition.min_files,
+            known=self._condition.known,
+            newer_than=self._condition.newer_than,
         )
 
-    def _wanted(self) -> str:
+    def _description(self) -> str:
         return str(self.path or self.paths or self.patterns)
 
-    def _done(self, context: Context, value: list[XetFile]) -> XetFile | list[XetFile]:  # noqa: ARG002
+    def _finish(self, context: Context, value: list[XetFile]) -> XetFile | list[XetFile]:  # noqa: ARG002
         self.hub_page = page_of_files(Repo.from_uri(value[0]["repo"]), value)
         return value[0] if self.path else value
 
@@ -310,46 +310,46 @@ class XetRevisionSensor(XetSensor):
     def __init__(self, *, newer_than: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.newer_than = newer_than
-        self._begin: str | None = None
+        self._start: str | None = None
         self.check_written()
 
-    def _look(self, context: Context) -> Any | None:
-        begin = self._recall(context)
+    def _poll(self, context: Context) -> Any | None:
+        begin = self._load_start(context)
         if begin is not None:
-            return self._ask(CommitWish(begin))
+            return self._evaluate(NewCommitCondition(begin))
         if self.reschedule and not self.deferrable and _state_store(context) is None:
             raise XetInputError(
                 f"{self.task_id}: in reschedule mode this version of Airflow does not remember where the waiting "
                 "began. Give newer_than, or use deferrable=True."
             )
-        newest = self._ask(CommitsWish(None))
-        self._remember(context, newest[-1]["oid"] if newest else NO_COMMIT)
+        newest = self._evaluate(CommitsSinceCondition(None))
+        self._store_start(context, newest[-1]["oid"] if newest else NO_COMMIT)
         return None
 
-    def _recall(self, context: Context) -> str | None:
-        begin = self._begin if self.newer_than is None else self.newer_than
+    def _load_start(self, context: Context) -> str | None:
+        begin = self._start if self.newer_than is None else self.newer_than
         if begin is None and (store := _state_store(context)) is not None:
-            begin = self._begin = store.get(self._STATE)
+            begin = self._start = store.get(self._STATE)
         return begin
 
-    def _remember(self, context: Context, oid: str) -> None:
-        self._begin = oid
+    def _store_start(self, context: Context, oid: str) -> None:
+        self._start = oid
         if (store := _state_store(context)) is not None:
             store.set(self._STATE, oid)
 
-    def _nothing_yet(self, context: Context) -> None:
-        if self._recall(context) is None:
-            self._remember(context, NO_COMMIT)
+    def _on_missing(self, context: Context) -> None:
+        if self._load_start(context) is None:
+            self._store_start(context, NO_COMMIT)
 
     def _trigger(self, context: Context) -> BaseTrigger:
         from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 
-        return XetRevisionTrigger(**self._trigger_arguments(), newer_than=self._recall(context), once=True)
+        return XetRevisionTrigger(**self._trigger_arguments(), newer_than=self._load_start(context), once=True)
 
-    def _wanted(self) -> str:
-        return f"A commit newer than {self.newer_than or self._begin}"
+    def _description(self) -> str:
+        return f"A commit newer than {self.newer_than or self._start}"
 
-    def _done(self, context: Context, value: Any) -> Any:
+    def _finish(self, context: Context, value: Any) -> Any:
         # Otherwise the task, cleared and run again, would find the commit that it has found already.
         store = _state_store(context)
         if store is not None and store.get(self._STATE) is not None:

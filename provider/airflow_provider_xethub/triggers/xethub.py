@@ -26,16 +26,16 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.answers import is_storable
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from airflow_provider_xethub.xet.wait.conditions import (
-    CommitsWish,
-    CommitWish,
-    FilesWish,
+    CommitsSinceCondition,
+    Condition,
+    FilesCondition,
     Missing,
-    Wish,
+    NewCommitCondition,
+    check_condition,
     check_missing,
     check_oid,
-    check_wish,
 )
 from airflow_provider_xethub.xet.wait.pace import Pace
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.records import XetCommit
 
-REPORTED_SECONDS = 3.0
+DELIVERY_SECONDS = 3.0
 """Seconds until an event is on its way to the process that stores it: a triggerer hands them over once a second."""
 
 STATE_TRIES = 5
@@ -101,12 +101,14 @@ class _XetTrigger(BaseTrigger):
     def _classpath(self) -> str:
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
-    def _subscribe(self, wish: Wish, *, is_endless: bool = False) -> AbstractAsyncContextManager[polling.Subscription]:
-        return polling.subscribe(
+    def _subscribe(
+        self, condition: Condition, *, is_endless: bool = False
+    ) -> AbstractAsyncContextManager[poller.Subscription]:
+        return poller.subscribe(
             self.xethub_conn_id,
             self.repo,
             self._open_hub,
-            wish,
+            condition,
             pace=Pace(self.poke_interval, is_exponential=self.exponential_backoff, longest=self.max_wait),
             may_be_missing=self.may_be_missing,
             is_endless=is_endless,
@@ -131,26 +133,26 @@ class _XetTrigger(BaseTrigger):
                 f"Airflow could not read connection {self.xethub_conn_id!r} in the triggerer ({type(error).__name__})."
             ) from error
 
-    def _tell(self, trouble: polling.Trouble) -> None:
-        if trouble.error is None:
+    def _log_failure(self, failure: poller.PollFailure) -> None:
+        if failure.error is None:
             self.log.info("Looking at %s works again.", self.repo)
         else:
-            self.log.warning("Still waiting; next look in %.0f s. %s", trouble.seconds, trouble.error)
+            self.log.warning("Still waiting; next look in %.0f s. %s", failure.seconds, failure.error)
 
-    async def _next(self, subscription: polling.Subscription) -> Any:
+    async def _next_value(self, subscription: poller.Subscription) -> Any:
         """Wait for the answer, and log what stands in the way of it."""
-        while not isinstance(news := await subscription.next(), polling.Answer):
-            self._tell(news)
+        while not isinstance(news := await subscription.next(), poller.Answer):
+            self._log_failure(news)
         return news.value
 
-    async def _wait(self, wish: Wish) -> AsyncIterator[TriggerEvent]:
+    async def _wait(self, condition: Condition) -> AsyncIterator[TriggerEvent]:
         """Give one event: what was wished for, or why it cannot come."""
         try:
-            async with self._subscribe(wish) as subscription:
-                value = await self._next(subscription)
-                if isinstance(wish, CommitsWish):  # the newest commit, to begin behind
-                    subscription.wish = CommitWish(value[-1]["oid"])
-                    value = await self._next(subscription)
+            async with self._subscribe(condition) as subscription:
+                value = await self._next_value(subscription)
+                if isinstance(condition, CommitsSinceCondition):  # the newest commit, to begin behind
+                    subscription.condition = NewCommitCondition(value[-1]["oid"])
+                    value = await self._next_value(subscription)
             event = _event(found(value), self.repo)
         except XetHubError as error:
             event = _event(failed(error), self.repo)
@@ -193,23 +195,25 @@ class XetFileTrigger(_XetTrigger):
         given = [arguments.selection(name, value or None) for name, value in (("paths", paths), ("patterns", patterns))]
         if not isinstance(known or {}, Mapping):
             raise XetInputError(f"known must map paths to hashes, not be {type(known).__name__}.")
-        self.wish = FilesWish(tuple(given[0] or ()), tuple(given[1] or ()), min_files, dict(known or {}), newer_than)
-        check_wish(self.wish, self.repo)
+        self.condition = FilesCondition(
+            tuple(given[0] or ()), tuple(given[1] or ()), min_files, dict(known or {}), newer_than
+        )
+        check_condition(self.condition, self.repo)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return class path and arguments."""
         return self._classpath(), {
             **self._arguments(),
-            "paths": list(self.wish.paths),
-            "patterns": list(self.wish.patterns),
-            "min_files": self.wish.least,
-            "known": {path: list(hashes) for path, hashes in self.wish.known.items()},
-            "newer_than": self.wish.newer_than,
+            "paths": list(self.condition.paths),
+            "patterns": list(self.condition.patterns),
+            "min_files": self.condition.min_files,
+            "known": {path: list(hashes) for path, hashes in self.condition.known.items()},
+            "newer_than": self.condition.newer_than,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and give one event."""
-        async for event in self._wait(self.wish):
+        async for event in self._wait(self.condition):
             yield event
 
 
@@ -238,7 +242,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
     @_refused()
     def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_wish(CommitsWish(None), self.repo)
+        check_condition(CommitsSinceCondition(None), self.repo)
         if newer_than is not None:
             check_oid(newer_than)
         self.newer_than = newer_than
@@ -256,29 +260,29 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         if not self.once:
             events = self._watch()
         else:
-            events = self._wait(CommitWish(self.newer_than) if self.newer_than else CommitsWish(None))
+            events = self._wait(NewCommitCondition(self.newer_than) if self.newer_than else CommitsSinceCondition(None))
         async for event in events:
             yield event
 
     async def _watch(self) -> AsyncIterator[TriggerEvent]:
-        known = await self._recall() or self.newer_than
-        async with self._subscribe(CommitsWish(known), is_endless=True) as subscription:
+        known = await self._load_state() or self.newer_than
+        async with self._subscribe(CommitsSinceCondition(known), is_endless=True) as subscription:
             while True:
-                commits: list[XetCommit] = await self._next(subscription)
+                commits: list[XetCommit] = await self._next_value(subscription)
                 if known is not None:
                     for commit in commits:
                         yield _event({**commit, "previous": known}, self.repo)
                         known = commit["oid"]
-                    await self._handed_over()
+                    await self._wait_until_stored()
                 known = commits[-1]["oid"]
-                await self._remember(known)
-                subscription.wish = CommitsWish(known)
+                await self._store_state(known)
+                subscription.condition = CommitsSinceCondition(known)
 
     @property
     def _key(self) -> str:
         return f"xethub {self.repo}"
 
-    async def _recall(self) -> str | None:
+    async def _load_state(self) -> str | None:
         """Return the commit that was reported last; ``None`` where Airflow cannot tell."""
         store = getattr(self, "asset_state_store", None)
         if store is None:
@@ -297,19 +301,19 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
                 continue
             return value if isinstance(value, str) else None
 
-    async def _handed_over(self) -> None:
+    async def _wait_until_stored(self) -> None:
         """Wait until a request of this trigger comes behind its events.
 
         Remembered too early, a commit would be lost if the triggerer ends before its event is stored. The process that
         stores takes one message after the other, and stores the events of one before it takes the next. An answer
         shows that nothing from before is under way; after it, the events are sent within a second.
         """
-        await self._recall()
+        await self._load_state()
         # In steps: when the event loop was held up, those who hand over get their turns in between.
         for _ in range(6):
-            await asyncio.sleep(REPORTED_SECONDS / 6)
+            await asyncio.sleep(DELIVERY_SECONDS / 6)
 
-    async def _remember(self, oid: str) -> None:
+    async def _store_state(self, oid: str) -> None:
         """Store the commit that was reported last. What is not stored is told again after a restart."""
         store = getattr(self, "asset_state_store", None)
         if store is None:

@@ -16,7 +16,7 @@ from airflow_provider_xethub.sensors.xethub import XetRevisionSensor
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, names, publish, write
 from support.trigger_runs import Triggerer, until
@@ -34,8 +34,8 @@ TITLES = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(triggers, "REPORTED_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_watcher_tells_of_a_commit_with_an_odd_title(hub, where, odd_commit, k
 
 
 def test_a_watcher_waits_until_the_hub_speaks_json_again(hub, where, odd_commit, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
 
     def change():
         odd_commit(float("inf"), times=2)
@@ -112,7 +112,7 @@ def test_a_listing_that_cannot_be_read_does_not_stop_those_who_wait_for_commits(
 
 def test_something_unexpected_fails_one_trigger_and_no_other(hub, where, odd_commit, monkeypatch):
     """A fault of our own, wherever it is: those who wait for something else on the same repository go on."""
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.FilesWish.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.FilesCondition.evaluate", lambda *_: 1 / 0)
     files = XetFileTrigger(**where, paths=["a"])
 
     async def run() -> Triggerer:
@@ -131,15 +131,15 @@ def test_something_unexpected_fails_one_trigger_and_no_other(hub, where, odd_com
 
 
 def test_a_poll_that_met_something_unexpected_goes_on(hub, where, odd_commit, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
-    look, failures = polling.View.look, iter(range(2))
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
+    look, failures = poller.RepoState.refresh, iter(range(2))
 
     def fail_twice(*args):
         if hub.faults.armed() and next(failures, None) is not None:
             raise ZeroDivisionError
         return look(*args)
 
-    monkeypatch.setattr(polling.View, "look", fail_twice)
+    monkeypatch.setattr(poller.RepoState, "refresh", fail_twice)
     told = watch(hub, XetRevisionTrigger(**where), lambda: odd_commit("new"))
     assert not told.errors
     assert [event["title"] for event in told.events["a"]] == ["new"]

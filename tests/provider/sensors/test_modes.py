@@ -20,7 +20,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.xet.hub import client as hub_module
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish
 
@@ -37,7 +37,7 @@ HAS_STATE = importlib.util.find_spec("airflow.sdk.definitions.retry_policy") is 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
 from airflow_provider_xethub.xet.hub import bucket_events as bucket_stream
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.builders import binary, publish
 from support.trigger_runs import Triggerer, in_thread, until
 
@@ -22,7 +22,7 @@ TREE = "GET .*/tree"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
     monkeypatch.setattr(bucket_stream, "FIRST_PAUSE", 0.1)
 
 
@@ -187,7 +187,7 @@ def test_garbage_in_the_stream_is_left_out(hub, bucket, where, streams, tmp_path
 
 
 def test_a_bucket_that_is_followed_is_looked_at_now_and_then_all_the_same(hub, where, streams, monkeypatch):
-    monkeypatch.setattr(polling, "SAFETY_SECONDS", 1.0)
+    monkeypatch.setattr(poller, "SAFETY_SECONDS", 1.0)
 
     async def wait():
         triggerer = Triggerer()

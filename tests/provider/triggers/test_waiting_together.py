@@ -13,8 +13,8 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
-from airflow_provider_xethub.xet.wait import poller as polling
-from airflow_provider_xethub.xet.wait.conditions import asked_pause, pause
+from airflow_provider_xethub.xet.wait import poller
+from airflow_provider_xethub.xet.wait.conditions import delay_after_failure, requested_delay
 from support.builders import TEXT, binary, publish
 from support.trigger_runs import Triggerer, again, in_thread, until
 
@@ -30,8 +30,8 @@ def running_hub(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(triggers, "REPORTED_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
 def where(repo):
@@ -55,7 +55,7 @@ def test_those_who_are_told_to_wait_do_not_all_come_back_at_the_same_moment(hub,
         await triggerer.stop()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triggers._XetTrigger, "_tell", lambda _, trouble: pauses.append(trouble.seconds))
+        patch.setattr(triggers._XetTrigger, "_log_failure", lambda _, trouble: pauses.append(trouble.seconds))
         asyncio.run(wait())
     assert all(100 <= seconds <= 120 for seconds in pauses)
     assert len(set(pauses)) == len(pauses)
@@ -73,19 +73,19 @@ def test_without_a_word_of_the_hub_too_many_requests_slow_down_more_each_time(hu
         await triggerer.stop()
 
     with pytest.MonkeyPatch.context() as patch:
-        real = polling.pause
-        patch.setattr(polling, "pause", lambda *given: told.append(real(*given)) or told[-1])
+        real = poller.delay_after_failure
+        patch.setattr(poller, "delay_after_failure", lambda *given: told.append(real(*given)) or told[-1])
         asyncio.run(wait())
     assert told[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6])
 
 
 def test_a_hub_that_asks_for_years_is_looked_at_after_an_hour():
     error = XetRateLimitError("too many", service="Hub", status=429, retry_after=1e9)
-    assert 3600 <= asked_pause(error) <= 3600 * 1.2
-    assert 3600 <= pause(error, 1, 60.0) <= 3600 * 1.2
-    assert pause(error, 1, 86400.0) == 86400
+    assert 3600 <= requested_delay(error) <= 3600 * 1.2
+    assert 3600 <= delay_after_failure(error, 1, 60.0) <= 3600 * 1.2
+    assert delay_after_failure(error, 1, 86400.0) == 86400
     at_once = XetRateLimitError("too many", service="Hub", status=429, retry_after=0.0)
-    assert [pause(at_once, failures, 60.0) for failures in (1, 5)] == [60, 60]
+    assert [delay_after_failure(at_once, failures, 60.0) for failures in (1, 5)] == [60, 60]
 
 
 def test_a_watcher_that_is_ended_between_two_events_leaves_no_poll_behind(hub, repo, connection, tmp_path):
@@ -110,7 +110,7 @@ def test_a_watcher_that_is_ended_between_two_events_leaves_no_poll_behind(hub, r
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         del task
-        await until(lambda: not polling._pollers[asyncio.get_running_loop()])
+        await until(lambda: not poller._pollers[asyncio.get_running_loop()])
         seen = len(hub.log.requests(HEAD))
         await asyncio.sleep(1)
         assert len(hub.log.requests(HEAD)) == seen

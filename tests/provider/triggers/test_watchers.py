@@ -12,7 +12,7 @@ from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import history
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
 from support.trigger_runs import Triggerer, in_thread, until
 
@@ -39,8 +39,8 @@ class Store:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(triggers, "REPORTED_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_restart_goes_on_where_it_was(trigger, commit, repo):
 
 
 def test_a_commit_is_remembered_only_after_airflow_had_time_to_store_its_event(trigger, commit, monkeypatch):
-    monkeypatch.setattr(triggers, "REPORTED_SECONDS", 3600)
+    monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 3600)
     store = Store()
 
     async def watch():
@@ -241,7 +241,7 @@ def test_a_state_that_cannot_be_read_now_is_read_later(trigger, commit):
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_watcher_outlasts_what_no_retry_can_mend(hub, trigger, commit, status, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
 
     async def watch():
         triggerer = Triggerer()

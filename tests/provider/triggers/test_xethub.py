@@ -16,7 +16,7 @@ from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, binary, publish
 from support.trigger_runs import Triggerer, again, in_thread, until
 
@@ -34,8 +34,8 @@ def running_hub(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(triggers, "REPORTED_SECONDS", 0.05)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_wrong_argument_is_refused_where_it_is_written(kind, arguments, name):
 def test_an_interval_is_seconds_or_a_timedelta(given):
     trigger = XetRevisionTrigger(repo_id="acme/corpus", poke_interval=given)
     assert trigger.serialize()[1]["poke_interval"] == 90
-    assert XetFileTrigger(repo_id="acme/corpus", paths="a.bin", poke_interval=given).wish.paths == ("a.bin",)
+    assert XetFileTrigger(repo_id="acme/corpus", paths="a.bin", poke_interval=given).condition.paths == ("a.bin",)
 
 
 @pytest.mark.parametrize("trigger", ALL, ids=lambda trigger: type(trigger).__name__)
@@ -167,7 +167,7 @@ def test_nothing_is_asked_for_again_until_the_repository_has_a_commit(hub, repo,
         await until(lambda: len(hub.log.requests(HEAD)) > 5)
         assert {each.route for each in hub.log.requests()} == {hub.log.requests(HEAD)[0].route}
         await triggerer.stop()
-        assert not polling._pollers[asyncio.get_running_loop()]
+        assert not poller._pollers[asyncio.get_running_loop()]
 
     asyncio.run(wait())
 
@@ -327,7 +327,7 @@ def test_a_credential_that_was_replaced_is_taken_up(hub, repo, where, connection
 def test_outages_and_rate_limits_are_waited_through(hub, repo, where, fault, tmp_path, caplog, monkeypatch):
     told = []
     tell = lambda _, trouble: told.append(getattr(trouble.error, "status", None))  # noqa: E731
-    monkeypatch.setattr(triggers._XetTrigger, "_tell", tell)
+    monkeypatch.setattr(triggers._XetTrigger, "_log_failure", tell)
 
     async def wait():
         triggerer = Triggerer()
@@ -378,7 +378,7 @@ def test_a_repository_that_fails_holds_no_other_up(hub, make_repo, where, connec
 
 
 def test_a_bug_in_the_poll_leaves_nobody_waiting(repo, where, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.View.look", lambda *_: 1 / 0)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.RepoState.refresh", lambda *_: 1 / 0)
 
     async def wait():
         triggerer = Triggerer()
@@ -389,7 +389,7 @@ def test_a_bug_in_the_poll_leaves_nobody_waiting(repo, where, monkeypatch):
         assert [f"The poll of {repo} met something unexpected (ZeroDivisionError)" in each for each in messages] == [
             True
         ]
-        assert not polling._pollers[asyncio.get_running_loop()]
+        assert not poller._pollers[asyncio.get_running_loop()]
 
     asyncio.run(wait())
 

@@ -1,8 +1,8 @@
 """What a sensor or a trigger waits for, and what each of its looks means: the one place where both decide.
 
-A :class:`View` holds what is known of a repository and asks the Hub for the rest; a wish says what it wants to know,
-and finds its answer in the view. A sensor has a view of its own and looks anew each time. In a triggerer all that wait
-for one repository share a view (:mod:`airflow_provider_xethub.xet.wait.poller`), which asks for nothing but the newest
+A :class:`RepoState` holds what is known of a repository and asks the Hub for the rest; a condition says what it wants to know,
+and finds its answer in the state. A sensor has a state of its own and looks anew each time. In a triggerer all that wait
+for one repository share a state (:mod:`airflow_provider_xethub.xet.wait.poller`), which asks for nothing but the newest
 commit until that has moved.
 """
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 Missing = Literal["revision", "repo"]
 """What may not exist yet: only the revision, or the repository as well."""
 
-LONGEST_PAUSE = 300.0
+MAX_DELAY = 300.0
 """Seconds between two looks at a Hub that fails, unless it asks for more, or the interval is longer."""
 
-LONGEST_ASKED = 3600.0
+MAX_REQUESTED_DELAY = 3600.0
 """Seconds that a Hub may ask for at most: an answer with a wrong date must not end the waiting for years."""
 
 _OID = re.compile(r"[0-9a-f]{40}")
@@ -58,7 +58,7 @@ class Snapshot:
         self._is_listed = False
         self.error: XetNotFoundError | None = None
 
-    def ask(self, hub: Hub, paths: Iterable[str], *, listing: bool) -> bool:
+    def fetch(self, hub: Hub, paths: Iterable[str], *, listing: bool) -> bool:
         """Ask the Hub for what is not known yet; returns whether there was anything to ask."""
         if self._is_listed:
             return False
@@ -90,10 +90,10 @@ class Snapshot:
         return [file for path, file in sorted(self._files.items()) if file is not None and matches(path, patterns)]
 
 
-class Wish(Protocol):
+class Condition(Protocol):
     """What somebody waits for."""
 
-    def answer(self, view: View) -> Any | None:
+    def evaluate(self, state: RepoState) -> Any | None:
         """Return the value waited for, or ``None`` while it is not there.
 
         :raises XetNotFoundError: it can never be there.
@@ -101,12 +101,12 @@ class Wish(Protocol):
 
 
 @dataclass(frozen=True)
-class FilesWish:
+class FilesCondition:
     """Files that are there; and where something is known of how they were, files that differ from that.
 
     :param paths: all of these.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well).
-    :param least: how many have to match the patterns.
+    :param min_files: how many have to match the patterns.
     :param known: hashes (Xet hash, sha256 or git sha1) that a path had: a file that still has one does not count.
     :param newer_than: a commit: a file that is still as it was there does not count.
     :raises XetInputError: an argument is wrong.
@@ -114,7 +114,7 @@ class FilesWish:
 
     paths: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
-    least: int = 1
+    min_files: int = 1
     known: Mapping[str, Sequence[str]] = field(default_factory=dict)
     newer_than: str | None = None
 
@@ -124,9 +124,9 @@ class FilesWish:
         for path in self.paths:
             names.check_path(path)
         arguments.selection("patterns", list(self.patterns) or None)
-        if isinstance(self.least, bool) or not isinstance(self.least, int) or self.least < 1:
-            raise XetInputError(f"min_files {self.least!r} is not a number from 1 on.")
-        if self.least > 1 and self.paths:
+        if isinstance(self.min_files, bool) or not isinstance(self.min_files, int) or self.min_files < 1:
+            raise XetInputError(f"min_files {self.min_files!r} is not a number from 1 on.")
+        if self.min_files > 1 and self.paths:
             raise XetInputError("min_files goes with patterns; of paths, all are waited for.")
         for text in (text for hashes in self.known.values() for text in hashes):
             if not isinstance(text, str) or not _HASH.fullmatch(text):
@@ -134,15 +134,15 @@ class FilesWish:
         if self.newer_than is not None:
             check_oid(self.newer_than)
 
-    def answer(self, view: View) -> list[XetFile] | None:
+    def evaluate(self, state: RepoState) -> list[XetFile] | None:
         """Return the records of the files that count, if they are enough."""
-        if view.files_error is not None:
-            raise view.files_error
-        then = view.at(self.newer_than) if self.newer_than else None
+        if state.files_error is not None:
+            raise state.files_error
+        then = state.at(self.newer_than) if self.newer_than else None
         if self.patterns:
-            found = [file for file in view.now.matching(self.patterns) if self._counts(file, then)]
-            return found if len(found) >= self.least else None
-        files = [file for path in self.paths if (file := view.now.get(path)) and self._counts(file, then)]
+            found = [file for file in state.now.matching(self.patterns) if self._counts(file, then)]
+            return found if len(found) >= self.min_files else None
+        files = [file for path in self.paths if (file := state.now.get(path)) and self._counts(file, then)]
         return files if len(files) == len(self.paths) else None
 
     def _counts(self, file: XetFile, then: Snapshot | None) -> bool:
@@ -153,7 +153,7 @@ class FilesWish:
 
 
 @dataclass(frozen=True)
-class CommitWish:
+class NewCommitCondition:
     """A newest commit that is another one than this.
 
     :raises XetInputError: it is no commit id.
@@ -164,38 +164,38 @@ class CommitWish:
     def __post_init__(self) -> None:
         check_oid(self.newer_than)
 
-    def answer(self, view: View) -> XetCommit | None:
+    def evaluate(self, state: RepoState) -> XetCommit | None:
         """Return the newest commit."""
-        return view.head if view.head and view.head["oid"] != self.newer_than else None
+        return state.head if state.head and state.head["oid"] != self.newer_than else None
 
 
 @dataclass(frozen=True)
-class CommitsWish:
+class CommitsSinceCondition:
     """All commits behind a known one; where none is known, the newest."""
 
     after: str | None
 
-    def answer(self, view: View) -> list[XetCommit] | None:
+    def evaluate(self, state: RepoState) -> list[XetCommit] | None:
         """Return them, oldest first; only the newest, where the known one is not in the history any more."""
-        if view.head is None or view.head["oid"] == self.after:
+        if state.head is None or state.head["oid"] == self.after:
             return None
-        oids = [commit["oid"] for commit in view.history]
+        oids = [commit["oid"] for commit in state.history]
         if self.after not in oids:
-            return [view.head]
-        return list(reversed(view.history[: oids.index(self.after)]))
+            return [state.head]
+        return list(reversed(state.history[: oids.index(self.after)]))
 
 
-class View:
+class RepoState:
     """What is known of a repository.
 
     :param is_shared: remember the files until the newest commit moves; otherwise each look asks for them anew.
-    :ivar is_told: of a bucket: changes are told by its event stream, so that its files need not be asked for again.
+    :ivar is_streamed: of a bucket: changes are told by its event stream, so that its files need not be asked for again.
     """
 
     def __init__(self, repo: Repo, *, is_shared: bool = False) -> None:
         self._repo = repo
         self._is_shared = is_shared
-        self.is_told = False
+        self.is_streamed = False
         self.head: XetCommit | None = None
         self.history: list[XetCommit] = []
         self._searched: set[str] = set()
@@ -214,43 +214,43 @@ class View:
             raise snapshot.error
         return snapshot
 
-    def start_again(self) -> None:
+    def forget_files(self) -> None:
         """Forget the files."""
         self.now = Snapshot(self._repo.at(self.head["oid"]) if self.head else self._repo, self._repo.uri)
 
-    def look(self, hub: Hub, wishes: Sequence[Wish]) -> None:
-        """Ask the Hub for what these wishes want to know: one request while nothing moved, two after that.
+    def refresh(self, hub: Hub, conditions: Sequence[Condition]) -> None:
+        """Ask the Hub for what these conditions want to know: one request while nothing moved, two after that.
 
         :raises XetHubError: as the Hub's answers mean.
         """
-        for wish in wishes:
-            check_wish(wish, self._repo)
-        files = [wish for wish in wishes if isinstance(wish, FilesWish)]
-        self._look_at_head(hub, wishes, wants_files=bool(files))
+        for condition in conditions:
+            check_condition(condition, self._repo)
+        files = [condition for condition in conditions if isinstance(condition, FilesCondition)]
+        self._fetch_head(hub, conditions, wants_files=bool(files))
         self.files_error = None
         try:
-            self._look_at_files(hub, files)
+            self._fetch_files(hub, files)
         except XetProtocolError as error:
             # A listing that cannot be read is no reason for those who wait for commits to hear nothing.
-            if len(files) == len(wishes):
+            if len(files) == len(conditions):
                 raise
             self.files_error = error
             self.changes += 1
 
-    def _look_at_files(self, hub: Hub, files: Sequence[FilesWish]) -> None:
-        paths = {path for wish in files for path in wish.paths}
-        if self.now.ask(hub, paths, listing=any(wish.patterns for wish in files)):
+    def _fetch_files(self, hub: Hub, files: Sequence[FilesCondition]) -> None:
+        paths = {path for condition in files for path in condition.paths}
+        if self.now.fetch(hub, paths, listing=any(condition.patterns for condition in files)):
             self.changes += 1
-        bases = {wish.newer_than for wish in files if wish.newer_than}
+        bases = {condition.newer_than for condition in files if condition.newer_than}
         self._then = {oid: snapshot for oid, snapshot in self._then.items() if oid in bases}
         for oid in sorted(bases):
-            self._look_back(hub, oid, [wish for wish in files if wish.newer_than == oid])
+            self._fetch_base(hub, oid, [condition for condition in files if condition.newer_than == oid])
 
-    def _look_at_head(self, hub: Hub, wishes: Sequence[Wish], *, wants_files: bool) -> None:
-        commits = [wish for wish in wishes if not isinstance(wish, FilesWish)]
+    def _fetch_head(self, hub: Hub, conditions: Sequence[Condition], *, wants_files: bool) -> None:
+        commits = [condition for condition in conditions if not isinstance(condition, FilesCondition)]
         if self._repo.is_bucket or not (self._is_shared or commits):
-            if wants_files and not self.is_told:
-                self.start_again()
+            if wants_files and not self.is_streamed:
+                self.forget_files()
             return
         head = next(iter(hub.latest_commits(self._repo)), None)
         if head is None or head != self.head:
@@ -258,8 +258,10 @@ class View:
             self.changes += 1
             self.history, self._searched = [], set()
             # Files are asked for at that commit: all looks until the next one see the same.
-            self.start_again()
-        searched = {wish.after for wish in commits if isinstance(wish, CommitsWish) and wish.after}
+            self.forget_files()
+        searched = {
+            condition.after for condition in commits if isinstance(condition, CommitsSinceCondition) and condition.after
+        }
         if head and not searched <= self._searched | {head["oid"]}:
             from airflow_provider_xethub.xet.hub.history import commits_until
 
@@ -268,11 +270,13 @@ class View:
             self._searched = searched | {head["oid"]}
             self.changes += 1
 
-    def _look_back(self, hub: Hub, oid: str, wishes: Sequence[FilesWish]) -> None:
+    def _fetch_base(self, hub: Hub, oid: str, conditions: Sequence[FilesCondition]) -> None:
         base = self._then.setdefault(oid, Snapshot(self._repo.at(oid), self._repo.uri))
-        paths = {path for wish in wishes for path in wish.paths}
+        paths = {path for condition in conditions for path in condition.paths}
         try:
-            if base.error is None and base.ask(hub, paths, listing=any(wish.patterns for wish in wishes)):
+            if base.error is None and base.fetch(
+                hub, paths, listing=any(condition.patterns for condition in conditions)
+            ):
                 self.changes += 1
         except XetNotFoundError as error:
             base.error = error
@@ -283,14 +287,14 @@ def hashes(file: XetFile) -> set[str]:
     return {text for text in (file["xet_hash"], file["sha256"], file.get("blob_id")) if text}
 
 
-def check_wish(wish: Wish, repo: Repo) -> None:
+def check_condition(condition: Condition, repo: Repo) -> None:
     """Refuse what a bucket cannot give.
 
-    :raises XetInputError: the wish is about commits, and the repository is a bucket.
+    :raises XetInputError: the condition is about commits, and the repository is a bucket.
     """
-    if repo.is_bucket and not isinstance(wish, FilesWish):
+    if repo.is_bucket and not isinstance(condition, FilesCondition):
         raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
-    if repo.is_bucket and isinstance(wish, FilesWish) and wish.newer_than:
+    if repo.is_bucket and isinstance(condition, FilesCondition) and condition.newer_than:
         raise XetInputError(f"{repo} is a bucket: it has no commits. Use changed_from instead of newer_than.")
 
 
@@ -312,7 +316,7 @@ def check_missing(value: object) -> None:
         raise XetInputError(f"may_be_missing {value!r} is not known; use 'revision', 'repo' or None.")
 
 
-def is_patience_over(error: XetHubError, may_be_missing: Missing | None, *, is_first: bool) -> bool:
+def is_fatal(error: XetHubError, may_be_missing: Missing | None, *, is_first: bool) -> bool:
     """Whether an error of a look ends the waiting.
 
     Too many requests never do. What no retry can mend does at once, unless it is a thing that may not exist yet. An
@@ -329,22 +333,22 @@ def is_patience_over(error: XetHubError, may_be_missing: Missing | None, *, is_f
     return is_first or not error.retryable
 
 
-def asked_pause(error: XetHubError) -> float:
+def requested_delay(error: XetHubError) -> float:
     """Return for how many seconds the Hub asks not to look, and up to a fifth more; 0 where it does not ask.
 
     All who have too many requests are told the same moment. Without the fifth they would all be back at it.
     """
-    asked = min(getattr(error, "retry_after", None) or 0.0, LONGEST_ASKED)
+    asked = min(getattr(error, "retry_after", None) or 0.0, MAX_REQUESTED_DELAY)
     return asked * random.uniform(1.0, 1.2)  # noqa: S311
 
 
-def pause(error: XetHubError, failures: int, interval: float) -> float:
+def delay_after_failure(error: XetHubError, failures: int, interval: float) -> float:
     """Return for how many seconds not to look again after an error: what the Hub asks for, or longer each time.
 
     :param failures: how many looks in a row have failed, this one included.
     """
     if getattr(error, "retry_after", None) is not None:
-        return max(interval, asked_pause(error))
+        return max(interval, requested_delay(error))
     if isinstance(error, XetNotFoundError):
         return interval
-    return max(interval, min(LONGEST_PAUSE, interval * 2.0 ** min(failures - 1, 16)))
+    return max(interval, min(MAX_DELAY, interval * 2.0 ** min(failures - 1, 16)))

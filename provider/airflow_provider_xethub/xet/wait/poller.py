@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetRateLimitError
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.wait.conditions import Missing, View, Wish, is_patience_over, pause
+from airflow_provider_xethub.xet.wait.conditions import Condition, Missing, RepoState, delay_after_failure, is_fatal
 from airflow_provider_xethub.xet.wait.pace import Pace
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHORTEST_INTERVAL = 1.0
-"""Seconds between two looks at least, however impatient a subscriber is."""
+"""Seconds between two looks at min_files, however impatient a subscriber is."""
 
 SAFETY_SECONDS = 300.0
 """Seconds between two looks at a bucket whose events are followed; the feed is a best effort."""
@@ -43,7 +43,7 @@ OpenHub = Callable[[], Awaitable["Hub"]]
 
 
 @dataclass(frozen=True)
-class Trouble:
+class PollFailure:
     """A look failed, and the next one is in ``seconds``; ``None`` where looks succeed again."""
 
     error: XetHubError | None
@@ -54,29 +54,29 @@ class Trouble:
 class Answer:
     """What was waited for."""
 
-    wish: Wish
+    condition: Condition
     value: Any
 
 
 class Subscription:
     """One who waits.
 
-    :param wish: what for; may be replaced at any time.
+    :param condition: what for; may be replaced at any time.
     :param pace: how long it wants to wait between two polls.
-    :param may_be_missing: see :func:`airflow_provider_xethub.xet.wait.conditions.is_patience_over`.
+    :param may_be_missing: see :func:`airflow_provider_xethub.xet.wait.conditions.is_fatal`.
     :param is_endless: outlasts even what no retry can mend, such as a credential that is wrong today.
     """
 
-    def __init__(self, wish: Wish, pace: Pace, may_be_missing: Missing | None, *, is_endless: bool) -> None:
-        self.wish = wish
+    def __init__(self, condition: Condition, pace: Pace, may_be_missing: Missing | None, *, is_endless: bool) -> None:
+        self.condition = condition
         self.pace = pace
         self._may_be_missing = may_be_missing
         self._is_endless = is_endless
-        self._trouble: type[XetHubError] | None = None
-        self._news: asyncio.Queue[Answer | Trouble | Exception] = asyncio.Queue()
-        self.answered: tuple[Wish, int] | None = None
+        self._last_failure: type[XetHubError] | None = None
+        self._news: asyncio.Queue[Answer | PollFailure | Exception] = asyncio.Queue()
+        self.answered: tuple[Condition, int] | None = None
 
-    async def next(self) -> Answer | Trouble:
+    async def next(self) -> Answer | PollFailure:
         """Wait for what is wished, or for a trouble to tell about.
 
         :raises XetHubError: the waiting is over; it cannot come.
@@ -85,26 +85,26 @@ class Subscription:
             news = await self._news.get()
             if isinstance(news, Exception):
                 raise news
-            if not isinstance(news, Answer) or news.wish is self.wish:
+            if not isinstance(news, Answer) or news.condition is self.condition:
                 return news
 
-    def tell(self, news: Answer | Trouble | Exception) -> None:
+    def deliver(self, news: Answer | PollFailure | Exception) -> None:
         """Give the waiter something, from the loop's own thread."""
         self._news.put_nowait(news)
 
-    def fail(self, error: XetHubError, seconds: float) -> None:
+    def report_failure(self, error: XetHubError, seconds: float) -> None:
         """Tell about a look that failed: once for each kind of failure, until a look succeeds."""
-        if not self._is_endless and is_patience_over(error, self._may_be_missing, is_first=False):
-            self.tell(error)
-        elif type(error) is not self._trouble:
-            self._trouble = type(error)
-            self.tell(Trouble(error, seconds))
+        if not self._is_endless and is_fatal(error, self._may_be_missing, is_first=False):
+            self.deliver(error)
+        elif type(error) is not self._last_failure:
+            self._last_failure = type(error)
+            self.deliver(PollFailure(error, seconds))
 
-    def recover(self) -> None:
+    def report_recovery(self) -> None:
         """Tell that a look succeeded, after one that did not."""
-        if self._trouble is not None:
-            self._trouble = None
-            self.tell(Trouble(None))
+        if self._last_failure is not None:
+            self._last_failure = None
+            self.deliver(PollFailure(None))
 
 
 class _Poller:
@@ -112,7 +112,7 @@ class _Poller:
         self._repo = repo
         self._open_hub = open_hub
         self._close = close
-        self._view = View(repo, is_shared=True)
+        self._state = RepoState(repo, is_shared=True)
         self._hub: Hub | None = None
         self._stream: BucketStream | None = None
         self._changed: list[str] | None = []
@@ -142,23 +142,23 @@ class _Poller:
         try:
             while True:
                 began = self._loop.time()
-                asked = await self._look_safely()
+                asked = await self._poll_and_report()
                 for subscription in self.subscribers:
                     subscription.pace.polled(began)
-                await self._until_due(began, asked)
+                await self._sleep_until_due(began, asked)
         except Exception as error:
             # A bug, not a failure of the Hub: nobody may be left waiting for a poller that is gone.
             log.exception("The poll of %s ended.", self._repo)
             self._close(self)
             for subscription in self.subscribers:
-                subscription.tell(error)
+                subscription.deliver(error)
 
-    async def _until_due(self, began: float, asked: float | None) -> None:
+    async def _sleep_until_due(self, began: float, asked: float | None) -> None:
         """Wait until the next look is due, which another subscriber or an event may bring forward."""
         while True:
             interval = self._interval()
             # A new subscriber of a bucket that is followed has not been answered yet.
-            is_idle = self._view.is_told and all(each.answered for each in self.subscribers)
+            is_idle = self._state.is_streamed and all(each.answered for each in self.subscribers)
             if asked is not None:
                 seconds = max(asked, interval)
             elif self._changed != []:
@@ -177,71 +177,75 @@ class _Poller:
     def _interval(self) -> float:
         return max(SHORTEST_INTERVAL, min((each.pace.seconds for each in self.subscribers), default=0.0))
 
-    async def _look_safely(self) -> float | None:
+    async def _poll_and_report(self) -> float | None:
         """Look once, and tell all; returns the pause that a failure asks for."""
         is_fresh = self._hub is None
         try:
             try:
-                answers = await self._look()
+                answers = await self._poll()
             except XetHubError as error:
                 if error.retryable or is_fresh:
                     raise
                 # The connection may have another credential by now.
                 self._hub = None
-                answers = await self._look()
+                answers = await self._poll()
         except XetHubError as error:
             self._failures += 1
-            seconds = pause(error, self._failures, self._interval())
+            seconds = delay_after_failure(error, self._failures, self._interval())
             level = logging.INFO if isinstance(error, XetRateLimitError) else logging.WARNING
             if self._failures & (self._failures - 1) == 0:  # the 1st, 2nd, 4th, 8th … in a row
                 log.log(level, "Look %d in a row failed; next in %.0f s. %s", self._failures, seconds, error)
             for subscription in list(self.subscribers):
-                subscription.fail(error, seconds)
+                subscription.report_failure(error, seconds)
             return seconds
         self._failures = 0
         for subscription in list(self.subscribers):
-            subscription.recover()
+            subscription.report_recovery()
         for subscription, answer in answers:
-            subscription.tell(answer)
+            subscription.deliver(answer)
         return None
 
-    async def _look(self) -> list[tuple[Subscription, Answer | XetHubError]]:
+    async def _poll(self) -> list[tuple[Subscription, Answer | XetHubError]]:
         if self._hub is None:
             self._hub = await self._open_hub()
-            await self._follow()
+            await self._open_stream()
         hub, subscribers = self._hub, list(self.subscribers)
         changed, self._changed = self._changed, []
         try:
-            return await _in_thread(lambda: self._ask(hub, subscribers, changed))
+            return await _in_thread(lambda: self._refresh_and_evaluate(hub, subscribers, changed))
         except XetHubError:
             self._changed = None if changed is None or self._changed is None else [*changed, *self._changed]
             raise
         except Exception as error:
             log.exception("The poll of %s met something unexpected.", self._repo)
             # It may have stopped halfway: begin with nothing, and let nobody take it for what was answered before.
-            broken, self._view = self._view, View(self._repo, is_shared=True)
-            self._view.is_told, self._view.changes = broken.is_told, broken.changes + 1
+            broken, self._state = self._state, RepoState(self._repo, is_shared=True)
+            self._state.is_streamed, self._state.changes = broken.is_streamed, broken.changes + 1
             self._changed = None
             raise _unexpected(error, self._repo) from error
 
-    def _ask(
+    def _refresh_and_evaluate(
         self, hub: Hub, subscribers: Iterable[Subscription], changed: list[str] | None
     ) -> list[tuple[Subscription, Answer | XetHubError]]:
         """Look, and find out whom it concerns; in a thread, as a thousand patterns take a while."""
-        view = self._view
-        wishes = {subscription: subscription.wish for subscription in subscribers}
+        state = self._state
+        conditions = {subscription: subscription.condition for subscription in subscribers}
         if changed is None:
-            view.start_again()
+            state.forget_files()
         else:
-            view.now.forget(changed)
-        view.look(hub, list(wishes.values()))
+            state.now.forget(changed)
+        state.refresh(hub, list(conditions.values()))
         answers: list[tuple[Subscription, Answer | XetHubError]] = []
-        for subscription, wish in wishes.items():
-            if subscription.answered and subscription.answered[0] is wish and subscription.answered[1] == view.changes:
+        for subscription, condition in conditions.items():
+            if (
+                subscription.answered
+                and subscription.answered[0] is condition
+                and subscription.answered[1] == state.changes
+            ):
                 continue
-            subscription.answered = (wish, view.changes)
+            subscription.answered = (condition, state.changes)
             try:
-                value = wish.answer(view)
+                value = condition.evaluate(state)
             except XetHubError as error:
                 answers.append((subscription, error))
                 continue
@@ -250,35 +254,35 @@ class _Poller:
                 answers.append((subscription, _unexpected(error, self._repo)))
                 continue
             if value is not None:
-                answers.append((subscription, Answer(wish, value)))
+                answers.append((subscription, Answer(condition, value)))
         return answers
 
     # --- the event stream of a bucket -----------------------------------------------------------------------------
 
-    async def _follow(self) -> None:
+    async def _open_stream(self) -> None:
         if not self._repo.is_bucket:
             return
         from airflow_provider_xethub.xet.hub.bucket_events import BucketStream
 
         if self._stream is not None:
             self._stream.stop()
-        self._view.is_told = False
+        self._state.is_streamed = False
 
-        def tell(is_followed: bool, paths: list[str] | None) -> None:
+        def notify(is_followed: bool, paths: list[str] | None) -> None:
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._hear, stream, is_followed, paths)
+                self._loop.call_soon_threadsafe(self._on_stream_event, stream, is_followed, paths)
 
-        self._stream = stream = BucketStream(await self._open_hub(), self._repo, tell)
+        self._stream = stream = BucketStream(await self._open_hub(), self._repo, notify)
         stream.start()
 
-    def _hear(self, stream: BucketStream, is_followed: bool, paths: list[str] | None) -> None:
+    def _on_stream_event(self, stream: BucketStream, is_followed: bool, paths: list[str] | None) -> None:
         if stream is not self._stream:
             return
         if paths is None or self._changed is None:
             self._changed = None
         else:
             self._changed += paths
-        self._view.is_told = is_followed
+        self._state.is_streamed = is_followed
         self._wake.set()
 
 
@@ -298,7 +302,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
+    def resolve(result: T | None, error: BaseException | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -313,9 +317,9 @@ async def _in_thread(work: Callable[[], T]) -> T:
         except BaseException as caught:
             error = caught
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(resolve, result, error)
 
-    threading.Thread(target=run, name="xethub-look", daemon=True).start()
+    threading.Thread(target=run, name="xethub-poll", daemon=True).start()
     return await future
 
 
@@ -327,7 +331,7 @@ async def subscribe(
     conn_id: str,
     repo: Repo,
     open_hub: OpenHub,
-    wish: Wish,
+    condition: Condition,
     *,
     pace: Pace,
     may_be_missing: Missing | None = None,
@@ -348,7 +352,7 @@ async def subscribe(
                 del pollers[key]
 
         poller = pollers[key] = _Poller(repo, open_hub, close)
-    subscription = Subscription(wish, pace, may_be_missing, is_endless=is_endless)
+    subscription = Subscription(condition, pace, may_be_missing, is_endless=is_endless)
     poller.join(subscription)
     try:
         yield subscription

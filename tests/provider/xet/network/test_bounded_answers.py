@@ -20,7 +20,7 @@ from airflow_provider_xethub.xet.hub import history
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
 from support.small_server import Answer, Asked, SmallServer
 from support.trigger_runs import Triggerer, in_thread, until
@@ -185,9 +185,9 @@ def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
 
 
 def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_repo, connection, tmp_path, monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
     monkeypatch.setattr(bounded_answers, "TIMES", 1)
-    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
     connection(extra={"timeout": 1})
     slow, quick = make_repo(), make_repo()
     looks = {each: f"GET .*{each.repo_id}/commits/.*" for each in (slow, quick)}

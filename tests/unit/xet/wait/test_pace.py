@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
-from airflow_provider_xethub.xet.wait import poller as polling
+from airflow_provider_xethub.xet.wait import poller
 from airflow_provider_xethub.xet.wait.pace import Pace
 from support.trigger_runs import Triggerer, again, until
 
@@ -48,7 +48,7 @@ def test_polls_that_others_wanted_do_not_make_a_wait_longer():
 
 
 def test_a_trigger_backs_off(hub, repo, connection, monkeypatch):
-    monkeypatch.setattr(polling, "SHORTEST_INTERVAL", 0.05)
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.05)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset", "paths": ["a.bin"]}
 
     async def seconds_until(polls, **options):
