@@ -17,7 +17,7 @@ from huggingface_hub import HfApi
 from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.webhooks import WebhookSender
-from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub import webhooks
 from local.cli.test_main import serving
 from support.small_server import Answer, Asked, SmallServer
 
@@ -66,10 +66,10 @@ def test_each_ref_that_moves_is_told_with_the_secret_in_the_body_that_the_hub_do
     ]
     assert {(each.method, each.target) for each in asked} == {("POST", "/hook?a=1")}
     assert {each.headers["x-webhook-secret"] for each in asked} == {SECRET}
-    (move,) = webhook.moves(asked[0].body)
+    (move,) = webhooks.parse_ref_updates(asked[0].body)
     assert (move.repo.uri, move.before, move.after) == (f"hf://datasets/{name}@main", first, second)
     assert move.commit_url == f"{hub.url}/datasets/{name}/commit/{second}"
-    assert webhook.moves(asked[1].body) == webhook.moves(asked[2].body) == []
+    assert webhooks.parse_ref_updates(asked[1].body) == webhooks.parse_ref_updates(asked[2].body) == []
 
 
 def test_it_reads_as_the_payload_of_huggingface_hub(hub: LocalHub, name: str, where: dict[str, str]) -> None:
@@ -116,7 +116,7 @@ def test_serve_tells_of_what_another_process_put(tmp_path: Path, monkeypatch: py
         url = json.loads(shlex.split(found[1])[0])["host"]
         assert main(["put", "--folder", str(folder), str(tmp_path / "a.txt"), "model:acme/m"]) == 0
         soon(lambda: receiver.asked)
-    (move,) = webhook.moves(receiver.asked[0].body)
+    (move,) = webhooks.parse_ref_updates(receiver.asked[0].body)
     assert move.repo.uri == "hf://acme/m@main"
     assert move.commit_url.startswith(f"{url}/acme/m/commit/")
 

@@ -129,13 +129,13 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         return found if detail else [info["name"] for info in found]
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        from airflow_provider_xethub.xet.hub import tree as file_tree
+        from airflow_provider_xethub.xet.hub import tree
 
         where = _repository(path)
         found: list[dict[str, Any]]
         with missing_files():
             try:
-                nodes = file_tree.folder(self.hook.hub, where.repo, where.path, recursive=False)
+                nodes = tree.list_folder(self.hook.hub, where.repo, where.path, recursive=False)
             except LookupError:
                 info = self.info(path)  # a file, or a folder that was only made here
                 return [info] if info["type"] == "file" else []
@@ -154,7 +154,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         :param _: what other filesystems take.
         :raises FileNotFoundError: there is nothing at ``path``.
         """
-        from airflow_provider_xethub.xet.hub import tree as file_tree
+        from airflow_provider_xethub.xet.hub import tree
 
         path = self._strip_protocol(path)
         where = place(path)
@@ -163,7 +163,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
         if not expand and (cached := self._cached_info(where, path)):
             return cached
         with missing_files():
-            node = file_tree.look(self.hook.hub, where.repo, where.path, expand=expand)
+            node = tree.get_node(self.hook.hub, where.repo, where.path, expand=expand)
         if node is None:
             if any(each == path or each.startswith(f"{path}/") for each in self.remembered()):
                 return {**_folder(path), REMEMBERED: True}
@@ -205,14 +205,14 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
 
     def _list_all(self, path: str) -> None:
         """Keep the listings of all folders below ``path``."""
-        from airflow_provider_xethub.xet.hub import tree as file_tree
+        from airflow_provider_xethub.xet.hub import tree
 
         where = place(path)
         if where is None:
             return
         with missing_files():
             try:
-                nodes = file_tree.folder(self.hook.hub, where.repo, where.path, recursive=True)
+                nodes = tree.list_folder(self.hook.hub, where.repo, where.path, recursive=True)
             except LookupError:
                 return
         listings: dict[str, list[dict[str, Any]]] = {path: []} if nodes else {}

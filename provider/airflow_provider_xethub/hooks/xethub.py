@@ -254,7 +254,7 @@ class XetHubConnection(XetFileHook):
             return transfers.read_inline([by_path[file["path"]] for file in inline])
 
         sizes = [(file.size, file.sample) for file in files]
-        is_early = token is None and preupload.wants_token_early(sizes)
+        is_early = token is None and preupload.should_prefetch_token(sizes)
         with self.prefetch_token(request.repo, "write") if is_early else nullcontext():
             modes = self._modes(request, contents_of)
             through_cas = [

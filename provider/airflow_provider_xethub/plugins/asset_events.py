@@ -20,7 +20,7 @@ from airflow_provider_xethub.xet.repo import URI_SCHEME, Repo
 _STEPS = 100
 
 
-def assets_of(repo_id: str) -> dict[Repo, list[int]]:
+def find_assets(repo_id: str) -> dict[Repo, list[int]]:
     """Return the assets in use that can stand for this repository: their ids, by repository and revision."""
     with create_session() as session:
         rows = session.execute(
@@ -41,23 +41,23 @@ def assets_of(repo_id: str) -> dict[Repo, list[int]]:
     return found
 
 
-def is_told(asset_id: int, oid: str, before: str) -> bool:
+def is_recorded(asset_id: int, oid: str, before: str) -> bool:
     """Whether the asset has the events already that lead from commit ``before`` to commit ``oid``.
 
-    Saves a question to the Hub; what decides is :func:`tell`. So it does not look further back than some commits.
+    A cheap check that saves a request to the Hub: it follows at most ``_STEPS`` commits. :func:`record_events` decides.
     """
     with create_session() as session:
         todo, seen = [oid], set[str]()
         while todo and len(seen) < _STEPS:
             seen.add(step := todo.pop())
-            previous = _told(session, asset_id, step)
+            previous = _predecessors(session, asset_id, step)
             if before in previous:
                 return True
             todo += previous - seen
     return False
 
 
-def tell(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> int:
+def record_events(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> int:
     """Create the events of one asset that it does not have yet, oldest first; returns how many these were.
 
     All in one transaction, and one at a time for each asset, in whatever process: a body that arrives twice at the same
@@ -75,7 +75,7 @@ def tell(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> i
             return 0
         events: list[AssetEvent] = []
         for payload in payloads:
-            if _told(session, asset_id, payload["oid"]) & {payload["previous"], before}:
+            if _predecessors(session, asset_id, payload["oid"]) & {payload["previous"], before}:
                 continue
             # What Airflow makes of the event of a trigger, so that a DAG need not know which way it came.
             extra = {"from_trigger": True, "payload": dict(payload)}
@@ -89,7 +89,7 @@ def tell(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> i
         return len(events)
 
 
-def _told(session: Session, asset_id: int, oid: str) -> set[str]:
+def _predecessors(session: Session, asset_id: int, oid: str) -> set[str]:
     """Return what came before this commit, for each event of it."""
     # As text, and read again below: on Airflow 3.0 the column is no JSON that every database can look into.
     extras = session.scalars(

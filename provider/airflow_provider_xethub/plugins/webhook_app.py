@@ -15,8 +15,8 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.plugins import asset_events
 from airflow_provider_xethub.xet.answers import is_storable
-from airflow_provider_xethub.xet.hub import webhooks as webhook
-from airflow_provider_xethub.xet.hub.webhooks import Move, Secrets
+from airflow_provider_xethub.xet.hub import webhooks
+from airflow_provider_xethub.xet.hub.webhooks import RefUpdate, WebhookSecrets
 from airflow_provider_xethub.xet.records import XetCommit
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ BODY_SECONDS = 10.0
 _LAST = {"Connection": "close"}  # what is still coming is not waited for
 
 
-def build_app(secrets: Secrets, conn_id: str | None) -> FastAPI:
+def build_app(secrets: WebhookSecrets, conn_id: str | None) -> FastAPI:
     """Build the application; its only route is ``POST /webhook``.
 
     :param secrets: what a webhook must come with.
@@ -36,21 +36,21 @@ def build_app(secrets: Secrets, conn_id: str | None) -> FastAPI:
     app = FastAPI(title="Webhooks of the Xet Hub", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.post("/webhook")
-    async def receive(request: Request) -> dict[str, int | str]:
-        if not secrets.has(request.headers.get("x-webhook-secret", "")):
+    async def receive_webhook(request: Request) -> dict[str, int | str]:
+        if not secrets.matches(request.headers.get("x-webhook-secret", "")):
             raise HTTPException(
                 401, "The header X-Webhook-Secret is missing, or it is not [xethub] webhook_secret.", headers=_LAST
             )
         body = await _read(request)
         try:
-            moves = webhook.moves(body)
+            moves = webhooks.parse_ref_updates(body)
         except XetInputError as error:
             log.warning("A webhook of the Hub was refused: %s", error)
             raise HTTPException(400, str(error)) from None
         if not moves:
             return {"events": 0, "detail": "Ignored: no existing branch, tag or pull request moved."}
         try:
-            return await run_in_threadpool(_tell, moves, conn_id)
+            return await run_in_threadpool(_record, moves, conn_id)
         except (DataError, ValueError, TypeError) as error:
             # The drivers' own way to refuse a value, such as a NUL in PostgreSQL: another try would be refused too.
             log.error("A webhook of the Hub cannot be stored in Airflow's database (%s).", type(error).__name__)
@@ -71,7 +71,7 @@ async def _read(request: Request) -> bytes:
     :raises HTTPException: 413, 408, or 400 where it was cut off.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 15 or int(declared) > webhook.MAX_BODY):
+    if declared.isdecimal() and (len(declared) > 15 or int(declared) > webhooks.MAX_BODY):
         raise _too_large()
     try:
         return await asyncio.wait_for(_read_bounded(request), BODY_SECONDS)
@@ -86,33 +86,33 @@ async def _read_bounded(request: Request) -> bytes:
         if message["type"] != "http.request":
             raise HTTPException(400, "The body was cut off.", headers=_LAST)
         body += message.get("body", b"")
-        if len(body) > webhook.MAX_BODY:
+        if len(body) > webhooks.MAX_BODY:
             raise _too_large()
         if not message.get("more_body"):
             return bytes(body)
 
 
 def _too_large() -> HTTPException:
-    return HTTPException(413, f"The body is larger than {webhook.MAX_BODY} bytes.", headers=_LAST)
+    return HTTPException(413, f"The body is larger than {webhooks.MAX_BODY} bytes.", headers=_LAST)
 
 
-def _tell(moves: list[Move], conn_id: str | None) -> dict[str, int | str]:
+def _record(moves: list[RefUpdate], conn_id: str | None) -> dict[str, int | str]:
     """Make asset events of the moves; blocks, so in a thread."""
-    assets = asset_events.assets_of(moves[0].repo.repo_id)
+    assets = asset_events.find_assets(moves[0].repo.repo_id)
     count = known = 0
     for move in moves:
         ids = assets.get(move.repo, [])
-        new = [asset_id for asset_id in ids if not asset_events.is_told(asset_id, move.after, move.before)]
+        new = [asset_id for asset_id in ids if not asset_events.is_recorded(asset_id, move.after, move.before)]
         known += len(ids) - len(new)
         if not new:
             continue
         # Before the transaction: nobody shall wait for the Hub with a lock in hand.
-        payloads = webhook.events(move, _history(move, conn_id))
+        payloads = webhooks.event_payloads(move, _history(move, conn_id))
         if not is_storable(payloads):
             # SQLite would store some of what PostgreSQL refuses, and Airflow's API could not show the asset any more.
             raise ValueError
         for asset_id in new:
-            count += (told := asset_events.tell(asset_id, payloads, move.before))
+            count += (told := asset_events.record_events(asset_id, payloads, move.before))
             known += not told
         log.info("Webhook: %s is at %s now; %d asset(s) told.", move.repo, move.after, len(new))
     if count:
@@ -124,7 +124,7 @@ def _tell(moves: list[Move], conn_id: str | None) -> dict[str, int | str]:
     return {"events": count, "detail": detail}
 
 
-def _history(move: Move, conn_id: str | None) -> list[XetCommit]:
+def _history(move: RefUpdate, conn_id: str | None) -> list[XetCommit]:
     """Return the commits of a move, newest first, as a watcher reads them; none where the Hub cannot be asked."""
     if not conn_id:
         return []

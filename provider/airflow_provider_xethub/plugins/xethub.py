@@ -42,10 +42,10 @@ class XetHubPlugin(AirflowPlugin):
         if not secret.strip():
             return []
         from airflow_provider_xethub.hooks import sealing
-        from airflow_provider_xethub.xet.hub.webhooks import Secrets
+        from airflow_provider_xethub.xet.hub.webhooks import WebhookSecrets
 
         try:
-            secrets = Secrets(secret)
+            secrets = WebhookSecrets(secret)
         except XetInputError as error:
             log.error("No webhooks are received: %s", error)
             return []

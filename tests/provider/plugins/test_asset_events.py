@@ -197,9 +197,9 @@ def test_a_replay_makes_no_second_event_in_this_process_or_another(url, schedule
         assert post(url, changed).json() == {"events": 0, "detail": "Ignored: told already."}
     assert not hub.log.requests()
     code = (
-        "import json, sys; from airflow_provider_xethub.xet.hub import webhooks as webhook; "
+        "import json, sys; from airflow_provider_xethub.xet.hub import webhooks; "
         "from airflow_provider_xethub.plugins import webhook_app; "
-        "print(webhook_app._tell(webhook.moves(sys.stdin.buffer.read()), None))"
+        "print(webhook_app._record(webhooks.parse_ref_updates(sys.stdin.buffer.read()), None))"
     )
     import json
 
@@ -214,7 +214,7 @@ def test_bodies_that_come_at_the_same_moment_make_one_event(url, scheduled, repo
     scheduled(uri_of(repo))
     before, (made,) = commits()
     # Without the look before: what decides is the transaction.
-    monkeypatch.setattr(asset_events, "is_told", lambda *_: False)
+    monkeypatch.setattr(asset_events, "is_recorded", lambda *_: False)
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: post(url, pushed(repo, before, made["oid"])), range(6)))
     assert {answer.status_code for answer in answers} <= {200, 503}

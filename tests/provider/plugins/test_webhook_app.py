@@ -12,7 +12,7 @@ from airflow.secrets.base_secrets import BaseSecretsBackend
 
 from airflow_provider_xethub.plugins import webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
-from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub import webhooks
 from airflow_provider_xethub.xet.repo import Repo
 from support.webhook_bodies import ONE, TWO, pushed
 from support.webhook_server import SECRET, endpoint, post, raw
@@ -38,8 +38,8 @@ def no_work(monkeypatch):
     def fail(*_):
         raise AssertionError("it was looked into")
 
-    monkeypatch.setattr(webhook, "moves", fail)
-    monkeypatch.setattr(webhook_app, "_tell", fail)
+    monkeypatch.setattr(webhooks, "parse_ref_updates", fail)
+    monkeypatch.setattr(webhook_app, "_record", fail)
 
 
 @pytest.mark.parametrize("secret", [None, "", "wrong", SECRET[:-1], f"{SECRET}x", SECRET.upper(), "\xe9" * 20])
@@ -59,7 +59,7 @@ def test_a_request_without_the_secret_is_answered_before_its_body_came(url, no_w
     assert raw(url, head).startswith(b"HTTP/1.1 401 ")
 
 
-@pytest.mark.parametrize("size", [webhook.MAX_BODY + 1, 10**12, 10**4000])
+@pytest.mark.parametrize("size", [webhooks.MAX_BODY + 1, 10**12, 10**4000])
 def test_a_body_that_is_declared_too_large_is_refused_before_it_came(url, no_work, size):
     answer = raw(url, HEAD, b"Content-Length: %d\r\n\r\n" % size)
     assert answer.startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
@@ -69,14 +69,14 @@ def test_a_body_that_is_declared_too_large_is_refused_before_it_came(url, no_wor
 
 def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_large(url, no_work):
     # It never ends: what is refused is not read to its end.
-    chunks = [b"%x\r\n%s\r\n" % (size, b" " * size) for size in (webhook.MAX_BODY, 1)]
+    chunks = [b"%x\r\n%s\r\n" % (size, b" " * size) for size in (webhooks.MAX_BODY, 1)]
     answer = raw(url, HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *chunks)
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_body_of_just_the_limit_is_read(url):
     body = b'{"event":{"scope":"repo"},"repo":{"type":"model","name":"a/b"}}'
-    assert post(url, body + b" " * (webhook.MAX_BODY - len(body))).json()["events"] == 0
+    assert post(url, body + b" " * (webhooks.MAX_BODY - len(body))).json()["events"] == 0
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(url, no_work, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_database_that_fails_is_told_without_what_it_says(url, monkeypatch, ca
     def fail(_):
         raise OperationalError("SELECT private", {}, Exception("password=hunter2"))
 
-    monkeypatch.setattr(webhook_app.asset_events, "assets_of", fail)
+    monkeypatch.setattr(webhook_app.asset_events, "find_assets", fail)
     answer = post(url, UNKNOWN)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "60"

@@ -10,7 +10,7 @@ from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
-from airflow_provider_xethub.xet.hub import bucket_events as bucket_stream
+from airflow_provider_xethub.xet.hub import bucket_events
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import binary, publish
 from support.trigger_runs import Triggerer, in_thread, until
@@ -23,7 +23,7 @@ TREE = "GET .*/tree"
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(bucket_stream, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(bucket_events, "MIN_RECONNECT_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def where(bucket):
 def streams(monkeypatch):
     """All streams of a test, and what they told."""
     made = []
-    real = bucket_stream.BucketStream
+    real = bucket_events.BucketStream
 
     class Spied(real):
         def __init__(self, hub, repo, tell):
@@ -53,7 +53,7 @@ def streams(monkeypatch):
 
             super().__init__(hub, repo, spy)
 
-    monkeypatch.setattr(bucket_stream, "BucketStream", Spied)
+    monkeypatch.setattr(bucket_events, "BucketStream", Spied)
     return made
 
 

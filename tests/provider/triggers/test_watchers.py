@@ -307,4 +307,4 @@ def test_the_history_is_read_page_by_page_back_to_what_is_known(repo, hook, tmp_
     assert len(found) == 61
     assert found[-1]["oid"] == begin["oid"]
     assert found[0] == hook.get_latest_commit(repo)
-    assert len(history.commits_until(hook.hub, repo, {"a" * 40}, most=55)) == 55
+    assert len(history.commits_until(hook.hub, repo, {"a" * 40}, limit=55)) == 55

@@ -16,9 +16,7 @@ from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.xet.answers import is_storable
 from airflow_provider_xethub.xet.files import targets as downloads
 from airflow_provider_xethub.xet.hub import errors as hub_errors
-from airflow_provider_xethub.xet.hub import history
-from airflow_provider_xethub.xet.hub import tree as file_tree
-from airflow_provider_xethub.xet.hub import webhooks as webhook
+from airflow_provider_xethub.xet.hub import history, tree, webhooks
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, upload_modes
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
@@ -148,9 +146,9 @@ def readers(hub: Hub) -> dict:
         "existing_paths": lambda: sorted(hub.existing_paths(REPO, ["a.bin"])),
         "latest_commits": lambda: hub.latest_commits(REPO),
         "history": lambda: history.commits_until(hub, REPO, {"4" * 40}),
-        "look": lambda: [node.path for node in [file_tree.look(hub, REPO, "a.bin")] if node],
+        "look": lambda: [node.path for node in [tree.get_node(hub, REPO, "a.bin")] if node],
         "folder": lambda: [
-            (node.path, node.size, node.commit) for node in file_tree.folder(hub, REPO, "", recursive=True)
+            (node.path, node.size, node.commit) for node in tree.list_folder(hub, REPO, "", recursive=True)
         ],
         "preupload": lambda: [asdict(mode) for mode in upload_modes(hub, REPO, [FILE]).values()],
         "duplicate": lambda: copies.duplicate(hub, copied, modes),
@@ -194,9 +192,9 @@ def test_every_value_of_an_xcom_is_read_or_refused(value):
 @settings(max_examples=150)
 @given(value=almost(WEBHOOK))
 def test_every_body_of_a_webhook_is_read_or_refused(value):
-    moves, error = attempt(lambda: webhook.moves(body_of(value)))
+    moves, error = attempt(lambda: webhooks.parse_ref_updates(body_of(value)))
     assert error is None or is_storable(str(error))
-    assert is_storable([webhook.events(move, []) for move in moves or []])
+    assert is_storable([webhooks.event_payloads(move, []) for move in moves or []])
 
 
 @settings(max_examples=150)

@@ -95,7 +95,7 @@ def test_a_server_that_repeats_secrets_shows_none(connection, monkeypatch):
     extra = {"secret_headers": {"X-Key": key}, "proxy": f"http://anna:{password}@127.0.0.1:1"}
     with SmallServer(echo) as server:
         # Its own proxy would not answer: this one is only known.
-        monkeypatch.setattr("airflow_provider_xethub.xet.network.settings.Network.of_requests", lambda self: {})
+        monkeypatch.setattr("airflow_provider_xethub.xet.network.settings.Network.requests_options", lambda self: {})
         connection(host=server.url, password=TOKEN, extra=json.dumps(extra))
         hook = XetHubConnection()
         texts = [hook.test_connection()[1]]

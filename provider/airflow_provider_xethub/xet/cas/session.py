@@ -255,7 +255,7 @@ def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | N
     from airflow_provider_xethub.xet.network import errors as network_errors
 
     url = f"{access.token.cas_url}/v2/reconstructions/{xet_hash}"
-    status = network_errors.status_of(url, access.token.access_token, access.network)
+    status = network_errors.fetch_status(url, access.token.access_token, access.network)
     if status is None or status < 400:
         return None
     return cas_errors.from_status(status, about, access.token.cas_url, "CAS")
@@ -294,7 +294,7 @@ def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
         yield
         return
     is_secret = any("@" in value for value in variables.values() if value)  # a proxy with user and password
-    with _ENVIRONMENT_LOCK, child_processes.held_back() if is_secret else nullcontext():
+    with _ENVIRONMENT_LOCK, child_processes.blocked() if is_secret else nullcontext():
         try:
             _put(variables)
             yield

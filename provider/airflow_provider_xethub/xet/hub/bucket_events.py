@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
-SILENT_SECONDS = 90.0
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 80.0
-NOT_FOLLOWABLE = (401, 403, 404, 501)
+READ_SECONDS = 90.0
+MIN_RECONNECT_SECONDS = 1.0
+MAX_RECONNECT_SECONDS = 80.0
+UNAVAILABLE_STATUSES = (401, 403, 404, 501)
 """Statuses that say that this bucket cannot be followed: not served here, or not to this credential."""
 
 _MAX_EVENT = 16 * 1024 * 1024
 _MAX_CURSOR = 4096
 
-Tell = Callable[[bool, "list[str] | None"], None]
+OnChange = Callable[[bool, "list[str] | None"], None]
 """Called with whether the stream is followed now, and the paths that changed: ``None`` for any."""
 
 
@@ -41,13 +41,13 @@ class BucketStream:
     """Follows one bucket in a thread of its own until it is stopped.
 
     :param hub: a Hub that nothing else uses: its session belongs to the thread.
-    :param tell: called from that thread.
+    :param on_change: called from that thread.
     """
 
-    def __init__(self, hub: Hub, bucket: Repo, tell: Tell) -> None:
+    def __init__(self, hub: Hub, bucket: Repo, on_change: OnChange) -> None:
         self._hub = hub
         self._bucket = bucket
-        self._tell = tell
+        self._on_change = on_change
         self._cursor: str | None = None
         self._stop = threading.Event()
         self._response: requests.Response | None = None
@@ -69,46 +69,46 @@ class BucketStream:
                 log.debug("The event stream of %s had ended already.", self._bucket)
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        pause = MIN_RECONNECT_SECONDS
         while not self._stop.is_set():
             was_ready = False
             try:
                 for is_ready, paths in self._session():
                     was_ready = was_ready or is_ready
-                    self._tell(is_ready, paths)
-            except _NotFollowableError as error:
+                    self._on_change(is_ready, paths)
+            except _StreamUnavailableError as error:
                 log.info("The events of %s cannot be followed (%s): it is asked again and again.", self._bucket, error)
-                self._tell(False, [])
+                self._on_change(False, [])
                 return
             except Exception as error:
                 # Whatever it is: a thread that ended here would leave the bucket without anybody who polls it.
                 log.debug("The event stream of %s broke: %s", self._bucket, type(error).__name__)
             if self._stop.is_set():
                 return
-            self._tell(False, [])
-            pause = FIRST_PAUSE if was_ready else min(LONGEST_PAUSE, pause * 2)
+            self._on_change(False, [])
+            pause = MIN_RECONNECT_SECONDS if was_ready else min(MAX_RECONNECT_SECONDS, pause * 2)
             self._stop.wait(pause)
 
     def _session(self) -> Iterator[tuple[bool, list[str] | None]]:
-        """Follow until the stream ends; gives what :data:`Tell` takes."""
+        """Follow until the stream ends; gives what :data:`OnChange` takes."""
         is_resumed = self._cursor is not None
         with self._hub.session.get(
             f"{self._bucket.api_path}/events",
             params={"cursor": self._cursor} if self._cursor else {},
             headers={"Accept": "text/event-stream"},
             stream=True,
-            timeout=(CONNECT_SECONDS, SILENT_SECONDS),
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
         ) as response:
             self._response = response
-            if response.status_code in NOT_FOLLOWABLE:
-                raise _NotFollowableError(str(response.status_code))
+            if response.status_code in UNAVAILABLE_STATUSES:
+                raise _StreamUnavailableError(str(response.status_code))
             if response.status_code == 400:
                 self._cursor = None
                 return
             if not response.ok:
                 return
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                raise _NotFollowableError("no event stream")
+                raise _StreamUnavailableError("no event stream")
             is_ready = False
             for name, data in _events(response):
                 if self._stop.is_set():
@@ -129,7 +129,7 @@ class BucketStream:
                     yield is_ready, _paths(data)
 
 
-class _NotFollowableError(Exception):
+class _StreamUnavailableError(Exception):
     pass
 
 

@@ -23,7 +23,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import answers, urls
 from airflow_provider_xethub.xet.hub import errors as hub_errors
-from airflow_provider_xethub.xet.hub import tree_routes as tree_listing
+from airflow_provider_xethub.xet.hub import tree_routes
 from airflow_provider_xethub.xet.hub.session import HubSession
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
@@ -55,7 +55,7 @@ class Hub:
     :param timeout: seconds that one answer may take to begin.
     :param network: whom to trust, and through which proxy; as the environment says where ``None``.
     :param headers: extra headers of every request to the Hub.
-    :ivar retries_enabled: ``False`` for a caller that waits between two tries itself: each request is then tried once.
+    :ivar retries_enabled: ``False`` for a caller that schedules its own retries: then each request is sent once.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Hub:
         try:
             yield
         except TooLargeError as error:
-            raise hub_errors.not_what_was_asked(about, self.endpoint, str(error)) from None
+            raise hub_errors.unexpected_response(about, self.endpoint, str(error)) from None
         except requests.RequestException as error:
             # "from None": the library's texts may quote a proxy's URL with its password.
             raise network_errors.from_exception(
@@ -141,7 +141,7 @@ class Hub:
         response = self.request("GET", repo.token_path(scope), about=about)
         received_at = time.time()
         if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
-            hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
         token = parse_answer(
             repo,
             scope,
@@ -164,13 +164,13 @@ class Hub:
         link = response.links.get("next", {}).get("url", "")
         if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
             where = self.shown(urls.shown_origin(link, response.url))
-            raise hub_errors.not_what_was_asked(about, self.endpoint, f"a next page that is not on it ({where})")
+            raise hub_errors.unexpected_response(about, self.endpoint, f"a next page that is not on it ({where})")
         return urljoin(response.url, link) if link else ""
 
     def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
         """Send one request and return the JSON value of its answer; see :meth:`request`."""
         response = self.request(method, path, about=about, **kwargs)
-        return hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+        return hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
 
     def shown(self, text: object) -> str:
         """Return what the Hub says about a single file as it may be shown: short, and without any secret."""
@@ -198,10 +198,10 @@ class Hub:
         :raises XetNotFoundError: as :meth:`list_files`.
         """
         about = _about_tree(repo, path)
-        url, params = tree_listing.request(repo, path, recursive=recursive)
+        url, params = tree_routes.request(repo, path, recursive=recursive)
         entries: list[Any] = []
         for page in self.pages(url, params, about):
-            entries += tree_listing.inside(repo, path, page)
+            entries += tree_routes.inside(repo, path, page)
             if enough is not None and len(entries) >= enough:
                 break
         return entries
@@ -214,12 +214,12 @@ class Hub:
         seen: set[str] = set()
         empty = 0
         while url:
-            if url in seen or bounded_answers.are_endless(len(seen), empty):
+            if url in seen or bounded_answers.exceeds_page_limits(len(seen), empty):
                 kind = "pages that lead in a circle" if url in seen else "pages without end"
-                raise hub_errors.not_what_was_asked(about, self.endpoint, kind)
+                raise hub_errors.unexpected_response(about, self.endpoint, kind)
             seen.add(url)
             response = self.request("GET", url, about=about, params=params)
-            page = hub_errors.check_is_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            page = hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
             empty = 0 if page else empty + 1
             yield self._check(list, page, about)
             url, params = self.next_page(response, about), None
@@ -260,7 +260,7 @@ class Hub:
 
     def _check(self, kind: type[Answer], value: object, about: str) -> Answer:
         if not isinstance(value, kind):
-            raise hub_errors.not_what_was_asked(about, self.endpoint, f"JSON that is no {kind.__name__}")
+            raise hub_errors.unexpected_response(about, self.endpoint, f"JSON that is no {kind.__name__}")
         return value
 
     def _files(self, repo: Repo, entries: Sequence[Any], about: str) -> list[XetFile]:

@@ -101,7 +101,7 @@ def from_response(
     return error(text, service="Hub", status=status, retry_after=retry_after(headers))
 
 
-def check_is_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
+def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
     """Return the JSON value of an answer.
 
     :raises XetProtocolError: it is something else, typically the page of a proxy or of a wrong host.
@@ -110,7 +110,7 @@ def check_is_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoi
         return answers.parse(body)
     except answers.WrongAnswerError as error:
         kind = "an HTML page" if "html" in headers.get("Content-Type", "") else f"something that is {error}"
-        raise not_what_was_asked(about, endpoint, kind) from None
+        raise unexpected_response(about, endpoint, kind) from None
 
 
 @contextmanager
@@ -124,12 +124,12 @@ def reading(about: str, endpoint: str) -> Iterator[None]:
     except XetHubError:
         raise
     except answers.WrongAnswerError as error:
-        raise not_what_was_asked(about, endpoint, str(error)) from None
+        raise unexpected_response(about, endpoint, str(error)) from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise not_what_was_asked(about, endpoint, f"something unexpected ({type(error).__name__})") from error
+        raise unexpected_response(about, endpoint, f"something unexpected ({type(error).__name__})") from error
 
 
-def not_what_was_asked(about: str, endpoint: str, kind: str) -> XetProtocolError:
+def unexpected_response(about: str, endpoint: str, kind: str) -> XetProtocolError:
     """Return the error for a success whose content is wrong."""
     return XetProtocolError(
         f"The Hub at {endpoint} answered {about} with {kind}. Check that the host of the connection is a Hub, and not "

@@ -15,14 +15,14 @@ from airflow_provider_xethub.xet.repo import Repo
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
-MOST = 1000
-"""Commits that are read at most; what is older is not looked for."""
+MAX_COMMITS = 1000
+"""Commits that are read at limit; what is older is not looked for."""
 
 
-def commits_until(hub: Hub, repo: Repo, known: Collection[str], most: int = MOST) -> list[XetCommit]:
+def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX_COMMITS) -> list[XetCommit]:
     """Return the newest commits, newest first, back to the oldest of ``known``, which is included.
 
-    Where one of them is not among the newest ``most``, that many are returned.
+    Where one of them is not among the newest ``limit``, that many are returned.
 
     :raises XetNotFoundError: the repository or the revision does not exist.
     """
@@ -36,6 +36,6 @@ def commits_until(hub: Hub, repo: Repo, known: Collection[str], most: int = MOST
                 missing.discard(found[-1]["oid"])
                 if not missing:
                     return found
-        if len(found) >= most:
+        if len(found) >= limit:
             break
-    return found[:most]
+    return found[:limit]

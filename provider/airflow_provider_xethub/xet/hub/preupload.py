@@ -13,24 +13,24 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
-PREUPLOAD_BATCH = 256
+BATCH_SIZE = 256
 """Files in one preupload request; the Hub takes no more."""
 
-AT_A_TIME = 4
+MAX_CONCURRENT_REQUESTS = 4
 """Such requests at the same time: 5,000 files are 20 of them, and each waits for the way to the Hub and back."""
 
 
-MOST_INLINE = 10 << 20
+MAX_INLINE_BYTES = 10 << 20
 """Bytes above which the Hub never stores a file inline."""
 
 GITIGNORE = ".gitignore"
 """The file in the root of a repository that says what is not to be published."""
 
-QUICK = 32 << 20
+SMALL_UPLOAD_BYTES = 32 << 20
 """Bytes of an upload below which waiting for the Hub takes a good part of the time."""
 
 
-def wants_token_early(files: Sequence[tuple[int, bytes]]) -> bool:
+def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
     """Whether an upload should fetch its token while the Hub is asked how it wants to store the files.
 
     Only a small one that is surely to go through CAS, because a file of it is large or binary: for others the token
@@ -38,8 +38,8 @@ def wants_token_early(files: Sequence[tuple[int, bytes]]) -> bool:
 
     :param files: size and first bytes of each.
     """
-    in_cas = any(size > MOST_INLINE or b"\0" in sample for size, sample in files)
-    return in_cas and sum(size for size, _ in files) < QUICK
+    uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
+    return uses_cas and sum(size for size, _ in files) < SMALL_UPLOAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def upload_modes(
             described = answers.sequence(answers.mapping(answer, "JSON").get("files"), "files")
             return dict(_mode(answers.mapping(each, "a file")) for each in described)
 
-    batches = [files[start : start + PREUPLOAD_BATCH] for start in range(0, len(files), PREUPLOAD_BATCH)]
-    asked = workers.stoppable(lambda stopped: workers.each(ask, batches, AT_A_TIME, stopped))
+    batches = [files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE)]
+    asked = workers.stoppable(lambda stopped: workers.each(ask, batches, MAX_CONCURRENT_REQUESTS, stopped))
     modes = {path: mode for answer in asked for path, mode in answer.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:

@@ -37,7 +37,7 @@ class HubSession(requests.Session):
         super().__init__()
         self.endpoint = endpoint
         self._timeout = timeout
-        self._network = network.of_requests()
+        self._network = network.requests_options()
         self._hub_token = hub_token
         self._secrets = secrets
         self.headers["User-Agent"] = USER_AGENT

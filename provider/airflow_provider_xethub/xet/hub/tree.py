@@ -39,7 +39,7 @@ class Node:
         return self.size is None
 
 
-def look(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node | None:
+def get_node(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node | None:
     """Return what is at ``path``, or ``None``; the root, which has no path, is a folder.
 
     Of a file and a folder with the same path, which a bucket may have, it is the file.
@@ -57,7 +57,7 @@ def look(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node | Non
     return nodes[0] if nodes else None
 
 
-def folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Node]:
+def list_folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Node]:
     """Return what is in a folder, in the order of the paths, a file before a folder of the same path.
 
     :param recursive: also what is in folders below, and these themselves.

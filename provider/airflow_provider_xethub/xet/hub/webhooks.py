@@ -33,7 +33,7 @@ _HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
-class Move:
+class RefUpdate:
     """A branch, tag or pull request that points to another commit now.
 
     :param repo: the repository, at that branch, tag or pull request.
@@ -48,7 +48,7 @@ class Move:
     commit_url: str
 
 
-class Secrets:
+class WebhookSecrets:
     """The secrets that a webhook may come with; kept as digests only.
 
     :param text: one secret, or several with commas between them, while one takes the place of another.
@@ -67,7 +67,7 @@ class Secrets:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def has(self, given: str) -> bool:
+    def matches(self, given: str) -> bool:
         """Whether ``given`` is one of them; takes the same time whatever it is."""
         digest = _digest(given)
         # All are compared, so that the time does not tell which one it was either.
@@ -78,7 +78,7 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
-def moves(body: bytes) -> list[Move]:
+def parse_ref_updates(body: bytes) -> list[RefUpdate]:
     """Return what moved, each once; nothing where the event is about something else.
 
     A ref that is new or was deleted is left out: as for a watcher, a branch begins with the commit it is created at.
@@ -94,7 +94,7 @@ def moves(body: bytes) -> list[Move]:
         return []
     if not isinstance(updated, list):
         raise _wrong("updatedRefs", "a list")
-    found: dict[Repo, Move] = {}
+    found: dict[Repo, RefUpdate] = {}
     for number, each in enumerate(updated):
         where = f"updatedRefs[{number}]"
         if not isinstance(each, dict):
@@ -106,7 +106,7 @@ def moves(body: bytes) -> list[Move]:
             continue  # a type or name that no asset can have, such as a repository without a namespace
         if at.is_bucket or not before or not after or before == after:
             continue
-        move = Move(at, before, after, f"{_page(repo, at)}/commit/{after}")
+        move = RefUpdate(at, before, after, f"{_page(repo, at)}/commit/{after}")
         # One push moves a branch once. Each move costs questions to the database, and some to the Hub.
         if found.setdefault(at, move) != move:
             raise _wrong(where, "the only move of its ref")
@@ -170,7 +170,7 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
     return f"{parts.scheme}://{parts.netloc}{quote(parts.path, errors='replace')}"
 
 
-def events(move: Move, history: Iterable[Any]) -> list[dict[str, Any]]:
+def event_payloads(move: RefUpdate, history: Iterable[Any]) -> list[dict[str, Any]]:
     """Return what a watcher would tell of a move: one payload for each commit, oldest first, with ``previous``.
 
     :param history: the newest commits at ``move.after``, newest first, back to ``move.before``; empty where the Hub

@@ -23,7 +23,7 @@ MAX_BYTES = 64 << 20
 MAX_ERROR_BYTES = 256 << 10
 """Bytes that are read of an answer that is not a success."""
 
-TIMES = 10.0
+DEADLINE_FACTOR = 10.0
 """How many times the timeout of a single read a whole answer may take."""
 
 MAX_PAGES = 10_000
@@ -35,7 +35,7 @@ _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 _thread = threading.local()
 
 
-def are_endless(pages: int, empty: int) -> bool:
+def exceeds_page_limits(pages: int, empty: int) -> bool:
     """Whether a list has had too many pages, or too many in a row with nothing on them."""
     return pages >= MAX_PAGES or empty >= MAX_EMPTY_PAGES
 
@@ -66,8 +66,8 @@ class BoundedAdapter(HTTPAdapter):
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
     ) -> requests.Response:
         """Send a request, and read the answer unless it is to be a stream."""
-        patience = timeout[-1] if isinstance(timeout, tuple) else timeout
-        with _Deadline(None if patience is None else patience * TIMES):
+        timeout_seconds = timeout[-1] if isinstance(timeout, tuple) else timeout
+        with _Deadline(None if timeout_seconds is None else timeout_seconds * DEADLINE_FACTOR):
             response = super().send(request, True, timeout, *args, **kwargs)
             if not stream:
                 _read(response)

@@ -19,10 +19,10 @@ from types import CodeType, FrameType
 
 _EVENTS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
 
-MOST_SECONDS = 1.0
+MAX_START_SECONDS = 1.0
 """How long to wait for a process that is being started: ``os.system`` is over only when its child has ended."""
 
-LONGEST_SECONDS = 30.0
+MAX_BLOCKED_SECONDS = 30.0
 """How long a process waits to be started, should the client not come back."""
 
 _POPEN = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]  # where a child is started
@@ -44,14 +44,14 @@ _is_installed = False
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def blocked() -> Iterator[None]:
     """Let no other thread start a process, and wait for those that are starting one."""
     _install()
     gate = _gate
     with gate.opened:
         gate.holders += 1
     try:
-        deadline = time.monotonic() + MOST_SECONDS
+        deadline = time.monotonic() + MAX_START_SECONDS
         while _is_anyone_starting(gate) and time.monotonic() < deadline:
             time.sleep(0.001)
         yield
@@ -82,7 +82,7 @@ def _audit(event: str, _: object) -> None:
     frame, ident, gate = sys._getframe(1), threading.get_ident(), _gate
     with gate.opened:
         gate.waiting.add(ident)
-        gate.opened.wait_for(lambda: not gate.holders, LONGEST_SECONDS)
+        gate.opened.wait_for(lambda: not gate.holders, MAX_BLOCKED_SECONDS)
         gate.waiting.discard(ident)
         if frame.f_code is not _POPEN:
             gate.passed[ident] = (id(frame), frame.f_code, frame.f_lasti)

@@ -19,7 +19,7 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
     XetTLSError,
 )
-from airflow_provider_xethub.xet.network.settings import Network, host_and_port, proxy_of
+from airflow_provider_xethub.xet.network.settings import Network, find_proxy, host_and_port
 
 PROXY_WANTS_CREDENTIAL = 407
 
@@ -60,7 +60,7 @@ def from_exception(
         return XetConnectionError(f"{_upper(who)} could not be reached for {about} ({_reason(error)}). Check {check}.")
     if isinstance(error, (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)):
         # The URL itself was checked before: this is about a proxy.
-        proxy = network.proxy or proxy_of(get_environ_proxies(url), url)
+        proxy = network.proxy or find_proxy(get_environ_proxies(url), url)
         if proxy:
             return _unusable_proxy(proxy, f"{about} was not sent to {who}", network)
     return XetProtocolError(
@@ -75,7 +75,7 @@ def proxy_error(
 
     :param status: what it answered, or ``None`` where nothing came.
     """
-    found = network.proxy or proxy_of(get_environ_proxies(url), url)
+    found = network.proxy or find_proxy(get_environ_proxies(url), url)
     name = f"The proxy {host_and_port(found)}" if found else "A proxy"
     where = "proxy in the connection" if network.proxy else "HTTPS_PROXY, HTTP_PROXY and NO_PROXY on this worker"
     way = f"on the way to {_NAMES[service]} at {url}"
@@ -112,7 +112,7 @@ def probe(url: str, *, about: str, service: Service, network: Network) -> XetHub
     """
     session = requests.Session()
     session.auth = lambda request: request  # otherwise requests would send what ~/.netrc says
-    options = {**network.of_requests(), "verify": network.trusted_by_client()}
+    options = {**network.requests_options(), "verify": network.client_trust()}
     try:
         answer = session.head(url, timeout=_PROBE_SECONDS, allow_redirects=False, **options)
     except requests.RequestException as error:
@@ -124,11 +124,11 @@ def probe(url: str, *, about: str, service: Service, network: Network) -> XetHub
     return None
 
 
-def status_of(url: str, token: str, network: Network) -> int | None:
+def fetch_status(url: str, token: str, network: Network) -> int | None:
     """Return what a service answers to a request for the first byte of something; ``None`` where it does not answer."""
     session = requests.Session()
     session.auth = lambda request: request  # otherwise requests would send what ~/.netrc says
-    options = {**network.of_requests(), "verify": network.trusted_by_client()}
+    options = {**network.requests_options(), "verify": network.client_trust()}
     headers = {"Authorization": f"Bearer {token}", "Range": "bytes=0-0"}
     try:
         with session.get(

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_OF_REQUESTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_PROXIES = tuple(each for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for each in (name, name.lower()))
-_OF_CLIENT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_REQUESTS_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PROXY_VARIABLES = tuple(each for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for each in (name, name.lower()))
+_CLIENT_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Network:
     ca_bundle: str | None = None
     proxy: str | None = field(default=None, repr=False)
 
-    def of_requests(self) -> dict[str, Any]:
+    def requests_options(self) -> dict[str, Any]:
         """Return keyword arguments of a request of ``requests``; given with each, they win over its environment."""
         options: dict[str, Any] = {"verify": self.ca_bundle} if self.ca_bundle else {}
         if self.proxy:
@@ -49,7 +49,7 @@ class Network:
         variables: dict[str, str | None] = {}
         if self.proxy:
             variables |= {"HTTP_PROXY": self.proxy, "HTTPS_PROXY": self.proxy, "NO_PROXY": direct, "no_proxy": None}
-        elif direct and any(os.environ.get(name) for name in _PROXIES):
+        elif direct and any(os.environ.get(name) for name in _PROXY_VARIABLES):
             others = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
             variables["NO_PROXY"] = f"{others},{direct}" if others else direct
         trusted = self._trusted()
@@ -58,15 +58,15 @@ class Network:
             variables |= {"SSL_CERT_FILE": None if folder else trusted, "SSL_CERT_DIR": trusted if folder else None}
         return {name: value for name, value in variables.items() if os.environ.get(name) != value}
 
-    def trusted_by_client(self) -> str | bool:
+    def client_trust(self) -> str | bool:
         """Return what ``hf_xet`` trusts, as ``requests`` wants to be told it."""
         system = ssl.get_default_verify_paths()  # knows SSL_CERT_FILE and SSL_CERT_DIR
         return self._trusted() or system.cafile or system.capath or True
 
     def _trusted(self) -> str | None:
-        if self.ca_bundle or any(os.environ.get(name) for name in _OF_CLIENT):
+        if self.ca_bundle or any(os.environ.get(name) for name in _CLIENT_CA_VARIABLES):
             return self.ca_bundle
-        return next((path for name in _OF_REQUESTS if (path := os.environ.get(name))), None)
+        return next((path for name in _REQUESTS_CA_VARIABLES if (path := os.environ.get(name))), None)
 
 
 def host_and_port(proxy: str) -> str:
@@ -76,6 +76,6 @@ def host_and_port(proxy: str) -> str:
     return re.split(r"[/?#\\]", rest)[0]
 
 
-def proxy_of(proxies: Mapping[str, str], url: str) -> str | None:
+def find_proxy(proxies: Mapping[str, str], url: str) -> str | None:
     """Return the proxy for a URL among those that ``requests`` would use, or ``None``."""
     return proxies.get(urlsplit(url).scheme) or proxies.get("all")

@@ -1,9 +1,9 @@
-"""What a sensor or a trigger waits for, and what each of its looks means: the one place where both decide.
+"""What a sensor or a trigger waits for, and what each poll means: both decide here, so they cannot disagree.
 
-A :class:`RepoState` holds what is known of a repository and asks the Hub for the rest; a condition says what it wants to know,
-and finds its answer in the state. A sensor has a state of its own and looks anew each time. In a triggerer all that wait
-for one repository share a state (:mod:`airflow_provider_xethub.xet.wait.poller`), which asks for nothing but the newest
-commit until that has moved.
+A :class:`RepoState` holds what is known about a repository and fetches the rest from the Hub. A :class:`Condition` says
+what has to be fetched, and evaluates the state. A sensor has its own state and fetches everything on each poll. In a
+triggerer, all triggers on one repository share a state (:mod:`airflow_provider_xethub.xet.wait.poller`), which fetches
+only the newest commit until that changes.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetDownloadOperator,
     XetListOperator,
 )
-from airflow_provider_xethub.xet.hub import tree as file_tree
+from airflow_provider_xethub.xet.hub import tree
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
@@ -162,7 +162,7 @@ def test_a_folder_is_removed_and_moved_without_its_neighbours(bucket, fs, hub): 
 def test_a_page_is_enough_to_see_that_a_folder_is_there(bucket, hub, hook, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.local.hub.buckets._ENTRIES_PER_PAGE", 1)
     hub.log.clear()
-    assert file_tree.look(hook.hub, bucket, "logs").is_folder
+    assert tree.get_node(hook.hub, bucket, "logs").is_folder
     assert len(hub.log.requests("GET /api/buckets/.*/tree.*")) == 1
     assert paths(hook.list_files(bucket, "logs")) == INSIDE  # of several pages
 
@@ -180,7 +180,7 @@ def test_what_is_deeper_is_a_folder_whether_the_hub_folds_it_or_not(recursive):
     folded = [entry("d/a"), {"type": "directory", "path": "d/e/"}, {"type": "directory", "path": "d"}, entry("d.txt")]
     for answer in (flat,) if recursive else (flat, folded):
         with SmallServer(Answer(answer)) as server:
-            nodes = file_tree.folder(Hub(server.url), BUCKET, "d", recursive=recursive)
+            nodes = tree.list_folder(Hub(server.url), BUCKET, "d", recursive=recursive)
             assert server.asked[0].path == "/api/buckets/acme/raw/tree/d%2F"
             assert server.asked[0].query == {"recursive": [str(recursive).lower()]}
         shown = [(node.path, node.is_folder) for node in nodes]
@@ -193,7 +193,7 @@ def test_wrong_entries_are_a_protocol_error_and_not_left_out(wrong):
     with SmallServer(Answer([wrong])) as server:
         for ask in (
             lambda hub: hub.list_files(BUCKET, "d"),
-            lambda hub: file_tree.folder(hub, BUCKET, "d", recursive=False),
+            lambda hub: tree.list_folder(hub, BUCKET, "d", recursive=False),
         ):
             with pytest.raises(XetProtocolError):
                 ask(Hub(server.url))

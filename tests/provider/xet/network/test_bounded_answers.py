@@ -15,8 +15,7 @@ import pytest
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetProtocolError, XetTimeoutError
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
-from airflow_provider_xethub.xet.hub import bucket_events as bucket_stream
-from airflow_provider_xethub.xet.hub import history
+from airflow_provider_xethub.xet.hub import bucket_events, history
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.repo import Repo
@@ -118,7 +117,7 @@ def test_an_answer_without_end_is_given_up(answer):
     ids=["chunked", "until closed", "declared", "in a header", "before the answer"],
 )
 def test_an_answer_that_takes_for_ever_is_given_up(answer, monkeypatch):
-    monkeypatch.setattr(bounded_answers, "TIMES", 0.1)
+    monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 0.1)
     started = time.monotonic()
     with says(answer) as url, pytest.raises(XetTimeoutError, match=r"did not answer to the listing .* in time"):
         impatient(url).list_files(REPO)
@@ -170,12 +169,12 @@ def test_pages_without_end_are_given_up(page, monkeypatch):
     "piece", [b"x" * 4096, b"data: " + b"x" * 4000 + b"\n"], ids=["a line without end", "an event without end"]
 )
 def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
-    monkeypatch.setattr(bucket_stream, "_MAX_EVENT", 100_000)
-    monkeypatch.setattr(bucket_stream, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(bucket_events, "_MAX_EVENT", 100_000)
+    monkeypatch.setattr(bucket_events, "MIN_RECONNECT_SECONDS", 0.01)
     told = []
     events = again(EVENTS, chunk(piece))
     with says(events) as url:
-        stream = bucket_stream.BucketStream(Hub(url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
+        stream = bucket_events.BucketStream(Hub(url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
         stream.start()
         deadline = time.monotonic() + 30
         while len(told) < 2 and time.monotonic() < deadline:
@@ -186,7 +185,7 @@ def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
 
 def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_repo, connection, tmp_path, monkeypatch):
     monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
-    monkeypatch.setattr(bounded_answers, "TIMES", 1)
+    monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 1)
     monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
     connection(extra={"timeout": 1})
     slow, quick = make_repo(), make_repo()
@@ -213,7 +212,7 @@ def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_re
 
 def test_odd_events_are_left_out_and_the_stream_goes_on(monkeypatch):
     """A cursor that no URL can carry, JSON that nests too deeply, a path that is none: the thread lives on."""
-    monkeypatch.setattr(bucket_stream, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(bucket_events, "MIN_RECONNECT_SECONDS", 0.01)
     told, cursors = [], []
     lines = [
         b'event: changes\ndata: {"cursor": "\\ud800", "changes": [{"path": "a\\u0000"}]}\n\n',
@@ -226,7 +225,7 @@ def test_odd_events_are_left_out_and_the_stream_goes_on(monkeypatch):
         return Answer(b"".join(lines), headers={"Content-Type": "text/event-stream"})
 
     with SmallServer(answer) as server:
-        stream = bucket_stream.BucketStream(Hub(server.url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
+        stream = bucket_events.BucketStream(Hub(server.url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
         stream.start()
         deadline = time.monotonic() + 30
         while len(cursors) < 2 and time.monotonic() < deadline:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet.hub import webhooks as webhook
-from airflow_provider_xethub.xet.hub.webhooks import Move, Secrets
+from airflow_provider_xethub.xet.hub import webhooks
+from airflow_provider_xethub.xet.hub.webhooks import RefUpdate, WebhookSecrets
 from airflow_provider_xethub.xet.repo import Repo
 from support.webhook_bodies import ONE, THREE, TWO, ZERO, pushed
 
@@ -19,8 +19,8 @@ CORPUS = Repo("acme/corpus", "dataset")
 PAGE = "https://huggingface.co/datasets/acme/corpus"
 
 
-def moves(body: object) -> list[Move]:
-    return webhook.moves(json.dumps(body).encode())
+def moves(body: object) -> list[RefUpdate]:
+    return webhooks.parse_ref_updates(json.dumps(body).encode())
 
 
 def commit(oid: str, title: str = "") -> dict[str, str]:
@@ -28,7 +28,7 @@ def commit(oid: str, title: str = "") -> dict[str, str]:
 
 
 def test_a_push_is_a_move_of_its_branch():
-    assert moves(pushed(CORPUS, ONE, TWO)) == [Move(CORPUS, ONE, TWO, f"{PAGE}/commit/{TWO}")]
+    assert moves(pushed(CORPUS, ONE, TWO)) == [RefUpdate(CORPUS, ONE, TWO, f"{PAGE}/commit/{TWO}")]
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_another_body_is_refused_by_the_name_of_the_field_and_its_value_is_not_s
 )
 def test_what_is_no_json_is_refused(body):
     with pytest.raises(XetInputError, match="body"):
-        webhook.moves(body)
+        webhooks.parse_ref_updates(body)
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(json.dumps))
 def test_any_bytes_are_a_list_or_refused(body):
     with suppress(XetInputError):
-        assert webhook.moves(body if isinstance(body, bytes) else body.encode()) == []
+        assert webhooks.parse_ref_updates(body if isinstance(body, bytes) else body.encode()) == []
 
 
 _JSON = st.recursive(
@@ -177,31 +177,31 @@ def test_the_address_of_another_hub_is_taken_over_without_what_follows_it():
     assert move.commit_url == f"http://hub:7777/datasets/acme/corpus/commit/{TWO}"
 
 
-MOVE = Move(CORPUS, ONE, THREE, f"{PAGE}/commit/{THREE}")
+MOVE = RefUpdate(CORPUS, ONE, THREE, f"{PAGE}/commit/{THREE}")
 
 
 def test_each_commit_of_a_push_is_told_oldest_first_with_the_one_before():
-    told = webhook.events(MOVE, [commit(THREE, "c"), commit(TWO, "b"), commit(ONE, "a"), commit(ZERO)])
+    told = webhooks.event_payloads(MOVE, [commit(THREE, "c"), commit(TWO, "b"), commit(ONE, "a"), commit(ZERO)])
     assert [(each["oid"], each["previous"], each["title"]) for each in told] == [(TWO, ONE, "b"), (THREE, TWO, "c")]
     assert {each["repo"] for each in told} == {CORPUS.uri}
 
 
 def test_after_a_rewritten_history_only_the_newest_is_told():
-    (told,) = webhook.events(MOVE, [commit(THREE, "c"), commit(TWO, "b")])
+    (told,) = webhooks.event_payloads(MOVE, [commit(THREE, "c"), commit(TWO, "b")])
     assert (told["oid"], told["previous"], told["title"]) == (THREE, ONE, "c")
 
 
 @pytest.mark.parametrize("history", [[], [commit(TWO), commit(ONE)], [commit(ONE)]])
 def test_without_the_history_there_is_one_event_without_a_title(history):
     expected = {**commit(THREE), "repo": CORPUS.uri, "previous": ONE}
-    assert webhook.events(MOVE, history) == [expected]
+    assert webhooks.event_payloads(MOVE, history) == [expected]
 
 
 def test_a_secret_is_one_of_those_that_are_set():
-    secrets = Secrets("first-0123456789, second-0123456789")
+    secrets = WebhookSecrets("first-0123456789, second-0123456789")
     assert secrets
-    assert secrets.has("first-0123456789")
-    assert secrets.has("second-0123456789")
+    assert secrets.matches("first-0123456789")
+    assert secrets.matches("second-0123456789")
     for wrong in (
         "",
         "first-0123456788",
@@ -210,9 +210,9 @@ def test_a_secret_is_one_of_those_that_are_set():
         "é" * 20,
         "\ud8ff",
     ):
-        assert not secrets.has(wrong)
-    assert not Secrets("")
-    assert not Secrets(" , ").has("")
+        assert not secrets.matches(wrong)
+    assert not WebhookSecrets("")
+    assert not WebhookSecrets(" , ").matches("")
 
 
 @pytest.mark.parametrize(
@@ -220,10 +220,10 @@ def test_a_secret_is_one_of_those_that_are_set():
 )
 def test_a_secret_that_cannot_protect_is_refused_and_not_shown(text):
     with pytest.raises(XetInputError, match="16 ASCII") as caught:
-        Secrets(text)
+        WebhookSecrets(text)
     assert text not in str(caught.value)
 
 
 def test_secrets_do_not_show_themselves():
-    secrets = Secrets("first-0123456789")
+    secrets = WebhookSecrets("first-0123456789")
     assert "first" not in f"{secrets!r} {vars(secrets)}"

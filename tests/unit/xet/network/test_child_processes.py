@@ -86,7 +86,7 @@ def test_a_child_that_runs_for_long_does_not_hold_a_transfer_back_for_long():
     thread.start()
     time.sleep(0.2)
     started = time.monotonic()
-    with child_processes.held_back():
+    with child_processes.blocked():
         assert time.monotonic() - started < 1.8
     thread.join()
 
@@ -98,10 +98,10 @@ import os, subprocess, sys, threading, time
 from airflow_provider_xethub.xet.network import child_processes
 inside, over = threading.Event(), threading.Event()
 def hold():
-    with child_processes.held_back():
+    with child_processes.blocked():
         inside.set()
         over.wait()
-child_processes.LONGEST_SECONDS = 0.1
+child_processes.MAX_BLOCKED_SECONDS = 0.1
 thread = threading.Thread(target=hold); thread.start(); inside.wait()
 child = os.fork()
 if not child:
