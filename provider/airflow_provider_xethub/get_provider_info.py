@@ -6,6 +6,7 @@ from typing import Any
 
 CONNECTION_TYPE = "xethub"
 HOOK_NAME = "Xet Hub"
+DEFAULT_CONN_ID = "xethub_default"
 
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "repo_type": {
@@ -157,7 +158,7 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "sensitive": False,
                         "example": None,
-                        "default": "xethub_default",
+                        "default": DEFAULT_CONN_ID,
                     },
                     "telemetry": {
                         "description": (

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_xethub.xet.asset_uri import AssetPlace
 from airflow_provider_xethub.xet.hub.pages import HubPage
+from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.hooks.lineage import Moved
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
-
-PUBLIC_HUB = "https://huggingface.co"
 
 
 def operator_lineage(hook: XetHubConnection) -> OperatorLineage:
@@ -81,7 +80,7 @@ def _facets(place: AssetPlace, endpoint: str, version: str | None) -> dict[str, 
 
 
 def _endpoint(hook: Any) -> str:
-    return str(getattr(hook, "endpoint", None) or PUBLIC_HUB)
+    return str(getattr(hook, "endpoint", None) or DEFAULT_ENDPOINT)
 
 
 def _namespace(endpoint: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.fs.places import Place, file_place
+from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -92,5 +93,4 @@ def _stream(fs: XetHubFileSystem, job: Sequence[tuple[Place, Mapping[str, Any], 
 
 
 def _message(verb: str, paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
-    return f"{verb} {', '.join(paths[:_MAX_NAMED])}{more}"
+    return f"{verb} {shortened(paths, _MAX_NAMED)}"

@@ -12,7 +12,8 @@ from fsspec.spec import AbstractFileSystem
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.fs.errors import missing_files, not_found
-from airflow_provider_xethub.fs.places import DEFAULT_CONNECTION, SCHEMES, Place, connection_of, place, plain
+from airflow_provider_xethub.fs.places import SCHEMES, Place, connection_of, place, plain
+from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -37,7 +38,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
     protocol = SCHEMES
     cachable = True
 
-    def __init__(self, conn_id: str = DEFAULT_CONNECTION, **storage_options: Any) -> None:
+    def __init__(self, conn_id: str = DEFAULT_CONN_ID, **storage_options: Any) -> None:
         if self._cached:
             return
         super().__init__(listings_expiry_time=LISTING_SECONDS, **storage_options)
@@ -53,7 +54,7 @@ class XetListing(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no typ
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
         conn_id = connection_of(path)
-        return {"conn_id": conn_id} if conn_id not in (None, DEFAULT_CONNECTION) else {}
+        return {"conn_id": conn_id} if conn_id not in (None, DEFAULT_CONN_ID) else {}
 
     @property
     def fsid(self) -> str:

@@ -12,9 +12,6 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, REPO_TYPES, Repo,
 SCHEMES = ("hf", "xethub")
 """``xethub`` is ours alone: what other libraries do with an ``hf://`` address does not concern it."""
 
-DEFAULT_CONNECTION = "xethub_default"
-"""The connection of ``xethub://`` addresses that name none."""
-
 _SCHEME = re.compile(rf"(?:{'|'.join(SCHEMES)})(?:://|::)")
 _CONNECTION = re.compile(r"([^/@]*)@")
 _UNQUOTED_REFERENCES = re.compile(r"(refs/(?:pr|convert)/[^/]+)(?:/(.*))?", re.DOTALL)

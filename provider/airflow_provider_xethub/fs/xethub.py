@@ -21,8 +21,9 @@ from airflow_provider_xethub.fs import changes, compressed, local_sources, targe
 from airflow_provider_xethub.fs.errors import missing_files, not_found
 from airflow_provider_xethub.fs.files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.listing import REMEMBERED, XetListing
-from airflow_provider_xethub.fs.places import DEFAULT_CONNECTION, Place, file_place
+from airflow_provider_xethub.fs.places import Place, file_place
 from airflow_provider_xethub.fs.transactions import XetTransaction
+from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -42,7 +43,7 @@ def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None
     Without a connection it is that of ``xethub_default``. For that one the argument is left out, as ``fsspec`` leaves
     it out for ``xethub://`` addresses, so that one path has one filesystem.
     """
-    default = {} if conn_id in (None, DEFAULT_CONNECTION) else {"conn_id": conn_id}
+    default = {} if conn_id in (None, DEFAULT_CONN_ID) else {"conn_id": conn_id}
     return XetHubFileSystem(**default, **(storage_options or {}))
 
 
@@ -58,7 +59,7 @@ class XetHubFileSystem(XetListing):
     blocksize = ReadingFile.DEFAULT_BLOCK_SIZE
     transaction_type = XetTransaction
 
-    def __init__(self, conn_id: str = DEFAULT_CONNECTION, **storage_options: Any) -> None:
+    def __init__(self, conn_id: str = DEFAULT_CONN_ID, **storage_options: Any) -> None:
         if self._cached:
             return
         self._thread = threading.local()

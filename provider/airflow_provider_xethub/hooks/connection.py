@@ -15,6 +15,7 @@ from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHub
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 _MAX_SECONDS = 600.0
 
@@ -69,7 +70,7 @@ def endpoint(connection: Any) -> str:
     """
     host = (connection.host or "").strip().rstrip("/")
     if not host:
-        return "https://huggingface.co"
+        return DEFAULT_ENDPOINT
     if "://" not in host:
         # In the URI form of a connection the host has no scheme; "schema" takes its place.
         host = f"{connection.schema or 'https'}://{host}"
@@ -78,7 +79,7 @@ def endpoint(connection: Any) -> str:
         host += f":{connection.port}"
     if not _is_hub(host):
         raise XetInputError(
-            f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as https://huggingface.co."
+            f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as {DEFAULT_ENDPOINT}."
         )
     return host
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
+from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
@@ -47,7 +49,7 @@ def _ask(hub: Hub, path: str, about: str) -> Any:
 def _no_hub(hub: Hub, what: str) -> XetProtocolError:
     return XetProtocolError(
         f"{hub.endpoint} {what}: it is not a Hub. The host of the connection must be the URL of the Hub alone, such as "
-        "https://huggingface.co, without a repository."
+        f"{DEFAULT_ENDPOINT}, without a repository."
     )
 
 
@@ -72,8 +74,7 @@ def _grants(hub: Hub, token: Mapping[str, Any]) -> str:
         if isinstance(name, str) and isinstance(permissions, list):
             may_write = any(str(permission).endswith("write") for permission in permissions)
             said.append(f"{hub.shown(name)}: {'write' if may_write else 'read'}")
-    more = f", and {len(said) - _MAX_NAMED} more" if len(said) > _MAX_NAMED else ""
-    return f" ({', '.join(said[:_MAX_NAMED])}{more})" if said else ""
+    return f" ({shortened(said, _MAX_NAMED)})" if said else ""
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from airflow_provider_xethub.hooks.errors import log_and_continue
-from airflow_provider_xethub.xet.asset_uri import AssetPlace
+from airflow_provider_xethub.xet.asset_uri import READABLE, AssetPlace
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ MAX_DATASETS = 100
 
 log = logging.getLogger(__name__)
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-# What needs no percent-encoding in the path of a URI.
-_SAFE = "/=@:+,!$&'()*;"
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -121,7 +119,7 @@ def _collector() -> Any | None:
 
 
 def _of_repo(direction: Direction, repo: Repo, version: str | None, files: Sequence[XetFile]) -> Moved:
-    if version is None and _COMMIT.fullmatch(repo.revision):
+    if version is None and COMMIT_ID.fullmatch(repo.revision):
         version = repo.revision
     size = sum(file["size"] for file in files)
     return Moved(direction, AssetPlace(repo).uri, repo, version, len(files), size)
@@ -135,4 +133,4 @@ def _uri_of(place: Any) -> str:
     path = stored.path if stored else os.path.abspath(os.path.expanduser(os.fspath(place)))  # noqa: PTH100, PTH111
     if wildcard := _WILDCARD.search(path):
         path = path[: wildcard.start()].rpartition("/")[0] or "/"
-    return f"{stored.scheme if stored else 'file'}://{quote(path.rstrip('/') or '/', safe=_SAFE)}"
+    return f"{stored.scheme if stored else 'file'}://{quote(path.rstrip('/') or '/', safe=READABLE)}"

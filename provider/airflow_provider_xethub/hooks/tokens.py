@@ -44,7 +44,7 @@ class XetTokenHook(BaseHook):
     """
 
     conn_name_attr = "xethub_conn_id"
-    default_conn_name = "xethub_default"
+    default_conn_name = info.DEFAULT_CONN_ID
     conn_type = info.CONNECTION_TYPE
     hook_name = info.HOOK_NAME
 

@@ -15,12 +15,12 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
 from airflow_provider_xethub.hooks.configuration import SECTION
 
 log = logging.getLogger(__name__)
 
 URL_PREFIX = "/xethub"
-_CONN_ID = "xethub_default"
 
 
 class XetHubPlugin(AirflowPlugin):
@@ -34,7 +34,7 @@ class XetHubPlugin(AirflowPlugin):
         try:
             # Airflow's own configuration, and not that of tasks: this reads the secrets backend of the servers.
             secret = conf.get(SECTION, "webhook_secret", fallback="") or ""
-            conn_id = conf.get(SECTION, "webhook_conn_id", fallback=_CONN_ID) or None
+            conn_id = conf.get(SECTION, "webhook_conn_id", fallback=DEFAULT_CONN_ID) or None
         except Exception as error:
             # A command that fails, for example: the API server shall start all the same, without the endpoint.
             log.error("[xethub] webhook_secret cannot be read (%s): no webhooks are received.", type(error).__name__)

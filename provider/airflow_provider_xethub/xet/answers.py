@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, cast
 
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256, UNSTORABLE
 from airflow_provider_xethub.xet.records import XetFile
 
 MAX_TITLE = 1_000
@@ -27,12 +28,9 @@ MAX_INTEGER = 2**63 - 1
 
 _MAX_DIGITS = 40
 _UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _BREAKS = re.compile(r"[\t\n\r\u2028\u2029]+")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NUMBER = re.compile(r"/([1-9][0-9]{0,9})/?\Z")
-_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_BLOB_ID = re.compile(f"{COMMIT_ID.pattern}|{SHA256.pattern}")
 
 
 class WrongAnswerError(ValueError):
@@ -113,7 +111,7 @@ def identifier(value: object, name: str) -> str:
     """Return a string that identifies something, and that every database can store."""
     if not isinstance(value, str) or not value:
         raise WrongAnswerError(f"{name} that is {'empty' if value == '' else 'not a string'}")
-    if _UNSTORABLE.search(value):
+    if UNSTORABLE.search(value):
         raise WrongAnswerError(f"{name} that is not valid Unicode")
     return value
 
@@ -127,17 +125,17 @@ def path(value: object, name: str = "a path") -> str:
 
 def commit_id(value: object, name: str = "a commit id") -> str:
     """Return the id of a commit: 40 hex digits."""
-    return _matching(_COMMIT, value, name, "40 hex digits")
+    return _matching(COMMIT_ID, value, name, "40 hex digits")
 
 
 def sha256(value: object, name: str = "a sha256") -> str:
     """Return a sha256, or a Xet hash, which looks the same: 64 hex digits."""
-    return _matching(_SHA256, value, name, "64 hex digits")
+    return _matching(SHA256, value, name, "64 hex digits")
 
 
 def blob_id(value: object, name: str = "a blob id") -> str:
     """Return the id of a git blob: 40 hex digits, or 64 where git uses sha256."""
-    return _matching(_BLOB, value, name, "40 hex digits")
+    return _matching(_BLOB_ID, value, name, "40 hex digits")
 
 
 def _matching(pattern: re.Pattern[str], value: object, name: str, expected: str) -> str:

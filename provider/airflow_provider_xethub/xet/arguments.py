@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import repo
+from airflow_provider_xethub.xet.identifiers import UNSTORABLE
 
 OnEmpty = Literal["fail", "skip"]
 """What a task does that has nothing to do."""
@@ -61,7 +62,6 @@ FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_l
 # A pattern may begin with "[" as well: a quote, a brace, or a number before a comma, tells the two apart.
 _LIST = re.compile(r"\[\s*\]|\[[\s\[(]*['\"{].*\]|\[\s*\d[\d.]*\s*,.*\]|Lazy\w+\(.*\)", re.DOTALL)
 _TEMPLATE = re.compile(r"\{[{%#]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _NATIVE = "render_template_as_native_obj turns strings that look like numbers into numbers"
 
 
@@ -76,7 +76,7 @@ def text(name: str, value: Any, most: int | None = None) -> str:
     """
     if not isinstance(value, str):
         raise XetInputError(f"{name} must be a string, not {type(value).__name__}.")
-    if found := _UNSTORABLE.search(value):
+    if found := UNSTORABLE.search(value):
         what = "a NUL character" if found[0] == "\0" else f"{found[0]!r}, half of a surrogate pair"
         raise XetInputError(
             f"{name} contains {what} at position {found.start()}, which cannot be stored. Remove it: {value!r:.80}."

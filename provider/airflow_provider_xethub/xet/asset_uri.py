@@ -20,7 +20,7 @@ _PREFIXES = {f"{repo_type}s": repo_type for repo_type in REPO_TYPES}
 _FORM = "hf://[datasets/|spaces/|buckets/]namespace/name[@revision][/path]"
 _SPECIAL_REVISION = re.compile(r"refs/(?:pr|convert)/[^/]+")
 # What RFC 3986 lets stand in a path, so that names such as "day=1" stay readable.
-_READABLE = "/=@:+,!$&'()*;"
+READABLE = "/=@:+,!$&'()*;"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AssetPlace:
         """The URI without its scheme, such as ``datasets/acme/corpus``; the name of the dataset in OpenLineage."""
         repo = self.repo
         revision = "" if repo.revision == DEFAULT_REVISION else f"@{repo.quoted_revision}"
-        path = f"/{quote(self.path, safe=_READABLE)}" if self.path else ""
+        path = f"/{quote(self.path, safe=READABLE)}" if self.path else ""
         return f"{repo.web_path.lstrip('/')}{revision}{path}"
 
     def has(self, path: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
+from airflow_provider_xethub.xet.message_text import capitalized, duration, size
 from airflow_provider_xethub.xet.records import XetReceived, XetTransfer
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,6 @@ LOOK_INTERVAL = 0.5
 STALL_TIMEOUT = 120.0
 """Seconds without any progress after which a transfer is ended. The client's own patience with one silent request is
 60 s, so that a single lost answer is its business."""
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Meter:
@@ -54,7 +53,7 @@ class Meter:
             self._pulse, self._moved = pulse, now
         elif now - self._moved > self._stall_timeout:
             raise XetStalledError(
-                f"{self._about[:1].upper()}{self._about[1:]} stood still for {duration(now - self._moved)}, at "
+                f"{capitalized(self._about)} stood still for {duration(now - self._moved)}, at "
                 f"{size(int(report.total_bytes_completed))} of {size(self._total)}, and was ended. Nothing was kept of "
                 "unfinished files. Let the task retry; if the service is only slow, raise stall_timeout in the "
                 "connection."
@@ -106,20 +105,3 @@ def received(transfer: XetReceived) -> str:
         f"{transfer['files']} file(s), {size(transfer['bytes'])}, verified; {transfer['skipped']} were there already; "
         f"{transfer['seconds']:.1f} s"
     )
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people, in decimal units: ``1.5 MB``."""
-    unit = _UNITS[0]
-    for unit in _UNITS:
-        if abs(count) < 1000 or unit == _UNITS[-1]:
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: ``45 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urljoin
 
+DEFAULT_ENDPOINT = "https://huggingface.co"
+"""The public Hub: where a connection without a host goes."""
+
 _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5})?)?(?=[/?#]|\Z)", re.IGNORECASE

@@ -10,19 +10,6 @@ from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.xet import progress
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (67_108_864, "67.1 MB"), (3.2e9, "3.2 GB"), (5e15, "5000.0 TB")],
-)
-def test_sizes_are_said_for_people(count, text):
-    assert progress.size(count) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (89, "89 s"), (900, "15 min"), (9000, "2.5 h")])
-def test_durations_are_said_for_people(seconds, text):
-    assert progress.duration(seconds) == text
-
-
 def told(caplog, total, done):
     meter = progress.Meter("the upload of 1 file(s)", total, lambda: SimpleNamespace(total_bytes_completed=done))
     with caplog.at_level(logging.INFO):

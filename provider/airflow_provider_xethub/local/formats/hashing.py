@@ -18,13 +18,15 @@ from airflow_provider_xethub.local.formats import FormatError
 
 HASH_LENGTH = 32
 ZERO_HASH = bytes(HASH_LENGTH)
+HASH_HEX = re.compile(r"[0-9a-f]{64}")
+"""The hex form of a hash; a sha256 in hex looks the same."""
 
 _CHUNK_KEY = bytes.fromhex("6697f5775b9550de3135cbaca597181c9de421109beb2b58b4d0b04b93adf229")
 _NODE_KEY = bytes.fromhex("017ec5c7a5472996fd946666b48a02e65ddd536f37c76dd2f86352e64a53713f")
 _RANGE_KEY = bytes.fromhex("7f1857d6ce56ed66127ff913e7a5c3f3a4cd26d5b5db49e64124987f28fb94c3")
 _FILE_KEY = ZERO_HASH
 
-_HEX = re.compile(r"[0-9a-f]{64}")
+
 _FOUR_NUMBERS = Struct("<4Q")
 _HEX_FORM = "{:016x}{:016x}{:016x}{:016x}".format
 _MIN_GROUP = 3
@@ -55,7 +57,7 @@ def from_hex(text: str) -> bytes:
 
     :raises FormatError: it is not 64 lower-case hex digits.
     """
-    if not _HEX.fullmatch(text):
+    if not HASH_HEX.fullmatch(text):
         raise FormatError(f"{text[:80]!r} is not a hash: expected 64 lower-case hex digits.")
     return _FOUR_NUMBERS.pack(*(int(text[start : start + 16], 16) for start in range(0, 64, 16)))
 

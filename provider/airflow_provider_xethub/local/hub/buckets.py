@@ -5,7 +5,6 @@ Source: ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.content.store import EMPTY_FILE, StoredFile
+from airflow_provider_xethub.local.formats.hashing import HASH_HEX
 from airflow_provider_xethub.local.http.json_fields import list_field, number_field, parse_object, text_field
 from airflow_provider_xethub.local.hub.bucket_events import follow
 from airflow_provider_xethub.local.hub.files import download_response, xet_download, xet_token_response
@@ -37,7 +37,6 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Scope
 _ENTRIES_PER_PAGE = 1000
 _END_OF_TIME = 253_402_300_800_000  # the year 10000, in milliseconds
 _MAX_BATCH_BODY = 64 * 1024 * 1024
-_XET_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def routes(hub: Hub, files: BucketFiles) -> list[Route]:
@@ -234,7 +233,7 @@ def _apply(changes: BucketBatch, request: HubRequest, line: dict[str, Any], path
 
 def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bool) -> StoredFile:
     xet_hash = text_field(line, "xetHash")
-    if not _XET_HASH.fullmatch(xet_hash):
+    if not HASH_HEX.fullmatch(xet_hash):
         raise BadRequestError(f"The field 'xetHash' of {path!r} must be 64 hex digits.")
     if is_copy:
         source = f"{text_field(line, 'sourceRepoType')}s/{text_field(line, 'sourceRepoId')}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.content.store import EMPTY_FILE
+from airflow_provider_xethub.local.formats.hashing import HASH_HEX
 from airflow_provider_xethub.local.http.json_fields import (
     list_field,
     number_field,
@@ -38,7 +38,6 @@ from airflow_provider_xethub.local.metadata.commits import (
 from airflow_provider_xethub.local.store.errors import BadRequestError
 
 MAX_COMMIT_BODY = 256 * 1024 * 1024
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
@@ -141,7 +140,7 @@ def _decoded(value: dict[str, Any], path: str) -> bytes:
 
 def _large_file(request: HubRequest, value: dict[str, Any], path: str) -> Change:
     sha256, size = text_field(value, "oid"), number_field(value, "size", -1)
-    if text_field(value, "algo", "sha256") != "sha256" or not _SHA256.fullmatch(sha256):
+    if text_field(value, "algo", "sha256") != "sha256" or not HASH_HEX.fullmatch(sha256):
         raise BadRequestError(f"The oid of {path!r} must be a sha256, 64 hex digits.")
     if sha256 == _EMPTY_SHA256:
         return PutRegular(path, b"")

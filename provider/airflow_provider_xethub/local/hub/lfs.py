@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
@@ -21,13 +20,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.content.store import ContentStore, StoredFile
+from airflow_provider_xethub.local.formats.hashing import HASH_HEX
 from airflow_provider_xethub.local.hub.files import Download, download_response, xet_token_headers
 from airflow_provider_xethub.local.hub.readable import readable_file
 from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, text_field, web_path
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _MAX_OBJECT = 50 * 1024**3
 _MAX_PARTS = 1000
@@ -217,7 +216,7 @@ def _verify_url(request: HubRequest) -> None:
 
 def _object(item: object) -> tuple[str, int]:
     oid, size = (item.get("oid"), item.get("size")) if isinstance(item, dict) else (None, None)
-    if not isinstance(oid, str) or not _SHA256.fullmatch(oid) or not isinstance(size, int) or size < 0:
+    if not isinstance(oid, str) or not HASH_HEX.fullmatch(oid) or not isinstance(size, int) or size < 0:
         raise BadRequestError("Each LFS object must have 'oid', a sha256 of 64 hex digits, and 'size', in bytes.")
     return oid, size
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError
+from airflow_provider_xethub.xet.message_text import os_reason
 
 log = logging.getLogger(__name__)
 
@@ -81,5 +82,5 @@ def _why_not(path: Path, *, private: bool = False) -> str | None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return os_reason(error)
     return None

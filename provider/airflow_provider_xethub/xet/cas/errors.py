@@ -28,6 +28,7 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
     XetUnauthorizedError,
 )
+from airflow_provider_xethub.xet.message_text import capitalized
 from airflow_provider_xethub.xet.redaction import Secrets
 
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
@@ -97,7 +98,7 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
     """
     text = _clean(str(error), secrets)
     if "cancelled" in text.lower() or "aborted" in text.lower():
-        return XetCancelledError(f"{_upper(about)} was stopped from outside. Nothing was kept.")
+        return XetCancelledError(f"{capitalized(about)} was stopped from outside. Nothing was kept.")
     if "Token refresh not expected" in text:
         return XetTokenExpiredError(
             f"The Xet token expired during {about}, and this worker has no connection to fetch another with. Give it "
@@ -117,15 +118,17 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
             "it stays so, check the proxy."
         )
     if _DAMAGED.search(text):
-        return XetIntegrityError(f"{_upper(about)} arrived damaged or ended early: {_tail(text)}. Nothing was kept.")
+        return XetIntegrityError(
+            f"{capitalized(about)} arrived damaged or ended early: {_tail(text)}. Nothing was kept."
+        )
     if found := _OS_ERROR.search(text):
         kind = XetSourceError if upload else XetDestinationError
-        return kind(f"{_upper(about)} failed on this worker: {found[1].strip().lower()}.")
+        return kind(f"{capitalized(about)} failed on this worker: {found[1].strip().lower()}.")
     if "Network error" in text or "error sending request" in text or "Auth error" in text:
         return XetConnectionError(
             f"CAS at {cas_url} could not be reached during {about}. Check the network and the proxy."
         )
-    return XetTransferError(f"{_upper(about)} failed: {_tail(text)}.")
+    return XetTransferError(f"{capitalized(about)} failed: {_tail(text)}.")
 
 
 def from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
@@ -145,7 +148,3 @@ def _clean(text: str, secrets: Secrets) -> str:
 def _tail(text: str) -> str:
     """Return the innermost part of a chain of prefixes such as ``Task error: File reconstruction error: …``."""
     return text.rpartition(" error: ")[2][:_MAX_TEXT].rstrip(".")
-
-
-def _upper(about: str) -> str:
-    return about[:1].upper() + about[1:]

@@ -23,6 +23,7 @@ from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet import threads as workers
 from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.cas import streams as cas_streams
+from airflow_provider_xethub.xet.message_text import capitalized
 
 if TYPE_CHECKING:
     from hf_xet import XetDownloadStreamGroup, XetSession
@@ -148,5 +149,5 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
     if len(content) != end - start:
         if reason := cas.ended_early(access, file[0], about):
             raise reason
-        raise XetIntegrityError(f"{about[:1].upper()}{about[1:]} ended early, after {len(content)} bytes.")
+        raise XetIntegrityError(f"{capitalized(about)} ended early, after {len(content)} bytes.")
     return content

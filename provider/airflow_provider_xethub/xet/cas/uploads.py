@@ -14,6 +14,7 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet import threads as workers
 from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetTransfer
 
 MEMORY = 390_000_000
@@ -177,10 +178,7 @@ def _start_file(commit: Any, path: Any, digest: str | None) -> Any:
 
 
 def _unreadable(path: Path, error: OSError) -> XetSourceError:
-    return XetSourceError(
-        f"{path} cannot be read any more: {(error.strerror or str(error).rpartition(' error: ')[2]).lower()}. "
-        "Nothing was published."
-    )
+    return XetSourceError(f"{path} cannot be read any more: {os_reason(error)}. Nothing was published.")
 
 
 class Pace:

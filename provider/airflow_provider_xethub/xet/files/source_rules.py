@@ -21,7 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet import temporary_names
+from airflow_provider_xethub.xet.identifiers import SHA256
+from airflow_provider_xethub.xet.message_text import shortened
 
 MOST_NAMED = 20
 """Names in an error."""
@@ -38,7 +40,6 @@ FOLDER_LINK = "links to folders"
 LOOP = "links back to a folder that they are in"
 
 _UNFINISHED = re.compile(r"(?:.+\.)?[0-9a-f]{40,64}(?:\.[0-9a-f]{8})?\.incomplete")
-_XET_HASH = re.compile(r"[0-9a-f]{64}")
 _REPO_IN_CACHE = re.compile(r"(?:models|datasets|spaces)--.+")
 
 
@@ -52,7 +53,7 @@ def left_out(name: str, folder: str) -> str | None:
     if name.startswith("."):
         if name.lower() == ".git":
             return GIT
-        if name.endswith(part_files.SUFFIX):
+        if name.endswith(temporary_names.SUFFIX):
             return UNFINISHED
     if folder == ".locks" and _REPO_IN_CACHE.fullmatch(name):
         return CLIENT
@@ -83,7 +84,7 @@ def is_blob(path: str, repo: str | None) -> bool:
         return False
     folder, _, name = path.rpartition("/")
     shared = f"{repo.rpartition('/')[0]}/blobs/{name[:2]}"
-    return folder == f"{repo}/blobs" or (folder == shared and _XET_HASH.fullmatch(name) is not None)
+    return folder == f"{repo}/blobs" or (folder == shared and SHA256.fullmatch(name) is not None)
 
 
 def is_inside(path: str, folder: str) -> bool:
@@ -166,5 +167,4 @@ def shown(name: str) -> str:
 
 
 def _shortened(names: list[str], most: int) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    return shortened([shown(name) for name in names], most)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from airflow_provider_xethub.xet.files import source_rules
 from airflow_provider_xethub.xet.files.source_rules import Findings
+from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection
 
 _Folder = tuple[int, int]
@@ -146,7 +147,7 @@ class Scan:
         return self._takes(relative) or self._may_hold(relative)
 
     def _cannot(self, path: str, error: OSError) -> None:
-        self._findings.problems.append(f"{path}: {(error.strerror or 'cannot be read').lower()}")
+        self._findings.problems.append(f"{path}: {os_reason(error)}")
 
     def _not_a_file(self, path: str) -> None:
         self._findings.problems.append(f"{path}: is not a regular file")

@@ -23,6 +23,7 @@ from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location
 from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
 from airflow_provider_xethub.xet.files.source_scan import Scan
 from airflow_provider_xethub.xet.files.storage_entries import Entry
+from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
 from airflow_provider_xethub.xet.repo import check_path
 
@@ -158,11 +159,9 @@ def collect(
         raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {shown(text)}")
     problems += findings.empty
     if problems:
-        more = f" … and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
         raise XetSourceError(
             f"Nothing was uploaded, because {len(problems)} source(s) cannot be read on this worker: "
-            + "; ".join(map(shown, problems[:MOST_NAMED]))
-            + more
+            + shortened([shown(problem) for problem in problems], MOST_NAMED, "; ")
         )
     _log(findings, chosen)
     return files
@@ -270,7 +269,7 @@ def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | Non
         finally:
             os.close(descriptor)
     except OSError as error:
-        problems.append(f"{path}: {(error.strerror or str(error)).lower()}")
+        problems.append(f"{path}: {os_reason(error)}")
         return None
     if sample is None:
         problems.append(f"{path}: is not a regular file")
@@ -323,4 +322,4 @@ def _read(file: SourceFile) -> bytes:
     except XetSourceError:
         raise
     except OSError as error:
-        raise XetSourceError(f"{file} cannot be read any more: {(error.strerror or str(error)).lower()}.") from error
+        raise XetSourceError(f"{file} cannot be read any more: {os_reason(error)}.") from error

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
 from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet.message_text import os_reason, shortened
 
 _MAX_NAMED = 5
 
@@ -140,12 +141,11 @@ def _merged(
 
 def _refusal(merged: Sequence[_Merged], repo: str) -> XetInputError:
     first, *others = merged
-    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
-    same = ", ".join(f"{one} and {two}" for one, two in (each.paths for each in others[:_MAX_NAMED]))
+    same = shortened([" and ".join(each.paths) for each in others], _MAX_NAMED)
     return XetInputError(
         f"{first.paths[0]} and {first.paths[1]} would share one {first.what}: {first.folder} does not tell "
         f"{first.names[0]!a} and {first.names[1]!a} apart. Nothing of {repo} was written. Download them into different "
-        f"folders, or select one of them.{f' The same holds for {same}{more}.' if others else ''}"
+        f"folders, or select one of them.{f' The same holds for {same}.' if others else ''}"
     )
 
 
@@ -243,5 +243,5 @@ class _LocalTrial:
 
 
 def _unusable(folder: object, error: OSError) -> XetDestinationError:
-    reason = (error.strerror or str(error)).lower()
+    reason = os_reason(error)
     return XetDestinationError(f"{folder} cannot be written on this worker: {reason}. Nothing was downloaded.")

@@ -16,6 +16,7 @@ from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError,
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet import temporary_names as part_files
 from airflow_provider_xethub.xet.files import spellings
+from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 
@@ -107,7 +108,7 @@ def plan(
     try:
         as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
     longest = _longest_name(root)
     targets: dict[Path, Target] = {}
@@ -160,8 +161,7 @@ def parts(
                 pass
         except OSError as error:
             raise XetDestinationError(
-                f"{folder} cannot be written on this worker: {(error.strerror or str(error)).lower()}. Nothing was "
-                "downloaded."
+                f"{folder} cannot be written on this worker: {os_reason(error)}. Nothing was downloaded."
             ) from error
     part_files.clear_left([target.path for target in (*targets, *equal)], attempt)
     for target in targets:
@@ -197,7 +197,7 @@ def _writing(target: Target) -> Iterator[None]:
         raise
     except OSError as error:
         kind = XetInputError if error.errno == errno.ENAMETOOLONG else XetDestinationError
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         about = f"{target.file['path']} of {target.file['repo']}"
         text = f"{about} cannot be written to {target.path} on this worker: {reason}. Nothing of it was kept."
         raise kind(text) from error

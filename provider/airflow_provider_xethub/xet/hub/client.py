@@ -34,7 +34,6 @@ from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import XetToken, parse_answer
 
-DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_TIMEOUT = 30.0
 MAX_PATHS = 1000
 """Paths in one metadata request."""
@@ -60,7 +59,7 @@ class Hub:
 
     def __init__(
         self,
-        endpoint: str = DEFAULT_ENDPOINT,
+        endpoint: str = urls.DEFAULT_ENDPOINT,
         hub_token: str | None = None,
         *,
         credential: str = "the caller",

@@ -18,8 +18,9 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.repo import Repo, RepoType
-from airflow_provider_xethub.xet.urls import origin
+from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT, origin
 
 MAX_BODY = 1024 * 1024
 """Bytes; a body that is larger is not read."""
@@ -27,9 +28,7 @@ MAX_BODY = 1024 * 1024
 MIN_SECRET = 16
 """Characters that a secret must have: it is all that stands between the endpoint and everybody."""
 
-_OID = re.compile(r"[0-9a-f]{40}")
 _SECRET = re.compile(r"[!-~]+")
-_HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def _text(of: dict[str, Any], name: str, where: str) -> str:
 
 def _oid(of: dict[str, Any], name: str, where: str) -> str | None:
     value = of.get(name)
-    if value is not None and not (isinstance(value, str) and _OID.fullmatch(value)):
+    if value is not None and not (isinstance(value, str) and COMMIT_ID.fullmatch(value)):
         raise _wrong(f"{where}.{name}", "null or the 40 hex digits of a commit")
     return value
 
@@ -166,7 +165,7 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
     except ValueError:
         parts = None
     if parts is None or not parts.path.endswith(at.web_path):
-        return f"{_HUB}{at.web_path}"
+        return f"{DEFAULT_ENDPOINT}{at.web_path}"
     return f"{parts.scheme}://{parts.netloc}{quote(parts.path, errors='replace')}"
 
 

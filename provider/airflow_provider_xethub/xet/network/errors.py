@@ -19,6 +19,7 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
     XetTLSError,
 )
+from airflow_provider_xethub.xet.message_text import capitalized, os_reason
 from airflow_provider_xethub.xet.network.settings import Network, find_proxy, host_and_port
 
 PROXY_WANTS_CREDENTIAL = 407
@@ -54,17 +55,19 @@ def from_exception(
     # While the body arrives, a timeout is a ConnectionError to requests.
     if isinstance(error, requests.exceptions.Timeout) or any(isinstance(e, ReadTimeoutError) for e in error.args):
         raise_it = ", or raise timeout in the connection" if service == "Hub" else " and the proxy"
-        return XetTimeoutError(f"{_upper(who)} did not answer to {about} in time. Check the network{raise_it}.")
+        return XetTimeoutError(f"{capitalized(who)} did not answer to {about} in time. Check the network{raise_it}.")
     if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         check = "the network and the host of the connection" if service == "Hub" else "the network and the proxy"
-        return XetConnectionError(f"{_upper(who)} could not be reached for {about} ({_reason(error)}). Check {check}.")
+        return XetConnectionError(
+            f"{capitalized(who)} could not be reached for {about} ({_reason(error)}). Check {check}."
+        )
     if isinstance(error, (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)):
         # The URL itself was checked before: this is about a proxy.
         proxy = network.proxy or find_proxy(get_environ_proxies(url), url)
         if proxy:
             return _unusable_proxy(proxy, f"{about} was not sent to {who}", network)
     return XetProtocolError(
-        f"{_upper(who)} gave an unusable answer to {about} ({type(error).__name__}).", service=service
+        f"{capitalized(who)} gave an unusable answer to {about} ({type(error).__name__}).", service=service
     )
 
 
@@ -147,7 +150,7 @@ def _reason(error: BaseException) -> str:
         if type(current).__name__ == "NameResolutionError":
             return "its name is not known here"
         if isinstance(current, OSError) and current.errno and current.strerror:
-            return current.strerror.lower()
+            return os_reason(current)
     return "the connection broke"
 
 
@@ -162,7 +165,3 @@ def _chain(error: BaseException) -> list[BaseException]:
         found.append(current)
         todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
     return found
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -109,9 +110,8 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         refused = answers.sequence(answers.mapping(answer, "JSON").get("failed"), "'failed'")
         failed = [f"{answers.path(each['path'])} ({hub.shown(each['error'])})" for each in refused]
     if failed:
-        more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise XetResponseError(
-            f"{len(failed)} of {len(changes)} changes in {bucket} failed: {'; '.join(failed[:_MAX_NAMED])}{more}. The "
+            f"{len(failed)} of {len(changes)} changes in {bucket} failed: {shortened(failed, _MAX_NAMED, '; ')}. The "
             "others were made; a retry makes only those that are missing.",
             status=422,
         )

@@ -29,6 +29,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.publish.parts import (
     MAX_CHANGES,
     MAX_INLINE_BYTES,
@@ -60,7 +61,6 @@ ADVISED_CHANGES = 100
 STATE = "xethub_commit"
 """Key of the task state: the key of the work, and its newest commit so far."""
 
-_OID = re.compile(r"[0-9a-f]{40}")
 _PULL_REQUEST = "refs/pr/"
 _MOST_MOVES = 100
 """How often in a row somebody else may commit first, before the request is repeated more slowly."""
@@ -318,7 +318,7 @@ class _Publication:
         known = self._request.task_state.recall(STATE)
         oid, revision = str(known.get("oid")), str(known.get("revision"))
         is_pull_request = self._request.create_pr and re.fullmatch(rf"{_PULL_REQUEST}\d+", revision)
-        if known.get("key") != self._key or not _OID.fullmatch(oid):
+        if known.get("key") != self._key or not COMMIT_ID.fullmatch(oid):
             return
         if not is_pull_request and (self._request.create_pr or revision != self._request.repo.revision):
             return

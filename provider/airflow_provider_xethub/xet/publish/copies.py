@@ -15,6 +15,7 @@ from airflow_provider_xethub.xet import answers, arguments
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.parts import ContentsOf
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile
@@ -126,10 +127,9 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
             for each in answers.mapping(answer, "JSON").get("failed") or []:
                 failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")
     if failed:
-        more = f" and {len(failed) - _MAX_NAMED} more" if len(failed) > _MAX_NAMED else ""
         raise XetResponseError(
             f"The Hub could not let {target} have {len(failed)} of {len(wanted)} file(s) of {source}: "
-            f"{'; '.join(failed[:_MAX_NAMED])}{more}. Nothing was committed. Both must be in the same storage region.",
+            f"{shortened(failed, _MAX_NAMED, '; ')}. Nothing was committed. Both must be in the same storage region.",
             status=200,
         )
 

@@ -20,6 +20,7 @@ from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
+from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer import transfers
 
@@ -126,14 +127,13 @@ def _explained(error: XetHubError, files: Sequence[XetFile], other: XetHubError 
     """
     if isinstance(other or error, XetCancelledError):
         return other or error
-    named = ", ".join(file["path"] for file in files[:_MAX_NAMED])
-    more = f" and {len(files) - _MAX_NAMED} more" if len(files) > _MAX_NAMED else ""
+    named = shortened([file["path"] for file in files], _MAX_NAMED)
     source = f" nor from its source ({_sentence(other)})" if other else ""
     base = other if other and other.retryable and not error.retryable else error
     explained = type(base).__new__(type(base))
     explained.__dict__.update(base.__dict__)
     explained.args = (
-        f"The Hub stores {named}{more} of {files[0]['repo']} inline, so the commit needs the content, which "
+        f"The Hub stores {named} of {files[0]['repo']} inline, so the commit needs the content, which "
         f"cannot be read back from CAS ({_sentence(error)}){source}. None of them was committed. Upload these files "
         "again, or let the task that uploads them commit them: then nothing is read back.",
     )

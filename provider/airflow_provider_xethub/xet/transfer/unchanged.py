@@ -15,6 +15,7 @@ from airflow_provider_xethub.xet.files import targets as downloads
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import transfers
@@ -63,7 +64,7 @@ def _digest(file: LocalFile) -> str:
     try:
         return downloads.digest(file.path, "sha256", file.size)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise XetSourceError(f"{file} cannot be read any more: {reason}. Nothing was published.") from error
 
 

@@ -9,7 +9,6 @@ only the newest commit until that changes.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -24,6 +23,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet import repo as names
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.records import XetCommit, XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -39,9 +39,6 @@ MAX_DELAY = 300.0
 
 MAX_REQUESTED_DELAY = 3600.0
 """Seconds that a Hub may ask for at most: an answer with a wrong date must not end the waiting for years."""
-
-_OID = re.compile(r"[0-9a-f]{40}")
-_HASH = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 class Snapshot:
@@ -129,7 +126,7 @@ class FilesCondition:
         if self.min_files > 1 and self.paths:
             raise XetInputError("min_files goes with patterns; of paths, all are waited for.")
         for text in (text for hashes in self.known.values() for text in hashes):
-            if not isinstance(text, str) or not _HASH.fullmatch(text):
+            if not isinstance(text, str) or not (SHA256.fullmatch(text) or COMMIT_ID.fullmatch(text)):
                 raise XetInputError(f"changed_from {text!r} is not a Xet hash, a sha256 or a git sha1 in hex.")
         if self.newer_than is not None:
             check_oid(self.newer_than)
@@ -303,7 +300,7 @@ def check_oid(oid: object) -> None:
 
     :raises XetInputError: it is something else, such as the name of a branch.
     """
-    if not isinstance(oid, str) or not _OID.fullmatch(oid):
+    if not isinstance(oid, str) or not COMMIT_ID.fullmatch(oid):
         raise XetInputError(f"newer_than {oid!r} is not the id of a commit: 40 hex digits, as XetCommit has it in oid.")
 
 
