@@ -85,9 +85,9 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
             return True
         kind, wanted = self._wanted(self.details)
         if self._digest is None:
-            from airflow_provider_xethub.xet.cas import session as cas
+            from airflow_provider_xethub.xet.native_client import XetHash
 
-            self._digest = hashlib.sha256() if kind == "sha256" else cas.XetHash()
+            self._digest = hashlib.sha256() if kind == "sha256" else XetHash()
         self._digest.update(memoryview(content)[self._digested - start :])
         self._digested = end
         if end < self.details["size"]:

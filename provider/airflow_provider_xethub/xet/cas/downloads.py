@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
-from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet import temporary_names as part_files
 from airflow_provider_xethub.xet import threads as workers
 from airflow_provider_xethub.xet.cas import session as cas
@@ -117,7 +117,7 @@ def _fetch_once(
                     raise XetCancelledError(f"{about} was stopped from outside.")
                 scratch.append(part_files.again(file.part))
                 info = XetFileInfo(file.xet_hash, file.size)
-                handles.append(group.start_download_file(info, cas.native(scratch[-1])))
+                handles.append(group.start_download_file(info, native_client.native_path(scratch[-1])))
             workers.each(take, range(len(files)), FILES_AT_A_TIME, stopped, abort=group.abort)
 
         def report() -> _Moved:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetTransferError
-from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.exceptions import XetHubError
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet import threads as workers
 from airflow_provider_xethub.xet.cas import cache as client_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
@@ -54,7 +54,6 @@ SMALL_STREAMS = 16
 """Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
 
 _ENVIRONMENT_LOCK = threading.Lock()
-_ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 
 
 @dataclass(frozen=True)
@@ -132,86 +131,6 @@ def batches(sizes: Sequence[int]) -> Iterator[tuple[list[int], int]]:
     yield from ((numbers, most) for numbers, most in ((large, LARGE_STREAMS), (small, SMALL_STREAMS)) if numbers)
 
 
-def native(path: Path) -> str:
-    """Return the path of a local file as the client takes it.
-
-    :raises XetInputError: its name is not UTF-8; the client cannot open it.
-    """
-    text = str(path)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise XetInputError(
-            f"The name of the local file {text!r} is not valid UTF-8, so the client of CAS cannot open it. Rename it."
-        ) from None
-    return text
-
-
-def xet_hashes(paths: Sequence[Path]) -> list[str]:
-    """Return the Xet hashes that these files would get in CAS, without sending anything.
-
-    :raises OSError: a file cannot be read.
-    """
-    _quiet()
-    names = [native(path) for path in paths]
-    from hf_xet import hash_files
-
-    return [info.hash for info in workers.interruptible(lambda: hash_files(names))]
-
-
-class XetHash:
-    """The Xet hash of bytes that pass by, used like a digest of ``hashlib``; nothing is written to disk.
-
-    The client only hashes files: it reads this one from a pipe.
-    """
-
-    def __init__(self) -> None:
-        _quiet()
-        reading, self._writing = os.pipe()
-        self._is_open = True
-        self._hashes: list[str] = []
-        self._failure: list[BaseException] = []
-        self._thread = threading.Thread(target=self._hash, args=(reading,), name="xethub-hash", daemon=True)
-        self._thread.start()
-
-    def _hash(self, reading: int) -> None:
-        from hf_xet import hash_files
-
-        try:
-            self._hashes.append(hash_files([f"/dev/fd/{reading}"])[0].hash)
-        except BaseException as error:
-            self._failure.append(error)
-        finally:
-            os.close(reading)  # ends a write that waits
-
-    def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self._writing, left) :]
-        except BrokenPipeError:
-            if not self._failure:
-                self._thread.join()
-
-    def hexdigest(self) -> str:
-        """Return the hash of all that came; nothing may come after that.
-
-        :raises XetTransferError: the client cannot compute it here.
-        """
-        self.close()
-        self._thread.join()
-        if not self._hashes:
-            raise XetTransferError(f"The Xet hash of what arrived could not be computed here: {self._failure[0]}.")
-        return self._hashes[0]
-
-    def close(self) -> None:
-        """End it, whether or not anybody wants to know the hash."""
-        if self._is_open:
-            self._is_open = False
-            os.close(self._writing)
-
-
 @contextmanager
 def aborting(abort: Callable[[], None], stopped: threading.Event | None = None) -> Iterator[None]:
     """Stop the transfer when anything but its success ends the block, also what a signal handler raises."""
@@ -263,7 +182,7 @@ def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | N
 
 def session(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
     """Start the client; a session for each transfer, so that none is ever used across a fork."""
-    _quiet()
+    native_client.prepare()
     from hf_xet import XetConfig, XetSession
 
     own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": client_cache.SIZE_LIMIT}
@@ -308,12 +227,3 @@ def _put(variables: Mapping[str, str | None]) -> None:
             os.unsetenv(name)
         else:
             os.putenv(name, value)
-
-
-def _quiet() -> None:
-    """Set what the client reads once, when it is imported. Without it a log file for each process grows in HOME.
-
-    Where the DAG's own code has imported it before, it is as that code wants it.
-    """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
-from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet import threads as workers
 from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.message_text import os_reason
@@ -96,7 +96,7 @@ def upload(
     about = f"the upload of {len(sources)} file(s) to {access.token.repo}"
     for source in sources:
         if isinstance(source, Path):
-            cas.native(source)
+            native_client.native_path(source)
     started = time.monotonic()
     stopped = threading.Event()
     full = [number for number in range(len(sources)) if sizes[number]]
@@ -169,7 +169,7 @@ class _LargeFile:
 
 def _start_file(commit: Any, path: Any, digest: str | None) -> Any:
     try:
-        return commit.start_upload_file(cas.native(path), sha256=digest)
+        return commit.start_upload_file(native_client.native_path(path), sha256=digest)
     except ConnectionError:
         raise
     except OSError as error:

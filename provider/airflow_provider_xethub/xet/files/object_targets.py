@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet import temporary_names as part_files
 from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
+from airflow_provider_xethub.xet.native_client import XetHash
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import check_path
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -178,7 +178,7 @@ def receive(target: StoredTarget, pieces: Iterable[bytes], unfinished: Unfinishe
     """
     file = target.file
     wanted = digest_of(file)
-    state = new_digest(wanted[0], file["size"]) if wanted else cas.XetHash() if file["size"] else None
+    state = new_digest(wanted[0], file["size"]) if wanted else XetHash() if file["size"] else None
     size = 0
     is_known = False
     try:
@@ -199,6 +199,6 @@ def receive(target: StoredTarget, pieces: Iterable[bytes], unfinished: Unfinishe
                 raise XetIntegrityError(f"{about} damaged: {kind} is {found} instead of {digest}. Nothing was kept.")
             writer.keep()
     finally:
-        if isinstance(state, cas.XetHash):
+        if isinstance(state, XetHash):
             state.close()
     unfinished.ended(target)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetIntegrityError
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files import targets as downloads
 from airflow_provider_xethub.xet.records import XetFile
 
@@ -18,7 +18,7 @@ from airflow_provider_xethub.xet.records import XetFile
 def are_there(targets: Sequence[downloads.Target]) -> set[Path]:
     """Return which final paths hold exactly their file, of those that no digest is known of."""
     candidates = [target for target in targets if not downloads.digest_of(target.file) and downloads.is_like(target)]
-    hashes = cas.xet_hashes([target.path for target in candidates]) if candidates else []
+    hashes = native_client.xet_hashes([target.path for target in candidates]) if candidates else []
     return {target.path for target, found in zip(candidates, hashes, strict=True) if found == target.file["xet_hash"]}
 
 
@@ -30,7 +30,7 @@ def receive(target: downloads.Target, pieces: Iterable[bytes]) -> None:
     """
     for _ in pieces:
         pass
-    [xet_hash] = cas.xet_hashes([target.part])
+    [xet_hash] = native_client.xet_hashes([target.part])
     if xet_hash != target.file["xet_hash"]:
         raise damaged(target.file, xet_hash)
     downloads.keep(target)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files import targets as downloads
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -72,7 +72,7 @@ def _xet_hashes(files: Sequence[LocalFile]) -> list[str]:
     if not files:
         return []
     try:
-        return cas.xet_hashes([file.path for file in files])
+        return native_client.xet_hashes([file.path for file in files])
     except (OSError, RuntimeError) as error:  # it does not say which of them
         check_unchanged(files, [file.size for file in files])
         raise XetSourceError(

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet.cas import cache as client_cache
-from airflow_provider_xethub.xet.cas.session import xet_hashes
+from airflow_provider_xethub.xet.native_client import xet_hashes
 from support.builders import binary, write
 
 

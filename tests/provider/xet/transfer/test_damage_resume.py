@@ -9,8 +9,8 @@ import pytest
 from airflow_provider_xethub.exceptions import XetIntegrityError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
-from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.files.targets import plan
 from airflow_provider_xethub.xet.files.xet_hash import receive
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
@@ -136,7 +136,7 @@ def test_a_bucket_file_that_arrives_damaged_is_refused(in_bucket, tmp_path):
 
 def test_a_bucket_file_that_is_the_same_wrong_one_twice_is_refused(hub, hook, in_bucket, tmp_path, monkeypatch):
     """As from a CAS that has other content under this hash."""
-    monkeypatch.setattr(cas, "xet_hashes", lambda paths: ["ab" * 32 for _ in paths])
+    monkeypatch.setattr(native_client, "xet_hashes", lambda paths: ["ab" * 32 for _ in paths])
     hub.log.clear()
     with pytest.raises(XetIntegrityError, match=rf"a.bin of hf://buckets/.* Xet hash is {'ab' * 32} .*fetched twice"):
         hook.download(tmp_path / "out", in_bucket)

@@ -10,7 +10,7 @@ from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError,
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, names, publish, sealed, write
@@ -142,14 +142,14 @@ def test_a_bucket_file_read_from_begin_to_end_is_verified(hub, hook, in_bucket, 
 def test_the_hash_of_a_stream_is_that_of_the_file(tmp_path, size):
     content = binary(size)
     (tmp_path / "file").write_bytes(content)
-    state = cas.XetHash()
+    state = native_client.XetHash()
     for start in range(0, size, 9973):
         state.update(content[start : start + 9973])
-    assert state.hexdigest() == cas.xet_hashes([tmp_path / "file"])[0]
+    assert state.hexdigest() == native_client.xet_hashes([tmp_path / "file"])[0]
 
 
 def test_a_hash_that_nobody_wants_any_more_leaves_no_thread():
-    state = cas.XetHash()
+    state = native_client.XetHash()
     state.update(binary(300_000))
     state.close()
     state._thread.join(10)
@@ -164,10 +164,10 @@ def test_a_hash_that_cannot_be_computed_says_so_and_waits_for_nothing(monkeypatc
         raise RuntimeError("no")
 
     monkeypatch.setattr(hf_xet, "hash_files", fail)
-    state = cas.XetHash()
+    state = native_client.XetHash()
     for _ in range(5):
         state.update(bytes(100_000))
-    with pytest.raises(cas.XetTransferError, match="could not be computed here: no"):
+    with pytest.raises(native_client.XetTransferError, match="could not be computed here: no"):
         state.hexdigest()
 
 

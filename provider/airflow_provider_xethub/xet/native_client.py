@@ -1,0 +1,105 @@
+"""``hf_xet``, the native client of CAS, in this process: its import, the names it takes, and hashes of local bytes.
+
+It is imported when the first transfer or hash needs it, never before: it starts threads and opens a log file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from airflow_provider_xethub.exceptions import XetInputError, XetTransferError
+from airflow_provider_xethub.xet import threads
+
+_ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
+
+
+def prepare() -> None:
+    """Set the environment variables that the client reads once, when it is imported.
+
+    Without them, a log file for each process grows in HOME. Variables that are set already stay as they are.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def native_path(path: Path) -> str:
+    """Return the path of a local file as the client takes it.
+
+    :raises XetInputError: its name is not UTF-8; the client cannot open it.
+    """
+    text = str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise XetInputError(
+            f"The name of the local file {text!r} is not valid UTF-8, so the client of CAS cannot open it. Rename it."
+        ) from None
+    return text
+
+
+def xet_hashes(paths: Sequence[Path]) -> list[str]:
+    """Return the Xet hashes that these files would get in CAS, without sending anything.
+
+    :raises OSError: a file cannot be read.
+    """
+    prepare()
+    names = [native_path(path) for path in paths]
+    from hf_xet import hash_files
+
+    return [info.hash for info in threads.interruptible(lambda: hash_files(names))]
+
+
+class XetHash:
+    """The Xet hash of bytes that pass by, used like a digest of ``hashlib``; nothing is written to disk.
+
+    The client only hashes files: it reads this one from a pipe.
+    """
+
+    def __init__(self) -> None:
+        prepare()
+        reading, self._writing = os.pipe()
+        self._is_open = True
+        self._hashes: list[str] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._hash, args=(reading,), name="xethub-hash", daemon=True)
+        self._thread.start()
+
+    def _hash(self, reading: int) -> None:
+        from hf_xet import hash_files
+
+        try:
+            self._hashes.append(hash_files([f"/dev/fd/{reading}"])[0].hash)
+        except BaseException as error:
+            self._failure.append(error)
+        finally:
+            os.close(reading)  # ends a write that waits
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._writing, left) :]
+        except BrokenPipeError:
+            if not self._failure:
+                self._thread.join()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all that came; nothing may come after that.
+
+        :raises XetTransferError: the client cannot compute it here.
+        """
+        self.close()
+        self._thread.join()
+        if not self._hashes:
+            raise XetTransferError(f"The Xet hash of what arrived could not be computed here: {self._failure[0]}.")
+        return self._hashes[0]
+
+    def close(self) -> None:
+        """End it, whether or not anybody wants to know the hash."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._writing)
