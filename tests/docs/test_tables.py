@@ -52,7 +52,8 @@ def public_classes() -> list[type]:
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
         and value.__module__.startswith("airflow_provider_xethub.")
-        and value not in (operators.XetOperator, operators.XetTransferOperator, sensors.XetSensor)
+        and value not in (operators.XetOperator, operators.XetTransferOperator, operators.XetCommittingOperator)
+        and value is not sensors.XetSensor
     ]
 
 

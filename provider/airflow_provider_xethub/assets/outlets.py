@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def tell_outlets(context: Context, outlets: Iterable[Any], result: XetCommitResult) -> None:
+def record_events(context: Context, outlets: Iterable[Any], result: XetCommitResult) -> None:
     """Put what was committed into the events of those outlets that stand for it.
 
     Those are the repository at the revision that was committed to, a file or folder in it, and assets that have a name
@@ -27,10 +27,10 @@ def tell_outlets(context: Context, outlets: Iterable[Any], result: XetCommitResu
     """
     for outlet in outlets:
         with log_and_continue(log, f"The event of the outlet {outlet} does not say what was committed"):
-            _tell(context, outlet, result)
+            _record_event(context, outlet, result)
 
 
-def _tell(context: Context, outlet: Any, result: XetCommitResult) -> None:
+def _record_event(context: Context, outlet: Any, result: XetCommitResult) -> None:
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
     committed = Repo.from_uri(result["repo"])

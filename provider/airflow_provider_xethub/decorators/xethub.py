@@ -156,7 +156,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
             given = arguments.selection(in_call[0], given)
         if records == []:
             text = f"{self.task_id}: the list of files is empty, so there is nothing to work on."
-            self.nothing_to_do(XetInputError(text))
+            self.fail_or_skip(XetInputError(text))
         default = downloads.repo_of(records) if records else None
         if not self.read_only:
             self._check_destination(token, default)
@@ -214,7 +214,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         if token is not None and (self.hook.confirmed_repo(token) or self.resolve_repo(token)) != source:
             token = None
         result = self.hook.download(folder, records, token=token)
-        self.tell(context, "download", result["transfer"], source, key="received")
+        self.report_transfer(context, "download", result["transfer"], source, key="received")
         return [Path(file["local_path"]) for file in result["files"]]
 
     def _call(self, context: Context, places: dict[str, Any]) -> Any:
@@ -244,7 +244,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 )
                 if paths:
                     raise error
-                self.nothing_to_do(error)
+                self.fail_or_skip(error)
             return returned if isinstance(returned, (list, tuple)) else paths[0]
         if OUTPUT not in self._wanted:
             raise XetInputError(
@@ -253,7 +253,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
             )
         if not any(each.is_file() for each in output.rglob("*")):
             text = f"{self._function} returned None and wrote no file into output, so there is nothing to publish."
-            self.nothing_to_do(XetInputError(f"{text} If that may happen, set on_empty='skip'."))
+            self.fail_or_skip(XetInputError(f"{text} If that may happen, set on_empty='skip'."))
         return str(output)
 
 

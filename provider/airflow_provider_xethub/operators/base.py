@@ -1,9 +1,8 @@
-"""What the operators have in common: the repository, the hook, the token, and how a task is stopped."""
+"""Bases of the operators: the repository, the hook, the token, the commit, and how a task is stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
@@ -12,12 +11,13 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, X
 from airflow_provider_xethub.hooks import connection
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
-from airflow_provider_xethub.hooks.rendering import RenderedArguments
+from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
+from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.task_state import TaskState
 from airflow_provider_xethub.xet.token import SealedTokenDict
@@ -28,26 +28,39 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 
-REPO_FIELDS: tuple[str, ...] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
-"""Template fields of every operator and sensor."""
+__all__ = [
+    "COMMIT_FIELDS",
+    "REPO_FIELDS",
+    "XetCommittingOperator",
+    "XetOperator",
+    "XetTransferOperator",
+    "task_state",
+]
+
+COMMIT_FIELDS: tuple[str, ...] = ("commit_message", "commit_description", "parent_commit")
+"""Template fields of every operator that makes a commit."""
+
+SELECTION = ("path", "paths", "patterns", "files")
+"""Arguments that select files. A task takes at most one of them."""
 
 
-class XetOperator(RenderedArguments, BaseOperator):
+class XetOperator(RepositoryTaskMixin, BaseOperator):
     """Base of the operators: the repository, the hook, and how a task is stopped.
 
-    :param repo_id: ``namespace/name``; the token's, the records' or the connection's default where ``None``. Not the
-        token's where it does not open on the worker: then nothing confirms what it says.
-    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; as above, and then ``model``.
-    :param revision: branch, tag, commit or ``refs/pr/N``; as above, and then ``main``.
+    A subclass implements :meth:`work`.
+
+    :param repo_id: ``namespace/name``. ``None``: that of the token, the records or the connection. A token that does
+        not open on the worker does not count, because nothing confirms what it says.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. ``None``: as for ``repo_id``, and then ``model``.
+    :param revision: branch, tag, commit or ``refs/pr/N``. ``None``: as for ``repo_id``, and then ``main``.
     :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
-    :ivar hub_page: what "Open on the Hub" opens: the repository, once it is known; ``work`` may set a better one.
+    :ivar hub_page: the page that "Open on the Hub" opens: the repository, once it is known, unless ``work`` sets a
+        better one.
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
     operator_extra_links: tuple[XetHubLink, ...] = (XetHubLink(),)
     on_empty: OnEmpty = "fail"
-    commit_message: Any = ""
-    default_message = ""
 
     def __init__(
         self,
@@ -59,68 +72,49 @@ class XetOperator(RenderedArguments, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.repo_id = repo_id
-        self.repo_type = repo_type
-        self.revision = revision
-        self.xethub_conn_id = xethub_conn_id
-        self.hub_page: HubPage | None = None
-        if not self.do_xcom_push:
-            self.operator_extra_links = ()  # Airflow stores a link as an XCom
+        self.set_repo_arguments(repo_id=repo_id, repo_type=repo_type, revision=revision, xethub_conn_id=xethub_conn_id)
         self._executing = False
         self.check_written()
 
-    @cached_property
-    def hook(self) -> XetHubConnection:
-        """The hook for this task's connection."""
-        return XetHubConnection(self.xethub_conn_id)
-
     def execute(self, context: Context) -> Any:
-        """Do the work; errors that no retry can mend fail the task at once."""
+        """Check the arguments and do the work; errors that retrying cannot fix fail the task at once."""
         self._executing = True
         try:
             with fail_without_retry():
-                self.check_rendered()
-                if self.default_message and self.commit_message is None:
-                    self.commit_message = self.render_template(self.default_message, context)
+                self.prepare(context)
                 return self.work(context)
         finally:
             self._executing = False
 
-    def nothing_to_do(self, error: XetHubError) -> NoReturn:
-        """End a task that has nothing to do, as ``on_empty`` says.
-
-        :raises AirflowSkipException: with ``skip``.
-        :raises XetHubError: the error given, with ``fail``.
-        """
-        if self.on_empty == "skip":
-            raise AirflowSkipException(f"Skipped, because there is nothing to do. {error}") from error
-        raise error
+    def prepare(self, context: Context) -> None:  # noqa: ARG002
+        """Check and normalise the rendered arguments."""
+        self.check_rendered()
 
     def work(self, context: Context) -> Any:
         """Do what the operator is for, and return its XCom value."""
-        raise NotImplementedError(f"{type(self).__name__} does not implement work()")
+        raise NotImplementedError(f"{type(self).__name__} does not implement work().")
 
     def on_kill(self) -> None:
-        """Stop at once: Airflow calls this in the signal handler of the task's main thread.
+        """Stop at once. Airflow calls this in the signal handler of the task's main thread.
 
-        :raises XetCancelledError: into whatever ``execute`` is doing; the transfer it interrupts is aborted.
+        :raises XetCancelledError: into whatever ``execute`` is doing; the transfer that it interrupts is aborted.
         """
         if self._executing:
             self._executing = False
-            raise XetCancelledError(f"Task {self.task_id} was stopped. Nothing that it had not finished was kept.")
+            raise XetCancelledError(f"Task {self.task_id} was stopped. Unfinished work was discarded.")
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
-        """Return the repository: from the arguments, else from the token, the records, or the connection.
+        """Return the repository that the arguments name, else that of the token, the records or the connection.
 
-        A token that does not open here decides nothing, and then nor do records; see ``hook.token_repo``.
+        A token that does not open on this worker decides nothing, and neither do records then; see ``hook.token_repo``.
 
-        :raises XetInputError: there is none, or a name is not valid.
-        :raises XetTokenSealError: only a token that does not open here says which.
+        :raises XetInputError: nothing names a repository, or a name is not valid.
+        :raises XetTokenSealError: only a token that does not open on this worker names one.
         """
         if token is not None:
             repo = self.hook.token_repo(token, self.repo_id, self.repo_type, self.revision)
         elif default is None:
-            repo = self.hook.repo(self.repo_id, self.repo_type, self.revision)
+            repo = self.repo_of_arguments()
         else:
             repo = Repo(
                 self.repo_id or default.repo_id,
@@ -130,6 +124,32 @@ class XetOperator(RenderedArguments, BaseOperator):
         self.hub_page = HubPage(repo)
         return repo
 
+    def fail_or_skip(self, error: XetHubError) -> NoReturn:
+        """End a task that has nothing to do as ``on_empty`` says.
+
+        :raises AirflowSkipException: with ``skip``.
+        :raises XetHubError: the given error, with ``fail``.
+        """
+        if self.on_empty == "skip":
+            raise AirflowSkipException(f"Skipped, because there is nothing to do. {error}") from error
+        raise error
+
+    def given_selection(self, *more: str) -> list[str]:
+        """Return the names of the arguments that select files.
+
+        :param more: names of others that are given and select files, too.
+        :raises XetInputError: more than one is given.
+        """
+        given = [name for name in SELECTION if getattr(self, name) is not None] + list(more)
+        if len(given) > 1:
+            raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
+        return given
+
+    def is_single(self, files: Sequence[XetFile]) -> bool:
+        """Whether ``path`` names one file, so that the result may get a path of its own."""
+        path = getattr(self, "path", None)
+        return path is not None and len(files) == 1 and files[0]["path"] == path.strip("/")
+
     def find_files(
         self,
         repo: Repo,
@@ -137,7 +157,7 @@ class XetOperator(RenderedArguments, BaseOperator):
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
     ) -> list[XetFile]:
-        """Return the records of what is wanted from a repository: ``paths``, or what ``path`` and ``patterns`` match.
+        """Return the records of files in a repository: of ``paths``, or of what ``path`` and ``patterns`` select.
 
         :raises XetNotFoundError: one of the paths does not exist, or nothing matches.
         :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
@@ -151,14 +171,14 @@ class XetOperator(RenderedArguments, BaseOperator):
         files = self.hook.list_files(repo, path, patterns)
         if not files:
             matching = f" that matches {patterns!r}" if patterns is not None else ""
-            self.nothing_to_do(XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404))
+            self.fail_or_skip(XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404))
         return files
 
-    def given_files(self, files: Any, task_does: str) -> list[XetFile]:
+    def check_files(self, files: Any, action: str) -> list[XetFile]:
         """Return the records that were given as an argument.
 
         :param files: ``None`` where the task that was to return them returned nothing.
-        :param task_does: such as ``download``, for the message.
+        :param action: such as ``download``, for the message.
         :raises XetInputError: there are none, or they are something else.
         :raises AirflowSkipException: there are none, and ``on_empty`` is ``skip``.
         """
@@ -166,17 +186,8 @@ class XetOperator(RenderedArguments, BaseOperator):
 
         records = [] if files is None else downloads.check_files(files)
         if not records:
-            self.nothing_to_do(XetInputError(f"{self.task_id}: files is empty, so there is nothing to {task_does}."))
+            self.fail_or_skip(XetInputError(f"{self.task_id}: files is empty, so there is nothing to {action}."))
         return records
-
-    def tell_commit(self, context: Context, result: XetCommitResult) -> None:
-        """Tell what was committed: in the log, in the events of the task's outlets, and with the link to the Hub."""
-        from airflow_provider_xethub.assets.outlets import tell_outlets
-
-        verb = "Committed" if result["created"] else "Nothing new to commit:"
-        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
-        self.hub_page = page_of_commit(result, result["files"], result["pull_request"])
-        tell_outlets(context, self.outlets, result)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:  # noqa: ARG002
         """Return what the task read and wrote; only Airflow's OpenLineage provider calls this."""
@@ -186,9 +197,9 @@ class XetOperator(RenderedArguments, BaseOperator):
 
 
 class XetTransferOperator(XetOperator):
-    """Base of the operators that move bytes: with their own token, or with one that another task fetched.
+    """Base of the operators that move bytes, with a token of their own or one that another task fetched.
 
-    :param token: the output of a ``XetTokenOperator``. Not a template field, so that it is in no rendered template.
+    :param token: the output of a ``XetTokenOperator``. Not a template field, so that no rendered template contains it.
     """
 
     def __init__(self, *, token: SealedTokenDict | XComArg | None = None, **kwargs: Any) -> None:
@@ -200,25 +211,27 @@ class XetTransferOperator(XetOperator):
         self.check_written()
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
-        """Return the repository; where the token that was given is forgotten, records do not take its place."""
+        """Return the repository; records do not name it where a token was given and its XCom is deleted."""
         return super().resolve_repo(token, default if self.token is None else None)
 
     def resolve_token(self, context: Context) -> SealedTokenDict | None:
-        """Return the XCom value behind ``token``; ``None`` if it was not given, or was forgotten."""
+        """Return the XCom value of ``token``; ``None`` if it was not given, or is deleted."""
         if not isinstance(self.token, XComArg):
             return self.token
         value: SealedTokenDict | None = self.token.resolve(context)
         if value is None:
             tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
-            text = f"The token of task {tasks} is not there: it was forgotten, or {tasks} did not run before this task"
+            text = f"Task {tasks} has no token in XCom: it was deleted, or {tasks} did not run before this task"
             if not self.hook.has_connection:
                 error = XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
                 raise connection.needed(self.hook.xethub_conn_id, error)
-            self.log.info("%s; fetching one.", text)
+            self.log.info("%s. Fetching another one.", text)
         return value
 
-    def tell(self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer") -> None:
-        """Tell what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
+    def report_transfer(
+        self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer"
+    ) -> None:
+        """Report what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
         if direction == "upload":
             self.log.info("Uploaded %s.", progress.sent(transfer))
         else:
@@ -228,17 +241,70 @@ class XetTransferOperator(XetOperator):
         count_transfer(direction, transfer, repo.repo_type)
 
 
-def is_first_try(context: Context) -> bool:
-    """Whether no try of this task instance was before: Airflow counts every start of one, also after a lost worker."""
-    return bool(context["ti"].try_number == 1)
+class XetCommittingOperator(XetOperator):
+    """Base of the operators that make a commit.
 
+    :param commit_message: title of the commit. ``None``: the default of the operator.
+    :param commit_description: more text below the title.
+    :param parent_commit: only commit if none of these paths changed since this commit.
+    :param create_pr: open a pull request instead of committing to the branch.
+    :cvar default_message: template of the message where a template was rendered to ``None``.
+    """
 
-def work_key(context: Context) -> str:
-    """Return what is the same in all tries of one task instance, and in no other: marks its commit."""
-    ti = context["ti"]
-    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
+    template_fields: Sequence[str] = (*REPO_FIELDS, *COMMIT_FIELDS)
+    default_message: str
+
+    def __init__(
+        self,
+        *,
+        commit_message: str | None = None,
+        commit_description: str = "",
+        parent_commit: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.commit_message = commit_message
+        self.commit_description = commit_description
+        self.parent_commit = parent_commit
+        self.create_pr = create_pr
+        self.check_written()
+
+    def prepare(self, context: Context) -> None:
+        """Check and normalise the rendered arguments, and render the default message if there is no other."""
+        super().prepare(context)
+        if self.commit_message is None:
+            self.commit_message = self.render_template(self.default_message, context)
+
+    def commit_request(
+        self, context: Context, repo: Repo, files: Sequence[XetFile] = (), delete: Sequence[str] = ()
+    ) -> CommitRequest:
+        """Return the request for this task's commit; all tries of one task instance have the same idempotency key."""
+        ti = context["ti"]
+        return CommitRequest(
+            repo,
+            files,
+            delete=delete,
+            message=self.commit_message,  # type: ignore[arg-type]  # prepare() has set it
+            description=self.commit_description,
+            parent_commit=self.parent_commit,
+            create_pr=self.create_pr,
+            idempotency_key=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+            # Airflow counts every start of a task instance, also after a lost worker.
+            is_first_try=bool(ti.try_number == 1),
+            task_state=task_state(context),
+        )
+
+    def report_commit(self, context: Context, result: XetCommitResult) -> None:
+        """Report what was committed: in the log, in the events of the task's outlets, and as the link to the Hub."""
+        from airflow_provider_xethub.assets.outlets import record_events
+
+        verb = "Committed" if result["created"] else "Nothing new to commit:"
+        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
+        self.hub_page = page_of_commit(result, result["files"], result["pull_request"])
+        record_events(context, self.outlets, result)
 
 
 def task_state(context: Context) -> TaskState:
-    """Return what all tries of one task instance remember: something since Airflow 3.3, nothing before."""
+    """Return what all tries of one task instance remember; before Airflow 3.3 they remember nothing."""
     return TaskState(context.get("task_state_store"))

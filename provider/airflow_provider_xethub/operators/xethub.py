@@ -5,20 +5,18 @@ Importing this module loads no client library: ``requests``, ``hf_xet`` and ``hu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
 from airflow_provider_xethub.operators.base import (
+    COMMIT_FIELDS,
     REPO_FIELDS,
+    XetCommittingOperator,
     XetOperator,
     XetTransferOperator,
-    is_first_try,
     task_state,
-    work_key,
 )
-from airflow_provider_xethub.operators.copies import XetCopyOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
@@ -29,11 +27,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetPublishResult
+    from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, XetPublishResult
 
 __all__ = [
+    "COMMIT_FIELDS",
     "REPO_FIELDS",
     "XetCommitOperator",
+    "XetCommittingOperator",
     "XetCopyOperator",
     "XetDownloadOperator",
     "XetForgetTokenOperator",
@@ -47,6 +47,7 @@ __all__ = [
 
 UPLOAD_MESSAGE = "Upload {{ task_instance.task_id }} of {{ dag.dag_id }}"
 PUBLISH_MESSAGE = "Publish {{ task_instance.task_id }} of {{ dag.dag_id }}"
+COPY_MESSAGE = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}"
 
 
 class XetListOperator(XetOperator):
@@ -74,7 +75,7 @@ class XetListOperator(XetOperator):
         return files
 
 
-class XetUploadOperator(XetTransferOperator):
+class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
     """Upload files through CAS and publish them in one commit; with ``commit=False`` only upload them.
 
     With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all of it
@@ -91,9 +92,6 @@ class XetUploadOperator(XetTransferOperator):
         former are left out and the latter refused.
     :param commit: whether to publish.
     :param commit_message: title of the commit.
-    :param commit_description: more text below it.
-    :param parent_commit: only commit if none of these paths changed since this commit.
-    :param create_pr: open a pull request instead of committing to the branch.
     :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent. ``None``: yes,
         unless the files are so small that asking takes longer than sending.
     :param on_empty: what to do if ``source`` is an empty list or contains no file, or none that matches ``patterns``:
@@ -109,9 +107,7 @@ class XetUploadOperator(XetTransferOperator):
         "path_in_repo",
         "patterns",
         "exclude",
-        "commit_message",
-        "commit_description",
-        "parent_commit",
+        *COMMIT_FIELDS,
     )
 
     def __init__(
@@ -124,24 +120,17 @@ class XetUploadOperator(XetTransferOperator):
         follow_links: bool = False,
         commit: bool = True,
         commit_message: str = UPLOAD_MESSAGE,
-        commit_description: str = "",
-        parent_commit: str | None = None,
-        create_pr: bool = False,
         deduplicate: bool | None = None,
         on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(commit_message=commit_message, **kwargs)
         self.source = source
         self.path_in_repo = path_in_repo
         self.patterns = patterns
         self.exclude = exclude
         self.follow_links = follow_links
         self.commit = commit
-        self.commit_message = commit_message
-        self.commit_description = commit_description
-        self.parent_commit = parent_commit
-        self.create_pr = create_pr
         self.deduplicate = deduplicate
         self.on_empty = on_empty
         self.check_written()
@@ -159,11 +148,9 @@ class XetUploadOperator(XetTransferOperator):
         :param source, patterns: as for :meth:`XetHubConnection.publish`.
         :param default: the repository where neither the arguments nor the token name one.
         """
-        from airflow_provider_xethub.xet.publish.commit import CommitRequest
-
         if isinstance(source, Sequence) and not source and not isinstance(source, str):
             error = XetInputError(f"{self.task_id}: source is an empty list, so there is nothing to upload.")
-            self.nothing_to_do(error)
+            self.fail_or_skip(error)
         token = self.resolve_token(context)
         repo = self.resolve_repo(token, default)
         options: dict[str, Any] = {
@@ -174,37 +161,20 @@ class XetUploadOperator(XetTransferOperator):
             "token": token,
             "deduplicate": self.deduplicate,
         }
-        if not self.commit:
-            with self._skipping_empty():
+        try:
+            if not self.commit:
                 uploaded = self.hook.upload(source, repo, **options)
-            self.tell(context, "upload", uploaded["transfer"], repo)
-            return uploaded["files"]
-        request = CommitRequest(
-            repo,
-            (),
-            message=self.commit_message,
-            description=self.commit_description,
-            parent_commit=self.parent_commit,
-            create_pr=self.create_pr,
-            idempotency_key=work_key(context),
-            is_first_try=is_first_try(context),
-            task_state=task_state(context),
-        )
-        with self._skipping_empty():
-            published = self.hook.publish(source, request, **options)
-        self.tell(context, "upload", published["transfer"], repo)
-        self.tell_commit(context, published)
+                self.report_transfer(context, "upload", uploaded["transfer"], repo)
+                return uploaded["files"]
+            published = self.hook.publish(source, self.commit_request(context, repo), **options)
+        except XetEmptySourceError as error:
+            self.fail_or_skip(error)
+        self.report_transfer(context, "upload", published["transfer"], repo)
+        self.report_commit(context, published)
         return published
 
-    @contextmanager
-    def _skipping_empty(self) -> Iterator[None]:
-        try:
-            yield
-        except XetEmptySourceError as error:
-            self.nothing_to_do(error)
 
-
-class XetCommitOperator(XetOperator):
+class XetCommitOperator(XetCommittingOperator):
     """Publish files that other tasks uploaded, and delete paths, in one atomic commit.
 
     Safe to retry: a commit whose answer was lost is found again, and what is there already is not committed twice.
@@ -212,9 +182,6 @@ class XetCommitOperator(XetOperator):
     :param files: records, as ``XetUploadOperator(commit=False)`` returns them; lists of lists from mapped tasks too.
     :param delete: paths to delete; a trailing slash means the folder.
     :param commit_message: title of the commit.
-    :param commit_description: more text below it.
-    :param parent_commit: only commit if none of these paths changed since this commit.
-    :param create_pr: open a pull request instead of committing to the branch.
     :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip``. With ``skip`` the
         task does the other one; if that leaves nothing to do, it is skipped.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetCommitResult`.
@@ -225,9 +192,7 @@ class XetCommitOperator(XetOperator):
         *REPO_FIELDS,
         "files",
         "delete",
-        "commit_message",
-        "commit_description",
-        "parent_commit",
+        *COMMIT_FIELDS,
     )
 
     def __init__(
@@ -236,19 +201,12 @@ class XetCommitOperator(XetOperator):
         files: Any = (),
         delete: str | Sequence[str] = (),
         commit_message: str = PUBLISH_MESSAGE,
-        commit_description: str = "",
-        parent_commit: str | None = None,
-        create_pr: bool = False,
         on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(commit_message=commit_message, **kwargs)
         self.files = files
         self.delete = delete
-        self.commit_message = commit_message
-        self.commit_description = commit_description
-        self.parent_commit = parent_commit
-        self.create_pr = create_pr
         self.on_empty = on_empty
         # Compared now: what an XComArg resolves to may equal the default.
         self._has_files = files != ()
@@ -258,24 +216,11 @@ class XetCommitOperator(XetOperator):
     def work(self, context: Context) -> XetCommitResult:
         """Publish."""
         from airflow_provider_xethub.xet.files import targets as downloads
-        from airflow_provider_xethub.xet.publish.commit import CommitRequest
 
         files, delete = self._wanted()
         repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
-        request = CommitRequest(
-            repo,
-            files,
-            delete,
-            self.commit_message,
-            self.commit_description,
-            self.parent_commit,
-            self.create_pr,
-            work_key(context),
-            is_first_try(context),
-            task_state(context),
-        )
-        result = self.hook.commit(request)
-        self.tell_commit(context, result)
+        result = self.hook.commit(self.commit_request(context, repo, files, delete))
+        self.report_commit(context, result)
         return result
 
     def _wanted(self) -> tuple[list[XetFile], list[str]]:
@@ -289,8 +234,109 @@ class XetCommitOperator(XetOperator):
         empty += ["delete"] if self._has_delete and not delete and self.delete is not None else []
         if empty and (self.on_empty == "fail" or not (files or delete)):
             text = f"{self.task_id}: {' and '.join(empty)} is empty, so there is nothing to commit."
-            self.nothing_to_do(XetInputError(text))
+            self.fail_or_skip(XetInputError(text))
         return files, delete
+
+
+class XetCopyOperator(XetCommittingOperator):
+    """Copy files from another repository, another revision or a bucket, without moving the bytes that are in CAS.
+
+    Small files that the source stores inline are read and written again. What the destination has already is left
+    alone. ``repo_id``, ``repo_type`` and ``revision`` say where the copies go; one connection sees both sides. The Hub
+    copies from repositories to repositories and buckets, and from buckets to buckets, in one storage region.
+
+    :param source_repo_id: where the files come from; the records' repository, or the destination where ``None``.
+    :param source_repo_type: its type; as above, and then the destination's.
+    :param source_revision: its revision; as above, and then ``main``. A commit id is safe against later changes.
+    :param path: one file, or one folder, in the source.
+    :param paths: several files; all must exist.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
+    :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
+    :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a single
+        ``path`` it is the path of the copy (its folder with a trailing slash).
+    :param commit_message: title of the commit.
+    :param on_empty: what to do if ``files`` is an empty list, the source is empty, or nothing matches ``patterns``:
+        ``fail``, or ``skip`` the task.
+    :returns: a :class:`~airflow_provider_xethub.xet.records.XetCopyResult`. Without ``path``, ``paths``, ``patterns``
+        and ``files``: the whole source.
+    """
+
+    default_message = COPY_MESSAGE
+    template_fields: Sequence[str] = (
+        *REPO_FIELDS,
+        "source_repo_id",
+        "source_repo_type",
+        "source_revision",
+        "path",
+        "paths",
+        "patterns",
+        "files",
+        "path_in_repo",
+        *COMMIT_FIELDS,
+    )
+
+    def __init__(
+        self,
+        *,
+        source_repo_id: str | None = None,
+        source_repo_type: str | None = None,
+        source_revision: str | None = None,
+        path: str | None = None,
+        paths: str | Sequence[str] | None = None,
+        patterns: str | Sequence[str] | None = None,
+        files: Any = None,
+        path_in_repo: str | None = None,
+        commit_message: str = COPY_MESSAGE,
+        on_empty: OnEmpty = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(commit_message=commit_message, **kwargs)
+        self.source_repo_id = source_repo_id
+        self.source_repo_type = source_repo_type
+        self.source_revision = source_revision
+        self.path = path
+        self.paths = paths
+        self.patterns = patterns
+        self.files = files
+        self.path_in_repo = path_in_repo
+        self.on_empty = on_empty
+        self._has_files = files is not None
+        self.check_written()
+
+    def work(self, context: Context) -> XetCopyResult:
+        """Find out what is wanted, and copy it."""
+        target = self.resolve_repo()
+        files = self._originals(target)
+        request = self.commit_request(context, target)
+        result = self.hook.copy(files, request, path_in_repo=self.path_in_repo, single=self.is_single(files))
+        copied = result["copied"]
+        self.log.info(
+            "Copied %d file(s) of %d bytes; %d of them, of %d bytes, were inline and had to be read and written.",
+            *(copied[key] for key in ("files", "bytes", "inline_files", "inline_bytes")),
+        )
+        self.report_commit(context, result)
+        return result
+
+    def _originals(self, target: Repo) -> list[XetFile]:
+        self.given_selection()
+        if self._has_files or self.files is not None:
+            named = [name for name in ("source_repo_id", "source_repo_type", "source_revision") if getattr(self, name)]
+            if named:
+                raise XetInputError(
+                    f"{self.task_id}: the records in files say where they come from; leave out {' and '.join(named)}."
+                )
+            return self.check_files(self.files, "copy")
+        source = self.hook.repo(
+            self.source_repo_id or target.repo_id,
+            self.source_repo_type or target.repo_type,
+            self.source_revision or "main",
+        )
+        if source == target and not self.path_in_repo:
+            raise XetInputError(
+                f"{self.task_id}: this would copy {source} onto itself. Give source_repo_id, source_revision or "
+                "path_in_repo."
+            )
+        return self.find_files(source, self.path, self.paths, self.patterns)
 
 
 class XetDownloadOperator(XetTransferOperator):
@@ -340,30 +386,32 @@ class XetDownloadOperator(XetTransferOperator):
         from airflow_provider_xethub.xet.files import targets as downloads
 
         token = self.resolve_token(context)
-        given = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise XetInputError(f"{self.task_id}: give only one of {' and '.join(given)}.")
+        self.given_selection()
         if self._has_files or self.files is not None:
-            files = self.given_files(self.files, "download")
-            asked = self.resolve_repo(token, downloads.repo_of(files))
-            files = [{**file, "repo": asked.uri} for file in files] if self._moved(files, asked) else files
-            if (of := downloads.repo_of(files)) != asked:
+            files = self.check_files(self.files, "download")
+            repo = self.resolve_repo(token, downloads.repo_of(files))
+            files = _at_revision_of(repo, files)
+            if (origin := downloads.repo_of(files)) != repo:
                 kind, what = (XetInputError, "this task") if token is None else (XetTokenScopeError, "the token")
                 raise kind(
-                    f"{what} is for {asked}, not for {of}, which the files are from. Download the files of each "
-                    "repository in a task of its own."
+                    f"{what} is for {repo}, but the files are from {origin}. Download the files of each repository in "
+                    "a task of its own."
                 )
         else:
             repo = self.resolve_repo(token)
             self.hook.check_token(token, "read", repo)
             files = self.find_files(repo, self.path, self.paths, self.patterns)
-        single = self.path is not None and len(files) == 1 and files[0]["path"] == self.path.strip("/")
-        result = self.hook.download(self.destination, files, single=single, token=token, task_state=task_state(context))
-        self.tell(context, "download", result["transfer"], downloads.repo_of(files))
-        self.hub_page = page_of_files(downloads.repo_of(files), files)
+        result = self.hook.download(
+            self.destination, files, single=self.is_single(files), token=token, task_state=task_state(context)
+        )
+        self.report_transfer(context, "download", result["transfer"], repo)
+        self.hub_page = page_of_files(repo, files)
         return result["files"]
 
-    def _moved(self, files: Sequence[XetFile], repo: Repo) -> bool:
-        """Whether the records are of another revision of the same repository than the one asked for."""
-        records = {file["repo"] for file in files}
-        return records != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in records)
+
+def _at_revision_of(repo: Repo, files: list[XetFile]) -> list[XetFile]:
+    """Return records of the same repository as records of the wanted revision, and others as they are."""
+    uris = {file["repo"] for file in files}
+    if uris != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in uris):
+        return [{**file, "repo": repo.uri} for file in files]
+    return files

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.events import value_of
-from airflow_provider_xethub.hooks.rendering import RenderedArguments
+from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.sensors import deferral
@@ -50,7 +50,7 @@ NO_COMMIT = "0" * 40
 """What every commit is newer than."""
 
 
-class XetSensor(RenderedArguments, BaseSensorOperator):
+class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
     """Base of the sensors: the repository, the hook, and how looks follow each other.
 
     A wrong credential, or a repository or revision that does not exist, fails the task at once instead of waiting for
@@ -67,7 +67,7 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
     :param xethub_conn_id: the connection.
     """
 
-    template_fields: Sequence[str] = ("xethub_conn_id", "repo_id", "repo_type", "revision")
+    template_fields: Sequence[str] = REPO_FIELDS
     operator_extra_links: tuple[XetHubLink, ...] = (XetHubLink(),)
 
     def __init__(
@@ -82,27 +82,16 @@ class XetSensor(RenderedArguments, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.repo_id = repo_id
-        self.repo_type = repo_type
-        self.revision = revision
+        self.set_repo_arguments(repo_id=repo_id, repo_type=repo_type, revision=revision, xethub_conn_id=xethub_conn_id)
         self.may_be_missing = may_be_missing
         self.deferrable = deferrable
-        self.xethub_conn_id = xethub_conn_id
-        self.hub_page: HubPage | None = None
-        if not self.do_xcom_push:
-            self.operator_extra_links = ()  # Airflow stores a link as an XCom
         self._requested_delay = 0.0
         self._has_polled = False
         self.check_written()
 
     @cached_property
-    def hook(self) -> XetHubConnection:
-        """The hook for this task's connection."""
-        return XetHubConnection(self.xethub_conn_id)
-
-    @cached_property
     def _repo(self) -> Repo:
-        return self.hook.repo(self.repo_id, self.repo_type, self.revision)
+        return self.repo_of_arguments()
 
     @cached_property
     def _state(self) -> RepoState:
@@ -210,7 +199,7 @@ class XetFileSensor(XetSensor):
     """
 
     template_fields: Sequence[str] = (
-        *XetSensor.template_fields,
+        *REPO_FIELDS,
         "path",
         "paths",
         "patterns",
@@ -303,7 +292,7 @@ class XetRevisionSensor(XetSensor):
     :returns: the newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
     """
 
-    template_fields: Sequence[str] = (*XetSensor.template_fields, "newer_than")
+    template_fields: Sequence[str] = (*REPO_FIELDS, "newer_than")
 
     _STATE = "xethub newer_than"
 

@@ -181,7 +181,7 @@ def test_a_mapped_upload_that_ran_before_its_token_says_how_to_wire_it(connectio
     run = run_one(upload, map_index=0)
     assert run.is_final
     assert isinstance(run.error, XetInputError)
-    assert "The token of task token is not there" in run.text
+    assert "Task token has no token in XCom" in run.text
     assert "write token >> upload" in run.text
     assert not hub.log.requests()
     assert dag.get_task("upload").upstream_task_ids == set()
