@@ -34,7 +34,7 @@ from typing import Any
 import chart
 import hf_xet
 
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 
 MIB = 1024 * 1024
 HUB, BUILT_IN = "local Hub", "local://"

@@ -18,7 +18,7 @@ import leaks
 import pendulum
 import services
 
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.xet.progress import duration, size
 
 DAG = "xethub_quickstart"

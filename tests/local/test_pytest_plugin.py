@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 
 PLUGIN = "airflow_provider_xethub.local.pytest_plugin"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import requests
 from hypothesis import HealthCheck, Phase, settings
 
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.commits import PutRegular
 from support.hub_process import HubProcess
 

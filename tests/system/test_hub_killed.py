@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.app import LocalStore
 from airflow_provider_xethub.local.content.xorbs import XorbStore
 from airflow_provider_xethub.local.formats.hashing import from_hex
+from airflow_provider_xethub.local.local_store import LocalStore
 from support.hub_process import HubProcess
 from support.uploading_client import Attempt, Task, content, read_journal
 

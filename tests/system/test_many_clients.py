@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 from support.hub_process import HubProcess
 from support.uploading_client import Attempt, Task, content, read_journal
 

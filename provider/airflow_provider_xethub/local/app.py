@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_xethub.local.cas import routes as cas_api
 from airflow_provider_xethub.local.cas.request import origin_of
-from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.control import api as control_api
 from airflow_provider_xethub.local.control.control import Control
 from airflow_provider_xethub.local.control.fault_middleware import FaultMiddleware
@@ -38,53 +37,16 @@ from airflow_provider_xethub.local.hub import refs as hub_history
 from airflow_provider_xethub.local.hub import repositories as hub_repositories
 from airflow_provider_xethub.local.hub.hosts import KnownHosts
 from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
-from airflow_provider_xethub.local.metadata.buckets import BucketFiles
-from airflow_provider_xethub.local.metadata.commits import CommitWriter
-from airflow_provider_xethub.local.metadata.repositories import KINDS, Repositories
+from airflow_provider_xethub.local.local_store import LocalStore
+from airflow_provider_xethub.local.metadata.repositories import KINDS
 from airflow_provider_xethub.local.metadata.revision_files import RevisionFiles
 from airflow_provider_xethub.local.openapi import document as openapi
 from airflow_provider_xethub.local.pages import missing as hub_missing
 from airflow_provider_xethub.local.pages import routes as pages
-from airflow_provider_xethub.local.store.access import EVERYTHING, Access, load_signing_key
-from airflow_provider_xethub.local.store.database import Database
+from airflow_provider_xethub.local.store.access import Access
 from airflow_provider_xethub.local.store.errors import HubError
-from airflow_provider_xethub.local.store.folder import make_private, write_once
 
-BUILT_IN_USER = "local"
-WRITE_TOKEN, READ_TOKEN = "write", "read"
-_INSTANCE_FILE = "instance.id"
 _CONTROL = control_api.PREFIX.encode()
-
-
-class LocalStore:
-    """Everything of a local Hub that is kept in its data folder.
-
-    :param folder: created if missing. Two processes may use one folder.
-    :param token_life: seconds that a new Xet token lives.
-    :raises OSError: the folder cannot be created, read or written.
-    """
-
-    def __init__(self, folder: Path, *, token_life: int = 900) -> None:
-        make_private(folder)
-        self.folder = folder
-        self.instance_id = _instance_id(folder)
-        self.db = Database(folder)
-        self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
-        self.content = ContentStore(folder, self.db)
-        self.repositories = Repositories(self.db, clock=self.access.now)
-        self.commits = CommitWriter(self.repositories)
-        self.bucket_files = BucketFiles(self.db, clock=self.access.now)
-        everywhere_write = self.access.add_user(
-            BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
-        )
-        everywhere_read = self.access.add_user(
-            BUILT_IN_USER, role="read", grants={EVERYTHING: "read"}, token_name=READ_TOKEN
-        )
-        self.tokens = {WRITE_TOKEN: everywhere_write, READ_TOKEN: everywhere_read}
-
-    def close(self) -> None:
-        """Close the database."""
-        self.db.close()
 
 
 def build_app(
@@ -238,7 +200,3 @@ def _no_harnesses(_: HubRequest) -> Response:
 
 async def _no_control(*_: object) -> None:
     raise HTTPException(404)  # and not the page of a model in a namespace of that name
-
-
-def _instance_id(folder: Path) -> str:
-    return write_once(folder / _INSTANCE_FILE, lambda: secrets.token_hex(8).encode()).decode("ascii")

@@ -22,13 +22,14 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from airflow_provider_xethub.local.app import BUILT_IN_USER, LocalStore, build_app
+from airflow_provider_xethub.local.app import build_app
 from airflow_provider_xethub.local.control.control import Control
 from airflow_provider_xethub.local.control.fault_middleware import CLOSE
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
 from airflow_provider_xethub.local.hub.hosts import is_loopback
+from airflow_provider_xethub.local.local_store import BUILT_IN_USER, LocalStore
 from airflow_provider_xethub.local.store.access import Role
 from airflow_provider_xethub.local.store.settings import Settings
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope

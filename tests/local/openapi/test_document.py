@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from airflow_provider_xethub.local import app as application
-from airflow_provider_xethub.local.app import LocalStore
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.openapi.document import OPERATIONS, PATH, describe, described_routes
 from airflow_provider_xethub.local.server import LocalHub
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.app import LocalStore
 from airflow_provider_xethub.local.formats.hashing import to_hex
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.store.errors import HubError

@@ -12,8 +12,9 @@ import httpx
 import pytest
 import requests
 
-from airflow_provider_xethub.local.app import LocalStore, build_app
+from airflow_provider_xethub.local.app import build_app
 from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import Change, DeleteFile, PutRegular, PutXet
 from airflow_provider_xethub.local.server import LocalHub

@@ -12,7 +12,7 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.repo import REPO_TYPES, SCOPES, Repo, Scope, check_path
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
+    from airflow_provider_xethub.local.local_store import LocalStore
 
 REPO_SYNTAX = "TYPE:NAMESPACE/NAME"
 PLACE_SYNTAX = f"{REPO_SYNTAX}[@REVISION][:PATH]"
@@ -109,7 +109,7 @@ def opened_store(folder: Path, *, must_exist: bool = True) -> Iterator[LocalStor
     :param must_exist: refuse to make a new one.
     :raises CommandError: there is none, or what is done in it fails with an error of the Hub.
     """
-    from airflow_provider_xethub.local.app import LocalStore
+    from airflow_provider_xethub.local.local_store import LocalStore
     from airflow_provider_xethub.local.store.database import FILE_NAME
     from airflow_provider_xethub.local.store.errors import HubError, RepoNotFoundError
 

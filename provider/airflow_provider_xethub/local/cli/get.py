@@ -22,7 +22,7 @@ from airflow_provider_xethub.local.cli.repositories import files_of
 from airflow_provider_xethub.local.pages.display import count_text, size_text
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
+    from airflow_provider_xethub.local.local_store import LocalStore
 
 _PIECE_BYTES = 1024 * 1024
 

@@ -24,8 +24,8 @@ from airflow_provider_xethub.xet.path_patterns import Selection
 from airflow_provider_xethub.xet.repo import check_path
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
     from airflow_provider_xethub.local.content.store import StoredFile
+    from airflow_provider_xethub.local.local_store import LocalStore
     from airflow_provider_xethub.local.metadata.buckets import BucketFile
     from airflow_provider_xethub.local.metadata.commits import Change
 

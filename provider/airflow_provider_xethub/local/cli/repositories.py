@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.cli.arguments import (
 from airflow_provider_xethub.local.cli.output import Cell, Moment, Size, print_table, print_text
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
+    from airflow_provider_xethub.local.local_store import LocalStore
     from airflow_provider_xethub.local.metadata.repositories import Repository
 
 

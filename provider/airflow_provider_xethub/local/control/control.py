@@ -10,7 +10,7 @@ from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.store.settings import Settings
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.app import LocalStore
+    from airflow_provider_xethub.local.local_store import LocalStore
 
 
 @dataclass(frozen=True)

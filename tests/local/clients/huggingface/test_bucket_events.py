@@ -15,8 +15,8 @@ import requests
 from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub._bucket_live_follow import BUCKET_FOLLOWERS, BucketFileChange, BucketFollower
 
-from airflow_provider_xethub.local.app import LocalStore
 from airflow_provider_xethub.local.hub import bucket_events as hub_bucket_events
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.bucket_log import BucketEvents, ForgottenError
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.server import LocalHub

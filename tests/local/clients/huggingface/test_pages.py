@@ -10,7 +10,8 @@ import pytest
 import requests
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.app import LocalStore, build_app
+from airflow_provider_xethub.local.app import build_app
+from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, upload
 

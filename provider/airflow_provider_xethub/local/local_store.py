@@ -1,0 +1,53 @@
+"""Everything that a local Hub keeps in its data folder, opened: database, users and tokens, CAS and repositories."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from airflow_provider_xethub.local.content.store import ContentStore
+from airflow_provider_xethub.local.metadata.buckets import BucketFiles
+from airflow_provider_xethub.local.metadata.commits import CommitWriter
+from airflow_provider_xethub.local.metadata.repositories import Repositories
+from airflow_provider_xethub.local.store.access import EVERYTHING, Access, load_signing_key
+from airflow_provider_xethub.local.store.database import Database
+from airflow_provider_xethub.local.store.folder import make_private, write_once
+
+BUILT_IN_USER = "local"
+WRITE_TOKEN, READ_TOKEN = "write", "read"
+_INSTANCE_FILE = "instance.id"
+
+
+class LocalStore:
+    """Everything of a local Hub that is kept in its data folder.
+
+    :param folder: created if missing. Two processes may use one folder.
+    :param token_life: seconds that a new Xet token lives.
+    :raises OSError: the folder cannot be created, read or written.
+    """
+
+    def __init__(self, folder: Path, *, token_life: int = 900) -> None:
+        make_private(folder)
+        self.folder = folder
+        self.instance_id = _instance_id(folder)
+        self.db = Database(folder)
+        self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
+        self.content = ContentStore(folder, self.db)
+        self.repositories = Repositories(self.db, clock=self.access.now)
+        self.commits = CommitWriter(self.repositories)
+        self.bucket_files = BucketFiles(self.db, clock=self.access.now)
+        everywhere_write = self.access.add_user(
+            BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
+        )
+        everywhere_read = self.access.add_user(
+            BUILT_IN_USER, role="read", grants={EVERYTHING: "read"}, token_name=READ_TOKEN
+        )
+        self.tokens = {WRITE_TOKEN: everywhere_write, READ_TOKEN: everywhere_read}
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+
+def _instance_id(folder: Path) -> str:
+    return write_once(folder / _INSTANCE_FILE, lambda: secrets.token_hex(8).encode()).decode("ascii")
