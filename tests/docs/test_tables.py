@@ -17,7 +17,7 @@ from airflow_provider_xethub.local.cli import main as cli
 from airflow_provider_xethub.local.control import api as control_api
 from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
 from airflow_provider_xethub.local.control.request_log import RequestLog
-from airflow_provider_xethub.local.testing import HubOfOneTest
+from airflow_provider_xethub.local.testing import IsolatedHub
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.sensors import xethub as sensors
 from airflow_provider_xethub.xet.hub.client import MAX_TRIES, RETRY_BUDGET
@@ -315,7 +315,7 @@ def test_ready_made_faults_are_those_of_the_code():
 
 def test_the_fixtures_have_what_the_page_lists():
     of_the_server = {"add", "add_report", "clear", "close"}
-    for first, kind in (("xethub", HubOfOneTest), ("xethub.log", RequestLog)):
+    for first, kind in (("xethub", IsolatedHub), ("xethub.log", RequestLog)):
         shown = {name for row in table("testing.md", f"`{first}`") for name in re.findall(r"`(\w+)", row[0])}
         there = {name for name in vars(kind) if not name.startswith("_")}
         there |= set(re.findall(r":ivar (\w+):", kind.__doc__ or ""))

@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.server import LocalHub
-    from airflow_provider_xethub.local.testing import HubOfOneTest
+    from airflow_provider_xethub.local.testing import IsolatedHub
 
 _KEEP = "--xethub-keep"
 
@@ -47,11 +47,11 @@ def xethub_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture
 def xethub(
     xethub_server: LocalHub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HubOfOneTest]:
+) -> Iterator[IsolatedHub]:
     """Give a test a namespace of its own in the local Hub, and the Airflow connection ``xethub_default`` to it."""
-    from airflow_provider_xethub.local.testing import HubOfOneTest
+    from airflow_provider_xethub.local.testing import IsolatedHub
 
-    hub = HubOfOneTest(xethub_server, monkeypatch)
+    hub = IsolatedHub(xethub_server, monkeypatch)
     hub.connect()
     yield hub
     hub.close(keep=_kept_folder(request.config) is not None)

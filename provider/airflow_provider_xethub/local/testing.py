@@ -24,7 +24,7 @@ _SAMPLE_BYTES = 512
 _DIRECT = "127.0.0.1,localhost"
 
 
-class HubOfOneTest:
+class IsolatedHub:
     """What the fixture ``xethub`` gives.
 
     :ivar url: the Hub's endpoint.
@@ -176,6 +176,10 @@ class HubOfOneTest:
         rules = self.server.repositories.find(self._head(repo), GITATTRIBUTES)
         text = self.server.repositories.blob(rules.oid).decode(errors="replace") if rules else ""
         return lfs_rules(text)(path)
+
+
+HubOfOneTest = IsolatedHub
+"""The name that :class:`IsolatedHub` had in release 0.1.0."""
 
 
 def _name(repo: Repo) -> str:
