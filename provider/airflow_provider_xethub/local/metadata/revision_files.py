@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from airflow_provider_xethub.local.metadata import trees
-from airflow_provider_xethub.local.metadata.history import History
+from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.store.errors import HubError
 
 _REMEMBERED = 65_536
@@ -18,14 +18,14 @@ _REMEMBERED = 65_536
 class RevisionFiles:
     """The files in CAS of all revisions. Its methods may be called from any thread."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
         self._cached = lru_cache(_REMEMBERED)(self._load)
 
     def has(self, repository: str, revision: str, xet_hash: str) -> bool:
         """Whether a file is in the commit that a revision means now; not where that does not exist."""
         try:
-            left = [self._history.resolve(repository, revision).tree]
+            left = [self._repositories.resolve(repository, revision).tree]
         except HubError:
             return False
         while left:
@@ -36,5 +36,5 @@ class RevisionFiles:
         return False
 
     def _load(self, tree: str) -> tuple[frozenset[str], tuple[str, ...]]:
-        with self._history.db.read() as connection:
+        with self._repositories.db.read() as connection:
             return trees.xet_hashes(connection, tree)
