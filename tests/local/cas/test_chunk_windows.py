@@ -119,7 +119,7 @@ def test_dirty_ranges_that_make_no_sense_are_refused(header: str | None) -> None
 
 def test_the_chunks_of_a_file_are_asked_for(cas: RunningCas) -> None:
     made = Upload([os.urandom(1000), os.urandom(2000)])
-    cas.content.add_xorb(made.xorb_hash, made.body)
+    cas.content.xorbs.add(made.xorb_hash, made.body)
     cas.content.add_shard(made.shard(), repository=cas.repository)
 
     def ask(xet_hash: str, repository: str = cas.repository, **headers: str) -> requests.Response:

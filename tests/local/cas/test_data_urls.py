@@ -56,7 +56,7 @@ def test_a_reconstruction_can_be_followed_by_hand(
         entry["url"], headers={"Range": f"bytes={byte_range['start']}-{byte_range['end']}"}, timeout=10
     )
     assert answer.status_code == 206
-    size = cas.content.xorb_path(name).stat().st_size
+    size = cas.content.xorbs.path(name).stat().st_size
     assert answer.headers["Content-Range"] == f"bytes {byte_range['start']}-{byte_range['end']}/{size}"
     decoded = b"".join(xorb.decode(answer.content))
     skip = body["offset_into_first_range"]
@@ -131,7 +131,7 @@ def test_a_deleted_xorb_file_is_404(cas: RunningCas, session: hf_xet.XetSession)
     (info,) = upload(session, cas.operation(), os.urandom(1000))
     url, _, _ = data_url(cas, info.hash, "bytes=0-10")
     name = url.split("/data/")[1][:64]
-    cas.content.xorb_path(name).unlink()
+    cas.content.xorbs.path(name).unlink()
     answer = requests.get(url, timeout=10)
     assert (answer.status_code, answer.json()) == (404, {"error": f"Xorb {name} is not stored here."})
 
@@ -175,7 +175,7 @@ def test_all_ranges_of_an_entry_come_in_one_answer(
         answer = requests.get(entry["url"], headers={"Range": f"bytes={','.join(ranges)}"}, timeout=30)
         assert answer.status_code == 206
         assert int(answer.headers["Content-Length"]) == len(answer.content)
-        stored = cas.content.xorb_path(name).read_bytes()
+        stored = cas.content.xorbs.path(name).read_bytes()
         edges = [tuple(map(int, text.split("-"))) for text in ranges]
         expected = [
             (f"bytes {text}/{len(stored)}", stored[first : last + 1])
@@ -212,7 +212,7 @@ def test_some_of_the_ranges_and_parts_of_them_in_any_order(
 ) -> None:
     name, entry = max(scattered[2], key=lambda pair: len(pair[1]["ranges"]))
     first, second, third = (piece["bytes"] for piece in entry["ranges"][:3])
-    stored = cas.content.xorb_path(name).read_bytes()
+    stored = cas.content.xorbs.path(name).read_bytes()
     wanted = [
         (third["start"] + 5, third["start"] + 9),
         (first["start"], first["start"]),
@@ -246,7 +246,7 @@ def test_ranges_that_make_no_sense(
     cas: RunningCas, scattered: tuple[str, bytes, list[tuple[str, dict[str, Any]]]]
 ) -> None:
     name, entry = max(scattered[2], key=lambda pair: len(pair[1]["ranges"]))
-    size = cas.content.xorb_path(name).stat().st_size
+    size = cas.content.xorbs.path(name).stat().st_size
     start = entry["ranges"][0]["bytes"]["start"]
 
     def get(header: str | None) -> requests.Response:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def stored(cas: RunningCas) -> Upload:
     """A file of three chunks."""
     made = Upload([os.urandom(1000), b"text " * 400, os.urandom(77)])
-    cas.content.add_xorb(made.xorb_hash, made.body)
+    cas.content.xorbs.add(made.xorb_hash, made.body)
     cas.content.add_shard(made.shard(), repository=cas.repository)
     return made
 
@@ -138,7 +138,7 @@ def test_a_batch_that_is_malformed_is_refused(cas: RunningCas, body: bytes) -> N
 
 def test_the_last_event_of_a_shard_tells_its_result(cas: RunningCas) -> None:
     made = Upload([os.urandom(500)])
-    cas.content.add_xorb(made.xorb_hash, made.body)
+    cas.content.xorbs.add(made.xorb_hash, made.body)
     for expected in (1, 0):
         answer = ask(cas, "POST", "/v2/shards", "write", data=made.shard())
         assert answer.headers["Cache-Control"] == "no-cache"

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from airflow_provider_xethub.local.cas.xorb_body import XorbReceiver
+from airflow_provider_xethub.local.cas.xorb_body import XorbBodyWriter
 from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.formats import FormatError, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
@@ -31,7 +31,7 @@ FOOTER = b"XETBLOB\x01" + bytes(300)
 
 
 def incoming_folder(cas: RunningCas) -> Path:
-    return cas.content.xorb_path("0" * 64).parent.parent / "incoming"
+    return cas.content.xorbs.path("0" * 64).parent.parent / "incoming"
 
 
 def pieces_of(body: bytes, length: int) -> Iterator[bytes]:
@@ -79,7 +79,7 @@ def test_a_large_xorb_takes_little_memory(tmp_path: Path) -> None:
     with IncomingXorb(tmp_path, name) as incoming:
         tracemalloc.start()
         try:
-            asyncio.run(XorbReceiver().receive(request, incoming))
+            asyncio.run(XorbBodyWriter().write_body(request, incoming))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -106,7 +106,7 @@ def test_a_xorb_sent_in_pieces_is_stored_without_its_footer(cas: RunningCas, len
     url = f"{cas.url}/v1/xorbs/default/{name}"
     answer = requests.post(url, headers=bearer(cas.token()), data=pieces_of(body + FOOTER, length), timeout=30)
     assert answer.json() == {"was_inserted": True}
-    assert cas.content.xorb_path(name).read_bytes() == body
+    assert cas.content.xorbs.path(name).read_bytes() == body
     assert list(incoming_folder(cas).iterdir()) == []
 
 
@@ -119,7 +119,7 @@ def test_a_xorb_that_goes_wrong_late_leaves_nothing(cas: RunningCas) -> None:
         refused = requests.post(url, headers=bearer(cas.token()), data=wrong, timeout=30)
         assert refused.status_code == 400
         assert refused.json()["error"].startswith(f"Xorb {name} is refused: ")
-    assert not cas.content.has_xorb(name)
+    assert not cas.content.xorbs.has(name)
     assert list(incoming_folder(cas).iterdir()) == []
 
 
@@ -134,7 +134,7 @@ def test_a_client_that_leaves_in_the_middle_leaves_nothing(cas: RunningCas) -> N
         connection.sendall(body[: 2 * MIB])
         until(lambda: any(path.stat().st_size > MIB for path in incoming_folder(cas).iterdir()))
     until(lambda: not list(incoming_folder(cas).iterdir()))
-    assert not cas.content.has_xorb(name)
+    assert not cas.content.xorbs.has(name)
 
 
 def test_many_slow_uploads_do_not_hold_up_a_quick_one(cas: RunningCas) -> None:
@@ -167,7 +167,7 @@ def test_an_upload_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
         async def upload() -> None:
             request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
             with IncomingXorb(tmp_path, "0" * 64) as incoming:
-                await XorbReceiver().receive(request, incoming)
+                await XorbBodyWriter().write_body(request, incoming)
 
         task = asyncio.create_task(upload())
         while not any(path.stat().st_size > MIB for path in tmp_path.iterdir()):

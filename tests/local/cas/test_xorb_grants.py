@@ -51,7 +51,7 @@ def commit(cas: RunningCas, name: str, grant: dict[str, str], *, token: str | No
 
 
 def files_left(cas: RunningCas) -> list[Path]:
-    return list((cas.content.xorb_path("0" * 64).parent.parent / "incoming").iterdir())
+    return list((cas.content.xorbs.path("0" * 64).parent.parent / "incoming").iterdir())
 
 
 # -- by hand
@@ -63,16 +63,16 @@ def test_a_xorb_is_stored_when_it_is_committed_and_not_before(cas: RunningCas) -
     grant = answer.json()
     assert (answer.status_code, grant["method"], grant["headers"]) == (201, "PUT", {})
     assert requests.put(grant["url"], data=body, timeout=10).status_code == 200
-    assert not cas.content.has_xorb(name)
+    assert not cas.content.xorbs.has(name)
     assert commit(cas, name, grant).json() == {"was_inserted": True}
-    assert cas.content.xorb_path(name).read_bytes() == body
+    assert cas.content.xorbs.path(name).read_bytes() == body
     assert files_left(cas) == []
 
 
 def test_a_xorb_that_is_stored_needs_no_grant_no_bytes_and_no_commit(cas: RunningCas) -> None:
     name, body = new_xorb()
     grant = ask(cas, name, asked(body)).json()
-    cas.content.add_xorb(name, body)
+    cas.content.xorbs.add(name, body)
     assert ask(cas, name, asked(body)).status_code == 200
     late = requests.put(grant["url"], data=body, timeout=10)
     assert (late.status_code, late.json()) == (412, {"error": f"Xorb {name} is stored here already."})
@@ -106,7 +106,7 @@ def test_other_bytes_than_were_granted_are_refused_and_leave_nothing(cas: Runnin
         reason.replace("1039", str(len(body))).replace("1038", str(len(body) - 1)).replace("1040", str(len(body) + 1))
     )
     assert commit(cas, name, grant).status_code == 404
-    assert not cas.content.has_xorb(name)
+    assert not cas.content.xorbs.has(name)
     assert files_left(cas) == []
 
 

@@ -74,7 +74,7 @@ class Target:
                 PutXet("data/big.bin", stored.xet_hash, stored.sha256 or "", stored.size),
             ]
             commit_id = self.store.commits.commit(name, "main", changes, title="seed").commit.id
-            if not self.store.commits.pull_requests(name):
+            if not any(one.is_pull_request for one in self.store.commits.discussions.find_all(name)):
                 self.store.commits.commit(name, "main", changes, title="pull", create_pr=True)
         plan = self.store.content.reconstruct(stored.xet_hash, 0, None)
         xorb_hash = to_hex(next(iter(plan.fetches)))

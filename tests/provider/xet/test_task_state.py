@@ -48,7 +48,7 @@ def few(monkeypatch):
 
 
 def pull_requests(hub, repo):
-    return len(hub.commits.pull_requests(name_of(repo)))
+    return len(hub.commits.discussions.find_all(name_of(repo)))
 
 
 @with_store

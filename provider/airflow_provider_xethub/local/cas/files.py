@@ -105,19 +105,19 @@ class _Files:
     async def add_shard_v1(self, request: Request) -> Response:
         """Check a shard and register its files."""
         grant = require(self._access, request, "write")
-        register = await self._received_shard(request, grant)
+        register = await self._shard_registration(request, grant)
         receipt = await run_in_threadpool(register)
         return JSONResponse({"result": int(receipt.is_new)})
 
     async def add_shard_v2(self, request: Request) -> Response:
         """Check a shard and register its files, and say meanwhile how far that is."""
         grant = require(self._access, request, "write")
-        register = await self._received_shard(request, grant)
+        register = await self._shard_registration(request, grant)
         return StreamingResponse(
             shard_frames(register), headers={"Cache-Control": "no-cache"}, media_type="application/x-ndjson"
         )
 
-    async def _received_shard(self, request: Request, grant: XetGrant) -> Callable[..., ShardReceipt]:
+    async def _shard_registration(self, request: Request, grant: XetGrant) -> Callable[..., ShardReceipt]:
         body = await read_body(request, MAX_SHARD_BODY, "The shard", too_large=400)
         return partial(self._content.add_shard, body, repository=grant.repository, revision=grant.revision)
 
@@ -132,8 +132,8 @@ class _Files:
         grant = require(self._access, request, "read")
         file = self._readable_file(grant, request.path_params["hash"])
         start, end = parse_file_range(request.headers.get("range"), file.size) or (0, None)
-        plan = self._content.reconstruct(file.xet_hash, start, end)
-        return JSONResponse(to_json(plan, partial(self._data_url, request)))
+        found = self._content.reconstruct(file.xet_hash, start, end)
+        return JSONResponse(to_json(found, partial(self._data_url, request)))
 
     async def reconstruct_many(self, request: Request) -> Response:
         """Say the same of several files at once."""
@@ -151,10 +151,10 @@ class _Files:
         if not 0 < len(names) <= MAX_BATCH_FILES:
             raise FormatError(f"Ask for 1 to {MAX_BATCH_FILES} files at once, not for {len(names)}.")
         files = [self._readable_file(grant, name) for name in names]
-        plans = await run_in_threadpool(
+        found = await run_in_threadpool(
             lambda: {file.xet_hash: self._content.reconstruct(file.xet_hash) for file in files}
         )
-        return JSONResponse(reconstruction.to_json_batch(plans, partial(self._data_url, request)))
+        return JSONResponse(reconstruction.to_json_batch(found, partial(self._data_url, request)))
 
     async def describe_chunks(self, request: Request) -> Response:
         """Say which parts of a file must be cut anew to change some of its bytes, and what its other chunks are."""
@@ -172,7 +172,7 @@ class _Files:
         self._access.verify_data_url(raw_target(request))
         signed = _parse_signed(request.query_params["range"])
         xorb_hash = request.path_params["hash"]
-        path = self._content.xorb_path(xorb_hash)
+        path = self._content.xorbs.path(xorb_hash)
         try:
             size = path.stat().st_size
         except FileNotFoundError:

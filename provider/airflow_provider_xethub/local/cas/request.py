@@ -80,8 +80,7 @@ async def read_body(request: Request, limit: int, name: str, *, too_large: int =
     :raises TooLargeError: it is over ``limit`` bytes; read no further than that.
     """
     refusal = TooLargeError(f"{name} is refused: a body has at most {limit} bytes.", too_large)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
+    if announced_length(request) > limit:
         raise refusal
     body = bytearray()
     async for piece in request.stream():
@@ -89,6 +88,12 @@ async def read_body(request: Request, limit: int, name: str, *, too_large: int =
         if len(body) > limit:
             raise refusal
     return body
+
+
+def announced_length(request: Request) -> int:
+    """Return the length of the body that the client announced; 0 where it announced none."""
+    length = request.headers.get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
 
 
 def raw_target(request: Request) -> str:

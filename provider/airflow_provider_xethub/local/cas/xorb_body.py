@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import Request
 
-from airflow_provider_xethub.local.cas.request import TooLargeError
+from airflow_provider_xethub.local.cas.request import TooLargeError, announced_length
 from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.formats.xorb import HEADER_LENGTH, MAX_XORB_CHUNKS, MAX_XORB_RAW_BYTES
 
@@ -24,20 +24,19 @@ _BATCH_BYTES = 512 * 1024
 _CHECKERS = min(4, os.cpu_count() or 1)
 
 
-class XorbReceiver:
+class XorbBodyWriter:
     """Receives xorbs. Uploads share its few threads batch by batch, so that none waits for the whole of another."""
 
     def __init__(self) -> None:
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="xethub-xorb")
 
-    async def receive(self, request: Request, incoming: IncomingXorb) -> None:
+    async def write_body(self, request: Request, incoming: IncomingXorb) -> None:
         """Write a request's body to ``incoming``.
 
         :raises TooLargeError: it is over :data:`MAX_XORB_BODY`; it is read no further than that.
         :raises FormatError: it cannot become the xorb; it is read no further than that.
         """
-        announced = request.headers.get("content-length", "0")
-        if announced.isdecimal() and int(announced) > MAX_XORB_BODY:
+        if announced_length(request) > MAX_XORB_BODY:
             raise _too_large(incoming)
         loop = asyncio.get_running_loop()
         checking: asyncio.Future[None] = loop.create_future()

@@ -21,7 +21,7 @@ from airflow_provider_xethub.local.cas.request import (
     require,
     require_prefix,
 )
-from airflow_provider_xethub.local.cas.xorb_body import MAX_XORB_BODY, XorbReceiver
+from airflow_provider_xethub.local.cas.xorb_body import MAX_XORB_BODY, XorbBodyWriter
 from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.content.xorb_grants import (
     UncommittedXorb,
@@ -59,23 +59,23 @@ class _Xorbs:
         self._access = access
         self._origin = origin
         self._base_path = base_path
-        self._receiver = XorbReceiver()
+        self._writer = XorbBodyWriter()
         self._uncommitted = UncommittedXorbs(access.now)
 
     async def find(self, request: Request) -> Response:
         """Say whether a xorb is stored here, and how many bytes it has."""
         require(self._access, request, "read")
         require_prefix(request, PREFIX)
-        size = self._content.xorb_size(request.path_params["hash"])
+        size = self._content.xorbs.size(request.path_params["hash"])
         return Response(status_code=200, headers={"Content-Length": str(size)})
 
     async def add(self, request: Request) -> Response:
         """Check a serialized xorb completely and store it."""
         require(self._access, request, "write")
         require_prefix(request, PREFIX)
-        with self._content.receive_xorb(request.path_params["hash"]) as incoming:
-            await self._receiver.receive(request, incoming)
-            was_inserted = await run_in_threadpool(lambda: self._content.store_xorb(incoming, incoming.finish()))
+        with self._content.xorbs.begin_upload(request.path_params["hash"]) as incoming:
+            await self._writer.write_body(request, incoming)
+            was_inserted = await run_in_threadpool(lambda: self._content.xorbs.store(incoming, incoming.finish()))
         return JSONResponse({"was_inserted": was_inserted})
 
     async def give_grant(self, request: Request) -> Response:
@@ -88,7 +88,7 @@ class _Xorbs:
             await read_body(request, _MAX_GRANT_BODY, "What a grant is asked for with"), MAX_XORB_BODY
         )
         await run_in_threadpool(self._uncommitted.discard_forgotten)
-        if self._content.has_xorb(xorb_hash):
+        if self._content.xorbs.has(xorb_hash):
             return JSONResponse({"was_inserted": False})
         grant = XorbGrant(secrets.token_hex(16), repository, length, checksum)
         target = self._access.sign_data_url(f"{self._base_path}/uploads/{xorb_hash}?{grant.to_query()}")
@@ -101,7 +101,7 @@ class _Xorbs:
         self._access.verify_data_url(raw_target(request))
         grant = XorbGrant.from_query(request.url.query)
         xorb_hash = request.path_params["hash"]
-        if self._content.has_xorb(xorb_hash):
+        if self._content.xorbs.has(xorb_hash):
             return error_answer(412, f"Xorb {xorb_hash} is stored here already.")
         announced = request.headers.get("content-length")
         if announced != str(grant.length):
@@ -109,9 +109,9 @@ class _Xorbs:
                 f"Xorb {xorb_hash} is refused: its grant is for {grant.length} bytes, "
                 f"and {announced or 'an unknown number'} are announced."
             )
-        incoming = self._content.receive_xorb(xorb_hash)
+        incoming = self._content.xorbs.begin_upload(xorb_hash)
         try:
-            await self._receiver.receive(request, incoming)
+            await self._writer.write_body(request, incoming)
             grant.check(incoming)
             found = await run_in_threadpool(incoming.finish)
         except BaseException:
@@ -129,8 +129,8 @@ class _Xorbs:
         upload = self._uncommitted.take(request.path_params["grant"], repository, xorb_hash)
         if upload is not None:
             with upload.incoming as incoming:
-                was_inserted = await run_in_threadpool(self._content.store_xorb, incoming, upload.found)
+                was_inserted = await run_in_threadpool(self._content.xorbs.store, incoming, upload.found)
             return JSONResponse({"was_inserted": was_inserted})
-        if self._content.has_xorb(xorb_hash):  # committed before, or there was nothing to upload
+        if self._content.xorbs.has(xorb_hash):  # committed before, or there was nothing to upload
             return JSONResponse({"was_inserted": False})
         return error_answer(404, f"Nothing was uploaded of xorb {xorb_hash} under this grant; ask for a new one.")

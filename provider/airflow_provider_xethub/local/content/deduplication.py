@@ -21,7 +21,6 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 
 from airflow_provider_xethub.local.content.xorbs import XorbStore
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
@@ -214,7 +213,7 @@ class ChunkIndex:
 
     def _describe(self, xorb_hash: bytes) -> shard.AnswerXorb:
         index = self._xorbs.index(xorb_hash)
-        lengths = tuple(end - start for start, end in pairwise(index.raw_offsets))
+        lengths = index.raw_lengths(0, index.chunk_count)
         listed = shard.ShardXorb(xorb_hash, self._xorbs.chunk_hashes(xorb_hash), lengths)
         with self._db.read() as connection:
             rows = connection.execute("SELECT chunk_hash FROM cas_chunk WHERE xorb_hash = ?", (xorb_hash,)).fetchall()

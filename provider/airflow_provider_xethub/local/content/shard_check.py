@@ -6,7 +6,6 @@ Source: the checks that the Xet protocol asks of a server for a shard upload.
 from __future__ import annotations
 
 import hashlib
-from itertools import pairwise
 
 from airflow_provider_xethub.local.content.xorbs import UnknownXorbError, XorbReader, XorbStore
 from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
@@ -23,7 +22,7 @@ def check_xorb(listed: shard.ShardXorb, xorbs: XorbStore) -> None:
         index = xorbs.index(listed.xorb_hash)
     except UnknownXorbError as error:
         raise FormatError(f"{name} is listed in the shard and not stored here; upload it first.") from error
-    lengths = tuple(end - start for start, end in pairwise(index.raw_offsets))
+    lengths = index.raw_lengths(0, index.chunk_count)
     if listed.chunk_hashes != xorbs.chunk_hashes(listed.xorb_hash) or listed.raw_lengths != lengths:
         raise FormatError(f"{name} has other chunks than the shard says.")
 
@@ -68,7 +67,7 @@ def check_sha256(file: shard.ShardFile, reader: XorbReader, known: str | None) -
 
 def _check_segment(
     file: shard.ShardFile, number: int, segment: shard.Segment, xorbs: XorbStore
-) -> tuple[bytes, list[int]]:
+) -> tuple[bytes, tuple[int, ...]]:
     """Check a segment against its xorb; return its chunks' hashes and raw lengths."""
     first, last = segment.first, segment.last
     try:
@@ -84,7 +83,7 @@ def _check_segment(
             raise FormatError(f"{name}: {chunks}, which has {index.chunk_count}.")
         raise FormatError(f"{name}: {segment.raw_bytes} bytes, but {chunks} have {index.raw_length(first, last)}.")
     hashes = xorbs.chunk_hashes(segment.xorb_hash)[first * HASH_LENGTH : last * HASH_LENGTH]
-    return hashes, [end - start for start, end in pairwise(index.raw_offsets[first : last + 1])]
+    return hashes, index.raw_lengths(first, last)
 
 
 def _name(file: shard.ShardFile, segment: int | None = None) -> str:

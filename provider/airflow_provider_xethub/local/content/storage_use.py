@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from struct import Struct, unpack
+from struct import Struct
 
+from airflow_provider_xethub.local.content.xorbs import unpack_offsets
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.shard import Segment, unpack_segments
 from airflow_provider_xethub.local.store.database import Database
@@ -171,9 +172,5 @@ def _offsets(db: Database, xorb_hashes: Iterable[bytes]) -> dict[bytes, _XorbOff
                 part,
             ).fetchall()
             for name, raw, packed in rows:
-                found[names[name]] = _XorbOffsets(_numbers(raw), _numbers(packed))
+                found[names[name]] = _XorbOffsets(unpack_offsets(raw), unpack_offsets(packed))
     return found
-
-
-def _numbers(packed: bytes) -> tuple[int, ...]:
-    return unpack(f"<{len(packed) // 4}I", packed)

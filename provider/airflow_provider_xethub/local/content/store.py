@@ -7,19 +7,17 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from airflow_provider_xethub.local.content.deduplication import ChunkIndex
-from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.content.shard_check import check_file, check_sha256, check_xorb
 from airflow_provider_xethub.local.content.xorbs import XorbStore
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
 from airflow_provider_xethub.local.formats.chunk_windows import FileSegment
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan
+from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan_reconstruction
 from airflow_provider_xethub.local.store.database import Database
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
@@ -78,48 +76,16 @@ class ContentStore:
     Everything is checked when it comes in, because clients check nothing when it goes out. The empty file always
     exists and anybody may read it.
 
+    :ivar xorbs: the xorbs themselves, :class:`~airflow_provider_xethub.local.content.xorbs.XorbStore`.
     :ivar deduplication: the chunks that clients may ask for,
         :class:`~airflow_provider_xethub.local.content.deduplication.ChunkIndex`.
     """
 
     def __init__(self, folder: Path, db: Database) -> None:
         self._db = db
-        self._xorbs = XorbStore(folder, db)
-        self.deduplication = ChunkIndex(db, self._xorbs)
+        self.xorbs = XorbStore(folder, db)
+        self.deduplication = ChunkIndex(db, self.xorbs)
         db.execute_schema(_SCHEMA)
-
-    def add_xorb(self, expected_hash: str, body: bytes | bytearray) -> bool:
-        """Check a serialized xorb completely and store it; return whether it was new.
-
-        :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
-        """
-        return self._xorbs.add(expected_hash, body)
-
-    def receive_xorb(self, expected_hash: str) -> IncomingXorb:
-        """Begin an upload of a xorb whose bytes arrive little by little: see :meth:`XorbStore.receive`.
-
-        :raises FormatError: ``expected_hash`` is not a hash.
-        """
-        return self._xorbs.receive(expected_hash)
-
-    def store_xorb(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
-        """Store an upload that was finished, and return whether it was new: see :meth:`XorbStore.store`."""
-        return self._xorbs.store(incoming, found)
-
-    def has_xorb(self, xorb_hash: str) -> bool:
-        """Whether this xorb is stored."""
-        return self._xorbs.has(xorb_hash)
-
-    def xorb_size(self, xorb_hash: str) -> int:
-        """Return the bytes of a stored xorb: see :meth:`XorbStore.size`."""
-        return self._xorbs.size(xorb_hash)
-
-    def xorb_path(self, xorb_hash: str) -> Path:
-        """Return the file that holds a xorb's chunk records, if the xorb is stored.
-
-        :raises FormatError: it is not the hex form of a hash.
-        """
-        return self._xorbs.path(xorb_hash)
 
     def add_shard(
         self,
@@ -140,11 +106,11 @@ class ContentStore:
         """
         parsed = shard.parse(body)
         for listed in parsed.xorbs:
-            check_xorb(listed, self._xorbs)
+            check_xorb(listed, self.xorbs)
         known = self._known_sha256s(parsed.files)
-        with closing(self._xorbs.reader()) as reader:
+        with closing(self.xorbs.reader()) as reader:
             for number, file in enumerate(parsed.files, 1):
-                check_file(file, self._xorbs)
+                check_file(file, self.xorbs)
                 # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk.
                 is_placeholder = not file.segments and file.sha256 == "0" * 64
                 if file.sha256 is not None and not is_placeholder:
@@ -293,7 +259,7 @@ class ContentStore:
         if start >= size and (start, end) != (0, None):
             raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, none at {start}.", size)
         end = size if end is None else min(end, size)
-        return plan(shard.unpack_segments(segments), self._xorbs.index, start, end)
+        return plan_reconstruction(shard.unpack_segments(segments), self.xorbs.index, start, end)
 
     def segments_with_chunks(self, xet_hash: str) -> list[FileSegment]:
         """Return the segments of a file, each with its chunks.
@@ -302,9 +268,8 @@ class ContentStore:
         """
         segments = []
         for term in self.reconstruct(xet_hash).terms:
-            raw_offsets = self._xorbs.index(term.xorb_hash).raw_offsets[term.first : term.last + 1]
-            hashes = xorb.split_hashes(self._xorbs.chunk_hashes(term.xorb_hash))[term.first : term.last]
-            sizes = (end - start for start, end in pairwise(raw_offsets))
+            hashes = xorb.split_hashes(self.xorbs.chunk_hashes(term.xorb_hash))[term.first : term.last]
+            sizes = self.xorbs.index(term.xorb_hash).raw_lengths(term.first, term.last)
             segments.append(FileSegment(tuple(zip(hashes, sizes, strict=True))))
         return segments
 
@@ -318,7 +283,7 @@ class ContentStore:
     def _read(self, reconstruction: Reconstruction) -> Iterator[bytes]:
         skip, rest = reconstruction.offset_into_first_range, reconstruction.length
         for term in reconstruction.terms:
-            for piece in self._xorbs.read_chunks(term.xorb_hash, term.first, term.last):
+            for piece in self.xorbs.read_chunks(term.xorb_hash, term.first, term.last):
                 wanted = piece[skip : skip + rest]
                 skip -= min(skip, len(piece))
                 rest -= len(wanted)
@@ -378,7 +343,7 @@ class ContentStore:
             body = xorb.serialize(chunks)
             hashed = [(hashing.chunk_hash(chunk), len(chunk)) for chunk in chunks]
             xorb_hash = hashing.tree_root(hashed)
-            self._xorbs.add(to_hex(xorb_hash), body)
+            self.xorbs.add(to_hex(xorb_hash), body)
             segments.append(shard.Segment(xorb_hash, 0, len(chunks), sum(map(len, chunks))))
             leaves.extend(hashed)
         file = shard.ShardFile(hashing.file_hash(leaves), tuple(segments), None, digest.hexdigest())

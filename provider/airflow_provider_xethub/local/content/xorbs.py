@@ -59,11 +59,11 @@ class XorbStore:
 
         :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
         """
-        with self.receive(expected_hash) as incoming:
+        with self.begin_upload(expected_hash) as incoming:
             incoming.write([body])
             return self.store(incoming, incoming.finish())
 
-    def receive(self, expected_hash: str) -> IncomingXorb:
+    def begin_upload(self, expected_hash: str) -> IncomingXorb:
         """Begin an upload: write to it as the bytes arrive, finish it, and pass it to :meth:`store`.
 
         :raises FormatError: ``expected_hash`` is not a hash.
@@ -75,7 +75,7 @@ class XorbStore:
 
         :param found: what :meth:`IncomingXorb.finish` returned.
         """
-        expected_hash = incoming.xorb_hash
+        expected_hash, index = incoming.xorb_hash, found.index
         if self.has(expected_hash):
             return False
         with self._db.write() as connection:
@@ -85,7 +85,12 @@ class XorbStore:
             self._publish(incoming.path, self.path(expected_hash))
             connection.execute(
                 "INSERT INTO cas_xorb (hash, offsets, raw_offsets, chunk_hashes) VALUES (?, ?, ?, ?)",
-                (expected_hash, _pack(found.index.offsets), _pack(found.index.raw_offsets), found.chunk_hashes),
+                (
+                    expected_hash,
+                    _pack_offsets(index.offsets),
+                    _pack_offsets(index.raw_offsets),
+                    found.chunk_hashes,
+                ),
             )
         return True
 
@@ -140,7 +145,7 @@ class XorbStore:
 
     def _load_index(self, xorb_hash: bytes) -> xorb.XorbIndex:
         offsets, raw_offsets = self._row(xorb_hash, "offsets, raw_offsets")
-        return xorb.XorbIndex(_unpack(offsets), _unpack(raw_offsets))
+        return xorb.XorbIndex(unpack_offsets(offsets), unpack_offsets(raw_offsets))
 
     def _load_chunk_hashes(self, xorb_hash: bytes) -> bytes:
         return self._row(xorb_hash, "chunk_hashes")[0]
@@ -205,9 +210,10 @@ class XorbReader:
             self._opened = b""
 
 
-def _pack(numbers: tuple[int, ...]) -> bytes:
-    return pack(f"<{len(numbers)}I", *numbers)
-
-
-def _unpack(packed: bytes) -> tuple[int, ...]:
+def unpack_offsets(packed: bytes) -> tuple[int, ...]:
+    """Return the offsets that a column of ``cas_xorb`` holds."""
     return unpack(f"<{len(packed) // 4}I", packed)
+
+
+def _pack_offsets(offsets: tuple[int, ...]) -> bytes:
+    return pack(f"<{len(offsets)}I", *offsets)

@@ -45,7 +45,9 @@ class Reconstruction:
     fetches: dict[bytes, tuple[FetchRange, ...]]
 
 
-def plan(segments: Iterable[Segment], index_of: Callable[[bytes], XorbIndex], start: int, end: int) -> Reconstruction:
+def plan_reconstruction(
+    segments: Iterable[Segment], index_of: Callable[[bytes], XorbIndex], start: int, end: int
+) -> Reconstruction:
     """Trim a file's segments to its bytes ``start`` to ``end`` (excluded) and say what to fetch.
 
     ``index_of`` is called only for xorbs that the range touches. The range must lie within the file.

@@ -55,6 +55,10 @@ class XorbIndex:
         """Return the raw bytes in chunks ``first`` to ``last``, the latter excluded."""
         return self.raw_offsets[last] - self.raw_offsets[first]
 
+    def raw_lengths(self, first: int, last: int) -> tuple[int, ...]:
+        """Return the raw bytes of each chunk from ``first`` to ``last``, the latter excluded."""
+        return tuple(end - start for start, end in pairwise(self.raw_offsets[first : last + 1]))
+
     def chunks_of(self, first: int, last: int, start: int, end: int) -> tuple[int, int]:
         """Return the smallest part of chunks ``first`` to ``last`` that holds the raw bytes ``start`` to ``end``.
 

@@ -125,10 +125,6 @@ class CommitWriter:
             head = self._repositories.resolve(name, base)
             return self._open(name, base, head, title, description, author)
 
-    def pull_requests(self, name: str) -> list[Discussion]:
-        """Return the pull requests of a repository, oldest first."""
-        return [found for found in self.discussions.find_all(name) if found.is_pull_request]
-
     def pull_request(self, name: str, number: int) -> Discussion:
         """Return one pull request.
 

@@ -58,7 +58,7 @@ def test_all_xorbs_of_a_file_are_found_by_its_first_chunk(cas: RunningCas) -> No
     raw = random.Random(73).randbytes(2 * MIB)
     (info,) = upload(only_first_chunks(), cas.operation(), raw)
     (term,) = cas.content.reconstruct(info.hash).terms
-    chunks = list(xorb.decode(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes()))
+    chunks = list(xorb.decode(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes()))
     cas.content.forget_repository(cas.repository)
     xorbs = [stored_xorb(cas, *chunks[start : start + 8]) for start in range(0, len(chunks), 8)]
     assert len(xorbs) > 2
@@ -109,7 +109,7 @@ def chunk_hashes(cas: RunningCas, info: hf_xet.XetFileInfo) -> list[bytes]:
     """Return the hashes of a file's chunks, from the bytes of its xorbs."""
     hashes = []
     for term in cas.content.reconstruct(info.hash).terms:
-        parsed = xorb.parse(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes())
+        parsed = xorb.parse(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes())
         hashes += xorb.split_hashes(parsed.chunk_hashes)[term.first : term.last]
     return hashes
 
@@ -138,7 +138,7 @@ def uploaded(cas: RunningCas) -> tuple[shard.ShardXorb, bytes]:
     contents = sorted((os.urandom(1000) for _ in range(3)), key=hashing.chunk_hash)
     infos = upload(fresh_session(), cas.operation(), *contents)
     (term,) = cas.content.reconstruct(infos[0].hash).terms
-    parsed = xorb.parse(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes())
+    parsed = xorb.parse(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes())
     return shard.ShardXorb(term.xorb_hash, parsed.chunk_hashes, (1000,) * 3), hashing.chunk_hash(contents[0])
 
 
@@ -223,7 +223,7 @@ def stored_xorb(cas: RunningCas, *contents: bytes) -> shard.ShardXorb:
     hashes = [hashing.chunk_hash(content) for content in contents]
     lengths = tuple(map(len, contents))
     xorb_hash = hashing.tree_root(list(zip(hashes, lengths, strict=True)))
-    cas.content.add_xorb(to_hex(xorb_hash), xorb.serialize(contents))
+    cas.content.xorbs.add(to_hex(xorb_hash), xorb.serialize(contents))
     return shard.ShardXorb(xorb_hash, b"".join(hashes), lengths)
 
 
@@ -331,10 +331,10 @@ def test_the_same_xorb_in_other_bytes_is_answered_with_the_bytes_that_are_stored
     operation, stored = cas.operation(), fresh_session(xorb__compression_policy="none")
     (info,) = upload(stored, operation, raw)
     name = to_hex(cas.content.reconstruct(info.hash).terms[0].xorb_hash)
-    size = cas.content.xorb_path(name).stat().st_size
+    size = cas.content.xorbs.path(name).stat().st_size
     no_questions = fresh_session(xorb__compression_policy="lz4", deduplication__global_dedup_query_enabled=False)
     upload(no_questions, operation, raw)
-    assert cas.content.xorb_path(name).stat().st_size == size > len(raw)
+    assert cas.content.xorbs.path(name).stat().st_size == size > len(raw)
     longer = raw + os.urandom(1000)
     asking = fresh_session()
     (new_info,) = upload(asking, operation, longer)

@@ -132,7 +132,7 @@ def test_a_million_equal_bytes_are_cut_every_128_kib(session: hf_xet.XetSession,
     (info,) = upload(session, cas.operation(), bytes([59]) * 1_000_000)
     lengths = []
     for term in cas.content.reconstruct(info.hash).terms:
-        offsets = xorb.parse(cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes()).index.raw_offsets
+        offsets = xorb.parse(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes()).index.raw_offsets
         lengths += [end - start for start, end in pairwise(offsets[term.first : term.last + 1])]
     assert lengths == [131072] * 7 + [82496]
 
@@ -155,7 +155,7 @@ def test_every_compression_policy(
     schemes = set()
     for info in infos:
         for term in cas.content.reconstruct(info.hash).terms:
-            body = cas.content.xorb_path(to_hex(term.xorb_hash)).read_bytes()
+            body = cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes()
             schemes |= {body[start + 4] for start in xorb.parse(body).index.offsets[:-1]}
     assert needed <= schemes <= allowed
 

@@ -155,7 +155,7 @@ def test_a_second_try_of_the_task_finds_what_the_first_one_did(hub, repo, monkey
         publish(hub, repo, files, message="once", **work)
     again = publish(hub, repo, files, message="once", **work)
     assert again["created"]
-    assert len(hub.commits.pull_requests(name_of(repo))) == int(create_pr)
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == int(create_pr)
     assert titles(hub, repo, "refs/pr/1" if create_pr else "main") == ["once"]
     if create_pr:
         assert again["pull_request"] == f"{hub.url}/datasets/{repo.repo_id}/discussions/1"
@@ -195,7 +195,7 @@ def test_other_work_opens_another_pull_request(hub, repo, change):
     work = {"message": "a", "idempotency_key": "k", "create_pr": True}
     publish(hub, repo, {"a.bin": BINARY}, **work)
     publish(hub, repo, {"a.bin": BINARY}, **{**work, **change})
-    assert len(hub.commits.pull_requests(name_of(repo))) == 2
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == 2
 
 
 @pytest.mark.parametrize(("path", "one", "two"), [("a.bin", BINARY, BINARY * 2), ("a.csv", b"1\n", b"2\n")])
@@ -203,19 +203,19 @@ def test_other_content_opens_another_pull_request(hub, repo, path, one, two):
     work = {"idempotency_key": "k", "create_pr": True}
     publish(hub, repo, {path: one}, **work)
     publish(hub, repo, {path: two}, **work)
-    assert len(hub.commits.pull_requests(name_of(repo))) == 2
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == 2
     if path == "a.csv":  # as it comes from a task that uploads and commits: its digest is known only here
         for content in (b"3\n", b"4\n"):
             files = [record(repo, path, content, sha256=None, xet_hash=None)]
             modes = {path: UploadMode(True, None, False)}
             commit.publish(client(hub), CommitRequest(repo, files, **work), modes, lambda _, c=content: {path: c})
-        assert len(hub.commits.pull_requests(name_of(repo))) == 4
+        assert len(hub.commits.discussions.find_all(name_of(repo))) == 4
 
 
 def test_without_a_key_every_call_is_work_of_its_own(hub, repo):
     for _ in range(2):
         publish(hub, repo, {"a.bin": BINARY}, create_pr=True)
-    assert [pull.number for pull in hub.commits.pull_requests(name_of(repo))] == [1, 2]
+    assert [pull.number for pull in hub.commits.discussions.find_all(name_of(repo))] == [1, 2]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -251,7 +251,7 @@ def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, r
     with pytest.raises(XetConflictError, match=rf"not at {head} any more: .* a.txt changed since"):
         publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head, create_pr=create_pr)
     assert titles(hub, repo) == ["theirs", "mine"]
-    assert hub.commits.pull_requests(name_of(repo)) == []
+    assert hub.commits.discussions.find_all(name_of(repo)) == []
     assert len(hub.log.requests(COMMIT, status=412)) == 1
 
 

@@ -178,7 +178,7 @@ def test_a_retry_goes_on_with_the_parts_that_are_missing(hub, repo, by_two, monk
     assert titles(hub, repo, branch.revision)[::-1][1:] == expected
     assert client(hub).read_inline(branch, "a.txt") == b"newer\n"
     assert tree(hub, repo, branch.revision) == set(FIVE)
-    assert len(hub.commits.pull_requests(name_of(repo))) == int(create_pr)
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == int(create_pr)
     assert bool(result["pull_request"]) == create_pr
     assert publish(hub, repo, FIVE, **options)["commits"] == result["commits"], "a third try finds them all"
 
@@ -202,7 +202,7 @@ def test_a_lost_answer_to_any_part_makes_no_part_twice(hub, repo, by_two, lost, 
     revision = "refs/pr/1" if create_pr else "main"
     assert titles(hub, repo, revision)[::-1] == [f"m (part {number} of 3)" for number in (1, 2, 3)]
     assert len(result["commits"]) == 3
-    assert len(hub.commits.pull_requests(name_of(repo))) == int(create_pr)
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == int(create_pr)
     if create_pr:
         assert result["pull_request"] == f"{hub.url}/datasets/{repo.repo_id}/discussions/1"
         assert result["repo"] == repo.at("refs/pr/1").uri

@@ -36,7 +36,7 @@ def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:  #
     source = random.Random(7)
     uploads = [Upload([source.randbytes(source.randint(1, 50)) for _ in range(6)]) for _ in range(3)]
     for one in uploads:
-        content.add_xorb(one.xorb_hash, one.body)
+        content.xorbs.add(one.xorb_hash, one.body)
     pieces, hashes, leaves, raw = [], [], [], b""
     for one, first, last in [
         (uploads[0], 0, 3),
@@ -74,7 +74,7 @@ def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:  # n
 def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:  # noqa: F811
     file = content.add_plain(os.urandom(200_000))
     (term,) = content.reconstruct(file.xet_hash).terms
-    os.truncate(content.xorb_path(to_hex(term.xorb_hash)), 150_000)
+    os.truncate(content.xorbs.path(to_hex(term.xorb_hash)), 150_000)
     with pytest.raises(FormatError, match="cut off"):
         list(content.read_file(file.xet_hash))
 
@@ -110,7 +110,7 @@ def test_plain_bytes_come_back(content: ContentStore, tmp_path: Path, size: int)
 def test_everything_is_there_after_a_restart(tmp_path: Path, upload: Upload) -> None:  # noqa: F811
     first_db = Database(tmp_path)
     first = ContentStore(tmp_path, first_db)
-    first.add_xorb(upload.xorb_hash, upload.body)
+    first.xorbs.add(upload.xorb_hash, upload.body)
     first.add_shard(upload.shard(), repository=HERE)
     first_db.close()
     reopened = Database(tmp_path)

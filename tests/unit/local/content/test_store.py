@@ -41,9 +41,9 @@ def stored_xorbs(folder: Path) -> list[str]:
 
 
 def test_a_xorb_is_stored_once_and_unchanged(content: ContentStore, tmp_path: Path, upload: Upload) -> None:  # noqa: F811
-    assert content.add_xorb(upload.xorb_hash, upload.body) is True
-    assert content.add_xorb(upload.xorb_hash, upload.body) is False
-    assert content.xorb_path(upload.xorb_hash).read_bytes() == upload.body
+    assert content.xorbs.add(upload.xorb_hash, upload.body) is True
+    assert content.xorbs.add(upload.xorb_hash, upload.body) is False
+    assert content.xorbs.path(upload.xorb_hash).read_bytes() == upload.body
     assert stored_xorbs(tmp_path) == [upload.xorb_hash]
 
 
@@ -52,10 +52,10 @@ def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:  # noqa: 
     packed, plain = Upload(chunks, xorb.LZ4), Upload(chunks, xorb.STORED)
     assert packed.xorb_hash == plain.xorb_hash
     assert packed.body != plain.body
-    content.add_xorb(packed.xorb_hash, packed.body)
-    assert content.add_xorb(plain.xorb_hash, plain.body) is False
+    content.xorbs.add(packed.xorb_hash, packed.body)
+    assert content.xorbs.add(plain.xorb_hash, plain.body) is False
     content.add_shard(plain.shard(), repository=HERE)
-    assert content.xorb_path(packed.xorb_hash).read_bytes() == packed.body
+    assert content.xorbs.path(packed.xorb_hash).read_bytes() == packed.body
     assert b"".join(content.read_file(plain.xet_hash)) == plain.raw
 
 
@@ -68,7 +68,7 @@ def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore
 
         def add(one: Upload, barrier: threading.Barrier = barrier, inserted: list[bool] = inserted) -> None:
             barrier.wait()
-            inserted.append(content.add_xorb(one.xorb_hash, one.body))
+            inserted.append(content.xorbs.add(one.xorb_hash, one.body))
 
         threads = [threading.Thread(target=add, args=(one,)) for one in uploads]
         for thread in threads:
@@ -84,32 +84,32 @@ def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, 
     broken = bytearray(upload.body)
     broken[20] ^= 1
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: its chunks make "):
-        content.add_xorb(upload.xorb_hash, broken)
+        content.xorbs.add(upload.xorb_hash, broken)
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: Chunk 2: its payload is cut off"):
-        content.add_xorb(upload.xorb_hash, upload.body[:-1])
-    assert not content.has_xorb(upload.xorb_hash)
+        content.xorbs.add(upload.xorb_hash, upload.body[:-1])
+    assert not content.xorbs.has(upload.xorb_hash)
     assert stored_xorbs(tmp_path) == []
 
 
 def test_a_name_that_is_no_hash_touches_no_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     with pytest.raises(FormatError, match="is not a hash"):
-        content.add_xorb("../" * 20 + "etc/passwd", upload.body)
+        content.xorbs.add("../" * 20 + "etc/passwd", upload.body)
     with pytest.raises(FormatError, match="is not a hash"):
-        content.xorb_path("..")
+        content.xorbs.path("..")
 
 
 def test_a_footer_is_neither_kept_nor_served(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body + b"XETBLOB\x01" + bytes(200))
-    assert content.xorb_path(upload.xorb_hash).read_bytes() == upload.body
+    content.xorbs.add(upload.xorb_hash, upload.body + b"XETBLOB\x01" + bytes(200))
+    assert content.xorbs.path(upload.xorb_hash).read_bytes() == upload.body
 
 
 def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload: Upload) -> None:  # noqa: F811
     # What a crash between renaming and recording leaves behind.
-    path = content.xorb_path(upload.xorb_hash)
+    path = content.xorbs.path(upload.xorb_hash)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half")
-    assert not content.has_xorb(upload.xorb_hash)
-    assert content.add_xorb(upload.xorb_hash, upload.body) is True
+    assert not content.xorbs.has(upload.xorb_hash)
+    assert content.xorbs.add(upload.xorb_hash, upload.body) is True
     assert path.read_bytes() == upload.body
 
 
@@ -150,7 +150,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path: Path) -> None:
         recorded = [row["hash"] for row in connection.execute("SELECT hash FROM cas_xorb")]
     assert len(recorded) >= 20
     for name in recorded:
-        assert to_hex(xorb.parse(store.xorb_path(name).read_bytes()).xorb_hash) == name
+        assert to_hex(xorb.parse(store.xorbs.path(name).read_bytes()).xorb_hash) == name
     for xet_hash in promised:
         file = store.file(xet_hash)
         assert file is not None
@@ -163,7 +163,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path: Path) -> None:
 
 
 def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     progress: list[tuple[int, int]] = []
     receipt = content.add_shard(
         upload.shard(), repository=HERE, on_progress=lambda done, total: progress.append((done, total))
@@ -179,13 +179,13 @@ def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> No
 
 
 def test_a_shard_may_refer_to_a_xorb_that_it_does_not_list(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(shard.build(shard.Shard((upload.file,), ())), repository=HERE)
     assert b"".join(content.read_file(upload.xet_hash)) == upload.raw
 
 
 def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(sha256=None), repository="buckets/acme/bin")
     assert content.file(upload.xet_hash) == StoredFile(upload.xet_hash, len(upload.raw), None)
     content.add_shard(upload.shard(), repository=HERE)
@@ -207,7 +207,7 @@ def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: 
 
 
 def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     (segment,) = upload.file.segments
     size = len(upload.raw)
     cases: list[tuple[dict[str, object], str]] = [
@@ -228,7 +228,7 @@ def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload
 
 
 def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     wrong_hash = replace(upload.listed, chunk_hashes=bytes(32) + upload.listed.chunk_hashes[32:])
     first, second, third = upload.listed.raw_lengths
     wrong_lengths = replace(upload.listed, raw_lengths=(first - 1, second + 1, third))
@@ -238,7 +238,7 @@ def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload
 
 
 def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(FormatError, match="its bytes have"):
         content.add_shard(upload.shard(sha256="ab" * 32), repository=THERE)
@@ -247,7 +247,7 @@ def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, uploa
 
 
 def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     bad = replace(upload.file, sha256="ab" * 32)
     with pytest.raises(FormatError):
         content.add_shard(shard.build(shard.Shard((upload.file, bad), ())), repository=HERE)
@@ -270,7 +270,7 @@ def test_the_empty_file_always_exists(content: ContentStore) -> None:  # noqa: F
 
 
 def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentStore, upload: Upload) -> None:  # noqa: F811
-    content.add_xorb(upload.xorb_hash, upload.body)
+    content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     sha256 = upload.file.sha256 or ""
     assert content.is_readable(HERE, upload.xet_hash)

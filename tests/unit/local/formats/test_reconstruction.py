@@ -42,7 +42,7 @@ def test_a_client_following_the_plan_gets_the_range(
 ) -> None:
     stored, pieces, start, end = given_file
     whole = b"".join(b"".join(stored[p.xorb_hash][0][p.first : p.last]) for p in pieces)
-    plan = reconstruction.plan(pieces, lambda name: xorb.parse(stored[name][1]).index, start, end)
+    plan = reconstruction.plan_reconstruction(pieces, lambda name: xorb.parse(stored[name][1]).index, start, end)
     body = reconstruction.to_json_v2(plan, lambda name, fetches: f"/{name}?{fetches[0].start}")
 
     urls = [entry["url"] for entries in body["xorbs"].values() for entry in entries]
@@ -78,7 +78,7 @@ def test_both_versions_of_the_reconstruction_of_two_touching_terms() -> None:
     parsed = xorb.parse(xorb.serialize(chunks, xorb.STORED))
     name = to_hex(parsed.xorb_hash)
     pieces = [shard.Segment(parsed.xorb_hash, 3, 4, 40), shard.Segment(parsed.xorb_hash, 0, 3, 60)]
-    plan = reconstruction.plan(pieces, lambda _: parsed.index, 35, 75)
+    plan = reconstruction.plan_reconstruction(pieces, lambda _: parsed.index, 35, 75)
     terms = [
         {"hash": name, "unpacked_length": 40, "range": {"start": 3, "end": 4}},
         {"hash": name, "unpacked_length": 60, "range": {"start": 0, "end": 3}},
@@ -98,7 +98,7 @@ def test_both_versions_of_the_reconstruction_of_two_touching_terms() -> None:
 
 
 def test_the_plan_of_no_bytes_is_empty() -> None:
-    plan = reconstruction.plan([], lambda _: pytest.fail("no xorb is needed"), 0, 0)
+    plan = reconstruction.plan_reconstruction([], lambda _: pytest.fail("no xorb is needed"), 0, 0)
     assert plan == reconstruction.Reconstruction((), 0, 0, {})
 
 
@@ -107,7 +107,7 @@ def fragments(count: int) -> tuple[str, reconstruction.Reconstruction]:
     chunks = [bytes([number]) * 10 for number in range(2 * count)]
     parsed = xorb.parse(xorb.serialize(chunks, xorb.STORED))
     pieces = [shard.Segment(parsed.xorb_hash, 2 * number, 2 * number + 1, 10) for number in range(count)]
-    return to_hex(parsed.xorb_hash), reconstruction.plan(pieces, lambda _: parsed.index, 0, 10 * count)
+    return to_hex(parsed.xorb_hash), reconstruction.plan_reconstruction(pieces, lambda _: parsed.index, 0, 10 * count)
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(1, [1]), (64, [64]), (65, [64, 1]), (100, [64, 36])])

@@ -309,7 +309,7 @@ def test_a_duplicate_has_branches_tags_and_commits_and_no_pull_requests(
     assert repositories.duplicate(NAME, "datasets/acme/copy").private is True
     assert [ref.ref for ref in repositories.refs("datasets/acme/copy")] == ["refs/heads/main", "refs/tags/v1"]
     assert repositories.commits("datasets/acme/copy", "v1")[0].id == head.id
-    assert writer.pull_requests("datasets/acme/copy") == []
+    assert writer.discussions.find_all("datasets/acme/copy") == []
     for name, wrong in ((NAME, NAME), ("datasets/acme/none", "datasets/acme/x"), (NAME, "datasets/acme/a--b")):
         with pytest.raises(HubError):
             repositories.duplicate(name, wrong)
