@@ -204,8 +204,8 @@ def test_a_run_that_does_not_use_it_pays_nothing(runner: Runner) -> None:
             heavy = {"airflow", "starlette", "uvicorn", "blake3", "lz4", "awscrt", "sqlite3", "hf_xet"}
             assert not heavy & {name.partition(".")[0] for name in sys.modules}
             ours = {name for name in sys.modules if name.startswith("airflow_provider_xethub")}
-            assert ours == {"airflow_provider_xethub", "airflow_provider_xethub.local",
-                            "airflow_provider_xethub.local.pytest_plugin"}
+            assert ours == {"airflow_provider_xethub", "airflow_provider_xethub._moved",
+                            "airflow_provider_xethub.local", "airflow_provider_xethub.local.pytest_plugin"}
         """
     )
     source = (runner.folder / "test_it.py").read_text().replace("import requests\n", "")

@@ -92,7 +92,7 @@ def test_a_receiver_that_fails_is_told_in_the_log_and_the_next_webhook_is_sent(
         for number in range(3):
             api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo="a.txt", **where)
             soon(lambda number=number: len(receiver.asked) == number + 1)
-    assert f"A webhook about {name} did not arrive: it answers 503: not today" in caplog.text
+    assert f"Could not deliver the webhook for {name}: HTTP status 503: not today" in caplog.text
     assert SECRET not in caplog.text
 
 

@@ -3,5 +3,5 @@
 Start it with ``xethub-local serve``, or from Python with
 :class:`airflow_provider_xethub.local.server.LocalHub`. It needs the extra ``airflow-provider-xethub[local]``.
 
-Nothing is imported here, and nothing in this package imports Airflow.
+This module imports nothing, and nothing in this package imports Airflow.
 """

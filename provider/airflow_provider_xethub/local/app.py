@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_xethub.local.cas import routes as cas_api
+from airflow_provider_xethub.local.cas import routes as cas_routes
 from airflow_provider_xethub.local.cas.request import origin_of
 from airflow_provider_xethub.local.control import api as control_api
 from airflow_provider_xethub.local.control.control import Control
@@ -24,25 +24,27 @@ from airflow_provider_xethub.local.control.fault_middleware import FaultMiddlewa
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import ROUTE, RequestLog, RequestLogMiddleware
 from airflow_provider_xethub.local.http.cors import Cors
-from airflow_provider_xethub.local.hub import buckets as hub_buckets
-from airflow_provider_xethub.local.hub import cards as hub_cards
-from airflow_provider_xethub.local.hub import commits as hub_commit
-from airflow_provider_xethub.local.hub import discussions as hub_discussions
-from airflow_provider_xethub.local.hub import files as hub_files
-from airflow_provider_xethub.local.hub import gates as hub_gates
-from airflow_provider_xethub.local.hub import large_files as hub_large_files
-from airflow_provider_xethub.local.hub import lfs as hub_lfs
-from airflow_provider_xethub.local.hub import listing as hub_listing
-from airflow_provider_xethub.local.hub import refs as hub_history
-from airflow_provider_xethub.local.hub import repositories as hub_repositories
+from airflow_provider_xethub.local.hub import (
+    buckets,
+    cards,
+    commits,
+    discussions,
+    files,
+    gates,
+    large_files,
+    lfs,
+    listing,
+    refs,
+    repositories,
+)
 from airflow_provider_xethub.local.hub.hosts import KnownHosts
 from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
 from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.repositories import KINDS
 from airflow_provider_xethub.local.metadata.revision_files import RevisionFiles
-from airflow_provider_xethub.local.openapi import document as openapi
-from airflow_provider_xethub.local.pages import missing as hub_missing
-from airflow_provider_xethub.local.pages import routes as pages
+from airflow_provider_xethub.local.openapi.document import openapi_route
+from airflow_provider_xethub.local.pages import missing
+from airflow_provider_xethub.local.pages import routes as page_routes
 from airflow_provider_xethub.local.store.access import Access
 from airflow_provider_xethub.local.store.errors import HubError
 
@@ -61,26 +63,26 @@ def build_app(
 ) -> ASGIApp:
     """Return the application over a data folder.
 
-    :param public_url: origin that clients reach this server at, without trailing slash; by default the ``Host`` of
-        each request, so that a container may reach it under another name than the machine itself.
+    :param public_url: origin at which clients reach this server, without trailing slash. Default: the ``Host`` of each
+        request, so that a container may reach it under a name of its own.
     :param hosts, any_address: see :class:`airflow_provider_xethub.local.hub.hosts.KnownHosts`.
     :param origins: see :class:`airflow_provider_xethub.local.http.cors.Cors`.
     """
     store = store if isinstance(store, LocalStore) else LocalStore(store)
     control = Control(store, faults or Faults(), log or RequestLog(), store.access.settings)
-    # hf-xet remembers uploads by CAS URL: with another data folder it must be another URL.
+    # hf-xet remembers uploads by CAS URL, so each data folder needs a URL of its own.
     cas_path = f"/cas/{store.instance_id}"
     origin = _origin(public_url)
     hub = Hub(store.repositories, store.commits, store.access, store.content, origin, cas_path)
     web_routes: list[BaseRoute] = []
-    # Models last: their paths have no prefix and match anything, even the pages of a bucket that is called "raw".
+    # Models come last: their paths have no prefix and would match everything, even the page of a bucket named "raw".
     for kind in sorted(KINDS, key=lambda kind: kind == "models"):
         if kind != "buckets":
-            web_routes += hub_files.file_routes(hub, kind)
-            web_routes.append(hub_lfs.batch_route(hub, kind))
-        web_routes += pages.routes(hub, store.bucket_files, kind)
+            web_routes += files.file_routes(hub, kind)
+            web_routes.append(lfs.batch_route(hub, kind))
+        web_routes += page_routes.routes(hub, store.bucket_files, kind)
     routes: list[BaseRoute] = [
-        *cas_api.routes(
+        *cas_routes.routes(
             store.content,
             store.access,
             base_path=cas_path,
@@ -88,48 +90,52 @@ def build_app(
             in_revision=RevisionFiles(store.repositories).has,
             on_report=control.log.add_report,
         ),
-        openapi.openapi_route(),
+        openapi_route(),
         *control_api.routes(control),
-        *pages.local_routes(hub, control.log, control.faults),
-        Mount(control_api.PREFIX.rstrip("/"), _no_control),
+        *page_routes.local_routes(hub, control.log, control.faults),
+        Mount(control_api.PREFIX.rstrip("/"), _no_control_route),
         hub_route(hub, "/api/agent-harnesses", _no_harnesses, "GET", identifies=False),
-        *hub_buckets.routes(hub, store.bucket_files),
-        *hub_repositories.routes(hub),
-        *hub_cards.routes(hub),
-        *hub_large_files.routes(hub),
-        *hub_listing.routes(hub),
-        *hub_lfs.api_routes(hub),
-        *hub_commit.routes(hub),
-        *hub_discussions.routes(hub),
-        *hub_gates.routes(hub),
-        *hub_history.routes(hub),
-        *hub_files.api_routes(hub),
-        pages.index_route(hub, store.bucket_files),
+        *buckets.routes(hub, store.bucket_files),
+        *repositories.routes(hub),
+        *cards.routes(hub),
+        *large_files.routes(hub),
+        *listing.routes(hub),
+        *lfs.api_routes(hub),
+        *commits.routes(hub),
+        *discussions.routes(hub),
+        *gates.routes(hub),
+        *refs.routes(hub),
+        *files.api_routes(hub),
+        page_routes.index_route(hub, store.bucket_files),
         *web_routes,
     ]
-    app = Starlette(routes=routes, exception_handlers=hub_missing.handlers(hub))
+    app = Starlette(routes=routes, exception_handlers=missing.handlers(hub))
     app.router.redirect_slashes = False
-    route_of = _note_routes(routes, cas_path)
-    plain = _Envelope(app, store.access)
+    route_of = _record_templates(routes, cas_path)
+    plain = _CommonHeaders(app, store.access)
     faulty = FaultMiddleware(plain, control.faults, store.access.now)
     logged = Cors(RequestLogMiddleware(faulty, control.log, route_of), origins)
 
-    async def uncontrolled(scope: Scope, receive: Receive, send: Send) -> None:
-        # Who controls the server must reach it whatever it was told to do, and leave no traces in the log.
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        # Control requests must work whatever faults are armed, and they leave no trace in the request log.
         is_control = scope["type"] == "http" and scope["raw_path"].startswith(_CONTROL)
         await (plain if is_control else logged)(scope, receive, send)
 
-    return KnownHosts(uncontrolled, hosts, public_url=public_url, any_address=any_address)
+    return KnownHosts(dispatch, hosts, public_url=public_url, any_address=any_address)
 
 
-def _note_routes(routes: list[BaseRoute], cas_path: str) -> Callable[[Scope], str]:
-    """Let each route tell the request log its template, and return how to find that of a request that has no route."""
+def _record_templates(routes: list[BaseRoute], cas_path: str) -> Callable[[Scope], str]:
+    """Make each route record its path template for the request log.
+
+    :return: a function that finds the template for a request that no route has answered, such as one that a fault
+        answered first.
+    """
     templates = []
     for route in routes:
         if isinstance(route, Route):
             template = route.path_format.replace(cas_path, "/cas/{instance}")
             templates.append((route.path_regex, route.methods or (), template))
-            route.app = _Noted(route.app, template)
+            route.app = _TemplateRecorder(route.app, template)
 
     def route_of(scope: Scope) -> str:
         path = scope["raw_path"].decode("latin-1")
@@ -139,8 +145,8 @@ def _note_routes(routes: list[BaseRoute], cas_path: str) -> Callable[[Scope], st
     return route_of
 
 
-class _Noted:
-    """One route, which notes in the scope that the request came there."""
+class _TemplateRecorder:
+    """Wraps the application of one route and records in the scope that it was reached."""
 
     def __init__(self, app: ASGIApp, template: str) -> None:
         self._app = app
@@ -154,17 +160,17 @@ class _Noted:
 
 @lru_cache(4)
 def _http_date(second: int) -> bytes:
-    """Return the ``Date`` of a second; thousands of answers share one."""
+    """Return the ``Date`` header of a second; thousands of responses share one."""
     return formatdate(second, usegmt=True).encode()
 
 
-class _Envelope:
-    """Routes on the path as it arrived, and adds the headers that every answer has."""
+class _CommonHeaders:
+    """Adds ``Date`` and ``X-Request-Id`` to every response, and routes on the path as it arrived."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
-        # Unique without asking for random bytes at every request.
+        # A random prefix and a counter: unique without reading random bytes for each request.
         self._id_prefix = secrets.token_hex(10).encode()
         self._numbers = itertools.count(1)
 
@@ -194,9 +200,10 @@ def _origin(public_url: str | Callable[[], str] | None) -> Callable[[Request], s
 
 
 def _no_harnesses(_: HubRequest) -> Response:
-    """Answer that there are none."""
+    """Answer that the local Hub has no agent harnesses."""
     raise HubError(404, "The local Hub has no agent harnesses.")
 
 
-async def _no_control(*_: object) -> None:
-    raise HTTPException(404)  # and not the page of a model in a namespace of that name
+async def _no_control_route(*_: object) -> None:
+    # Without this, the page of a model in a namespace of that name would answer.
+    raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""Everything that a local Hub keeps in its data folder, opened: database, users and tokens, CAS and repositories."""
+"""The data folder of a local Hub: database, users and tokens, CAS content, repositories and buckets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ _INSTANCE_FILE = "instance.id"
 
 
 class LocalStore:
-    """Everything of a local Hub that is kept in its data folder.
+    """The open data folder of a local Hub.
 
-    :param folder: created if missing. Two processes may use one folder.
-    :param token_life: seconds that a new Xet token lives.
+    :param folder: created if missing. Several processes may use one folder.
+    :ivar instance_id: random id of the folder, part of its CAS URL.
+    :ivar tokens: Hub tokens of the built-in user, by role.
+    :param token_life: seconds that a new Xet token is valid.
     :raises OSError: the folder cannot be created, read or written.
     """
 
@@ -36,13 +38,13 @@ class LocalStore:
         self.repositories = Repositories(self.db, clock=self.access.now)
         self.commits = CommitWriter(self.repositories)
         self.bucket_files = BucketFiles(self.db, clock=self.access.now)
-        everywhere_write = self.access.add_user(
+        write_token = self.access.add_user(
             BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
         )
-        everywhere_read = self.access.add_user(
+        read_token = self.access.add_user(
             BUILT_IN_USER, role="read", grants={EVERYTHING: "read"}, token_name=READ_TOKEN
         )
-        self.tokens = {WRITE_TOKEN: everywhere_write, READ_TOKEN: everywhere_read}
+        self.tokens = {WRITE_TOKEN: write_token, READ_TOKEN: read_token}
 
     def close(self) -> None:
         """Close the database."""

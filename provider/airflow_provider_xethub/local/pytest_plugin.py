@@ -1,6 +1,6 @@
-"""pytest fixtures for tests of DAGs: a local Hub, and for each test a namespace of its own in it.
+"""pytest fixtures for DAG tests: a local Hub in which each test has a namespace of its own.
 
-pytest loads this module in every run, used or not: it imports nothing but pytest until a fixture is asked for.
+pytest loads this module in every run, used or not, so it imports only pytest until a fixture is requested.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _KEEP = "--xethub-keep"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the one option there is."""
-    parser.getgroup("xethub", "local Hub for tests of DAGs").addoption(
+    """Add the option ``--xethub-keep``."""
+    parser.getgroup("xethub", "local Hub for DAG tests").addoption(
         _KEEP,
         metavar="FOLDER",
         type=Path,
-        help="keep there what the tests put into the local Hub; look at it with: xethub-local serve --folder FOLDER",
+        help="keep the data of the local Hub in FOLDER; view it with: xethub-local serve --folder FOLDER",
     )
 
 
 @pytest.fixture(scope="session")
 def xethub_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
-    """Run a local Hub for all tests of this process."""
+    """Run one local Hub for all tests of this process."""
     try:
         from airflow_provider_xethub.local.server import LocalHub
     except ModuleNotFoundError as error:
@@ -48,7 +48,7 @@ def xethub_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def xethub(
     xethub_server: LocalHub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[IsolatedHub]:
-    """Give a test a namespace of its own in the local Hub, and the Airflow connection ``xethub_default`` to it."""
+    """Provide a namespace of its own in the local Hub, with the Airflow connection ``xethub_default``."""
     from airflow_provider_xethub.local.testing import IsolatedHub
 
     hub = IsolatedHub(xethub_server, monkeypatch)
@@ -61,6 +61,6 @@ def _kept_folder(config: pytest.Config) -> Path | None:
     folder: Path | None = config.getoption(_KEEP)
     if folder is None:
         return None
-    # pytest-xdist's processes have a server each; two on one folder would share what they store.
+    # Each process of pytest-xdist runs a server of its own; on one folder they would share their data.
     worker: str = getattr(config, "workerinput", {}).get("workerid", "")
     return folder / worker

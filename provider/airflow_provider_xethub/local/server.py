@@ -1,4 +1,4 @@
-"""The local Hub in this process, in a thread of its own: for tests and notebooks.
+"""The local Hub in the current process, in its own thread: for tests and notebooks.
 
 ::
 
@@ -44,23 +44,23 @@ class LocalHub:
 
     Use it as a context manager, or call :meth:`start` and :meth:`close`.
 
-    :param folder: where everything is kept; what an earlier one left there is served again.
-    :param port: 0 takes a free one, which :meth:`start` after :meth:`stop` takes again.
-    :param host: the address to listen at.
-    :param token_life: seconds that a new Xet token lives; :attr:`token_life` changes it at run time.
-    :param data_url_life: seconds that a new data URL lives; :attr:`data_url_life` changes it at run time.
+    :param folder: data folder; content from an earlier run is served again.
+    :param port: port to listen on. 0 picks a free one; :meth:`start` after :meth:`stop` uses the same port again.
+    :param host: address to listen on.
+    :param token_life: seconds that a new Xet token is valid; :attr:`token_life` changes it at run time.
+    :param data_url_life: seconds that a new data URL is valid; :attr:`data_url_life` changes it at run time.
     :param clock_offset: seconds that its clock is ahead of this machine's; :attr:`clock_offset` changes it.
-    :param public_url: origin that clients reach it at, where that is not the ``Host`` they send.
-    :param allowed_hosts: names that clients reach it at beside this machine's own and that of ``public_url``.
+    :param public_url: origin at which clients reach it, if it differs from the ``Host`` header they send.
+    :param allowed_hosts: further host names that clients may use, beside this machine's own and that of ``public_url``.
     :param allowed_origins: origins whose pages may use the API in a browser, such as ``http://localhost:3000``; ``*``
-        for all. By default none may.
+        allows all. Default: none.
     :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.store.access.Access`.
     :ivar repositories: :class:`~airflow_provider_xethub.local.metadata.repositories.Repositories`.
-    :ivar content: what CAS stores, :class:`~airflow_provider_xethub.local.content.store.ContentStore`.
-    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
-    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
+    :ivar content: content of CAS, :class:`~airflow_provider_xethub.local.content.store.ContentStore`.
+    :ivar faults: injected faults, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
+    :ivar log: request log, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
     :raises OSError: the folder cannot be written.
-    :raises ValueError: one of ``allowed_origins`` is not an origin.
+    :raises ValueError: an entry of ``allowed_origins`` is not an origin.
     """
 
     def __init__(
@@ -105,18 +105,19 @@ class LocalHub:
 
     @property
     def url(self) -> str:
-        """The Hub's endpoint, without trailing slash.
+        """Endpoint of the Hub, without trailing slash.
 
-        :raises RuntimeError: it has no port yet because it was never started.
+        :raises RuntimeError: it was never started and has no port yet.
         """
         if not self.port:
             raise RuntimeError("The local Hub has no URL before it is started.")
         return self._public_url or _url(self.host, self.port)
 
     def start(self) -> LocalHub:
-        """Listen and serve; returns when requests are answered. Does nothing where it runs already.
+        """Start serving, and return once requests are answered. Do nothing if it is running already.
 
-        :raises OSError: the address cannot be listened at, for example because it is in use.
+        :raises OSError: it cannot listen on the address, for example because the port is in use.
+        :raises RuntimeError: the server stopped during its start.
         """
         if self._thread is not None:
             return self
@@ -149,7 +150,10 @@ class LocalHub:
         return self
 
     def stop(self) -> None:
-        """Stop serving; open requests get half a second to end. The data, the port and the log stay."""
+        """Stop serving; open requests get half a second to finish. The data, the port and the log stay.
+
+        :raises RuntimeError: the server did not stop.
+        """
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
@@ -159,12 +163,12 @@ class LocalHub:
         self._server = self._thread = None
 
     def close(self) -> None:
-        """Stop serving and close the data folder; it cannot be started again."""
+        """Stop serving and close the data folder. It cannot be started again."""
         self.stop()
         self._store.close()
 
     def reset(self, *, data: bool = False) -> None:
-        """Disarm all faults, forget requests, counters and transfers, and go back to the settings it began with.
+        """Disarm all faults, clear the request log, and restore the initial settings.
 
         :param data: also delete all repositories and buckets. Users and their Hub tokens stay.
         """
@@ -172,7 +176,7 @@ class LocalHub:
 
     @property
     def token_life(self) -> int:
-        """Seconds that a new Xet token lives, at least 1."""
+        """Seconds that a new Xet token is valid, at least 1."""
         return self.access.token_life
 
     @token_life.setter
@@ -181,7 +185,7 @@ class LocalHub:
 
     @property
     def data_url_life(self) -> int:
-        """Seconds that a new data URL lives; 0 and less: it is issued expired."""
+        """Seconds that a new data URL is valid; 0 or less issues expired ones."""
         return self.access.data_url_life
 
     @data_url_life.setter
@@ -190,7 +194,7 @@ class LocalHub:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds that the server's clock is ahead of this machine's; negative: behind."""
+        """Seconds that the server's clock is ahead of this machine's; negative if it is behind."""
         return self.access.clock_offset
 
     @clock_offset.setter
@@ -200,15 +204,15 @@ class LocalHub:
     def create_repo(self, repo_id: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
         """Create a repository, or a bucket, as the built-in user ``local``.
 
-        :raises ConflictError: it exists.
-        :raises XetInputError: the name breaks a rule.
+        :raises ConflictError: it already exists.
+        :raises XetInputError: the name is invalid.
         """
         repo = Repo(repo_id, repo_type)
         self.repositories.create(f"{repo_type}s/{repo_id}", private=private, author=BUILT_IN_USER)
         return repo
 
     def token(self, role: Scope = "write") -> str:
-        """Return a Hub token of the built-in user ``local``, who may read or write everywhere.
+        """Return a Hub token of the built-in user ``local``, which may read or write everything.
 
         :raises KeyError: the role is neither ``read`` nor ``write``.
         """
@@ -238,10 +242,10 @@ class LocalHub:
 
 
 class _Server(uvicorn.Server):
-    """Hangs up on requests that do not end, where uvicorn would report each of them as an error."""
+    """Cancels unfinished requests on shutdown; uvicorn would report each of them as an error."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, give open requests their time, and end."""
+        """Stop listening, wait briefly for open requests, and cancel the rest."""
         for server in self.servers:
             server.close()
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -256,7 +260,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # The same port again right after a stop, while old connections are still in TIME_WAIT.
+        # Allows the same port right after a stop, while old connections are still in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
@@ -272,14 +276,14 @@ def _url(host: str, port: int) -> str:
 
 
 def _closable(app: ASGIApp) -> ASGIApp:
-    """Give the application a way to close a request's connection, which ASGI has not: faults need it."""
+    """Let the application close a request's connection: faults need it, and ASGI has no call for it."""
 
     async def closable(scope: AsgiScope, receive: Receive, send: Send) -> None:
         cycle: Any = getattr(send, "__self__", None)
         try:
             await app({**scope, CLOSE: lambda: cycle.transport.close()}, receive, send)
         except asyncio.CancelledError:
-            # The server stops. Once the connection is closed, uvicorn takes a missing answer for normal.
+            # The server is stopping. Once the connection is closed, uvicorn does not report the missing response.
             cycle.transport.abort()
             while (await receive())["type"] != "http.disconnect":
                 pass

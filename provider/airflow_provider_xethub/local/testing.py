@@ -1,4 +1,4 @@
-"""The local Hub as one test sees it: a user who may write in one empty namespace, and ways to look and to prepare."""
+"""The local Hub as a single test sees it: one user with write access to one empty namespace."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _DIRECT = "127.0.0.1,localhost"
 
 
 class IsolatedHub:
-    """What the fixture ``xethub`` gives.
+    """A local Hub in which one test has a namespace of its own; the value of the fixture ``xethub``.
 
-    :ivar url: the Hub's endpoint.
-    :ivar token: a Hub token that may write in :attr:`namespace` only.
-    :ivar namespace: begins empty, and is deleted after the test.
-    :ivar faults: what goes wrong on purpose, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
-    :ivar log: what was asked, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
+    :ivar url: endpoint of the Hub.
+    :ivar token: a Hub token with write access to :attr:`namespace` only.
+    :ivar namespace: empty at first, and deleted after the test.
+    :ivar faults: injected faults, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
+    :ivar log: request log, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
     :ivar server: the local Hub itself, :class:`~airflow_provider_xethub.local.server.LocalHub`.
     """
 
     def __init__(self, server: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-        server.reset()  # a test that uses the server directly may have left it in any state
+        server.reset()  # a test that used the server directly may have left it in any state
         self.server = server
         self.namespace = f"test-{secrets.token_hex(6)}"
         self.url: str = server.url
@@ -45,14 +45,14 @@ class IsolatedHub:
         self.log: RequestLog = server.log
         self._monkeypatch = monkeypatch
         for name in ("NO_PROXY", "no_proxy"):
-            # Clients send requests for this machine, too, to a proxy that the environment names.
+            # Clients would send even loopback requests to a proxy named in the environment.
             given = os.environ.get(name)
             monkeypatch.setenv(name, f"{given},{_DIRECT}" if given else _DIRECT)
 
     def connect(self, conn_id: str = "xethub_default", **fields: Any) -> str:
-        """Set an Airflow connection to this Hub, by its environment variable, until the test ends.
+        """Define an Airflow connection to this Hub in an environment variable, until the test ends.
 
-        :param fields: fields that are to be different, such as ``password=""`` or ``extra={"timeout": 1}``.
+        :param fields: connection fields to override, such as ``password=""`` or ``extra={"timeout": 1}``.
         :return: ``conn_id``.
         """
         value = {"conn_type": "xethub", "host": self.url, "password": self.token, **fields}
@@ -60,18 +60,18 @@ class IsolatedHub:
         return conn_id
 
     def create_repo(self, name: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
-        """Create a repository, or a bucket, in :attr:`namespace`; it has no files but ``.gitattributes``.
+        """Create a repository, or a bucket, in :attr:`namespace`; its only file is ``.gitattributes``.
 
-        :raises ConflictError: it exists.
-        :raises XetInputError: the name breaks a rule.
+        :raises ConflictError: it already exists.
+        :raises XetInputError: the name is invalid.
         """
         return self.server.create_repo(f"{self.namespace}/{name}", repo_type, private)
 
     def put(self, repo: Repo, path: str, content: bytes | str) -> None:
-        """Put a file there, stored as the Hub would: in a commit of its own where it is text, else in CAS.
+        """Commit one file. As on the Hub, the commit carries small text files itself; others go to CAS.
 
-        :raises RepoNotFoundError: there is no such repository.
-        :raises BadRequestError: the path breaks a rule.
+        :raises RepoNotFoundError: the repository does not exist.
+        :raises BadRequestError: the path is invalid.
         """
         data = content.encode() if isinstance(content, str) else content
         name = _name(repo)
@@ -89,9 +89,9 @@ class IsolatedHub:
         self.server.commits.commit(name, repo.revision, [change], title=f"Put {path}", author=self.namespace)
 
     def files(self, repo: Repo) -> list[str]:
-        """Return the paths of all files in order, without the ``.gitattributes`` that every repository begins with.
+        """Return the sorted paths of all files, without the ``.gitattributes`` of new repositories.
 
-        :raises RepoNotFoundError: there is no such repository.
+        :raises RepoNotFoundError: the repository does not exist.
         """
         name = _name(repo)
         if repo.is_bucket:
@@ -101,10 +101,10 @@ class IsolatedHub:
         return sorted(entry.path for entry in entries if entry.kind != "directory" and entry.path != GITATTRIBUTES)
 
     def read(self, repo: Repo, path: str) -> bytes:
-        """Return a file's bytes, wherever they are stored.
+        """Return the content of a file.
 
-        :raises EntryNotFoundError: there is no such file.
-        :raises RepoNotFoundError: there is no such repository.
+        :raises EntryNotFoundError: the file does not exist.
+        :raises RepoNotFoundError: the repository does not exist.
         """
         name = _name(repo)
         if repo.is_bucket:
@@ -123,16 +123,16 @@ class IsolatedHub:
         return b"".join(self.server.content.read_file(xet_hash))
 
     def commits(self, repo: Repo) -> list[Commit]:
-        """Return the commits of a repository's revision, newest first; the last one created the repository."""
+        """Return the commits of a repository's revision, newest first; the last one is the initial commit."""
         return self.server.repositories.commits(_name(repo), repo.revision)
 
     def requests(self, route: str = ".*", **only: Any) -> list[LoggedRequest]:
-        """Return what was asked during this test, see :meth:`RequestLog.requests`."""
+        """Return the requests of this test; see :meth:`RequestLog.requests`."""
         return self.log.requests(route, **only)
 
     @property
     def token_life(self) -> int:
-        """Seconds that a new Xet token lives, at least 1; 900 again for the next test."""
+        """Seconds that a new Xet token is valid, at least 1. The next test starts with 900 again."""
         return self.server.token_life
 
     @token_life.setter
@@ -141,7 +141,7 @@ class IsolatedHub:
 
     @property
     def data_url_life(self) -> int:
-        """Seconds that a new data URL lives; 900 again for the next test."""
+        """Seconds that a new data URL is valid. The next test starts with 900 again."""
         return self.server.data_url_life
 
     @data_url_life.setter
@@ -150,7 +150,7 @@ class IsolatedHub:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds that the server's clock is ahead; 0 again for the next test."""
+        """Seconds that the server's clock is ahead. The next test starts with 0 again."""
         return self.server.clock_offset
 
     @clock_offset.setter
@@ -158,7 +158,10 @@ class IsolatedHub:
         self.server.clock_offset = seconds
 
     def close(self, *, keep: bool = False) -> None:
-        """End what the test began: faults, settings, its requests, its user, and its namespace unless ``keep``."""
+        """Reset the server and delete the test's user.
+
+        :param keep: do not delete the repositories in its namespace.
+        """
         self.server.start()  # the test may have stopped it
         self.server.reset()
         self.server.access.revoke(self.namespace)
@@ -179,7 +182,7 @@ class IsolatedHub:
 
 
 HubOfOneTest = IsolatedHub
-"""The name that :class:`IsolatedHub` had in release 0.1.0."""
+"""Alias of :class:`IsolatedHub`, its name in release 0.1.0."""
 
 
 def _name(repo: Repo) -> str:

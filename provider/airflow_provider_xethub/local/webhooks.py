@@ -1,7 +1,7 @@
-"""Webhooks of the local Hub: tells a URL which branches, tags and pull requests moved.
+"""Webhooks of the local Hub: report to a URL which branches, tags and pull requests moved.
 
-Source of the body: the Hub's documentation of webhooks, payload version 3. The real Hub tells of each commit alone;
-here those that came between two looks at the data folder come together, whichever process made them.
+Source of the payload: the Hub's documentation of webhooks, payload version 3. The real Hub reports each commit on its
+own; here, commits made between two polls of the data folder are reported together, whichever process made them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 
 log = logging.getLogger(__name__)
 
-_EVERY_SECONDS = 0.25
+_POLL_SECONDS = 0.25
 _TIMEOUT_SECONDS = 30.0
 
 Refs = dict[str, dict[str, str]]
-"""The commit of each ref, by repository."""
+"""The commit id of each ref, by repository name."""
 
 
 class WebhookSender:
-    """Sends webhooks for as long as the block lasts; to try out what receives them.
+    """Sends webhooks until the ``with`` block ends; for trying out a receiver.
 
     ::
 
@@ -39,8 +39,8 @@ class WebhookSender:
             ...
 
     :param url: where to send them.
-    :param secret: what goes along as ``X-Webhook-Secret``.
-    :raises ValueError: the URL is not one of http or https.
+    :param secret: value of the header ``X-Webhook-Secret``.
+    :raises ValueError: the URL is not an http or https URL.
     """
 
     def __init__(self, hub: LocalHub, url: str, secret: str | None = None) -> None:
@@ -66,11 +66,11 @@ class WebhookSender:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(_EVERY_SECONDS):
+        while not self._stopping.wait(_POLL_SECONDS):
             now = self._refs()
             for name, refs in now.items():
-                if updated := _updated(self._known.get(name, {}), refs):
-                    self._send(_body(self._hub.url, name, refs, updated))
+                if updated := _changed_refs(self._known.get(name, {}), refs):
+                    self._send(_payload(self._hub.url, name, refs, updated))
             self._known = now
 
     def _refs(self) -> Refs:
@@ -87,13 +87,13 @@ class WebhookSender:
                 return
         except HTTPError as error:
             with error:
-                why = f"it answers {error.code}: {error.read(500).decode('utf-8', 'replace')}"
+                why = f"HTTP status {error.code}: {error.read(500).decode('utf-8', 'replace')}"
         except (OSError, HTTPException) as error:
             why = f"{type(error).__name__}: {error}"
-        log.warning("A webhook about %s did not arrive: %s", body["repo"]["name"], why)
+        log.warning("Could not deliver the webhook for %s: %s", body["repo"]["name"], why)
 
 
-def _updated(before: dict[str, str], now: dict[str, str]) -> list[dict[str, str | None]]:
+def _changed_refs(before: dict[str, str], now: dict[str, str]) -> list[dict[str, str | None]]:
     return [
         {"ref": ref, "oldSha": before.get(ref), "newSha": now.get(ref)}
         for ref in sorted(before.keys() | now.keys())
@@ -101,7 +101,7 @@ def _updated(before: dict[str, str], now: dict[str, str]) -> list[dict[str, str 
     ]
 
 
-def _body(origin: str, name: str, refs: dict[str, str], updated: list[dict[str, str | None]]) -> dict[str, Any]:
+def _payload(origin: str, name: str, refs: dict[str, str], updated: list[dict[str, str | None]]) -> dict[str, Any]:
     kind, _, repo_id = name.partition("/")
     repo = Repo(repo_id, kind.removesuffix("s"))  # type: ignore[arg-type]
     return {
