@@ -1,4 +1,4 @@
-"""Whether what a shard says about xorbs and files is true. Nothing is registered here.
+"""Return whether what a shard says about xorbs and files is true. Nothing is registered here.
 
 Source: the checks that the Xet protocol asks of a server for a shard upload.
 """

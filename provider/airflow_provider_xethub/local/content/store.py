@@ -176,7 +176,7 @@ class ContentStore:
                 connection.execute("INSERT OR IGNORE INTO cas_uploaded VALUES (?, ?, ?)", row)
 
     def is_uploaded(self, repository: str, revision: str, xet_hash: str) -> bool:
-        """Whether tokens of a revision may read a file without looking at its commit: it was uploaded for it."""
+        """Return whether tokens of a revision may read a file without looking at its commit: it was uploaded for it."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return True
         found = self._db.first(
@@ -186,7 +186,7 @@ class ContentStore:
         return found is not None
 
     def is_readable(self, repository: str, xet_hash: str) -> bool:
-        """Whether ``repository`` has a file in any revision: it was uploaded or committed to it."""
+        """Return whether ``repository`` has a file in any revision: it was uploaded or committed to it."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return True
         with self._db.read() as connection:

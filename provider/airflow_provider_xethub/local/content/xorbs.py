@@ -95,7 +95,7 @@ class XorbStore:
         return True
 
     def has(self, xorb_hash: str) -> bool:
-        """Whether this xorb is stored."""
+        """Return whether this xorb is stored."""
         with self._db.read() as connection:
             row = connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (xorb_hash,)).fetchone()
         return row is not None

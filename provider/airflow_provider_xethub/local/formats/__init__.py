@@ -7,4 +7,4 @@ from __future__ import annotations
 
 
 class FormatError(ValueError):
-    """Bytes or a hash break the format; the message says where and how, and names the hash if it is known."""
+    """Bytes or a hash are malformed; the message says where and how, and names the hash if it is known."""

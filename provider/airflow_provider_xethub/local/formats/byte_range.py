@@ -8,7 +8,7 @@ from itertools import pairwise
 from airflow_provider_xethub.local.formats import FormatError
 
 MAX_RANGES = 64
-"""Most ranges that one request may ask for, and so the most that one data URL is signed for."""
+"""Maximum number of ranges in one request, and so in one signed data URL."""
 
 _UNIT = re.compile(r"\s*bytes\s*=(.*)", re.IGNORECASE | re.DOTALL)
 _FILE_RANGE = re.compile(r"bytes=(\d{1,19})-(\d{1,19})")
@@ -16,7 +16,7 @@ _ONE_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGN
 
 
 class UnsatisfiableRangeError(ValueError):
-    """The range begins at or behind the end: HTTP status 416. ``size`` is the length in bytes."""
+    """The range starts at or after the end: HTTP status 416. ``size`` is the length in bytes."""
 
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
@@ -29,12 +29,12 @@ class UnsatisfiableRangeError(ValueError):
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return ``(start, end)`` in bytes, ``end`` excluded and never behind ``size``.
+    """Return ``(start, end)`` in bytes, ``end`` excluded and at most ``size``.
 
-    ``None`` means the whole: no header, another unit, several ranges, or nonsense, all of which HTTP lets a server
-    ignore.
+    ``None`` means the whole: no header, another unit, several ranges, or a malformed header, all of which HTTP allows a
+    server to ignore.
 
-    :raises UnsatisfiableRangeError: the range begins at or behind ``size``.
+    :raises UnsatisfiableRangeError: the range starts at or after ``size``.
     """
     match = _ONE_RANGE.fullmatch(header) if header else None
     if match is None or not any(match.groups()):
@@ -47,17 +47,17 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size:
-        raise UnsatisfiableRangeError(f"Range {header!r} begins behind the end: there are {size} bytes.", size)
+        raise UnsatisfiableRangeError(f"Range {header!r} starts after the end: there are {size} bytes.", size)
     return start, end
 
 
 def parse_file_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return what :func:`parse_range` returns, for a reconstruction: there HTTP's leniency does not apply.
+    """Parse the range of a reconstruction as :func:`parse_range` does, but strictly.
 
-    Source: the protocol, version 1.1: ``bytes={start}-{end}``, and 416 for a range that is not valid. That it means
-    every other form, ``bytes=5-`` and ``bytes=-5`` among them, is a guess.
+    Source: the protocol, version 1.1: ``bytes={start}-{end}``, and 416 for an invalid range. It is a guess that every
+    other form counts as invalid, including ``bytes=5-`` and ``bytes=-5``.
 
-    :raises UnsatisfiableRangeError: it has another form, ends before it begins, or begins at or behind ``size``.
+    :raises UnsatisfiableRangeError: it has another form, ends before it starts, or starts at or after ``size``.
     """
     if header is None:
         return None
@@ -68,21 +68,21 @@ def parse_file_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def parse_ranges(header: str | None, size: int) -> list[tuple[int, int]] | None:
-    """Return every ``(start, end)`` that a header asks for, in its order, as :func:`parse_range` returns one.
+    """Return the ``(start, end)`` of each range of a header, in its order, as :func:`parse_range` does for one.
 
-    A range behind the end is left out where another one is not. ``None`` means the whole: no header, another unit,
-    or nonsense in any of the ranges.
+    A range after the end is skipped if another one is not. ``None`` means the whole: no header, another unit, or any
+    malformed range.
 
-    :raises UnsatisfiableRangeError: all ranges begin at or behind ``size``.
-    :raises FormatError: more than :data:`MAX_RANGES` ranges, or two that overlap: RFC 9110, section 14.2, lets a
-        server refuse these, because they cost it more than they cost the client.
+    :raises UnsatisfiableRangeError: all ranges start at or after ``size``.
+    :raises FormatError: there are more than :data:`MAX_RANGES` ranges, or two overlap. RFC 9110, section 14.2, lets a
+        server reject these, because they cost it more than they cost the client.
     """
     match = _UNIT.fullmatch(header) if header else None
     if header is None or match is None:
         return None
     wanted = match.group(1).split(",", MAX_RANGES)
     if len(wanted) > MAX_RANGES:
-        raise FormatError(f"The request asks for more than {MAX_RANGES} ranges; ask for them in several requests.")
+        raise FormatError(f"The request has more than {MAX_RANGES} ranges; split it into several requests.")
     ranges = []
     for text in wanted:
         try:
@@ -93,10 +93,10 @@ def parse_ranges(header: str | None, size: int) -> list[tuple[int, int]] | None:
             return None
         ranges.append(one)
     if not ranges:
-        raise UnsatisfiableRangeError(f"Range {header[:80]!r} begins behind the end: there are {size} bytes.", size)
+        raise UnsatisfiableRangeError(f"Range {header[:80]!r} starts after the end: there are {size} bytes.", size)
     for before, after in pairwise(sorted(ranges)):
         if after[0] < before[1]:
-            raise FormatError(f"The request asks for byte {after[0]} twice: its ranges overlap.")
+            raise FormatError(f"Ranges of the request overlap at byte {after[0]}.")
     return ranges
 
 

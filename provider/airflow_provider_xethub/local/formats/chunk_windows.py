@@ -1,9 +1,10 @@
-"""Which chunks of a file an edit touches, and what stays, for a client that changes part of a large file.
+"""Which chunks of a file an edit affects and which stay, for a client that changes part of a large file.
 
-The client cuts the windows anew and puts the new file's hash together from them and the hashes of what lies between.
+The client chunks the affected windows again and computes the new file's hash from them and from the hashes between
+them.
 
-Source: the Xet protocol's API page, version 1.1, and what ``@huggingface/hub`` 2.17 accepts. How a subtree of hashes
-looks is not documented: clients take it as it is. Here it lists every chunk, which is its simplest form.
+Source: the Xet protocol's API page, version 1.1, and what ``@huggingface/hub`` 2.17 accepts. The form of a subtree of
+hashes is not documented; clients accept any. Here a subtree lists every chunk, which is the simplest form.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from airflow_provider_xethub.local.formats import FormatError, hashing
 from airflow_provider_xethub.local.formats.hashing import SizedHash, to_hex
 
 _DIRTY = re.compile(r"bytes=(\d{1,19}-\d{1,19}(?:,\s*\d{1,19}-\d{1,19})*)")
-# After two chunks in a row of such a size, a client that cuts anew comes to the same cuts again: chunks have at least
-# 8 KiB and at most 128 KiB, and a cut that an edit moved may lie up to 8 KiB further on.
+# After two consecutive chunks of such a size, chunking again arrives at the same boundaries: chunks have 8 to 128 KiB,
+# and an edit may move a boundary by up to 8 KiB.
 _STABLE_BYTES = range(16 * 1024, 120 * 1024)
-_OWN_CUT = 64 * 1024
-"""Bytes of each chunk of a file that this server cut itself: a client would cut it elsewhere."""
+_SERVER_CHUNK_BYTES = 64 * 1024
+"""Size of the chunks of a file that this server has chunked itself; a client would set other boundaries."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,19 @@ class FileSegment:
 
 
 def parse_dirty(header: str | None, size: int) -> list[tuple[int, int]]:
-    """Return the ranges that ``X-Range-Dirty`` names, sorted and merged, as ``(start, end)``, ``end`` excluded.
+    """Return the ranges of ``X-Range-Dirty``, sorted and merged, as ``(start, end)``, ``end`` excluded.
 
-    :param size: of the file; what lies behind its end is left out.
-    :raises FormatError: the header is missing or malformed, or nothing is left.
+    :param size: size of the file; bytes after its end are ignored.
+    :raises FormatError: the header is missing or malformed, or names no byte of the file.
     """
     match = _DIRTY.fullmatch(header or "")
     if match is None:
-        raise FormatError("X-Range-Dirty must say which bytes are to change: bytes=START-END, or several with commas.")
+        raise FormatError("X-Range-Dirty must name the bytes to change: bytes=START-END, or several with commas.")
     merged: list[tuple[int, int]] = []
     for start, last in sorted(tuple(map(int, text.split("-"))) for text in match[1].split(",")):
         end = min(last + 1, size)
         if last < start:
-            raise FormatError(f"X-Range-Dirty has a range that ends before it begins: {start}-{last}.")
+            raise FormatError(f"X-Range-Dirty has a range that ends before it starts: {start}-{last}.")
         if start >= end:
             continue
         if merged and start <= merged[-1][1]:
@@ -57,14 +58,14 @@ def parse_dirty(header: str | None, size: int) -> list[tuple[int, int]]:
         else:
             merged.append((start, end))
     if not merged:
-        raise FormatError(f"X-Range-Dirty names no byte of the file, which has {size}.")
+        raise FormatError(f"X-Range-Dirty names no byte of the file, which has {size} bytes.")
     return merged
 
 
 def describe(segments: Sequence[FileSegment], dirty: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Return the answer for a file that is to change in these ranges.
+    """Return the response for a file that changes in these ranges.
 
-    :param dirty: what :func:`parse_dirty` returned.
+    :param dirty: result of :func:`parse_dirty`.
     """
     chunks = [chunk for segment in segments for chunk in segment.chunks]
     offsets = [0]
@@ -88,18 +89,18 @@ def describe(segments: Sequence[FileSegment], dirty: Sequence[tuple[int, int]]) 
 def _windows(
     chunks: Sequence[SizedHash], offsets: Sequence[int], dirty: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int]]:
-    """Yield the windows as ranges of chunks: from a dirty one to where the cuts are sure to be the same again."""
+    """Yield the windows as chunk ranges: from a changed chunk to where the boundaries are sure to be the same again."""
     wanted = iter(dirty)
     start, end = next(wanted)
-    first, calm = -1, 0  # of the open window; chunks of a stable size since its last dirty one
+    first, stable = -1, 0  # of the open window: its first chunk, and its stable chunks since the last changed one
     for number, (_, size) in enumerate(chunks):
         while end <= offsets[number] and (following := next(wanted, None)) is not None:
             start, end = following
         if start < offsets[number + 1] and offsets[number] < end:
-            first, calm = (number if first < 0 else first), 0
+            first, stable = (number if first < 0 else first), 0
         elif first >= 0:
-            calm = calm + 1 if size in _STABLE_BYTES and size != _OWN_CUT else 0
-            if calm == 2:
+            stable = stable + 1 if size in _STABLE_BYTES and size != _SERVER_CHUNK_BYTES else 0
+            if stable == 2:
                 yield first, number + 1
                 first = -1
     if first >= 0:
@@ -107,7 +108,7 @@ def _windows(
 
 
 def _untouched(segments: Sequence[FileSegment], windows: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-    """Yield the verification hash of each segment that no window touches."""
+    """Yield the verification hash of each segment that no window overlaps."""
     position = 0
     for segment in segments:
         end = position + segment.size

@@ -8,18 +8,18 @@ _ENTITY_TAG = re.compile(r'"[^"]*"')
 
 
 def names(header: str, etag: str) -> bool:
-    """Whether ``If-None-Match`` or ``If-Match`` names this entity tag; ``*`` names any.
+    """Return whether ``If-None-Match`` or ``If-Match`` names this entity tag; ``*`` names any.
 
-    Weak and strong tags compare alike: a file never changes beneath its content id.
+    Weak and strong tags compare equal, because the tag is the id of the content.
 
-    :param etag: with its quotation marks, as the ``ETag`` header has it.
+    :param etag: with quotation marks, as in the ``ETag`` header.
     """
     return header.strip() == "*" or etag in _ENTITY_TAG.findall(header)
 
 
 def range_is_wanted(if_range: str | None, etag: str) -> bool:
-    """Whether a ``Range`` counts: no ``If-Range`` came with it, or one that names the file as it is now.
+    """Return whether ``Range`` applies: ``If-Range`` is missing, or names the file's current entity tag.
 
-    A date never does: files have no modification time here. Weak tags do not either, as the RFC says.
+    A date never matches, because files have no modification time here; a weak tag does not either, by the RFC.
     """
     return if_range is None or if_range.strip() == etag

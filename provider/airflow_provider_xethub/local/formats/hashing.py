@@ -1,7 +1,7 @@
 """Hashes of chunks, xorbs, files and chunk ranges.
 
-A hash is 32 raw bytes here. On the wire, in URLs and JSON, it has a hex form of its own: the bytes inside each group
-of eight are reversed, because the hash is printed as four little-endian 64-bit numbers.
+Here a hash is 32 raw bytes. On the wire, in URLs and JSON, it has a hex form of its own: the bytes in each group of
+eight are reversed, because the hash is printed as four little-endian 64-bit numbers.
 
 Source: the Xet protocol's hashing page.
 """
@@ -31,7 +31,7 @@ _FOUR_NUMBERS = Struct("<4Q")
 _HEX_FORM = "{:016x}{:016x}{:016x}{:016x}".format
 _MIN_GROUP = 3
 _MAX_GROUP = 9
-# The byte that holds the low bits of a hash's last number: a child with "number % 4 == 0" ends its group.
+# The byte with the low bits of a hash's last number: a child with "number % 4 == 0" ends its group.
 _CUT_BYTE = 24
 _CUT_MASK = 0b11
 # A chunk whose last number is divisible by 1024 is worth a deduplication query.
@@ -39,7 +39,7 @@ _QUERY_MODULUS = 1024
 _LAST_NUMBER = slice(24, 32)
 
 SizedHash = tuple[bytes, int]
-"""A hash and the number of raw bytes it stands for."""
+"""A hash and the number of raw bytes that it covers."""
 
 
 def to_hex(raw: bytes) -> str:
@@ -48,7 +48,7 @@ def to_hex(raw: bytes) -> str:
     :raises FormatError: it is not 32 bytes.
     """
     if len(raw) != HASH_LENGTH:
-        raise FormatError(f"A hash has {HASH_LENGTH} bytes, this one has {len(raw)}.")
+        raise FormatError(f"A hash has {HASH_LENGTH} bytes, but this one has {len(raw)}.")
     return _HEX_FORM(*_FOUR_NUMBERS.unpack(raw))
 
 
@@ -68,9 +68,9 @@ def chunk_hash(data: bytes | bytearray | memoryview) -> bytes:
 
 
 def tree_root(leaves: Iterable[SizedHash]) -> bytes:
-    """Return the root over chunks in order: 32 zeros for none, the hash itself for one.
+    """Return the root hash over chunks in order: 32 zero bytes for none, the hash itself for one.
 
-    Over the chunks of a xorb this is the xorb hash.
+    Over the chunks of a xorb, this is the xorb hash.
     """
     level = list(leaves)
     if not level:
@@ -87,7 +87,7 @@ def tree_root(leaves: Iterable[SizedHash]) -> bytes:
 
 
 def file_hash(chunks: Iterable[SizedHash]) -> bytes:
-    """Return the Xet hash of the file made of these chunks in order; 32 zeros for the empty file."""
+    """Return the Xet hash of the file made of these chunks in order; 32 zero bytes for the empty file."""
     leaves = list(chunks)
     return blake3(tree_root(leaves), key=_FILE_KEY).digest() if leaves else ZERO_HASH
 
@@ -98,19 +98,19 @@ def range_hash(chunk_hashes: bytes) -> bytes:
 
 
 def is_query_eligible(chunk_hash: bytes) -> bool:
-    """Whether clients ask for this chunk wherever it stands in a file; for a file's first chunk they always do.
+    """Return whether clients query this chunk at any position in a file; they always query a file's first chunk.
 
-    Source: hf-xet 1.8 and ``@huggingface/hub`` 2.17, which both ask for about one chunk in 1024.
+    Source: hf-xet 1.8 and ``@huggingface/hub`` 2.17, which both query about one chunk in 1024.
     """
     return int.from_bytes(chunk_hash[_LAST_NUMBER], "little") % _QUERY_MODULUS == 0
 
 
 def keyed_hash(chunk_hash: bytes, key: bytes) -> bytes:
-    """Return a chunk's hash as an answer to a deduplication query shows it.
+    """Return a chunk's hash as a deduplication response contains it.
 
-    Who has the chunk computes the same; who has not cannot tell the chunk's hash from it.
+    A client that has the chunk computes the same value; another cannot derive the chunk's hash from it.
 
-    :param key: the 32 bytes that stand in the footer of the answer.
+    :param key: the 32 bytes in the footer of the response.
     """
     return blake3(chunk_hash, key=key).digest()
 

@@ -1,4 +1,4 @@
-"""Several byte ranges in one answer: the body of ``multipart/byteranges`` (RFC 9110, section 14.6)."""
+"""Several byte ranges in one response: the body of ``multipart/byteranges`` (RFC 9110, section 14.6)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from airflow_provider_xethub.local.formats.byte_range import content_range
 MEDIA_TYPE = "multipart/byteranges"
 
 Piece = bytes | tuple[int, int]
-"""What comes next in a body: these bytes themselves, or the bytes of the file from start to end (excluded)."""
+"""A piece of a body: either literal bytes, or the bytes of the file from start to end (excluded)."""
 
 
 def multipart_body(ranges: Iterable[tuple[int, int]], size: int, boundary: str) -> list[Piece]:
     """Return the pieces of a body with one part per range, in the order given.
 
     :param ranges: each ``(start, end)`` in bytes, ``end`` excluded.
-    :param size: of the whole file in bytes.
+    :param size: size of the whole file in bytes.
     :param boundary: letters and digits that do not occur in the file.
     """
     pieces: list[Piece] = []
@@ -32,5 +32,5 @@ def multipart_body(ranges: Iterable[tuple[int, int]], size: int, boundary: str) 
 
 
 def body_length(pieces: Iterable[Piece]) -> int:
-    """Return the bytes that the pieces make together."""
+    """Return the total length of the pieces in bytes."""
     return sum(len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)

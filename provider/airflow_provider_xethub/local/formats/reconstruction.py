@@ -1,4 +1,4 @@
-"""Which bytes of which xorbs make up a range of a file, and how CAS tells a client.
+"""Which bytes of which xorbs make up a range of a file, and how CAS describes them to a client.
 
 Source: the Xet protocol's reconstruction page. Chunk ranges exclude their end. Byte ranges in JSON include it.
 """
@@ -31,12 +31,12 @@ class FetchRange:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How to put a byte range of a file together.
+    """How to assemble a byte range of a file.
 
-    :param terms: chunk ranges in file order, trimmed to chunks that the byte range touches.
+    :param terms: chunk ranges in file order, trimmed to the chunks that the byte range overlaps.
     :param offset_into_first_range: bytes to skip in the first term.
     :param length: bytes of the range after that; the last term may hold more.
-    :param fetches: per xorb hash, in order of first use, the pieces to fetch. Each term lies in exactly one.
+    :param fetches: the pieces to fetch, by xorb hash in order of first use. Each term lies in exactly one piece.
     """
 
     terms: tuple[Segment, ...]
@@ -48,9 +48,11 @@ class Reconstruction:
 def plan_reconstruction(
     segments: Iterable[Segment], index_of: Callable[[bytes], XorbIndex], start: int, end: int
 ) -> Reconstruction:
-    """Trim a file's segments to its bytes ``start`` to ``end`` (excluded) and say what to fetch.
+    """Trim a file's segments to its bytes ``start`` to ``end`` (excluded) and determine what to fetch.
 
-    ``index_of`` is called only for xorbs that the range touches. The range must lie within the file.
+    The range must lie within the file.
+
+    :param index_of: called only for xorbs that the range overlaps.
     """
     terms: list[Segment] = []
     offset_into_first_range = 0
@@ -76,14 +78,14 @@ def plan_reconstruction(
 
 
 MakeUrl = Callable[[str, tuple[FetchRange, ...]], str]
-"""Makes the self-authorising URL of pieces of a xorb, whose hash comes in hex form."""
+"""Returns the signed URL of pieces of a xorb; called with the xorb hash in hex form."""
 
 
 def to_json_v2(reconstruction: Reconstruction, url: MakeUrl) -> dict[str, Any]:
     """Return the body of ``GET /v2/reconstructions``.
 
-    Each entry has a URL of its own, because ``@huggingface/hub`` fails on two entries with the same one, and holds at
-    most :data:`MAX_RANGES` pieces, which that client asks for in one request.
+    Each entry has a URL of its own, because ``@huggingface/hub`` fails on two entries with the same URL, and at most
+    :data:`MAX_RANGES` pieces, which that client requests at once.
     """
     return {
         **_terms(reconstruction),
@@ -106,14 +108,14 @@ def to_json_v1(reconstruction: Reconstruction, url: MakeUrl) -> dict[str, Any]:
 
 
 def to_json_batch(reconstructions: dict[str, Reconstruction], url: MakeUrl) -> dict[str, Any]:
-    """Return the body of ``GET /v1/reconstructions?file_id=…&file_id=…``: the terms of each file, fetches for all.
+    """Return the body of ``GET /v1/reconstructions?file_id=…&file_id=…``: the terms of each file and common fetches.
 
     :param reconstructions: by Xet hash, each of a whole file.
     """
     fetches: dict[bytes, tuple[FetchRange, ...]] = {}
     for reconstruction in reconstructions.values():
         for hash_, ranges in reconstruction.fetches.items():
-            # A piece that several files need is listed once.
+            # List a piece once even if several files need it.
             fetches[hash_] = tuple(dict.fromkeys([*fetches.get(hash_, ()), *ranges]))
     return {
         "files": {name: _terms(reconstruction)["terms"] for name, reconstruction in reconstructions.items()},

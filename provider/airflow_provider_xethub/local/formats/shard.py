@@ -1,7 +1,7 @@
 """A shard: which chunks are in which xorbs, and which chunk ranges make up which file.
 
-After a header of 48 bytes all records have 48 bytes. The file section and the xorb section end with a bookend record
-each; what follows the second one (lookup tables and a footer, from some writers) is ignored.
+After a header of 48 bytes come records of 48 bytes each. The file section and the xorb section each end with a bookend
+record; anything after the second one (some writers add lookup tables and a footer) is ignored.
 
 Source: the Xet protocol's shard page; flags and the missing footer as hf-xet 1.8 writes them.
 """
@@ -22,7 +22,7 @@ _MAGIC = b"HFRepoMetaData\x00" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14a
 _VERSION = 2
 _HEADER = Struct("<32sQQ")
 _BOOKEND = b"\xff" * HASH_LENGTH + bytes(16)
-# One layout serves every record: a hash and four numbers.
+# All records have one layout: a hash and four numbers.
 _RECORD = Struct("<32s4I")
 _HAS_VERIFICATION = 1 << 31
 _HAS_SHA256 = 1 << 30
@@ -35,7 +35,7 @@ _FOOTER_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A range of chunks of one xorb, as a piece of a file.
+    """A range of chunks of one xorb that is part of a file.
 
     :param first: first chunk; ``last`` is excluded.
     :param raw_bytes: raw length of these chunks.
@@ -51,8 +51,8 @@ class Segment:
 class ShardFile:
     """One file of a shard.
 
-    :param range_hashes: one verification hash per segment, or ``None`` where the writer left them out.
-    :param sha256: normal hex, or ``None`` where the writer left it out (bucket uploads).
+    :param range_hashes: one verification hash per segment, or ``None`` if the writer omitted them.
+    :param sha256: normal hex, or ``None`` if the writer omitted it (bucket uploads).
     """
 
     file_hash: bytes
@@ -83,9 +83,9 @@ class Shard:
 
 
 def parse(body: bytes | bytearray | memoryview) -> Shard:
-    """Read a shard; whether its statements are true is for the caller to check.
+    """Parse a shard; the caller checks whether its content is true.
 
-    :raises FormatError: it is not a shard, or ends too early.
+    :raises FormatError: it is not a shard, or it is truncated.
     """
     records = _Records(body)
     files = []
@@ -98,7 +98,7 @@ def parse(body: bytes | bytearray | memoryview) -> Shard:
 
 
 def build(shard: Shard) -> bytes:
-    """Return the bytes of a shard without footer, as hf-xet uploads it."""
+    """Return the bytes of a shard without a footer, as hf-xet uploads it."""
     return b"".join(
         [
             _HEADER.pack(_MAGIC, _VERSION, 0),
@@ -112,11 +112,11 @@ def build(shard: Shard) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class AnswerXorb:
-    """One xorb of the answer to a deduplication query.
+    """One xorb of the response to a deduplication query.
 
     :param listed: with plain chunk hashes.
-    :param serialized_bytes: length of the xorb as it is stored here.
-    :param eligible: the plain hashes of those chunks that may be asked for, for the flag that says so.
+    :param serialized_bytes: length of the xorb as stored here.
+    :param eligible: plain hashes of the chunks that clients may query; they get a flag.
     """
 
     listed: ShardXorb
@@ -125,13 +125,14 @@ class AnswerXorb:
 
 
 def build_answer(xorbs: Iterable[AnswerXorb], key: bytes, *, created: int, expires: int) -> bytes:
-    """Return the answer to a deduplication query: no files, the xorbs, and a footer.
+    """Return the response to a deduplication query: no files, the xorbs, and a footer.
 
     The hashes of xorbs are plain, because the client names them in its own shard; those of chunks are keyed. The
-    lookup tables are empty, which clients accept: they build their own.
+    lookup tables are empty; clients build their own.
 
-    :param key: 32 bytes, not all zero, which would mean that the hashes are plain.
-    :param created: UNIX seconds; ``expires`` likewise, after which the client forgets the answer.
+    :param key: 32 bytes, not all zero: zeros would mean that the hashes are plain.
+    :param created: UNIX seconds.
+    :param expires: UNIX seconds; the client discards the response then.
 
     Source: the layout that hf-xet 1.8 and ``@huggingface/hub`` 2.17 read; the latter finds the footer by its length.
     """
@@ -156,7 +157,7 @@ def build_answer(xorbs: Iterable[AnswerXorb], key: bytes, *, created: int, expir
 
 
 def pack_segments(segments: Iterable[Segment]) -> bytes:
-    """Return the segments as records of 48 bytes, the layout that they have in a shard."""
+    """Return the segments as records of 48 bytes, as in a shard."""
     return b"".join([_RECORD.pack(s.xorb_hash, 0, s.raw_bytes, s.first, s.last) for s in segments])
 
 
@@ -175,13 +176,13 @@ class _Records:
             raise FormatError(f"The shard has {len(body)} bytes; its header alone has {RECORD_LENGTH}.")
         magic, version, _ = _HEADER.unpack_from(self._body)
         if magic != _MAGIC:
-            raise FormatError("This is not a shard: it does not begin with a shard's magic bytes.")
+            raise FormatError("This is not a shard: it does not start with a shard's magic bytes.")
         if version != _VERSION:
-            raise FormatError(f"Shard version {version} is not known, only {_VERSION} is.")
+            raise FormatError(f"Shard version {version} is unknown; only {_VERSION} is supported.")
         self._position = RECORD_LENGTH
 
     def next(self, section: str) -> memoryview | None:
-        """Return the next record, or ``None`` where the section's bookend stands."""
+        """Return the next record, or ``None`` at the section's bookend."""
         record = self.take(1, section)
         return None if record == _BOOKEND else record
 
@@ -189,7 +190,7 @@ class _Records:
         """Return the next ``count`` records."""
         start, end = self._position, self._position + count * RECORD_LENGTH
         if end > len(self._body):
-            raise FormatError(f"The shard ends at byte {len(self._body)}, inside its {what} (until {end}).")
+            raise FormatError(f"The shard is truncated at byte {len(self._body)}, inside its {what} (until {end}).")
         self._position = end
         return self._body[start:end]
 
@@ -215,17 +216,17 @@ def _parse_xorb(record: memoryview, records: _Records) -> ShardXorb:
     xorb_hash, _, count, raw_bytes, _ = _RECORD.unpack(record)
     name = f"xorb {to_hex(xorb_hash)}"
     if not 0 < count <= MAX_XORB_CHUNKS:
-        raise FormatError(f"The shard gives {name} {count} chunks; 1 to {MAX_XORB_CHUNKS} are possible.")
+        raise FormatError(f"The shard lists {count} chunks for {name}; 1 to {MAX_XORB_CHUNKS} are allowed.")
     hashes, lengths, position = [], [], 0
     chunks = _RECORD.iter_unpack(records.take(count, f"chunks of {name}"))
     for number, (chunk_hash, raw_start, raw_length, _, _) in enumerate(chunks):
         if raw_start != position:
-            raise FormatError(f"Chunk {number} of {name} starts at {raw_start}; the one before ends at {position}.")
+            raise FormatError(f"Chunk {number} of {name} starts at {raw_start}; the previous one ends at {position}.")
         position += raw_length
         hashes.append(chunk_hash)
         lengths.append(raw_length)
     if position != raw_bytes:
-        raise FormatError(f"The shard gives {name} {raw_bytes} raw bytes; its chunks have {position}.")
+        raise FormatError(f"The shard lists {raw_bytes} raw bytes for {name}; its chunks have {position}.")
     return ShardXorb(xorb_hash, b"".join(hashes), tuple(lengths))
 
 

@@ -1,7 +1,7 @@
-"""A serialized xorb: chunk records back to back, each a header of 8 bytes and a payload.
+"""A serialized xorb: consecutive chunk records, each with a header of 8 bytes and a payload.
 
 Header: version 0, payload length (24 bits), compression scheme, raw length (24 bits), little-endian. Older writers
-append a footer, which is tolerated, never trusted and never kept.
+append a footer; it is accepted, but neither trusted nor stored.
 
 Source: the Xet protocol's xorb page; limits and schemes as hf-xet 1.8 writes them.
 """
@@ -37,7 +37,7 @@ _24_BITS = 0xFFFFFF
 
 @dataclass(frozen=True)
 class XorbIndex:
-    """Where each chunk of a xorb lies. For n chunks both tuples have n + 1 entries, the last being the end.
+    """The position of each chunk of a xorb. For n chunks, both tuples have n + 1 entries, the last being the end.
 
     :param offsets: byte offsets in the serialized xorb, chunk headers included.
     :param raw_offsets: byte offsets in the raw bytes.
@@ -60,9 +60,9 @@ class XorbIndex:
         return tuple(end - start for start, end in pairwise(self.raw_offsets[first : last + 1]))
 
     def chunks_of(self, first: int, last: int, start: int, end: int) -> tuple[int, int]:
-        """Return the smallest part of chunks ``first`` to ``last`` that holds the raw bytes ``start`` to ``end``.
+        """Return the smallest range of chunks ``first`` to ``last`` that holds the raw bytes ``start`` to ``end``.
 
-        ``start`` and ``end`` count from the beginning of chunk ``first``; every end is excluded.
+        ``start`` and ``end`` are relative to the start of chunk ``first``; both ends are excluded.
         """
         base = self.raw_offsets[first]
         from_chunk = bisect_right(self.raw_offsets, base + start, first, last) - 1
@@ -72,11 +72,11 @@ class XorbIndex:
 
 @dataclass(frozen=True)
 class Xorb:
-    """What a complete check of a serialized xorb found.
+    """The hash, the chunk hashes and the index of a serialized xorb that was checked completely.
 
-    :param xorb_hash: root over its chunks.
+    :param xorb_hash: root hash over its chunks.
     :param chunk_hashes: the chunks' hashes, 32 bytes each, one after another.
-    :param index: where each chunk lies; ``index.offsets[-1]`` is the length without a footer.
+    :param index: position of each chunk; ``index.offsets[-1]`` is the length without a footer.
     """
 
     xorb_hash: bytes
@@ -85,9 +85,9 @@ class Xorb:
 
 
 class Parser:
-    """Checks a serialized xorb completely while it arrives: framing, limits, decompression, every chunk's hash.
+    """Checks a serialized xorb completely while it arrives: framing, limits, decompression, hashes.
 
-    It holds on to no more than the one chunk record that is incomplete so far.
+    It buffers only the chunk record that is still incomplete.
     """
 
     def __init__(self) -> None:
@@ -98,11 +98,11 @@ class Parser:
         self._in_footer = False
 
     def feed(self, piece: bytes | bytearray | memoryview) -> memoryview:
-        """Check the bytes that come next; return the records that are complete now, and nothing of a footer.
+        """Check the next bytes, and return the records that are complete now, without any footer.
 
-        What it returned so far, one after another, is the serialized xorb without its footer.
+        The returned pieces, concatenated, are the serialized xorb without its footer.
 
-        :raises FormatError: it cannot become a valid xorb; the message names the chunk by number. Do not go on.
+        :raises FormatError: this is not a valid xorb; the message gives the number of the chunk. Do not feed more.
         """
         if self._in_footer:
             return memoryview(b"")
@@ -117,12 +117,12 @@ class Parser:
         return buffer[:position]
 
     def finish(self) -> Xorb:
-        """Return what was found, once every byte was fed.
+        """Return the parsed xorb, once all bytes were fed.
 
-        :raises FormatError: it ends inside a chunk record, or has none.
+        :raises FormatError: it ends inside a chunk record, or has no chunks.
         """
         if self._rest:
-            raise _cut_off(self._rest, self._offsets[-1], len(self._hashes))
+            raise _truncated(self._rest, self._offsets[-1], len(self._hashes))
         if not self._hashes:
             raise FormatError("The xorb has no chunks.")
         sizes = (end - start for start, end in pairwise(self._raw_offsets))
@@ -143,9 +143,9 @@ class Parser:
 
 
 def parse(body: bytes | bytearray | memoryview) -> Xorb:
-    """Check a whole serialized xorb completely, see :class:`Parser`.
+    """Check a complete serialized xorb; see :class:`Parser`.
 
-    :raises FormatError: it is not a valid xorb; the message names the chunk by number.
+    :raises FormatError: it is not a valid xorb; the message gives the number of the chunk.
     """
     parser = Parser()
     parser.feed(body)
@@ -153,9 +153,9 @@ def parse(body: bytes | bytearray | memoryview) -> Xorb:
 
 
 def decode(records: bytes | bytearray | memoryview) -> Iterator[bytes | bytearray | memoryview]:
-    """Yield the raw bytes of each chunk record, such as of the bytes of a chunk range; a footer ends them.
+    """Yield the raw bytes of each chunk record, for example of a chunk range; stop at a footer.
 
-    :raises FormatError: a record is broken.
+    :raises FormatError: a record is malformed.
     """
     buffer = memoryview(records)
     position = number = 0
@@ -165,11 +165,11 @@ def decode(records: bytes | bytearray | memoryview) -> Iterator[bytes | bytearra
         number += 1
     rest = buffer[position:]
     if rest and rest[: len(_FOOTER_MAGIC)] != _FOOTER_MAGIC:
-        raise _cut_off(rest, position, number)
+        raise _truncated(rest, position, number)
 
 
 def serialize(chunks: Iterable[bytes | memoryview], scheme: Scheme = LZ4) -> bytes:
-    """Return the chunk records of these raw chunks; a chunk that does not get smaller is stored as it is.
+    """Return the chunk records of these raw chunks; a chunk that does not compress is stored uncompressed.
 
     :raises FormatError: a chunk is empty or too long.
     """
@@ -177,16 +177,16 @@ def serialize(chunks: Iterable[bytes | memoryview], scheme: Scheme = LZ4) -> byt
 
 
 def split_hashes(chunk_hashes: bytes) -> list[bytes]:
-    """Return the 32-byte hashes that ``chunk_hashes`` holds one after another."""
+    """Split concatenated hashes of 32 bytes."""
     return [chunk_hashes[i : i + HASH_LENGTH] for i in range(0, len(chunk_hashes), HASH_LENGTH)]
 
 
 def _next_record(
     buffer: memoryview, position: int, base: int, number: int
 ) -> tuple[bytes | bytearray | memoryview, int] | None:
-    """Return the raw bytes of the record at ``position`` and where it ends; ``None`` if a footer or its end is missing.
+    """Return the raw bytes of the record at ``position`` and its end; ``None`` for a footer or an incomplete record.
 
-    :param base: where the buffer begins in the serialized xorb, for messages.
+    :param base: position of the buffer in the serialized xorb, for messages.
     """
     payload_start = position + HEADER_LENGTH
     if payload_start > len(buffer) or buffer[position : position + len(_FOOTER_MAGIC)] == _FOOTER_MAGIC:
@@ -204,7 +204,7 @@ def _header(record: bytes | memoryview, position: int, number: int) -> tuple[int
     version, payload_length = header & 0xFF, header >> 8 & _24_BITS
     scheme, raw_length = header >> 32 & 0xFF, header >> 40 & _24_BITS
     if version != 0:
-        raise FormatError(f"Chunk {number} at byte {position}: version {version} is not known, only 0 is.")
+        raise FormatError(f"Chunk {number} at byte {position}: version {version} is unknown; only 0 is supported.")
     if not 0 < raw_length <= MAX_CHUNK_BYTES:
         raise FormatError(f"Chunk {number}: raw length {raw_length} is not within 1 to {MAX_CHUNK_BYTES}.")
     if payload_length > _MAX_PAYLOAD_BYTES:
@@ -212,13 +212,13 @@ def _header(record: bytes | memoryview, position: int, number: int) -> tuple[int
     return payload_length, scheme, raw_length
 
 
-def _cut_off(rest: bytes | memoryview, position: int, number: int) -> FormatError:
-    """Say what is missing of the record of which there is only ``rest``."""
+def _truncated(rest: bytes | memoryview, position: int, number: int) -> FormatError:
+    """Return the error for a record of which only ``rest`` has arrived."""
     length = position + len(rest)
     if len(rest) < HEADER_LENGTH:
-        return FormatError(f"Chunk {number}: its header is cut off at byte {length}.")
+        return FormatError(f"Chunk {number}: its header is truncated at byte {length}.")
     end = position + HEADER_LENGTH + _header(rest, position, number)[0]
-    return FormatError(f"Chunk {number}: its payload is cut off at byte {length}, it ends at {end}.")
+    return FormatError(f"Chunk {number}: its payload is truncated at byte {length}; it should end at {end}.")
 
 
 def _decompress(payload: memoryview, scheme: int, raw_length: int, number: int) -> bytes | bytearray | memoryview:
@@ -229,21 +229,21 @@ def _decompress(payload: memoryview, scheme: int, raw_length: int, number: int) 
     elif scheme == GROUPED_LZ4:
         raw = _ungroup(_unframe(payload, raw_length, number))
     else:
-        raise FormatError(f"Chunk {number}: compression scheme {scheme} is not known, only 0, 1 and 2 are.")
+        raise FormatError(f"Chunk {number}: compression scheme {scheme} is unknown; only 0, 1 and 2 are supported.")
     if len(raw) != raw_length:
-        raise FormatError(f"Chunk {number}: its raw bytes are not {raw_length} as its header says.")
+        raise FormatError(f"Chunk {number}: it does not have {raw_length} raw bytes, as its header says.")
     return raw
 
 
 def _unframe(payload: memoryview, raw_length: int, number: int) -> bytes:
     frame = lz4.frame.LZ4FrameDecompressor()
     try:
-        # One byte more than allowed is enough to notice a frame that unpacks to more than it declares.
+        # Reading one byte more than declared detects a frame that unpacks to more.
         raw: bytes = frame.decompress(payload, max_length=raw_length + 1)
     except RuntimeError as error:
-        raise FormatError(f"Chunk {number}: its LZ4 frame is broken ({error}).") from error
+        raise FormatError(f"Chunk {number}: its LZ4 frame is malformed ({error}).") from error
     if len(raw) <= raw_length and not frame.eof:
-        raise FormatError(f"Chunk {number}: its LZ4 frame is cut off.")
+        raise FormatError(f"Chunk {number}: its LZ4 frame is truncated.")
     if frame.unused_data:
         raise FormatError(f"Chunk {number}: {len(frame.unused_data)} bytes follow its LZ4 frame.")
     return raw

@@ -98,7 +98,7 @@ def checked_origin(text: str) -> str:
 
 
 def is_open(path: str) -> bool:
-    """Whether scripts of other origins may read what is at this path, as it arrived, percent-encoded."""
+    """Return whether scripts of other origins may read what is at this path, as it arrived, percent-encoded."""
     if path.startswith(("/api/", "/cas/", "/v1/telemetry")):
         return True
     parts = path.split("/")[1:]

@@ -23,7 +23,7 @@ class RevisionFiles:
         self._cached = lru_cache(_REMEMBERED)(self._load)
 
     def has(self, repository: str, revision: str, xet_hash: str) -> bool:
-        """Whether a file is in the commit that a revision means now; not where that does not exist."""
+        """Return whether a file is in the commit that a revision means now; not where that does not exist."""
         try:
             left = [self._repositories.resolve(repository, revision).tree]
         except HubError:

@@ -64,7 +64,7 @@ class Identity:
         return self.role != "read" and self.grants.get(EVERYTHING) == "write"
 
     def allows(self, repository: str, scope: Scope) -> bool:
-        """Whether this Hub token reaches that far into ``repository``, leaving aside that public ones can be read."""
+        """Return whether this Hub token itself grants ``scope`` for ``repository``; anyone may read public ones."""
         if scope == "write" and self.role == "read":
             return False
         namespace = repository.split("/")[1]
@@ -214,7 +214,7 @@ class Access(LiveSettings):
             self.check_writer(identity, repository)
 
     def may_read(self, identity: Identity | None, repository: str) -> bool:
-        """Whether this Hub token sees the repository."""
+        """Return whether this Hub token sees the repository."""
         try:
             self.check(identity, repository, "read")
         except AccessError:

@@ -85,7 +85,7 @@ def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, 
     broken[20] ^= 1
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: its chunks make "):
         content.xorbs.add(upload.xorb_hash, broken)
-    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: Chunk 2: its payload is cut off"):
+    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: Chunk 2: its payload is truncated"):
         content.xorbs.add(upload.xorb_hash, upload.body[:-1])
     assert not content.xorbs.has(upload.xorb_hash)
     assert stored_xorbs(tmp_path) == []

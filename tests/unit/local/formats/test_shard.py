@@ -67,8 +67,8 @@ def changed(position: int, data: bytes) -> bytes:
     ("body", "reason"),
     [
         (b"", "has 0 bytes"),
-        (changed(0, b"X"), "not begin with a shard's magic"),
-        (changed(32, b"\x03"), "version 3 is not known"),
+        (changed(0, b"X"), "not start with a shard's magic"),
+        (changed(32, b"\x03"), "version 3 is unknown"),
         (HELLO_SHARD[:48], "inside its file section"),
         (HELLO_SHARD[:100], "inside its segments of file c76ce275"),
         (HELLO_SHARD[:150], "inside its verification of file c76ce275"),
@@ -79,10 +79,10 @@ def changed(position: int, data: bytes) -> bytes:
         (changed(84, b"\xff\xff\xff\xff"), "inside its segments of file c76ce275"),
         (changed(140, b"\x00"), "chunks 0 to 0 are not a range"),
         (changed(140, b"\x01\x20"), "chunks 0 to 8193 are not a range"),
-        (changed(324, b"\x00"), "gives xorb ae7a399c.* 0 chunks"),
-        (changed(324, b"\x01\x20"), "gives xorb ae7a399c.* 8193 chunks"),
-        (changed(328, b"\x1f"), "31 raw bytes; its chunks have 30"),
-        (changed(368, b"\x01"), "starts at 1; the one before ends at 0"),
+        (changed(324, b"\x00"), "lists 0 chunks for xorb ae7a399c"),
+        (changed(324, b"\x01\x20"), "lists 8193 chunks for xorb ae7a399c"),
+        (changed(328, b"\x1f"), "31 raw bytes for xorb .*; its chunks have 30"),
+        (changed(368, b"\x01"), "starts at 1; the previous one ends at 0"),
     ],
 )
 def test_a_broken_shard_is_refused_with_its_reason(body: bytes, reason: str) -> None:
