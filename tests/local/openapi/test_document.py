@@ -1,4 +1,4 @@
-"""The server's own OpenAPI description tells of every route, and of no other."""
+"""The server's own OpenAPI document describes every route, and no other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def routes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rou
 
 def test_each_route_has_a_schema_and_each_schema_a_route(routes: list[Route]) -> None:
     named = {name for _, name in described_routes(routes)}
-    assert named - OPERATIONS.keys() == set(), "add them to openapi_hub.py or openapi_cas.py"
+    assert named - OPERATIONS.keys() == set(), "add a schema in the package openapi"
     assert OPERATIONS.keys() - named == set(), "no route is served by these any more"
 
 

@@ -32,27 +32,27 @@ _RECONSTRUCTION = fields(
 )
 
 CAS_OPERATIONS: Mapping[str, Operation] = {
-    "cas_xorbs.give_grant": Operation(
+    "cas.xorbs.give_grant": Operation(
         fields({}, {"was_inserted": FLAG, "id": TEXT, "method": TEXT, "url": TEXT}),  # stored already, or a grant
         status=(200, 201),
         body={JSON: fields({"length": NUMBER}, {"checksum": ANYTHING})},
         credential="xet",
     ),
-    "cas_xorbs.upload": Operation(media_type="", body={BINARY: BYTES}, credential="signed"),
-    "cas_xorbs.commit": Operation(fields({"was_inserted": FLAG}), credential="xet"),
-    "cas_xorbs.add": Operation(fields({"was_inserted": FLAG}), body={BINARY: BYTES}, credential="xet"),
-    "cas_xorbs.find": Operation(media_type="", credential="xet"),
-    "cas_files.find_chunk": Operation(BYTES, BINARY, bare=(404,), credential="xet"),
-    "cas_files.add_shard_v1": Operation(fields({"result": {"enum": [0, 1]}}), body={BINARY: BYTES}, credential="xet"),
-    "cas_files.add_shard_v2": Operation(TEXT, NDJSON, body={BINARY: BYTES}, credential="xet"),
-    "cas_files.reconstruct": Operation(_RECONSTRUCTION, headers=_RANGE, credential="xet"),
-    "cas_files.find_file": Operation(media_type="", credential="xet"),
-    "cas_files.reconstruct_listed": Operation(
+    "cas.xorbs.upload": Operation(media_type="", body={BINARY: BYTES}, credential="signed"),
+    "cas.xorbs.commit": Operation(fields({"was_inserted": FLAG}), credential="xet"),
+    "cas.xorbs.add": Operation(fields({"was_inserted": FLAG}), body={BINARY: BYTES}, credential="xet"),
+    "cas.xorbs.find": Operation(media_type="", credential="xet"),
+    "cas.files.find_chunk": Operation(BYTES, BINARY, bare=(404,), credential="xet"),
+    "cas.files.add_shard_v1": Operation(fields({"result": {"enum": [0, 1]}}), body={BINARY: BYTES}, credential="xet"),
+    "cas.files.add_shard_v2": Operation(TEXT, NDJSON, body={BINARY: BYTES}, credential="xet"),
+    "cas.files.reconstruct": Operation(_RECONSTRUCTION, headers=_RANGE, credential="xet"),
+    "cas.files.find_file": Operation(media_type="", credential="xet"),
+    "cas.files.reconstruct_listed": Operation(
         fields({"files": ANYTHING, "fetch_info": ANYTHING}),
         body={JSON: listed(fields({"prefix": choice("default"), "hash": HASH}))},
         credential="xet",
     ),
-    "cas_files.describe_chunks": Operation(
+    "cas.files.describe_chunks": Operation(
         fields(
             {
                 "totalChunks": NUMBER,
@@ -65,11 +65,11 @@ CAS_OPERATIONS: Mapping[str, Operation] = {
         headers={"X-Range-Dirty": TEXT},
         credential="xet",
     ),
-    "cas_files.reconstruct_many": Operation(
+    "cas.files.reconstruct_many": Operation(
         fields({"files": ANYTHING, "fetch_info": ANYTHING}), query={"file_id": listed(HASH)}, credential="xet"
     ),
-    "cas_files.send_data": Operation(
+    "cas.files.send_data": Operation(
         BYTES, BINARY, (206,), query={"range": TEXT, "expires": NUMBER}, headers=_RANGE, credential="signed"
     ),
-    "cas_api._accept_telemetry": Operation(media_type="", status=(204,), body={BINARY: BYTES}, credential="xet"),
+    "cas.routes._accept_telemetry": Operation(media_type="", status=(204,), body={BINARY: BYTES}, credential="xet"),
 }

@@ -27,27 +27,27 @@ _TRANSFER = fields({"session": TEXT})
 _DONE = Operation(media_type="", status=(204,))
 
 CONTROL_OPERATIONS: Mapping[str, Operation] = {
-    "control_api.show_status": Operation(
+    "control.api.show_status": Operation(
         fields({"version": TEXT, "instance": TEXT, "repositories": NUMBER, "settings": _SETTINGS})
     ),
-    "control_api.change_settings": Operation(
+    "control.api.change_settings": Operation(
         _SETTINGS,
         body={JSON: fields({}, {"token_life": _SECONDS, "data_url_life": _SECONDS, "clock_offset": _SECONDS})},
     ),
-    "control_api.list_faults": Operation(fields({"faults": listed(_FAULT), "ready_made": listed(ANYTHING)})),
-    "control_api.arm_fault": Operation(_FAULT, status=(201,), body={JSON: _NEW_FAULT}),
-    "control_api.disarm_faults": _DONE,
-    "control_api.disarm_fault": _DONE,
-    "control_api.list_requests": Operation(
+    "control.api.list_faults": Operation(fields({"faults": listed(_FAULT), "ready_made": listed(ANYTHING)})),
+    "control.api.arm_fault": Operation(_FAULT, status=(201,), body={JSON: _NEW_FAULT}),
+    "control.api.disarm_faults": _DONE,
+    "control.api.disarm_fault": _DONE,
+    "control.api.list_requests": Operation(
         fields({"requests": listed(fields({"method": TEXT, "status": NUMBER}))}),
         query={"route": TEXT, "status": NUMBER, "client": TEXT, "session": TEXT, "limit": NUMBER},
     ),
-    "control_api.forget_requests": _DONE,
-    "control_api.list_counters": Operation(
+    "control.api.forget_requests": _DONE,
+    "control.api.list_counters": Operation(
         fields({"counters": listed(fields({"route": TEXT, "client": TEXT, "requests": NUMBER, "errors": NUMBER}))})
     ),
-    "control_api.list_transfers": Operation(fields({"transfers": listed(_TRANSFER)})),
-    "control_api.show_transfer": Operation(_TRANSFER),
-    "control_api.reset": Operation(fields({"repositories_deleted": NUMBER}), body={JSON: fields({}, {"data": FLAG})}),
-    "openapi.answer_openapi": Operation(fields({"openapi": TEXT, "paths": ANYTHING}), credential="none"),
+    "control.api.list_transfers": Operation(fields({"transfers": listed(_TRANSFER)})),
+    "control.api.show_transfer": Operation(_TRANSFER),
+    "control.api.reset": Operation(fields({"repositories_deleted": NUMBER}), body={JSON: fields({}, {"data": FLAG})}),
+    "openapi.document.answer_openapi": Operation(fields({"openapi": TEXT, "paths": ANYTHING}), credential="none"),
 }

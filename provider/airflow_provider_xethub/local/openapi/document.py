@@ -1,8 +1,8 @@
 """The server's own OpenAPI 3.1 description: ``GET /_local/openapi.json``.
 
-It cannot drift from what is served: paths and methods are those of the route table, the sentences are the docstrings
-of the route functions. Only the schemas are written down, by route function, in the modules ``openapi_…``; a
-test finds a route without one. Web pages are left out.
+It cannot drift from what is served: paths and methods come from the route table, summaries from the docstrings of the
+route functions. Only the schemas are written by hand, in the modules beside this one, keyed by route function; a test
+finds routes without a schema. Web pages are left out.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from airflow_provider_xethub.local.openapi.operation import (
 
 PATH = "/_local/openapi.json"
 OPERATIONS: Mapping[str, Operation] = {**HUB_OPERATIONS, **CAS_OPERATIONS, **CONTROL_OPERATIONS}
-"""What the routes take and answer, by route function: its module and its name."""
+"""What the routes take and answer, keyed by route function, such as ``hub.commits.commit``."""
 
-_PAGES = "pages"
+_LOCAL = "airflow_provider_xethub.local."
+_PAGES = "pages."
 _PATH_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _PATH_PARAMETERS: Mapping[str, Schema] = {
     "kind": choice("models", "datasets", "spaces"),
@@ -79,7 +80,7 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         function = _function(route)
         for method in sorted(route.methods or ()):
             operation = _describe(method, path, function, OPERATIONS.get(name, Operation()))
-            paths.setdefault(path, {})[method.lower()] = {"tags": [name.partition(".")[0]], **operation}
+            paths.setdefault(path, {})[method.lower()] = {"tags": [name.rpartition(".")[0]], **operation}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -98,9 +99,9 @@ def described_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, str]]
     for route in routes:
         if isinstance(route, Route):
             function = _function(route)
-            module = function.__module__.rpartition(".")[2]
-            if not module.startswith(_PAGES):
-                yield route, f"{module}.{function.__name__}"
+            name = f"{function.__module__}.{function.__name__}".removeprefix(_LOCAL)
+            if not name.startswith(_PAGES):
+                yield route, name
 
 
 def _function(route: Route) -> Callable[..., Any]:

@@ -67,57 +67,57 @@ _NDJSON_BODY = {NDJSON: TEXT}
 HUB_OPERATIONS: Mapping[str, Operation] = {
     "app._no_harnesses": Operation(status=(), credential="none"),
     # repositories
-    "hub_repositories.who_am_i": Operation(fields({"type": TEXT, "name": TEXT, "auth": fields({"type": TEXT})})),
-    "hub_cards.validate_yaml": Operation(
+    "hub.repositories.who_am_i": Operation(fields({"type": TEXT, "name": TEXT, "auth": fields({"type": TEXT})})),
+    "hub.cards.validate_yaml": Operation(
         fields({"errors": listed(_REMARK), "warnings": listed(_REMARK)}),
         body={JSON: fields({"content": TEXT}, {"repoType": choice("model", "dataset", "space")})},
     ),
-    "hub_repositories.create": Operation(
+    "hub.repositories.create": Operation(
         fields({"url": TEXT, "name": TEXT, "id": TEXT, "private": FLAG}), body={JSON: _NEW_REPOSITORY}
     ),
-    "hub_repositories.delete": Operation(media_type="", body={JSON: _NEW_REPOSITORY}),
-    "hub_repositories.move": Operation(
+    "hub.repositories.delete": Operation(media_type="", body={JSON: _NEW_REPOSITORY}),
+    "hub.repositories.move": Operation(
         media_type="",
         body={JSON: fields({"fromRepo": TEXT, "toRepo": TEXT}, {"type": choice("model", "dataset", "space")})},
     ),
-    "hub_repositories.list_all": Operation(listed(_REPOSITORY), query={**_PAGE, **_FILTERS}),
-    "hub_repositories.describe": Operation(_REPOSITORY, query={"blobs": FLAG}),
-    "hub_repositories.list_storage": Operation(
+    "hub.repositories.list_all": Operation(listed(_REPOSITORY), query={**_PAGE, **_FILTERS}),
+    "hub.repositories.describe": Operation(_REPOSITORY, query={"blobs": FLAG}),
+    "hub.repositories.list_storage": Operation(
         listed(fields({"id": TEXT, "type": TEXT, "updatedAt": TIME, "visibility": TEXT, "storage": NUMBER})),
         query=_PAGE,
     ),
-    "hub_large_files.lfs_files": Operation(
+    "hub.large_files.lfs_files": Operation(
         listed(fields({"fileOid": TEXT, "filename": TEXT, "oid": HASH, "size": NUMBER})), query=_PAGE
     ),
-    "hub_large_files.delete_lfs_files": Operation(
+    "hub.large_files.delete_lfs_files": Operation(
         fields({}), body={JSON: fields({"deletions": fields({"sha": listed(TEXT)}, {"rewriteHistory": FLAG})})}
     ),
-    "hub_repositories.duplicate": Operation(
+    "hub.repositories.duplicate": Operation(
         fields({"url": TEXT, "filesCopyPending": FLAG}),
         body={JSON: fields({"repository": TEXT}, {"private": FLAG, "visibility": choice("public", "private")})},
     ),
-    "hub_repositories.settings": Operation(
+    "hub.repositories.settings": Operation(
         fields({"private": FLAG}), body={JSON: fields({}, {"private": FLAG, "visibility": choice("public", "private")})}
     ),
-    "hub_repositories.auth_check": Operation(fields({})),
-    "hub_history.refs": Operation(
+    "hub.repositories.auth_check": Operation(fields({})),
+    "hub.refs.refs": Operation(
         fields(
             {"branches": listed(_REF), "converts": listed(_REF), "tags": listed(_REF)}, {"pullRequests": listed(_REF)}
         ),
         query={"include_prs": FLAG},
     ),
-    "hub_history.create_branch": Operation(
+    "hub.refs.create_branch": Operation(
         media_type="", body={JSON: fields({}, {"startingPoint": TEXT, "overwrite": FLAG})}
     ),
-    "hub_history.delete_branch": _OK,
-    "hub_history.create_tag": Operation(media_type="", body={JSON: fields({"tag": TEXT}, {"message": TEXT})}),
-    "hub_history.delete_tag": _OK,
-    "hub_history.commits": Operation(listed(_COMMIT), query={**_PAGE, "expand": choice("formatted")}),
-    "hub_history.squash": Operation(media_type="", body={JSON: fields({}, {"message": TEXT})}),
+    "hub.refs.delete_branch": _OK,
+    "hub.refs.create_tag": Operation(media_type="", body={JSON: fields({"tag": TEXT}, {"message": TEXT})}),
+    "hub.refs.delete_tag": _OK,
+    "hub.refs.commits": Operation(listed(_COMMIT), query={**_PAGE, "expand": choice("formatted")}),
+    "hub.refs.squash": Operation(media_type="", body={JSON: fields({}, {"message": TEXT})}),
     # what they hold
-    "hub_listing.tree": Operation(listed(_ENTRY), query={**_PAGE, "recursive": FLAG, "expand": FLAG}),
-    "hub_listing.paths_info": Operation(listed(_ENTRY), body={JSON: _PATHS, FORM: _PATHS}),
-    "hub_listing.preupload": Operation(
+    "hub.listing.tree": Operation(listed(_ENTRY), query={**_PAGE, "recursive": FLAG, "expand": FLAG}),
+    "hub.listing.paths_info": Operation(listed(_ENTRY), body={JSON: _PATHS, FORM: _PATHS}),
+    "hub.listing.preupload": Operation(
         fields({"files": listed(fields({"path": TEXT, "uploadMode": choice("lfs", "regular")})), "commitOid": TEXT}),
         body={
             JSON: fields(
@@ -126,12 +126,12 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
         },
         query={"create_pr": FLAG},
     ),
-    "hub_files.read_token": Operation(_XET_TOKEN),
-    "hub_files.write_token": Operation(_XET_TOKEN, query={"create_pr": FLAG}),
-    "hub_files.resolve": _FILE,
-    "hub_files.raw": _FILE,
+    "hub.files.read_token": Operation(_XET_TOKEN),
+    "hub.files.write_token": Operation(_XET_TOKEN, query={"create_pr": FLAG}),
+    "hub.files.resolve": _FILE,
+    "hub.files.raw": _FILE,
     # large files
-    "hub_lfs.batch": Operation(
+    "hub.lfs.batch": Operation(
         fields({"transfer": choice("basic", "multipart", "xet"), "objects": listed(_LFS_OBJECT)}),
         LFS_JSON,
         body={
@@ -141,76 +141,76 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
             )
         },
     ),
-    "hub_lfs.upload": Operation(
+    "hub.lfs.upload": Operation(
         media_type="", body={BINARY: BYTES}, query={"size": NUMBER, "expires": NUMBER}, credential="signed"
     ),
-    "hub_lfs.upload_part": Operation(
+    "hub.lfs.upload_part": Operation(
         media_type="", body={BINARY: BYTES}, query={"size": NUMBER, "expires": NUMBER}, credential="signed"
     ),
-    "hub_lfs.complete": Operation(
+    "hub.lfs.complete": Operation(
         _LFS_OBJECT,
         LFS_JSON,
         body={LFS_JSON: fields({"parts": listed(fields({"partNumber": NUMBER, "etag": TEXT}))})},
         query={"size": NUMBER, "part": NUMBER, "expires": NUMBER},
         credential="signed",
     ),
-    "hub_lfs.download": replace(_FILE, query={"size": NUMBER, "expires": NUMBER}, credential="signed"),
-    "hub_lfs.verify": Operation(_LFS_OBJECT, LFS_JSON, body={LFS_JSON: _LFS_OBJECT}),
+    "hub.lfs.download": replace(_FILE, query={"size": NUMBER, "expires": NUMBER}, credential="signed"),
+    "hub.lfs.verify": Operation(_LFS_OBJECT, LFS_JSON, body={LFS_JSON: _LFS_OBJECT}),
     # commits and pull requests
-    "hub_commit.commit": Operation(
+    "hub.commits.commit": Operation(
         fields({"success": FLAG, "commitOid": TEXT, "commitUrl": TEXT}, {"pullRequestUrl": TEXT}),
         body=_NDJSON_BODY,
         query={"create_pr": FLAG},
     ),
-    "hub_commit.duplicate": Operation(
+    "hub.commits.duplicate": Operation(
         fields({"failed": listed(fields({"sha256": TEXT, "error": TEXT}))}),
         body={
             JSON: fields({"target": fields({"type": TEXT, "name": TEXT}), "files": listed(fields({"sha256": HASH}))})
         },
     ),
-    "hub_discussions.list_discussions": Operation(
+    "hub.discussions.list_discussions": Operation(
         fields({"discussions": listed(_DISCUSSION), "count": NUMBER, "start": NUMBER}),
         query={"p": NUMBER, "type": choice("all", "discussion", "pull_request"), "status": TEXT, "author": TEXT},
     ),
-    "hub_discussions.open_discussion": Operation(
+    "hub.discussions.open_discussion": Operation(
         fields({"num": NUMBER, "pullRequest": FLAG}),
         body={JSON: fields({"title": TEXT}, {"pullRequest": FLAG, "description": TEXT})},
     ),
-    "hub_discussions.describe_discussion": Operation(_DISCUSSION, query={"diff": FLAG}),
-    "hub_discussions.merge": Operation(fields({"commitOid": TEXT}), body={JSON: fields({}, {"comment": TEXT})}),
-    "hub_discussions.set_status": Operation(
+    "hub.discussions.describe_discussion": Operation(_DISCUSSION, query={"diff": FLAG}),
+    "hub.discussions.merge": Operation(fields({"commitOid": TEXT}), body={JSON: fields({}, {"comment": TEXT})}),
+    "hub.discussions.set_status": Operation(
         fields({"newStatus": _EVENT}), body={JSON: fields({"status": choice("open", "closed")}, {"comment": TEXT})}
     ),
-    "hub_discussions.set_title": Operation(fields({"newTitle": _EVENT}), body={JSON: fields({"title": TEXT})}),
-    "hub_discussions.comment": Operation(fields({"newMessage": _EVENT}), body={JSON: fields({"comment": TEXT})}),
-    "hub_discussions.edit_comment": Operation(
+    "hub.discussions.set_title": Operation(fields({"newTitle": _EVENT}), body={JSON: fields({"title": TEXT})}),
+    "hub.discussions.comment": Operation(fields({"newMessage": _EVENT}), body={JSON: fields({"comment": TEXT})}),
+    "hub.discussions.edit_comment": Operation(
         fields({"updatedComment": _EVENT}), body={JSON: fields({"content": TEXT})}
     ),
-    "hub_discussions.hide_comment": Operation(fields({"updatedComment": _EVENT})),
+    "hub.discussions.hide_comment": Operation(fields({"updatedComment": _EVENT})),
     # gated repositories
-    "hub_gates.ask": Operation(fields({"status": _GATE_STATUS})),
-    "hub_gates.grant": Operation(fields({"status": _GATE_STATUS}), body={JSON: fields({"user": TEXT})}),
-    "hub_gates.handle": Operation(
+    "hub.gates.ask": Operation(fields({"status": _GATE_STATUS})),
+    "hub.gates.grant": Operation(fields({"status": _GATE_STATUS}), body={JSON: fields({"user": TEXT})}),
+    "hub.gates.handle": Operation(
         fields({"status": _GATE_STATUS}),
         body={JSON: fields({"status": _GATE_STATUS}, {"user": TEXT, "requestId": TEXT})},
     ),
-    "hub_gates.list_requests": Operation(listed(fields({"requestId": TEXT, "status": _GATE_STATUS})), query=_PAGE),
+    "hub.gates.list_requests": Operation(listed(fields({"requestId": TEXT, "status": _GATE_STATUS})), query=_PAGE),
     # buckets
-    "hub_buckets.list_all": Operation(listed(_BUCKET), query=_PAGE),
-    "hub_buckets.create": Operation(fields({"url": TEXT}), body={JSON: fields({}, {"private": FLAG})}),
-    "hub_buckets.describe": Operation(_BUCKET),
-    "hub_buckets.delete": Operation(media_type="", status=(204,)),
-    "hub_buckets.settings": Operation(fields({"private": FLAG}), body={JSON: fields({"private": FLAG})}),
-    "hub_buckets.tree": Operation(listed(_BUCKET_FILE), query={**_PAGE, "recursive": FLAG}),
-    "hub_buckets.paths_info": Operation(listed(_BUCKET_FILE), body={JSON: _PATHS, FORM: _PATHS}),
-    "hub_buckets.batch": Operation(
+    "hub.buckets.list_all": Operation(listed(_BUCKET), query=_PAGE),
+    "hub.buckets.create": Operation(fields({"url": TEXT}), body={JSON: fields({}, {"private": FLAG})}),
+    "hub.buckets.describe": Operation(_BUCKET),
+    "hub.buckets.delete": Operation(media_type="", status=(204,)),
+    "hub.buckets.settings": Operation(fields({"private": FLAG}), body={JSON: fields({"private": FLAG})}),
+    "hub.buckets.tree": Operation(listed(_BUCKET_FILE), query={**_PAGE, "recursive": FLAG}),
+    "hub.buckets.paths_info": Operation(listed(_BUCKET_FILE), body={JSON: _PATHS, FORM: _PATHS}),
+    "hub.buckets.batch": Operation(
         fields(
             {"success": FLAG, "processed": NUMBER, "succeeded": NUMBER, "failed": listed(fields({"error": TEXT}))},
         ),
         status=(200, 422),  # 422 where nothing succeeded
         body=_NDJSON_BODY,
     ),
-    "hub_buckets.token": Operation(_XET_TOKEN),
-    "hub_buckets.events": Operation(TEXT, "text/event-stream", query={"cursor": TEXT, "since": TEXT}),
-    "hub_buckets.resolve": _FILE,
+    "hub.buckets.token": Operation(_XET_TOKEN),
+    "hub.buckets.events": Operation(TEXT, "text/event-stream", query={"cursor": TEXT, "since": TEXT}),
+    "hub.buckets.resolve": _FILE,
 }
