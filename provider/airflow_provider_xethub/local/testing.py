@@ -8,7 +8,8 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.local.control.faults import Faults
-from airflow_provider_xethub.local.control.request_log import LoggedRequest, RequestLog
+from airflow_provider_xethub.local.control.logged_request import LoggedRequest
+from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.metadata.history import Commit

@@ -13,11 +13,11 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.local.control.logged_request import LoggedRequest
 from airflow_provider_xethub.local.control.request_log import (
     KEPT,
     MAX_COUNTERS,
     OTHER_CLIENTS,
-    LoggedRequest,
     RequestLog,
 )
 from airflow_provider_xethub.local.control.transfers import MAX_REPORTS, MAX_TRANSFERS, kind_of

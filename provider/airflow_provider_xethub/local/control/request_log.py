@@ -12,10 +12,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from airflow_provider_xethub.local.control.logged_request import LoggedRequest
 from airflow_provider_xethub.local.control.transfers import Transfer, Transfers
 
 KEPT = 10_000
@@ -28,39 +29,9 @@ ROUTE = "xethub.route"
 _MAX_USER_AGENT = 1_000
 _PRODUCT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}/[0-9][0-9A-Za-z.+-]{0,19}")
 _BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
-# Clients name what they are built on first; these say more than "python/3.11.7".
-_MAIN_PRODUCTS = ("hf_xet/", "hf_hub/")
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Nothing puts a token into a path. Who does it by mistake should not find it in a log.
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}|xet_[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)?")
-
-
-class LoggedRequest(NamedTuple):
-    """One request.
-
-    ``path`` is percent-encoded as it arrived; ``status`` is 0 where no answer was sent. ``session`` is the
-    ``x-xet-session-id`` that hf-xet sends with all requests of one transfer, or empty. ``route`` is the route's
-    template, such as ``GET /api/{kind}/{namespace}/{name}/xet-read-token/{revision}``.
-    """
-
-    method: str
-    path: str
-    status: int
-    user_agent: str
-    bytes_in: int
-    bytes_out: int
-    milliseconds: float
-    session: str = ""
-    route: str = ""
-
-    @property
-    def client(self) -> str:
-        """The product that sent it, such as ``hf_xet/1.8.0``."""
-        return _main_product(self.user_agent)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields by name, for JSON."""
-        return {**self._asdict(), "milliseconds": round(self.milliseconds, 3)}
 
 
 @dataclass(frozen=True)
@@ -266,13 +237,6 @@ def _logged(scope: Scope, status: int, bytes_in: int, bytes_out: int, millisecon
 def _products(agent: bytes) -> str:
     text = _TOKEN.sub("", agent.decode("latin-1"))
     return " ".join(_PRODUCT.findall(text)) or (text if _BARE_NAME.fullmatch(text) else "")
-
-
-@functools.lru_cache(maxsize=1024)
-def _main_product(products: str) -> str:
-    known = products.split(" ")
-    preferred = (each for main in _MAIN_PRODUCTS for each in known if each.startswith(main))
-    return next(preferred, known[0]) or "unknown"
 
 
 @functools.lru_cache(maxsize=1024)

@@ -11,10 +11,9 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from airflow_provider_xethub.local.control.request_log import LoggedRequest
+from airflow_provider_xethub.local.control.logged_request import LoggedRequest
 
 MAX_TRANSFERS = 1_000
 MAX_REPORTS = 10
