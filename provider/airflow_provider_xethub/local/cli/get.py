@@ -19,7 +19,7 @@ from airflow_provider_xethub.local.cli.arguments import CommandError, Place, Usa
 from airflow_provider_xethub.local.cli.output import print_text, progress
 from airflow_provider_xethub.local.cli.put import STANDARD
 from airflow_provider_xethub.local.cli.repositories import files_of
-from airflow_provider_xethub.local.pages.display import count_text, size_text
+from airflow_provider_xethub.local.display import count_text, size_text
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.local_store import LocalStore

@@ -19,7 +19,7 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli.arguments import PLACE_SYNTAX, REPO_SYNTAX, CommandError, UsageError
 from airflow_provider_xethub.local.cli.faults import add_fault_options
-from airflow_provider_xethub.local.pages.display import safe_text
+from airflow_provider_xethub.local.cli.output import safe_text
 
 DEFAULT_FOLDER = ".xethub-local"
 DEFAULT_PORT = 7777

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, TextIO
 
-from airflow_provider_xethub.local.pages.display import age_text, safe_text, size_text
+from airflow_provider_xethub.local.display import age_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _PROGRESS_FROM_BYTES = 8_000_000
+# Control characters, lone surrogates, private and unassigned code points, line and paragraph separators.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Marks that change the order in which a terminal shows the rest of a line.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,21 @@ def confirmed(question: str) -> bool:
         return input(f"{safe_text(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+
+
+def safe_text(text: str) -> str:
+    r"""Return a string in which characters that a terminal would interpret are escapes such as ``\x1b``.
+
+    File names and commit titles may contain them.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in _UNSAFE_CATEGORIES or character in _REORDERING
+        else character
+        for character in text
+    )
 
 
 def _console(stream: TextIO) -> Console:

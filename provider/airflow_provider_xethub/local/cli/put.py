@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli.arguments import CommandError, Place, UsageError, opened_store, place_argument
 from airflow_provider_xethub.local.cli.output import print_text, progress
-from airflow_provider_xethub.local.pages.display import count_text, size_text
+from airflow_provider_xethub.local.display import count_text, size_text
 from airflow_provider_xethub.xet.files.source_rules import Findings, check_paths, shown
 from airflow_provider_xethub.xet.files.source_scan import Scan
 from airflow_provider_xethub.xet.path_patterns import Selection

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from airflow_provider_xethub.local.control.faults import ArmedFault
 from airflow_provider_xethub.local.control.request_log import RouteCounter
-from airflow_provider_xethub.local.pages.display import share_text
+from airflow_provider_xethub.local.display import share_text
 from airflow_provider_xethub.local.pages.frame import ACTIVITY_PATH, empty, page_response, size, stats
 from airflow_provider_xethub.local.pages.html import Column, joined, link, table, tag
 

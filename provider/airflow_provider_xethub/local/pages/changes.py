@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import unified_diff
 
+from airflow_provider_xethub.local.display import count_text, size_text
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.trees import Entry
-from airflow_provider_xethub.local.pages.display import count_text, size_text
 from airflow_provider_xethub.local.pages.files import text_of
 from airflow_provider_xethub.local.pages.frame import empty, pages_of, size
 from airflow_provider_xethub.local.pages.html import Column, Html, link, table, tag

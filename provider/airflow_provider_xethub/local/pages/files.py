@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from starlette.responses import Response
 
 from airflow_provider_xethub.local.content.storage_use import StorageUse, segments_of, sharing, storage_use
+from airflow_provider_xethub.local.display import count_text, size_text
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.trees import Entry
-from airflow_provider_xethub.local.pages.display import count_text, size_text
 from airflow_provider_xethub.local.pages.frame import (
     empty,
     icon,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.responses import HTMLResponse, Response
 
-from airflow_provider_xethub.local.pages.display import age_text, share_text, size_text
+from airflow_provider_xethub.local.display import age_text, share_text, size_text
 from airflow_provider_xethub.local.pages.html import Html, link, tag
 
 STYLE_PATH, ICON_PATH, ACTIVITY_PATH = "/_local/page.css", "/_local/icon.svg", "/_local/activity"

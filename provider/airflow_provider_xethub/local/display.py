@@ -1,30 +1,9 @@
-"""Numbers and texts as people read them, for the command line and the pages. Pure functions."""
+"""Sizes, counts, ages and percentages as people read them, for the command line and the web pages. Pure functions."""
 
 from __future__ import annotations
 
-import unicodedata
-
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 _AGES = ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
-
-_UNSEEN = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
-# They change the order in which a terminal shows the rest of a line.
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def safe_text(text: str) -> str:
-    r"""Return a text without what a terminal would obey: names of files may hold control characters.
-
-    Each of them becomes an escape such as ``\x1b``.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        one.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(one) in _UNSEEN or one in _REORDERING
-        else one
-        for one in text
-    )
 
 
 def size_text(size: int) -> str:
@@ -41,12 +20,12 @@ def size_text(size: int) -> str:
 
 
 def count_text(count: int, noun: str) -> str:
-    """Return ``1 file``, ``2 files``, ``1,000 files``; ``noun`` is the singular of a word that takes an s."""
+    """Return ``1 file``, ``2 files`` or ``1,000 files``; ``noun`` is a singular whose plural ends in -s."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def age_text(seconds: float) -> str:
-    """Return how long ago something was: ``just now``, ``1 minute ago``, ``3 days ago``."""
+    """Return how long ago something happened: ``just now``, ``1 minute ago``, ``3 days ago``."""
     for length, unit in _AGES:
         if seconds >= length:
             return f"{count_text(int(seconds // length), unit)} ago"
@@ -54,7 +33,7 @@ def age_text(seconds: float) -> str:
 
 
 def share_text(part: int, whole: int) -> str:
-    """Return a share in per cent, never rounded to nothing or to all: ``0%``, ``<1%``, ``42%``, ``>99%``, ``100%``."""
+    """Return a percentage that is never rounded to 0% or 100%: ``0%``, ``<1%``, ``42%``, ``>99%``, ``100%``."""
     if part <= 0 or whole <= 0:
         return "0%"
     if part >= whole:
