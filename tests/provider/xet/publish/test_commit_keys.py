@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from commit_builders import record
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.server import LocalHub
@@ -14,6 +13,7 @@ from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.parts import plan
 from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
 from airflow_provider_xethub.xet.repo import Repo
+from support.commit_builders import record
 
 BINARY, TEXT = bytes(range(256)) * 8, b"x,y\n1,2\n"
 DATASET, BUCKET = Repo("acme/corpus", "dataset"), Repo("acme/store", "bucket")
