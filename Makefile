@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-long test-quick test-clients compat compat-pins bench bench-docs bench-local lint docs screenshots \
+.PHONY: help setup demo test test-long test-clients compat compat-pins bench bench-docs bench-local lint docs screenshots \
 	constraints clean
 
 help:  ## Show the targets.
@@ -57,9 +57,6 @@ bench-docs: $(INSTALLED)  ## Write the results of make bench into the documentat
 
 bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in store.
 	@$(BIN)/python tests/benchmarks/local_hub.py
-
-test-quick: $(INSTALLED)  ## Run the tests that need no whole Airflow.
-	$(PYTEST) -m "not slow and not long"
 
 lint: $(INSTALLED)  ## Check style, types and what may import what.
 	$(BIN)/ruff check .

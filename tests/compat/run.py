@@ -1,4 +1,4 @@
-"""Run the tests that meet Airflow on other versions of it, each in a virtual environment of its own: ``make compat``.
+"""Run the tests with the marker ``airflow`` on other versions of it, each in its own environment: ``make compat``.
 
 Each environment has what PyPI had when its Airflow was new, and this provider with its own dependencies as they are
 today; ``lowest`` has the oldest of each that ``pyproject.toml`` allows. The versions are pinned in ``pins``;
@@ -39,48 +39,9 @@ TODAY = "2026-11-20"
 INSTALLING = threading.Lock()
 """Two of uv at once, over an empty cache, stand in each other's way."""
 
-TESTS = (
-    "unit/test_provider_info.py",
-    "unit/test_public_surface.py",
-    "provider/test_airflow_cli.py",
-    "provider/operators/test_xethub.py",
-    "provider/operators/test_transfers.py",
-    "provider/operators/test_empty_choices.py",
-    "provider/operators/test_rendering.py",
-    "unit/operators/test_written_arguments.py",
-    "provider/sensors/test_xethub.py",
-    "provider/sensors/test_modes.py",
-    "provider/triggers/test_xethub.py",
-    "unit/xet/test_token_sealed.py",
-    "provider/hooks/test_metrics.py",
-    "provider/xet/files/test_object_storage.py",
-    "provider/fs/test_xethub.py",
-    "provider/decorators/test_xethub.py",
-    "provider/decorators/test_failures.py",
-    "provider/links/test_xethub.py",
-    "unit/xet/test_asset_uri.py",
-    "provider/operators/test_fan_out.py",
-    "provider/assets/test_outlets.py",
-    "provider/hooks/test_lineage.py",
-    "provider/triggers/test_watchers.py",
-    "provider/plugins/test_asset_events.py",
-    "provider/plugins/test_webhook_app.py",
-    "provider/hooks/test_connection_forms.py",
-    "unit/test_retry_policy.py",
-    "compat/test_quickstart.py",
-)
-FEW_TESTS = (
-    "unit/test_provider_info.py",
-    "unit/test_public_surface.py",
-    "provider/operators/test_xethub.py",
-    "provider/triggers/test_xethub.py",
-    "provider/operators/test_rendering.py",
-    "compat/test_quickstart.py",
-)
+MARKED = "airflow and not airflow_independent and not long"
+SMOKE = f"smoke and {MARKED}"
 """With the Airflow of ``constraints.txt``, which ``make test`` tests in full: only its other packages differ here."""
-
-LEFT_OUT = "not (stays_damaged or damaged_once or outages or the_fastest or nothing_is_asked or added_on_the_command)"
-"""What takes seconds, most of them of waiting, and which no version of Airflow changes."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +58,9 @@ class Version:
         return HERE / "pins" / f"{self.name}.txt"
 
     @property
-    def tests(self) -> tuple[str, ...]:
+    def markers(self) -> str:
         is_that_of_make_test = f"apache-airflow=={self.airflow}" in (ROOT / "constraints.txt").read_text().split()
-        return FEW_TESTS if is_that_of_make_test else TESTS
+        return SMOKE if is_that_of_make_test else MARKED
 
     @property
     def python(self) -> str:
@@ -141,15 +102,29 @@ def install(version: Version) -> None:
     subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
 
 
+def tests() -> list[str]:
+    """Return the modules with marked tests; the others may import what an old Airflow does not have."""
+    modules = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(module) for module in modules if "pytest.mark.airflow" in module.read_text()]
+
+
 def run(version: Version, options: list[str]) -> bool:
     """Make the environment, run the tests in it, and tell whether all passed."""
     started = time.monotonic()
     with INSTALLING:
         install(version)
-    tests = [str(ROOT / "tests" / name) for name in version.tests]
-    pytest = [version.python, "-m", "pytest", "--quiet", "-m", "not long", "-k", LEFT_OUT, "-p", "no:cacheprovider"]
+    paths = [] if any((ROOT / option.partition("::")[0]).exists() for option in options) else tests()
     done = subprocess.run(
-        [*pytest, *tests, *options], cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [
+            *(version.python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", version.markers),
+            *paths,
+            *options,
+        ],
+        cwd=ROOT,
+        check=False,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     seconds = time.monotonic() - started
     print(f"\n=== {version.name}: Airflow {version.airflow}, {seconds:.0f} s\n{done.stdout}", flush=True)
@@ -158,14 +133,15 @@ def run(version: Version, options: list[str]) -> bool:
 
 def main() -> int:
     """Run; 1 if a test failed anywhere."""
-    parser = argparse.ArgumentParser(description=__doc__)
     names = [version.name for version in VERSIONS]
-    parser.add_argument("names", nargs="*", metavar="VERSION", help=f"which of {', '.join(names)}; default: all")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage=f"%(prog)s [--pin] [{' | '.join(names)}] ... [arguments of pytest] ...",
+    )
     parser.add_argument("--pin", action="store_true", help="look up the versions anew instead of running tests")
-    asked, options = parser.parse_known_args()
-    if unknown := set(asked.names) - set(names):
-        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(names)}")
-    chosen = [version for version in VERSIONS if not asked.names or version.name in asked.names]
+    asked, others = parser.parse_known_args()
+    chosen = [version for version in VERSIONS if version.name in others] or list(VERSIONS)
+    options = [option for option in others if option not in names]
     if asked.pin:
         for version in chosen:
             pin(version)

@@ -12,7 +12,7 @@ import pytest
 
 from support.builders import binary, write
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
 
 
 @pytest.fixture

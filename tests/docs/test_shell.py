@@ -170,7 +170,6 @@ def check_consoles(page, tmp_path, capsys):
                 assert looks_like(printed, shown), printed
 
 
-@pytest.mark.slow
 def test_the_quick_start_works_as_written(tmp_path):
     """A new user's two terminals: nothing from this test run's environment but the installed package."""
     blocks = [block for block in SNIPPETS if block.page == "quickstart.md"]

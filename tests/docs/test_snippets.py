@@ -90,7 +90,6 @@ def write_pytest(folder: Path) -> list[Block]:
     return tests
 
 
-@pytest.mark.slow
 def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
     tests = write_pytest(tmp_path)
     assert {block.page for block in tests} == {"testing.md"}
@@ -221,7 +220,6 @@ def test_pages_show_no_real_credential():
         assert not re.search(r"hf_[A-Za-z0-9]{20}", text), page.name
 
 
-@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path):
     command = ["sphinx-build", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}

@@ -14,6 +14,8 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory, request):
@@ -34,7 +36,6 @@ def airflow(tmp_path_factory, request):
     return run
 
 
-@pytest.mark.slow
 def test_airflow_lists_the_provider_and_its_hook(airflow):
     [provider] = [
         each for each in airflow("providers", "list", "-o", "json") if each["package_name"] == "airflow-provider-xethub"
@@ -47,7 +48,7 @@ def test_airflow_lists_the_provider_and_its_hook(airflow):
     assert hook["package_name"] == "airflow-provider-xethub"
 
 
-@pytest.mark.slow
+@pytest.mark.airflow_independent
 def test_a_connection_added_on_the_command_line_comes_back_as_it_was(airflow):
     airflow(
         "connections", "add", "hub", "--conn-type", "xethub", "--conn-host", "https://hub.example",

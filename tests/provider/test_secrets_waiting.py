@@ -95,7 +95,6 @@ def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_ta
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_real_triggerer_leaves_no_secret_behind(hub, secrets, make_repo, airflow_db, tmp_path):  # noqa: F811
     """Its log, the logs of the tasks, and all of the metadata database: triggers, events, states, XComs."""

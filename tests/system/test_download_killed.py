@@ -17,7 +17,7 @@ from support.builders import binary, names, publish
 from support.killed_task import kill_when
 from support.object_stores import forget_filesystems, s3_server, sftp_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 SMALL, LARGE = 40, 80_000_000
 READS = "GET /cas/.*/v./reconstructions/.*"

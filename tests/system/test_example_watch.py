@@ -11,7 +11,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import TEXT, binary, publish
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DAG = "xethub_watch"
 CORPUS = Repo("local/corpus", "dataset")

@@ -14,7 +14,7 @@ from support.builders import TEXT, binary, commits, content, write
 from support.celery_airflow import Worker, celery_airflow, connection, until
 from support.commit_builders import tree
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 DAG = "xethub_fan_out"
 KILLED = "xethub_fan_out_with_a_killed_worker"

@@ -15,7 +15,6 @@ from airflow_provider_xethub.local.server import LocalHub
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.slow,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc"),
 ]

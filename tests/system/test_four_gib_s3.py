@@ -21,7 +21,6 @@ from support.object_stores import s3_on_disk
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.slow,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc"),
 ]

@@ -11,7 +11,7 @@ import pytest
 
 from support import postgresql
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 TESTS_FOLDER = Path(__file__).parents[1]
 TESTS = (

@@ -19,8 +19,6 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from support.builders import TEXT, commits, names, publish, write
 
-pytestmark = pytest.mark.slow
-
 MOST_SECONDS = 1.0
 """What a busy machine may take from the signal to the end of the task."""
 

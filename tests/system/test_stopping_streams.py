@@ -11,8 +11,6 @@ from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUpl
 from support.builders import TEXT, commits, names, write
 from system.test_stopping import DATA, READS, SHARDS, UPLOADS, records, report, stopped, where
 
-pytestmark = pytest.mark.slow
-
 __all__ = ["records", "stopped", "where"]  # fixtures
 
 

@@ -16,7 +16,7 @@ from support.builders import TEXT, publish
 from support.stored_runs import store
 from support.triggerer_process import TriggererProcess, stored_connection
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 def told(uri: str) -> list[dict]:

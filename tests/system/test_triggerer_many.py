@@ -16,7 +16,7 @@ from support.builders import binary, publish
 from support.stored_runs import StoredRun
 from support.triggerer_process import TriggererProcess, stored_connection
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 MANY, SOME = 1000, 100
 INTERVAL = 2.0

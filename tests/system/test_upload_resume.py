@@ -19,7 +19,7 @@ from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import commits, sealed, write
 
-pytestmark = [pytest.mark.long, pytest.mark.slow]
+pytestmark = pytest.mark.long
 
 MB = 1_000_000
 TOTAL = 600 * MB

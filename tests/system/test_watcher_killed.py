@@ -20,7 +20,7 @@ from support.stored_runs import store
 from support.triggerer_process import TriggererProcess, stored_connection
 
 pytest.importorskip("airflow.models.asset_state_store", reason="Airflow keeps no state for assets before 3.3")
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 HANDED_OVER_SECONDS = 1.0
 """How often a triggerer hands events over."""

@@ -15,7 +15,7 @@ from support.builders import TEXT, publish
 from support.webhook_bodies import pushed
 from support.webhook_server import post
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 SECRET = "webhook-of-the-whole-airflow-5d2c"
 DAG = """

@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_xethub.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR, get_provider_info
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
+
 INFO = get_provider_info()
 
 

@@ -23,6 +23,8 @@ from airflow.triggers.base import BaseTrigger
 import airflow_provider_xethub
 from airflow_provider_xethub.get_provider_info import get_provider_info
 
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
+
 NAME = "airflow_provider_xethub"
 INFO = get_provider_info()
 SECRETS = ("token", "password", "secret", "credential")

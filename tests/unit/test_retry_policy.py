@@ -28,6 +28,8 @@ from airflow_provider_xethub.operators.xethub import XetTokenOperator
 from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag
 
+pytestmark = pytest.mark.airflow
+
 HAS_POLICIES = tuple(map(int, sdk_version.split(".")[:2])) >= (1, 3)
 MODULE = "airflow_provider_xethub.retry_policy"
 

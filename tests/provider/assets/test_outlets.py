@@ -23,6 +23,8 @@ from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, write
 
+pytestmark = pytest.mark.airflow
+
 OID = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -35,6 +35,8 @@ from support.decorated import (
     where,  # noqa: F401
 )
 
+pytestmark = pytest.mark.airflow
+
 
 def test_a_retry_after_a_lost_answer_finds_the_commit_of_the_first_try(hub, raw, repo, where):  # noqa: F811
     before = commits(hub, repo)

@@ -20,6 +20,8 @@ from support.decorated import (
     where,  # noqa: F401
 )
 
+pytestmark = pytest.mark.airflow
+
 # --- what the function gets -------------------------------------------------------------------------------------------
 
 
@@ -154,7 +156,6 @@ def test_records_say_where_the_result_goes_if_nothing_else_does(raw, repo):  # n
     assert done.value["repo"] == repo.uri
 
 
-@pytest.mark.slow
 def test_it_maps_over_files_uploads_without_a_connection_and_one_task_commits(
     hub,
     connection,
@@ -184,7 +185,6 @@ def test_it_maps_over_files_uploads_without_a_connection_and_one_task_commits(
     assert texts(hub, repo, tmp_path, *(f"out/{number}.bin" for number in range(3))) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 stores no XCom that is None")
 def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run_dag):  # noqa: F811
     with new_dag() as dag:
@@ -199,7 +199,6 @@ def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run
     assert result.xcoms("use") == [[result.xcoms("lower")[0]["oid"], "clean/a.csv"]]
 
 
-@pytest.mark.slow
 def test_fields_of_mapped_tasks_may_use_their_own_arguments(hub, raw, repo, where, run_dag):  # noqa: F811
     with new_dag() as dag:
 

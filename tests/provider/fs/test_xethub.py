@@ -28,6 +28,8 @@ from support.builders import TEXT, binary, publish
 from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
 from support.small_server import Answer, SmallServer
 
+pytestmark = pytest.mark.airflow
+
 try:
     from airflow.sdk.io import get_fs
 except ImportError:  # Airflow 3.0

@@ -22,6 +22,8 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.private_network import Proxy
 
+pytestmark = pytest.mark.airflow
+
 EXTRA = {"repo_type": "dataset", "repo_id": "acme/corpus", "revision": "next", "timeout": 7, "stall_timeout": "8"}
 HEADERS = {"X-Proxy-Key": "key-3c1f"}
 
@@ -92,7 +94,6 @@ def in_a_file_of_uris(hub):
     return "connections.env", f"stored={uri}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", [in_a_file, in_a_file_of_uris], ids=lambda form: form.__name__)
 def test_a_secrets_backend_may_have_it(form, hub, tmp_path):
     """In a process of its own: Airflow reads once which secrets backend there is."""
@@ -262,7 +263,6 @@ def api(tmp_path_factory):
             yield client
 
 
-@pytest.mark.slow
 def test_the_form_has_every_field_with_label_placeholder_and_help(api):
     (form,) = [each for each in api.get("/ui/connections/hook_meta").json() if each["connection_type"] == "xethub"]
     assert form["hook_name"] == "Xet Hub"
@@ -281,7 +281,6 @@ def test_the_form_has_every_field_with_label_placeholder_and_help(api):
         assert shown["schema"].get("format") == field["schema"].get("format")
 
 
-@pytest.mark.slow
 def test_the_button_answers_through_airflows_api(api, hub):
     body = {"connection_id": "form", "conn_type": "xethub", "host": hub.url, "password": hub.token()}
     body["extra"] = json.dumps({"repo_id": "acme/corpus", "secret_headers": json.dumps(HEADERS)})

@@ -15,6 +15,8 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, write
 
+pytestmark = pytest.mark.airflow
+
 try:
     from airflow.sdk import lineage
 except ImportError:  # Airflow 3.0 and 3.1
@@ -164,6 +166,7 @@ def test_places_have_uris_without_their_connection(place, uri):
     assert _uri_of(place) == uri
 
 
+@pytest.mark.airflow_independent
 @pytest.mark.skipif(not lineage, reason="before Airflow 3.2 its collector finds out by itself")
 def test_nothing_is_asked_of_other_providers_where_nobody_reads_lineage():
     """The collector that collects nothing would import their asset factories: with Amazon's, a third of a second."""

@@ -13,7 +13,7 @@ import pytest
 
 from support.builders import write
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.airflow
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from support.builders import binary, names, publish, sealed
 
-pytestmark = pytest.mark.slow
-
 READS = "GET /cas/.*/v./reconstructions/.*"
 TOKENS = "GET .*/xet-read-token/main"
 LIFE = 33

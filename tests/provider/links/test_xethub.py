@@ -23,6 +23,8 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSen
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, sealed, write
 
+pytestmark = pytest.mark.airflow
+
 KEY = "_link_XetHubLink"
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
@@ -18,8 +16,6 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from support.airflow_runs import new_dag
 from support.builders import TEXT, names, write
-
-pytestmark = pytest.mark.slow
 
 FILES = {"a.bin": os.urandom(70_000), "d/ü 🎉.csv": TEXT, "empty": b"", ".hidden": b"x"}
 

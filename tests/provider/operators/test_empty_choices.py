@@ -23,6 +23,8 @@ from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, commits, publish, write
 from support.decorated import lower, run
 
+pytestmark = pytest.mark.airflow
+
 FILES = {"secret.bin": binary(), "wanted.csv": TEXT}
 """What nobody selected."""
 

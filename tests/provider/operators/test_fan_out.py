@@ -17,6 +17,8 @@ from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, commits, content, write
 from support.commit_builders import tree
 
+pytestmark = pytest.mark.airflow
+
 WITHOUT_CONNECTION = {"commit": False, "xethub_conn_id": None}
 
 
@@ -184,7 +186,6 @@ def test_a_trigger_rule_publishes_what_is_there(hub, where, repo, source, run_da
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_two_hundred_uploads_ask_the_hub_for_nothing(hub, where, repo, run_dag, tmp_path):
     files = {f"{number:03}.{'csv' if number % 2 else 'bin'}": TEXT * 100 if number % 2 else binary(3000, number)
              for number in range(200)}  # fmt: skip

@@ -152,7 +152,6 @@ def test_an_event_that_cannot_be_stored_fails_its_own_trigger(hub, where, odd_co
     assert "cannot be stored as JSON" in str(told.errors["a"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["surrogate", "nul"])
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_what_a_sensor_returns_can_be_stored(hub, where, run_dag, odd_commit, kind, deferrable):

@@ -21,6 +21,8 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import binary, names, publish, write
 
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
+
 NUMBER = "{{ '2026_01' }}"
 """What native rendering makes a number of, and the wrong one."""
 

@@ -17,6 +17,8 @@ from airflow_provider_xethub.xet.hub import client as hub_module
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, commits, content, names, publish, sealed, write
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture
 def where(repo):

@@ -23,6 +23,8 @@ from airflow_provider_xethub.sensors import xethub as sensors
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, publish, sealed, write
 
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
+
 CLASSES = [
     kind
     for module in (operators, sensors)

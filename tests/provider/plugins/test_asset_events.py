@@ -23,6 +23,8 @@ from support.trigger_runs import Triggerer, until
 from support.webhook_bodies import ONE, TWO, pushed
 from support.webhook_server import SECRET, endpoint, post
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture(scope="module")
 def url(airflow_db):

@@ -17,6 +17,8 @@ from airflow_provider_xethub.xet.repo import Repo
 from support.webhook_bodies import ONE, TWO, pushed
 from support.webhook_server import SECRET, endpoint, post, raw
 
+pytestmark = pytest.mark.airflow
+
 SETTING = "AIRFLOW__XETHUB__WEBHOOK_SECRET"
 UNKNOWN = pushed(Repo("nobody/nothing", "dataset"), ONE, TWO)
 HEAD = f"POST /xethub/webhook HTTP/1.1\r\nHost: airflow\r\nX-Webhook-Secret: {SECRET}\r\n".encode()

@@ -24,6 +24,8 @@ from airflow_provider_xethub.xet.wait import poller
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish
 
+pytestmark = pytest.mark.airflow
+
 MODES = {
     "poke": {"mode": "poke"},
     "reschedule": {"mode": "reschedule"},
@@ -405,7 +407,6 @@ def test_with_soft_fail_a_final_error_of_the_trigger_skips_and_another_is_retrie
         sensor.resume_execution("execute_complete", {"event": events.failed(kind("what happened"))}, {})
 
 
-@pytest.mark.slow
 def test_the_default_is_that_of_airflow():
     code = "from airflow_provider_xethub.sensors.xethub import XetSensor as S; print(S(task_id='a').deferrable)"
     assert XetFileSensor(task_id="a", path="a").deferrable is False

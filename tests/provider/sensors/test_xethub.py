@@ -14,6 +14,8 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.builders import TEXT, binary, names, publish
 
+pytestmark = pytest.mark.airflow
+
 
 @pytest.fixture
 def where(connection, repo):

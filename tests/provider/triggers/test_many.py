@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import pytest
-
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from support.builders import binary, publish
@@ -16,7 +14,6 @@ INTERVAL = 1.0
 MANY, SOME = 1000, 100
 
 
-@pytest.mark.slow
 def test_a_thousand_that_wait_for_one_repository_cost_one_request_each_interval(hub, make_repo, connection, tmp_path):
     first, second = make_repo(), make_repo()
 

@@ -16,6 +16,8 @@ from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
 from support.trigger_runs import Triggerer, in_thread, until
 
+pytestmark = pytest.mark.airflow
+
 HEAD = "GET .*/commits/.*"
 
 

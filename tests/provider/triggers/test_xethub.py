@@ -20,6 +20,8 @@ from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, binary, publish
 from support.trigger_runs import Triggerer, again, in_thread, until
 
+pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
+
 HEAD = "GET .*/commits/.*"
 PATHS = "POST .*/paths-info/.*"
 TREE = "GET .*/tree/.*"
@@ -151,6 +153,7 @@ def test_a_file_that_arrives_is_told_with_its_record(hub, repo, where, tmp_path)
     assert asyncio.run(wait()) == XetHubConnection().get_files(repo, ["d/a.bin"])
 
 
+@pytest.mark.airflow_independent
 def test_nothing_is_asked_for_again_until_the_repository_has_a_commit(hub, repo, where, tmp_path):
     async def wait():
         triggerer = Triggerer()
@@ -172,6 +175,7 @@ def test_nothing_is_asked_for_again_until_the_repository_has_a_commit(hub, repo,
     asyncio.run(wait())
 
 
+@pytest.mark.airflow_independent
 def test_the_fastest_sets_the_pace_and_it_slows_down_when_that_one_leaves(hub, repo, where):
     async def wait():
         triggerer = Triggerer()
@@ -323,6 +327,7 @@ def test_a_credential_that_was_replaced_is_taken_up(hub, repo, where, connection
     assert asyncio.run(wait())[0]["path"] == "a.bin"
 
 
+@pytest.mark.airflow_independent
 @pytest.mark.parametrize("fault", [{"status": 503}, {"drop": True}, {"status": 429}], ids=str)
 def test_outages_and_rate_limits_are_waited_through(hub, repo, where, fault, tmp_path, caplog, monkeypatch):
     told = []

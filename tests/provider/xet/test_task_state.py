@@ -134,7 +134,6 @@ def test_a_first_try_asks_neither_the_store_nor_the_hub(hub, where, source, monk
 
 
 @with_store
-@pytest.mark.slow
 def test_a_real_retry_opens_no_second_pull_request(hub, where, repo, source, few, run_dag, tmp_path):
     """Through ``dag.test()``: the state is in Airflow's database."""
     tries = []

@@ -20,7 +20,7 @@ from support.connection_form import open_form, save
 from support.standalone import Run
 from support.visitor import PATIENCE, WIDTH, Visitor
 
-pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 WRONG_TOKEN = "hf_" + "w" * 34
 TASKS = [

@@ -22,6 +22,8 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 
+pytestmark = pytest.mark.airflow
+
 REQUIRED = {XetUploadOperator: {"source": "x"}, XetDownloadOperator: {"destination": "x"}}
 
 WRONG = [

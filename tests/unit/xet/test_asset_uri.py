@@ -15,6 +15,8 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse
 from airflow_provider_xethub.xet.repo import REPO_TYPES, Repo
 
+pytestmark = pytest.mark.airflow
+
 SAME = {
     "hf://datasets/acme/corpus": [
         "hf://datasets/acme/corpus/",

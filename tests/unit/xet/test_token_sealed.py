@@ -22,6 +22,8 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedToken, XetToken
 
+pytestmark = pytest.mark.airflow
+
 EXP = 1_800_000_900
 NOW = EXP - 900
 SECRET = "xet_0123456789abcdefghijklmnopqrstuvwxyz"

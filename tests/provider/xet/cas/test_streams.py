@@ -15,8 +15,6 @@ from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import binary, publish
 
-pytestmark = pytest.mark.slow
-
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"
 

@@ -20,6 +20,8 @@ from airflow_provider_xethub.xet.files import object_storage
 from airflow_provider_xethub.xet.files.object_storage import Location, location
 from support.builders import TEXT, binary, commits, content, names, publish, write
 
+pytestmark = pytest.mark.airflow
+
 NAMES = ["with space.bin", "ünïcödé/日本語 🎉.bin", "#1?x=%20&y.bin", "[1]*.bin", "-dash", "a'b\"c"]
 FILES = {"a.bin": binary(6_000_000, 1), "sub/b.bin": binary(5000, 2), "c.csv": TEXT, "empty": b""}
 PUBLISHED = {"a.csv": TEXT, "d/b.bin": binary(7000, 1), "d/e/f.bin": binary(7000, 2), "empty": b""}
@@ -259,6 +261,7 @@ def test_what_was_downloaded_can_be_uploaded_from_there(hub, published, where, r
     assert [file["path"] for file in run.value["files"]] == ["x/b.bin", "x/f.bin"]
 
 
+@pytest.mark.airflow_independent
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"truncate": 1000}, {"drop": "middle"}])
 def test_what_arrives_damaged_once_is_fetched_again(hub, published, where, run_task, tmp_path, fault):
     damaged = hub.faults.add(Fault(DATA, times=1, **fault))
@@ -269,6 +272,7 @@ def test_what_arrives_damaged_once_is_fetched_again(hub, published, where, run_t
     assert names(tmp_path / "out") == ["d/b.bin"]
 
 
+@pytest.mark.airflow_independent
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"truncate": 1000}, {"status": 404}, {"status": 403}])
 def test_what_stays_damaged_is_never_seen_and_leaves_what_was_there(
     hub, published, where, run_task, tmp_path, monkeypatch, fault
