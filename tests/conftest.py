@@ -178,3 +178,27 @@ def fernet_cache():
     forget()
     yield
     forget()
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, empty."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def not_a_folder(tmp_path: Path) -> Path:
+    """A path that nobody can make a folder of, not even root."""
+    (tmp_path / "file").write_bytes(b"")
+    return tmp_path / "file" / "cache"
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    """An empty folder, for a destination that does not tell names apart."""
+    folder = tmp_path / "share"
+    folder.mkdir()
+    return folder

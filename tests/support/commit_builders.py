@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
-from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -63,3 +63,9 @@ def tree(hub: LocalHub, repo: Repo, revision: str = "main") -> set[str]:
     name = name_of(repo)
     entries = hub.repositories.entries(name, hub.repositories.resolve(name, revision))
     return {entry.path for entry in entries if entry.kind != "directory"} - {".gitattributes"}
+
+
+BINARY = bytes(range(256)) * 8
+ANYWHERE = Repo("acme/corpus", "dataset")
+FILE = record(ANYWHERE, "a.bin", BINARY)
+THROUGH_CAS = {"a.bin": UploadMode(False, None, False)}

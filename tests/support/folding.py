@@ -16,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_xethub.xet.files import spellings
 
+NFC, NFD = "caf\u00e9.bin", "cafe\u0301.bin"
+"""One name, composed and decomposed."""
+
 
 def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()

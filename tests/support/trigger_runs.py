@@ -11,6 +11,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
+
 PATIENCE = 60.0
 """Seconds until a test gives up; nothing is measured with it."""
 
@@ -75,3 +77,16 @@ async def until(condition: Callable[[], Any]) -> Any:
 async def in_thread(work: Callable[[], Any]) -> Any:
     """Do something that blocks, while the triggers go on."""
     return await asyncio.to_thread(work)
+
+
+TRIGGERS = [
+    XetFileTrigger(repo_id="acme/corpus", paths=["a.bin", "b.bin"], xethub_conn_id="other", poke_interval=7.5),
+    XetFileTrigger(
+        repo_id="acme/corpus", repo_type="dataset", revision="refs/pr/1", patterns=["*.bin"], min_files=3,
+        known={"a.bin": ["0" * 64]}, newer_than="1" * 40, may_be_missing="revision",
+    ),
+    XetFileTrigger(repo_id="acme/corpus", repo_type="bucket", paths=["a"]),
+    XetRevisionTrigger(repo_id="acme/corpus"),
+    XetRevisionTrigger(repo_id="acme/corpus", repo_type="space", newer_than="a" * 40, once=True, may_be_missing="repo"),
+]  # fmt: skip
+"""Each trigger, with few and with many arguments."""

@@ -13,14 +13,7 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.control.logged_request import LoggedRequest
-from airflow_provider_xethub.local.control.request_log import (
-    KEPT,
-    MAX_COUNTERS,
-    OTHER_CLIENTS,
-    RequestLog,
-)
-from airflow_provider_xethub.local.control.transfers import MAX_REPORTS, MAX_TRANSFERS, kind_of
+from airflow_provider_xethub.local.control.transfers import MAX_REPORTS
 from airflow_provider_xethub.local.server import LocalHub
 
 WHOAMI = "GET /api/whoami-v2"
@@ -45,11 +38,6 @@ def hub(server: LocalHub) -> Iterator[LocalHub]:
 def ask(hub: LocalHub, path: str, method: str = "GET", **headers: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {hub.token()}", **headers}
     return requests.request(method, hub.url + path, headers=headers, timeout=20)
-
-
-def logged(**fields: object) -> LoggedRequest:
-    given = {"method": "GET", "path": "/", "status": 200, "user_agent": "a/1", "bytes_in": 1, "bytes_out": 2}
-    return LoggedRequest(**{**given, "milliseconds": 0.0, "route": "GET /", **fields})  # type: ignore[arg-type]
 
 
 def test_a_request_that_is_still_answered_belongs_to_the_time_before_a_clear(hub: LocalHub) -> None:
@@ -114,22 +102,6 @@ def test_the_log_keeps_no_secret(hub: LocalHub) -> None:
     assert "tester/1.0 hf_xet/1.8.0" in repr(told)
 
 
-def test_the_log_stays_small() -> None:
-    log = RequestLog()
-    for number in range(KEPT + 5):
-        log.add(logged(path=f"/{number}", user_agent=f"agent{number}/1", session=f"s{number}"))
-    assert len(log.requests()) == KEPT
-    assert log.requests()[0].path == "/5"
-    counters = log.counters()
-    assert len(counters) == MAX_COUNTERS + 1
-    (other,) = [counter for counter in counters if counter.client == OTHER_CLIENTS]
-    assert other.requests == KEPT + 5 - MAX_COUNTERS
-    assert sum(counter.requests for counter in counters) == KEPT + 5
-    assert [transfer.session for transfer in log.transfers()][:: MAX_TRANSFERS - 1] == ["s9005", f"s{KEPT + 4}"]
-    log.clear()
-    assert (log.requests(), log.counters(), log.transfers()) == ([], [], [])
-
-
 @pytest.mark.parametrize(
     ("agent", "client"),
     [
@@ -146,56 +118,6 @@ def test_the_log_stays_small() -> None:
 def test_the_client_is_the_product_that_says_most(hub: LocalHub, agent: str, client: str) -> None:
     ask(hub, "/api/whoami-v2", **{"User-Agent": agent})
     assert [counter.client for counter in hub.log.counters()] == [client]
-
-
-@pytest.mark.parametrize(
-    ("route", "kind"),
-    [
-        ("GET /cas/{instance}/v1/chunks/{prefix}/{hash}", "dedup"),
-        ("POST /cas/{instance}/v1/xorb-grants/{prefix}/{hash}", "grant"),
-        ("POST /cas/{instance}/v1/xorb-commits/{prefix}/{hash}/grant/{id}", ""),
-        ("PUT /cas/{instance}/uploads/{hash}", "xorb"),
-        ("POST /cas/{instance}/v1/xorbs/{prefix}/{hash}", "xorb"),
-        ("HEAD /cas/{instance}/v1/xorbs/{prefix}/{hash}", ""),
-        ("POST /cas/{instance}/v2/shards", "shard"),
-        ("GET /cas/{instance}/v2/reconstructions/{hash}", "reconstruction"),
-        ("GET /cas/{instance}/data/{hash}", "data"),
-        (TOKEN_ROUTE, "token"),
-        ("POST /v1/telemetry", "report"),
-        (WHOAMI, ""),
-        ("GET /cas/{instance}", ""),
-        ("GET (no route)", ""),
-    ],
-)
-def test_the_part_of_a_route_in_a_transfer_is_known(route: str, kind: str) -> None:
-    assert kind_of(route) == kind
-
-
-def test_what_a_transfer_did_is_summed_up() -> None:
-    log = RequestLog()
-    chunk, xorb = "GET /cas/{instance}/v1/chunks/{prefix}/{hash}", "POST /cas/{instance}/v1/xorbs/{prefix}/{hash}"
-    for status in (200, 404, 404):
-        log.add(logged(session="s", route=chunk, status=status))
-    log.add(logged(session="s", route=xorb, bytes_in=1000))
-    log.add(logged(session="s", route=xorb, bytes_in=1000, status=500))
-    log.add(logged(session="s", route="GET /cas/{instance}/data/{hash}", status=206, bytes_out=300))
-    log.add(logged(session="s", route="GET /cas/{instance}/data/{hash}", status=0, bytes_out=300))
-    log.add(logged(session="", route=xorb))
-    (transfer,) = log.transfers()
-    assert transfer == log.transfer("s")
-    assert (transfer.requests, transfer.errors) == (7, 2)
-    assert (transfer.dedup_asked, transfer.dedup_answered) == (3, 1)
-    assert (transfer.xorbs_sent, transfer.xorb_bytes, transfer.data_requests, transfer.data_bytes) == (1, 1000, 1, 300)
-    assert transfer.seconds >= 0
-    assert log.transfer("other") is None
-
-
-def test_what_is_told_is_a_copy() -> None:
-    log = RequestLog()
-    log.add(logged(session="s"))
-    log.transfers()[0].reports.append({})
-    log.transfers()[0].requests = 7
-    assert (log.transfers()[0].requests, log.transfers()[0].reports) == (1, [])
 
 
 def post_report(hub: LocalHub, body: bytes) -> int:

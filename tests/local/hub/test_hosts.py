@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.hub.hosts import is_loopback, plain_name
 from airflow_provider_xethub.local.server import LocalHub
 
 EVIL = "rebound.example"
@@ -71,16 +70,3 @@ def test_a_server_for_other_machines_answers_to_addresses_and_no_names(tmp_path:
     with LocalHub(tmp_path, host="0.0.0.0") as hub:  # noqa: S104 - it is what is tested
         for host, status in {"172.17.0.1:80": 401, "[fd00::1]": 401, EVIL: 421}.items():
             assert ask(hub, host).status_code == status
-
-
-@pytest.mark.parametrize(
-    ("host", "name"),
-    [("a.b:1", "a.b"), ("A.b.", "a.b"), ("[::1]:9", "::1"), ("::1", "::1"), (" x ", "x"), ("x:", "x"), ("", "")],
-)
-def test_a_host_is_compared_without_port_and_case(host: str, name: str) -> None:
-    assert plain_name(host) == name
-
-
-def test_loopback_is_told_from_what_others_reach() -> None:
-    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "example.com", "")))  # noqa: S104

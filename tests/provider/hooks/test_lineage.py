@@ -9,7 +9,7 @@ import sys
 import pytest
 from airflow.sdk import ObjectStoragePath, task
 
-from airflow_provider_xethub.hooks.lineage import MAX_DATASETS, _uri_of
+from airflow_provider_xethub.hooks.lineage import MAX_DATASETS
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.airflow_runs import new_dag
@@ -148,22 +148,6 @@ def test_many_sources_are_told_up_to_a_bound(hub, repo, hook, tmp_path):
     hook.lineage.elsewhere("input", [f"/data/{n}" for n in range(MAX_DATASETS * 3)])
     hook.lineage.uploaded([{"path": "a", "size": 1, "sha256": None, "xet_hash": None, "repo": repo.uri}])
     assert len(hook.lineage.moved) == MAX_DATASETS
-
-
-@pytest.mark.parametrize(
-    ("place", "uri"),
-    [
-        ("/data/a b#c.bin", "file:///data/a%20b%23c.bin"),
-        ("/data/2026-*/x.csv", "file:///data"),
-        ("/data/2026/*.csv", "file:///data/2026"),
-        ("/*.csv", "file:///"),
-        ("/data/", "file:///data"),
-        ("s3://aws_default@bucket/key/", "s3://bucket/key"),
-        ("s3://bucket/day=1/*.csv", "s3://bucket/day=1"),
-    ],
-)
-def test_places_have_uris_without_their_connection(place, uri):
-    assert _uri_of(place) == uri
 
 
 @pytest.mark.airflow_independent

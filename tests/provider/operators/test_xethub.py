@@ -1,77 +1,25 @@
 from __future__ import annotations
 
-import inspect
 import json
 
 import airflow
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk import BaseOperator, BaseSensorOperator, task, task_group
+from airflow.sdk import task, task_group
 
 from airflow_provider_xethub.exceptions import XetInputError, XetTokenSealError
 from airflow_provider_xethub.hooks import sealing
-from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
-    XetDownloadOperator,
     XetForgetTokenOperator,
     XetListOperator,
     XetTokenOperator,
     XetUploadOperator,
 )
-from airflow_provider_xethub.sensors import xethub as sensors
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, publish, sealed, write
 
 pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
-
-CLASSES = [
-    kind
-    for module in (operators, sensors)
-    for kind in vars(module).values()
-    if inspect.isclass(kind)
-    and issubclass(kind, BaseOperator)
-    and kind.__module__.startswith("airflow_provider_xethub.")
-]
-
-IN_THE_DAG_FILE = {"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "may_be_missing", "on_empty"}
-"""Decisions that shape the DAG itself: written there, not computed."""
-
-
-def own_arguments(kind: type) -> set[str]:
-    found: set[str] = set()
-    for each in kind.__mro__:
-        if each in (BaseOperator, BaseSensorOperator):
-            break
-        found |= {name for name, p in inspect.signature(each.__init__).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    return found
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_every_argument_is_a_template_field_but_the_token(kind):
-    assert own_arguments(kind) - set(kind.template_fields) <= {"token"} | IN_THE_DAG_FILE
-    assert set(kind.template_fields) <= own_arguments(kind)
-    assert "token" not in kind.template_fields
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_every_connection_id_is_a_template_field(kind):
-    assert {name for name in own_arguments(kind) if name.endswith("conn_id")} <= set(kind.template_fields)
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_only_transfers_take_a_token(kind):
-    """Elsewhere it would be ignored without a word."""
-    takes_one = kind in (XetUploadOperator, XetDownloadOperator, getattr(operators, "XetTransferOperator", None))
-    assert ("token" in own_arguments(kind)) == takes_one
-
-
-@pytest.mark.parametrize("kind", [each for each in CLASSES if hasattr(each, "on_kill")])
-def test_on_kill_does_nothing_while_the_task_is_not_executing(kind):
-    arguments = {XetUploadOperator: {"source": "x"}, XetDownloadOperator: {"destination": "x"}}.get(kind, {})
-    operator = kind(task_id="t", **arguments)
-    operator.on_kill()
-    assert operator.task_id == "t"
 
 
 # --- XetTokenOperator -------------------------------------------------------------------------------------------------
@@ -280,20 +228,3 @@ def test_a_commit_task_needs_something_to_commit(hub, connection, repo, run_task
     assert run.is_final
     assert "nothing to commit" in run.text
     assert not hub.log.requests()
-
-
-def test_default_args_reach_every_operator_and_the_sensor():
-    from airflow.sdk import DAG
-
-    from airflow_provider_xethub.sensors.xethub import XetFileSensor
-
-    with DAG("defaults", schedule=None, default_args={"xethub_conn_id": "other", "repo_id": "acme/corpus"}):
-        tasks = [
-            XetTokenOperator(task_id="token"),
-            XetListOperator(task_id="list"),
-            XetUploadOperator(task_id="upload", source="x"),
-            XetCommitOperator(task_id="commit"),
-            XetDownloadOperator(task_id="download", destination="x"),
-            XetFileSensor(task_id="sensor", path="x"),
-        ]
-    assert {(task.xethub_conn_id, task.repo_id) for task in tasks} == {("other", "acme/corpus")}

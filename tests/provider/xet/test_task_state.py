@@ -9,7 +9,6 @@ import pytest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
-from airflow_provider_xethub.xet import task_state
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.commit import STATE, CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
@@ -156,37 +155,9 @@ def test_a_real_retry_opens_no_second_pull_request(hub, where, repo, source, few
     assert pull_requests(hub, repo) == 4
 
 
-class Broken:
-    def get(self, key):
-        raise OSError(f"no {key}")
-
-    def set(self, key, value):
-        raise OSError(f"no {key} {value}")
-
-
-def test_a_store_that_does_not_answer_costs_a_warning(caplog):
-    state = TaskState(Broken())
-    state.remember("what", {"a": 1})
-    assert state.recall("what") == {}
-    assert "could not be written (OSError): a retry does without" in caplog.text
-    assert "could not be read (OSError): a retry does without" in caplog.text
-
-
 def test_without_a_store_nothing_is_remembered(hub, where, source):
     state = TaskState()
     state.remember("what", {"a": 1})
     assert (bool(state), state.recall("what")) == (False, {})
     uploaded = run_task(XetUploadOperator, source=source, commit=False, **where).value
     assert run_task(XetCommitOperator, files=uploaded, task_id="commit").value["created"]
-
-
-def test_what_is_too_large_is_not_remembered(caplog):
-    class Store(dict):
-        set = dict.__setitem__
-
-    state = TaskState(Store())
-    state.remember("what", {"a": "x" * task_state.MOST_BYTES})
-    assert state.recall("what") == {}
-    assert "too large for the task state store" in caplog.text
-    state.remember("what", {"a": "x" * (task_state.MOST_BYTES - 100)})
-    assert state.recall("what")

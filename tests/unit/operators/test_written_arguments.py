@@ -20,7 +20,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
-from support.airflow_runs import ExecutionApi, new_dag, run_one
+from support.airflow_runs import new_dag
 
 pytestmark = pytest.mark.airflow
 
@@ -105,12 +105,3 @@ def test_what_is_only_known_when_the_task_runs_is_left_alone():
             (XetListOperator, {"patterns": [], "path": "", "revision": None}),
         ):
             operator(task_id=f"t{len(before.dag.tasks)}", **values)
-
-
-def test_what_a_mapped_task_is_given_is_checked_for_good(connection):
-    with new_dag():
-        mapped = XetListOperator.partial(task_id="t", retries=2, repo_id="acme/corpus").expand(revision=["main", 7])
-    done = run_one(mapped, map_index=1, api=ExecutionApi())
-    assert isinstance(done.error, XetInputError)
-    assert done.is_final
-    assert "revision must be a string, not 7" in done.text

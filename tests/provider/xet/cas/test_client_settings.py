@@ -12,24 +12,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet.cas import cache as client_cache
-from airflow_provider_xethub.xet.native_client import xet_hashes
 from support.builders import binary, write
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """The folder for temporary files, empty."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture
-def not_a_folder(tmp_path):
-    """A path that nobody can make a folder of, not even root."""
-    (tmp_path / "file").write_bytes(b"")
-    return tmp_path / "file" / "cache"
 
 
 @pytest.fixture
@@ -93,32 +76,6 @@ def test_where_there_is_no_folder_at_all_nothing_is_sent(hub, round_trip, monkey
     assert not hub.log.requests(".* /cas/.*")
 
 
-@pytest.mark.parametrize("trick", ["link", "open", "file"])
-def test_a_cache_that_somebody_else_prepared_is_not_used(monkeypatch, not_a_folder, temporary, tmp_path, trick):
-    monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
-    place = temporary / f"xethub-cache-{os.getuid()}"
-    if trick == "link":
-        (tmp_path / "theirs").mkdir()
-        place.symlink_to(tmp_path / "theirs")
-    elif trick == "file":
-        place.touch()
-    else:
-        place.mkdir()
-        place.chmod(0o777)
-    instead = client_cache.folder()
-    assert instead == place.with_name(f"{place.name}-1")
-    assert stat.S_IMODE(instead.stat().st_mode) == 0o700
-    assert client_cache.folder() == instead  # a retry finds it again
-    assert not place.is_dir() or list(place.iterdir()) == []
-
-
-def test_where_all_of_them_were_prepared_each_process_has_a_new_one(monkeypatch, not_a_folder, temporary):
-    monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
-    for number in range(client_cache._CANDIDATES):
-        (temporary / f"xethub-cache-{os.getuid()}{f'-{number}' if number else ''}").touch()
-    assert stat.S_IMODE(client_cache.folder().stat().st_mode) == 0o700
-
-
 @pytest.mark.parametrize(
     ("environment", "folder"),
     [
@@ -156,14 +113,6 @@ def test_the_cache_is_bounded(round_trip, monkeypatch, tmp_path):
     for seed in range(8, 16):
         round_trip(seed)
     assert bounded < sum(each.stat().st_size for each in remembered(tmp_path / "large")) / 2
-
-
-def test_hashes_need_no_cache(monkeypatch, not_a_folder, tmp_path):
-    os.putenv("HF_XET_CACHE", str(not_a_folder))
-    try:
-        assert len(xet_hashes([write(tmp_path / "in", {"a.bin": binary()}) / "a.bin"])[0]) == 64
-    finally:
-        os.putenv("HF_XET_CACHE", os.environ["HF_XET_CACHE"])
 
 
 # --- telemetry

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetNotFoundError, XetSourceError
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, names, publish, sealed, write
@@ -136,39 +133,6 @@ def test_a_bucket_file_read_from_begin_to_end_is_verified(hub, hook, in_bucket, 
     hub.faults.clear()
     fs.ranges(fs.hook.repo(*root.removeprefix("buckets/").split("@")[:1], "bucket")).forget()
     assert read() == contents["00.bin"]
-
-
-@pytest.mark.parametrize("size", [1, 1000, 8191, 300_000, 3_000_000])
-def test_the_hash_of_a_stream_is_that_of_the_file(tmp_path, size):
-    content = binary(size)
-    (tmp_path / "file").write_bytes(content)
-    state = native_client.XetHash()
-    for start in range(0, size, 9973):
-        state.update(content[start : start + 9973])
-    assert state.hexdigest() == native_client.xet_hashes([tmp_path / "file"])[0]
-
-
-def test_a_hash_that_nobody_wants_any_more_leaves_no_thread():
-    state = native_client.XetHash()
-    state.update(binary(300_000))
-    state.close()
-    state._thread.join(10)
-    assert not state._thread.is_alive()
-    assert not any(thread.name == "xethub-hash" for thread in threading.enumerate())
-
-
-def test_a_hash_that_cannot_be_computed_says_so_and_waits_for_nothing(monkeypatch):
-    import hf_xet
-
-    def fail(_):
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(hf_xet, "hash_files", fail)
-    state = native_client.XetHash()
-    for _ in range(5):
-        state.update(bytes(100_000))
-    with pytest.raises(native_client.XetTransferError, match="could not be computed here: no"):
-        state.hexdigest()
 
 
 def test_a_copy_of_an_inline_file_that_nothing_tells_about_is_refused(bare, hook, repo, make_repo):

@@ -7,17 +7,14 @@ import os
 import stat
 
 import pytest
-from huggingface_hub import HfApi
 
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
 from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.local.cli.main import main
-from airflow_provider_xethub.operators.xethub import XetUploadOperator
-from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.files import sources
 from airflow_provider_xethub.xet.files.sources import collect
 from airflow_provider_xethub.xet.temporary_names import new_name
-from support.builders import TEXT, binary, publish, write
+from support.builders import write
 
 BLOB = "0123456789abcdef0123456789abcdef01234567"
 XET = BLOB[:24] * 2 + BLOB[:16]
@@ -333,38 +330,6 @@ def test_what_is_no_path_is_refused(source):
 
 
 # --- as arguments of operators and commands
-
-
-def test_the_operator_renders_exclude_and_follows_links(connection, repo, run_task, tmp_path):
-    write(tmp_path, {"in/a.csv": b"x", "in/drafts/b.csv": b"x", "out/c.csv": b"x"})
-    (tmp_path / "in/link").symlink_to("../out")
-    arguments = {"source": str(tmp_path / "in"), "repo_id": repo.repo_id, "repo_type": "dataset"}
-    run = run_task(XetUploadOperator, **arguments)
-    assert run.is_final
-    assert "in/link -> " in run.text
-    files = run_task(XetUploadOperator, exclude=["{{ 'drafts' }}/", "li*k"], **arguments).value["files"]
-    assert [file["path"] for file in files] == ["a.csv"]
-    files = run_task(XetUploadOperator, exclude="drafts/", follow_links=True, commit=False, **arguments).value
-    assert [file["path"] for file in files] == ["a.csv", "link/c.csv"]
-
-
-def test_a_snapshot_of_the_real_client_can_be_uploaded(hub, connection, repo, make_repo, run_task, tmp_path):
-    publish(repo, tmp_path, {"a.csv": TEXT, "sub/b.bin": binary()})
-    api = HfApi(endpoint=hub.url, token=hub.token("read"))
-    snapshot = api.snapshot_download(repo.repo_id, repo_type="dataset", cache_dir=tmp_path / "cache")
-    local = api.snapshot_download(repo.repo_id, repo_type="dataset", local_dir=tmp_path / "local")
-    for folder in (snapshot, local):
-        other = make_repo()
-        run_task(XetUploadOperator, source=folder, repo_id=other.repo_id, repo_type="dataset").value  # noqa: B018
-        assert api.list_repo_files(other.repo_id, repo_type="dataset") == [".gitattributes", "a.csv", "sub/b.bin"]
-
-
-def test_a_folder_as_a_pattern_means_what_is_in_it_everywhere(hook, repo, tmp_path):
-    publish(repo, tmp_path, {"photos/a.bin": binary(), "photos/x/b.csv": TEXT, "c.csv": TEXT})
-    assert [file["path"] for file in hook.list_files(repo, patterns="photos/")] == ["photos/a.bin", "photos/x/b.csv"]
-    sensor = XetFileSensor(task_id="t", patterns="photos/x/", repo_id=repo.repo_id, repo_type="dataset")
-    [file] = sensor.poke({}).xcom_value
-    assert file["path"] == "photos/x/b.csv"
 
 
 @pytest.fixture
