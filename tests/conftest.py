@@ -26,6 +26,9 @@ os.environ |= {
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
     "HF_HOME": str(_HOME / "huggingface"),
     "HF_XET_CACHE": str(_HOME / "xet"),
+    # Where a server fails on purpose, two tries show as much as the client's five, and take less time.
+    "HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms",
+    "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2",
     "HF_XET_LOG_DEST": os.devnull,
     "RUST_LOG": "warn",
     "NO_PROXY": "127.0.0.1,localhost",

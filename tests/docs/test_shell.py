@@ -25,7 +25,6 @@ from support.documentation import (
     ROOT,
     SNIPPETS,
     Block,
-    data,  # noqa: F401
     included,
     run,
     run_as_file,
@@ -142,7 +141,7 @@ def sessions(block: Block) -> list[tuple[list[str], str]]:
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in snippets("console")}))
-def test_consoles_show_what_is_printed(page, tmp_path, capsys, data, monkeypatch):  # noqa: F811
+def test_consoles_show_what_is_printed(page, tmp_path, capsys, data, monkeypatch):
     monkeypatch.chdir(data)
     (data / "photos/notes.csv").unlink()
     (data / "birds.csv").write_text("species,count\nAdelie,3\n")

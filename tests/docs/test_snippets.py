@@ -33,8 +33,6 @@ from support.documentation import (
     ROOT,
     SNIPPETS,
     Block,
-    corpus,  # noqa: F401
-    data,  # noqa: F401
     included,
     run,
     run_as_file,
@@ -68,7 +66,7 @@ def is_import_or_constant(node: ast.stmt) -> bool:
 
 
 @pytest.mark.parametrize("block", [block for block in snippets("python") if not block.is_test], ids=str)
-def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_dag):  # noqa: F811
+def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_dag):
     source = (imports_of(block.page) + "\n" + block.body).replace("/data/", f"{data}/")
     for dag in run_as_file(source, str(block)):
         for task in dag.tasks:
@@ -156,7 +154,7 @@ def check_file(file: dict[str, Any]) -> None:
     Repo.from_uri(file["repo"])
 
 
-def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_task):  # noqa: F811
+def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_task):
     repo = {"repo_id": "acme/corpus", "repo_type": "dataset"}
     assert set(run_task(operators.XetTokenOperator, **repo).value) == keys(SealedTokenDict)
     listed = run_task(operators.XetListOperator, **repo).value

@@ -29,8 +29,6 @@ from support.airflow_runs import new_dag
 from support.documentation import (
     DOCS,
     PAGES,
-    corpus,  # noqa: F401
-    data,  # noqa: F401
     table,
 )
 
@@ -218,7 +216,7 @@ OWN_KEY, OTHER_KEY = "b3VyIG93biBrZXkgZm9yIHRoZSB0ZXN0cyBvbmx5ISE=", "c29tZSBvdG
     [row for row in table("tokens.md", "The token is") if not row[0].startswith("forgotten")],
     ids=lambda row: row[0][:40],
 )
-def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, corpus, hub, run_task, monkeypatch):  # noqa: F811
+def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, corpus, hub, run_task, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.hooks.sealing._airflow", lambda: None)
     monkeypatch.setenv("AIRFLOW__XETHUB__FERNET_KEY", OWN_KEY)
     hub.access.token_life = {"stale: less than 30 seconds left": 20, "expired": 2}.get(row[0], 900)
@@ -249,7 +247,7 @@ def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, 
 
 
 @pytest.mark.parametrize("with_connection", [True, False])
-def test_forgotten_tokens_end_as_the_table_says(with_connection, corpus, data, run_task):  # noqa: F811
+def test_forgotten_tokens_end_as_the_table_says(with_connection, corpus, data, run_task):
     with new_dag() as dag:
         token = operators.XetTokenOperator(task_id="token", scope="write", repo_id="acme/corpus", repo_type="dataset")
         operators.XetUploadOperator(

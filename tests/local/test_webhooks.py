@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.webhooks import WebhookSender
 from airflow_provider_xethub.xet.hub import webhooks
-from local.cli.test_main import serving
+from support.serving import serving
 from support.small_server import Answer, Asked, SmallServer
 
 SECRET = "webhook-0123456789"

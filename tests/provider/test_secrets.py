@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import logging
 import os
 import pickle
 import subprocess
 import sys
-import traceback
 
-import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, Asset, task
 
@@ -33,72 +29,10 @@ from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.publish.commit import STATE
 from support.airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one, store_dag
 from support.builders import TEXT, binary, publish, sealed, write
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
-from support.private_network import Proxy
+from support.filesystem_places import at, name
+from support.secret_values import HEADER, PROXY_PASSWORD, assert_absent
 from support.webhook_bodies import pushed
 from support.webhook_server import SECRET, endpoint, post
-
-HEADER = "proxy-key-5e1f0c"
-PROXY_PASSWORD = "door-9b2e47d1"
-
-
-@pytest.fixture
-def seen(caplog, capfd):
-    """Everything that came out: log records with their tracebacks, both streams, and what a test adds."""
-    caplog.set_level(logging.DEBUG)
-    extra = io.StringIO()
-
-    class Seen:
-        def add(self, *values):
-            for value in values:
-                print(value, repr(value), file=extra)
-                if isinstance(value, BaseException):
-                    traceback.print_exception(value, file=extra)
-                    print(vars(value), value.args, file=extra)
-
-        def run(self, run):
-            self.add(run.error) if run.error else None
-            self.add(run.message, run)
-            print(json.dumps(run.xcoms), json.dumps(run.rendered), file=extra)
-            return run
-
-        def text(self):
-            streams = capfd.readouterr()
-            return "\n".join([extra.getvalue(), caplog.text, *map(str, caplog.records), streams.out, streams.err])
-
-    return Seen()
-
-
-@pytest.fixture
-def secrets(hub, connection):
-    """Returns all secrets so far; the connection has all that can be one."""
-    earlier = set(hub.access.issued_xet_tokens())
-    wrong = "hf_" + "w" * 34
-
-    def collect():
-        return {
-            hub.token("write"),
-            hub.token("read"),
-            wrong,
-            HEADER,
-            PROXY_PASSWORD,
-            *hub.access.issued_xet_tokens(),
-        } - earlier
-
-    with Proxy("anna", PROXY_PASSWORD) as proxy:
-        headers = json.dumps({"X-Proxy-Key": HEADER})
-        collect.extra = {"secret_headers": headers, "proxy": f"http://anna:{PROXY_PASSWORD}@{proxy.address}"}
-        collect.wrong, collect.proxy = wrong, proxy
-        connection(extra=json.dumps(collect.extra))
-        yield collect
-
-
-def assert_absent(secrets, text):
-    assert secrets
-    for secret in secrets:
-        assert secret not in text
-        # Not in two halves or as a prefix either.
-        assert secret[: len(secret) // 2 + 4] not in text
 
 
 def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, seen):
@@ -243,7 +177,7 @@ def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, r
     assert_absent(secrets(), text)
 
 
-def test_the_filesystem_shows_no_secret(hub, secrets, repo, fs, tmp_path, seen, monkeypatch):  # noqa: F811
+def test_the_filesystem_shows_no_secret(hub, secrets, repo, fs, tmp_path, seen, monkeypatch):
     """Neither its errors, nor what it tells of files and itself, nor what it hands to another process."""
     monkeypatch.setattr(cas, "RETRIES", 0)
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)

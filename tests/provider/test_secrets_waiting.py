@@ -20,12 +20,11 @@ from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionT
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.wait import poller
 from demo import leaks
-from provider.test_secrets import assert_absent, secrets, seen  # noqa: F401
-from provider.triggers.test_watchers import Store
 from support.airflow_runs import ExecutionApi, new_dag
 from support.builders import TEXT, publish
+from support.secret_values import assert_absent
 from support.stored_runs import StoredRun, store
-from support.trigger_runs import Triggerer, until
+from support.trigger_runs import Store, Triggerer, until
 from support.triggerer_process import TriggererProcess, stored_connection
 
 HEAD = "GET .*/commits/.*"
@@ -47,7 +46,7 @@ def fault(hub, name, route=".*/api/.*"):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_task, monkeypatch, name):  # noqa: F811
+def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_task, monkeypatch, name):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset", "poke_interval": 0.2}
@@ -96,7 +95,7 @@ def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_ta
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_a_real_triggerer_leaves_no_secret_behind(hub, secrets, make_repo, airflow_db, tmp_path):  # noqa: F811
+def test_a_real_triggerer_leaves_no_secret_behind(hub, secrets, make_repo, airflow_db, tmp_path):
     """Its log, the logs of the tasks, and all of the metadata database: triggers, events, states, XComs."""
     repos = {f"t{number}": make_repo() for number, _ in enumerate(FAULTS)}
     watched = make_repo()

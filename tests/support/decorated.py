@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from airflow.sdk import task
 
 from support.airflow_runs import new_dag, run_one
-from support.builders import binary, content, publish
+from support.builders import content
 
 RAW = {"raw/a.csv": b"A,B\n", "raw/deep/b.csv": b"C,D\n", "other.bin": b"\0" * 5000}
-
-
-@pytest.fixture
-def where(repo):
-    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
-
-
-@pytest.fixture
-def raw(hub, connection, repo, tmp_path):
-    """The records of the repository's files."""
-    files = publish(repo, tmp_path / "before", {**RAW, "other.bin": binary()})
-    hub.log.clear()
-    return files
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path, monkeypatch):
-    """The folder for temporary files; after a test nothing may be left in it."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    yield folder
-    assert list(folder.iterdir()) == []
 
 
 def run(function, *args, api=None, try_number=1, call=None, **arguments):

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import pytest
-
-from support.object_stores import forget_filesystems
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_xethub.fs.xethub import XetHubFileSystem
     from airflow_provider_xethub.xet.repo import Repo
 
 
@@ -27,16 +21,3 @@ def at(repo: Repo, path: str = "", scheme: str = "hf") -> ObjectStoragePath:
     from airflow.sdk import ObjectStoragePath
 
     return ObjectStoragePath(f"{scheme}://xethub_default@{name(repo, path)}")
-
-
-@pytest.fixture
-def fs(connection: object) -> Iterator[XetHubFileSystem]:
-    """The filesystem of ``xethub_default``, as Airflow opens it; no other test has used it."""
-    from airflow.sdk.io import attach
-
-    from airflow_provider_xethub.fs.xethub import XetHubFileSystem
-
-    XetHubFileSystem.clear_instance_cache()
-    forget_filesystems()
-    yield attach("hf", "xethub_default").fs
-    forget_filesystems()

@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from airflow_provider_xethub.local.content.store import (
-    ContentStore,
-)
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.store.database import Database
 
 HERE, THERE = "datasets/acme/corpus", "models/acme/other"
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def content(tmp_path: Path, db: Database) -> ContentStore:
-    return ContentStore(tmp_path, db)
 
 
 class Upload:
@@ -54,8 +33,3 @@ class Upload:
 
     def shard(self, **changes: object) -> bytes:
         return shard.build(shard.Shard((replace(self.file, **changes),), (self.listed,)))
-
-
-@pytest.fixture
-def upload() -> Upload:
-    return Upload([os.urandom(1000), b"text " * 400, os.urandom(77)])

@@ -90,3 +90,21 @@ TRIGGERS = [
     XetRevisionTrigger(repo_id="acme/corpus", repo_type="space", newer_than="a" * 40, once=True, may_be_missing="repo"),
 ]  # fmt: skip
 """Each trigger, with few and with many arguments."""
+
+
+class Store:
+    """The state of one asset, as Airflow 3.3 keeps it; ``fails`` is raised instead."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, object] = {}
+        self.fails: list[Exception] = []
+
+    async def aget(self, key, default=None):
+        if self.fails:
+            raise self.fails.pop()
+        return self.values.get(key, default)
+
+    async def aset(self, key, value):
+        if self.fails:
+            raise self.fails.pop()
+        self.values[key] = value

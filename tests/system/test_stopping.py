@@ -2,121 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
-from support.builders import TEXT, commits, names, publish, write
-
-MOST_SECONDS = 1.0
-"""What a busy machine may take from the signal to the end of the task."""
-
-UPLOADS = "POST /cas/.*/v1/xorb(s|-grants)/.*"
-SHARDS = "POST /cas/.*/v2/shards"
-READS = "GET /cas/.*/v./reconstructions/.*"
-DATA = "GET /cas/.*/data/.*"
-
-
-class Stopped:
-    """A task in a process of its own; its temporary files have a folder of their own."""
-
-    def __init__(self, tmp_path, operator, arguments, timeout=None):
-        self.temporary = tmp_path / "temporary"
-        self.temporary.mkdir()
-        # A file, because nobody empties a pipe before the end, and a traceback may fill one.
-        self.output = tmp_path / "output"
-        spec = json.dumps({"operator": operator.__name__, "arguments": arguments, "timeout": timeout})
-        with self.output.open("w") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "support.stopped_task", spec],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                    "TMPDIR": str(self.temporary),
-                },
-            )
-
-    def wait_until(self, condition):
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert self.process.poll() is None, self.output.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.1)
-
-    def terminate(self):
-        """Send SIGTERM, and return how the task ended and the seconds until it ended and its process was gone."""
-        self.process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        self.process.wait(30)
-        gone = time.monotonic()
-        result = self.result()
-        # One clock for all processes.
-        return result, (result["ended"] - started, gone - result["ended"])
-
-    def result(self):
-        self.process.wait(60)
-        output = self.output.read_text()
-        assert self.process.returncode == 0, output
-        return json.loads(output.splitlines()[-1])
-
-    def opens(self, path):
-        def is_open():
-            with contextlib.suppress(FileNotFoundError):  # some are closed meanwhile
-                return path in [link.readlink() for link in Path(f"/proc/{self.process.pid}/fd").iterdir()]
-
-        return is_open
-
-
-@pytest.fixture
-def stopped(tmp_path):
-    running = []
-
-    def start(operator, arguments, timeout=None):
-        running.append(Stopped(tmp_path, operator, arguments, timeout))
-        return running[-1]
-
-    yield start
-    for task in running:
-        task.process.kill()
-        task.process.wait()
-        assert names(task.temporary) == []
-
-
-@pytest.fixture
-def where(connection, repo):
-    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+from support.builders import TEXT, commits, names, write
+from support.stopping import DATA, READS, SHARDS, UPLOADS, report
 
 
 @pytest.fixture
 def source(tmp_path):
     return str(write(tmp_path / "in", {"a.bin": os.urandom(3 << 20), "b.csv": TEXT}))
-
-
-@pytest.fixture
-def records(hub, where, repo, tmp_path):
-    return publish(repo, tmp_path / "before", {"d/a.bin": os.urandom(3 << 20), "d/b.bin": os.urandom(5000)})
-
-
-def report(seconds, request):
-    stop, leave = seconds
-    print(f"{request.node.name}: stopped after {stop:.2f} s, gone {leave:.2f} s later")
-    assert stop < MOST_SECONDS
-    assert leave < 3 * MOST_SECONDS  # the interpreter takes leave of Airflow
 
 
 @pytest.mark.parametrize("route", [UPLOADS, SHARDS, "POST /api/.*/preupload/.*"])

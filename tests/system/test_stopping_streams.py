@@ -9,9 +9,7 @@ import pytest
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from support.builders import TEXT, commits, names, write
-from system.test_stopping import DATA, READS, SHARDS, UPLOADS, records, report, stopped, where
-
-__all__ = ["records", "stopped", "where"]  # fixtures
+from support.stopping import DATA, READS, SHARDS, UPLOADS, report
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from support.stored_content import Upload
 from support.xet_client import bearer
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 def test_the_chunks_of_a_file_are_asked_for(cas: RunningCas) -> None:

@@ -16,7 +16,7 @@ from airflow_provider_xethub.local.formats import xorb
 from support.xet_client import MIB, bearer, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 @pytest.fixture(scope="module")

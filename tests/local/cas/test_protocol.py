@@ -17,7 +17,7 @@ from support.stored_content import Upload
 from support.xet_client import bearer
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 @pytest.fixture(scope="module")

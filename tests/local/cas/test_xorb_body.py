@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, bearer
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 FOOTER = b"XETBLOB\x01" + bytes(300)
 

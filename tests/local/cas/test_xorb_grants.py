@@ -23,7 +23,7 @@ from support.hub_process import HubProcess
 from support.xet_client import MIB, bearer, download, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 GRANTS, PUTS, COMMITS = "POST /cas/.*/v1/xorb-grants/.*", "PUT /cas/.*", "POST /cas/.*/v1/xorb-commits/.*"
 DIRECT = "POST /cas/.*/v1/xorbs/.*"

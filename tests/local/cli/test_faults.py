@@ -15,7 +15,7 @@ from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.control.presets import READY_MADE
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.announced_url import announced, announced_url
-from local.cli.test_main import serving
+from support.serving import serving
 
 Run = Callable[..., str]
 

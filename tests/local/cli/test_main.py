@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -16,33 +15,13 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
 from airflow_provider_xethub.local.cli.main import main
-
-COMMAND = [sys.executable, "-m", "airflow_provider_xethub.local.cli.main"]
-
-
-@contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [*COMMAND, "serve", "--port", "0", "--folder", str(folder), *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            printed = ""
-            for line in process.stdout:
-                printed += line
-                if "Ctrl-C" in line:
-                    break
-            else:
-                raise AssertionError(process.communicate())
-            yield process, printed
-        finally:
-            process.kill()
+from support.serving import COMMAND, serving
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -27,16 +27,13 @@ from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import commits, sealed
 from support.decorated import (
     lower,
-    raw,  # noqa: F401
     run,
-    temporary,  # noqa: F401
-    where,  # noqa: F401
 )
 
 pytestmark = pytest.mark.airflow
 
 
-def test_a_retry_after_a_lost_answer_finds_the_commit_of_the_first_try(hub, raw, repo, where):  # noqa: F811
+def test_a_retry_after_a_lost_answer_finds_the_commit_of_the_first_try(hub, raw, repo, where):
     before = commits(hub, repo)
     hub.faults.add(Fault("POST .*/commit/.*", times=1, lose_answer=True))
     hub.faults.add(Fault("GET .*/commits/.*", status=400, times=1))
@@ -52,14 +49,14 @@ def test_a_retry_after_a_lost_answer_finds_the_commit_of_the_first_try(hub, raw,
     assert commits(hub, repo) == before + 1
 
 
-def test_a_second_run_with_the_same_result_commits_nothing(hub, raw, repo, where):  # noqa: F811
+def test_a_second_run_with_the_same_result_commits_nothing(hub, raw, repo, where):
     assert run(lower, path="raw", path_in_repo="clean", **where).value["created"]
     before = commits(hub, repo)
     assert not run(lower, path="raw", path_in_repo="clean", **where).value["created"]
     assert commits(hub, repo) == before
 
 
-def test_a_damaged_download_never_reaches_the_function(hub, raw, where):  # noqa: F811
+def test_a_damaged_download_never_reaches_the_function(hub, raw, where):
     def touch(files):
         raise AssertionError("called")
 
@@ -69,7 +66,7 @@ def test_a_damaged_download_never_reaches_the_function(hub, raw, where):  # noqa
     assert not done.is_final
 
 
-def test_an_error_of_the_function_is_the_tasks_error_and_publishes_nothing(hub, raw, repo, where):  # noqa: F811
+def test_an_error_of_the_function_is_the_tasks_error_and_publishes_nothing(hub, raw, repo, where):
     def fail(file, output):
         (output / "half.csv").write_text("half")
         raise KeyError("column")
@@ -81,7 +78,7 @@ def test_an_error_of_the_function_is_the_tasks_error_and_publishes_nothing(hub, 
     assert commits(hub, repo) == before
 
 
-def test_a_function_may_skip_its_task(hub, raw, repo, where):  # noqa: F811
+def test_a_function_may_skip_its_task(hub, raw, repo, where):
     def skip(file):
         raise AirflowSkipException("nothing today")
 
@@ -105,7 +102,7 @@ def in_a_moment(condition):
     threading.Thread(target=stop, daemon=True).start()
 
 
-def test_a_task_that_is_stopped_in_its_function_stops_at_once_and_publishes_nothing(hub, raw, repo, where):  # noqa: F811
+def test_a_task_that_is_stopped_in_its_function_stops_at_once_and_publishes_nothing(hub, raw, repo, where):
     working = threading.Event()
 
     def work(file, output):
@@ -122,7 +119,7 @@ def test_a_task_that_is_stopped_in_its_function_stops_at_once_and_publishes_noth
 
 
 @pytest.mark.parametrize("route", ["GET /cas/.*/v./reconstructions/.*", "POST /cas/.*/v1/xorb(s|-grants)/.*"])
-def test_a_task_that_is_stopped_in_its_transfers_leaves_nothing(hub, raw, repo, where, route):  # noqa: F811
+def test_a_task_that_is_stopped_in_its_transfers_leaves_nothing(hub, raw, repo, where, route):
     def copy(file, output):
         (output / "copy.bin").write_bytes(os.urandom(5000))
 
@@ -136,7 +133,7 @@ def test_a_task_that_is_stopped_in_its_transfers_leaves_nothing(hub, raw, repo, 
     assert commits(hub, repo) == before
 
 
-def test_a_function_that_takes_too_long_is_ended_and_publishes_nothing(hub, raw, repo, where):  # noqa: F811
+def test_a_function_that_takes_too_long_is_ended_and_publishes_nothing(hub, raw, repo, where):
     def work(output):
         (output / "half.csv").write_text("half")
         be_busy()
@@ -147,7 +144,7 @@ def test_a_function_that_takes_too_long_is_ended_and_publishes_nothing(hub, raw,
     assert commits(hub, repo) == before
 
 
-def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo, where):  # noqa: F811
+def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo, where):
     def stubborn(file, output):
         with contextlib.suppress(Exception):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -174,7 +171,7 @@ def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo,
         (b"x" * 500, "returned a bytes (b'xxx"),
     ],
 )
-def test_anything_else_that_a_function_returns_is_refused(hub, connection, repo, where, returned, what):  # noqa: F811
+def test_anything_else_that_a_function_returns_is_refused(hub, connection, repo, where, returned, what):
     def wrong(output):
         return returned
 
@@ -186,7 +183,7 @@ def test_anything_else_that_a_function_returns_is_refused(hub, connection, repo,
     assert commits(hub, repo) == 1
 
 
-def test_a_function_that_makes_nothing_is_told_so(hub, connection, repo, where):  # noqa: F811
+def test_a_function_that_makes_nothing_is_told_so(hub, connection, repo, where):
     def no_output(): ...
 
     def empty(output):
@@ -200,7 +197,7 @@ def test_a_function_that_makes_nothing_is_told_so(hub, connection, repo, where):
     assert "empty() returned None and wrote no file into output" in done.text
 
 
-def test_a_returned_path_that_does_not_exist_is_named(connection, where, tmp_path):  # noqa: F811
+def test_a_returned_path_that_does_not_exist_is_named(connection, where, tmp_path):
     def wrong():
         return tmp_path / "nowhere.csv"
 
@@ -209,7 +206,7 @@ def test_a_returned_path_that_does_not_exist_is_named(connection, where, tmp_pat
     assert "nowhere.csv: does not exist" in done.text
 
 
-def test_several_files_are_too_many_for_file(raw, where):  # noqa: F811
+def test_several_files_are_too_many_for_file(raw, where):
     def one(file): ...
 
     done = run(one, path="raw", read_only=True, **where)
@@ -217,20 +214,20 @@ def test_several_files_are_too_many_for_file(raw, where):  # noqa: F811
     assert "one() wants one file, and there are 2. Give it the parameter files instead, or map it" in done.text
 
 
-def test_records_and_another_source_are_refused(raw, where):  # noqa: F811
+def test_records_and_another_source_are_refused(raw, where):
     done = run(lower, files=raw[1:2], source_repo_id="acme/other", **where)
     assert done.is_final
     assert "Xet file records say where they come from; leave out source_repo_id" in done.text
 
 
 @pytest.mark.parametrize("given", [[], [[]], {"files": []}])
-def test_an_empty_list_of_files_is_refused(connection, where, given):  # noqa: F811
+def test_an_empty_list_of_files_is_refused(connection, where, given):
     done = run(lower, call={"files": given}, **where)
     assert done.is_final
     assert "the list of files is empty" in done.text
 
 
-def test_what_cannot_be_written_is_refused_before_the_function_works(hub, raw, repo, where, connection):  # noqa: F811
+def test_what_cannot_be_written_is_refused_before_the_function_works(hub, raw, repo, where, connection):
     def work(file, output):
         raise AssertionError("called")
 
@@ -242,7 +239,7 @@ def test_what_cannot_be_written_is_refused_before_the_function_works(hub, raw, r
     assert isinstance(run(work, path="raw/a.csv", **where).error, XetUnauthorizedError)
 
 
-def test_a_read_token_is_refused_before_anything_is_asked(hub, raw, repo, where):  # noqa: F811
+def test_a_read_token_is_refused_before_anything_is_asked(hub, raw, repo, where):
     token = sealed(repo, "read")
     hub.log.clear()
     api = ExecutionApi(xcoms={("token", "return_value", -1): token})
@@ -257,7 +254,7 @@ def test_a_read_token_is_refused_before_anything_is_asked(hub, raw, repo, where)
     assert token["sealed"] not in json.dumps(done.rendered)
 
 
-def test_reading_asks_for_no_write_token(hub, raw, where):  # noqa: F811
+def test_reading_asks_for_no_write_token(hub, raw, where):
     assert (
         run(lambda file: file.stat().st_size, task_id="size", path="other.bin", read_only=True, **where).value == 5000
     )

@@ -13,11 +13,8 @@ from support.builders import TEXT, binary, commits, publish
 from support.decorated import (
     RAW,
     lower,
-    raw,  # noqa: F401
     run,
-    temporary,  # noqa: F401
     texts,
-    where,  # noqa: F401
 )
 
 pytestmark = pytest.mark.airflow
@@ -25,7 +22,7 @@ pytestmark = pytest.mark.airflow
 # --- what the function gets -------------------------------------------------------------------------------------------
 
 
-def test_a_transform_is_five_lines_and_one_commit(hub, raw, repo, where, tmp_path):  # noqa: F811
+def test_a_transform_is_five_lines_and_one_commit(hub, raw, repo, where, tmp_path):
     before = commits(hub, repo)
     done = run(lower, patterns="raw/*.csv", path_in_repo="clean", **where)
     assert done.value["created"]
@@ -37,7 +34,7 @@ def test_a_transform_is_five_lines_and_one_commit(hub, raw, repo, where, tmp_pat
     assert done.value["title"] == "Upload lower of " + done.value["title"].rpartition(" ")[2]
 
 
-def test_the_places_that_a_function_asks_for_fit_together(raw, where):  # noqa: F811
+def test_the_places_that_a_function_asks_for_fit_together(raw, where):
     def look(output, folder, files, file):
         assert files == [file] == [folder / "raw/a.csv"]
         assert file.read_bytes() == RAW["raw/a.csv"]
@@ -47,7 +44,7 @@ def test_the_places_that_a_function_asks_for_fit_together(raw, where):  # noqa: 
     assert [file["path"] for file in run(look, path="raw/a.csv", **where).value["files"]] == ["seen.txt"]
 
 
-def test_a_folder_keeps_the_paths_of_the_repository_and_files_their_order(raw, where):  # noqa: F811
+def test_a_folder_keeps_the_paths_of_the_repository_and_files_their_order(raw, where):
     def look(folder, files):
         return [str(file.relative_to(folder)) for file in files]
 
@@ -59,7 +56,7 @@ def test_a_folder_keeps_the_paths_of_the_repository_and_files_their_order(raw, w
     assert "other.bin" in run(look, read_only=True, **where).value
 
 
-def test_a_function_that_reads_nothing_downloads_nothing(hub, connection, repo, where, tmp_path):  # noqa: F811
+def test_a_function_that_reads_nothing_downloads_nothing(hub, connection, repo, where, tmp_path):
     def produce(output):
         (output / "new.csv").write_bytes(TEXT)
 
@@ -70,7 +67,7 @@ def test_a_function_that_reads_nothing_downloads_nothing(hub, connection, repo, 
 
 
 @pytest.mark.parametrize("many", [False, True])
-def test_what_is_returned_is_published_and_nothing_else_that_was_written(hub, raw, repo, where, tmp_path, many):  # noqa: F811
+def test_what_is_returned_is_published_and_nothing_else_that_was_written(hub, raw, repo, where, tmp_path, many):
     def produce(file, output):
         (output / "scratch.tmp").write_text("not this")
         (output / "wanted.csv").write_text("x\n")
@@ -81,7 +78,7 @@ def test_what_is_returned_is_published_and_nothing_else_that_was_written(hub, ra
     assert [file["path"] for file in done.value["files"]] == expected
 
 
-def test_a_path_in_object_storage_may_be_returned(hub, connection, repo, where, tmp_path):  # noqa: F811
+def test_a_path_in_object_storage_may_be_returned(hub, connection, repo, where, tmp_path):
     (tmp_path / "stored.csv").write_bytes(TEXT)
 
     def produce():
@@ -92,7 +89,7 @@ def test_a_path_in_object_storage_may_be_returned(hub, connection, repo, where, 
     assert run(produce, path_in_repo="s.csv", **where).value["files"][0]["path"] == "s.csv"
 
 
-def test_another_repository_may_be_the_source(hub, raw, repo, where, make_repo, tmp_path):  # noqa: F811
+def test_another_repository_may_be_the_source(hub, raw, repo, where, make_repo, tmp_path):
     target = make_repo("model")
     source = {f"source_{name}": value for name, value in where.items()}
     done = run(lower, path="raw/a.csv", repo_id=target.repo_id, repo_type="model", **source)
@@ -100,7 +97,7 @@ def test_another_repository_may_be_the_source(hub, raw, repo, where, make_repo, 
     assert texts(hub, target, tmp_path, "a.csv") == [b"a,b\n"]
 
 
-def test_the_branch_that_is_written_is_also_the_one_that_is_read(hub, raw, repo, where, tmp_path):  # noqa: F811
+def test_the_branch_that_is_written_is_also_the_one_that_is_read(hub, raw, repo, where, tmp_path):
     hub.repositories.create_branch(repo.uri.removeprefix("hf://").partition("@")[0], "next")
     publish(repo, tmp_path / "later", {"raw/a.csv": b"LATER\n"})
     run(lower, path="raw/a.csv", path_in_repo="clean", revision="next", **where)
@@ -110,7 +107,7 @@ def test_the_branch_that_is_written_is_also_the_one_that_is_read(hub, raw, repo,
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def test_other_arguments_are_passed_as_to_any_task_and_may_be_templates(raw, where):  # noqa: F811
+def test_other_arguments_are_passed_as_to_any_task_and_may_be_templates(raw, where):
     def tell(prefix, *, files, suffix="!", run_id=None, **context):
         return [prefix, len(files), suffix, run_id, context["ds"], sorted({"files", "prefix"} & set(context))]
 
@@ -119,7 +116,7 @@ def test_other_arguments_are_passed_as_to_any_task_and_may_be_templates(raw, whe
     assert done.rendered["op_kwargs"] == {"prefix": "2026-11-20", "suffix": "?"}
 
 
-def test_fields_may_use_the_arguments_of_the_function(raw, where):  # noqa: F811
+def test_fields_may_use_the_arguments_of_the_function(raw, where):
     def take(day, file, output):
         (output / "x.csv").write_bytes(file.read_bytes())
 
@@ -129,7 +126,7 @@ def test_fields_may_use_the_arguments_of_the_function(raw, where):  # noqa: F811
 
 
 @pytest.mark.parametrize("how", ["record", "path"])
-def test_the_caller_may_say_which_file(raw, where, how):  # noqa: F811
+def test_the_caller_may_say_which_file(raw, where, how):
     def name(file):
         return file.name
 
@@ -138,7 +135,7 @@ def test_the_caller_may_say_which_file(raw, where, how):  # noqa: F811
 
 
 @pytest.mark.parametrize("given", ["list", "lists", "commit", "paths"])
-def test_the_caller_may_say_which_files(raw, where, given):  # noqa: F811
+def test_the_caller_may_say_which_files(raw, where, given):
     def list_names(files):
         return [file.name for file in files]
 
@@ -151,7 +148,7 @@ def test_the_caller_may_say_which_files(raw, where, given):  # noqa: F811
     assert run(list_names, read_only=True, call={"files": value[given]}, **where).value == ["a.csv", "b.csv"]
 
 
-def test_records_say_where_the_result_goes_if_nothing_else_does(raw, repo):  # noqa: F811
+def test_records_say_where_the_result_goes_if_nothing_else_does(raw, repo):
     done = run(lower, files=raw[1:2], path_in_repo="clean")
     assert done.value["repo"] == repo.uri
 
@@ -160,7 +157,7 @@ def test_it_maps_over_files_uploads_without_a_connection_and_one_task_commits(
     hub,
     connection,
     repo,
-    where,  # noqa: F811
+    where,
     run_dag,
     tmp_path,
 ):
@@ -186,7 +183,7 @@ def test_it_maps_over_files_uploads_without_a_connection_and_one_task_commits(
 
 
 @pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 stores no XCom that is None")
-def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run_dag):  # noqa: F811
+def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run_dag):
     with new_dag() as dag:
         done = task.xethub(multiple_outputs=True, path="raw/a.csv", path_in_repo="clean", **where)(lower)()
 
@@ -199,7 +196,7 @@ def test_keys_of_the_result_may_be_xcoms_of_their_own(hub, raw, repo, where, run
     assert result.xcoms("use") == [[result.xcoms("lower")[0]["oid"], "clean/a.csv"]]
 
 
-def test_fields_of_mapped_tasks_may_use_their_own_arguments(hub, raw, repo, where, run_dag):  # noqa: F811
+def test_fields_of_mapped_tasks_may_use_their_own_arguments(hub, raw, repo, where, run_dag):
     with new_dag() as dag:
 
         @task.xethub(read_only=True, path="raw/{{ task.op_kwargs.name }}.csv", **where)

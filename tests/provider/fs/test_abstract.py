@@ -7,7 +7,7 @@ from fsspec.tests import abstract
 
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular
-from support.filesystem_places import fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import name
 
 
 class Recorder:
@@ -60,7 +60,7 @@ class Fixtures(abstract.AbstractFixtures):
         return make_repo(self.repo_type)
 
     @pytest.fixture
-    def fs(self, fs):  # noqa: F811 - fsspec's name for it is ours
+    def fs(self, fs):
         return fs
 
     @pytest.fixture

@@ -11,14 +11,14 @@ from airflow.providers.common.io.xcom import backend
 
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from support.builders import binary, commits
-from support.filesystem_places import fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import name
 
 LARGE = binary(12_000_000, "compressed")
 
 
 @pytest.mark.parametrize("data", [b"", b"a" * 1000, LARGE], ids=["empty", "small", "large"])
 @pytest.mark.parametrize("extension", ["gz", "zip", "bz2", "xz"])
-def test_what_is_written_compressed_is_read_again(repo, fs, hub, extension, data):  # noqa: F811
+def test_what_is_written_compressed_is_read_again(repo, fs, hub, extension, data):
     if data is LARGE and extension != "gz":
         pytest.skip("one of them is enough")
     before = commits(hub, repo)
@@ -31,7 +31,7 @@ def test_what_is_written_compressed_is_read_again(repo, fs, hub, extension, data
         assert file.read() == data
 
 
-def test_text_is_compressed_too_and_a_plain_name_is_not(repo, fs):  # noqa: F811
+def test_text_is_compressed_too_and_a_plain_name_is_not(repo, fs):
     for file, plain in (("a.txt.gz", False), ("a.txt", True)):
         with fs.open(name(repo, file), "w", compression="infer", encoding="latin-1") as text:
             text.write("große Datei")
@@ -41,7 +41,7 @@ def test_text_is_compressed_too_and_a_plain_name_is_not(repo, fs):  # noqa: F811
 
 
 @pytest.mark.parametrize("data", [b"half", LARGE], ids=["small", "large"])
-def test_half_of_a_compressed_file_is_not_published(repo, fs, hub, data):  # noqa: F811
+def test_half_of_a_compressed_file_is_not_published(repo, fs, hub, data):
     before = commits(hub, repo)
     for mode, half in (("wb", data), ("w", "half")):
         with suppress(ZeroDivisionError), fs.open(name(repo, "a.gz"), mode, compression="gzip") as file:
@@ -55,7 +55,7 @@ def test_half_of_a_compressed_file_is_not_published(repo, fs, hub, data):  # noq
     assert not fs.exists(name(repo, "a.gz"))
 
 
-def test_a_transaction_publishes_compressed_files_together(repo, fs, hub):  # noqa: F811
+def test_a_transaction_publishes_compressed_files_together(repo, fs, hub):
     before = commits(hub, repo)
     with fs.transaction:
         for number in range(2):

@@ -22,20 +22,20 @@ from airflow_provider_xethub.xet.cas import ranges as cas_ranges
 from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import TEXT, binary, publish, sealed
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import name
 
 PLANS, DATA = "GET /cas/.*/reconstructions/.*", "GET /cas/.*/data/.*"
 
 
 @pytest.fixture
-def filled(repo, fs, tmp_path):  # noqa: F811
+def filled(repo, fs, tmp_path):
     publish(
         repo, tmp_path, {"a/b.bin": binary(3_000_000), "a/deep/c.bin": binary(20, 1), "a/t.csv": TEXT, "z.bin": b"\0"}
     )
     return repo
 
 
-def test_a_token_that_is_refused_is_replaced(filled, fs, hub, monkeypatch):  # noqa: F811
+def test_a_token_that_is_refused_is_replaced(filled, fs, hub, monkeypatch):
     monkeypatch.setattr(cas, "RETRIES", 0)
     issue = hub.access.issue_xet_token
 
@@ -58,7 +58,7 @@ def test_a_token_that_is_refused_is_replaced(filled, fs, hub, monkeypatch):  # n
             file.read(10)
 
 
-def test_a_token_that_expires_while_a_file_is_open_is_replaced(filled, fs, hub, connection):  # noqa: F811
+def test_a_token_that_expires_while_a_file_is_open_is_replaced(filled, fs, hub, connection):
     hub.access.token_life = 33  # the client wants the next one 30 s before the expiry: each is used for 3 s
     with fs.open(name(filled, "a/b.bin"), block_size=1000) as file:
         file.read(10)
@@ -72,14 +72,14 @@ def test_a_token_that_expires_while_a_file_is_open_is_replaced(filled, fs, hub, 
 
 
 @pytest.mark.parametrize("fault", [{"truncate": 100}, {"drop": "middle"}, {"status": 500}])
-def test_a_range_that_breaks_off_once_is_read_again(fault, filled, fs, hub, monkeypatch):  # noqa: F811
+def test_a_range_that_breaks_off_once_is_read_again(fault, filled, fs, hub, monkeypatch):
     monkeypatch.setattr(cas, "RETRY_DELAY", "10ms")
     hub.faults.add(Fault(DATA, times=1, **fault))
     assert fs.cat_file(name(filled, "a/b.bin"), 100, 2_000_000) == binary(3_000_000)[100:2_000_000]
 
 
 @pytest.mark.parametrize("fault", [{"truncate": 100}, {"drop": "before"}, {"status": 500}, {"status": 404}])
-def test_a_range_that_always_breaks_off_is_an_error_and_never_short(fault, filled, fs, hub, monkeypatch):  # noqa: F811
+def test_a_range_that_always_breaks_off_is_an_error_and_never_short(fault, filled, fs, hub, monkeypatch):
     monkeypatch.setattr(cas, "RETRIES", 0)
     hub.faults.add(Fault(DATA, **fault))
     for _ in range(5):
@@ -87,7 +87,7 @@ def test_a_range_that_always_breaks_off_is_an_error_and_never_short(fault, fille
             fs.cat_file(name(filled, "a/b.bin"), 100, 2_000_000)
 
 
-def test_a_read_that_stands_still_ends_and_is_tried_once_more(filled, fs, hub, connection):  # noqa: F811
+def test_a_read_that_stands_still_ends_and_is_tried_once_more(filled, fs, hub, connection):
     connection(extra={"stall_timeout": 1})
     hub.faults.add(Fault(DATA, times=1, delay=20))
     assert fs.cat_file(name(filled, "a/b.bin"), 0, 100) == binary(3_000_000)[:100]
@@ -96,7 +96,7 @@ def test_a_read_that_stands_still_ends_and_is_tried_once_more(filled, fs, hub, c
         fs.cat_file(name(filled, "a/b.bin"), 2_500_000, 2_500_100)
 
 
-def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, monkeypatch):  # noqa: F811
+def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, monkeypatch):
     monkeypatch.setattr(cas, "RETRIES", 0)
     path = name(filled, "a/b.bin")
     hub.faults.add(Fault(DATA, times=1, corrupt=True))
@@ -118,7 +118,7 @@ def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, 
             shutil.copyfileobj(file, io.BytesIO())
 
 
-def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):  # noqa: F811
+def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):
     """Its streams may end early without an error: then there are too few bytes, and nothing else."""
     real = cas_ranges.cas.begin
     asked = []
@@ -143,7 +143,7 @@ def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):
     assert len(asked) == cas_ranges.TRIES * cas_streams.ASKED
 
 
-def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):  # noqa: F811
+def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     hub.faults.add(Fault(".* /api/.*", status=503))
     for look in (fs.exists, fs.isfile, fs.ls, fs.find, fs.open):
@@ -151,7 +151,7 @@ def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):  #
             look(name(filled, "z.bin"))
 
 
-def test_a_path_of_another_origin_of_tokens_is_not_needed(filled, fs, disconnect):  # noqa: F811
+def test_a_path_of_another_origin_of_tokens_is_not_needed(filled, fs, disconnect):
     assert sealed(filled)
     disconnect()
     XetHubFileSystem.clear_instance_cache()

@@ -8,7 +8,7 @@ from airflow.sdk import ObjectStoragePath
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, commits, publish
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import at, name
 
 pytestmark = [
     pytest.mark.long,
@@ -30,7 +30,7 @@ def table():
 
 
 @pytest.fixture
-def stored(table, repo, fs, tmp_path):  # noqa: F811
+def stored(table, repo, fs, tmp_path):
     """A path of a Parquet file of 26 MB."""
     from pyarrow import parquet
 
@@ -110,7 +110,7 @@ def test_polars_reads_all_of_an_open_file(stored, table):
         assert polars.read_parquet(file)["c7"].to_list() == table["c7"].to_pylist()
 
 
-def test_what_they_write_is_a_commit(repo, fs, hub):  # noqa: F811
+def test_what_they_write_is_a_commit(repo, fs, hub):
     import duckdb
     import pandas
     import polars

@@ -14,14 +14,14 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import session as cas
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, commits, content, names, publish, write
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import at, name
 
 XORBS = "POST /cas/.*/v1/xorb(s|-grants)/.*|PUT /cas/.*/uploads/.*"
 LARGE = 20_000_000
 
 
 @pytest.fixture
-def filled(repo, fs, tmp_path):  # noqa: F811
+def filled(repo, fs, tmp_path):
     publish(repo, tmp_path, {"a/b.bin": binary(50_000), "a/deep/c.bin": binary(20, 1), "a/t.csv": TEXT, "z.bin": b"\0"})
     return repo
 
@@ -34,7 +34,7 @@ def paths(repo) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000, files.IN_MEMORY - 1, files.IN_MEMORY, files.IN_MEMORY + 1, LARGE])
-def test_a_file_becomes_a_commit_when_it_is_closed(size, repo, fs, hub, tmp_path):  # noqa: F811
+def test_a_file_becomes_a_commit_when_it_is_closed(size, repo, fs, hub, tmp_path):
     whole = binary(size, size)
     before = commits(hub, repo)
     with at(repo, "out/x.bin").open("wb") as file:
@@ -48,7 +48,7 @@ def test_a_file_becomes_a_commit_when_it_is_closed(size, repo, fs, hub, tmp_path
     assert file.published["title"] == "Write out/x.bin"
 
 
-def test_text_goes_inline_and_a_message_goes_with_it(repo, fs, hub, tmp_path):  # noqa: F811
+def test_text_goes_inline_and_a_message_goes_with_it(repo, fs, hub, tmp_path):
     hub.log.clear()
     with at(repo, "notes.txt").open("w", encoding="utf-8", commit_message="Nächste") as file:
         file.write("grün\n")
@@ -57,7 +57,7 @@ def test_text_goes_inline_and_a_message_goes_with_it(repo, fs, hub, tmp_path):  
     assert not hub.log.requests("POST /cas/.*")
 
 
-def test_a_large_file_is_on_its_way_while_it_is_written(repo, fs, hub):  # noqa: F811
+def test_a_large_file_is_on_its_way_while_it_is_written(repo, fs, hub):
     with at(repo, "x.bin").open("wb") as file:
         for number in range(24):
             file.write(binary(4 << 20, f"way{number}"))
@@ -67,7 +67,7 @@ def test_a_large_file_is_on_its_way_while_it_is_written(repo, fs, hub):  # noqa:
 
 @pytest.mark.parametrize("size", [10, LARGE])
 @pytest.mark.parametrize("mode", ["wb", "w"])
-def test_what_an_exception_leaves_is_not_published(size, mode, repo, fs, hub):  # noqa: F811
+def test_what_an_exception_leaves_is_not_published(size, mode, repo, fs, hub):
     before = commits(hub, repo)
     data = binary(size) if mode == "wb" else "x" * size
 
@@ -84,7 +84,7 @@ def test_what_an_exception_leaves_is_not_published(size, mode, repo, fs, hub):  
 
 
 @pytest.mark.parametrize("mode", ["wb", "w"])
-def test_what_nobody_closes_is_not_published(mode, repo, fs, hub, caplog):  # noqa: F811
+def test_what_nobody_closes_is_not_published(mode, repo, fs, hub, caplog):
     before = commits(hub, repo)
     file = fs.open(name(repo, "x.txt"), mode)
     file.write(b"half" if mode == "wb" else "half")
@@ -94,7 +94,7 @@ def test_what_nobody_closes_is_not_published(mode, repo, fs, hub, caplog):  # no
     assert "never closed" in caplog.text
 
 
-def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monkeypatch):  # noqa: F811
+def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monkeypatch):
     connection(extra={"stall_timeout": 30})  # a hang would be seen as what it is
     monkeypatch.setattr(cas, "RETRIES", 0)
     hub.faults.add(Fault(XORBS, status=500))
@@ -114,7 +114,7 @@ def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monk
     assert commits(hub, repo) == before
 
 
-def test_a_refused_commit_is_an_error_of_close(repo, fs, hub, monkeypatch):  # noqa: F811
+def test_a_refused_commit_is_an_error_of_close(repo, fs, hub, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     hub.faults.add(Fault("POST /api/.*/commit/.*", status=503))
     with pytest.raises(XetServerError), at(repo, "x.txt").open("w") as file:
@@ -122,7 +122,7 @@ def test_a_refused_commit_is_an_error_of_close(repo, fs, hub, monkeypatch):  # n
     assert file.closed
 
 
-def test_a_file_that_is_written_for_longer_than_a_token_lives(repo, fs, hub, tmp_path):  # noqa: F811
+def test_a_file_that_is_written_for_longer_than_a_token_lives(repo, fs, hub, tmp_path):
     hub.access.token_life = 33  # the client wants the next one 30 s before the expiry: each is used for 3 s
     whole = binary(LARGE, "slow")
     with at(repo, "x.bin").open("wb") as file:
@@ -134,7 +134,7 @@ def test_a_file_that_is_written_for_longer_than_a_token_lives(repo, fs, hub, tmp
     assert content(hub, repo, "x.bin", tmp_path) == whole
 
 
-def test_modes_are_those_that_the_hub_can_do(filled, fs):  # noqa: F811
+def test_modes_are_those_that_the_hub_can_do(filled, fs):
     with pytest.raises(FileExistsError):
         fs.open(name(filled, "z.bin"), "xb")
     with fs.open(name(filled, "new.txt"), "x") as file:
@@ -149,7 +149,7 @@ def test_modes_are_those_that_the_hub_can_do(filled, fs):  # noqa: F811
         fs.open(name(filled, "x.gz"), "wb", compression="squeeze")
 
 
-def test_the_same_content_once_more_is_no_commit(filled, fs, hub):  # noqa: F811
+def test_the_same_content_once_more_is_no_commit(filled, fs, hub):
     before = commits(hub, filled)
     for path, data in (("a/b.bin", binary(50_000)), ("a/t.csv", TEXT)):
         fs.pipe_file(name(filled, path), data)
@@ -159,7 +159,7 @@ def test_the_same_content_once_more_is_no_commit(filled, fs, hub):  # noqa: F811
 # --- transactions -----------------------------------------------------------------------------------------------------
 
 
-def test_a_transaction_is_one_commit(repo, fs, hub, tmp_path, monkeypatch):  # noqa: F811
+def test_a_transaction_is_one_commit(repo, fs, hub, tmp_path, monkeypatch):
     monkeypatch.setattr(transactions, "HELD", 10_000)
     wanted = {"a.txt": b"a", "b/c.bin": binary(6000, 1), "d.bin": binary(7000, 2), "e.bin": binary(LARGE, 3), "f": b""}
     before = commits(hub, repo)
@@ -175,7 +175,7 @@ def test_a_transaction_is_one_commit(repo, fs, hub, tmp_path, monkeypatch):  # n
     assert commits(hub, repo) == before + 2
 
 
-def test_a_transaction_that_fails_publishes_nothing(repo, fs, hub):  # noqa: F811
+def test_a_transaction_that_fails_publishes_nothing(repo, fs, hub):
     before = commits(hub, repo)
 
     def fail():
@@ -198,7 +198,7 @@ def test_a_transaction_that_fails_publishes_nothing(repo, fs, hub):  # noqa: F81
     assert paths(repo) == ["c.txt"]
 
 
-def test_a_transaction_is_that_of_one_thread_and_a_commit_for_each_repository(repo, make_repo, fs, hub):  # noqa: F811
+def test_a_transaction_is_that_of_one_thread_and_a_commit_for_each_repository(repo, make_repo, fs, hub):
     other = make_repo("model")
     with fs.transaction:
         fs.pipe_file(name(repo, "a.txt"), b"a")
@@ -211,7 +211,7 @@ def test_a_transaction_is_that_of_one_thread_and_a_commit_for_each_repository(re
     assert paths(other) == ["a.txt"]
 
 
-def test_a_folder_is_put_in_one_commit_and_comes_back(repo, fs, hub, tmp_path):  # noqa: F811
+def test_a_folder_is_put_in_one_commit_and_comes_back(repo, fs, hub, tmp_path):
     wanted = {"x.csv": TEXT, "deep/y.bin": binary(5000, 8), "deep/z.bin": binary(LARGE, 9)}
     source = write(tmp_path / "in", wanted)
     before = commits(hub, repo)
@@ -222,7 +222,7 @@ def test_a_folder_is_put_in_one_commit_and_comes_back(repo, fs, hub, tmp_path): 
     assert {path: (tmp_path / "out" / path).read_bytes() for path in wanted} == wanted
 
 
-def test_a_folder_is_put_by_the_rule_of_every_upload(repo, fs, tmp_path):  # noqa: F811
+def test_a_folder_is_put_by_the_rule_of_every_upload(repo, fs, tmp_path):
     left_out = [".git/config", "vendor/.git", "deep/.cache/huggingface/x", "deep/.1-2.xetpart"]
     source = write(tmp_path / "in", dict.fromkeys(["x.csv", "deep/y.csv", "vendor/z.csv", *left_out], TEXT))
     (source / "alias.csv").symlink_to("x.csv")
@@ -239,7 +239,7 @@ def test_a_folder_is_put_by_the_rule_of_every_upload(repo, fs, tmp_path):  # noq
 
 
 @pytest.mark.parametrize("given", ["in/", "in/*", "in/*.csv"])
-def test_a_link_that_leads_out_of_a_folder_is_not_put(repo, fs, tmp_path, given):  # noqa: F811
+def test_a_link_that_leads_out_of_a_folder_is_not_put(repo, fs, tmp_path, given):
     write(tmp_path, {"in/x.csv": TEXT, "secret": TEXT})
     (tmp_path / "in/link.csv").symlink_to("../secret")
     with pytest.raises(XetInputError, match="1 link in the source leads out of it"):
@@ -253,7 +253,7 @@ def test_a_link_that_leads_out_of_a_folder_is_not_put(repo, fs, tmp_path, given)
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 
-def test_files_and_folders_are_deleted_in_one_commit(filled, fs, hub):  # noqa: F811
+def test_files_and_folders_are_deleted_in_one_commit(filled, fs, hub):
     before = commits(hub, filled)
     with pytest.raises(IsADirectoryError):
         fs.rm(name(filled, "a"))
@@ -270,7 +270,7 @@ def test_files_and_folders_are_deleted_in_one_commit(filled, fs, hub):  # noqa: 
     assert paths(filled) == ["a/b.bin"]
 
 
-def test_a_move_is_one_commit_and_moves_no_bytes(filled, fs, hub):  # noqa: F811
+def test_a_move_is_one_commit_and_moves_no_bytes(filled, fs, hub):
     before, old = commits(hub, filled), fs.info(name(filled, "a/b.bin"))
     hub.log.clear()
     fs.mv(name(filled, "a"), name(filled, "moved"), recursive=True)
@@ -289,7 +289,7 @@ def test_a_move_is_one_commit_and_moves_no_bytes(filled, fs, hub):  # noqa: F811
 @pytest.mark.parametrize(("source", "target"), [("dataset", "model"), ("dataset", "bucket"), ("bucket", "bucket"),
                                                 ("bucket", "dataset")])  # fmt: skip
 @pytest.mark.parametrize("move", [False, True])
-def test_files_are_copied_between_repositories_and_buckets(source, target, move, make_repo, fs, hub, tmp_path):  # noqa: F811
+def test_files_are_copied_between_repositories_and_buckets(source, target, move, make_repo, fs, hub, tmp_path):
     here, there = make_repo(source), make_repo(target)
     wanted = {"b.bin": binary(50_000, f"{source}{target}{move}"), "deep/t.csv": TEXT}
     publish(here, tmp_path, {f"a/{path}": data for path, data in wanted.items()})
@@ -301,7 +301,7 @@ def test_files_are_copied_between_repositories_and_buckets(source, target, move,
         assert commits(hub, there) == before + 1
 
 
-def test_a_bucket_takes_files_too(make_repo, fs):  # noqa: F811
+def test_a_bucket_takes_files_too(make_repo, fs):
     bucket = make_repo("bucket")
     with fs.transaction:
         for path, size in (("a.txt", 3), ("b.bin", LARGE), ("empty", 0)):
@@ -314,7 +314,7 @@ def test_a_bucket_takes_files_too(make_repo, fs):  # noqa: F811
     assert paths(bucket) == ["c/d.txt", "empty"]
 
 
-def test_folders_without_files_are_remembered(filled, fs, hub):  # noqa: F811
+def test_folders_without_files_are_remembered(filled, fs, hub):
     before = commits(hub, filled)
     fs.makedirs(name(filled, "empty/deep"))
     assert fs.isdir(name(filled, "empty/deep"))
@@ -332,7 +332,7 @@ def test_folders_without_files_are_remembered(filled, fs, hub):  # noqa: F811
 
 
 @pytest.mark.parametrize("repo_type", ["dataset", "bucket"])
-def test_a_deleted_or_moved_folder_is_gone_also_where_it_was_made_here(repo_type, make_repo, fs, tmp_path):  # noqa: F811
+def test_a_deleted_or_moved_folder_is_gone_also_where_it_was_made_here(repo_type, make_repo, fs, tmp_path):
     repo = make_repo(repo_type)
     source = write(tmp_path / "in", {"a.bin": b"a", "sub/b.bin": b"b", "sub/deeper/c.bin": b"c"})
     (source / "without files").mkdir()
@@ -352,7 +352,7 @@ def test_a_deleted_or_moved_folder_is_gone_also_where_it_was_made_here(repo_type
     assert paths(repo) == ["moved/a.bin", "moved/sub/b.bin", "moved/sub/deeper/c.bin"]
 
 
-def test_a_put_that_fails_leaves_no_folder_behind(repo, fs, hub, tmp_path):  # noqa: F811
+def test_a_put_that_fails_leaves_no_folder_behind(repo, fs, hub, tmp_path):
     source = write(tmp_path / "in", {"a.bin": b"a", "sub/b.bin": b"b"})
     refusal = hub.faults.add(Fault("POST /api/.*/commit/.*", status=403))
     with pytest.raises(PermissionError):
@@ -363,7 +363,7 @@ def test_a_put_that_fails_leaves_no_folder_behind(repo, fs, hub, tmp_path):  # n
     assert paths(repo) == ["out/a.bin", "out/sub/b.bin"]
 
 
-def test_a_folder_that_somebody_else_deleted_is_gone_after_a_put(repo, fs, hook, tmp_path):  # noqa: F811
+def test_a_folder_that_somebody_else_deleted_is_gone_after_a_put(repo, fs, hook, tmp_path):
     source = write(tmp_path / "in", {"sub/b.bin": b"b"})
     fs.put(str(source), name(repo, "out"), recursive=True)
     hook.commit(CommitRequest(repo, (), delete=["out/"]))
@@ -373,7 +373,7 @@ def test_a_folder_that_somebody_else_deleted_is_gone_after_a_put(repo, fs, hook,
     assert paths(repo) == ["out/sub/b.bin"]
 
 
-def test_folders_that_were_made_are_listed_and_those_above_them_are_there(filled, fs):  # noqa: F811
+def test_folders_that_were_made_are_listed_and_those_above_them_are_there(filled, fs):
     fs.makedirs(name(filled, "made/here"))
     fs.mkdir(name(filled, "a/new"))
     assert name(filled, "made") in fs.ls(name(filled), detail=False)
@@ -391,19 +391,19 @@ def test_folders_that_were_made_are_listed_and_those_above_them_are_there(filled
     assert not fs.exists(name(filled, "for now"))
 
 
-def test_no_more_is_deleted_than_a_depth_allows(filled, fs):  # noqa: F811
+def test_no_more_is_deleted_than_a_depth_allows(filled, fs):
     fs.rm(name(filled, "a"), recursive=True, maxdepth=1)
     assert paths(filled) == ["a/deep/c.bin", "z.bin"]
 
 
-def test_what_was_committed_since_the_last_listing_is_deleted_too(filled, fs, tmp_path):  # noqa: F811
+def test_what_was_committed_since_the_last_listing_is_deleted_too(filled, fs, tmp_path):
     fs.find(name(filled))
     publish(filled, tmp_path / "later", {"a/later.bin": b"l", "l.bin": b"l"})
     fs.rm([name(filled, "a"), name(filled, "*.bin")], recursive=True)
     assert paths(filled) == []
 
 
-def test_a_folder_of_a_bucket_goes_with_the_file_of_its_name(make_repo, fs):  # noqa: F811
+def test_a_folder_of_a_bucket_goes_with_the_file_of_its_name(make_repo, fs):
     bucket = make_repo("bucket")
     with fs.transaction:
         for path in ("x", "x/a", "x/b/c", "xx"):
@@ -415,13 +415,13 @@ def test_a_folder_of_a_bucket_goes_with_the_file_of_its_name(make_repo, fs):  # 
     assert paths(bucket) == ["xx"]
 
 
-def test_a_folder_is_moved_only_if_it_is_meant(filled, fs):  # noqa: F811
+def test_a_folder_is_moved_only_if_it_is_meant(filled, fs):
     with pytest.raises(IsADirectoryError):
         fs.mv(name(filled, "a"), name(filled, "b"))
     assert paths(filled) == ["a/b.bin", "a/deep/c.bin", "a/t.csv", "z.bin"]
 
 
-def test_two_files_never_become_one(filled, fs, tmp_path):  # noqa: F811
+def test_two_files_never_become_one(filled, fs, tmp_path):
     local = write(tmp_path / "in", {"x/n.txt": b"1", "y/n.txt": b"2"})
     fs.pipe_file(name(filled, "a/z.bin"), b"another")
     before = paths(filled)
@@ -442,7 +442,7 @@ def test_two_files_never_become_one(filled, fs, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("empty", ["", [], [""], None, ["x", ""]])
-def test_nothing_named_is_not_the_current_folder(empty, filled, fs, tmp_path, monkeypatch):  # noqa: F811
+def test_nothing_named_is_not_the_current_folder(empty, filled, fs, tmp_path, monkeypatch):
     here = write(tmp_path / "here", {"secret.txt": b"1"})
     monkeypatch.chdir(here)
     before = paths(filled)
@@ -461,13 +461,13 @@ def test_nothing_named_is_not_the_current_folder(empty, filled, fs, tmp_path, mo
     assert names(here) == ["secret.txt"]
 
 
-def test_an_empty_message_is_refused_before_anything_is_written(repo, fs):  # noqa: F811
+def test_an_empty_message_is_refused_before_anything_is_written(repo, fs):
     for empty in ("", " "):
         with pytest.raises(XetInputError, match="commit_message is empty"):
             fs.open(name(repo, "x.txt"), "wb", commit_message=empty)
 
 
-def test_all_of_what_a_path_can_do_is_there_under_our_own_scheme(filled, fs, tmp_path):  # noqa: F811
+def test_all_of_what_a_path_can_do_is_there_under_our_own_scheme(filled, fs, tmp_path):
     def ours(path):
         return at(filled, path, "xethub")
 

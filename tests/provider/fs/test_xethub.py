@@ -24,7 +24,7 @@ from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.xet.files import sources
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import TEXT, binary, publish
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import at, name
 from support.small_server import Answer, SmallServer
 
 pytestmark = pytest.mark.airflow
@@ -38,7 +38,7 @@ PLANS, DATA = "GET /cas/.*/reconstructions/.*", "GET /cas/.*/data/.*"
 
 
 @pytest.fixture
-def filled(repo, fs, tmp_path):  # noqa: F811
+def filled(repo, fs, tmp_path):
     publish(
         repo, tmp_path, {"a/b.bin": binary(3_000_000), "a/deep/c.bin": binary(20, 1), "a/t.csv": TEXT, "z.bin": b"\0"}
     )
@@ -63,7 +63,7 @@ def test_airflow_has_one_filesystem_for_the_scheme_and_it_is_ours_only_with_a_co
     assert fsspec.get_filesystem_class("hf") is HfFileSystem
 
 
-def test_our_own_scheme_without_a_connection_is_the_default_one_for_everything(filled, fs, hub, monkeypatch):  # noqa: F811
+def test_our_own_scheme_without_a_connection_is_the_default_one_for_everything(filled, fs, hub, monkeypatch):
     from huggingface_hub import constants
 
     def everything(path):
@@ -121,7 +121,7 @@ def test_to_write_a_path_down_in_a_dag_file_reads_no_connection_and_loads_no_cli
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def test_folders_are_listed_as_airflow_and_fsspec_do_it(filled, fs):  # noqa: F811
+def test_folders_are_listed_as_airflow_and_fsspec_do_it(filled, fs):
     root = name(filled)
     assert [path.name for path in sorted(at(filled).iterdir(), key=str)] == [".gitattributes", "a", "z.bin"]
     assert fs.find(f"{root}/a") == [f"{root}/a/{each}" for each in ("b.bin", "deep/c.bin", "t.csv")]
@@ -140,7 +140,7 @@ def test_folders_are_listed_as_airflow_and_fsspec_do_it(filled, fs):  # noqa: F8
         assert not fs.exists(missing)
 
 
-def test_a_bucket_is_listed_like_a_repository(make_repo, fs, tmp_path):  # noqa: F811
+def test_a_bucket_is_listed_like_a_repository(make_repo, fs, tmp_path):
     bucket = make_repo("bucket")
     publish(bucket, tmp_path, {"a/b.bin": binary(99, 2), "a/deep/er/c.bin": binary(20, 1)})
     root = name(bucket)
@@ -160,7 +160,7 @@ def test_a_bucket_is_listed_like_a_repository(make_repo, fs, tmp_path):  # noqa:
         fs.ls(name(Repo("local/no-such-bucket", "bucket")))
 
 
-def test_info_tells_what_the_hub_knows(filled, fs, hook):  # noqa: F811
+def test_info_tells_what_the_hub_knows(filled, fs, hook):
     (known,) = hook.get_files(filled, ["a/b.bin"])
     info = fs.info(name(filled, "a/b.bin"))
     assert {key: info[key] for key in ("size", "type", "xet_hash", "sha256", "ETag")} == {
@@ -185,7 +185,7 @@ def test_info_tells_what_the_hub_knows(filled, fs, hook):  # noqa: F811
         fs.ls("datasets/local")
 
 
-def test_what_was_listed_is_not_asked_again_for_a_moment(filled, fs, hub, monkeypatch):  # noqa: F811
+def test_what_was_listed_is_not_asked_again_for_a_moment(filled, fs, hub, monkeypatch):
     root = name(filled)
     fs.find(root)
     hub.log.clear()
@@ -203,7 +203,7 @@ def test_what_was_listed_is_not_asked_again_for_a_moment(filled, fs, hub, monkey
     assert len(hub.log.requests("GET /api/.*/tree/.*")) == 1
 
 
-def test_what_is_missing_is_a_file_not_found_and_what_is_refused_is_not(filled, fs, hub, connection):  # noqa: F811
+def test_what_is_missing_is_a_file_not_found_and_what_is_refused_is_not(filled, fs, hub, connection):
     with pytest.raises(FileNotFoundError) as missing:
         at(filled, "none.bin").open("rb")
     assert isinstance(missing.value, XetNotFoundError)
@@ -224,7 +224,7 @@ def test_what_is_missing_is_a_file_not_found_and_what_is_refused_is_not(filled, 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_ranges_come_from_cas_and_only_they(filled, fs, hub):  # noqa: F811
+def test_ranges_come_from_cas_and_only_they(filled, fs, hub):
     whole = binary(3_000_000)
     path = name(filled, "a/b.bin")
     hub.log.clear()
@@ -243,7 +243,7 @@ def test_ranges_come_from_cas_and_only_they(filled, fs, hub):  # noqa: F811
     assert not hub.log.requests("GET .*/resolve/.*")
 
 
-def test_only_what_is_needed_arrives(filled, fs, hub):  # noqa: F811
+def test_only_what_is_needed_arrives(filled, fs, hub):
     with fs.open(name(filled, "a/b.bin"), "rb", block_size=1000) as file:
         hub.log.clear()
         file.seek(1_500_000)
@@ -252,7 +252,7 @@ def test_only_what_is_needed_arrives(filled, fs, hub):  # noqa: F811
     assert 1000 < received < 500_000
 
 
-def test_text_and_inline_files_are_read_like_others(filled, fs, hub):  # noqa: F811
+def test_text_and_inline_files_are_read_like_others(filled, fs, hub):
     with at(filled, "a/t.csv").open("r", encoding="ascii") as file:
         assert file.readlines() == TEXT.decode().splitlines(keepends=True)
     assert fs.cat_file(name(filled, "a/t.csv"), 2, 4) == TEXT[2:4]
@@ -260,7 +260,7 @@ def test_text_and_inline_files_are_read_like_others(filled, fs, hub):  # noqa: F
     assert fs.cat(fs.glob(name(filled, "a/*.csv"))) == {name(filled, "a/t.csv"): TEXT}
 
 
-def test_revisions_have_their_own_files(filled, fs, hub, tmp_path):  # noqa: F811
+def test_revisions_have_their_own_files(filled, fs, hub, tmp_path):
     hub.repositories.create_branch(f"datasets/{filled.repo_id}", "feature/x")
     publish(filled, tmp_path / "later", {"z.bin": binary(7, 3)})
     assert fs.cat_file(name(filled, "z.bin")) == binary(7, 3)
@@ -270,7 +270,7 @@ def test_revisions_have_their_own_files(filled, fs, hub, tmp_path):  # noqa: F81
     assert fs.find(name(filled.at("feature/x")))[-1] == name(filled.at("feature/x"), "z.bin")
 
 
-def test_an_open_file_stays_what_it_was(filled, fs, tmp_path):  # noqa: F811
+def test_an_open_file_stays_what_it_was(filled, fs, tmp_path):
     files = {"a/b.bin": binary(3_000_000), "a/t.csv": TEXT}
     opened = {path: fs.open(name(filled, path)) for path in files}
     publish(filled, tmp_path / "later", {"a/b.bin": binary(3_000_000, "other"), "a/t.csv": b"x,y\n" * 9})
@@ -280,13 +280,13 @@ def test_an_open_file_stays_what_it_was(filled, fs, tmp_path):  # noqa: F811
     assert fs.cat_file(name(filled, "a/t.csv")) == b"x,y\n" * 9
 
 
-def test_an_old_listing_does_not_mix_two_versions_of_an_inline_file(filled, fs, tmp_path):  # noqa: F811
+def test_an_old_listing_does_not_mix_two_versions_of_an_inline_file(filled, fs, tmp_path):
     fs.find(name(filled))
     publish(filled, tmp_path / "later", {"a/t.csv": b"x,y\n" * 9})
     assert fs.cat_file(name(filled, "a/t.csv")) == b"x,y\n" * 9
 
 
-def test_many_threads_read_at_the_same_time(filled, fs, hub):  # noqa: F811
+def test_many_threads_read_at_the_same_time(filled, fs, hub):
     whole = binary(3_000_000)
     wrong = []
 
@@ -307,7 +307,7 @@ def test_many_threads_read_at_the_same_time(filled, fs, hub):  # noqa: F811
     assert len(hub.log.requests("GET /api/.*token/.*")) <= 1
 
 
-def test_it_travels_by_the_id_of_its_connection_only(filled, fs, hub):  # noqa: F811
+def test_it_travels_by_the_id_of_its_connection_only(filled, fs, hub):
     fs.cat_file(name(filled, "z.bin"))
     blob = pickle.dumps(fs)
     for text in (blob.decode("latin1"), fs.to_json(), repr(fs), str(vars(fs))):
@@ -323,7 +323,7 @@ def test_it_travels_by_the_id_of_its_connection_only(filled, fs, hub):  # noqa: 
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_a_process_that_is_forked_opens_its_own(filled, fs):  # noqa: F811
+def test_a_process_that_is_forked_opens_its_own(filled, fs):
     assert fs.cat_file(name(filled, "a/b.bin"), 0, 5) == binary(3_000_000)[:5]
     before = fs.hook
     child = os.fork()

@@ -14,29 +14,11 @@ from airflow_provider_xethub.xet.hub import history
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
-from support.trigger_runs import Triggerer, in_thread, until
+from support.trigger_runs import Store, Triggerer, in_thread, until
 
 pytestmark = pytest.mark.airflow
 
 HEAD = "GET .*/commits/.*"
-
-
-class Store:
-    """The state of one asset, as Airflow 3.3 keeps it; ``fails`` is raised instead."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, object] = {}
-        self.fails: list[Exception] = []
-
-    async def aget(self, key, default=None):
-        if self.fails:
-            raise self.fails.pop()
-        return self.values.get(key, default)
-
-    async def aset(self, key, value):
-        if self.fails:
-            raise self.fails.pop()
-        self.values[key] = value
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,6 @@ from airflow_provider_xethub.decorators.xethub import XetDecoratedOperator, xeth
 from support.airflow_runs import new_dag
 from support.decorated import (
     lower,
-    raw,  # noqa: F401
-    temporary,  # noqa: F401
-    where,  # noqa: F401
 )
 
 pytestmark = pytest.mark.airflow

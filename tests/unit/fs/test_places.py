@@ -9,7 +9,6 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.fs.places import Place, connection_of, place, plain
 from airflow_provider_xethub.xet.repo import Repo
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.airflow
 

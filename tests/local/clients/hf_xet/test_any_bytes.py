@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import tempfile
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-import hf_xet
 import pytest
 import requests
 from hypothesis import HealthCheck, Phase, given, settings
@@ -19,35 +15,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.server import LocalHub
 from support.any_bytes import file_sets, ranges
-from support.xet_client import bearer, download, session_with, upload
-
-REPO = "datasets/acme/corpus"
-# Small xorbs make files of many xorbs; without hysteresis a file refers to as many places as it can.
-UPLOADS: list[dict[str, object]] = [
-    {"xorb__compression_policy": policy, **more}
-    for policy in ("none", "lz4", "bg4-lz4", "auto")
-    for more in (
-        {},
-        {"xorb__simulation_max_chunks": 3, "client__shard_api_version": 1},
-        {"deduplication__min_n_chunks_per_range": 0.0, "deduplication__min_n_chunks_per_range_hysteresis_factor": 0.0},
-        {"shard__cache_subdir": "another-client", "client__legacy_direct_xorb_upload": True},
-    )
-]
-DOWNLOADS: list[dict[str, object]] = [
-    {},
-    {"client__reconstruction_api_version": 1},
-    {"client__enable_multirange_fetching": True},
-]
-
-
-@lru_cache(None)
-def uploading(number: int) -> hf_xet.XetSession:
-    return session_with(**UPLOADS[number])
-
-
-@lru_cache(None)
-def downloading(number: int) -> hf_xet.XetSession:
-    return session_with(**DOWNLOADS[number])
+from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
+from support.xet_client import download, upload
 
 
 @pytest.fixture(scope="module")
@@ -55,31 +24,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     with LocalHub(tmp_path_factory.mktemp("hub")) as running:
         running.create_repo("acme/corpus", "dataset")
         yield running
-
-
-def operation(hub: LocalHub, scope: str) -> dict[str, Any]:
-    return {
-        "token_refresh_url": f"{hub.url}/api/{REPO}/xet-{scope}-token/main",
-        "token_refresh_headers": bearer(hub.token()),
-    }
-
-
-def commit(hub: LocalHub, files: dict[str, hf_xet.XetFileInfo]) -> None:
-    lines: list[dict[str, object]] = [{"key": "header", "value": {"summary": "Any bytes"}}]
-    for path, info in files.items():
-        lines.append(
-            {
-                "key": "lfsFile",
-                "value": {"path": path, "algo": "sha256", "oid": info.sha256, "size": info.file_size},
-            }
-        )
-    answer = requests.post(
-        f"{hub.url}/api/{REPO}/commit/main",
-        data="\n".join(map(json.dumps, lines)),
-        headers={**bearer(hub.token()), "Content-Type": "application/x-ndjson"},
-        timeout=30,
-    )
-    assert answer.status_code == 200, answer.text
 
 
 _numbers = itertools.count()

@@ -22,7 +22,7 @@ from airflow_provider_xethub.local.store.database import Database
 from support.xet_client import MIB, bearer, download, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 def fresh_session(**settings: object) -> hf_xet.XetSession:

@@ -14,7 +14,7 @@ import pytest
 from support.xet_client import MIB, download, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from airflow_provider_xethub.local.server import LocalHub
 from support.xet_client import MIB, bearer, download, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 ROUTES = [
     ("GET", "/v1/chunks/default/{}"),

@@ -23,7 +23,7 @@ from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, download, session_with, upload
 
 if TYPE_CHECKING:
-    from conftest import RunningCas
+    from support.running_cas import RunningCas
 
 
 @pytest.mark.parametrize("size", [1, 30, 8191, MIB, 5 * MIB + 3])

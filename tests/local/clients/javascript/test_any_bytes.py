@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.server import LocalHub
-from local.clients.hf_xet.test_any_bytes import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.any_bytes import file_sets, ranges
 from support.javascript_client import JavaScript
+from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import upload
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]

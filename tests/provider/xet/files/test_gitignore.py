@@ -9,7 +9,7 @@ from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, publish, write
-from support.filesystem_places import fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import name
 from support.small_server import Answer, Asked, SmallServer
 
 RULES = b".env\n__pycache__/\n*.log\n!keep.log\n"
@@ -104,7 +104,7 @@ def test_a_pull_request_from_memory_asks_for_one(connection, hook):
     assert [asked.target.partition("?")[2] for asked in server.asked] == ["create_pr=1", "create_pr=1"]
 
 
-def test_the_filesystem_leaves_it_out(repo, fs, source, paths):  # noqa: F811
+def test_the_filesystem_leaves_it_out(repo, fs, source, paths):
     fs.put(f"{source}/", name(repo), recursive=True)
     assert paths(repo) == KEPT
 

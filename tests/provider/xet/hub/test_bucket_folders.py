@@ -16,7 +16,7 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import names, publish
-from support.filesystem_places import at, fs, name  # noqa: F401 - a fixture
+from support.filesystem_places import at, name
 from support.small_server import Answer, SmallServer
 
 INSIDE = ["logs/a.txt", "logs/sub/b.txt"]
@@ -72,7 +72,7 @@ def test_a_missing_bucket_is_not_a_missing_folder(hook):
         hook.list_files(Repo("local/no-such-bucket", "bucket"), "logs")
 
 
-def test_an_empty_bucket_has_no_files_and_no_folders(make_repo, hook, fs):  # noqa: F811
+def test_an_empty_bucket_has_no_files_and_no_folders(make_repo, hook, fs):
     empty = make_repo("bucket")
     assert hook.list_files(empty) == []
     assert fs.ls(name(empty)) == []
@@ -122,7 +122,7 @@ def test_a_path_with_a_slash_is_no_file_of_a_repository(repo, hook, tmp_path):
 # --- the filesystem
 
 
-def test_a_path_lists_its_own_folder_only(bucket, fs):  # noqa: F811
+def test_a_path_lists_its_own_folder_only(bucket, fs):
     root = at(bucket)
     shown = {path: sorted(str(each).partition("/raw/")[2] or each.name for each in (root / path).iterdir())
              for path in ("", "logs")}  # fmt: skip
@@ -138,7 +138,7 @@ def test_a_path_lists_its_own_folder_only(bucket, fs):  # noqa: F811
         assert fs.glob(name(bucket, f"{missing}/*")) == []
 
 
-def test_a_file_and_a_folder_of_the_same_name_are_both_listed(doubled, fs):  # noqa: F811
+def test_a_file_and_a_folder_of_the_same_name_are_both_listed(doubled, fs):
     root = name(doubled)
     everything = sorted(f"{root}/{path}" for path in ("logs", *INSIDE, *BESIDE))
     assert [info["type"] for info in fs.ls(root) if info["name"] == f"{root}/logs"] == ["file", "directory"]
@@ -152,7 +152,7 @@ def test_a_file_and_a_folder_of_the_same_name_are_both_listed(doubled, fs):  # n
     assert fs.isfile(f"{root}/logs")
 
 
-def test_a_folder_is_removed_and_moved_without_its_neighbours(bucket, fs, hub):  # noqa: F811
+def test_a_folder_is_removed_and_moved_without_its_neighbours(bucket, fs, hub):
     fs.mv(name(bucket, "logs"), name(bucket, "moved"), recursive=True)
     assert held(hub, bucket) == sorted([*BESIDE, "moved/a.txt", "moved/sub/b.txt"])
     fs.rm(name(bucket, "moved"), recursive=True)

@@ -24,15 +24,12 @@ from support.stored_content import (
     MIB,
     THERE,
     Upload,
-    content,  # noqa: F401
-    db,  # noqa: F401
-    upload,  # noqa: F401
 )
 
 # -- reading
 
 
-def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:  # noqa: F811
+def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:
     source = random.Random(7)
     uploads = [Upload([source.randbytes(source.randint(1, 50)) for _ in range(6)]) for _ in range(3)]
     for one in uploads:
@@ -62,7 +59,7 @@ def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:  #
     assert b"".join(content.read_file(xet_hash, 3, len(raw) + 999)) == raw[3:]
 
 
-def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:  # noqa: F811
+def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:
     file = content.add_plain(b"some data")
     with pytest.raises(UnsatisfiableRangeError, match="has 9 bytes, none at 9") as caught:
         content.read_file(file.xet_hash, 9)
@@ -71,7 +68,7 @@ def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:  # n
         content.reconstruct("0" * 64, 0, 1)
 
 
-def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:  # noqa: F811
+def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:
     file = content.add_plain(os.urandom(200_000))
     (term,) = content.reconstruct(file.xet_hash).terms
     os.truncate(content.xorbs.path(to_hex(term.xorb_hash)), 150_000)
@@ -79,7 +76,7 @@ def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:  # 
         list(content.read_file(file.xet_hash))
 
 
-def test_compressible_content_is_read_in_small_pieces(tmp_path: Path, db: Database) -> None:  # noqa: F811
+def test_compressible_content_is_read_in_small_pieces(tmp_path: Path, db: Database) -> None:
     chunks = [bytes(131072)] * 512
     body = xorb.serialize(chunks[:1]) * 512
     store = XorbStore(tmp_path, db)
@@ -94,7 +91,7 @@ def test_compressible_content_is_read_in_small_pieces(tmp_path: Path, db: Databa
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 65537, 16 * MIB + 5])
-def test_plain_bytes_come_back(content: ContentStore, tmp_path: Path, size: int) -> None:  # noqa: F811
+def test_plain_bytes_come_back(content: ContentStore, tmp_path: Path, size: int) -> None:
     raw = os.urandom(size)
     path = tmp_path / "plain.bin"
     path.write_bytes(raw)
@@ -107,7 +104,7 @@ def test_plain_bytes_come_back(content: ContentStore, tmp_path: Path, size: int)
         assert not content.is_readable(THERE, file.xet_hash)
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path, upload: Upload) -> None:  # noqa: F811
+def test_everything_is_there_after_a_restart(tmp_path: Path, upload: Upload) -> None:
     first_db = Database(tmp_path)
     first = ContentStore(tmp_path, first_db)
     first.xorbs.add(upload.xorb_hash, upload.body)

@@ -27,9 +27,6 @@ from support.stored_content import (
     HERE,
     THERE,
     Upload,
-    content,  # noqa: F401
-    db,  # noqa: F401
-    upload,  # noqa: F401
 )
 
 
@@ -40,14 +37,14 @@ def stored_xorbs(folder: Path) -> list[str]:
 # -- xorbs
 
 
-def test_a_xorb_is_stored_once_and_unchanged(content: ContentStore, tmp_path: Path, upload: Upload) -> None:  # noqa: F811
+def test_a_xorb_is_stored_once_and_unchanged(content: ContentStore, tmp_path: Path, upload: Upload) -> None:
     assert content.xorbs.add(upload.xorb_hash, upload.body) is True
     assert content.xorbs.add(upload.xorb_hash, upload.body) is False
     assert content.xorbs.path(upload.xorb_hash).read_bytes() == upload.body
     assert stored_xorbs(tmp_path) == [upload.xorb_hash]
 
 
-def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:  # noqa: F811
+def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:
     chunks = [b"the same text " * 100] * 3
     packed, plain = Upload(chunks, xorb.LZ4), Upload(chunks, xorb.STORED)
     assert packed.xorb_hash == plain.xorb_hash
@@ -59,7 +56,7 @@ def test_the_first_bytes_of_a_xorb_win(content: ContentStore) -> None:  # noqa: 
     assert b"".join(content.read_file(plain.xet_hash)) == plain.raw
 
 
-def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore) -> None:  # noqa: F811
+def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore) -> None:
     for round_number in range(10):
         chunks = [f"round {round_number} chunk {number} ".encode() * 50 for number in range(20)]
         uploads = [Upload(chunks, scheme) for scheme in (xorb.STORED, xorb.LZ4, xorb.GROUPED_LZ4)]
@@ -80,7 +77,7 @@ def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore
         assert b"".join(content.read_file(uploads[0].xet_hash)) == uploads[0].raw
 
 
-def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, tmp_path: Path, upload: Upload) -> None:  # noqa: F811
+def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, tmp_path: Path, upload: Upload) -> None:
     broken = bytearray(upload.body)
     broken[20] ^= 1
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: its chunks make "):
@@ -91,19 +88,19 @@ def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, 
     assert stored_xorbs(tmp_path) == []
 
 
-def test_a_name_that_is_no_hash_touches_no_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_name_that_is_no_hash_touches_no_file(content: ContentStore, upload: Upload) -> None:
     with pytest.raises(FormatError, match="is not a hash"):
         content.xorbs.add("../" * 20 + "etc/passwd", upload.body)
     with pytest.raises(FormatError, match="is not a hash"):
         content.xorbs.path("..")
 
 
-def test_a_footer_is_neither_kept_nor_served(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_footer_is_neither_kept_nor_served(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body + b"XETBLOB\x01" + bytes(200))
     assert content.xorbs.path(upload.xorb_hash).read_bytes() == upload.body
 
 
-def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload: Upload) -> None:
     # What a crash between renaming and recording leaves behind.
     path = content.xorbs.path(upload.xorb_hash)
     path.parent.mkdir(parents=True)
@@ -113,7 +110,7 @@ def test_a_xorb_file_without_a_record_is_replaced(content: ContentStore, upload:
     assert path.read_bytes() == upload.body
 
 
-def test_leftovers_of_a_killed_process_go_and_fresh_ones_stay(tmp_path: Path, db: Database) -> None:  # noqa: F811
+def test_leftovers_of_a_killed_process_go_and_fresh_ones_stay(tmp_path: Path, db: Database) -> None:
     incoming = tmp_path / "xorbs" / "incoming"
     incoming.mkdir(parents=True)
     (incoming / "old").write_bytes(b"x")
@@ -162,7 +159,7 @@ def test_a_killed_process_leaves_only_whole_files(tmp_path: Path) -> None:
 # -- shards
 
 
-def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     progress: list[tuple[int, int]] = []
     receipt = content.add_shard(
@@ -178,13 +175,13 @@ def test_a_shard_registers_its_file(content: ContentStore, upload: Upload) -> No
     assert content.add_shard(upload.shard(), repository=HERE).is_new is False
 
 
-def test_a_shard_may_refer_to_a_xorb_that_it_does_not_list(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_shard_may_refer_to_a_xorb_that_it_does_not_list(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(shard.build(shard.Shard((upload.file,), ())), repository=HERE)
     assert b"".join(content.read_file(upload.xet_hash)) == upload.raw
 
 
-def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(sha256=None), repository="buckets/acme/bin")
     assert content.file(upload.xet_hash) == StoredFile(upload.xet_hash, len(upload.raw), None)
@@ -195,7 +192,7 @@ def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore,
     assert stored.sha256 == hashlib.sha256(upload.raw).hexdigest()
 
 
-def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: Upload) -> None:
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is listed in the shard and not stored here"):
         content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(
@@ -206,7 +203,7 @@ def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: 
     assert not content.is_readable(HERE, upload.xet_hash)
 
 
-def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     (segment,) = upload.file.segments
     size = len(upload.raw)
@@ -227,7 +224,7 @@ def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload
         assert content.file(upload.xet_hash) is None, changes
 
 
-def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     wrong_hash = replace(upload.listed, chunk_hashes=bytes(32) + upload.listed.chunk_hashes[32:])
     first, second, third = upload.listed.raw_lengths
@@ -237,7 +234,7 @@ def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload
             content.add_shard(shard.build(shard.Shard((upload.file,), (listed,))), repository=HERE)
 
 
-def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(FormatError, match="its bytes have"):
@@ -246,7 +243,7 @@ def test_a_wrong_sha256_for_a_known_file_is_refused(content: ContentStore, uploa
     assert content.file_by_sha256("ab" * 32) is None
 
 
-def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     bad = replace(upload.file, sha256="ab" * 32)
     with pytest.raises(FormatError):
@@ -254,7 +251,7 @@ def test_a_shard_is_registered_whole_or_not_at_all(content: ContentStore, upload
     assert content.file(upload.xet_hash) is None
 
 
-def test_the_empty_file_always_exists(content: ContentStore) -> None:  # noqa: F811
+def test_the_empty_file_always_exists(content: ContentStore) -> None:
     assert content.file("0" * 64) == EMPTY_FILE
     assert content.file_by_sha256(hashlib.sha256().hexdigest(), repository=HERE) == EMPTY_FILE
     assert content.is_readable(THERE, "0" * 64)
@@ -269,7 +266,7 @@ def test_the_empty_file_always_exists(content: ContentStore) -> None:  # noqa: F
 # -- who may read
 
 
-def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentStore, upload: Upload) -> None:  # noqa: F811
+def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentStore, upload: Upload) -> None:
     content.xorbs.add(upload.xorb_hash, upload.body)
     content.add_shard(upload.shard(), repository=HERE)
     sha256 = upload.file.sha256 or ""
@@ -281,7 +278,7 @@ def test_a_file_is_readable_where_it_was_uploaded_or_granted(content: ContentSto
     assert content.file_by_sha256(sha256, repository=THERE) == content.file(upload.xet_hash)
 
 
-def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(content: ContentStore) -> None:  # noqa: F811
+def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(content: ContentStore) -> None:
     file = content.add_plain(b"some data", repository=HERE)
     content.move_repository(HERE, THERE)
     assert not content.is_readable(HERE, file.xet_hash)
@@ -290,7 +287,7 @@ def test_permissions_follow_a_moved_repository_and_end_with_a_deleted_one(conten
     assert not content.is_readable(THERE, file.xet_hash)
 
 
-def test_what_is_not_stored_cannot_be_granted_or_read(content: ContentStore) -> None:  # noqa: F811
+def test_what_is_not_stored_cannot_be_granted_or_read(content: ContentStore) -> None:
     for call in (
         lambda: content.grant(HERE, "1" * 64),
         lambda: content.reconstruct("1" * 64),

@@ -1,0 +1,35 @@
+"""Tasks in processes of their own, which tests stop."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from support.builders import names, publish
+from support.stopping import Stopped
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    running = []
+
+    def start(operator, arguments, timeout=None):
+        running.append(Stopped(tmp_path, operator, arguments, timeout))
+        return running[-1]
+
+    yield start
+    for task in running:
+        task.process.kill()
+        task.process.wait()
+        assert names(task.temporary) == []
+
+
+@pytest.fixture
+def where(connection, repo):
+    return {"repo_id": repo.repo_id, "repo_type": "dataset"}
+
+
+@pytest.fixture
+def records(hub, where, repo, tmp_path):
+    return publish(repo, tmp_path / "before", {"d/a.bin": os.urandom(3 << 20), "d/b.bin": os.urandom(5000)})
