@@ -10,6 +10,7 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.fs.places import Place, file_place
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -23,16 +24,14 @@ _MAX_NAMED = 3
 
 def record(where: Place, info: Mapping[str, Any]) -> XetFile:
     """Return the Xet file record of what the filesystem says of a file."""
-    file: XetFile = {
-        "path": where.path,
-        "size": info["size"],
-        "sha256": info["sha256"],
-        "xet_hash": info["xet_hash"],
-        "repo": where.repo.uri,
-    }
-    if info["blob_id"]:
-        file["blob_id"] = info["blob_id"]
-    return file
+    return xet_file_record(
+        where.path,
+        info["size"],
+        where.repo.uri,
+        sha256=info["sha256"],
+        xet_hash=info["xet_hash"],
+        blob_id=info["blob_id"] or None,
+    )
 
 
 def publish(hook: XetHubConnection, files: Sequence[WritingFile]) -> None:

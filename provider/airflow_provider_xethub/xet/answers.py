@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from typing import Any, cast
 
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256, UNSTORABLE
-from airflow_provider_xethub.xet.records import XetFile
+from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 
 MAX_TITLE = 1_000
 """Characters of a title or a name; what is longer is cut."""
@@ -186,16 +186,15 @@ def file_record(entry: Mapping[str, Any], uri: str) -> XetFile:
     """
     lfs = entry.get("lfs")
     xet_hash = entry.get("xetHash")
-    record: XetFile = {
-        "path": path(entry.get("path")),
-        "size": integer(entry.get("size"), "a size"),
-        "sha256": None if lfs is None else sha256(mapping(lfs, "'lfs'").get("oid")),
-        "xet_hash": None if xet_hash is None else sha256(xet_hash, "a Xet hash"),
-        "repo": uri,
-    }
-    if lfs is None and entry.get("oid") is not None:
-        record["blob_id"] = blob_id(entry["oid"])
-    return record
+    is_inline = lfs is None and entry.get("oid") is not None
+    return xet_file_record(
+        path(entry.get("path")),
+        integer(entry.get("size"), "a size"),
+        uri,
+        sha256=None if lfs is None else sha256(mapping(lfs, "'lfs'").get("oid")),
+        xet_hash=None if xet_hash is None else sha256(xet_hash, "a Xet hash"),
+        blob_id=blob_id(entry["oid"]) if is_inline else None,
+    )
 
 
 def moment(value: object) -> datetime | None:

@@ -32,6 +32,45 @@ class XetFile(_XetFile, total=False):
     storage_uri: str
 
 
+def xet_file_record(
+    path: str,
+    size: int,
+    repo: str,
+    *,
+    sha256: str | None = None,
+    xet_hash: str | None = None,
+    sample: str | None = None,
+    blob_id: str | None = None,
+    storage_uri: str | None = None,
+) -> XetFile:
+    """Build a file record; what is ``None`` and optional is left out.
+
+    :param repo: the ``hf://`` URI of the repository.
+    :param sha256, xet_hash, sample, blob_id, storage_uri: see :class:`XetFile`.
+    """
+    record: XetFile = {"path": path, "size": size, "sha256": sha256, "xet_hash": xet_hash, "repo": repo}
+    if sample is not None:
+        record["sample"] = sample
+    if blob_id is not None:
+        record["blob_id"] = blob_id
+    if storage_uri is not None:
+        record["storage_uri"] = storage_uri
+    return record
+
+
+def published_record(file: XetFile, repo: str) -> XetFile:
+    """Return the record of a file after it was published, without what only a later commit needs.
+
+    :param repo: the ``hf://`` URI of the repository and revision that now has it.
+    """
+    record = file.copy()
+    record.pop("sample", None)
+    record.pop("sealed_sample", None)
+    record.pop("storage_uri", None)
+    record["repo"] = repo
+    return record
+
+
 class XetCommit(TypedDict):
     """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message.
 

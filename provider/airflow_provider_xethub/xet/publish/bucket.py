@@ -15,7 +15,7 @@ from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 1000
@@ -57,7 +57,7 @@ def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None
         "repo": bucket.uri,
         "title": request.message,
         "description": request.description,
-        "files": [_published(file, bucket) for file in request.files],
+        "files": [published_record(file, bucket.uri) for file in request.files],
         "deleted": list(request.delete),
         "unchanged": sorted(unchanged),
         "created": bool(changes),
@@ -115,12 +115,3 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
             "others were made; a retry makes only those that are missing.",
             status=422,
         )
-
-
-def _published(file: XetFile, bucket: Repo) -> XetFile:
-    record = file.copy()
-    for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
-        record.pop(name, None)  # type: ignore[misc]
-    record.pop("storage_uri", None)
-    record["repo"] = bucket.uri
-    return record

@@ -42,7 +42,7 @@ from airflow_provider_xethub.xet.publish.parts import (
     plan,
 )
 from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
-from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile
+from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
 __all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_gitignore", "publish", "upload_modes"]
@@ -356,17 +356,9 @@ class _Publication:
     def result(self) -> XetCommitResult:
         """Return what was published, and by which commits."""
         head = self.done[-1].commit if self.done else self._head()
-        files: list[XetFile] = []
-        for file in self._work.files:
-            record = file.copy()
-            for name in ("sample", "sealed_sample"):  # only a commit still to come needs them
-                record.pop(name, None)  # type: ignore[misc]
-            record.pop("storage_uri", None)
-            record["repo"] = head["repo"]
-            files.append(record)
         return {
             **head,
-            "files": files,
+            "files": [published_record(file, head["repo"]) for file in self._work.files],
             "deleted": list(self._request.delete),
             "unchanged": sorted(self._work.unchanged),
             "created": bool(self.done),

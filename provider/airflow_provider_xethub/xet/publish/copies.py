@@ -18,7 +18,7 @@ from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.parts import ContentsOf
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile
+from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 500
@@ -76,14 +76,8 @@ def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: Commi
             continue
         if not _is_inline(file) and not (file["xet_hash"] and (target.is_bucket or file["sha256"])):
             raise XetInputError(f"{file['path']} of {source} is not in CAS, so that it cannot be copied. {_BY_HAND}")
-        record: XetFile = {
-            "path": path,
-            "size": file["size"],
-            "sha256": file["sha256"],
-            "xet_hash": None if _is_inline(file) else file["xet_hash"],
-            "repo": target.uri,
-        }
-        records.append(record)
+        xet_hash = None if _is_inline(file) else file["xet_hash"]
+        records.append(xet_file_record(path, file["size"], target.uri, sha256=file["sha256"], xet_hash=xet_hash))
         originals[path] = file
     request = replace(request, files=records)
     request.check()
