@@ -31,7 +31,8 @@ CLIENTS = (
     "airflow_provider_xethub.xet.cas.session",
 )
 MORE = (
-    "airflow_provider_xethub.xet.transfer.transfers",
+    "airflow_provider_xethub.xet.transfer.upload",
+    "airflow_provider_xethub.xet.transfer.download",
     "airflow_provider_xethub.operators.xethub",
     "airflow.providers.amazon.aws.fs.s3",
 )

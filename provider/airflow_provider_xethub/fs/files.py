@@ -161,10 +161,10 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
 
     def _finished(self, writer: CasWriter) -> XetFile:
         from airflow_provider_xethub.xet.cas.uploads import EMPTY
-        from airflow_provider_xethub.xet.transfer.transfers import record_of_stream
+        from airflow_provider_xethub.xet.transfer.upload import stream_record
 
         uploaded = writer.finish() if self.loc else EMPTY
-        return record_of_stream(self.place.path, uploaded, self._sample, self.place.repo.uri)
+        return stream_record(self.place.path, uploaded, self._sample, self.place.repo.uri)
 
     def close(self) -> None:
         """Publish it, or leave that to its transaction.

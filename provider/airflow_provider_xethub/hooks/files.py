@@ -1,4 +1,4 @@
-"""The part of the hook that reads: files, commits and downloads, and what lineage hears of all transfers."""
+"""The part of the hook that reads: files, commits and downloads, and what lineage hears of all download."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class XetFileHook(XetTokenHook):
         from airflow_provider_xethub.xet.files import targets as downloads
         from airflow_provider_xethub.xet.files.object_storage import location
         from airflow_provider_xethub.xet.task_state import TaskState
-        from airflow_provider_xethub.xet.transfer import digests, transfers
+        from airflow_provider_xethub.xet.transfer import digests, download
 
         repo = downloads.repo_of(files)
         self.check_token(token, "read", repo)
@@ -111,13 +111,13 @@ class XetFileHook(XetTokenHook):
         if where is None:
             attempt = current_attempt()
             targets = downloads.plan(files, str(destination), single=single, attempt=attempt)
-            received = transfers.download(digests.completed(targets, hub), with_cas_access, hub, attempt)
+            received = download.download(digests.completed(targets, hub), with_cas_access, hub, attempt)
         else:
             stored = workers.interruptible(
                 lambda: stored_downloads.plan(files, where, open_storage(where), single=single)
             )
             stored = digests.completed(stored, hub)
-            received = transfers.download_to_storage(stored, with_cas_access, hub, task_state or TaskState())
+            received = download.download_to_storage(stored, with_cas_access, hub, task_state or TaskState())
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received

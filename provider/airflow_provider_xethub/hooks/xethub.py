@@ -78,11 +78,11 @@ class XetHubConnection(XetFileHook):
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
         """
-        from airflow_provider_xethub.xet.transfer import transfers
+        from airflow_provider_xethub.xet.transfer import upload
 
         self.check_token(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
-        sent = self.with_cas_access(token, "write", repo, lambda access: transfers.upload(access, files, deduplicate))
+        sent = self.with_cas_access(token, "write", repo, lambda access: upload.upload(access, files, deduplicate))
         # They go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
         self.lineage.elsewhere("input", source)
@@ -182,7 +182,7 @@ class XetHubConnection(XetFileHook):
 
     def _copied(self, job: Copies) -> XetCopyResult:
         from airflow_provider_xethub.xet.publish import bucket, commit, copies
-        from airflow_provider_xethub.xet.transfer import transfers
+        from airflow_provider_xethub.xet.transfer import upload
 
         hub, request = self.hub, job.request
         if not request.repo.is_bucket:
@@ -192,7 +192,7 @@ class XetHubConnection(XetFileHook):
         # A bucket stores nothing inline.
         inline = [file for file in request.files if file["path"] in job.inline]
         with_cas_access = partial(self.with_cas_access, None, "write", request.repo)
-        known = transfers.upload_contents(
+        known = upload.upload_contents(
             inline, lambda file: copies.read_original(hub, job, file["path"]), with_cas_access
         )
         records = {file["path"]: file for file in known}
@@ -237,12 +237,12 @@ class XetHubConnection(XetFileHook):
     ) -> XetPublishResult:
         from airflow_provider_xethub.xet.hub import preupload
         from airflow_provider_xethub.xet.publish import bucket, commit
-        from airflow_provider_xethub.xet.transfer import transfers, unchanged
+        from airflow_provider_xethub.xet.transfer import unchanged, upload
 
         by_path = {file.path_in_repo: file for file in files}
         if not request.repo.is_bucket:
-            transfers.fetch_samples(files)
-        request = replace(request, files=[transfers.record(file, request.repo.uri) for file in files])
+            upload.fetch_samples(files)
+        request = replace(request, files=[upload.source_record(file, request.repo.uri) for file in files])
         request.check()
         if request.repo.is_bucket:
             # Nothing is inline there.
@@ -251,7 +251,7 @@ class XetHubConnection(XetFileHook):
             return {**bucket.publish(self.hub, request), "transfer": transfer}
 
         def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            return transfers.read_inline([by_path[file["path"]] for file in inline])
+            return upload.read_inline([by_path[file["path"]] for file in inline])
 
         sizes = [(file.size, file.sample) for file in files]
         is_early = token is None and preupload.should_prefetch_token(sizes)
@@ -274,9 +274,9 @@ class XetHubConnection(XetFileHook):
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub.xet.publish import bucket, commit
-        from airflow_provider_xethub.xet.transfer import transfers
+        from airflow_provider_xethub.xet.transfer import upload
 
-        held = [transfers.record_of_content(path, content, request.repo.uri) for path, content in contents.items()]
+        held = [upload.content_record(path, content, request.repo.uri) for path, content in contents.items()]
         request = replace(request, files=[*request.files, *held])
         request.check()
         request = replace(request, files=samples.unseal(request.files, sealing.fernets()))
@@ -299,7 +299,7 @@ class XetHubConnection(XetFileHook):
                 or modes[file["path"]].current == file["sha256"]
             )
         ]
-        sent = transfers.upload_contents(through_cas, lambda file: contents[file["path"]], write)
+        sent = upload.upload_contents(through_cas, lambda file: contents[file["path"]], write)
         known = {file["path"]: file for file in sent}
         request = replace(request, files=[known.get(file["path"], file) for file in request.files])
         if is_bucket:
@@ -316,12 +316,12 @@ class XetHubConnection(XetFileHook):
         digests: Mapping[str, str] | None = None,
     ) -> tuple[CommitRequest, XetTransfer]:
         """Upload the files that are not known to be there, and return the request with the records of all."""
-        from airflow_provider_xethub.xet.transfer import transfers
+        from airflow_provider_xethub.xet.transfer import upload
 
         rest = [file for file in files if file.path_in_repo not in known]
-        sent: XetUploadResult = {"files": [], "transfer": transfers.nothing()}
+        sent: XetUploadResult = {"files": [], "transfer": upload.no_transfer()}
         if rest:
-            work = partial(transfers.upload, files=rest, deduplicate=deduplicate, digests=digests)
+            work = partial(upload.upload, files=rest, deduplicate=deduplicate, digests=digests)
             sent = self.with_cas_access(token, "write", request.repo, work)
         records = {**known, **{file["path"]: file for file in sent["files"]}}
         return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet import native_client, progress
@@ -93,6 +93,13 @@ class CasAccess:
         secrets = self.secrets or Secrets(proxy=self.network.proxy)
         secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()))
         return secrets
+
+
+class WithCasAccess(Protocol):
+    """Runs a transfer with access to CAS, and once more with a new token if CAS rejects the first one."""
+
+    def __call__(self, work: Callable[[CasAccess], int]) -> int:
+        """Return what ``work`` returns."""
 
 
 def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:

@@ -12,13 +12,19 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetSourceError,
 )
+from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target, digest_of
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
+T = TypeVar("T")
+R = TypeVar("R")
 Place = TypeVar("Place", Target, StoredTarget)
+
+VERIFIERS = 4
+"""Files whose digests are computed at the same time."""
 
 _EMPTY = "0" * 64
 
@@ -116,3 +122,11 @@ def changed(file: XetFile) -> XetSourceError:
         f"{file['path']} of {file['repo']} changed since it was listed. Nothing of it was kept. List it again, or list "
         "and download a commit (revision), which does not change."
     )
+
+
+def each(work: Callable[[T], R], files: Sequence[T]) -> list[R]:
+    """Do work that reads whole files, a few files at a time.
+
+    The first error is raised after the work on the other files has finished, so that what is good is kept.
+    """
+    return threads.stoppable(lambda stopped: threads.each(work, files, VERIFIERS, stopped, go_on=True))

@@ -15,14 +15,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError
-from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.cas.session import WithCasAccess
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.records import XetFile
-from airflow_provider_xethub.xet.transfer import transfers
+from airflow_provider_xethub.xet.transfer.download import download
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,11 @@ _MAX_NAMED = 5
 
 
 def read_back(
-    files: Sequence[XetFile], with_cas_access: transfers.WithCasAccess, open_storage: Callable[[Location], Storage]
+    files: Sequence[XetFile], with_cas_access: WithCasAccess, open_storage: Callable[[Location], Storage]
 ) -> dict[str, bytes]:
     """Return the content of uploaded files, by path, verified.
 
-    :param files: records as :func:`airflow_provider_xethub.xet.transfer.transfers.upload` returns them.
+    :param files: records as :func:`airflow_provider_xethub.xet.transfer.upload.upload` returns them.
     :param with_cas_access: reads from CAS with a token.
     :param open_storage: opens the object storage that a record names as its source.
     :raises XetHubError: neither CAS nor the source of a file has it; says why, and what to do.
@@ -81,14 +82,14 @@ def _is_it(file: XetFile, content: bytes) -> bool:
     return len(content) == file["size"] and hashlib.sha256(content).hexdigest() == file["sha256"]
 
 
-def _of_cas(files: Sequence[XetFile], with_cas_access: transfers.WithCasAccess) -> dict[str, bytes]:
+def _of_cas(files: Sequence[XetFile], with_cas_access: WithCasAccess) -> dict[str, bytes]:
     if not files:
         return {}
     with TemporaryDirectory(prefix="xethub-") as folder:
         targets = [
             Target(file, Path(folder, str(number)), Path(folder, f"{number}.part")) for number, file in enumerate(files)
         ]
-        transfers.download(targets, with_cas_access, None)
+        download(targets, with_cas_access, None)
         return {target.file["path"]: target.path.read_bytes() for target in targets}
 
 
@@ -96,7 +97,7 @@ def _of_sources(files: Sequence[XetFile], open_storage: Callable[[Location], Sto
     places = [(file, where) for file in files if (where := location(file["storage_uri"]))]
     # One after the other: two threads would open the same storage twice.
     opened = [(file, where, open_storage(where)) for file, where in places]
-    contents = workers.stoppable(lambda stopped: workers.each(_of_source, opened, AT_A_TIME, stopped))
+    contents = threads.stoppable(lambda stopped: threads.each(_of_source, opened, AT_A_TIME, stopped))
     return {file["path"]: content for (file, _), content in zip(places, contents, strict=True)}
 
 

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
-from airflow_provider_xethub.xet.files import targets as downloads
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
+from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.transfer import transfers
+from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer.upload import source_record
 
 
 def in_repository(
@@ -31,8 +32,8 @@ def in_repository(
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
-    digests = transfers.each(_digest, candidates)
-    known = {file.path_in_repo: digest for file, digest in zip(candidates, digests, strict=True)}
+    found = digests.each(_digest, candidates)
+    known = {file.path_in_repo: sha256 for file, sha256 in zip(candidates, found, strict=True)}
     equal = {
         file.path_in_repo: (file, known[file.path_in_repo])
         for file in candidates
@@ -62,7 +63,7 @@ def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, 
 
 def _digest(file: LocalFile) -> str:
     try:
-        return downloads.digest(file.path, "sha256", file.size)
+        return digest(file.path, "sha256", file.size)
     except OSError as error:
         reason = os_reason(error)
         raise XetSourceError(f"{file} cannot be read any more: {reason}. Nothing was published.") from error
@@ -86,6 +87,6 @@ def _records(
     files = [equal[path][0] for path in there]
     check_unchanged(files, [file.size for file in files])
     return {
-        path: {**transfers.record(equal[path][0], repo.uri), "sha256": equal[path][1], "xet_hash": found["xet_hash"]}
+        path: {**source_record(equal[path][0], repo.uri), "sha256": equal[path][1], "xet_hash": found["xet_hash"]}
         for path, found in there.items()
     }

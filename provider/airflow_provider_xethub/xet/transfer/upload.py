@@ -1,0 +1,139 @@
+"""Uploads: files, objects and bytes in memory into CAS, and their records for a commit."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_provider_xethub.exceptions import XetTransferError
+from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.cas import uploads
+from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
+from airflow_provider_xethub.xet.files import object_sources
+from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
+from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
+from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadResult, xet_file_record
+
+
+def upload(
+    access: CasAccess,
+    files: Sequence[SourceFile],
+    deduplicate: bool | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> XetUploadResult:
+    """Upload files to CAS and return their records, ready for a commit.
+
+    :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
+    :param digests: known sha256 digests by path in the repository; these are not computed again.
+    :raises XetSourceError: a file changed while it was read.
+    """
+    repo = access.token.repo.uri
+    sources = [file.path if isinstance(file, LocalFile) else file for file in files]
+    known = [(digests or {}).get(file.path_in_repo) for file in files]
+    sizes = [file.size for file in files]
+    try:
+        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known)
+    except XetTransferError as error:
+        if type(error) is XetTransferError:
+            # CAS rejects a file that no longer has the digest computed before.
+            threads.stoppable(lambda stopped: check_unchanged(files, sizes, stopped))
+        raise
+    threads.stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
+    records = [source_record(file, repo, known=each) for file, each in zip(files, uploaded, strict=True)]
+    return {"files": records, "transfer": transfer}
+
+
+def fetch_samples(files: Sequence[SourceFile]) -> None:
+    """Read the first bytes of each object in object storage; those of local files are known.
+
+    :raises XetSourceError: an object cannot be read.
+    """
+    stored = [file for file in files if isinstance(file, StoredFile)]
+    threads.stoppable(lambda stopped: object_sources.fetch_samples(stored, stopped))
+
+
+def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
+    """Return the content of small files, by path in the repository.
+
+    :raises XetSourceError: a file changed, or can no longer be read.
+    """
+    contents = threads.stoppable(lambda stopped: read_unchanged(files, stopped))
+    return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
+
+
+def source_record(file: SourceFile, repo: str, known: uploads.Uploaded | None = None) -> XetFile:
+    """Return the record of a source file.
+
+    :param repo: the ``hf://`` URI of the repository.
+    :param known: what CAS knows about it; ``None`` before it is uploaded.
+    """
+    is_stored = known is not None and isinstance(file, StoredFile)
+    return xet_file_record(
+        file.path_in_repo,
+        file.size,
+        repo,
+        sha256=known.sha256 if known else None,
+        xet_hash=known.xet_hash if known else None,
+        sample=_encoded(file.sample),
+        storage_uri=str(file) if is_stored else None,
+    )
+
+
+def content_record(path: str, content: bytes, repo: str) -> XetFile:
+    """Return the record of a file in memory, before it is uploaded."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return xet_file_record(path, len(content), repo, sha256=sha256, sample=_encoded(content[:SAMPLE_BYTES]))
+
+
+def stream_record(path: str, uploaded: uploads.Uploaded, head: bytes, repo: str) -> XetFile:
+    """Return the record of a file that was streamed to CAS and is not on disk.
+
+    :param head: its first bytes.
+    """
+    return xet_file_record(
+        path,
+        uploaded.size,
+        repo,
+        sha256=uploaded.sha256,
+        xet_hash=uploaded.xet_hash,
+        sample=_encoded(head[:SAMPLE_BYTES]),
+    )
+
+
+def _encoded(sample: bytes) -> str:
+    return base64.b64encode(sample).decode()
+
+
+def no_transfer() -> XetTransfer:
+    """Return the figures of a transfer that did not have to move anything."""
+    return {"files": 0, "bytes": 0, "bytes_sent": 0, "bytes_deduplicated": 0, "seconds": 0.0}
+
+
+def upload_contents(
+    files: Sequence[XetFile], read: Callable[[XetFile], bytes], with_cas_access: WithCasAccess
+) -> list[XetFile]:
+    """Upload small files to CAS, and return their records with digest and Xet hash.
+
+    :param read: returns the content of a file; called for one file at a time.
+    :param with_cas_access: runs the transfer with a token.
+    """
+    uploaded: list[uploads.Uploaded] = []
+
+    def work(access: CasAccess) -> int:
+        sent, transfer = uploads.upload(access, paths, [file["size"] for file in files])
+        uploaded[:] = sent
+        return transfer["bytes_sent"]
+
+    if not files:
+        return []
+    with TemporaryDirectory(prefix="xethub-") as folder:
+        paths = [Path(folder, str(number)) for number in range(len(files))]
+        for path, file in zip(paths, files, strict=True):
+            path.write_bytes(read(file))
+        with_cas_access(work)
+    return [
+        {**file, "sha256": each.sha256, "xet_hash": each.xet_hash} for file, each in zip(files, uploaded, strict=True)
+    ]
