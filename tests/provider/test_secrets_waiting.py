@@ -48,7 +48,7 @@ def fault(hub, name, route=".*/api/.*"):
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_task, monkeypatch, name):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset", "poke_interval": 0.2}
     api, store_of_asset = ExecutionApi(), Store()
     for sensor, wanted in ((XetFileSensor, {"path": "a.bin"}), (XetRevisionSensor, {})):
@@ -88,7 +88,7 @@ def test_what_waits_shows_no_secret(hub, connection, secrets, seen, repo, run_ta
     seen.run(run_task(XetFileSensor, path="a.bin", mode="reschedule", **where))
     seen.run(run_task(XetFileSensor, path="a.bin", deferrable=True, soft_fail=True, **where))
     text = seen.text()
-    assert "Look 1 in a row failed" in text
+    assert "failed (1 in a row)" in text
     assert secrets.proxy.through
     assert_absent(secrets(), text)
 

@@ -1,4 +1,4 @@
-"""A sensor keeps its promises while it is deferred: what happens before and after is what the other modes do."""
+"""Give a deferred sensor the semantics of the other modes: polls, timeouts and skips before and after the deferral."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def poll(sensor: BaseSensorOperator, context: Context) -> PokeReturnValue:
-    """Poke once, with what ``soft_fail``, ``never_fail`` and ``silent_fail`` mean in the other modes."""
+    """Poke once, and apply ``soft_fail``, ``never_fail`` and ``silent_fail`` as in the other modes."""
     try:
         return cast("PokeReturnValue", sensor.poke(context))
     except AirflowFailException as error:
@@ -38,11 +38,11 @@ def poll(sensor: BaseSensorOperator, context: Context) -> PokeReturnValue:
 
 
 def time_left(sensor: BaseSensorOperator, elapsed: float) -> timedelta:
-    """Return how long a sensor may be deferred: until ``timeout`` or ``execution_timeout``, whichever comes first.
+    """Return how long a sensor may stay deferred: until ``timeout`` or ``execution_timeout``, whichever comes first.
 
-    Airflow itself watches ``execution_timeout`` only while a task runs on a worker.
+    Airflow itself enforces ``execution_timeout`` only while a task runs on a worker.
 
-    :param elapsed: seconds since the task started.
+    :param elapsed: Seconds since the task started.
     """
     limit = sensor.timeout
     if sensor.execution_timeout is not None:
@@ -50,16 +50,19 @@ def time_left(sensor: BaseSensorOperator, elapsed: float) -> timedelta:
     return timedelta(seconds=max(0.0, limit - elapsed))
 
 
-def ended(sensor: BaseSensorOperator, context: Context, error: AirflowSensorTimeout | AirflowSkipException) -> Any:
-    """Return what a sensor returns whose deferral ended with ``error``, or raise it.
+def finish_interrupted(
+    sensor: BaseSensorOperator, context: Context, error: AirflowSensorTimeout | AirflowSkipException
+) -> Any:
+    """Return the value of a sensor whose deferral ended with ``error``, or raise the error.
 
-    When ``timeout`` is over, poke once more, as the other modes do. ``execution_timeout`` interrupts them instead, and
-    Airflow's retries apply.
+    After ``timeout``, poke one last time, as the other modes do. ``execution_timeout`` interrupts the other modes
+    instead, and Airflow's retries apply; so it does here.
 
-    :param error: also the skip that ``soft_fail`` and ``never_fail`` make of a timeout.
-    :raises AirflowSensorTimeout: ``timeout`` is over.
-    :raises AirflowTaskTimeout: ``execution_timeout`` is over.
-    :raises AirflowSkipException: one of them is over, and the sensor skips then; or it ended with another skip.
+    :param error: The timeout, or the skip that ``soft_fail`` and ``never_fail`` turn a timeout into.
+    :raises AirflowSensorTimeout: ``timeout`` has passed.
+    :raises AirflowTaskTimeout: ``execution_timeout`` has passed.
+    :raises AirflowSkipException: One of them has passed and the sensor skips on timeouts, or the task was skipped for
+        another reason.
     """
     is_skip = isinstance(error, AirflowSkipException)
     if is_skip and not isinstance(error.__cause__, AirflowSensorTimeout):
@@ -69,8 +72,8 @@ def ended(sensor: BaseSensorOperator, context: Context, error: AirflowSensorTime
         if is_skip:
             raise error
         raise AirflowTaskTimeout(
-            f"{sensor.task_id} waited longer than its execution_timeout of {limit}. Raise it, or leave it out: timeout "
-            "limits how long a sensor waits."
+            f"{sensor.task_id} waited longer than its execution_timeout of {limit}. Raise it, or remove it: timeout "
+            "already limits how long a sensor waits."
         ) from error
     last = poll(sensor, context)
     if not last:

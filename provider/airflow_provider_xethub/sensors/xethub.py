@@ -1,4 +1,4 @@
-"""Sensors: wait for files and for commits.
+"""Provide sensors that wait for files and for commits.
 
 Importing this module loads no client library: ``requests`` and ``huggingface_hub`` load inside the task.
 """
@@ -47,24 +47,26 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.records import XetFile
 
 NO_COMMIT = "0" * 40
-"""What every commit is newer than."""
+"""Stands for "no commit yet": every commit is newer than this one."""
 
 
 class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
-    """Base of the sensors: the repository, the hook, and how looks follow each other.
+    """Poll a repository until a condition holds: the base of all sensors.
 
     A wrong credential, or a repository or revision that does not exist, fails the task at once instead of waiting for
-    the timeout. Too many requests slow it down. An outage of the Hub fails the first look, so that a wrong host is
-    noticed; later it is waited through.
+    the timeout. Rate limits slow the polls down. An outage of the Hub fails the first poll, so that a wrong host is
+    noticed; after one successful poll, the sensor waits until the Hub is back.
 
-    :param repo_id: ``namespace/name``; the connection's default where ``None``.
-    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``; the connection's default, and then ``model``.
-    :param revision: branch, tag, commit or ``refs/pr/N``; the connection's default, and then ``main``.
-    :param may_be_missing: ``revision``: it need not exist yet, and is waited for; ``repo``: nor need the repository.
-        ``None``: both have to exist.
-    :param deferrable: look once, and then wait in the triggerer, without a worker slot. Default:
+    :param repo_id: ``namespace/name``. ``None``: the connection's default.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. ``None``: the connection's default, else
+        ``model``.
+    :param revision: Branch, tag, commit or ``refs/pr/N``. ``None``: the connection's default, else ``main``.
+    :param may_be_missing: ``revision``: wait for a revision that does not exist yet. ``repo``: wait for a repository
+        that does not exist yet, too. ``None``: fail if either is missing.
+    :param deferrable: Poll once, then wait in the triggerer without occupying a worker slot. Default:
         ``[operators] default_deferrable``.
-    :param xethub_conn_id: the connection.
+    :param xethub_conn_id: Airflow connection ID.
+    :param kwargs: Parameters of Airflow's ``BaseSensorOperator``.
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
@@ -98,7 +100,7 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
         return RepoState(self._repo)
 
     def execute(self, context: Context) -> Any:
-        """Look until it is there, or look once and then wait in the triggerer."""
+        """Poll until the condition holds, or poll once and then wait in the triggerer."""
         if not self.deferrable:
             return super().execute(context)
         started = time.monotonic()
@@ -109,21 +111,21 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
         return first.xcom_value
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the deferral; when the time is up, as the other modes end then."""
+        """Resume after the deferral; after a timeout, finish as the other modes do."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (AirflowSensorTimeout, AirflowSkipException) as error:
             self._has_polled = True
-            return deferral.ended(self, context, error)
+            return deferral.finish_interrupted(self, context, error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
-        """Return what the trigger found, or raise why it cannot come."""
+        """Return what the trigger found, or raise the error that it reported."""
         with fail_without_retry():
             value = value_of(event)
         return self._finish(context, value)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
+        """Poll once."""
         with fail_without_retry():
             self.check_rendered()
             try:
@@ -140,11 +142,12 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
                 return PokeReturnValue(False)
         self._requested_delay = 0.0
         self._has_polled = True
-        self.log.info("%s %s in %s.", self._description(), "is not yet" if value is None else "is", self._repo)
+        outcome = "Still waiting for" if value is None else "Found"
+        self.log.info("%s %s in %s.", outcome, self._description(), self._repo)
         return PokeReturnValue(value is not None, None if value is None else self._finish(context, value))
 
     def _get_next_poke_interval(self, *args: Any, **kwargs: Any) -> float:
-        """Wait as long as the Hub asks for after too many requests."""
+        """Return the seconds to the next poke; after a rate limit, at least what the Hub asks for."""
         return max(super()._get_next_poke_interval(*args, **kwargs), self._requested_delay)
 
     def _evaluate(self, condition: Condition) -> Any | None:
@@ -157,7 +160,7 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
             "repo_type": self._repo.repo_type,
             "revision": self._repo.revision,
             "xethub_conn_id": self.xethub_conn_id,
-            # Airflow allows 0 for a sensor; many triggers share one poll, which must not run without a pause.
+            # Airflow allows 0 for a sensor, but many triggers share one poll, which must not run without a pause.
             "poke_interval": self.poke_interval if self.poke_interval > 0 else 1.0,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
@@ -165,36 +168,37 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
         }
 
     def _poll(self, context: Context) -> Any | None:
-        """Return what is waited for, or ``None``."""
+        """Return what the sensor waits for, or ``None`` if it does not exist yet."""
         raise NotImplementedError
 
     def _trigger(self, context: Context) -> BaseTrigger:
-        """Return the trigger that waits for the same."""
+        """Return the trigger that waits for the same condition."""
         raise NotImplementedError
 
     def _description(self) -> str:
-        """Say in a few words what is waited for."""
+        """Return a few words for the log: what the sensor waits for."""
         raise NotImplementedError
 
     def _on_missing(self, context: Context) -> None:
-        """Take note that the repository or revision does not exist yet."""
+        """Handle a repository or revision that does not exist yet."""
 
     def _finish(self, context: Context, value: Any) -> Any:  # noqa: ARG002
-        """Return the XCom value."""
+        """Return the XCom value for what was found."""
         return value
 
 
 class XetFileSensor(XetSensor):
-    """Wait until files are in a repository, or until they are others than before.
+    """Wait until files exist in a repository, or until they have changed.
 
-    :param path: wait for this file.
-    :param paths: wait until all of these files are there.
-    :param patterns: wait until paths match one of these (``*`` matches ``/`` as well).
-    :param min_files: how many have to match ``patterns``.
-    :param changed_from: what the files were: a record or a list of records, as an earlier sensor returned them, or,
-        with ``path``, a Xet hash or sha256. A file that is still the same does not count.
-    :param newer_than: id of a commit. A file that is still as it was there does not count.
-    :returns: for ``path`` its :class:`~airflow_provider_xethub.xet.records.XetFile`, otherwise a list of them: of those
+    :param path: Wait for this file.
+    :param paths: Wait until all of these files exist.
+    :param patterns: Wait until files match one of these patterns (``*`` matches ``/`` as well).
+    :param min_files: How many files must match ``patterns``. Default: 1.
+    :param changed_from: The earlier content of the files: one record or a list of records, as an earlier sensor
+        returned them, or, with ``path``, a Xet hash or sha256. Files with this content do not count.
+    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
+    :param kwargs: Parameters of :class:`XetSensor`.
+    :returns: The :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
         that count.
     """
 
@@ -250,14 +254,14 @@ class XetFileSensor(XetSensor):
         if isinstance(before, str):
             arguments.string("changed_from", before)
             if self.path is None:
-                raise XetInputError(f"{self.task_id}: a hash in changed_from goes with path; otherwise give records.")
+                raise XetInputError(f"{self.task_id}: a hash in changed_from requires path. Otherwise give records.")
             return {self.path: [before]}
         records: Sequence[XetFile] = [before] if isinstance(before, Mapping) else before
         try:
             return {record["path"]: sorted(hashes(record)) for record in records}
         except (KeyError, TypeError, AttributeError):
             raise XetInputError(
-                f"{self.task_id}: changed_from is neither a hash nor Xet file records, as this sensor returns them."
+                f"{self.task_id}: changed_from is neither a hash nor Xet file records. Give what this sensor returned."
             ) from None
 
     def _poll(self, context: Context) -> list[XetFile] | None:  # noqa: ARG002
@@ -285,11 +289,12 @@ class XetFileSensor(XetSensor):
 
 
 class XetRevisionSensor(XetSensor):
-    """Wait until a revision has another newest commit.
+    """Wait until a revision has a new commit.
 
-    :param newer_than: id of a commit; wait until the newest one is another. ``None``: than the one that is the newest
-        when the task looks for the first time. On Airflow 3.3 and later the task's retries remember which that was.
-    :returns: the newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
+    :param newer_than: Commit ID; wait until the newest commit is a different one. ``None``: the commit that is the
+        newest at the task's first poll. On Airflow 3.3 and later, the task's retries keep that commit.
+    :param kwargs: Parameters of :class:`XetSensor`.
+    :returns: The newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "newer_than")
@@ -308,8 +313,8 @@ class XetRevisionSensor(XetSensor):
             return self._evaluate(NewCommitCondition(begin))
         if self.reschedule and not self.deferrable and _state_store(context) is None:
             raise XetInputError(
-                f"{self.task_id}: in reschedule mode this version of Airflow does not remember where the waiting "
-                "began. Give newer_than, or use deferrable=True."
+                f"{self.task_id}: this version of Airflow keeps no task state between the polls of reschedule mode. "
+                "Give newer_than, or use deferrable=True."
             )
         newest = self._evaluate(CommitsSinceCondition(None))
         self._store_start(context, newest[-1]["oid"] if newest else NO_COMMIT)
@@ -336,10 +341,10 @@ class XetRevisionSensor(XetSensor):
         return XetRevisionTrigger(**self._trigger_arguments(), newer_than=self._load_start(context), once=True)
 
     def _description(self) -> str:
-        return f"A commit newer than {self.newer_than or self._start}"
+        return f"a commit newer than {self.newer_than or self._start}"
 
     def _finish(self, context: Context, value: Any) -> Any:
-        # Otherwise the task, cleared and run again, would find the commit that it has found already.
+        # Otherwise the task, when cleared and run again, would return the same commit at once.
         store = _state_store(context)
         if store is not None and store.get(self._STATE) is not None:
             store.delete(self._STATE)
@@ -348,10 +353,10 @@ class XetRevisionSensor(XetSensor):
 
 
 def _state_store(context: Context) -> Any | None:
-    """Return what a task remembers across tries: since Airflow 3.3."""
+    """Return the store that keeps values across the tries of a task; ``None`` before Airflow 3.3."""
     return context.get("task_state_store")
 
 
 def _whole_number(value: Any) -> int:
-    """Return a number that a template may have made a text of."""
+    """Return ``value``, or the whole number that a template rendered as a string."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value

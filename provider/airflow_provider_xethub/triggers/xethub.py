@@ -1,7 +1,7 @@
-"""Triggers: wait for files and commits in the triggerer, and start DAGs on commits.
+"""Provide triggers that wait for files and commits in the triggerer, and start DAGs on commits.
 
-Their arguments are plain JSON, and never a token: the triggerer reads the connection itself. All triggers of one
-triggerer that look at the same repository share one poll (:mod:`airflow_provider_xethub.xet.wait.poller`).
+Trigger arguments are plain JSON and never contain a token: the triggerer reads the connection itself. All triggers of
+one triggerer on the same repository share one poll (:mod:`airflow_provider_xethub.xet.wait.poller`).
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.records import XetCommit
 
 DELIVERY_SECONDS = 3.0
-"""Seconds until an event is on its way to the process that stores it: a triggerer hands them over once a second."""
+"""Seconds after which an event has surely been sent to the process that stores it; a triggerer sends once a second."""
 
 STATE_TRIES = 5
-"""How often a watcher tries to store its state. After that it goes on: to tell the next commit matters more."""
+"""Attempts of a watcher to store its state. Then it continues, because reporting the next commit matters more."""
 
 
 @contextmanager
-def _refused() -> Iterator[None]:
+def _reject_arguments() -> Iterator[None]:
+    """Raise :class:`XetTriggerArgumentError` for a wrong argument."""
     try:
         yield
     except XetInputError as error:
@@ -59,9 +60,9 @@ def _refused() -> Iterator[None]:
 
 
 class _XetTrigger(BaseTrigger):
-    """What the triggers have in common: the repository, the connection and the shared poll."""
+    """Hold the repository and the connection, and take part in the shared poll: the base of all triggers."""
 
-    @_refused()
+    @_reject_arguments()
     def __init__(
         self,
         *,
@@ -78,7 +79,7 @@ class _XetTrigger(BaseTrigger):
         self.repo = Repo(repo_id, cast("RepoType", repo_type), revision)
         check_missing(may_be_missing)
         if arguments.string("xethub_conn_id", xethub_conn_id) is None:
-            raise XetInputError("xethub_conn_id is missing: a trigger reads the Hub through a connection.")
+            raise XetInputError("xethub_conn_id is missing. A trigger reads the Hub through a connection.")
         self.xethub_conn_id = xethub_conn_id
         self.poke_interval = arguments.seconds("poke_interval", poke_interval)
         self.exponential_backoff = exponential_backoff
@@ -86,7 +87,7 @@ class _XetTrigger(BaseTrigger):
         self.may_be_missing = may_be_missing
 
     def _arguments(self) -> dict[str, Any]:
-        # Left out where not used: during an upgrade a triggerer may still have the version that does not know it.
+        # Omitted unless used: during an upgrade, a triggerer may still run the version without these arguments.
         backoff = {"exponential_backoff": True, "max_wait": self.max_wait} if self.exponential_backoff else {}
         return {
             **backoff,
@@ -109,18 +110,18 @@ class _XetTrigger(BaseTrigger):
             self.repo,
             self._open_hub,
             condition,
-            pace=Pace(self.poke_interval, is_exponential=self.exponential_backoff, longest=self.max_wait),
+            pace=Pace(self.poke_interval, is_exponential=self.exponential_backoff, max_seconds=self.max_wait),
             may_be_missing=self.may_be_missing,
             is_endless=is_endless,
         )
 
     async def _open_hub(self) -> Hub:
-        """Read the connection. In the way that is safe on every Airflow: in the thread that it keeps for this."""
+        """Read the connection in the thread that Airflow reserves for this, which is safe in every Airflow version."""
         from asgiref.sync import sync_to_async
 
         def read() -> Hub:
             hub = XetHubConnection(self.xethub_conn_id).hub
-            # The poll itself waits between two tries; a thread should not.
+            # The poller itself waits between two attempts; the thread should not.
             hub.retries_enabled = False
             return hub
 
@@ -133,24 +134,24 @@ class _XetTrigger(BaseTrigger):
                 f"Airflow could not read connection {self.xethub_conn_id!r} in the triggerer ({type(error).__name__})."
             ) from error
 
-    def _log_failure(self, failure: poller.PollFailure) -> None:
-        if failure.error is None:
-            self.log.info("Looking at %s works again.", self.repo)
+    def _log_status(self, status: poller.PollFailure | poller.PollRecovery) -> None:
+        if isinstance(status, poller.PollRecovery):
+            self.log.info("Polling %s works again.", self.repo)
         else:
-            self.log.warning("Still waiting; next look in %.0f s. %s", failure.seconds, failure.error)
+            self.log.warning("Still waiting; next poll in %.0f s. %s", status.seconds, status.error)
 
     async def _next_value(self, subscription: poller.Subscription) -> Any:
-        """Wait for the answer, and log what stands in the way of it."""
-        while not isinstance(news := await subscription.next(), poller.Answer):
-            self._log_failure(news)
-        return news.value
+        """Wait for the value of the condition; log polls that fail meanwhile."""
+        while not isinstance(message := await subscription.next(), poller.PollResult):
+            self._log_status(message)
+        return message.value
 
     async def _wait(self, condition: Condition) -> AsyncIterator[TriggerEvent]:
-        """Give one event: what was wished for, or why it cannot come."""
+        """Yield one event: the value of the condition, or the error that makes it impossible."""
         try:
             async with self._subscribe(condition) as subscription:
                 value = await self._next_value(subscription)
-                if isinstance(condition, CommitsSinceCondition):  # the newest commit, to begin behind
+                if isinstance(condition, CommitsSinceCondition):  # the newest commit: wait for the one after it
                     subscription.condition = NewCommitCondition(value[-1]["oid"])
                     value = await self._next_value(subscription)
             event = _event(found(value), self.repo)
@@ -160,26 +161,29 @@ class _XetTrigger(BaseTrigger):
 
 
 class XetFileTrigger(_XetTrigger):
-    """Wait until files are in a repository; what :class:`~airflow_provider_xethub.sensors.xethub.XetFileSensor` uses.
+    """Wait until files exist in a repository, or until they have changed.
+
+    The trigger of :class:`~airflow_provider_xethub.sensors.xethub.XetFileSensor`.
 
     :param repo_id: ``namespace/name``.
-    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``.
-    :param revision: branch, tag, commit or ``refs/pr/N``.
-    :param xethub_conn_id: the connection.
-    :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
-        shortest counts.
-    :param exponential_backoff: wait longer after each poll, as Airflow's sensors do with this argument.
-    :param max_wait: the longest wait between two polls, with ``exponential_backoff``: seconds, or a ``timedelta``.
-    :param may_be_missing: ``revision`` or ``repo``: what need not exist yet.
-    :param paths: all of these files.
-    :param patterns: paths that match one of these (``*`` matches ``/`` as well).
-    :param min_files: how many have to match the patterns.
-    :param known: hashes that a path had; files that still have one do not count.
-    :param newer_than: id of a commit; files that are still as they were there do not count.
-    :raises XetTriggerArgumentError: an argument is wrong.
+    :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. Default: ``model``.
+    :param revision: Branch, tag, commit or ``refs/pr/N``. Default: ``main``.
+    :param xethub_conn_id: Airflow connection ID.
+    :param poke_interval: Seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
+        interval applies. Default: 60.
+    :param exponential_backoff: Lengthen the interval after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: Longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
+    :param may_be_missing: ``revision`` or ``repo``: wait for what does not exist yet. ``None``: fail if the repository
+        or the revision is missing.
+    :param paths: Wait until all of these files exist.
+    :param patterns: Wait until files match one of these patterns (``*`` matches ``/`` as well).
+    :param min_files: How many files must match the patterns.
+    :param known: Earlier hashes of the files, by path. Files that still have one of them do not count.
+    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
+    :raises XetTriggerArgumentError: An argument is wrong.
     """
 
-    @_refused()
+    @_reject_arguments()
     def __init__(
         self,
         *,
@@ -191,17 +195,17 @@ class XetFileTrigger(_XetTrigger):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Stored triggers say () for what was not given.
+        # Stored triggers have an empty list for an argument that was not given.
         given = [arguments.selection(name, value or None) for name, value in (("paths", paths), ("patterns", patterns))]
         if not isinstance(known or {}, Mapping):
-            raise XetInputError(f"known must map paths to hashes, not be {type(known).__name__}.")
+            raise XetInputError(f"known must map paths to lists of hashes, not be {type(known).__name__}.")
         self.condition = FilesCondition(
             tuple(given[0] or ()), tuple(given[1] or ()), min_files, dict(known or {}), newer_than
         )
         check_condition(self.condition, self.repo)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
+        """Return the class path and the arguments."""
         return self._classpath(), {
             **self._arguments(),
             "paths": list(self.condition.paths),
@@ -212,34 +216,35 @@ class XetFileTrigger(_XetTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and give one event."""
+        """Wait, and yield one event."""
         async for event in self._wait(self.condition):
             yield event
 
 
 class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
-    """Wait for commits: in an ``AssetWatcher`` for each of them, or, for a sensor, for the next.
+    """Report each commit to an ``AssetWatcher``, or only the next one to a sensor.
 
-    In an ``AssetWatcher`` it gives one event for each commit, oldest first: a
-    :class:`~airflow_provider_xethub.xet.records.XetCommit`, and the id of the commit before as ``previous``. The commit
-    that is the newest at the first look is where it begins. On Airflow 3.3 and later it goes on after a restart where
-    it was, and no commit is lost; before, it begins anew.
+    In an ``AssetWatcher``, the trigger yields one event for each commit, oldest first: a
+    :class:`~airflow_provider_xethub.xet.records.XetCommit`, with the ID of the preceding commit as ``previous``. It
+    starts after the commit that is the newest at its first poll. On Airflow 3.3 and later, it resumes after a restart
+    where it stopped and loses no commit; on earlier versions, it starts afresh.
 
     :param repo_id: ``namespace/name``.
-    :param repo_type: ``model``, ``dataset`` or ``space``; a bucket has no commits.
-    :param revision: branch, tag or ``refs/pr/N``.
-    :param xethub_conn_id: the connection.
-    :param poke_interval: seconds between two looks, or a ``timedelta``; where several triggers share a poll, the
-        shortest counts.
-    :param exponential_backoff: wait longer after each poll, as Airflow's sensors do with this argument.
-    :param max_wait: the longest wait between two polls, with ``exponential_backoff``: seconds, or a ``timedelta``.
-    :param may_be_missing: ``revision`` or ``repo``: what need not exist yet. A watcher waits for both in any case.
-    :param newer_than: id of a commit: begin behind this one.
-    :param once: for a sensor: give one event with the newest commit, or with the reason why there will be none.
-    :raises XetTriggerArgumentError: an argument is wrong.
+    :param repo_type: ``model``, ``dataset`` or ``space``; a bucket has no commits. Default: ``model``.
+    :param revision: Branch, tag or ``refs/pr/N``. Default: ``main``.
+    :param xethub_conn_id: Airflow connection ID.
+    :param poke_interval: Seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
+        interval applies. Default: 60.
+    :param exponential_backoff: Lengthen the interval after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: Longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
+    :param may_be_missing: ``revision`` or ``repo``: wait for what does not exist yet. ``None``: fail if the repository
+        or the revision is missing. A watcher always waits for both.
+    :param newer_than: Commit ID: report only commits after this one.
+    :param once: For a sensor: yield a single event, with the newest commit or with the error that prevents it.
+    :raises XetTriggerArgumentError: An argument is wrong.
     """
 
-    @_refused()
+    @_reject_arguments()
     def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_condition(CommitsSinceCondition(None), self.repo)
@@ -248,15 +253,15 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         self.newer_than = newer_than
         self.once = arguments.flag("once", once)
         if once:
-            # Airflow keeps watchers out of the queues of its triggerers, but not the tasks that were deferred.
+            # Airflow assigns no watcher to a triggerer queue, but deferred tasks do use these queues.
             self.supports_triggerer_queue = True
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return class path and arguments."""
+        """Return the class path and the arguments."""
         return self._classpath(), {**self._arguments(), "newer_than": self.newer_than, "once": self.once}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and give one event, or one for each commit without an end."""
+        """Wait, and yield a single event (``once``), or one event per commit for ever."""
         if not self.once:
             events = self._watch()
         else:
@@ -283,7 +288,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         return f"xethub {self.repo}"
 
     async def _load_state(self) -> str | None:
-        """Return the commit that was reported last; ``None`` where Airflow cannot tell."""
+        """Return the commit that was reported last; ``None`` if Airflow keeps no state."""
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return None
@@ -291,30 +296,32 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
             try:
                 value = await store.aget(self._key)
             except ValueError:
-                self.log.info("Several assets share this watcher, so that Airflow keeps no state for it.")
+                self.log.info("Airflow keeps no state for this watcher, because several assets share it.")
                 self.asset_state_store = None
                 return None
             except Exception as error:
-                # To begin without it would lose commits.
-                self.log.warning("The state of this watcher cannot be read (%s); trying again.", type(error).__name__)
+                # Starting without the state would lose commits.
+                self.log.warning(
+                    "Airflow could not read the state of this watcher (%s). Retrying.", type(error).__name__
+                )
                 await asyncio.sleep(self.poke_interval)
                 continue
             return value if isinstance(value, str) else None
 
     async def _wait_until_stored(self) -> None:
-        """Wait until a request of this trigger comes behind its events.
+        """Wait until a request of this trigger is processed after its events.
 
-        Remembered too early, a commit would be lost if the triggerer ends before its event is stored. The process that
-        stores takes one message after the other, and stores the events of one before it takes the next. An answer
-        shows that nothing from before is under way; after it, the events are sent within a second.
+        If the state were stored too early, a commit would be lost when the triggerer stops before its event is stored.
+        The process that stores events handles one message at a time, and stores the events of one before it reads the
+        next. Its response therefore shows that no earlier message is in flight; the events follow within a second.
         """
         await self._load_state()
-        # In steps: when the event loop was held up, those who hand over get their turns in between.
+        # In steps: after the event loop was blocked, the code that sends events runs in between.
         for _ in range(6):
             await asyncio.sleep(DELIVERY_SECONDS / 6)
 
     async def _store_state(self, oid: str) -> None:
-        """Store the commit that was reported last. What is not stored is told again after a restart."""
+        """Store the commit that was reported last; a restart reports all later commits again."""
         store = getattr(self, "asset_state_store", None)
         if store is None:
             return
@@ -322,20 +329,20 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
             try:
                 await store.aset(self._key, oid)
             except Exception as error:
-                self.log.warning("The state of this watcher cannot be stored (%s).", type(error).__name__)
+                self.log.warning("Airflow could not store the state of this watcher (%s).", type(error).__name__)
                 await asyncio.sleep(self.poke_interval)
             else:
                 return
 
 
 def _event(payload: Mapping[str, Any], repo: Repo) -> TriggerEvent:
-    """Build an event, if it can reach the database: one that cannot would end the whole triggerer.
+    """Build an event that the database can store; any other event would stop the whole triggerer.
 
-    :raises XetProtocolError: it cannot; only this trigger fails.
+    :raises XetProtocolError: The database cannot store it. Only this trigger fails.
     """
     if not is_storable(payload):
         raise XetProtocolError(
-            f"The event of the trigger for {repo} cannot be stored as JSON: it contains a NUL, invalid Unicode or a "
-            "number that is not finite. Please report it."
+            f"The event of the trigger for {repo} cannot be stored as JSON: it contains a NUL character, invalid "
+            "Unicode or a number that is not finite. Please report it."
         )
     return TriggerEvent(dict(payload))  # type: ignore[no-untyped-call]

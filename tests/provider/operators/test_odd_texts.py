@@ -34,7 +34,7 @@ TITLES = {
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
@@ -126,11 +126,11 @@ def test_something_unexpected_fails_one_trigger_and_no_other(hub, where, odd_com
 
     told = asyncio.run(run())
     assert not told.errors
-    assert "something unexpected (ZeroDivisionError)" in told.events["files"][0]["message"]
+    assert "failed unexpectedly (ZeroDivisionError)" in told.events["files"][0]["message"]
     assert [event["title"] for event in told.events["commits"]] == ["new"]
 
 
-def test_a_poll_that_met_something_unexpected_goes_on(hub, where, odd_commit, monkeypatch):
+def test_polling_continues_after_an_unexpected_failure(hub, where, odd_commit, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
     look, failures = poller.RepoState.refresh, iter(range(2))
 

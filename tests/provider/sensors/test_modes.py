@@ -39,7 +39,7 @@ HAS_STATE = importlib.util.find_spec("airflow.sdk.definitions.retry_policy") is 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
 
 
 @pytest.fixture

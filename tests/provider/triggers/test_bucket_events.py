@@ -22,7 +22,7 @@ TREE = "GET .*/tree"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(bucket_events, "MIN_RECONNECT_SECONDS", 0.1)
 
 
@@ -187,7 +187,7 @@ def test_garbage_in_the_stream_is_left_out(hub, bucket, where, streams, tmp_path
 
 
 def test_a_bucket_that_is_followed_is_looked_at_now_and_then_all_the_same(hub, where, streams, monkeypatch):
-    monkeypatch.setattr(poller, "SAFETY_SECONDS", 1.0)
+    monkeypatch.setattr(poller, "SAFETY_INTERVAL", 1.0)
 
     async def wait():
         triggerer = Triggerer()

@@ -11,7 +11,7 @@ from support.trigger_runs import Triggerer, until
 
 
 def test_a_trigger_backs_off(hub, repo, connection, monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.05)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.05)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset", "paths": ["a.bin"]}
 
     async def seconds_until(polls, **options):

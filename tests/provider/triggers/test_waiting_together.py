@@ -30,7 +30,7 @@ def running_hub(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
@@ -55,7 +55,7 @@ def test_those_who_are_told_to_wait_do_not_all_come_back_at_the_same_moment(hub,
         await triggerer.stop()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triggers._XetTrigger, "_log_failure", lambda _, trouble: pauses.append(trouble.seconds))
+        patch.setattr(triggers._XetTrigger, "_log_status", lambda _, failure: pauses.append(failure.seconds))
         asyncio.run(wait())
     assert all(100 <= seconds <= 120 for seconds in pauses)
     assert len(set(pauses)) == len(pauses)

@@ -23,7 +23,7 @@ HEAD = "GET .*/commits/.*"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 

@@ -35,7 +35,7 @@ def running_hub(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(triggers, "DELIVERY_SECONDS", 0.05)
 
 
@@ -213,7 +213,7 @@ def test_a_connection_that_cannot_be_read_for_a_while_is_waited_for(
     async def wait():
         triggerer = Triggerer()
         triggerer.start({"a": XetFileTrigger(paths=["a.bin"], **where)})
-        await until(lambda: "Look 2 in a row failed" in caplog.text)
+        await until(lambda: "failed (2 in a row)" in caplog.text)
         assert not triggerer.ended
         connection()
         await until(lambda: triggerer.ended)
@@ -244,8 +244,7 @@ def test_a_credential_that_was_replaced_is_taken_up(hub, repo, where, connection
 @pytest.mark.parametrize("fault", [{"status": 503}, {"drop": True}, {"status": 429}], ids=str)
 def test_outages_and_rate_limits_are_waited_through(hub, repo, where, fault, tmp_path, caplog, monkeypatch):
     told = []
-    tell = lambda _, trouble: told.append(getattr(trouble.error, "status", None))  # noqa: E731
-    monkeypatch.setattr(triggers._XetTrigger, "_log_failure", tell)
+    monkeypatch.setattr(triggers._XetTrigger, "_log_status", lambda _, status: told.append(status))
 
     async def wait():
         triggerer = Triggerer()
@@ -260,8 +259,10 @@ def test_outages_and_rate_limits_are_waited_through(hub, repo, where, fault, tmp
 
     caplog.set_level("INFO")
     assert asyncio.run(wait())[0]["path"] == "a.bin"
-    assert "Look 1 in a row failed" in caplog.text
-    assert told == [fault.get("status"), None]
+    assert "failed (1 in a row)" in caplog.text
+    failure, recovery = told
+    assert getattr(failure.error, "status", None) == fault.get("status")
+    assert recovery == poller.PollRecovery()
 
 
 def test_a_rate_limit_is_waited_for_as_long_as_the_hub_asks(hub, repo, where):
@@ -304,9 +305,7 @@ def test_a_bug_in_the_poll_leaves_nobody_waiting(repo, where, monkeypatch):
         await until(lambda: len(triggerer.ended) == 5)
         assert not triggerer.errors
         messages = {event["message"] for (event,) in triggerer.events.values()}
-        assert [f"The poll of {repo} met something unexpected (ZeroDivisionError)" in each for each in messages] == [
-            True
-        ]
+        assert [f"The poll of {repo} failed unexpectedly (ZeroDivisionError)" in each for each in messages] == [True]
         assert not poller._pollers[asyncio.get_running_loop()]
 
     asyncio.run(wait())

@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
 Missing = Literal["revision", "repo"]
-"""What may not exist yet: only the revision, or the repository as well."""
+"""What may not exist yet: only the revision, or the repository too."""
 
 MAX_DELAY = 300.0
-"""Seconds between two looks at a Hub that fails, unless it asks for more, or the interval is longer."""
+"""Longest delay between two failing polls in seconds, unless the Hub asks for more or the interval is longer."""
 
 MAX_REQUESTED_DELAY = 3600.0
-"""Seconds that a Hub may ask for at most: an answer with a wrong date must not end the waiting for years."""
+"""Longest delay that the Hub can ask for, in seconds: a wrong date in a response must not suspend polls for years."""
 
 
 class Snapshot:
-    """The files of a repository at one revision, as far as somebody asked for them.
+    """Hold the file records of a repository at one revision, as far as they have been fetched.
 
-    :param repo: where to ask.
-    :param uri: what the records say about where they are from.
+    :param repo: The repository at the revision to fetch from.
+    :param uri: The value of ``repo`` in the records.
     """
 
     def __init__(self, repo: Repo, uri: str) -> None:
@@ -56,57 +56,62 @@ class Snapshot:
         self.error: XetNotFoundError | None = None
 
     def fetch(self, hub: Hub, paths: Iterable[str], *, listing: bool) -> bool:
-        """Ask the Hub for what is not known yet; returns whether there was anything to ask."""
+        """Fetch what is missing.
+
+        :param listing: Fetch all files instead of ``paths``.
+        :returns: Whether a request was necessary.
+        """
         if self._is_listed:
             return False
         missing = sorted(set(paths) - set(self._files))
         if listing:
-            self._files = {file["path"]: self._labelled(file) for file in hub.list_files(self._repo)}
+            self._files = {file["path"]: self._with_uri(file) for file in hub.list_files(self._repo)}
             self._is_listed = True
         elif missing:
-            found = {file["path"]: self._labelled(file) for file in hub.get_files(self._repo, missing)}
+            found = {file["path"]: self._with_uri(file) for file in hub.get_files(self._repo, missing)}
             self._files |= {path: found.get(path) for path in missing}
         return listing or bool(missing)
 
-    def _labelled(self, file: XetFile) -> XetFile:
+    def _with_uri(self, file: XetFile) -> XetFile:
         return cast("XetFile", {**file, "repo": self._uri})
 
     def forget(self, paths: Sequence[str]) -> None:
-        """Forget what is known of these paths, because they changed; of a listing, everything."""
+        """Discard the records of paths that changed; if all files were listed, discard the whole listing."""
         if paths and self._is_listed:
             self._files, self._is_listed = {}, False
         for path in paths:
             self._files.pop(path, None)
 
     def get(self, path: str) -> XetFile | None:
-        """Return the record of a path that was asked for."""
+        """Return the record of a path that was fetched; ``None`` if the file does not exist."""
         return self._files.get(path)
 
     def matching(self, patterns: Sequence[str]) -> list[XetFile]:
-        """Return the records whose path matches one of these, in the order of their paths."""
+        """Return the records whose path matches one of ``patterns``, sorted by path."""
         return [file for path, file in sorted(self._files.items()) if file is not None and matches(path, patterns)]
 
 
 class Condition(Protocol):
-    """What somebody waits for."""
+    """Decide whether what a sensor or a trigger waits for exists."""
 
     def evaluate(self, state: RepoState) -> Any | None:
-        """Return the value waited for, or ``None`` while it is not there.
+        """Return the value of the condition, or ``None`` while it does not hold.
 
-        :raises XetNotFoundError: it can never be there.
+        :raises XetNotFoundError: It can never hold.
         """
 
 
 @dataclass(frozen=True)
 class FilesCondition:
-    """Files that are there; and where something is known of how they were, files that differ from that.
+    """Hold when files exist and, if an earlier state is given, differ from it.
 
-    :param paths: all of these.
-    :param patterns: paths that match one of these (``*`` matches ``/`` as well).
-    :param min_files: how many have to match the patterns.
-    :param known: hashes (Xet hash, sha256 or git sha1) that a path had: a file that still has one does not count.
-    :param newer_than: a commit: a file that is still as it was there does not count.
-    :raises XetInputError: an argument is wrong.
+    :param paths: All of these files must count.
+    :param patterns: Files that match one of these patterns count (``*`` matches ``/`` as well).
+    :param min_files: How many files must match the patterns.
+    :param known: Earlier hashes of the files (Xet hash, sha256 or git sha1), by path. Files that still have one of them
+        do not count.
+    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
+    :raises XetInputError: An argument is wrong.
     """
 
     paths: tuple[str, ...] = ()
@@ -117,43 +122,43 @@ class FilesCondition:
 
     def __post_init__(self) -> None:
         if bool(self.paths) == bool(self.patterns):
-            raise XetInputError("give either path, paths or patterns, and only one of them.")
+            raise XetInputError("give exactly one of path, paths and patterns.")
         for path in self.paths:
             names.check_path(path)
         arguments.selection("patterns", list(self.patterns) or None)
         if isinstance(self.min_files, bool) or not isinstance(self.min_files, int) or self.min_files < 1:
-            raise XetInputError(f"min_files {self.min_files!r} is not a number from 1 on.")
+            raise XetInputError(f"min_files {self.min_files!r} must be a whole number of at least 1.")
         if self.min_files > 1 and self.paths:
-            raise XetInputError("min_files goes with patterns; of paths, all are waited for.")
+            raise XetInputError("min_files requires patterns. With paths, the task waits for all of them.")
         for text in (text for hashes in self.known.values() for text in hashes):
             if not isinstance(text, str) or not (SHA256.fullmatch(text) or COMMIT_ID.fullmatch(text)):
-                raise XetInputError(f"changed_from {text!r} is not a Xet hash, a sha256 or a git sha1 in hex.")
+                raise XetInputError(f"changed_from {text!r} is not a Xet hash, sha256 or git sha1 in hex.")
         if self.newer_than is not None:
             check_oid(self.newer_than)
 
     def evaluate(self, state: RepoState) -> list[XetFile] | None:
-        """Return the records of the files that count, if they are enough."""
-        if state.files_error is not None:
-            raise state.files_error
-        then = state.at(self.newer_than) if self.newer_than else None
+        """Return the records of the files that count, or ``None`` while there are too few."""
+        if state.listing_error is not None:
+            raise state.listing_error
+        base = state.files_at(self.newer_than) if self.newer_than else None
         if self.patterns:
-            found = [file for file in state.now.matching(self.patterns) if self._counts(file, then)]
+            found = [file for file in state.files.matching(self.patterns) if self._counts(file, base)]
             return found if len(found) >= self.min_files else None
-        files = [file for path in self.paths if (file := state.now.get(path)) and self._counts(file, then)]
+        files = [file for path in self.paths if (file := state.files.get(path)) and self._counts(file, base)]
         return files if len(files) == len(self.paths) else None
 
-    def _counts(self, file: XetFile, then: Snapshot | None) -> bool:
+    def _counts(self, file: XetFile, base: Snapshot | None) -> bool:
         before = set(self.known.get(file["path"], ()))
-        if then is not None and (old := then.get(file["path"])):
+        if base is not None and (old := base.get(file["path"])):
             before |= hashes(old)
         return not before & hashes(file)
 
 
 @dataclass(frozen=True)
 class NewCommitCondition:
-    """A newest commit that is another one than this.
+    """Hold when the newest commit is another one than ``newer_than``.
 
-    :raises XetInputError: it is no commit id.
+    :raises XetInputError: ``newer_than`` is not a commit ID.
     """
 
     newer_than: str
@@ -168,12 +173,12 @@ class NewCommitCondition:
 
 @dataclass(frozen=True)
 class CommitsSinceCondition:
-    """All commits behind a known one; where none is known, the newest."""
+    """Hold when there are commits after ``after``; if that is ``None``, hold with the newest commit."""
 
     after: str | None
 
     def evaluate(self, state: RepoState) -> list[XetCommit] | None:
-        """Return them, oldest first; only the newest, where the known one is not in the history any more."""
+        """Return these commits, oldest first; only the newest one if ``after`` is no longer in the history."""
         if state.head is None or state.head["oid"] == self.after:
             return None
         oids = [commit["oid"] for commit in state.history]
@@ -183,10 +188,11 @@ class CommitsSinceCondition:
 
 
 class RepoState:
-    """What is known of a repository.
+    """Hold what is known about a repository: its newest commits and file records.
 
-    :param is_shared: remember the files until the newest commit moves; otherwise each look asks for them anew.
-    :ivar is_streamed: of a bucket: changes are told by its event stream, so that its files need not be asked for again.
+    :param is_shared: Keep the file records until the newest commit changes. Otherwise each refresh fetches them again.
+    :ivar is_streamed: Whether an event stream reports changes of this bucket, so that its files need no refresh.
+    :ivar version: Increases with each change, so that a condition need not be evaluated twice on the same state.
     """
 
     def __init__(self, repo: Repo, *, is_shared: bool = False) -> None:
@@ -196,50 +202,50 @@ class RepoState:
         self.head: XetCommit | None = None
         self.history: list[XetCommit] = []
         self._searched: set[str] = set()
-        self.now = Snapshot(repo, repo.uri)
-        self._then: dict[str, Snapshot] = {}
-        self.files_error: XetProtocolError | None = None
-        self.changes = 0
+        self.files = Snapshot(repo, repo.uri)
+        self._bases: dict[str, Snapshot] = {}
+        self.listing_error: XetProtocolError | None = None
+        self.version = 0
 
-    def at(self, oid: str) -> Snapshot:
-        """Return the files as they were at a commit.
+    def files_at(self, oid: str) -> Snapshot:
+        """Return the files at a commit.
 
-        :raises XetNotFoundError: there is no such commit.
+        :raises XetNotFoundError: The commit does not exist.
         """
-        snapshot = self._then[oid]
+        snapshot = self._bases[oid]
         if snapshot.error is not None:
             raise snapshot.error
         return snapshot
 
     def forget_files(self) -> None:
-        """Forget the files."""
-        self.now = Snapshot(self._repo.at(self.head["oid"]) if self.head else self._repo, self._repo.uri)
+        """Discard the file records."""
+        self.files = Snapshot(self._repo.at(self.head["oid"]) if self.head else self._repo, self._repo.uri)
 
     def refresh(self, hub: Hub, conditions: Sequence[Condition]) -> None:
-        """Ask the Hub for what these conditions want to know: one request while nothing moved, two after that.
+        """Fetch what the conditions need: one request while nothing has changed, two after a change.
 
-        :raises XetHubError: as the Hub's answers mean.
+        :raises XetHubError: See :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
         """
         for condition in conditions:
             check_condition(condition, self._repo)
         files = [condition for condition in conditions if isinstance(condition, FilesCondition)]
         self._fetch_head(hub, conditions, wants_files=bool(files))
-        self.files_error = None
+        self.listing_error = None
         try:
             self._fetch_files(hub, files)
         except XetProtocolError as error:
-            # A listing that cannot be read is no reason for those who wait for commits to hear nothing.
+            # Conditions on commits must not fail because of a listing that cannot be read.
             if len(files) == len(conditions):
                 raise
-            self.files_error = error
-            self.changes += 1
+            self.listing_error = error
+            self.version += 1
 
     def _fetch_files(self, hub: Hub, files: Sequence[FilesCondition]) -> None:
         paths = {path for condition in files for path in condition.paths}
-        if self.now.fetch(hub, paths, listing=any(condition.patterns for condition in files)):
-            self.changes += 1
+        if self.files.fetch(hub, paths, listing=any(condition.patterns for condition in files)):
+            self.version += 1
         bases = {condition.newer_than for condition in files if condition.newer_than}
-        self._then = {oid: snapshot for oid, snapshot in self._then.items() if oid in bases}
+        self._bases = {oid: snapshot for oid, snapshot in self._bases.items() if oid in bases}
         for oid in sorted(bases):
             self._fetch_base(hub, oid, [condition for condition in files if condition.newer_than == oid])
 
@@ -252,9 +258,9 @@ class RepoState:
         head = next(iter(hub.latest_commits(self._repo)), None)
         if head is None or head != self.head:
             self.head = head
-            self.changes += 1
+            self.version += 1
             self.history, self._searched = [], set()
-            # Files are asked for at that commit: all looks until the next one see the same.
+            # Files are fetched at that commit, so that all polls until the next commit see the same files.
             self.forget_files()
         searched = {
             condition.after for condition in commits if isinstance(condition, CommitsSinceCondition) and condition.after
@@ -265,29 +271,29 @@ class RepoState:
             found = commits_until(hub, self._repo.at(head["oid"]), searched - {head["oid"]})
             self.history = [{**commit, "repo": self._repo.uri} for commit in found]
             self._searched = searched | {head["oid"]}
-            self.changes += 1
+            self.version += 1
 
     def _fetch_base(self, hub: Hub, oid: str, conditions: Sequence[FilesCondition]) -> None:
-        base = self._then.setdefault(oid, Snapshot(self._repo.at(oid), self._repo.uri))
+        base = self._bases.setdefault(oid, Snapshot(self._repo.at(oid), self._repo.uri))
         paths = {path for condition in conditions for path in condition.paths}
         try:
             if base.error is None and base.fetch(
                 hub, paths, listing=any(condition.patterns for condition in conditions)
             ):
-                self.changes += 1
+                self.version += 1
         except XetNotFoundError as error:
             base.error = error
 
 
 def hashes(file: XetFile) -> set[str]:
-    """Return everything by which the content of a file is known."""
+    """Return all hashes of a file record."""
     return {text for text in (file["xet_hash"], file["sha256"], file.get("blob_id")) if text}
 
 
 def check_condition(condition: Condition, repo: Repo) -> None:
-    """Refuse what a bucket cannot give.
+    """Reject a condition on commits of a bucket, which has none.
 
-    :raises XetInputError: the condition is about commits, and the repository is a bucket.
+    :raises XetInputError: The condition needs commits, and the repository is a bucket.
     """
     if repo.is_bucket and not isinstance(condition, FilesCondition):
         raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
@@ -296,30 +302,30 @@ def check_condition(condition: Condition, repo: Repo) -> None:
 
 
 def check_oid(oid: object) -> None:
-    """Refuse what is not the id of a commit.
+    """Reject a value that is not a commit ID.
 
-    :raises XetInputError: it is something else, such as the name of a branch.
+    :raises XetInputError: It is something else, such as the name of a branch.
     """
     if not isinstance(oid, str) or not COMMIT_ID.fullmatch(oid):
-        raise XetInputError(f"newer_than {oid!r} is not the id of a commit: 40 hex digits, as XetCommit has it in oid.")
+        raise XetInputError(f"newer_than {oid!r} is not a commit ID: 40 hex digits, as in the field oid of a commit.")
 
 
 def check_missing(value: object) -> None:
-    """Refuse what ``may_be_missing`` cannot be.
+    """Reject an unknown value of ``may_be_missing``.
 
-    :raises XetInputError: it is neither ``None`` nor ``revision`` nor ``repo``.
+    :raises XetInputError: It is neither ``None`` nor ``revision`` nor ``repo``.
     """
     if value not in (None, "revision", "repo"):
-        raise XetInputError(f"may_be_missing {value!r} is not known; use 'revision', 'repo' or None.")
+        raise XetInputError(f"may_be_missing {value!r} must be 'revision', 'repo' or None.")
 
 
 def is_fatal(error: XetHubError, may_be_missing: Missing | None, *, is_first: bool) -> bool:
-    """Whether an error of a look ends the waiting.
+    """Return whether a failed poll ends the wait.
 
-    Too many requests never do. What no retry can mend does at once, unless it is a thing that may not exist yet. An
-    outage does at the first look, where it may be a wrong host; later it is waited through.
+    A rate limit never does. An error that retrying cannot fix does, unless it says that something is missing which may
+    not exist yet. An outage ends the wait at the first poll, where it may mean a wrong host, but not later.
 
-    :param is_first: no look has succeeded yet.
+    :param is_first: Whether no poll has succeeded yet.
     """
     if isinstance(error, XetRateLimitError):
         return False
@@ -331,18 +337,19 @@ def is_fatal(error: XetHubError, may_be_missing: Missing | None, *, is_first: bo
 
 
 def requested_delay(error: XetHubError) -> float:
-    """Return for how many seconds the Hub asks not to look, and up to a fifth more; 0 where it does not ask.
+    """Return the delay in seconds that the Hub asks for, plus up to 20 %; 0 if it asks for none.
 
-    All who have too many requests are told the same moment. Without the fifth they would all be back at it.
+    The Hub asks all clients over the limit to wait until the same moment. The random share spreads their next requests.
     """
-    asked = min(getattr(error, "retry_after", None) or 0.0, MAX_REQUESTED_DELAY)
-    return asked * random.uniform(1.0, 1.2)  # noqa: S311
+    requested = min(getattr(error, "retry_after", None) or 0.0, MAX_REQUESTED_DELAY)
+    return requested * random.uniform(1.0, 1.2)  # noqa: S311
 
 
 def delay_after_failure(error: XetHubError, failures: int, interval: float) -> float:
-    """Return for how many seconds not to look again after an error: what the Hub asks for, or longer each time.
+    """Return the seconds to the next poll after an error: what the Hub asks for, otherwise doubled for each failure.
 
-    :param failures: how many looks in a row have failed, this one included.
+    :param failures: How many polls in a row have failed, including this one.
+    :param interval: Seconds between two successful polls; the delay is at least this long.
     """
     if getattr(error, "retry_after", None) is not None:
         return max(interval, requested_delay(error))

@@ -1,11 +1,11 @@
-"""One poll for all that wait for the same repository in one process.
+"""Share one poll among all triggers of a process that wait for the same repository.
 
-A triggerer runs thousands of triggers in one event loop. Those that look at the same repository through the same
-connection subscribe to one :class:`_Poller`: each look asks the Hub for what all of them want to know together, and
-each of them gets its own answer. The fastest of them sets the pace. The poller begins with the first subscriber and
-ends with the last.
+A triggerer runs thousands of triggers in one event loop. Those that wait for the same repository through the same
+connection subscribe to one :class:`_Poller`: each poll asks the Hub once for everything that any of them needs, and
+each subscriber receives its own result. The shortest interval among the subscribers applies. The poller starts with the
+first subscriber and stops with the last.
 
-Nothing here blocks the event loop: a look runs in a thread of its own, which nobody waits for when the process ends.
+Nothing here blocks the event loop: each poll runs in a daemon thread, which does not delay the end of the process.
 """
 
 from __future__ import annotations
@@ -31,40 +31,49 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHORTEST_INTERVAL = 1.0
-"""Seconds between two looks at min_files, however impatient a subscriber is."""
+MIN_INTERVAL = 1.0
+"""Shortest interval between two polls in seconds, whatever a subscriber asks for."""
 
-SAFETY_SECONDS = 300.0
-"""Seconds between two looks at a bucket whose events are followed; the feed is a best effort."""
+SAFETY_INTERVAL = 300.0
+"""Seconds between two polls of a bucket whose event stream is open; the stream may miss changes."""
 
 T = TypeVar("T")
 OpenHub = Callable[[], Awaitable["Hub"]]
-"""Opens the Hub through the Airflow connection, as it is now."""
+"""Opens the Hub through the current state of the Airflow connection."""
 
 
 @dataclass(frozen=True)
 class PollFailure:
-    """A look failed, and the next one is in ``seconds``; ``None`` where looks succeed again."""
+    """A poll failed with ``error``; the next one follows in ``seconds``."""
 
-    error: XetHubError | None
-    seconds: float = 0.0
+    error: XetHubError
+    seconds: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was waited for."""
+class PollRecovery:
+    """A poll succeeded after one or more that failed."""
+
+
+@dataclass(frozen=True)
+class PollResult:
+    """The value of a condition that holds."""
 
     condition: Condition
     value: Any
 
 
-class Subscription:
-    """One who waits.
+Message = PollResult | PollFailure | PollRecovery | Exception
+"""What a poller delivers to a subscription; an exception ends it."""
 
-    :param condition: what for; may be replaced at any time.
-    :param pace: how long it wants to wait between two polls.
-    :param may_be_missing: see :func:`airflow_provider_xethub.xet.wait.conditions.is_fatal`.
-    :param is_endless: outlasts even what no retry can mend, such as a credential that is wrong today.
+
+class Subscription:
+    """Receive the results of a shared poll for one condition.
+
+    :param condition: What to wait for; may be replaced at any time.
+    :param pace: The interval between two polls that this subscriber needs.
+    :param may_be_missing: See :func:`airflow_provider_xethub.xet.wait.conditions.is_fatal`.
+    :param is_endless: Keep waiting even after errors that retrying cannot fix, such as a credential that is wrong now.
     """
 
     def __init__(self, condition: Condition, pace: Pace, may_be_missing: Missing | None, *, is_endless: bool) -> None:
@@ -73,27 +82,27 @@ class Subscription:
         self._may_be_missing = may_be_missing
         self._is_endless = is_endless
         self._last_failure: type[XetHubError] | None = None
-        self._news: asyncio.Queue[Answer | PollFailure | Exception] = asyncio.Queue()
-        self.answered: tuple[Condition, int] | None = None
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.evaluated: tuple[Condition, int] | None = None
 
-    async def next(self) -> Answer | PollFailure:
-        """Wait for what is wished, or for a trouble to tell about.
+    async def next(self) -> PollResult | PollFailure | PollRecovery:
+        """Wait for the next message: a result of the current condition, a failure or a recovery.
 
-        :raises XetHubError: the waiting is over; it cannot come.
+        :raises XetHubError: The condition can never hold.
         """
         while True:
-            news = await self._news.get()
-            if isinstance(news, Exception):
-                raise news
-            if not isinstance(news, Answer) or news.condition is self.condition:
-                return news
+            message = await self._messages.get()
+            if isinstance(message, Exception):
+                raise message
+            if not isinstance(message, PollResult) or message.condition is self.condition:
+                return message
 
-    def deliver(self, news: Answer | PollFailure | Exception) -> None:
-        """Give the waiter something, from the loop's own thread."""
-        self._news.put_nowait(news)
+    def deliver(self, message: Message) -> None:
+        """Queue a message for the subscriber. Call this in the event loop's thread."""
+        self._messages.put_nowait(message)
 
     def report_failure(self, error: XetHubError, seconds: float) -> None:
-        """Tell about a look that failed: once for each kind of failure, until a look succeeds."""
+        """Deliver a failed poll; further failures of the same class are not repeated until a poll succeeds."""
         if not self._is_endless and is_fatal(error, self._may_be_missing, is_first=False):
             self.deliver(error)
         elif type(error) is not self._last_failure:
@@ -101,10 +110,10 @@ class Subscription:
             self.deliver(PollFailure(error, seconds))
 
     def report_recovery(self) -> None:
-        """Tell that a look succeeded, after one that did not."""
+        """Deliver the first successful poll after a failure."""
         if self._last_failure is not None:
             self._last_failure = None
-            self.deliver(PollFailure(None))
+            self.deliver(PollRecovery())
 
 
 class _Poller:
@@ -115,12 +124,12 @@ class _Poller:
         self._state = RepoState(repo, is_shared=True)
         self._hub: Hub | None = None
         self._stream: BucketStream | None = None
-        self._changed: list[str] | None = []
+        self._changed_paths: list[str] | None = []  # None: unknown, so any path
         self._wake = asyncio.Event()
         self._failures = 0
         self._loop = asyncio.get_running_loop()
         self.subscribers: list[Subscription] = []
-        # A context of its own: otherwise all it logs would go to the log of the task that happened to come first.
+        # An empty context: otherwise all log lines would go to the log of the task that happened to subscribe first.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
     def join(self, subscription: Subscription) -> None:
@@ -141,121 +150,126 @@ class _Poller:
     async def _run(self) -> None:
         try:
             while True:
-                began = self._loop.time()
-                asked = await self._poll_and_report()
+                started = self._loop.time()
+                delay = await self._poll_and_deliver()
                 for subscription in self.subscribers:
-                    subscription.pace.polled(began)
-                await self._sleep_until_due(began, asked)
+                    subscription.pace.record_poll(started)
+                await self._sleep_until_due(started, delay)
         except Exception as error:
-            # A bug, not a failure of the Hub: nobody may be left waiting for a poller that is gone.
-            log.exception("The poll of %s ended.", self._repo)
+            # A bug, not a failure of the Hub: no subscriber may be left waiting for a poller that is gone.
+            log.exception("The poller of %s stopped.", self._repo)
             self._close(self)
             for subscription in self.subscribers:
                 subscription.deliver(error)
 
-    async def _sleep_until_due(self, began: float, asked: float | None) -> None:
-        """Wait until the next look is due, which another subscriber or an event may bring forward."""
+    async def _sleep_until_due(self, started: float, delay: float | None) -> None:
+        """Sleep until the next poll is due; a new subscriber or an event of the stream may bring it forward.
+
+        :param delay: seconds that a failed poll asks for; ``None`` after a successful one.
+        """
         while True:
             interval = self._interval()
-            # A new subscriber of a bucket that is followed has not been answered yet.
-            is_idle = self._state.is_streamed and all(each.answered for each in self.subscribers)
-            if asked is not None:
-                seconds = max(asked, interval)
-            elif self._changed != []:
-                seconds = SHORTEST_INTERVAL
+            # A new subscriber of a streamed bucket needs one poll of its own.
+            is_idle = self._state.is_streamed and all(each.evaluated for each in self.subscribers)
+            if delay is not None:
+                seconds = max(delay, interval)
+            elif self._changed_paths != []:
+                seconds = MIN_INTERVAL
             else:
-                seconds = max(interval, SAFETY_SECONDS) if is_idle else interval
-            left = began + seconds - self._loop.time()
+                seconds = max(interval, SAFETY_INTERVAL) if is_idle else interval
+            left = started + seconds - self._loop.time()
             if left <= 0:
-                if is_idle and self._changed == []:
-                    self._changed = None
+                if is_idle and self._changed_paths == []:
+                    self._changed_paths = None
                 return
             self._wake.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), left)
 
     def _interval(self) -> float:
-        return max(SHORTEST_INTERVAL, min((each.pace.seconds for each in self.subscribers), default=0.0))
+        return max(MIN_INTERVAL, min((each.pace.seconds for each in self.subscribers), default=0.0))
 
-    async def _poll_and_report(self) -> float | None:
-        """Look once, and tell all; returns the pause that a failure asks for."""
+    async def _poll_and_deliver(self) -> float | None:
+        """Poll once, and deliver the outcome to all subscribers.
+
+        :returns: Seconds to wait after a failure; ``None`` after a success.
+        """
         is_fresh = self._hub is None
         try:
             try:
-                answers = await self._poll()
+                results = await self._poll()
             except XetHubError as error:
                 if error.retryable or is_fresh:
                     raise
-                # The connection may have another credential by now.
+                # The connection may have a new credential.
                 self._hub = None
-                answers = await self._poll()
+                results = await self._poll()
         except XetHubError as error:
             self._failures += 1
             seconds = delay_after_failure(error, self._failures, self._interval())
             level = logging.INFO if isinstance(error, XetRateLimitError) else logging.WARNING
             if self._failures & (self._failures - 1) == 0:  # the 1st, 2nd, 4th, 8th … in a row
-                log.log(level, "Look %d in a row failed; next in %.0f s. %s", self._failures, seconds, error)
+                message = "The poll of %s failed (%d in a row); next poll in %.0f s. %s"
+                log.log(level, message, self._repo, self._failures, seconds, error)
             for subscription in list(self.subscribers):
                 subscription.report_failure(error, seconds)
             return seconds
         self._failures = 0
         for subscription in list(self.subscribers):
             subscription.report_recovery()
-        for subscription, answer in answers:
-            subscription.deliver(answer)
+        for subscription, result in results:
+            subscription.deliver(result)
         return None
 
-    async def _poll(self) -> list[tuple[Subscription, Answer | XetHubError]]:
+    async def _poll(self) -> list[tuple[Subscription, PollResult | XetHubError]]:
         if self._hub is None:
             self._hub = await self._open_hub()
             await self._open_stream()
         hub, subscribers = self._hub, list(self.subscribers)
-        changed, self._changed = self._changed, []
+        changed, self._changed_paths = self._changed_paths, []
         try:
             return await _in_thread(lambda: self._refresh_and_evaluate(hub, subscribers, changed))
         except XetHubError:
-            self._changed = None if changed is None or self._changed is None else [*changed, *self._changed]
+            is_unknown = changed is None or self._changed_paths is None
+            self._changed_paths = None if is_unknown else [*(changed or ()), *(self._changed_paths or ())]
             raise
         except Exception as error:
-            log.exception("The poll of %s met something unexpected.", self._repo)
-            # It may have stopped halfway: begin with nothing, and let nobody take it for what was answered before.
+            log.exception("The poll of %s failed unexpectedly.", self._repo)
+            # The poll may have stopped halfway: start with an empty state, in a version that nobody has evaluated.
             broken, self._state = self._state, RepoState(self._repo, is_shared=True)
-            self._state.is_streamed, self._state.changes = broken.is_streamed, broken.changes + 1
-            self._changed = None
+            self._state.is_streamed, self._state.version = broken.is_streamed, broken.version + 1
+            self._changed_paths = None
             raise _unexpected(error, self._repo) from error
 
     def _refresh_and_evaluate(
         self, hub: Hub, subscribers: Iterable[Subscription], changed: list[str] | None
-    ) -> list[tuple[Subscription, Answer | XetHubError]]:
-        """Look, and find out whom it concerns; in a thread, as a thousand patterns take a while."""
+    ) -> list[tuple[Subscription, PollResult | XetHubError]]:
+        """Refresh the state and evaluate all conditions; in a thread, because a thousand patterns take a while."""
         state = self._state
         conditions = {subscription: subscription.condition for subscription in subscribers}
         if changed is None:
             state.forget_files()
         else:
-            state.now.forget(changed)
+            state.files.forget(changed)
         state.refresh(hub, list(conditions.values()))
-        answers: list[tuple[Subscription, Answer | XetHubError]] = []
+        results: list[tuple[Subscription, PollResult | XetHubError]] = []
         for subscription, condition in conditions.items():
-            if (
-                subscription.answered
-                and subscription.answered[0] is condition
-                and subscription.answered[1] == state.changes
-            ):
+            previous = subscription.evaluated
+            if previous and previous[0] is condition and previous[1] == state.version:
                 continue
-            subscription.answered = (condition, state.changes)
+            subscription.evaluated = (condition, state.version)
             try:
                 value = condition.evaluate(state)
             except XetHubError as error:
-                answers.append((subscription, error))
+                results.append((subscription, error))
                 continue
             except Exception as error:
-                log.exception("What a trigger waits for in %s cannot be decided.", self._repo)
-                answers.append((subscription, _unexpected(error, self._repo)))
+                log.exception("The condition of a trigger on %s could not be evaluated.", self._repo)
+                results.append((subscription, _unexpected(error, self._repo)))
                 continue
             if value is not None:
-                answers.append((subscription, Answer(condition, value)))
-        return answers
+                results.append((subscription, PollResult(condition, value)))
+        return results
 
     # --- the event stream of a bucket -----------------------------------------------------------------------------
 
@@ -268,27 +282,27 @@ class _Poller:
             self._stream.stop()
         self._state.is_streamed = False
 
-        def notify(is_followed: bool, paths: list[str] | None) -> None:
+        def notify(is_streamed: bool, paths: list[str] | None) -> None:
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._on_stream_event, stream, is_followed, paths)
+                self._loop.call_soon_threadsafe(self._on_stream_change, stream, is_streamed, paths)
 
         self._stream = stream = BucketStream(await self._open_hub(), self._repo, notify)
         stream.start()
 
-    def _on_stream_event(self, stream: BucketStream, is_followed: bool, paths: list[str] | None) -> None:
+    def _on_stream_change(self, stream: BucketStream, is_streamed: bool, paths: list[str] | None) -> None:
         if stream is not self._stream:
             return
-        if paths is None or self._changed is None:
-            self._changed = None
+        if paths is None or self._changed_paths is None:
+            self._changed_paths = None
         else:
-            self._changed += paths
-        self._state.is_streamed = is_followed
+            self._changed_paths += paths
+        self._state.is_streamed = is_streamed
         self._wake.set()
 
 
 def _unexpected(error: Exception, repo: Repo) -> XetProtocolError:
     return XetProtocolError(
-        f"The poll of {repo} met something unexpected ({type(error).__name__}). The triggerer's log has the details; "
+        f"The poll of {repo} failed unexpectedly ({type(error).__name__}). The triggerer's log has the traceback; "
         "please report it."
     )
 
@@ -296,8 +310,8 @@ def _unexpected(error: Exception, repo: Repo) -> XetProtocolError:
 async def _in_thread(work: Callable[[], T]) -> T:
     """Run blocking ``work`` in a daemon thread of its own.
 
-    Not in the loop's executor: its few threads belong to everybody, a Hub that does not answer would hold them up, and
-    the process would wait for them when it ends.
+    The loop's executor is no alternative: all code of the loop shares its few threads, a Hub that does not respond
+    would occupy them, and the process waits for them when it ends.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
@@ -337,10 +351,11 @@ async def subscribe(
     may_be_missing: Missing | None = None,
     is_endless: bool = False,
 ) -> AsyncIterator[Subscription]:
-    """Take part in the poll of a repository; the poll begins with its first subscriber.
+    """Subscribe to the poll of a repository; the first subscriber starts it.
 
-    :param conn_id: together with ``repo``, what makes it the same poll.
-    :param open_hub: opens the Hub of that connection; called again when a credential is refused.
+    :param conn_id: Airflow connection ID; subscribers with the same connection and repository share a poll.
+    :param open_hub: Opens the Hub of that connection; called again after the Hub rejects a credential.
+    :param condition: See :class:`Subscription`, also for the remaining parameters.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     key = (conn_id, repo)

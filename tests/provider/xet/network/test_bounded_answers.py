@@ -184,7 +184,7 @@ def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
 
 
 def test_a_repository_whose_answer_never_ends_does_not_stop_another(hub, make_repo, connection, tmp_path, monkeypatch):
-    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.2)
+    monkeypatch.setattr(poller, "MIN_INTERVAL", 0.2)
     monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 1)
     monkeypatch.setattr("airflow_provider_xethub.xet.wait.conditions.MAX_DELAY", 0.2)
     connection(extra={"timeout": 1})

@@ -15,7 +15,7 @@ from support.trigger_runs import again
 def waits(pace: Pace, count: int) -> list[float]:
     now, found = 0.0, []
     for _ in range(count):
-        pace.polled(now)
+        pace.record_poll(now)
         found.append(pace.seconds)
         now += pace.seconds
     return found
@@ -25,7 +25,7 @@ def waits(pace: Pace, count: int) -> list[float]:
 def test_waits_grow_as_those_of_a_sensor_of_airflow(interval):
     options = {"exponential_backoff": True, "max_wait": 500.0}
     sensor = XetFileSensor(task_id="wait", path="a", poke_interval=interval, timeout=10**9, **options)
-    for number, wait in enumerate(waits(Pace(interval, is_exponential=True, longest=500.0), 12), 1):
+    for number, wait in enumerate(waits(Pace(interval, is_exponential=True, max_seconds=500.0), 12), 1):
         # Airflow adds up to as much again by a hash of the poll.
         least = min(max(int(interval * 2 ** (number - 2)), 1), 500)
         assert least <= wait <= min(2 * least, 500)
@@ -33,15 +33,36 @@ def test_waits_grow_as_those_of_a_sensor_of_airflow(interval):
 
 
 def test_without_backoff_the_wait_stays_the_same():
-    assert waits(Pace(60, longest=5), 3) == [60, 60, 60]
+    assert waits(Pace(60, max_seconds=5), 3) == [60, 60, 60]
     assert waits(Pace(60, is_exponential=True), 2000)[-1] < float("inf")
 
 
 def test_polls_that_others_wanted_do_not_make_a_wait_longer():
     pace = Pace(60, is_exponential=True)
     for second in range(30):
-        pace.polled(float(second))
+        pace.record_poll(float(second))
     assert pace.seconds <= 60
+
+
+||||||| base
+def test_a_trigger_backs_off(hub, repo, connection, monkeypatch):
+    monkeypatch.setattr(poller, "SHORTEST_INTERVAL", 0.05)
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset", "paths": ["a.bin"]}
+
+    async def seconds_until(polls, **options):
+        hub.log.clear()
+        triggerer = Triggerer()
+        started = time.monotonic()
+        triggerer.start({"a": XetFileTrigger(poke_interval=0.1, **options, **where)})
+        await until(lambda: len(hub.log.requests("GET .*/commits/.*")) >= polls)
+        took = time.monotonic() - started
+        await triggerer.stop()
+        return took
+
+    asyncio.run(seconds_until(3))
+    assert asyncio.run(seconds_until(2, exponential_backoff=True)) >= 1  # at least a second, as in Airflow
+    # Without its limit, each of the waits would be at least a second.
+    assert asyncio.run(seconds_until(21, exponential_backoff=True, max_wait=0.1)) < 20
 
 
 def test_arguments_of_before_make_the_trigger_of_before():
