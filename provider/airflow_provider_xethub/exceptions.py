@@ -1,43 +1,43 @@
-"""Every error that the provider raises on purpose.
+"""Define every error that the provider raises on purpose.
 
 ::
 
     XetHubError
     ├── XetInputError (ValueError)               an argument is wrong; nothing was sent                    final
-    │   └── XetTriggerArgumentError (TypeError)  the same of a trigger                                     final
+    │   └── XetTriggerArgumentError (TypeError)  an argument of a trigger is wrong                         final
     ├── XetAirflowConnectionError (LookupError)  Airflow did not return the connection                     retry
     ├── XetTokenError
-    │   ├── XetTokenFormatError (ValueError)     the Hub's token answer breaks the protocol                final
-    │   ├── XetTokenExpiredError (PermissionError)  expired, and nothing here can get a new one            final
+    │   ├── XetTokenFormatError (ValueError)     the Hub's token response breaks the protocol              final
+    │   ├── XetTokenExpiredError (PermissionError)  expired, and no connection to fetch a new one          final
     │   ├── XetTokenScopeError (PermissionError) wrong scope, repository or revision                       final
-    │   └── XetTokenSealError (PermissionError)  the XCom value does not open here: no key, another key    final
-    │       └── XetTokenTamperedError            the XCom value was changed, or claims something else      final
-    ├── XetConnectionError (ConnectionError)     no answer: refused, reset, DNS                            retry
-    │   ├── XetTimeoutError (TimeoutError)       no answer in time                                         retry
-    │   ├── XetProxyError                        the proxy wants another credential, or forbids it         final
+    │   └── XetTokenSealError (PermissionError)  the XCom value cannot be decrypted on this worker         final
+    │       └── XetTokenTamperedError            the XCom value was changed or contradicts the task        final
+    ├── XetConnectionError (ConnectionError)     no response: refused, reset, DNS                          retry
+    │   ├── XetTimeoutError (TimeoutError)       no response in time                                       retry
+    │   ├── XetProxyError                        the proxy requires other credentials or blocks the host   final
     │   └── XetTLSError                          the certificate is not trusted                            final
-    ├── XetResponseError                         an answer that is not a success; has ``status``           final
+    ├── XetResponseError                         an unsuccessful response; has ``status``                  final
     │   ├── XetUnauthorizedError (PermissionError)  401: the credential is missing, wrong or expired       final
-    │   ├── XetForbiddenError (PermissionError)  403: the credential may not do this                       final
+    │   ├── XetForbiddenError (PermissionError)  403: the credential lacks permission                      final
     │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
-    │   │   └── XetRevisionNotFoundError         404: the repository is there, this revision is not        final
-    │   ├── XetConflictError                     409 or 412: somebody else was faster                      final
+    │   │   └── XetRevisionNotFoundError         404: the repository exists, the revision does not         final
+    │   ├── XetConflictError                     409 or 412: someone else changed it first                 final
     │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
-    │   │   └── XetCommitQuotaError              429: the Hub's limit of commits per hour is reached       retry
-    │   ├── XetServerError                       5xx                                                       retry
-    │   ├── XetRedirectError                     sent away to another origin; not followed                 final
-    │   └── XetProtocolError                     a success whose body is not what was asked for            final
+    │   │   └── XetCommitQuotaError              429: the hourly limit of commits is reached               retry
+    │   ├── XetServerError                       5xx, 408 or 425                                           retry
+    │   ├── XetRedirectError                     a redirect to another origin; not followed                final
+    │   └── XetProtocolError                     a success with unexpected content                         final
     └── XetTransferError
         ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
         │   └── XetEmptySourceError              the source contains no file                               retry
-        ├── XetDestinationError (OSError)        a destination cannot be written                           retry
-        ├── XetStalledError (TimeoutError)       nothing moved for too long; the transfer was ended         retry
-        ├── XetIntegrityError                    bytes arrived that are not the file; nothing was kept     retry
+        ├── XetDestinationError (OSError)        the destination cannot be written                         retry
+        ├── XetStalledError (TimeoutError)       a transfer made no progress and was cancelled             retry
+        ├── XetIntegrityError                    the received bytes are not the file; nothing was kept     retry
         └── XetCancelledError                    the transfer was stopped from outside                     retry
 
-*retry*: another try may succeed, so Airflow's ``retries`` apply. *final*: no retry can mend it, so where the error
-leaves the hook it is also an ``AirflowFailException`` and the task fails at once. This module imports nothing:
-:func:`airflow_provider_xethub.hooks.errors.fail_without_retry` adds that base class.
+*retry*: another attempt may succeed, so Airflow's ``retries`` apply. *final*: retrying cannot fix the error, so where
+it leaves the hook it is also an ``AirflowFailException`` and the task fails at once. This module does not import
+Airflow: :func:`airflow_provider_xethub.hooks.errors.fail_without_retry` adds that base class.
 """
 
 from __future__ import annotations
@@ -48,89 +48,110 @@ Service = Literal["Hub", "CAS"]
 
 
 class XetHubError(Exception):
-    """Base of all errors of this provider. ``retryable`` says whether another try may succeed."""
+    """Base of all errors of this provider.
+
+    ``retryable`` says whether another attempt may succeed, so that Airflow's ``retries`` apply.
+    """
 
     retryable: bool = True
 
 
 class XetInputError(XetHubError, ValueError):
-    """An argument is wrong. Raised before anything was sent or written."""
+    """An argument is wrong; nothing was sent or written.
+
+    Not retried: correct the argument that the message names.
+    """
 
     retryable = False
 
 
 class XetTriggerArgumentError(XetInputError, TypeError):
-    """An argument of a trigger is wrong.
+    """An argument of a trigger is wrong. Not retried.
 
-    A triggerer fails a stored trigger whose constructor raises ``TypeError``. Any other error ends the triggerer
-    itself, and with it all other triggers.
+    A triggerer fails a stored trigger whose constructor raises ``TypeError``. Any other error would stop the triggerer
+    itself, and all other triggers with it.
     """
 
 
 class XetAirflowConnectionError(XetHubError, LookupError):
     """Airflow did not return the connection that ``xethub_conn_id`` names.
 
-    It may not exist. Airflow reports the same while a secrets backend or its own API server is unavailable, so that
-    nothing tells the two apart and Airflow's retries apply.
+    The connection may not exist. Airflow reports the same while a secrets backend or its own API server is unavailable,
+    so the two cases cannot be distinguished. Airflow's retries apply.
     """
 
 
 class XetTokenError(XetHubError):
-    """Base of the errors about Xet tokens. No message contains a token."""
+    """Base of the errors about Xet tokens. Not retried. No message contains a token."""
 
     retryable = False
 
 
 class XetTokenFormatError(XetTokenError, ValueError):
-    """The Hub's answer to a token request breaks the protocol; the message names the field, never its value."""
+    """The Hub's response to a token request breaks the protocol. Not retried.
+
+    The message names the field, but never shows its value.
+    """
 
 
 class XetTokenExpiredError(XetTokenError, PermissionError):
-    """The token expired and there is no connection here to get another one with."""
+    """The token expired, and the task has no connection to fetch a new one.
+
+    Not retried: the same token would be used again. Fetch it closer to its use, or give the task the connection.
+    """
 
 
 class XetTokenScopeError(XetTokenError, PermissionError):
-    """The token is for another scope, repository or revision. Raised before any network call."""
+    """The token is for another scope, repository or revision. Not retried. Raised before any network call."""
 
 
 class XetTokenSealError(XetTokenError, PermissionError):
-    """The XCom value cannot be opened here, nothing confirms what it says, and the task cannot fetch its own token."""
+    """The XCom value cannot be decrypted on this worker, and the task cannot fetch its own token.
+
+    Not retried: give all workers the same Fernet key, or name the repository in the task.
+    """
 
 
 class XetTokenTamperedError(XetTokenSealError):
-    """The XCom value is not what was sealed, or does not open and claims something else than the task names.
+    """The XCom value was changed after it was sealed, or it cannot be decrypted and contradicts the task's arguments.
 
-    Never answered by fetching another token for what it claims.
+    Not retried, and never answered by fetching another token for what the value claims.
     """
 
 
 class XetConnectionError(XetHubError, ConnectionError):
-    """No answer arrived: connection refused or reset, name not resolved, answer cut off."""
+    """No response arrived: connection refused or reset, host name not resolved, response truncated.
+
+    Retried: the cause is usually temporary.
+    """
 
 
 class XetTimeoutError(XetConnectionError, TimeoutError):
-    """No answer arrived in time."""
+    """No response arrived in time. Retried."""
 
 
 class XetProxyError(XetConnectionError):
-    """The proxy passes nothing on: its user, password or URL is wrong, or it forbids this. A retry is no use."""
+    """The proxy did not forward the request: its username, password or URL is wrong, or it blocks the host.
+
+    Not retried: correct the proxy settings.
+    """
 
     retryable = False
 
 
 class XetTLSError(XetConnectionError):
-    """The server's certificate is not trusted here. A retry does not change that."""
+    """The server's certificate is not trusted on this worker. Not retried: set ``ca_bundle`` in the connection."""
 
     retryable = False
 
 
 class XetResponseError(XetHubError):
-    """The Hub or CAS answered, and not with a success.
+    """The Hub or CAS returned an unsuccessful response. Not retried, except by the subclasses that say so.
 
-    :param message: what happened, to which repository or path, and what to do next.
-    :param service: who answered, ``Hub`` or ``CAS``.
-    :param status: the HTTP status, or ``None`` where the client library hides it.
-    :param retry_after: seconds to wait before the next try, where the server said so.
+    :param message: What happened, to which repository or path, and what to do next.
+    :param service: Who responded: ``Hub`` or ``CAS``.
+    :param status: The HTTP status; ``None`` if the client library hides it.
+    :param retry_after: Seconds that the server asks to wait before the next attempt; ``None`` if it does not.
     """
 
     retryable = False
@@ -150,72 +171,84 @@ class XetResponseError(XetHubError):
 
 
 class XetUnauthorizedError(XetResponseError, PermissionError):
-    """401. The credential is missing, wrong or expired."""
+    """401: the credential is missing, wrong or expired. Not retried."""
 
 
 class XetForbiddenError(XetResponseError, PermissionError):
-    """403. The credential is valid and may not do this."""
+    """403: the credential is valid but lacks permission. Not retried."""
 
 
 class XetNotFoundError(XetResponseError, LookupError):
-    """404. The repository, revision, path or stored file does not exist, or is not visible to this credential."""
+    """404: no such repository, revision, path or stored file, or the credential has no access. Not retried."""
 
 
 class XetRevisionNotFoundError(XetNotFoundError):
-    """404. The repository exists and is visible; the branch, tag, commit or pull request in it does not exist."""
+    """404: the repository exists, but has no such branch, tag, commit or pull request. Not retried."""
 
 
 class XetConflictError(XetResponseError):
-    """409 or 412. The branch moved, or the thing exists already."""
+    """409 or 412: someone else changed the branch first, or the object already exists.
+
+    Not retried: decide again from the new state.
+    """
 
 
 class XetRateLimitError(XetResponseError):
-    """429, after the bounded retries inside the request. ``retry_after`` is in seconds."""
+    """429: too many requests, also after the retries within the request.
+
+    Retried by Airflow; ``retry_after`` says after how many seconds.
+    """
 
     retryable = True
 
 
 class XetCommitQuotaError(XetRateLimitError):
-    """429 to a commit, because the repository's commits of this hour are used up. Waiting seconds does not help."""
+    """429 for a commit: the hourly limit of commits is reached.
+
+    Retried by Airflow; only a delay of up to an hour helps.
+    """
 
 
 class XetServerError(XetResponseError):
-    """5xx, or 408 or 425, after the bounded retries inside the request."""
+    """5xx, 408 or 425, also after the retries within the request. Retried by Airflow."""
 
     retryable = True
 
 
 class XetRedirectError(XetResponseError):
-    """The Hub redirects to another origin. Not followed, because the Hub token would go there."""
+    """The Hub redirects to another origin. Not followed, because the Hub token would be sent there. Not retried."""
 
 
 class XetProtocolError(XetResponseError):
-    """A success whose body is not what was asked for, such as an HTML page where JSON belongs."""
+    """A successful response has unexpected content, such as an HTML page instead of JSON. Not retried."""
 
 
 class XetTransferError(XetHubError):
-    """A transfer through CAS failed and left nothing damaged behind."""
+    """A transfer through CAS failed and left nothing damaged behind. Retried."""
 
 
 class XetSourceError(XetTransferError, OSError):
-    """A source is missing or unreadable, or changed while it was read."""
+    """A source is missing or unreadable, or changed while it was read. Retried."""
 
 
 class XetEmptySourceError(XetSourceError):
-    """The source contains no file, or none that matches: an empty folder, or a glob pattern without a match."""
+    """The source contains no file, or none that matches: an empty folder, or a pattern without a match. Retried."""
 
 
 class XetDestinationError(XetTransferError, OSError):
-    """The destination cannot be written."""
+    """The destination cannot be written. Retried."""
 
 
 class XetStalledError(XetTransferError, TimeoutError):
-    """The transfer stood still for longer than ``stall_timeout``, and was ended. The message says how far it got."""
+    """The transfer made no progress for longer than ``stall_timeout`` and was cancelled. Retried.
+
+    The message says how many bytes had been transferred.
+    """
 
 
 class XetIntegrityError(XetTransferError):
-    """The bytes that arrived are not the file: size or sha256 differ. Nothing was kept."""
+    """The received bytes are not the file: size or sha256 differ. Nothing was kept. Retried."""
 
 
 class XetCancelledError(XetTransferError):
-    """The transfer was stopped from outside: SIGTERM, ``execution_timeout``, or a failure elsewhere."""
+    """The transfer was stopped from outside: SIGTERM, ``execution_timeout``, or a failure elsewhere. Retried."""

@@ -1,4 +1,4 @@
-"""When Airflow should try a task again, by what went wrong. For Airflow 3.3 and later, which asks for it.
+"""Decide when Airflow retries a task by the error that it failed with. Requires Airflow 3.3 or later.
 
 Example::
 
@@ -33,22 +33,23 @@ from airflow_provider_xethub.exceptions import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_PASSING = (XetAirflowConnectionError, XetConnectionError, XetRateLimitError, XetServerError, XetStalledError)
-"""Errors that usually pass with time."""
+_TEMPORARY = (XetAirflowConnectionError, XetConnectionError, XetRateLimitError, XetServerError, XetStalledError)
+"""Errors that usually disappear after some time."""
 
-SPREAD = 0.25
-"""By how much a delay is lengthened at random, at most: tasks that failed together should not return together."""
+JITTER = 0.25
+"""Largest random share added to a delay, so that tasks which failed together are not retried together."""
 
 
 class XetRetryPolicy(RetryPolicy):
-    """Wait as long as the Hub asks for, longer each time after trouble on the way, and not at all for what is final.
+    """Retry after the delay that the Hub asks for, back off after network failures, and do not retry final errors.
 
-    It cannot add tries to ``retries``. What is no error of this provider, and was not raised from one, is left to the
-    task's ``retries`` and ``retry_delay``. So is an error of a source or a destination, whose remedy is not time.
+    The policy cannot allow more attempts than ``retries``. The task's ``retries`` and ``retry_delay`` apply to all
+    errors that neither belong to this provider nor were raised from one that does, and to errors of a source or a
+    destination, which time alone does not fix.
 
-    :param min_delay: how long to wait after the first failure on the way: no answer, 5xx, a stalled transfer,
-        a connection that Airflow did not return. Doubled with each further one.
-    :param max_delay: the longest wait, also where the Hub asks for more.
+    :param min_delay: Delay after the first failure of the network or the service: no response, 5xx, a stalled transfer,
+        a connection that Airflow did not return. Doubled after each further failure. Default: 30 seconds.
+    :param max_delay: Longest delay, even if the Hub asks for more. Default: 2 hours.
     :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``.
     """
 
@@ -56,7 +57,9 @@ class XetRetryPolicy(RetryPolicy):
         self, *, min_delay: timedelta = timedelta(seconds=30), max_delay: timedelta = timedelta(hours=2)
     ) -> None:
         if not timedelta(0) <= min_delay <= max_delay:
-            raise XetInputError(f"min_delay is {min_delay}, max_delay {max_delay}: not between 0 and max_delay.")
+            raise XetInputError(
+                f"min_delay is {min_delay}, max_delay is {max_delay}. min_delay must be between 0 and max_delay."
+            )
         self.min_delay = min_delay
         self.max_delay = max_delay
 
@@ -64,47 +67,51 @@ class XetRetryPolicy(RetryPolicy):
         self,
         exception: BaseException,
         try_number: int,
-        max_tries: int,  # noqa: ARG002  # Airflow gives it, and sees to it
+        max_tries: int,  # noqa: ARG002  # Airflow enforces it
         context: Context | None = None,  # noqa: ARG002
     ) -> RetryDecision:
-        """Return what Airflow shall do.
+        """Decide whether and when Airflow retries the task.
 
-        :param exception: what the task raised.
-        :param try_number: which try it was, from 1.
-        :param max_tries: not used: Airflow sees to it that there are not more.
-        :param context: not used.
+        :param exception: What the task raised.
+        :param try_number: Number of the attempt, starting at 1.
+        :param max_tries: Not used: Airflow enforces it.
+        :param context: Not used.
+        :returns: The decision, with a reason that Airflow shows as ``retry_reason``.
         """
         error = _cause(exception)
         if error is None:
             return RetryDecision.default()
         name = type(error).__name__
         if not error.retryable:
-            return RetryDecision.fail(f"{name}: no retry can mend it.")
+            return RetryDecision.fail(f"{name}: retrying cannot fix it.")
         if isinstance(error, XetRateLimitError) and error.retry_after is not None:
             delay = self._bounded(error.retry_after)
             return RetryDecision.retry(delay, f"{name}: the {error.service} asks to wait {error.retry_after:.0f} s.")
-        if isinstance(error, _PASSING):
+        if isinstance(error, _TEMPORARY):
             # The exponent is bounded, so that no number of tries overflows.
             delay = self._bounded(self.min_delay.total_seconds() * 2 ** min(try_number - 1, 32))
             return RetryDecision.retry(delay, f"{name}: failure {try_number}.")
         return RetryDecision.default()
 
     def _bounded(self, seconds: float) -> timedelta:
-        spread = seconds * (1 + random.uniform(0, SPREAD))  # noqa: S311
+        spread = seconds * (1 + random.uniform(0, JITTER))  # noqa: S311
         return timedelta(seconds=min(spread, self.max_delay.total_seconds()))
 
     def serialize(self) -> dict[str, Any]:
-        """Return the arguments, in seconds."""
+        """Return the arguments in seconds, for Airflow's serialized DAGs."""
         return {"min_delay": self.min_delay.total_seconds(), "max_delay": self.max_delay.total_seconds()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> XetRetryPolicy:
-        """Return the policy with these arguments, as :meth:`serialize` gave them."""
+        """Build the policy from what :meth:`serialize` returned.
+
+        :param data: The arguments, in seconds.
+        """
         return cls(**{name: timedelta(seconds=seconds) for name, seconds in data.items()})
 
 
 def _cause(exception: BaseException | None) -> XetHubError | None:
-    """Return the error of this provider: the exception itself, or the one that it was raised from."""
+    """Return the exception itself if it belongs to this provider, or the one that it was raised from."""
     seen: set[int] = set()
     while exception is not None and id(exception) not in seen:
         if isinstance(exception, XetHubError):

@@ -115,7 +115,7 @@ def test_an_error_that_was_only_handled_before_does_not_count():
 @with_policies
 @pytest.mark.parametrize("arguments", [{"min_delay": timedelta(-1)}, {"min_delay": timedelta(hours=3)}])
 def test_delays_that_make_no_sense_are_refused(arguments):
-    with pytest.raises(XetInputError, match=r"min_delay is .*, max_delay "):
+    with pytest.raises(XetInputError, match=r"min_delay is .*, max_delay is "):
         policy(**arguments)
 
 
