@@ -100,7 +100,7 @@ class Hub:
         def once() -> requests.Response:
             with self.errors(about):
                 response = self.session.request(method, path, **kwargs)
-                if response.status_code == network_errors.PROXY_WANTS_CREDENTIAL:
+                if response.status_code == network_errors.PROXY_AUTHENTICATION_REQUIRED:
                     raise network_errors.proxy_error(
                         response.status_code, about=about, service="Hub", url=self.endpoint, network=self._network
                     )

@@ -1,1 +1,1 @@
-"""How servers are reached: trust, proxies, bounds of a response."""
+"""Reach servers: trust, proxies, and limits on responses."""

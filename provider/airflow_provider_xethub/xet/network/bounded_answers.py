@@ -1,7 +1,7 @@
-"""Answers that neither grow nor last without end: a limit of bytes after decompression, and one of time as a whole.
+"""Limit the size of a response after decompression, and the total time that it takes.
 
-The timeout of ``requests`` is for each read from the socket: a server that sends a byte now and then is never too slow
-for it. Its decompression knows no limit either.
+The timeout of ``requests`` applies to each read from the socket, so that a server which sends a byte now and then never
+exceeds it. Its decompression has no limit either.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 MAX_BYTES = 64 << 20
-"""Bytes of an answer; the largest file that a repository stores inline has 10 MiB."""
+"""Largest response in bytes; the largest file that a repository stores inline has 10 MiB."""
 
 MAX_ERROR_BYTES = 256 << 10
-"""Bytes that are read of an answer that is not a success."""
+"""Bytes that are read from an unsuccessful response."""
 
 DEADLINE_FACTOR = 10.0
-"""How many times the timeout of a single read a whole answer may take."""
+"""Total time of a response, as a multiple of the timeout of a single read."""
 
 MAX_PAGES = 10_000
 MAX_EMPTY_PAGES = 20
-"""Pages of one list; and without anything on them, one after the other."""
+"""Pages of one list, and empty pages in a row."""
 
 _PIECE = 16 << 10
 _ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
@@ -36,27 +36,27 @@ _thread = threading.local()
 
 
 def exceeds_page_limits(pages: int, empty: int) -> bool:
-    """Whether a list has had too many pages, or too many in a row with nothing on them."""
+    """Return whether a list has too many pages, or too many empty ones in a row."""
     return pages >= MAX_PAGES or empty >= MAX_EMPTY_PAGES
 
 
 class TooLargeError(requests.RequestException):
-    """A success with more than :data:`MAX_BYTES`, or packed in a way that hides its size."""
+    """A successful response is larger than :data:`MAX_BYTES`, or compressed in a way that hides its size."""
 
     def __str__(self) -> str:
-        return f"more than {MAX_BYTES >> 20} MiB, or in an encoding that was not asked for"
+        return f"more than {MAX_BYTES >> 20} MiB, or in an encoding that was not requested"
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Reads each answer whole, within the limits; one that is asked for as a stream only up to its headers."""
+    """Read each response completely, within the limits; of a streamed response, only the headers."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pool, with connections that the deadline can end."""
+        """Create the pool, with connections that the deadline can close."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pool of a proxy likewise; a SOCKS proxy needs connections of its own kind."""
+        """Create the pool of a proxy likewise; a SOCKS proxy needs its own kind of connections."""
         manager = super().proxy_manager_for(proxy, **kwargs)
         if type(manager) is ProxyManager:
             manager.pool_classes_by_scheme = _POOLS
@@ -65,7 +65,7 @@ class BoundedAdapter(HTTPAdapter):
     def send(
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        """Send a request, and read the answer unless it is to be a stream."""
+        """Send a request, and read the response unless it is streamed."""
         timeout_seconds = timeout[-1] if isinstance(timeout, tuple) else timeout
         with _Deadline(None if timeout_seconds is None else timeout_seconds * DEADLINE_FACTOR):
             response = super().send(request, True, timeout, *args, **kwargs)
@@ -77,12 +77,12 @@ class BoundedAdapter(HTTPAdapter):
 def _read(response: requests.Response) -> None:
     most = MAX_BYTES if response.ok else MAX_ERROR_BYTES
     declared = response.headers.get("Content-Length", "")
-    is_packed = response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS
-    if response.ok and (is_packed or (declared.isdecimal() and int(declared[:20]) > most)):
+    is_opaque = response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS
+    if response.ok and (is_opaque or (declared.isdecimal() and int(declared[:20]) > most)):
         response.close()
         raise TooLargeError
     body = bytearray()
-    for piece in () if is_packed else response.iter_content(_PIECE):
+    for piece in () if is_opaque else response.iter_content(_PIECE):
         body += piece
         if len(body) > most:
             response.close()
@@ -94,15 +94,15 @@ def _read(response: requests.Response) -> None:
 
 
 class _Deadline:
-    """Ends the connection of this thread's request when the answer takes too long.
+    """Close the connection of this thread's request when the response takes too long.
 
-    :param seconds: from when the request is sent; ``None`` for no limit.
+    :param seconds: Limit, counted from when the request is sent. ``None``: no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._timer: threading.Timer | None = None
-        self._is_over = False
+        self._is_expired = False
 
     def __enter__(self) -> _Deadline:
         _thread.deadline = self
@@ -114,21 +114,21 @@ class _Deadline:
         _thread.deadline = None
         if self._timer is not None:
             self._timer.cancel()
-        # Where the connection ended, an answer without a length looks whole.
-        if self._is_over and (error is None or isinstance(error, Exception)):
+        # After the connection was closed, a response without a length looks complete.
+        if self._is_expired and (error is None or isinstance(error, Exception)):
             raise requests.exceptions.ReadTimeout from None
 
     def watch(self, connection: HTTPConnection) -> None:
-        """Begin to count: the request is sent."""
+        """Start the timer, after the request was sent."""
         if self._seconds is not None and connection.sock is not None:
-            self._timer = threading.Timer(self._seconds, self._end, [connection.sock])
+            self._timer = threading.Timer(self._seconds, self._close, [connection.sock])
             self._timer.daemon = True
             self._timer.start()
 
-    def _end(self, open_socket: socket.socket) -> None:
-        self._is_over = True
+    def _close(self, open_socket: socket.socket) -> None:
+        self._is_expired = True
         with suppress(OSError, ValueError):
-            # That of an SSL socket would take its state away under the thread that reads.
+            # The method of an SSL socket would discard state that the reading thread still uses.
             socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
 

@@ -1,9 +1,9 @@
-"""Start no child process while the environment of this one holds a secret, which the child would inherit.
+"""Block the start of child processes while the environment holds a secret, which a child would inherit.
 
-The client of CAS learns the proxy, with its password, from the environment only, and reads it for up to 0.1 s where a
-transfer begins. Other threads that start a process in this moment wait for its end. That is all Python lets one do: the
-audit events say when a process is about to be started, and frames say whether one is being started already. Native code
-that starts processes by itself is not noticed, nor is the method ``spawn`` of ``multiprocessing``.
+The CAS client reads the proxy URL, with its password, only from the environment, for up to 0.1 s when a transfer
+starts. Other threads that start a process in this time wait until it is over. Python offers no more than this: audit
+events say that a process is about to start, and stack frames say whether one is starting already. Processes that native
+code or the method ``spawn`` of ``multiprocessing`` starts are not noticed.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from types import CodeType, FrameType
 _EVENTS = frozenset({"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
 
 MAX_START_SECONDS = 1.0
-"""How long to wait for a process that is being started: ``os.system`` is over only when its child has ended."""
+"""Seconds to wait for a process that is starting; ``os.system`` returns only after its child has ended."""
 
 MAX_BLOCKED_SECONDS = 30.0
-"""How long a process waits to be started, should the client not come back."""
+"""Seconds that the start of a process waits at most, in case the client never returns."""
 
 _POPEN = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]  # where a child is started
 
 
 class _Gate:
-    """Who waits, and who may be starting a process outside of ``subprocess``: the frame and the place in it."""
+    """Hold which threads wait, and which may be starting a process without ``subprocess``: their frame and position."""
 
     def __init__(self) -> None:
         self.opened = threading.Condition(threading.RLock())
@@ -45,7 +45,7 @@ _is_installed = False
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Let no other thread start a process, and wait for those that are starting one."""
+    """Block other threads from starting a process, and wait for those that are starting one."""
     _install()
     gate = _gate
     with gate.opened:
@@ -66,12 +66,12 @@ def _install() -> None:
     with _installing:
         if not _is_installed:
             sys.addaudithook(_audit)
-            os.register_at_fork(after_in_child=_anew)
+            os.register_at_fork(after_in_child=_reset_after_fork)
             _is_installed = True
 
 
-def _anew() -> None:
-    # Another thread may have held the lock, and there are no other threads in the child.
+def _reset_after_fork() -> None:
+    # Another thread may have held the lock; it does not exist in the child.
     global _gate
     _gate = _Gate()
 

@@ -1,7 +1,7 @@
-"""How a worker reaches the Hub and CAS: whom it trusts and through which proxy. The same for both; for nothing else.
+"""Hold the network settings of a worker for the Hub and CAS: certificate authorities and proxy.
 
-``requests`` is told with each request. ``hf_xet`` can only be told by the environment, which it reads where an
-operation begins: :mod:`airflow_provider_xethub.xet.cas.session` sets it for that moment.
+``requests`` receives the settings with each request. ``hf_xet`` reads them only from environment variables, when an
+operation starts: :mod:`airflow_provider_xethub.xet.cas.session` sets them for that moment.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ _CLIENT_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 @dataclass(frozen=True)
 class Network:
-    """What the connection says about the network; where it says nothing, the environment of the worker holds.
+    """Hold the network settings of a connection; the worker's environment applies where they are ``None``.
 
-    :param ca_bundle: file or folder with the certificate authorities to trust, instead of the system's.
-    :param proxy: URL of the proxy; may carry user and password, so never shown. ``NO_PROXY`` does not apply to it.
+    :param ca_bundle: File or folder with the certificate authorities to trust. Default: the system's.
+    :param proxy: URL of the proxy. It may contain a username and password, so it is never shown. ``NO_PROXY`` does not
+        apply to it.
     """
 
     ca_bundle: str | None = None
     proxy: str | None = field(default=None, repr=False)
 
     def requests_options(self) -> dict[str, Any]:
-        """Return keyword arguments of a request of ``requests``; given with each, they win over its environment."""
+        """Return keyword arguments for each request of ``requests``; they override the environment."""
         options: dict[str, Any] = {"verify": self.ca_bundle} if self.ca_bundle else {}
         if self.proxy:
             options["proxies"] = {"http": self.proxy, "https": self.proxy}
         return options
 
     def environment(self, direct: str | None = None) -> dict[str, str | None]:
-        """Return the variables that tell ``hf_xet`` the same; ``None`` for one that must not be there.
+        """Return the environment variables that give ``hf_xet`` the same settings; ``None`` for one to unset.
 
-        Of the proxy variables it takes the one in capitals first. It does not know those that ``requests`` reads for
-        the authorities; where only they are set, they count for CAS too.
+        ``hf_xet`` prefers proxy variables in capitals, and does not read the variables in which ``requests`` looks for
+        the CA bundle. If only those are set, they are passed on to ``hf_xet``.
 
-        :param direct: an address that no proxy is for.
+        :param direct: Address to reach without a proxy.
         """
         variables: dict[str, str | None] = {}
         if self.proxy:
             variables |= {"HTTP_PROXY": self.proxy, "HTTPS_PROXY": self.proxy, "NO_PROXY": direct, "no_proxy": None}
         elif direct and any(os.environ.get(name) for name in _PROXY_VARIABLES):
-            others = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
-            variables["NO_PROXY"] = f"{others},{direct}" if others else direct
+            bypassed = os.environ.get("NO_PROXY", os.environ.get("no_proxy", ""))
+            variables["NO_PROXY"] = f"{bypassed},{direct}" if bypassed else direct
         trusted = self._trusted()
         if trusted:
             folder = Path(trusted).is_dir()
@@ -59,8 +60,8 @@ class Network:
         return {name: value for name, value in variables.items() if os.environ.get(name) != value}
 
     def client_trust(self) -> str | bool:
-        """Return what ``hf_xet`` trusts, as ``requests`` wants to be told it."""
-        system = ssl.get_default_verify_paths()  # knows SSL_CERT_FILE and SSL_CERT_DIR
+        """Return what ``hf_xet`` trusts, as the argument ``verify`` of ``requests``."""
+        system = ssl.get_default_verify_paths()  # considers SSL_CERT_FILE and SSL_CERT_DIR
         return self._trusted() or system.cafile or system.capath or True
 
     def _trusted(self) -> str | None:
@@ -70,12 +71,12 @@ class Network:
 
 
 def host_and_port(proxy: str) -> str:
-    """Return what may be shown of a proxy's URL: neither user nor password."""
-    # Not urlsplit first: it takes what follows a "/" or "#" in a password for the path.
+    """Return host and port of a proxy URL, without username and password."""
+    # urlsplit would mistake the rest of a password after "/" or "#" for the path.
     rest = proxy.rpartition("@")[2] if "@" in proxy else proxy.partition("://")[2] or proxy
     return re.split(r"[/?#\\]", rest)[0]
 
 
 def find_proxy(proxies: Mapping[str, str], url: str) -> str | None:
-    """Return the proxy for a URL among those that ``requests`` would use, or ``None``."""
+    """Return the one of ``proxies`` that ``requests`` uses for a URL; ``None`` if it uses none."""
     return proxies.get(urlsplit(url).scheme) or proxies.get("all")

@@ -159,7 +159,7 @@ def test_without_them_cas_is_named(tls_hub, token_of, tmp_path, direction):
     with pytest.raises(XetTLSError) as caught:
         work()
     assert str(caught.value).startswith(f"The certificate of CAS at {tls_hub.url} is not trusted here, so the ")
-    assert "Set ca_bundle in the connection (SSL_CERT_FILE on a worker that has none)." in str(caught.value)
+    assert "Set ca_bundle in the connection (SSL_CERT_FILE on a worker without the connection)." in str(caught.value)
     assert not caught.value.retryable
     assert not tls_hub.log.requests()
 
@@ -272,9 +272,9 @@ WRONG = "wr0ng%2Dsecret"
 @pytest.mark.parametrize(
     ("trouble", "kind", "says"),
     [
-        ("password", XetProxyError, "wants a user and a password, or other ones (407)"),
+        ("password", XetProxyError, "requires a (different) username and password (407)"),
         ("closed", XetConnectionError, "could not be reached (connection refused)"),
-        ("name", XetConnectionError, "could not be reached (its name is not known here)"),
+        ("name", XetConnectionError, "could not be reached (the host name could not be resolved)"),
     ],
 )
 def test_a_wrong_proxy_is_named_without_its_credential(
@@ -321,10 +321,10 @@ def test_a_wrong_proxy_of_the_environment_is_named_too(hub, repo, tmp_path, monk
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("socks5h://anna:wr0ng@127.0.0.1:1", "SOCKS proxies need the package PySocks on this worker, so "),
-        ("socks4://127.0.0.1:1", "SOCKS proxies need the package PySocks on this worker, so "),
+        ("socks5h://anna:wr0ng@127.0.0.1:1", "SOCKS proxies require the package PySocks on this worker, so "),
+        ("socks4://127.0.0.1:1", "SOCKS proxies require the package PySocks on this worker, so "),
         *(
-            (value, "The proxy of this worker is not a usable URL, so ")
+            (value, "The proxy URL of this worker is invalid, so ")
             for value in (
                 "nonsense://anna:wr0ng@proxy:1",
                 "http://anna:wr0ng",
@@ -378,7 +378,7 @@ def test_a_proxy_that_forbids_is_final_and_one_in_trouble_is_not():
     }
     forbidden = network_errors.proxy_error(403, **about)
     assert isinstance(forbidden, XetProxyError)
-    assert "does not let this worker pass (403)" in str(forbidden)
+    assert "blocks this request (403)" in str(forbidden)
     assert "allow https://cas.example" in str(forbidden)
     assert network_errors.proxy_error(503, **about).retryable
 
@@ -398,7 +398,7 @@ def test_a_proxy_that_is_none_is_refused_without_showing_it(connection, value):
 
 
 @pytest.mark.parametrize(
-    ("host", "says"), [("127.0.0.1", "connection refused"), ("cas.invalid", "its name is not known here")]
+    ("host", "says"), [("127.0.0.1", "connection refused"), ("cas.invalid", "the host name could not be resolved")]
 )
 def test_a_worker_that_cannot_reach_cas_is_told_why(hub, repo, tmp_path, host, says, no_variables):
     url = f"http://{host}:{closed_port()}"
