@@ -161,7 +161,7 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "Connected to": ({}, None),
     "only public repositories work": ({"password": ""}, None),
     "is missing, wrong or expired": ({"password": "hf_wrong"}, None),
-    "may not do this": ({}, Fault(_WHOAMI, status=403)),
+    "lacks permission": ({}, Fault(_WHOAMI, status=403)),
     "could not be reached": ({"host": _DOWN}, None),
     "did not respond to": ({"extra": {"timeout": 1}}, Fault(_WHOAMI, delay=1.2)),
     "is not trusted here": ({"host": "https://hub.example"}, None),

@@ -1,1 +1,1 @@
-"""The Hub over HTTP: requests, responses, listings, history, events."""
+"""Call the Hub over HTTP: requests, responses, listings, history, events."""

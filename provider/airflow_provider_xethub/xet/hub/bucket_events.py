@@ -1,9 +1,9 @@
-"""Follow the event stream of a bucket, so that it need not be asked again and again.
+"""Follow the event stream of a bucket, which replaces frequent polls.
 
-``GET /api/buckets/{namespace}/{name}/events?cursor=`` answers with server-sent events: ``changes`` (with the paths and
-the cursor behind them), ``ready`` (all before is told), ``reset`` (the cursor is too old) and ``reconnect`` (the server
-stops). Source: ``huggingface_hub`` 2.4, which also says that the feed is a best effort, and gives up a stream on which
-nothing comes for 90 seconds.
+``GET /api/buckets/{namespace}/{name}/events?cursor=`` returns server-sent events: ``changes`` (with the paths, and the
+cursor after them), ``ready`` (all earlier changes have been sent), ``reset`` (the cursor is too old) and ``reconnect``
+(the server is shutting down). Source: ``huggingface_hub`` 2.4, which also says that the stream may miss changes, and
+closes a stream without any data for 90 seconds.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ READ_SECONDS = 90.0
 MIN_RECONNECT_SECONDS = 1.0
 MAX_RECONNECT_SECONDS = 80.0
 UNAVAILABLE_STATUSES = (401, 403, 404, 501)
-"""Statuses that say that this bucket cannot be followed: not served here, or not to this credential."""
+"""Statuses of a Hub that has no event stream for this bucket, or not for this credential."""
 
 _MAX_EVENT = 16 * 1024 * 1024
 _MAX_CURSOR = 4096
 
 OnChange = Callable[[bool, "list[str] | None"], None]
-"""Called with whether the stream is followed now, and the paths that changed: ``None`` for any."""
+"""Receives whether the stream is live, and the paths that changed; ``None`` if any path may have changed."""
 
 
 class BucketStream:
-    """Follows one bucket in a thread of its own until it is stopped.
+    """Follow one bucket in a thread until :meth:`stop`.
 
-    :param hub: a Hub that nothing else uses: its session belongs to the thread.
-    :param on_change: called from that thread.
+    :param hub: A Hub client that nothing else uses, because its session belongs to the thread.
+    :param bucket: The bucket to follow.
+    :param on_change: Called in that thread for each change, and when the stream opens or closes.
     """
 
     def __init__(self, hub: Hub, bucket: Repo, on_change: OnChange) -> None:
@@ -54,19 +55,19 @@ class BucketStream:
         self._thread = threading.Thread(target=self._run, name=f"xethub-follow-{bucket.repo_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon, without waiting for it."""
+        """Stop the thread soon, without waiting for it."""
         self._stop.set()
         response = self._response
         shutdown = getattr(response.raw, "shutdown", None) if response is not None else None
-        if shutdown is not None:  # since urllib3 2.3; before, the thread ends with the next heartbeat
+        if shutdown is not None:  # since urllib3 2.3; with earlier versions, the thread ends at the next heartbeat
             try:
                 shutdown()
             except (ValueError, RuntimeError, OSError):
-                log.debug("The event stream of %s had ended already.", self._bucket)
+                log.debug("The event stream of %s was closed already.", self._bucket)
 
     def _run(self) -> None:
         pause = MIN_RECONNECT_SECONDS
@@ -77,12 +78,12 @@ class BucketStream:
                     was_ready = was_ready or is_ready
                     self._on_change(is_ready, paths)
             except _StreamUnavailableError as error:
-                log.info("The events of %s cannot be followed (%s): it is asked again and again.", self._bucket, error)
+                log.info("The event stream of %s is unavailable (%s). Falling back to polling.", self._bucket, error)
                 self._on_change(False, [])
                 return
             except Exception as error:
-                # Whatever it is: a thread that ended here would leave the bucket without anybody who polls it.
-                log.debug("The event stream of %s broke: %s", self._bucket, type(error).__name__)
+                # Any error: if the thread ended here, nobody would poll the bucket often enough.
+                log.debug("The event stream of %s was interrupted: %s", self._bucket, type(error).__name__)
             if self._stop.is_set():
                 return
             self._on_change(False, [])
@@ -90,7 +91,7 @@ class BucketStream:
             self._stop.wait(pause)
 
     def _session(self) -> Iterator[tuple[bool, list[str] | None]]:
-        """Follow until the stream ends; gives what :data:`OnChange` takes."""
+        """Follow until the stream ends, and yield the arguments of :data:`OnChange`."""
         is_resumed = self._cursor is not None
         with self._hub.session.get(
             f"{self._bucket.api_path}/events",
@@ -108,7 +109,7 @@ class BucketStream:
             if not response.ok:
                 return
             if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                raise _StreamUnavailableError("no event stream")
+                raise _StreamUnavailableError("the response is not an event stream")
             is_ready = False
             for name, data in _events(response):
                 if self._stop.is_set():
@@ -123,14 +124,14 @@ class BucketStream:
                     return
                 if name == "ready":
                     is_ready = True
-                    # Without a cursor to resume from, what happened before is not told: look at everything once.
+                    # Without a cursor to resume from, earlier changes are not sent: everything may have changed.
                     yield True, ([] if is_resumed else None)
                 elif name == "changes":
                     yield is_ready, _paths(data)
 
 
 class _StreamUnavailableError(Exception):
-    pass
+    """The Hub offers no event stream for this bucket; retrying does not change that."""
 
 
 def _paths(data: dict[str, Any]) -> list[str] | None:
@@ -142,7 +143,7 @@ def _paths(data: dict[str, Any]) -> list[str] | None:
 
 
 def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read server-sent events; what is not JSON, or none that is known, is left out."""
+    """Yield server-sent events by name; events whose data is not a JSON object are skipped."""
     name, data = "", ""
     for line in _lines(response):
         if not line:
@@ -158,18 +159,18 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
         elif line.startswith("data:"):
             data += line[5:].strip()
             if len(data) > _MAX_EVENT:
-                raise requests.exceptions.ContentDecodingError("an event without an end")
+                raise requests.exceptions.ContentDecodingError("an event of unlimited length")
 
 
 def _lines(response: requests.Response) -> Iterator[str]:
-    # As it arrives: without chunks, anything but single bytes would wait for more.
+    # Byte by byte unless the response is chunked: a larger read would block until more data arrives.
     size = 1 << 16 if getattr(response.raw, "chunked", False) else 1
     rest = bytearray()
     for piece in response.iter_content(size):
         first, *more = piece.split(b"\n")
         rest += first
         if len(rest) > _MAX_EVENT:
-            raise requests.exceptions.ContentDecodingError("an event without an end")
+            raise requests.exceptions.ContentDecodingError("an event of unlimited length")
         for part in more:
             yield rest.rstrip(b"\r").decode("utf-8", "replace")
             rest = bytearray(part)

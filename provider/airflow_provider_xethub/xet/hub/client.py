@@ -1,6 +1,6 @@
-"""The Hub over HTTP: Xet tokens, files and commits of a repository.
+"""Request Xet tokens, files and commits of a repository from the Hub.
 
-Everything here goes through one :class:`~airflow_provider_xethub.xet.hub.session.HubSession`.
+All requests go through one :class:`~airflow_provider_xethub.xet.hub.session.HubSession`.
 """
 
 from __future__ import annotations
@@ -40,20 +40,21 @@ MAX_PATHS = 1000
 
 MAX_TRIES = 5
 RETRY_BUDGET = 60.0
-"""Seconds that the waits between the tries of one request may take together."""
+"""Longest total delay between the attempts of one request, in seconds."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class Hub:
-    """A Hub and a credential.
+    """Send requests to a Hub with a credential.
 
     :param endpoint: URL of the Hub, without a trailing slash.
-    :param hub_token: the Hub token; ``None`` for public repositories.
-    :param credential: how messages call the credential, such as ``connection 'xethub_default'``.
-    :param timeout: seconds that one answer may take to begin.
-    :param network: whom to trust, and through which proxy; as the environment says where ``None``.
-    :param headers: extra headers of every request to the Hub.
+    :param hub_token: The Hub token; ``None`` for public repositories.
+    :param credential: Name of the credential in messages, such as ``connection 'xethub_default'``.
+    :param conn_id: Airflow connection ID, for the tokens that are fetched.
+    :param timeout: Seconds to wait for a response.
+    :param network: CA bundle and proxy. ``None``: the settings of the environment.
+    :param headers: Extra headers for every request to the Hub.
     :ivar retries_enabled: ``False`` for a caller that schedules its own retries: then each request is sent once.
     """
 
@@ -86,15 +87,15 @@ class Hub:
     def request(
         self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
     ) -> requests.Response:
-        """Send one request and return its success.
+        """Send a request and return its successful response.
 
-        Refused connections, timeouts, 429 and 5xx are tried again, at most :data:`MAX_TRIES` times and while the waits
-        fit into :data:`RETRY_BUDGET`; ``Retry-After`` and ``RateLimit`` say how long to wait.
+        Refused connections, timeouts, 429 and 5xx are retried: at most :data:`MAX_TRIES` attempts, as long as the
+        delays fit into :data:`RETRY_BUDGET`. ``Retry-After`` and ``RateLimit`` determine the delays.
 
-        :param about: what the request is for, for the messages, such as ``the read token request for hf://a/b@main``.
-        :param retry: ``False`` where a second identical request could do harm.
-        :param accept: statuses that are as good as a success here.
-        :raises XetHubError: no answer, or one that is not a success; see :mod:`airflow_provider_xethub.exceptions`.
+        :param about: What the request is for, for messages, such as ``the read token request for hf://a/b@main``.
+        :param retry: ``False`` if a second identical request could do harm.
+        :param accept: Statuses that count as a success for this request.
+        :raises XetHubError: No response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
         """
 
         def once() -> requests.Response:
@@ -119,13 +120,13 @@ class Hub:
 
     @contextmanager
     def errors(self, about: str) -> Iterator[None]:
-        """Turn what ``requests`` raises into this provider's errors."""
+        """Turn exceptions of ``requests`` into this provider's errors."""
         try:
             yield
         except TooLargeError as error:
             raise hub_errors.unexpected_response(about, self.endpoint, str(error)) from None
         except requests.RequestException as error:
-            # "from None": the library's texts may quote a proxy's URL with its password.
+            # "from None": the message of the library may quote a proxy URL with its password.
             raise network_errors.from_exception(
                 error, about=about, service="Hub", url=self.endpoint, network=self._network
             ) from None
@@ -133,8 +134,8 @@ class Hub:
     def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
         """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
 
-        :raises XetTokenFormatError: the answer breaks the protocol.
-        :raises XetHubError: see :meth:`request`.
+        :raises XetTokenFormatError: The response breaks the protocol.
+        :raises XetHubError: See :meth:`request`.
         """
         about = f"the {scope} token request for {repo}"
         response = self.request("GET", repo.token_path(scope), about=about)
@@ -151,50 +152,50 @@ class Hub:
             conn_id=self._conn_id,
         )
         if self.secrets.are_in(token.cas_url):
-            raise XetTokenFormatError(f"The answer to {about} has a field 'casUrl' that repeats a secret.")
+            raise XetTokenFormatError(f"The response to {about} has a field 'casUrl' that repeats a secret.")
         self.secrets.add(token.access_token)
         return token
 
     def next_page(self, response: requests.Response, about: str) -> str:
-        """Return the URL of the page after this one, as ``Link`` names it; empty after the last.
+        """Return the URL of the next page from the header ``Link``; empty after the last page.
 
-        :raises XetProtocolError: it is not on the Hub.
+        :raises XetProtocolError: The URL is not on the Hub.
         """
         link = response.links.get("next", {}).get("url", "")
         if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
             where = self.shown(urls.shown_origin(link, response.url))
-            raise hub_errors.unexpected_response(about, self.endpoint, f"a next page that is not on it ({where})")
+            raise hub_errors.unexpected_response(about, self.endpoint, f"a next page on another server ({where})")
         return urljoin(response.url, link) if link else ""
 
     def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
-        """Send one request and return the JSON value of its answer; see :meth:`request`."""
+        """Send a request and return the JSON value of its response; see :meth:`request`."""
         response = self.request(method, path, about=about, **kwargs)
         return hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
 
     def shown(self, text: object) -> str:
-        """Return what the Hub says about a single file as it may be shown: short, and without any secret."""
+        """Return a text from the Hub in a form that may be shown: short, and without any secret."""
         return hub_errors.shown(text, self.secrets)
 
     def whoami(self) -> dict[str, Any]:
-        """Return what the Hub says about the credential (``GET /api/whoami-v2``)."""
+        """Return the Hub's description of the credential (``GET /api/whoami-v2``)."""
         about = "the whoami request"
         return self._check(dict, self.json("GET", "/api/whoami-v2", about=about), about)
 
     def list_files(self, repo: Repo, path: str | None = None) -> list[XetFile]:
-        """List all files of a repository, or those in the folder ``path``, in the order of their paths.
+        """List all files of a repository, or those in the folder ``path``, sorted by path.
 
-        :raises XetNotFoundError: the repository, the revision or the folder does not exist. A bucket has no folders: of
-            one without files, the list is empty.
+        :raises XetNotFoundError: The repository, the revision or the folder does not exist. A bucket has no folders, so
+            that a folder without files is an empty list.
         """
         entries = self.tree(repo, path, recursive=True)
         return sorted(self._files(repo, entries, _about_tree(repo, path)), key=lambda file: file["path"])
 
     def tree(self, repo: Repo, path: str | None = None, *, recursive: bool, enough: int | None = None) -> list[Any]:
-        """Return what the Hub lists in a repository, or in the folder ``path``: folders too, as it describes them.
+        """Return the Hub's entries for the files and folders of a repository, or of the folder ``path``.
 
-        :param recursive: also what is in folders below. Of a bucket, these are files only.
-        :param enough: no further page once there are this many.
-        :raises XetNotFoundError: as :meth:`list_files`.
+        :param recursive: Include the content of subfolders. A recursive listing of a bucket contains only files.
+        :param enough: Request no further page after this many entries. ``None``: request all pages.
+        :raises XetNotFoundError: See :meth:`list_files`.
         """
         about = _about_tree(repo, path)
         url, params = tree_routes.request(repo, path, recursive=recursive)
@@ -206,15 +207,15 @@ class Hub:
         return entries
 
     def pages(self, url: str, params: dict[str, str] | None, about: str) -> Iterator[list[Any]]:
-        """Request a list page by page, as ``Link`` connects them.
+        """Request a list page by page, following the header ``Link``.
 
-        :raises XetProtocolError: a page is no list, or the pages have no end.
+        :raises XetProtocolError: A page is not a list, or the number of pages exceeds the limit.
         """
         seen: set[str] = set()
         empty = 0
         while url:
             if url in seen or bounded_answers.exceeds_page_limits(len(seen), empty):
-                kind = "pages that lead in a circle" if url in seen else "pages without end"
+                kind = "pages that link in a circle" if url in seen else "too many pages"
                 raise hub_errors.unexpected_response(about, self.endpoint, kind)
             seen.add(url)
             response = self.request("GET", url, about=about, params=params)
@@ -224,16 +225,16 @@ class Hub:
             url, params = self.next_page(response, about), None
 
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
-        """Return the records of those ``paths`` that exist and are files, in the order asked for.
+        """Return the records of those ``paths`` that exist and are files, in the given order.
 
-        :raises XetNotFoundError: the repository or the revision does not exist.
+        :raises XetNotFoundError: The repository or the revision does not exist.
         """
         about = _about_paths(repo, paths)
         found = {file["path"]: file for file in self._files(repo, self.paths_info(repo, paths), about)}
         return [found[path] for path in paths if path in found]
 
     def existing_paths(self, repo: Repo, paths: Sequence[str]) -> set[str]:
-        """Return those ``paths`` that exist, folders with a slash at the end."""
+        """Return those ``paths`` that exist; folders end with a slash."""
         with self.reading(_about_paths(repo, paths)):
             entries = [answers.mapping(each, "an entry") for each in self.paths_info(repo, paths)]
             return {
@@ -241,9 +242,9 @@ class Hub:
             }
 
     def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:
-        """Return what the Hub says about those ``paths`` that exist, of a repository also folders.
+        """Return the Hub's entries for those ``paths`` that exist; in a repository, also folders.
 
-        :param expand: with the commit that changed each last, which takes the Hub longer.
+        :param expand: Include the commit of the last change, which takes the Hub longer.
         """
         about = _about_paths(repo, paths)
         url = f"{repo.api_path}/paths-info" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
@@ -254,24 +255,25 @@ class Hub:
         return entries
 
     def reading(self, about: str) -> AbstractContextManager[None]:
-        """Turn whatever the content of an answer makes its reader raise into :class:`XetProtocolError`."""
+        """Turn any error that reading the content of a response raises into :class:`XetProtocolError`."""
         return hub_errors.reading(about, self.endpoint)
 
-    def _check(self, kind: type[Answer], value: object, about: str) -> Answer:
+    def _check(self, kind: type[T], value: object, about: str) -> T:
         if not isinstance(value, kind):
-            raise hub_errors.unexpected_response(about, self.endpoint, f"JSON that is no {kind.__name__}")
+            expected = "an object" if kind is dict else "a list"
+            raise hub_errors.unexpected_response(about, self.endpoint, f"JSON that is not {expected}")
         return value
 
     def _files(self, repo: Repo, entries: Sequence[Any], about: str) -> list[XetFile]:
-        """Read the entries of a tree or paths-info answer; folders are left out."""
+        """Read the entries of a tree or paths-info response, without folders."""
         with self.reading(about):
             return [answers.file_record(entry, repo.uri) for entry in entries if answers.kind(entry) == "file"]
 
     def latest_commits(self, repo: Repo, limit: int = 1) -> list[XetCommit]:
         """Return the newest commits of the revision, newest first.
 
-        :raises XetInputError: a bucket, which has no commits.
-        :raises XetNotFoundError: the repository or the revision does not exist.
+        :raises XetInputError: The repository is a bucket, which has no commits.
+        :raises XetNotFoundError: The repository or the revision does not exist.
         """
         if repo.is_bucket:
             raise XetInputError(f"{repo} is a bucket: it has no commits.")
@@ -284,18 +286,18 @@ class Hub:
     def read_inline(self, repo: Repo, path: str) -> bytes:
         """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
 
-        :raises XetNotFoundError: repository, revision or path does not exist.
+        :raises XetNotFoundError: The repository, the revision or the path does not exist.
         """
         url = f"{repo.web_path}/resolve/{repo.quoted_revision}/{quote(path)}"
         return self.request("GET", url, about=f"the download of {path} from {repo}").content
 
     def listed_commit(self, repo: Repo, entry: object) -> XetCommit:
-        """Return the record of a commit that the Hub lists; to be read within :meth:`reading`."""
+        """Return the record of a commit that the Hub lists. Call this within :meth:`reading`."""
         commit = answers.mapping(entry, "a commit")
         return self.commit_record(repo, commit.get("id"), commit.get("title"), commit.get("message"))
 
     def commit_record(self, repo: Repo, oid: object, title: object, description: object) -> XetCommit:
-        """Build the record of a commit; to be read within :meth:`reading`."""
+        """Build the record of a commit. Call this within :meth:`reading`."""
         checked = answers.commit_id(oid)
         return {
             "oid": checked,
@@ -306,27 +308,27 @@ class Hub:
         }
 
 
-def with_retries(once: Callable[[], Answer], *, also: Callable[[BaseException], bool] = lambda _: False) -> Answer:
-    """Call until it succeeds, fails for good, or the tries or the waiting budget are used up.
+def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool] = lambda _: False) -> T:
+    """Call ``once`` until it succeeds, its error is final, or the attempts or the delay budget are exhausted.
 
-    :param also: says of which other errors a second try may mend.
+    :param also: Returns whether another error is worth a retry.
     """
 
-    def pause(state: tenacity.RetryCallState) -> float:
+    def delay(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         hint = getattr(error, "retry_after", None)
-        # A hint beyond the budget ends the tries at once (stop_before_delay): the task's own retry waits better.
+        # A hint beyond the budget ends the attempts at once (stop_before_delay); the task's own retry takes over.
         return float(hint) if hint is not None else tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
 
-    def may_help(error: BaseException) -> bool:
+    def is_worth_retrying(error: BaseException) -> bool:
         if isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError)) and error.retryable:
             return True
         return also(error)
 
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception(may_help),
+        retry=tenacity.retry_if_exception(is_worth_retrying),
         stop=tenacity.stop_after_attempt(MAX_TRIES) | tenacity.stop_before_delay(RETRY_BUDGET),
-        wait=pause,
+        wait=delay,
         reraise=True,
     )(once)
 

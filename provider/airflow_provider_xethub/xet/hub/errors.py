@@ -1,4 +1,4 @@
-"""What an answer of the Hub means: the one place that maps it to this provider's errors."""
+"""Map responses of the Hub to this provider's errors."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.redaction import HIDDEN, Secrets
 from airflow_provider_xethub.xet.token import unix_seconds
 
-PASSING = (408, 425)
-"""Answers below 500 that say to ask again: the request took too long to arrive, or came too early."""
+RETRYABLE_STATUSES = (408, 425)
+"""Statuses below 500 that ask for a retry: the request took too long to arrive, or came too early."""
 
 _MAX_SERVER_TEXT = 300
 _COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
 _HOUR = 3600.0
-_LONGEST_ASKED = 30 * 24 * _HOUR
-"""Seconds that a server can ask to wait; what is longer is a mistake, and no clock could add it up."""
+_MAX_RETRY_AFTER = 30 * 24 * _HOUR
+"""Longest delay that a server can ask for, in seconds; a longer one is a mistake and could overflow a clock."""
 
 _MAX_DIGITS = 12
-# Longer than any digest: it may be a token, such as one for CAS, which is not this request's own secret.
+# Longer than any digest, so it may be a token that is not a secret of this request, such as one for CAS.
 _OPAQUE = re.compile(r"[A-Za-z0-9_.=-]{80,}")
 
 
 def from_response(
     status: int, headers: Mapping[str, str], body: str, *, about: str, credential: str, secrets: Secrets
 ) -> XetResponseError:
-    """Return the error for an answer that is not a success.
+    """Return the error for an unsuccessful response.
 
-    ``X-Error-Code`` decides before the status, because the Hub answers both 401 and 404 for a repository that the
-    credential may not see.
+    ``X-Error-Code`` takes precedence over the status, because the Hub returns both 401 and 404 for a repository to
+    which the credential has no access.
 
-    :param about: what was asked, such as ``the read token request for hf://acme/m@main``.
-    :param credential: how to call the credential, such as ``connection 'xethub_default'``.
-    :param secrets: removed from whatever the server says.
+    :param about: What was requested, such as ``the read token request for hf://acme/m@main``.
+    :param credential: Name of the credential, such as ``connection 'xethub_default'``.
+    :param secrets: Removed from the text of the server.
     """
     code = headers.get("X-Error-Code", "")
     said = server_text(headers, body, secrets)
@@ -59,31 +59,31 @@ def from_response(
         text = f"{what}: this revision does not exist. Check the revision, or create the branch first.{said}"
     elif code == "EntryNotFound":
         error = XetNotFoundError
-        text = f"{what}: this path does not exist there.{said}"
+        text = f"{what}: this path does not exist.{said}"
     elif code == "RepoNotFound" or status == 404:
         error = XetNotFoundError
         text = (
-            f"{what}: it does not exist, or {credential} may not see it. Check repo_id, repo_type and revision, and "
-            f"that the Hub token has access.{said}"
+            f"{what}: it does not exist, or {credential} has no access. Check repo_id, repo_type and revision, and "
+            f"the permissions of the Hub token.{said}"
         )
     elif status == 401:
         error = XetUnauthorizedError
         text = (
-            f"{what}: the Hub token of {credential} is missing, wrong or expired. Put a valid one into the "
-            f"connection (Hub token in its form, password elsewhere).{said}"
+            f"{what}: the Hub token of {credential} is missing, wrong or expired. Set a valid one "
+            f"in the connection (Hub token in its form, password elsewhere).{said}"
         )
     elif status == 403:
         error = XetForbiddenError
-        gated = " Ask for access on the repository's page." if code == "GatedRepo" else ""
-        text = f"{what}: the Hub token of {credential} may not do this. Give it a token that may.{gated}{said}"
+        gated = " Request access on the page of the repository." if code == "GatedRepo" else ""
+        text = f"{what}: the Hub token of {credential} lacks permission. Use a token that has it.{gated}{said}"
     elif status in (409, 412):
         error = XetConflictError
-        text = f"{what}: somebody else was faster, or it exists already.{said}"
+        text = f"{what}: someone else changed it first, or it already exists.{said}"
     elif status == 429 and _COMMIT_QUOTA.search(said):
-        # Its RateLimit header is about requests, of which plenty are left, and says nothing about this limit.
+        # The RateLimit header of this response is about requests and says nothing about the limit of commits.
         return XetCommitQuotaError(
-            f"{what}: the commits that {credential} may make in an hour are used up. Nothing was committed. Publish "
-            "more files in one commit (XetUploadOperator with commit=False, then one XetCommitOperator), and set "
+            f"{what}: {credential} has reached its hourly limit of commits. Nothing was committed. Publish more "
+            "files in one commit (XetUploadOperator with commit=False, then one XetCommitOperator), and set "
             f"retry_delay=timedelta(hours=1) on this task.{said}",
             service="Hub",
             status=status,
@@ -91,8 +91,8 @@ def from_response(
         )
     elif status == 429:
         error = XetRateLimitError
-        text = f"{what}: too many requests from {credential}. Let the task retry later, or use fewer tasks.{said}"
-    elif status >= 500 or status in PASSING:
+        text = f"{what}: too many requests from {credential}. Let the task retry later, or run fewer tasks.{said}"
+    elif status >= 500 or status in RETRYABLE_STATUSES:
         error = XetServerError
         text = f"{what}: the Hub has a problem. Let the task retry later.{said}"
     else:
@@ -102,22 +102,22 @@ def from_response(
 
 
 def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
-    """Return the JSON value of an answer.
+    """Return the JSON value of a response.
 
-    :raises XetProtocolError: it is something else, typically the page of a proxy or of a wrong host.
+    :raises XetProtocolError: The content is something else, typically the page of a proxy or of a wrong host.
     """
     try:
         return answers.parse(body)
     except answers.WrongAnswerError as error:
-        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else f"something that is {error}"
+        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else f"content that is {error}"
         raise unexpected_response(about, endpoint, kind) from None
 
 
 @contextmanager
 def reading(about: str, endpoint: str) -> Iterator[None]:
-    """Turn whatever an unexpected answer makes its reader raise into a protocol error: the one door for all readers.
+    """Turn any error that reading an unexpected response raises into a protocol error; all readers use this.
 
-    :raises XetProtocolError: the answer is not what was asked for; says what of it.
+    :raises XetProtocolError: The response has unexpected content; the message names it.
     """
     try:
         yield
@@ -126,19 +126,19 @@ def reading(about: str, endpoint: str) -> Iterator[None]:
     except answers.WrongAnswerError as error:
         raise unexpected_response(about, endpoint, str(error)) from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise unexpected_response(about, endpoint, f"something unexpected ({type(error).__name__})") from error
+        raise unexpected_response(about, endpoint, f"unexpected content ({type(error).__name__})") from error
 
 
 def unexpected_response(about: str, endpoint: str, kind: str) -> XetProtocolError:
-    """Return the error for a success whose content is wrong."""
+    """Return the error for a successful response with unexpected content."""
     return XetProtocolError(
-        f"The Hub at {endpoint} answered {about} with {kind}. Check that the host of the connection is a Hub, and not "
-        "a web page or a proxy's login."
+        f"The Hub at {endpoint} answered {about} with {kind}. Check that the host of the connection is a Hub, not a "
+        "website or the login page of a proxy."
     )
 
 
 def server_text(headers: Mapping[str, str], body: str, secrets: Secrets) -> str:
-    """Return what the server says about the error, short and on one line, as `` The Hub says: …``; or nothing."""
+    """Return the server's text about the error, short and on one line, as `` The Hub says: …``; else ``""``."""
     text = headers.get("X-Error-Message", "")
     if not text:
         try:
@@ -150,7 +150,7 @@ def server_text(headers: Mapping[str, str], body: str, secrets: Secrets) -> str:
 
 
 def _reason(body: object) -> str:
-    """Return what an answer gives as its reason: ``error``, or the messages of ``errors``."""
+    """Return the reason in the body of a response: ``error``, or the messages of ``errors``."""
     if not isinstance(body, Mapping):
         return ""
     said = [body.get("error"), body.get("errors")]
@@ -160,25 +160,25 @@ def _reason(body: object) -> str:
 
 
 def shown(text: object, secrets: Secrets) -> str:
-    """Return what the server says in a form that may be shown: short, on one line, and without any secret."""
+    """Return a text of the server in a form that may be shown: short, on one line, and without any secret."""
     said = _OPAQUE.sub(HIDDEN, secrets.hide(str(text)))
     said = " ".join("".join(char if char.isprintable() else " " for char in said).split())
     return said[:_MAX_SERVER_TEXT] + "…" if len(said) > _MAX_SERVER_TEXT else said
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return for how many seconds the server asks to wait: ``Retry-After`` (seconds or date), or ``RateLimit``.
+    """Return the delay in seconds that the server asks for: ``Retry-After`` (seconds or date), or ``RateLimit``.
 
-    ``RateLimit: "api";r=0;t=55`` says that none is left for 55 seconds (IETF draft, as the Hub sends it).
+    ``RateLimit: "api";r=0;t=55`` means that no request is allowed for 55 seconds (IETF draft, as the Hub sends it).
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return _LONGEST_ASKED if len(value) > _MAX_DIGITS else min(float(value), _LONGEST_ASKED)
+        return _MAX_RETRY_AFTER if len(value) > _MAX_DIGITS else min(float(value), _MAX_RETRY_AFTER)
     if value:
         seconds = unix_seconds(value)
-        return None if seconds is None else min(max(0.0, seconds - time.time()), _LONGEST_ASKED)
+        return None if seconds is None else min(max(0.0, seconds - time.time()), _MAX_RETRY_AFTER)
     limit = headers.get("RateLimit", "")
     remaining, reset = re.search(r"\br=(\d{1,9})\b", limit), re.search(r"\bt=(\d{1,9})\b", limit)
     if remaining and reset and int(remaining[1]) == 0:
-        return min(float(reset[1]), _LONGEST_ASKED)
+        return min(float(reset[1]), _MAX_RETRY_AFTER)
     return None

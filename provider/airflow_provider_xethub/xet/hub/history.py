@@ -1,4 +1,4 @@
-"""What was committed since a known commit: the history of a revision, read from its newest end.
+"""Read the history of a revision from its newest commit back to a known one.
 
 Source: ``GET /api/{repo_type}s/{repo_id}/commits/{revision}``, newest first, in pages that ``Link`` connects, as
 ``huggingface_hub`` 2.4 reads them.
@@ -22,9 +22,9 @@ MAX_COMMITS = 1000
 def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX_COMMITS) -> list[XetCommit]:
     """Return the newest commits, newest first, back to the oldest of ``known``, which is included.
 
-    Where one of them is not among the newest ``limit``, that many are returned.
+    If one of ``known`` is not among the newest ``limit`` commits, that many are returned.
 
-    :raises XetNotFoundError: the repository or the revision does not exist.
+    :raises XetNotFoundError: The repository or the revision does not exist.
     """
     about = f"the commits of {repo}"
     missing = set(known)

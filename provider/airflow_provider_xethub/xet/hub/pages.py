@@ -1,7 +1,7 @@
-"""The page of the Hub that shows what a task did. Pure values: no I/O.
+"""Find the page of the Hub that shows what a task did. No I/O.
 
-Source of the addresses: the routes that ``HfUri.to_url`` of ``huggingface_hub`` 2.4 knows (``tree``, ``blob``; a bucket
-has only ``tree``), and those of commits and discussions that the Hub itself answers with.
+Source of the URLs: the routes that ``HfUri.to_url`` of ``huggingface_hub`` 2.4 knows (``tree``, ``blob``; a bucket has
+only ``tree``), and the URLs of commits and discussions in responses of the Hub.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ Kind = Literal["folder", "file", "commit", "discussion"]
 
 @dataclass(frozen=True)
 class HubPage:
-    """A page of a repository.
+    """Identify a page of a repository.
 
-    :param name: path of the folder (empty: the root) or file, id of the commit, or number of the discussion.
+    :param repo: The repository, at the revision of the page.
+    :param kind: What the page shows.
+    :param name: Path of the folder (empty: the root) or file, ID of the commit, or number of the discussion.
     """
 
     repo: Repo
@@ -30,7 +32,7 @@ class HubPage:
 
     @property
     def path(self) -> str:
-        """Its path on the Hub, percent-encoded, such as ``/datasets/acme/corpus/blob/main/a.bin``."""
+        """Return the percent-encoded path on the Hub, such as ``/datasets/acme/corpus/blob/main/a.bin``."""
         root = self.repo.web_path
         if self.kind in ("commit", "discussion"):
             return f"{root}/{self.kind if self.kind == 'commit' else 'discussions'}/{quote(self.name, safe='')}"
@@ -41,18 +43,18 @@ class HubPage:
 
 
 def page_of_files(repo: Repo, files: Sequence[XetFile]) -> HubPage:
-    """Return the page of a single file, or that of the folder in which all files are."""
+    """Return the page of a single file, or of the folder that contains all files."""
     if len(files) == 1:
         return HubPage(repo, "file", files[0]["path"])
     return HubPage(repo, "folder", _common_folder([file["path"] for file in files]))
 
 
 def page_of_commit(commit: XetCommit, files: Sequence[XetFile] = (), pull_request: str | None = None) -> HubPage:
-    """Return the page of a commit; of its pull request, if it opened one; in a bucket, that of the ``files``."""
+    """Return the page of a commit, of the pull request that it opened, or, in a bucket, of its ``files``."""
     repo = Repo.from_uri(commit["repo"])
     if repo.is_bucket or not commit["oid"]:
         return page_of_files(repo, files)
-    # The number is taken from the revision, not from the address that the Hub answered with.
+    # The number comes from the revision, not from the URL in the response of the Hub.
     number = repo.revision.removeprefix("refs/pr/")
     if pull_request and number.isdecimal():
         return HubPage(repo, "discussion", number)
@@ -60,7 +62,7 @@ def page_of_commit(commit: XetCommit, files: Sequence[XetFile] = (), pull_reques
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    """Return the deepest folder that all paths are in; of sorted paths, the first and the last differ most."""
+    """Return the deepest folder that contains all paths; of sorted paths, the first and the last differ most."""
     if not paths:
         return ""
     first, last = ([*path.split("/")[:-1]] for path in (min(paths), max(paths)))

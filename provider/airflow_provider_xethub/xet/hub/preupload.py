@@ -1,4 +1,4 @@
-"""Asking the Hub how it wants to store files: through CAS, or inline in the commit."""
+"""Ask the Hub how it wants to store files: through CAS, or inline in the commit."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH_SIZE = 256
-"""Files in one preupload request; the Hub takes no more."""
+"""Files in one preupload request; the Hub accepts no more."""
 
 MAX_CONCURRENT_REQUESTS = 4
-"""Such requests at the same time: 5,000 files are 20 of them, and each waits for the way to the Hub and back."""
-
+"""Preupload requests in flight: 5,000 files need 20 of them, and each takes a round trip to the Hub."""
 
 MAX_INLINE_BYTES = 10 << 20
-"""Bytes above which the Hub never stores a file inline."""
+"""Size in bytes above which the Hub never stores a file inline."""
 
 GITIGNORE = ".gitignore"
-"""The file in the root of a repository that says what is not to be published."""
+"""The file in the root of a repository that names what must not be published."""
 
 SMALL_UPLOAD_BYTES = 32 << 20
-"""Bytes of an upload below which waiting for the Hub takes a good part of the time."""
+"""Size of an upload in bytes below which requests to the Hub take much of the time."""
 
 
 def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
-    """Whether an upload should fetch its token while the Hub is asked how it wants to store the files.
+    """Return whether an upload should fetch its token at the same time as the upload modes of its files.
 
-    Only a small one that is surely to go through CAS, because a file of it is large or binary: for others the token
-    would be one request too many, as it is where nothing has changed.
+    Only for a small upload that certainly goes through CAS, because one of its files is large or binary. For any other
+    upload, and if nothing has changed, the token request may turn out unnecessary.
 
-    :param files: size and first bytes of each.
+    :param files: Size and first bytes of each file.
     """
     uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
     return uses_cas and sum(size for size, _ in files) < SMALL_UPLOAD_BYTES
@@ -44,11 +43,12 @@ def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
 
 @dataclass(frozen=True)
 class UploadMode:
-    """What the Hub wants done with a file.
+    """Describe how the Hub wants to store a file.
 
-    :param inline: whether its content travels in the commit instead of through CAS.
-    :param current: id of the content now at that path: sha256, or git blob sha1 for inline files; ``None`` if new.
-    :param ignored: whether the repository's ``.gitignore`` excludes it.
+    :param inline: Whether the content travels in the commit instead of through CAS.
+    :param current: Hash of the content that is now at that path: sha256, or git blob sha1 for an inline file. ``None``:
+        there is no such file.
+    :param ignored: Whether the repository's ``.gitignore`` excludes the file.
     """
 
     inline: bool
@@ -59,12 +59,12 @@ class UploadMode:
 def own_gitignore(
     files: Sequence[XetFile], contents_of: Callable[[Sequence[XetFile]], Mapping[str, bytes]]
 ) -> str | None:
-    """Return the ``.gitignore`` that is among the files to be published; ``None`` where there is none.
+    """Return the content of the ``.gitignore`` among the files to publish; ``None`` if there is none.
 
-    Like git, it takes a byte order mark at its beginning for no part of it.
+    As in git, a byte order mark at its beginning is not part of it.
 
-    :param contents_of: returns the bytes of files, by path.
-    :raises XetHubError: it cannot be read.
+    :param contents_of: Returns the bytes of files, by path.
+    :raises XetHubError: It cannot be read.
     """
     own = [file for file in files if file["path"] == GITIGNORE]
     return contents_of(own)[GITIGNORE].decode("utf-8-sig", "replace") if own else None
@@ -73,12 +73,13 @@ def own_gitignore(
 def upload_modes(
     hub: Hub, repo: Repo, files: Sequence[XetFile], *, create_pr: bool = False, gitignore: str | None = None
 ) -> dict[str, UploadMode]:
-    """Ask the Hub what to do with each file (``POST …/preupload``), by path.
+    """Ask the Hub how it wants to store each file (``POST …/preupload``), by path.
 
-    :param files: with ``path``, ``size`` and ``sample``.
-    :param gitignore: the rules of the ``.gitignore`` that is published with them, from :func:`own_gitignore`; where
-        ``None``, those of the one that the repository has count.
-    :raises XetHubError: see :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
+    :param files: Records with ``path``, ``size`` and ``sample``.
+    :param create_pr: Whether the commit will open a pull request.
+    :param gitignore: Content of the ``.gitignore`` that is published with the files, from :func:`own_gitignore`.
+        ``None``: the ``.gitignore`` of the repository applies.
+    :raises XetHubError: See :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
     """
     about = f"the preupload request for {repo}"
 
@@ -98,11 +99,11 @@ def upload_modes(
             return dict(_mode(answers.mapping(each, "a file")) for each in described)
 
     batches = [files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE)]
-    asked = workers.stoppable(lambda stopped: workers.each(ask, batches, MAX_CONCURRENT_REQUESTS, stopped))
-    modes = {path: mode for answer in asked for path, mode in answer.items()}
+    answered = workers.stoppable(lambda stopped: workers.each(ask, batches, MAX_CONCURRENT_REQUESTS, stopped))
+    modes = {path: mode for answer in answered for path, mode in answer.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:
-        raise XetProtocolError(f"The Hub at {hub.endpoint} did not answer {about} for {missing[0]}.")
+        raise XetProtocolError(f"The Hub at {hub.endpoint} returned no upload mode for {missing[0]} to {about}.")
     for file in files:
         if file["size"] == 0:
             modes[file["path"]] = UploadMode(True, modes[file["path"]].current, modes[file["path"]].ignored)
@@ -112,7 +113,7 @@ def upload_modes(
 def _mode(file: Mapping[str, Any]) -> tuple[str, UploadMode]:
     mode = answers.identifier(file.get("uploadMode"), "an upload mode")
     current = file.get("oid")
-    # The Hub speaks of "lfs" and "regular"; an empty file has no pointer, clients commit it inline.
+    # The Hub calls the modes "lfs" and "regular". Clients commit an empty file inline, because it has no pointer.
     return answers.path(file.get("path")), UploadMode(
         mode == "regular", None if current is None else answers.blob_id(current), file.get("shouldIgnore") is True
     )

@@ -1,7 +1,7 @@
-"""The one ``requests`` session that speaks to a Hub, and to nobody else.
+"""Provide the ``requests`` session of a Hub, which sends requests to no other server.
 
-The connection's timeout, certificate authorities, headers and redirect rule hold for every request that carries the Hub
-token. ``huggingface_hub.HfApi`` 2.4 takes none of these per instance: its requests have no timeout, and its client
+The connection's timeout, certificate authorities, headers and redirect rule apply to every request that carries the Hub
+token. ``huggingface_hub.HfApi`` 2.4 accepts none of these per instance: its requests have no timeout, and its client
 follows redirects to other origins (without the Hub token).
 """
 
@@ -22,7 +22,7 @@ USER_AGENT = "airflow-provider-xethub"
 
 
 class HubSession(requests.Session):
-    """A ``requests.Session`` bound to one Hub: relative URLs, a timeout, and no credential to another origin."""
+    """Bind a ``requests.Session`` to one Hub: relative URLs, a timeout, and no request to another origin."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class HubSession(requests.Session):
         raise TypeError("A session with a Hub token cannot be pickled. Pickle the hook, or its connection ID.")
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # An auth callable, not a header: otherwise requests would put what ~/.netrc says in its place.
+        # An auth callable, not a header, which requests would replace by a credential from ~/.netrc.
         if self._hub_token and self._is_here(request.url or ""):
             request.headers["Authorization"] = f"Bearer {self._hub_token}"
         return request
@@ -58,7 +58,7 @@ class HubSession(requests.Session):
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; ``url`` may be a path on the Hub, and the connection's timeout is the default."""
         kwargs.setdefault("timeout", self._timeout)
-        # Explicit for each request: REQUESTS_CA_BUNDLE and NO_PROXY would win over the session's own settings.
+        # Explicit for each request: REQUESTS_CA_BUNDLE and NO_PROXY override the settings of a session.
         kwargs = {**self._network, **kwargs}
         text = url.decode() if isinstance(url, bytes) else url
         if text.startswith("/"):
@@ -68,21 +68,21 @@ class HubSession(requests.Session):
         return super().request(method, text, *args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a request to the Hub, also one that follows a redirect, and refuse one to another origin."""
-        self._check(request.url or "")  # the URL that is really requested
+        """Send a request to the Hub, including one that follows a redirect; reject one to another origin."""
+        self._check(request.url or "")  # the URL that is actually requested
         return super().send(request, **kwargs)
 
     def _check(self, url: str) -> None:
         if not self._is_here(url):
             raise XetInputError(
-                f"this session only speaks to the Hub at {self.endpoint}, not to {urls.shown_origin(url)}."
+                f"This session sends requests only to the Hub at {self.endpoint}, not to {urls.shown_origin(url)}."
             )
 
     def _is_here(self, url: str, base: str = "") -> bool:
         return urls.shown_origin(url, base) == urls.origin(self.endpoint)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Follow a redirect within the Hub (a renamed repository); refuse one to another origin."""
+        """Follow a redirect within the Hub (a renamed repository); reject one to another origin."""
         target = super().get_redirect_target(resp)
         if target is None:
             return None
@@ -90,12 +90,12 @@ class HubSession(requests.Session):
             origin = self._secrets.hide(urls.shown_origin(target, resp.url))
             resp.close()
             raise XetRedirectError(
-                f"the Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
+                f"The Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
                 "Hub, set it as the host of the connection.",
                 status=resp.status_code,
             )
         return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
-        """Authorise a redirected request like the first one; here too, not with what ~/.netrc says."""
+        """Authorise a redirected request like the first one, never with a credential from ~/.netrc."""
         self._authorise(prepared_request)

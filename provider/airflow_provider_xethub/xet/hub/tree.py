@@ -1,4 +1,4 @@
-"""What is where in a repository or a bucket: files and folders, as a filesystem lists them."""
+"""List files and folders of a repository or a bucket as a filesystem does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from airflow_provider_xethub.xet.repo import Repo
 
 @dataclass(frozen=True)
 class Node:
-    """A file or a folder.
+    """Describe a file or a folder.
 
-    :param path: in the repository.
-    :param size: bytes; ``None`` for a folder.
-    :param sha256, xet_hash, blob_id: in hex, as far as the Hub tells them: a file that is stored inline has a blob id
-        only, one in a bucket a Xet hash only.
-    :param modified: when it was changed last, where that is known.
-    :param commit: the id of the commit that did it, where that was asked for.
+    :param path: Path in the repository.
+    :param size: Size in bytes; ``None`` for a folder.
+    :param sha256: In hex, if the Hub reports it; not for inline files and files in buckets.
+    :param xet_hash: In hex; ``None`` for inline files.
+    :param blob_id: In hex; ``None`` for files in buckets.
+    :param modified: Time of the last change, if known.
+    :param commit: ID of the commit of the last change, if it was requested.
     """
 
     path: str
@@ -35,17 +36,17 @@ class Node:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder."""
+        """Return whether this is a folder."""
         return self.size is None
 
 
 def get_node(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node | None:
-    """Return what is at ``path``, or ``None``; the root, which has no path, is a folder.
+    """Return the file or folder at ``path``, or ``None``; the empty path is the root folder.
 
-    Of a file and a folder with the same path, which a bucket may have, it is the file.
+    A bucket may have a file and a folder with the same path; the file is returned.
 
-    :param expand: with the commit that changed it last; a bucket has none, and tells the time anyway.
-    :raises XetNotFoundError: the repository or the revision does not exist.
+    :param expand: Include the commit of the last change. A bucket has none, and reports the time in any case.
+    :raises XetNotFoundError: The repository or the revision does not exist.
     """
     if not path:
         _check_repo(hub, repo)
@@ -58,10 +59,10 @@ def get_node(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node |
 
 
 def list_folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Node]:
-    """Return what is in a folder, in the order of the paths, a file before a folder of the same path.
+    """Return the content of a folder, sorted by path, a file before a folder of the same path.
 
-    :param recursive: also what is in folders below, and these themselves.
-    :raises XetNotFoundError: the repository, the revision or the folder does not exist.
+    :param recursive: Include the subfolders and their content.
+    :raises XetNotFoundError: The repository, the revision or the folder does not exist.
     """
     nodes = _nodes(hub, repo, hub.tree(repo, path or None, recursive=recursive), path)
     if repo.is_bucket:
@@ -73,9 +74,9 @@ def list_folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Nod
 
 
 def _with_folders(nodes: Sequence[Node], path: str, *, recursive: bool) -> Iterator[Node]:
-    """Yield the files and folders of a bucket, which lists only some folders or none.
+    """Yield the files and folders of a bucket, whose listing has only some folders or none.
 
-    :param recursive: ``False`` leaves out what is deeper than ``path`` itself, of which only the folder is yielded.
+    :param recursive: ``False`` skips the content of subfolders of ``path``.
     """
     depth = path.count("/") + 2 if path else 1
     for node in nodes:

@@ -122,7 +122,7 @@ class FilesCondition:
 
     def __post_init__(self) -> None:
         if bool(self.paths) == bool(self.patterns):
-            raise XetInputError("give exactly one of path, paths and patterns.")
+            raise XetInputError("Give exactly one of path, paths and patterns.")
         for path in self.paths:
             names.check_path(path)
         arguments.selection("patterns", list(self.patterns) or None)

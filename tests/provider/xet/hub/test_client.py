@@ -94,15 +94,15 @@ def test_netrc_does_not_replace_the_hub_token(tmp_path, monkeypatch):
     ("status", "headers", "kind", "text"),
     [
         (401, {}, XetUnauthorizedError, "the Hub token of connection 'xethub_default' is missing, wrong or expired"),
-        (403, {}, XetForbiddenError, "connection 'xethub_default' may not do this. Give it a token that may."),
-        (403, {"X-Error-Code": "GatedRepo"}, XetForbiddenError, "Ask for access on the repository's page."),
-        (404, {}, XetNotFoundError, "it does not exist, or connection 'xethub_default' may not see it"),
-        (404, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "may not see it. Check repo_id, repo_type"),
-        (401, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "may not see it. Check repo_id, repo_type"),
+        (403, {}, XetForbiddenError, "connection 'xethub_default' lacks permission. Use a token that has it."),
+        (403, {"X-Error-Code": "GatedRepo"}, XetForbiddenError, "Request access on the page of the repository."),
+        (404, {}, XetNotFoundError, "it does not exist, or connection 'xethub_default' has no access"),
+        (404, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "has no access. Check repo_id, repo_type"),
+        (401, {"X-Error-Code": "RepoNotFound"}, XetNotFoundError, "has no access. Check repo_id, repo_type"),
         (404, {"X-Error-Code": "RevisionNotFound"}, XetRevisionNotFoundError, "this revision does not exist"),
-        (404, {"X-Error-Code": "EntryNotFound"}, XetNotFoundError, "this path does not exist there"),
-        (409, {}, XetConflictError, "somebody else was faster, or it exists already"),
-        (412, {}, XetConflictError, "somebody else was faster, or it exists already"),
+        (404, {"X-Error-Code": "EntryNotFound"}, XetNotFoundError, "this path does not exist"),
+        (409, {}, XetConflictError, "someone else changed it first, or it already exists"),
+        (412, {}, XetConflictError, "someone else changed it first, or it already exists"),
         (400, {}, XetResponseError, "The Hub answered 400 to the read token request for"),
         (418, {}, XetResponseError, "The Hub answered 418 to the read token request for"),
     ],
@@ -121,7 +121,7 @@ def test_the_local_hubs_own_refusals_are_told_apart(hub, repo):
         known.xet_token(repo.at("v9"), "read")
     with pytest.raises(XetNotFoundError, match="it does not exist, or connection"):
         known.xet_token(Repo("local/nowhere", "dataset"), "read")
-    with pytest.raises(XetForbiddenError, match=r"may not do this.*The Hub says: .*read-only"):
+    with pytest.raises(XetForbiddenError, match=r"lacks permission.*The Hub says: .*read-only"):
         client(hub.url, hub.token("read")).xet_token(repo, "write")
     with pytest.raises(XetUnauthorizedError, match="missing, wrong or expired"):
         client(hub.url, "hf_nobody").xet_token(repo, "read")

@@ -194,7 +194,7 @@ def test_a_redirect_in_a_circle_ends():
 
 @pytest.mark.parametrize("url", ["http://other.example/api", "https://127.0.0.1/api", "ftp://x/", "http://[::1"])
 def test_the_session_speaks_to_no_other_origin(url):
-    with pytest.raises(XetInputError, match=r"session only speaks to the Hub at http://127\.0\.0\.1:1, not to"):
+    with pytest.raises(XetInputError, match=r"session sends requests only to the Hub at http://127\.0\.0\.1:1, not to"):
         client("http://127.0.0.1:1").request("GET", url, about="x")
 
 
@@ -205,11 +205,11 @@ def test_the_session_speaks_to_no_other_origin(url):
     ("answer", "kind"),
     [
         (Answer(b"<html>login", headers={"Content-Type": "text/html; charset=utf-8"}), "an HTML page"),
-        (Answer(b"OK"), "something that is not JSON in UTF-8"),
-        (Answer(b""), "something that is not JSON in UTF-8"),
-        (Answer(b"[" * 100_000), "something that is nested too deeply"),
-        (Answer([]), "JSON that is no dict"),
-        (Answer("x"), "JSON that is no dict"),
+        (Answer(b"OK"), "content that is not JSON in UTF-8"),
+        (Answer(b""), "content that is not JSON in UTF-8"),
+        (Answer(b"[" * 100_000), "content that is nested too deeply"),
+        (Answer([]), "JSON that is not an object"),
+        (Answer("x"), "JSON that is not an object"),
     ],
     ids=["html", "text", "nothing", "deep", "list", "string"],
 )
