@@ -285,7 +285,7 @@ def test_a_webhook_shows_no_secret(airflow_db, secrets, repo, hub, monkeypatch, 
                 seen.add(answer.status_code, answer.text, answer.headers)
     text = seen.text()
     assert "POST /xethub/webhook" in text
-    assert "told without" in text
+    assert "events have no titles" in text
     assert_absent({*secrets(), SECRET}, text)
     assert redact(f"it is {SECRET}!") == "it is ***!"
 

@@ -59,7 +59,7 @@ def test_a_commit_starts_a_dag(hub, repo, hook, connection, tmp_path):
         assert airflow.xcom("on_webhook", run["dag_run_id"], "payloads") == [{**made, "previous": before}]
 
         body = pushed(repo, before, made["oid"])
-        assert post(url, body, secret=SECRET).json() == {"events": 0, "detail": "Ignored: told already."}
+        assert post(url, body, secret=SECRET).json() == {"events": 0, "detail": "Ignored: already recorded."}
         assert len(airflow.get("/assets/events")["asset_events"]) == 1
     assert len(list(tmp_path.rglob("*.log"))) > 3
     for log in tmp_path.rglob("*.log"):

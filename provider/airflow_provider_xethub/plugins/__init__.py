@@ -1,1 +1,1 @@
-"""What the provider adds to Airflow's API server."""
+"""Extend Airflow's API server with an endpoint for the Hub's webhooks."""

@@ -1,6 +1,7 @@
-"""Asset events in Airflow's metadata database, for the endpoint of webhooks: in the API server, never in a task.
+"""Create asset events in Airflow's metadata database for webhooks: in the API server, never in a task.
 
-Airflow offers no public way to this but its REST API, whose handler does the same. The models are those of 3.0 to 3.3.
+The only public way to create asset events is Airflow's REST API, whose handler does the same. The models are those of
+Airflow 3.0 to 3.3.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.repo import URI_SCHEME, Repo
 
 _STEPS = 100
+"""Commits that :func:`is_recorded` follows back."""
 
 
 def find_assets(repo_id: str) -> dict[Repo, list[int]]:
-    """Return the assets in use that can stand for this repository: their ids, by repository and revision."""
+    """Return the IDs of the active assets for a repository, by repository and revision."""
     with create_session() as session:
         rows = session.execute(
             select(AssetModel.id, AssetModel.uri)
@@ -42,32 +44,33 @@ def find_assets(repo_id: str) -> dict[Repo, list[int]]:
 
 
 def is_recorded(asset_id: int, oid: str, before: str) -> bool:
-    """Whether the asset has the events already that lead from commit ``before`` to commit ``oid``.
+    """Return whether the asset already has the events that lead from commit ``before`` to commit ``oid``.
 
     A cheap check that saves a request to the Hub: it follows at most ``_STEPS`` commits. :func:`record_events` decides.
     """
     with create_session() as session:
-        todo, seen = [oid], set[str]()
-        while todo and len(seen) < _STEPS:
-            seen.add(step := todo.pop())
+        pending, seen = [oid], set[str]()
+        while pending and len(seen) < _STEPS:
+            seen.add(step := pending.pop())
             previous = _predecessors(session, asset_id, step)
             if before in previous:
                 return True
-            todo += previous - seen
+            pending += previous - seen
     return False
 
 
 def record_events(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: str) -> int:
-    """Create the events of one asset that it does not have yet, oldest first; returns how many these were.
+    """Create the events that an asset does not have yet, oldest first.
 
-    All in one transaction, and one at a time for each asset, in whatever process: a body that arrives twice at the same
-    moment makes one event.
+    All in one transaction, and serialised for each asset across all processes: a body that arrives twice at the same
+    time creates one event.
 
-    :param payloads: commits with ``previous``, as a watcher tells them.
-    :param before: where the branch was before the first of them.
+    :param payloads: Commits with ``previous``, as a watcher reports them.
+    :param before: ID of the commit where the branch was before the first of them.
+    :returns: The number of events created.
     """
     with create_session() as session:
-        # Takes the row's lock, on SQLite that of the database; first of all, so that what follows reads what is there.
+        # Locks the row (SQLite: the database) first, so that the following queries see all earlier events.
         locked = update(AssetModel).where(AssetModel.id == asset_id).values(updated_at=AssetModel.updated_at)
         session.execute(locked, execution_options={"synchronize_session": False})
         asset = session.scalar(select(AssetModel).where(AssetModel.id == asset_id))
@@ -77,21 +80,21 @@ def record_events(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: 
         for payload in payloads:
             if _predecessors(session, asset_id, payload["oid"]) & {payload["previous"], before}:
                 continue
-            # What Airflow makes of the event of a trigger, so that a DAG need not know which way it came.
+            # The same extra that Airflow stores for the event of a trigger, so that DAGs need not distinguish the two.
             extra = {"from_trigger": True, "payload": dict(payload)}
             event = asset_manager.register_asset_change(asset=asset, extra=extra, session=session)
             if event is None:
                 continue
             events.append(event)
-            # A DAG run takes the events until the moment of the first that asked for it: later ones would wait for the
-            # next run. The order of equal times is that of the ids.
+            # A DAG run consumes the events up to the time of the first event that triggered it; later ones would wait
+            # for the next run. Events with equal times are ordered by ID.
             event.timestamp = events[0].timestamp
         return len(events)
 
 
 def _predecessors(session: Session, asset_id: int, oid: str) -> set[str]:
-    """Return what came before this commit, for each event of it."""
-    # As text, and read again below: on Airflow 3.0 the column is no JSON that every database can look into.
+    """Return the preceding commit of each event that the asset has for this commit."""
+    # Searched as text and compared below: on Airflow 3.0, not every database can query the column as JSON.
     extras = session.scalars(
         select(AssetEvent.extra).where(AssetEvent.asset_id == asset_id, cast(AssetEvent.extra, Text).contains(oid))
     )

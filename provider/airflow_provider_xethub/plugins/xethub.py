@@ -1,8 +1,8 @@
-"""The plugin: an endpoint for the Hub's webhooks in Airflow's API server, where ``[xethub] webhook_secret`` is set.
+"""Register the endpoint for the Hub's webhooks with Airflow's API server, if ``[xethub] webhook_secret`` is set.
 
-Airflow loads plugins in every process, so this imports no more than it must. It is found by the entry point
-``airflow.plugins``: what provider info names as ``plugins`` is loaded only with ``[core] lazy_discover_providers =
-False``, and then twice.
+Airflow loads plugins in every process, so this module imports as little as possible. The plugin is registered by the
+entry point ``airflow.plugins``: Airflow loads the ``plugins`` of the provider info only with ``[core]
+lazy_discover_providers = False``, and then a second time.
 """
 
 from __future__ import annotations
@@ -24,20 +24,23 @@ URL_PREFIX = "/xethub"
 
 
 class XetHubPlugin(AirflowPlugin):
-    """Adds ``POST /xethub/webhook`` to Airflow's API server; without a secret it adds nothing."""
+    """Add ``POST /xethub/webhook`` to Airflow's API server if a secret is configured."""
 
     name = "xethub"
 
     @cached_property
     def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
-        """The endpoint, where it is switched on. Only the API server asks for it."""
+        """Return the endpoint if it is enabled. Only the API server reads this attribute."""
         try:
-            # Airflow's own configuration, and not that of tasks: this reads the secrets backend of the servers.
+            # Airflow's own configuration, not the one of tasks: this reads the secrets backend of the servers.
             secret = conf.get(SECTION, "webhook_secret", fallback="") or ""
             conn_id = conf.get(SECTION, "webhook_conn_id", fallback=DEFAULT_CONN_ID) or None
         except Exception as error:
-            # A command that fails, for example: the API server shall start all the same, without the endpoint.
-            log.error("[xethub] webhook_secret cannot be read (%s): no webhooks are received.", type(error).__name__)
+            # For example a command that fails. The API server must start anyway, without the endpoint.
+            log.error(
+                "Airflow could not read [xethub] webhook_secret (%s). The endpoint for webhooks is disabled.",
+                type(error).__name__,
+            )
             return []
         if not secret.strip():
             return []
@@ -47,7 +50,7 @@ class XetHubPlugin(AirflowPlugin):
         try:
             secrets = WebhookSecrets(secret)
         except XetInputError as error:
-            log.error("No webhooks are received: %s", error)
+            log.error("The endpoint for webhooks is disabled: %s", error)
             return []
         if not secrets:
             return []

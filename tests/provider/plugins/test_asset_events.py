@@ -103,7 +103,7 @@ def uri_of(repo: Repo) -> str:
 def test_a_commit_starts_the_dag_and_looks_as_a_watcher_tells_it(url, scheduled, repo, hook, commits):
     dag_id = scheduled(uri_of(repo))
     before, (made,) = commits()
-    assert post(url, pushed(repo, before, made["oid"])).json() == {"events": 1, "detail": "Told."}
+    assert post(url, pushed(repo, before, made["oid"])).json() == {"events": 1, "detail": "Event recorded."}
     assert events_of(uri_of(repo)) == [{"from_trigger": True, "payload": {**made, "previous": before}}]
     assert schedule()[dag_id] == [{**made, "previous": before}]
     assert not schedule()
@@ -141,7 +141,7 @@ def test_what_cannot_be_stored_is_not_to_be_replayed(url, scheduled, repo, monke
     """The door above keeps such values out; this is what happens should one come another way."""
     scheduled(uri_of(repo))
     odd = {"oid": TWO, "url": "", "repo": repo.uri, "title": "a\0b\ud83d", "description": "", "previous": ONE}
-    monkeypatch.setattr(webhook_app.webhook, "events", lambda *_: [odd])
+    monkeypatch.setattr(webhook_app.webhooks, "event_payloads", lambda *_: [odd])
     answer = post(url, pushed(repo, ONE, TWO))
     assert answer.status_code == 422
     assert answer.json()["detail"] == "Airflow's database cannot store this event. Do not replay it."
@@ -196,7 +196,7 @@ def test_a_replay_makes_no_second_event_in_this_process_or_another(url, schedule
     assert post(url, body).json()["events"] == 2
     hub.log.clear()
     for changed in (body, body, {**body, "webhook": {"id": "other", "version": 3}}):
-        assert post(url, changed).json() == {"events": 0, "detail": "Ignored: told already."}
+        assert post(url, changed).json() == {"events": 0, "detail": "Ignored: already recorded."}
     assert not hub.log.requests()
     code = (
         "import json, sys; from airflow_provider_xethub.xet.hub import webhooks; "
@@ -281,7 +281,9 @@ def test_an_asset_that_no_dag_uses_any_more_is_not_told(url, scheduled, repo, co
     scheduled(uri_of(repo))
     with create_session() as session:
         session.execute(delete(AssetActive).where(AssetActive.uri == uri_of(repo)))
-    assert post(url, pushed(repo, ONE, TWO)).json()["detail"].startswith("Ignored: no asset of this Airflow is hf://")
+    assert (
+        post(url, pushed(repo, ONE, TWO)).json()["detail"].startswith("Ignored: no asset of this Airflow matches hf://")
+    )
     assert not events_of(uri_of(repo))
 
 
@@ -310,5 +312,5 @@ def test_a_webhook_counts_where_the_hub_cannot_be_asked(
     }
     hub.faults.clear()
     assert post(url, pushed(repo, before, after)).json()["events"] == 0
-    assert "told without their titles" in caplog.text
+    assert "Its events have no titles" in caplog.text
     assert hub.token("write") not in caplog.text

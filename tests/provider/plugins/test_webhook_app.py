@@ -128,7 +128,7 @@ def test_a_repository_that_is_no_asset_is_ignored_and_so_are_other_events(url):
     assert answer.status_code == 200
     assert answer.json() == {
         "events": 0,
-        "detail": "Ignored: no asset of this Airflow is hf://datasets/nobody/nothing@main.",
+        "detail": "Ignored: no asset of this Airflow matches hf://datasets/nobody/nothing@main.",
     }
     comment = {**UNKNOWN, "event": {"action": "create", "scope": "discussion.comment"}}
     assert post(url, comment).json()["detail"].startswith("Ignored: no existing branch")
@@ -183,7 +183,7 @@ def test_the_secret_may_come_from_a_command(airflow_db, monkeypatch, tmp_path, c
         assert post(url, UNKNOWN).status_code == 200
     script.write_text("#!/bin/sh\necho hunter2 >&2\nexit 3\n")
     assert XetHubPlugin().fastapi_apps == []
-    assert "webhook_secret cannot be read" in caplog.text
+    assert "Airflow could not read [xethub] webhook_secret" in caplog.text
     assert "hunter2" not in caplog.text
 
 

@@ -24,7 +24,7 @@ def test_it_is_off_unless_there_is_a_secret(monkeypatch):
 def test_it_stays_off_with_a_secret_that_cannot_protect(monkeypatch, caplog, weak):
     monkeypatch.setenv(SETTING, weak)
     assert XetHubPlugin().fastapi_apps == []
-    assert "No webhooks are received: a webhook secret must have at least 16" in caplog.text
+    assert "The endpoint for webhooks is disabled: a webhook secret must have at least 16" in caplog.text
     assert weak not in caplog.text
 
 

@@ -1,9 +1,9 @@
-"""What the Hub's webhooks say: which branches, tags and pull requests of a repository moved to which commit. No I/O.
+"""Parse the Hub's webhooks: which branches, tags and pull requests of a repository point to new commits. No I/O.
 
-Source: the Hub's documentation of webhooks, payload version 3. The secret comes as ``X-Webhook-Secret``, as it is. The
-body is JSON with ``event.scope``, ``repo.type``, ``repo.name``, ``repo.url.web`` and, where refs moved,
-``updatedRefs``: a list of ``ref``, ``oldSha`` (``null`` for a new one) and ``newSha`` (``null`` for one that was
-deleted). It has no signature, no time and no id of the delivery: only the commits tell a replay from a new event.
+Source: the Hub's documentation of webhooks, payload version 3. The header ``X-Webhook-Secret`` contains the secret in
+clear text. The body is JSON with ``event.scope``, ``repo.type``, ``repo.name``, ``repo.url.web`` and, if refs were
+updated, ``updatedRefs``: a list of ``ref``, ``oldSha`` (``null`` for a new ref) and ``newSha`` (``null`` for a deleted
+ref). It has no signature, no time and no delivery ID: only the commits distinguish a replay from a new event.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from airflow_provider_xethub.xet.repo import Repo, RepoType
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT, origin
 
 MAX_BODY = 1024 * 1024
-"""Bytes; a body that is larger is not read."""
+"""Largest body in bytes; a larger one is not read."""
 
 MIN_SECRET = 16
-"""Characters that a secret must have: it is all that stands between the endpoint and everybody."""
+"""Shortest secret in characters: the secret is the only protection of the endpoint."""
 
 _SECRET = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True)
 class RefUpdate:
-    """A branch, tag or pull request that points to another commit now.
+    """Describe a branch, tag or pull request that points to another commit.
 
-    :param repo: the repository, at that branch, tag or pull request.
-    :param before: id of the commit where it was.
-    :param after: id of the commit where it is.
-    :param commit_url: address of the page of ``after``.
+    :param repo: The repository, at that branch, tag or pull request.
+    :param before: ID of the commit before the update.
+    :param after: ID of the commit after the update.
+    :param commit_url: URL of the page of ``after``.
     """
 
     repo: Repo
@@ -48,18 +48,18 @@ class RefUpdate:
 
 
 class WebhookSecrets:
-    """The secrets that a webhook may come with; kept as digests only.
+    """Check the secret of a webhook against those that are valid; only digests are kept in memory.
 
-    :param text: one secret, or several with commas between them, while one takes the place of another.
-    :raises XetInputError: one is too short, or cannot be in an HTTP header. The message does not show it.
+    :param text: One secret, or several separated by commas during a rotation.
+    :raises XetInputError: A secret is too short, or not valid in an HTTP header. The message does not show it.
     """
 
     def __init__(self, text: str) -> None:
         secrets = [part.strip() for part in text.split(",") if part.strip()]
         if any(len(secret) < MIN_SECRET or not _SECRET.fullmatch(secret) for secret in secrets):
             raise XetInputError(
-                f"a webhook secret must have at least {MIN_SECRET} ASCII characters, without blanks; "
-                "a comma separates two secrets."
+                f"a webhook secret must have at least {MIN_SECRET} ASCII characters and no spaces. "
+                "A comma separates two secrets."
             )
         self._digests = [_digest(secret) for secret in secrets]
 
@@ -67,9 +67,9 @@ class WebhookSecrets:
         return bool(self._digests)
 
     def matches(self, given: str) -> bool:
-        """Whether ``given`` is one of them; takes the same time whatever it is."""
+        """Return whether ``given`` is one of the secrets, in constant time."""
         digest = _digest(given)
-        # All are compared, so that the time does not tell which one it was either.
+        # All are compared, so that the time does not reveal which one matched.
         return sum(hmac.compare_digest(digest, each) for each in self._digests) > 0
 
 
@@ -78,11 +78,11 @@ def _digest(secret: str) -> bytes:
 
 
 def parse_ref_updates(body: bytes) -> list[RefUpdate]:
-    """Return what moved, each once; nothing where the event is about something else.
+    """Return the updated refs, each once; an empty list if the event is about something else.
 
-    A ref that is new or was deleted is left out: as for a watcher, a branch begins with the commit it is created at.
+    New and deleted refs are skipped: as for a watcher, a branch starts with the commit at which it was created.
 
-    :raises XetInputError: the body is not what the Hub sends. The message names the field, and not its value.
+    :raises XetInputError: The body is not that of a webhook. The message names the field, but not its value.
     """
     payload = _parsed(body)
     scope = _text(_field(payload, "event", dict), "scope", "event.")
@@ -102,13 +102,13 @@ def parse_ref_updates(body: bytes) -> list[RefUpdate]:
         try:
             at = Repo(name, cast("RepoType", repo_type), _revision(ref))
         except XetInputError:
-            continue  # a type or name that no asset can have, such as a repository without a namespace
+            continue  # no asset can have this type or name, such as a repository without a namespace
         if at.is_bucket or not before or not after or before == after:
             continue
-        move = RefUpdate(at, before, after, f"{_page(repo, at)}/commit/{after}")
-        # One push moves a branch once. Each move costs questions to the database, and some to the Hub.
-        if found.setdefault(at, move) != move:
-            raise _wrong(where, "the only move of its ref")
+        update = RefUpdate(at, before, after, f"{_page(repo, at)}/commit/{after}")
+        # A push updates a branch once. Each update costs queries of the database and requests to the Hub.
+        if found.setdefault(at, update) != update:
+            raise _wrong(where, "the only update of its ref")
     return list(found.values())
 
 
@@ -116,9 +116,9 @@ def _parsed(body: bytes) -> dict[str, Any]:
     try:
         payload = answers.parse(body)
     except answers.WrongAnswerError as error:
-        raise XetInputError(f"the body is {error}.") from None
+        raise XetInputError(f"The body is {error}.") from None
     if not isinstance(payload, dict):
-        raise XetInputError("the body is not a JSON object.")
+        raise XetInputError("The body is not a JSON object.")
     return payload
 
 
@@ -133,7 +133,7 @@ def _text(of: dict[str, Any], name: str, where: str) -> str:
     try:
         return answers.identifier(value, name)
     except answers.WrongAnswerError:
-        raise _wrong(f"{where}{name}", "a text") from None
+        raise _wrong(f"{where}{name}", "a string") from None
 
 
 def _oid(of: dict[str, Any], name: str, where: str) -> str | None:
@@ -144,7 +144,7 @@ def _oid(of: dict[str, Any], name: str, where: str) -> str | None:
 
 
 def _wrong(name: str, expected: str) -> XetInputError:
-    return XetInputError(f"{name} is not {expected}: this is not the body of a webhook of the Hub.")
+    return XetInputError(f"{name} is not {expected}, so this is not the body of a Hub webhook.")
 
 
 def _revision(ref: str) -> str:
@@ -155,7 +155,7 @@ def _revision(ref: str) -> str:
 
 
 def _page(repo: dict[str, Any], at: Repo) -> str:
-    """Return the address of the repository's page: the body's, where it is one."""
+    """Return the URL of the repository's page: the one in the body, if it is valid."""
     urls = repo.get("url")
     page = urls.get("web") if isinstance(urls, dict) else None
     try:
@@ -169,22 +169,23 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
     return f"{parts.scheme}://{parts.netloc}{quote(parts.path, errors='replace')}"
 
 
-def event_payloads(move: RefUpdate, history: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return what a watcher would tell of a move: one payload for each commit, oldest first, with ``previous``.
+def event_payloads(update: RefUpdate, history: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return the payloads that a watcher would report: one for each commit, oldest first, with ``previous``.
 
-    :param history: the newest commits at ``move.after``, newest first, back to ``move.before``; empty where the Hub
-        could not be asked. Then there is one payload, and title and description are empty.
+    :param update: The updated ref.
+    :param history: The commits at ``update.after``, newest first, back to ``update.before``. If it is empty because the
+        Hub was not asked, there is one payload with an empty title and description.
     """
     new = list(history)
     oids = [commit["oid"] for commit in new]
-    if move.before in oids:
-        new = new[: oids.index(move.before)]
-    if not new or new[0]["oid"] != move.after:
-        new = [{"oid": move.after, "url": move.commit_url, "title": "", "description": ""}]
-    elif move.before not in oids:
-        new = new[:1]  # the history was rewritten, or is too long: only the newest, as a watcher does
-    told, previous = [], move.before
+    if update.before in oids:
+        new = new[: oids.index(update.before)]
+    if not new or new[0]["oid"] != update.after:
+        new = [{"oid": update.after, "url": update.commit_url, "title": "", "description": ""}]
+    elif update.before not in oids:
+        new = new[:1]  # the history was rewritten or is too long: only the newest commit, like a watcher
+    payloads, previous = [], update.before
     for commit in reversed(new):
-        told.append({**commit, "repo": move.repo.uri, "previous": previous})
+        payloads.append({**commit, "repo": update.repo.uri, "previous": previous})
         previous = commit["oid"]
-    return told
+    return payloads

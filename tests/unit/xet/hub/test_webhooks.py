@@ -84,7 +84,7 @@ def test_a_narrower_scope_counts_as_its_broader_one(scope):
 def test_a_branch_moves_once_in_one_push():
     """Each move costs questions to the database: a body of a megabyte with one branch again and again took a minute."""
     refs = [{"ref": "refs/heads/main", "oldSha": f"{n:040x}", "newSha": f"{n + 1:040x}"} for n in range(2)]
-    with pytest.raises(XetInputError, match=r"updatedRefs\[1\] is not the only move of its ref"):
+    with pytest.raises(XetInputError, match=r"updatedRefs\[1\] is not the only update of its ref"):
         moves(pushed(CORPUS, ONE, TWO, updatedRefs=refs))
     other = {**refs[1], "ref": "refs/heads/other"}
     assert len(moves(pushed(CORPUS, ONE, TWO, updatedRefs=[refs[0], refs[0], other]))) == 2
