@@ -15,7 +15,8 @@ from airflow_provider_xethub.decorators.xethub import PLACES, XetDecoratedOperat
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.cli import main as cli
 from airflow_provider_xethub.local.control import api as control_api
-from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.testing import IsolatedHub
 from airflow_provider_xethub.operators import xethub as operators
@@ -308,7 +309,7 @@ def test_every_fault_is_documented():
 
 def test_ready_made_faults_are_those_of_the_code():
     rows = {row[0].strip("`"): row[1] for row in table("testing.md", "Name")}
-    assert rows == {name: made.description for name, made in READY_MADE.items()}
+    assert rows == {name: made.description for name, made in PRESETS.items()}
 
 
 def test_the_fixtures_have_what_the_page_lists():

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from airflow_provider_xethub.local.cas import routes as cas_routes
 from airflow_provider_xethub.local.cas.request import origin_of
 from airflow_provider_xethub.local.control import api as control_api
-from airflow_provider_xethub.local.control.control import Control
 from airflow_provider_xethub.local.control.fault_middleware import FaultMiddleware
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import ROUTE, RequestLog, RequestLogMiddleware
+from airflow_provider_xethub.local.control.server_state import ServerState
 from airflow_provider_xethub.local.http.cors import Cors
 from airflow_provider_xethub.local.hub import (
     buckets,
@@ -38,7 +38,7 @@ from airflow_provider_xethub.local.hub import (
     repositories,
 )
 from airflow_provider_xethub.local.hub.hosts import KnownHosts
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route
 from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.repositories import KINDS
 from airflow_provider_xethub.local.metadata.revision_files import RevisionFiles
@@ -69,11 +69,11 @@ def build_app(
     :param origins: see :class:`airflow_provider_xethub.local.http.cors.Cors`.
     """
     store = store if isinstance(store, LocalStore) else LocalStore(store)
-    control = Control(store, faults or Faults(), log or RequestLog(), store.access.settings)
+    control = ServerState(store, faults or Faults(), log or RequestLog(), store.access.settings)
     # hf-xet remembers uploads by CAS URL, so each data folder needs a URL of its own.
     cas_path = f"/cas/{store.instance_id}"
     origin = _origin(public_url)
-    hub = Hub(store.repositories, store.commits, store.access, store.content, origin, cas_path)
+    hub = HubBackend(store.repositories, store.commits, store.access, store.content, origin, cas_path)
     web_routes: list[BaseRoute] = []
     # Models come last: their paths have no prefix and would match everything, even the page of a bucket named "raw".
     for kind in sorted(KINDS, key=lambda kind: kind == "models"):

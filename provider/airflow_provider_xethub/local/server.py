@@ -23,10 +23,10 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from airflow_provider_xethub.local.app import build_app
-from airflow_provider_xethub.local.control.control import Control
 from airflow_provider_xethub.local.control.fault_middleware import CLOSE
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import RequestLog
+from airflow_provider_xethub.local.control.server_state import ServerState
 from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
 from airflow_provider_xethub.local.hub.hosts import is_loopback
 from airflow_provider_xethub.local.local_store import BUILT_IN_USER, LocalStore
@@ -89,7 +89,7 @@ class LocalHub:
         self.bucket_files = self._store.bucket_files
         self.faults = Faults()
         self.log = RequestLog()
-        self._control = Control(self._store, self.faults, self.log, self.access.settings)
+        self._control = ServerState(self._store, self.faults, self.log, self.access.settings)
         app = build_app(
             self._store,
             public_url=public_url,

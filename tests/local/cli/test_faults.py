@@ -12,7 +12,7 @@ import requests
 
 from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import READY_MADE
+from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.announced_url import announced, announced_url
 from support.serving import serving
@@ -102,7 +102,7 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["faults", "add", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert "--truncate N end the answer after this many bytes" in printed
+    assert "--truncate N end the response body after this many bytes" in printed
     for each in fields(Fault):
         assert f"--{each.name.replace('_', '-')} " in printed
 
@@ -110,13 +110,13 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_catalogue_is_shown_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["faults", "catalogue", "--folder", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == list(READY_MADE)
+    assert [line.split("\t")[0] for line in lines] == list(PRESETS)
 
 
 def test_faults_are_cleared_while_the_hub_is_down(hub: LocalHub, run: Run) -> None:
-    for name in READY_MADE:
+    for name in PRESETS:
         run("faults", "add", name)
-    assert len(run("faults").splitlines()) == len(READY_MADE)
+    assert len(run("faults").splitlines()) == len(PRESETS)
     assert run("faults", "clear") == ""
     assert hub.faults.armed() == []
 
@@ -124,8 +124,8 @@ def test_faults_are_cleared_while_the_hub_is_down(hub: LocalHub, run: Run) -> No
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["faults", "add"], 2, "say which fault"),
-        (["faults", "add", "--status", "503"], 2, "say which fault"),
+        (["faults", "add"], 2, "no fault given"),
+        (["faults", "add", "--status", "503"], 2, "no fault given"),
         (["faults", "add", "no-such-fault"], 1, "no-such-fault"),
         (["faults", "add", "--route", "(", "--status", "503"], 1, "regular expression"),
         (["faults", "add", "--route", ".*", "--status", "42"], 1, "200 to 599"),
@@ -145,7 +145,7 @@ def test_words_that_are_no_option_are_refused(capsys: pytest.CaptureFixture[str]
 def test_reset_clears_faults_and_the_log_and_keeps_the_data(hub: LocalHub, run: Run) -> None:
     run("create-repo", "model:acme/kept")
     run("faults", "add", "slow-hub")
-    assert run("reset") == "Reset; the repositories are still there.\n"
+    assert run("reset") == "Server reset; repositories are unchanged.\n"
     assert hub.faults.armed() == []
     assert hub.log.requests() == []
     assert "model:acme/kept" in run("ls")
@@ -176,7 +176,7 @@ def test_a_server_that_was_killed_is_recognised(tmp_path: Path, capsys: pytest.C
     assert announced_url(tmp_path) is not None
     assert main(["faults", "--folder", str(tmp_path)]) == 1
     printed = capsys.readouterr().err
-    assert "the server was killed" in printed
+    assert "does not respond" in printed
     assert printed.count("\n") == 1
 
 
@@ -186,7 +186,7 @@ def test_the_server_of_another_folder_is_recognised(
     assert main(["create-repo", "model:acme/m", "--folder", str(tmp_path)]) == 0
     with announced(tmp_path, hub.url):
         assert main(["faults", "--folder", str(tmp_path)]) == 1
-    assert "another server answers" in capsys.readouterr().err
+    assert "belongs to another folder" in capsys.readouterr().err
 
 
 def test_no_proxy_is_asked(hub: LocalHub, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

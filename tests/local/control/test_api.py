@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.control import api as control_api
-from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.metadata.commits import PutRegular
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.errors import BadRequestError
@@ -140,10 +141,10 @@ def test_a_fault_is_armed_acts_is_counted_and_disarmed(hub: LocalHub) -> None:
 
 def test_ready_made_faults_are_listed_and_armed_by_name(hub: LocalHub) -> None:
     listed = ask(hub, "GET", "faults").json()["ready_made"]
-    assert [each["name"] for each in listed] == list(READY_MADE)
+    assert [each["name"] for each in listed] == list(PRESETS)
     for each in listed:
         assert ask(hub, "POST", "faults", {"name": each["name"], "times": 1}).status_code == 201
-    assert [armed.fault.times for armed in hub.faults.armed()] == [1] * len(READY_MADE)
+    assert [armed.fault.times for armed in hub.faults.armed()] == [1] * len(PRESETS)
     assert ask(hub, "DELETE", "faults").status_code == 204
     assert hub.faults.armed() == []
 
@@ -156,7 +157,7 @@ def test_ready_made_faults_are_listed_and_armed_by_name(hub: LocalHub) -> None:
         ({"route": "x", "status": 99}, "status must be"),
         ({"route": "x", "satus": 500}, "'satus' is not known"),
         ({"name": "nothing"}, "there is no ready-made fault 'nothing'"),
-        ({"name": 5}, "'name' must be a text"),
+        ({"name": 5}, "'name' must be a string"),
         ({"name": "hub-busy", "tmies": 1}, "'tmies' is not known"),
         ("hub-busy", "must be a JSON object"),
     ],

@@ -267,7 +267,7 @@ def test_faults_are_listed_counted_and_removed_one_by_one(hub: LocalHub) -> None
 def test_so_many_faults_and_no_more_are_armed(hub: LocalHub) -> None:
     for _ in range(MAX_ARMED):
         hub.faults.add("hub-busy")
-    with pytest.raises(ValueError, match="200 faults are armed"):
+    with pytest.raises(ValueError, match="200 faults are switched on"):
         hub.faults.add("hub-busy")
 
 

@@ -18,7 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import READY_MADE, Fault
+from airflow_provider_xethub.local.control.fault import Fault
+from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
@@ -250,7 +251,7 @@ CASES: dict[str, Case] = {
 
 
 def test_every_ready_made_fault_is_met_by_a_client() -> None:
-    assert list(CASES) == list(READY_MADE)
+    assert list(CASES) == list(PRESETS)
 
 
 @pytest.mark.parametrize("name", CASES)

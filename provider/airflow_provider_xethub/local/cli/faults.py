@@ -1,6 +1,6 @@
-"""``xethub-local faults`` and ``reset``: make the running server misbehave, and clean it up.
+"""``xethub-local faults`` and ``reset``: make the running server misbehave, and reset it.
 
-The options of ``faults add`` are the fields of a fault: what a fault learns, this command knows.
+The options of ``faults add`` are generated from the fields of a fault.
 """
 
 from __future__ import annotations
@@ -13,57 +13,57 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_origin, get_type_hints
 
 from airflow_provider_xethub.local.cli.arguments import UsageError
+from airflow_provider_xethub.local.cli.control_client import ControlClient
 from airflow_provider_xethub.local.cli.output import Cell, confirmed, print_table, print_text
-from airflow_provider_xethub.local.cli.remote import Control
 
 _OPTION = "fault_"
 
 
 def add_fault_options(parser: argparse.ArgumentParser) -> None:
-    """Give a parser one option for each field of a fault, explained as the fault's docstring explains it."""
+    """Add one option to a parser for each field of a fault, with help from the docstring of ``Fault``."""
     from airflow_provider_xethub.local.control.fault import Fault
 
-    explained = _explained(Fault.__doc__ or "")
+    descriptions = _param_descriptions(Fault.__doc__ or "")
     for name, kind in get_type_hints(Fault).items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=_OPTION + name,
-            default=argparse.SUPPRESS,  # what is not given stays out of the request: a ready-made fault keeps its own
-            help=explained[name],
-            **_reading(kind),
+            default=argparse.SUPPRESS,  # not sent unless given, so that a ready-made fault keeps its own value
+            help=descriptions[name],
+            **_argparse_options(kind),
         )
 
 
 def list_faults(options: argparse.Namespace) -> None:
     """Print the faults that are switched on.
 
-    :raises CommandError: no server runs.
+    :raises CommandError: no server is running.
     """
-    faults = Control(options.folder).ask("GET", "/_local/faults")["faults"]
+    faults = ControlClient(options.folder).request("GET", "/_local/faults")["faults"]
     rows = [_row(fault) for fault in faults]
     empty = "No faults are switched on. Add one with: xethub-local faults add"
     print_table(["Id", "Acted", "Seen", "Route", "What happens"], rows, empty=empty)
 
 
-def list_ready_made(_: argparse.Namespace) -> None:
-    """Print the ready-made faults. No server is asked."""
-    from airflow_provider_xethub.local.control.presets import READY_MADE
+def list_presets(_: argparse.Namespace) -> None:
+    """Print the ready-made faults, without contacting a server."""
+    from airflow_provider_xethub.local.control.presets import PRESETS
 
-    rows = [[each.name, each.fault.route, each.description] for each in READY_MADE.values()]
+    rows = [[preset.name, preset.fault.route, preset.description] for preset in PRESETS.values()]
     print_table(["Name", "Route", "What happens"], rows, empty="")
 
 
 def add_fault(options: argparse.Namespace) -> None:
     """Switch a fault on, ready-made or described by options, and print its id.
 
-    :raises CommandError: no server runs, or it refuses the fault.
-    :raises UsageError: neither a name nor a route was given.
+    :raises CommandError: no server is running, or it rejects the fault.
+    :raises UsageError: neither a name nor a route is given.
     """
     given = {name.removeprefix(_OPTION): value for name, value in vars(options).items() if name.startswith(_OPTION)}
     if not options.name and "route" not in given:
-        raise UsageError("say which fault: a name from 'xethub-local faults catalogue', or --route and what happens.")
+        raise UsageError("no fault given: use a name from 'xethub-local faults catalogue', or --route and an effect.")
     body = {key: dict(value) if _is_pairs(value) else value for key, value in given.items()}
-    armed = Control(options.folder).ask(
+    armed = ControlClient(options.folder).request(
         "POST", "/_local/faults", {"name": options.name, **body} if options.name else body
     )
     print_text(str(armed["id"]))
@@ -72,34 +72,34 @@ def add_fault(options: argparse.Namespace) -> None:
 def remove_fault(options: argparse.Namespace) -> None:
     """Switch one fault off.
 
-    :raises CommandError: no server runs, or it has no such fault.
+    :raises CommandError: no server is running, or it has no such fault.
     """
-    Control(options.folder).ask("DELETE", f"/_local/faults/{options.id}")
+    ControlClient(options.folder).request("DELETE", f"/_local/faults/{options.id}")
 
 
 def clear_faults(options: argparse.Namespace) -> None:
     """Switch all faults off.
 
-    :raises CommandError: no server runs.
+    :raises CommandError: no server is running.
     """
-    Control(options.folder).ask("DELETE", "/_local/faults")
+    ControlClient(options.folder).request("DELETE", "/_local/faults")
 
 
 def reset(options: argparse.Namespace) -> None:
-    """Switch faults off, forget the request log, set the settings back; with ``--data`` delete all repositories.
+    """Switch faults off, clear the request log, restore the settings; with ``--data`` delete all repositories.
 
-    :raises CommandError: no server runs.
+    :raises CommandError: no server is running.
     :raises UsageError: ``--data`` is not confirmed.
     """
-    control = Control(options.folder)
+    control = ControlClient(options.folder)
     if options.data and not options.yes:
         if not sys.stdin.isatty():
             raise UsageError("--data deletes all repositories; confirm it with --yes.")
         if not confirmed(f"Delete all repositories in {options.folder}?"):
-            print_text("Nothing was done.")
+            print_text("Cancelled; nothing was deleted.")
             return
-    control.ask("POST", "/_local/reset", {"data": options.data})
-    print_text("Reset, all repositories deleted." if options.data else "Reset; the repositories are still there.")
+    control.request("POST", "/_local/reset", {"data": options.data})
+    print_text(f"Server reset; {'all repositories deleted' if options.data else 'repositories are unchanged'}.")
 
 
 def _row(armed: Mapping[str, Any]) -> list[Cell]:
@@ -120,8 +120,8 @@ def _is_pairs(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], tuple)
 
 
-def _reading(kind: Any) -> dict[str, Any]:
-    """Say how an option of a field's type is read from the command line, as argparse is told."""
+def _argparse_options(kind: Any) -> dict[str, Any]:
+    """Return the arguments of ``add_argument`` that parse a field of this type."""
     kinds = [each for each in (get_args(kind) if _is_union(kind) else (kind,)) if each is not type(None)]
     words = [word for each in kinds for word in get_args(each) if isinstance(word, str)]
     origins = [get_origin(each) or each for each in kinds]
@@ -139,7 +139,7 @@ def _reading(kind: Any) -> dict[str, Any]:
 
 
 def _is_union(kind: Any) -> bool:
-    # X | Y is types.UnionType, or typing.Union where one of them is a Literal.
+    # X | Y is a types.UnionType, or a typing.Union if one of them is a Literal.
     return type(kind).__name__ in ("UnionType", "_UnionGenericAlias", "Union")
 
 
@@ -151,7 +151,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _json_pair(text: str) -> tuple[str, Any]:
-    """Read ``exp=0`` or ``casUrl=http://…``: the value is JSON, or the text itself where it is none."""
+    """Parse ``exp=0`` or ``casUrl=http://…``: the value is JSON, or a plain string if it is not valid JSON."""
     name, value = _pair(text)
     try:
         return name, json.loads(value)
@@ -159,8 +159,8 @@ def _json_pair(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _explained(docstring: str) -> dict[str, str]:
-    """Return what a docstring says about each ``:param``, as plain text on one line."""
+def _param_descriptions(docstring: str) -> dict[str, str]:
+    """Return the description of each ``:param`` of a docstring, as plain text on one line."""
     found = re.findall(r"^\s*:param (\w+): (.*?)(?=^\s*:|\Z)", docstring, re.MULTILINE | re.DOTALL)
-    # argparse reads % as a place to fill in.
+    # argparse interprets % as a format specifier.
     return {name: " ".join(text.split()).replace("``", "").replace("%", "%%") for name, text in found}

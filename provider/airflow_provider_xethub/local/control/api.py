@@ -1,7 +1,7 @@
-"""The control API, ``/_local/…``: JSON in and out, for who holds a Hub token that may write everywhere.
+"""The control API, ``/_local/…``: JSON in and out, for callers with a Hub token that has write access to everything.
 
-Faults never act on it, and the request log does not count it. A page of another origin cannot use it: it needs an
-``Authorization`` header, which no page can send across origins without being allowed to, and a JSON content type.
+It is not affected by faults, and the request log leaves it out. Web pages of other origins cannot use it: it requires
+an ``Authorization`` header, which browsers send across origins only if the server allows it, and a JSON content type.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub import __version__
-from airflow_provider_xethub.local.control.control import Control
 from airflow_provider_xethub.local.control.fault import MAX_PATTERN, Fault
-from airflow_provider_xethub.local.control.faults import READY_MADE
+from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import KEPT
+from airflow_provider_xethub.local.control.server_state import ServerState
 from airflow_provider_xethub.local.hub.request import error_response
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
 
 PREFIX = "/_local/"
 MAX_BODY = 4 * 1024 * 1024
-_FEW_REQUESTS = 1_000
+_DEFAULT_REQUESTS = 1_000
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One request: what it controls, and its JSON."""
+class _ControlRequest:
+    """A request, its JSON, and the server that it controls."""
 
-    control: Control
+    state: ServerState
     http: Request
     body: dict[str, Any]
 
 
-def routes(control: Control) -> list[Route]:
+def routes(state: ServerState) -> list[Route]:
     """Return the routes of the control API."""
-    table: list[tuple[str, str, Callable[[_Asked], Response]]] = [
+    table: list[tuple[str, str, Callable[[_ControlRequest], Response]]] = [
         ("GET", "status", show_status),
         ("PATCH", "settings", change_settings),
         ("GET", "faults", list_faults),
@@ -57,133 +57,133 @@ def routes(control: Control) -> list[Route]:
         ("GET", "transfers/{session}", show_transfer),
         ("POST", "reset", reset),
     ]
-    return [Route(PREFIX + path, _endpoint(control, function), methods=[method]) for method, path, function in table]
+    return [Route(PREFIX + path, _endpoint(state, function), methods=[method]) for method, path, function in table]
 
 
-def show_status(asked: _Asked) -> Response:
-    """Say what this server is, what it holds, and how it is set."""
-    control = asked.control
+def show_status(request: _ControlRequest) -> Response:
+    """Return the server's version, its settings, and how many repositories, faults and requests it has."""
+    state = request.state
     return _json(
         {
             "version": __version__,
-            "instance": control.store.instance_id,
-            "repositories": len(control.store.repositories.find_all()),
-            "faults": len(control.faults.armed()),
-            "requests": sum(counter.requests for counter in control.log.counters()),
-            "settings": asdict(control.store.access.settings),
+            "instance": state.store.instance_id,
+            "repositories": len(state.store.repositories.find_all()),
+            "faults": len(state.faults.armed()),
+            "requests": sum(counter.requests for counter in state.log.counters()),
+            "settings": asdict(state.store.access.settings),
         }
     )
 
 
-def change_settings(asked: _Asked) -> Response:
-    """Change how long tokens and data URLs live, and what the clock shows; answer all three."""
-    access = asked.control.store.access
+def change_settings(request: _ControlRequest) -> Response:
+    """Change the lifetime of Xet tokens or data URLs, or the clock offset; return all settings."""
+    access = request.state.store.access
     known = asdict(access.settings)
-    for name, value in asked.body.items():
+    for name, value in request.body.items():
         if name not in known:
             raise BadRequestError(f"The setting {name[:40]!r} is not known; use {', '.join(known)}.")
         if value is None:
             raise BadRequestError(f"The setting {name} must be a number of seconds, not null.")
-    access.settings = replace(access.settings, **asked.body)
+    access.settings = replace(access.settings, **request.body)
     return _json(asdict(access.settings))
 
 
-def list_faults(asked: _Asked) -> Response:
-    """List what is armed, and the faults that are ready-made."""
-    armed = [fault.to_json() for fault in asked.control.faults.armed()]
-    return _json({"faults": armed, "ready_made": [each.to_json() for each in READY_MADE.values()]})
+def list_faults(request: _ControlRequest) -> Response:
+    """List the faults that are switched on, and the ready-made ones."""
+    armed = [fault.to_json() for fault in request.state.faults.armed()]
+    return _json({"faults": armed, "ready_made": [preset.to_json() for preset in PRESETS.values()]})
 
 
-def arm_fault(asked: _Asked) -> Response:
-    """Arm a fault: its fields, or ``name``, that of a ready-made one, and the fields that are to be different."""
-    fields = dict(asked.body)
+def arm_fault(request: _ControlRequest) -> Response:
+    """Switch a fault on, given all its fields, or the ``name`` of a ready-made fault and the fields to change."""
+    fields = dict(request.body)
     if "name" not in fields:
-        return _json(asked.control.faults.arm(Fault.from_json(fields)).to_json(), 201)
+        return _json(request.state.faults.arm(Fault.from_json(fields)).to_json(), 201)
     name = fields.pop("name")
     if not isinstance(name, str):
-        raise BadRequestError("The field 'name' must be a text, the name of a ready-made fault.")
-    return _json(asked.control.faults.arm(name, **fields).to_json(), 201)
+        raise BadRequestError("The field 'name' must be a string: the name of a ready-made fault.")
+    return _json(request.state.faults.arm(name, **fields).to_json(), 201)
 
 
-def disarm_faults(asked: _Asked) -> Response:
-    """Disarm all faults."""
-    asked.control.faults.clear()
+def disarm_faults(request: _ControlRequest) -> Response:
+    """Switch all faults off."""
+    request.state.faults.clear()
     return Response(status_code=204)
 
 
-def disarm_fault(asked: _Asked) -> Response:
-    """Disarm one fault."""
-    text = asked.http.path_params["id"]
+def disarm_fault(request: _ControlRequest) -> Response:
+    """Switch one fault off."""
+    text = request.http.path_params["id"]
     number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
-    if not asked.control.faults.remove(number):
-        raise HubError(404, f"No fault {text[:40]!r} is armed; GET {PREFIX}faults lists those that are.")
+    if not request.state.faults.remove(number):
+        raise HubError(404, f"No fault with the id {text[:40]!r} is switched on; GET {PREFIX}faults lists them.")
     return Response(status_code=204)
 
 
-def list_requests(asked: _Asked) -> Response:
-    """List the last requests, oldest first; ``limit`` (1,000) of those that match, the newest."""
-    query = asked.http.query_params
+def list_requests(request: _ControlRequest) -> Response:
+    """List the newest requests that match, oldest first, up to ``limit``. Default: 1,000."""
+    query = request.http.query_params
     route = query.get("route", ".*")
     if len(route) > MAX_PATTERN:
         raise BadRequestError(f"The query parameter route has more than {MAX_PATTERN} characters.")
     try:
-        found = asked.control.log.requests(
+        found = request.state.log.requests(
             route,
             status=_number(query.get("status"), "status", 599),
             client=query.get("client"),
             session=query.get("session"),
-            limit=_number(query.get("limit", str(_FEW_REQUESTS)), "limit", KEPT),
+            limit=_number(query.get("limit", str(_DEFAULT_REQUESTS)), "limit", KEPT),
         )
     except (re.error, OverflowError, RecursionError) as error:
         raise BadRequestError(f"The query parameter route is not a regular expression: {error}.") from error
-    return _json({"requests": [request.to_json() for request in found]})
+    return _json({"requests": [each.to_json() for each in found]})
 
 
-def forget_requests(asked: _Asked) -> Response:
+def forget_requests(request: _ControlRequest) -> Response:
     """Forget all requests, counters and transfers."""
-    asked.control.log.clear()
+    request.state.log.clear()
     return Response(status_code=204)
 
 
-def list_counters(asked: _Asked) -> Response:
+def list_counters(request: _ControlRequest) -> Response:
     """Count requests, errors and bytes by route and client."""
-    return _json({"counters": [counter.to_json() for counter in asked.control.log.counters()]})
+    return _json({"counters": [counter.to_json() for counter in request.state.log.counters()]})
 
 
-def list_transfers(asked: _Asked) -> Response:
-    """Sum up what the last transfers did."""
-    return _json({"transfers": [transfer.to_json() for transfer in asked.control.log.transfers()]})
+def list_transfers(request: _ControlRequest) -> Response:
+    """Summarise the last transfers, each from its requests."""
+    return _json({"transfers": [transfer.to_json() for transfer in request.state.log.transfers()]})
 
 
-def show_transfer(asked: _Asked) -> Response:
-    """Sum up what one transfer did, given the ``x-xet-session-id`` of its requests."""
-    session = asked.http.path_params["session"]
-    transfer = asked.control.log.transfer(session)
+def show_transfer(request: _ControlRequest) -> Response:
+    """Summarise one transfer, given the ``x-xet-session-id`` of its requests."""
+    session = request.http.path_params["session"]
+    transfer = request.state.log.transfer(session)
     if transfer is None:
-        raise HubError(404, f"No request of a transfer {session[:64]!r} was seen, or it is long ago.")
+        raise HubError(404, f"Unknown transfer {session[:64]!r}: it sent no requests, or they have been forgotten.")
     return _json(transfer.to_json())
 
 
-def reset(asked: _Asked) -> Response:
-    """Disarm faults, forget requests, go back to the first settings; with ``data``, also delete all repositories."""
-    unknown = sorted(set(asked.body) - {"data"})
+def reset(request: _ControlRequest) -> Response:
+    """Switch faults off, forget requests, restore the initial settings; with ``data``, delete all repositories too."""
+    unknown = sorted(set(request.body) - {"data"})
     if unknown:
         raise BadRequestError(f"The field {unknown[0][:40]!r} is not known; use data.")
-    data = asked.body.get("data", False)
+    data = request.body.get("data", False)
     if not isinstance(data, bool):
         raise BadRequestError("The field 'data' must be true or false.")
-    return _json({"repositories_deleted": asked.control.reset(data=data)})
+    return _json({"repositories_deleted": request.state.reset(data=data)})
 
 
-def _endpoint(control: Control, function: Callable[[_Asked], Response]) -> Callable[..., Any]:
+def _endpoint(state: ServerState, function: Callable[[_ControlRequest], Response]) -> Callable[..., Any]:
     async def endpoint(request: Request) -> Response:
         try:
-            await run_in_threadpool(_authorise, control, request)
+            await run_in_threadpool(_authorise, state, request)
             body = await _body(request)
-            return await run_in_threadpool(function, _Asked(control, request, body))
+            return await run_in_threadpool(function, _ControlRequest(state, request, body))
         except HubError as error:
             return error_response(error)
-        except ValueError as error:  # what faults and settings say about their fields
+        except ValueError as error:  # raised by faults and settings about their fields
             return error_response(BadRequestError(str(error)))
         except ClientDisconnect:
             return Response(status_code=400)
@@ -191,15 +191,15 @@ def _endpoint(control: Control, function: Callable[[_Asked], Response]) -> Calla
     return functools.update_wrapper(endpoint, function)
 
 
-def _authorise(control: Control, request: Request) -> None:
-    identity = control.store.access.identify(request.headers.get("authorization"))
+def _authorise(state: ServerState, request: Request) -> None:
+    identity = state.store.access.identify(request.headers.get("authorization"))
     if identity is None:
-        raise HubError(401, "Controlling this server needs a Hub token that may write everywhere; none was sent.")
+        raise HubError(401, "Controlling this server requires a Hub token; send the write token of the user 'local'.")
     if not identity.writes_everywhere:
         raise HubError(
             403,
-            f"The Hub token {identity.token_name!r} of {identity.user} may not control this server: it may not write "
-            "everywhere. Use the write token of the user 'local'.",
+            f"The Hub token {identity.token_name!r} of {identity.user} lacks write access to everything, which "
+            "controlling this server requires. Use the write token of the user 'local'.",
         )
 
 
@@ -208,15 +208,16 @@ async def _body(request: Request) -> dict[str, Any]:
     async for piece in request.stream():
         body += piece
         if len(body) > MAX_BODY:
-            raise HubError(413, f"The request body is larger than {MAX_BODY} bytes, which is the limit here.")
+            raise HubError(413, f"The request body exceeds the limit of {MAX_BODY:,} bytes.")
     if not body:
         return {}
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise HubError(415, f"The body must be application/json, not {media_type[:60] or 'without a Content-Type'}.")
+        found = media_type[:60] or "missing"
+        raise HubError(415, f"The Content-Type of the request body must be application/json; it is {found}.")
     try:
         value = json.loads(bytes(body), parse_constant=_refuse_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # half a character, escaped, cannot be sent again
+        json.dumps(value, ensure_ascii=False).encode()  # fails on a lone surrogate, which no answer could carry
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"The request body is not JSON: {error}.") from error
     if not isinstance(value, dict):
@@ -225,14 +226,14 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _number(text: str | None, name: str, most: int) -> int | None:
+def _number(text: str | None, name: str, maximum: int) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > most:
-        raise BadRequestError(f"The query parameter {name} must be a whole number from 0 to {most}.")
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > maximum:
+        raise BadRequestError(f"The query parameter {name} must be a whole number from 0 to {maximum:,}.")
     return int(text)
 
 

@@ -1,6 +1,6 @@
-"""One fault: which requests go wrong, how often, and how. A value; nothing happens here.
+"""One fault as a value: which requests go wrong, how often, and how.
 
-A fault can be written as JSON, in which every field has the name and the meaning that it has in Python.
+A fault can be written as JSON, with the same fields as in Python.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 from airflow_provider_xethub.local.store.settings import check_clock_offset, check_data_url_life, check_token_life
 
 MAX_PATTERN = 500
-"""Characters of a regular expression: it is tried on every request."""
+"""Maximum length of a regular expression, which is matched against every request."""
 
 MAX_BODY = 1_000_000
 _MAX_HEADERS = 50
@@ -27,7 +27,7 @@ _MAX_NAMES = 100
 _MAX_COUNT = 1_000_000_000
 _MAX_DELAY = 3_600.0
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-# The server itself writes these, and an answer with two of them, or with wrong ones, is no HTTP.
+# The server sets these itself. A response with two of them, or with wrong ones, is not valid HTTP.
 _OWN_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
@@ -35,31 +35,31 @@ _OWN_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
 class Fault:
     """One way to misbehave, on the requests that it matches.
 
-    :param route: regular expression for the whole of ``METHOD path``, the path percent-encoded as it arrived and
+    :param route: regular expression that matches all of ``METHOD path``; the path is percent-encoded as it arrived,
         without its query.
     :param times: how often to act; ``None`` means every time.
     :param skip: how many matching requests to let pass first.
-    :param client: regular expression that is searched in the user agent, such as ``hf_xet/``; other clients notice
-        nothing.
+    :param client: regular expression to search for in the user agent, such as ``hf_xet/``; other clients are not
+        affected.
     :param delay: seconds to wait first.
-    :param status: answer this status instead of carrying the request out.
-    :param headers: headers of that answer; without ``status`` they are added to the real answer.
-    :param body: body of that answer.
-    :param fields: top-level fields to set in the JSON of the real answer.
-    :param without_fields: top-level fields to take out of the JSON of the real answer.
-    :param without_headers: headers to take out of the real answer.
-    :param drop: close the connection ``"before"`` (or ``True``) anything is carried out, or in the ``"middle"`` of the
-        answer's body.
-    :param endless: send the real answer's headers and then no body (``"silent"`` or ``True``), or a blank every half
-        second (``"trickle"``), until the client leaves or the server stops.
-    :param lose_answer: carry the request out and answer 500, or ``status``; with ``drop``, close the connection.
-    :param corrupt: flip one byte in the middle of the answer's body.
-    :param truncate: end the answer after this many bytes, as if it had no more.
-    :param token_life: seconds that a Xet token lives which is issued by this very request.
-    :param data_url_life: seconds that data URLs live which are issued by this very request; 0 and less: expired.
-    :param clock_offset: seconds that the server's clock is ahead during this request: its ``Date`` and the expiry of
-        what it issues.
-    :raises ValueError: a field makes no sense; the message names it.
+    :param status: respond with this status instead of handling the request.
+    :param headers: headers of that response; without ``status`` they are added to the real response.
+    :param body: body of that response.
+    :param fields: top-level fields to set in the JSON of the real response.
+    :param without_fields: top-level fields to remove from the JSON of the real response.
+    :param without_headers: headers to remove from the real response.
+    :param drop: close the connection ``"before"`` (or ``True``) the request is handled, or in the ``"middle"`` of the
+        response body.
+    :param endless: send the headers of the real response, then no body (``"silent"`` or ``True``) or a space every
+        half second (``"trickle"``), until the client disconnects or the server stops.
+    :param lose_answer: handle the request, then respond with 500 or ``status``; with ``drop``, close the connection.
+    :param corrupt: flip one byte in the middle of the response body.
+    :param truncate: end the response body after this many bytes, as if it were complete.
+    :param token_life: lifetime in seconds of a Xet token that this request issues.
+    :param data_url_life: lifetime in seconds of data URLs that this request issues; they are expired at 0 or less.
+    :param clock_offset: seconds that the server's clock is ahead during this request, in its ``Date`` and in the
+        expiry of what it issues.
+    :raises ValueError: a field is not valid; the message names it.
     """
 
     route: str
@@ -88,31 +88,31 @@ class Fault:
             if value is not None:
                 check(name, value)
         if self.route is None:
-            raise ValueError("route is missing: it says which requests go wrong, such as 'GET /api/.*'.")
+            raise ValueError("route is missing: it selects the requests that go wrong, such as 'GET /api/.*'.")
         for name in ("without_fields", "without_headers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        self._check_that_fields_go_together()
+        self._check_combination()
 
-    def _check_that_fields_go_together(self) -> None:
+    def _check_combination(self) -> None:
         given = [name for name in _DEFAULTS if getattr(self, name) != _DEFAULTS[name]]
         ways = [name for name in _WAYS if name in given]
         details = [name for name in given if name in _DETAILS]
         if not ways and not details and not self.headers and not self.delay:
             raise ValueError(
-                f"the fault says nothing that goes wrong; use one of delay, {', '.join(_WAYS + _DETAILS)}."
+                f"the fault does not say what goes wrong; use one of delay, {', '.join(_WAYS + _DETAILS)}."
             )
         if self.body is not None and not {"status", "lose_answer"} & set(ways):
-            raise ValueError("body needs a status: it is the body of the answer that is given instead.")
+            raise ValueError("body needs a status: it is the body of the response that is sent instead.")
         if self.headers and {"drop", "endless"} & set(ways):
             details.insert(0, "headers")
         allowed = (["status", "lose_answer"], ["drop", "lose_answer"])
         if len(ways) > 1 and ways not in allowed:
-            raise ValueError(f"{ways[0]} and {ways[1]} cannot go together; use two faults, each with times.")
+            raise ValueError(f"{ways[0]} and {ways[1]} cannot be combined; use two faults, each with times.")
         if ways and details:
-            raise ValueError(f"{ways[0]} and {details[0]} cannot go together: {details[0]} changes the real answer.")
+            raise ValueError(f"{ways[0]} and {details[0]} cannot be combined: {details[0]} changes the real response.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that differ from their defaults, for JSON; a body that is no text as ``{"base64": …}``."""
+        """Return the fields that differ from their defaults, for JSON; a binary body becomes ``{"base64": …}``."""
         shown = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         return {name: _shown(value) for name, value in shown.items() if value != _DEFAULTS[name]}
 
@@ -120,7 +120,7 @@ class Fault:
     def from_json(cls, value: Any) -> Fault:
         """Return the fault that a JSON object describes, see :meth:`to_json`.
 
-        :raises ValueError: it is not an object, a field is not known, or one makes no sense.
+        :raises ValueError: it is not an object, or a field is not known or not valid.
         """
         return cls(**fields_from_json(value))
 
@@ -138,7 +138,7 @@ _DEFAULTS["route"] = None
 
 
 def fields_from_json(value: Any) -> dict[str, Any]:
-    """Return the fields of a fault that a JSON object names, as the constructor takes them; not yet checked.
+    """Return the fields of a fault that a JSON object has, as the constructor takes them, without checking them.
 
     :raises ValueError: it is not an object, or a field is not known.
     """
@@ -156,7 +156,7 @@ def fields_from_json(value: Any) -> dict[str, Any]:
 def _from_base64(value: dict[str, Any]) -> bytes:
     text = value.get("base64")
     if set(value) != {"base64"} or not isinstance(text, str):
-        raise ValueError('body must be a text or {"base64": "…"}.')
+        raise ValueError('body must be a string or {"base64": "…"}.')
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
@@ -198,40 +198,40 @@ def _check_times(name: str, value: object) -> None:
 
 def _check_status(name: str, value: object) -> None:
     if not _is_whole(value) or not 200 <= value <= 599:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a HTTP status from 200 to 599, not {_quoted(value)}.")
+        raise ValueError(f"{name} must be an HTTP status from 200 to 599, not {_quoted(value)}.")
 
 
 def _check_delay(name: str, value: object) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not 0 <= value <= _MAX_DELAY:  # type: ignore[operator]
-        raise ValueError(f"{name} must be 0 to {_MAX_DELAY:.0f} seconds, not {_quoted(value)}.")
+        raise ValueError(f"{name} must be from 0 to {_MAX_DELAY:.0f} seconds, not {_quoted(value)}.")
 
 
 def _check_headers(name: str, value: object) -> None:
     if not isinstance(value, Mapping) or len(value) > _MAX_HEADERS:
-        raise ValueError(f"{name} must be an object of at most {_MAX_HEADERS} texts.")
+        raise ValueError(f"{name} must be an object of at most {_MAX_HEADERS} strings.")
     for header, text in value.items():
         _check_header_name(name, header)
         is_sendable = isinstance(text, str) and len(text) <= _MAX_HEADER_VALUE
         if not is_sendable or not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", text):
-            raise ValueError(f"{name}: the value of {header} must be one line of Latin-1 text.")
+            raise ValueError(f"{name}: the value of {header} must be one line of Latin-1 characters.")
 
 
 def _check_header_name(name: str, header: object) -> None:
     if not isinstance(header, str) or not _HEADER_NAME.fullmatch(header):
-        raise ValueError(f"{name}: {_quoted(header)} is not the name of a header.")
+        raise ValueError(f"{name}: {_quoted(header)} is not a valid header name.")
     if header.lower() in _OWN_HEADERS:
-        raise ValueError(f"{name}: {header} belongs to the connection; use drop, truncate or endless.")
+        raise ValueError(f"{name}: the server sets {header} itself; use drop, truncate or endless.")
 
 
 def _check_body(name: str, value: object) -> None:
     if not isinstance(value, (bytes, str)) or len(value) > MAX_BODY:
-        raise ValueError(f"{name} must be a text or bytes, at most {MAX_BODY}.")
+        raise ValueError(f"{name} must be a string or bytes, with at most {MAX_BODY:,} characters or bytes.")
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{name} has half a character in it: {error}.") from error
+            raise ValueError(f"{name} contains a lone surrogate: {error}.") from error
 
 
 def _check_fields(name: str, value: object) -> None:
@@ -242,7 +242,7 @@ def _check_fields(name: str, value: object) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} cannot be written as JSON: {error}.") from error
     if size > MAX_BODY:
-        raise ValueError(f"{name} must be at most {MAX_BODY} bytes of JSON.")
+        raise ValueError(f"{name} must be at most {MAX_BODY:,} bytes of JSON.")
 
 
 def _check_names(name: str, value: object) -> None:
@@ -250,7 +250,7 @@ def _check_names(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a list of at most {_MAX_NAMES} names.")
     for each in value:
         if not isinstance(each, str) or len(each) > MAX_PATTERN:
-            raise ValueError(f"{name}: {_quoted(each)} is not a name.")
+            raise ValueError(f"{name}: {_quoted(each)} is not a valid name.")
 
 
 def _check_header_names(name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""Faults at work: what a client hears instead of, or around, the real answer. No body is held in memory but JSON."""
+"""ASGI middleware that applies faults to requests and responses. It keeps no body in memory except JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.control.faults import Faults
+from airflow_provider_xethub.local.http.asgi import content_length, wait_for_disconnect
 from airflow_provider_xethub.local.store.settings import Settings, for_one_request
 
 CLOSE = "xethub.close"
@@ -24,9 +25,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class FaultMiddleware:
-    """Applies faults. To drop connections it needs the scope's ``CLOSE``, which the server must put there.
+    """Applies faults. To drop connections, it calls the function that the server puts into the scope as ``CLOSE``.
 
-    :param clock: the server's clock, for the ``Date`` of answers that are made here.
+    :param clock: the server's clock, for the ``Date`` of responses that are made here.
     """
 
     def __init__(self, app: ASGIApp, faults: Faults, clock: Callable[[], float]) -> None:
@@ -35,7 +36,7 @@ class FaultMiddleware:
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry the request out, or not, as the fault says."""
+        """Handle the request, or let it fail as the fault says."""
         fault = self._fault_of(scope) if scope["type"] == "http" else None
         if fault is None:
             await self._app(scope, receive, send)
@@ -45,18 +46,18 @@ class FaultMiddleware:
         if fault.lose_answer:
             await self._app(scope, receive, _ignore)
             if fault.drop:
-                await _hang_up(scope, receive)
+                await _close(scope, receive)
             else:
-                await self._answer(send, fault, fault.status or 500, fault.body or "The answer was lost.")
+                await self._respond(send, fault, fault.status or 500, fault.body or "The response was lost.")
         elif fault.status is not None:
             await _drain(receive)
-            await self._answer(send, fault, fault.status, fault.body)
+            await self._respond(send, fault, fault.status, fault.body)
         elif fault.drop == "middle":
             await self._app(scope, receive, half := _FirstHalf(scope, send))
             await half.finish()
-            await _wait_for_disconnect(receive)
+            await wait_for_disconnect(receive)
         elif fault.drop:
-            await _hang_up(scope, receive)
+            await _close(scope, receive)
         elif fault.endless:
             await self._app(scope, receive, start := _Start())
             await _never_end(start.message, receive, send, trickles=fault.endless == "trickle")
@@ -69,7 +70,7 @@ class FaultMiddleware:
         agent = agents[0].decode("latin-1") if agents else ""
         return self._faults.take(scope["method"], scope.get("raw_path", b"").decode("latin-1"), agent)
 
-    async def _answer(self, send: Send, fault: Fault, status: int, body: bytes | str | None) -> None:
+    async def _respond(self, send: Send, fault: Fault, status: int, body: bytes | str | None) -> None:
         content = body.encode() if isinstance(body, str) else (body or b"")
         headers = _encoded({"date": formatdate(self._clock(), usegmt=True), **_lower_keys(fault.headers)})
         if status not in (204, 304):
@@ -79,7 +80,7 @@ class FaultMiddleware:
 
 
 class _Start:
-    """Keeps the start of an answer and forgets its body."""
+    """Keeps the start of a response and discards its body."""
 
     def __init__(self) -> None:
         self.message: Message | None = None
@@ -90,7 +91,7 @@ class _Start:
 
 
 class _FirstHalf:
-    """Passes an answer on up to the middle of its body, and closes the connection there."""
+    """Passes a response on up to the middle of its body, and closes the connection there."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._scope = scope
@@ -102,18 +103,18 @@ class _FirstHalf:
         if self._is_over:
             return
         if message["type"] == "http.response.start":
-            length = _length(message["headers"])
+            length = content_length(message["headers"])
             if length is not None:
                 self._rest = length // 2
             if length == 0:
-                # The client must be able to tell that the answer was cut: something is announced that never comes.
+                # Announce a byte that never comes, so that the client can detect the truncation.
                 message = {**message, "headers": _with_length(message["headers"], 1)}
             await self._send(message)
             if self._scope["method"] == "HEAD":
                 await self.finish()
             return
         body = message.get("body", b"")
-        # Without a length its end is a mark of its own, which never comes: the first piece is cut.
+        # A chunked body ends with a marker, which is never sent; its first piece is cut in half.
         part = body[: len(body) // 2 if self._rest is None else self._rest]
         if part:
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
@@ -133,16 +134,16 @@ async def _never_end(start: Message | None, receive: Receive, send: Send, *, tri
         headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
         await send({**start, "headers": headers if trickles else start["headers"]})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
-    left = asyncio.ensure_future(_wait_for_disconnect(receive))
+    disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
-        while trickles and not left.done():
+        while trickles and not disconnected.done():
             await send({"type": "http.response.body", "body": b" ", "more_body": True})
-            await asyncio.wait([left], timeout=_TRICKLE_SECONDS)
-        await left
+            await asyncio.wait([disconnected], timeout=_TRICKLE_SECONDS)
+        await disconnected
     finally:
-        left.cancel()
+        disconnected.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await left
+            await disconnected
 
 
 def _altered(scope: Scope, send: Send, fault: Fault) -> Send:
@@ -155,7 +156,7 @@ def _altered(scope: Scope, send: Send, fault: Fault) -> Send:
         nonlocal start, position, corrupt_at
         if message["type"] == "http.response.start":
             message = {**message, "headers": _altered_headers(message["headers"], fault)}
-            length = _length(message["headers"])
+            length = content_length(message["headers"])
             if fault.corrupt:
                 corrupt_at = length // 2 if length else None
             if fault.truncate is not None and length is not None:
@@ -178,7 +179,7 @@ def _altered(scope: Scope, send: Send, fault: Fault) -> Send:
             at = len(body) // 2 if corrupt_at is None else corrupt_at - position
             if 0 <= at < len(body):
                 body = body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]
-                # Without a length, the middle of the first piece is as good as any; afterwards nothing more.
+                # Only one byte: for a chunked body it is the middle of the first piece.
                 corrupt_at = -1
         kept = body if fault.truncate is None else body[: max(0, fault.truncate - position)]
         position += len(body)
@@ -219,23 +220,14 @@ def _encoded(headers: Mapping[str, str]) -> Headers:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 
-def _length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    return next((int(value) for name, value in headers if name.lower() == b"content-length"), None)
-
-
 def _with_length(headers: Iterable[tuple[bytes, bytes]], length: int) -> Headers:
     kept = [(name, value) for name, value in headers if name.lower() != b"content-length"]
     return [*kept, (b"content-length", str(length).encode())]
 
 
-async def _hang_up(scope: Scope, receive: Receive) -> None:
+async def _close(scope: Scope, receive: Receive) -> None:
     scope[CLOSE]()
-    await _wait_for_disconnect(receive)
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    await wait_for_disconnect(receive)
 
 
 async def _drain(receive: Receive) -> None:

@@ -1,4 +1,4 @@
-"""Faults on purpose: the local Hub misbehaves as told, so that clients can be tested against it.
+"""Faults on purpose: the local Hub misbehaves in a defined way, so that clients can be tested against it.
 
 ::
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import READY_MADE, ReadyMadeFault, ready_made
+from airflow_provider_xethub.local.control.presets import fault_from_preset
 
-__all__ = ["READY_MADE", "ArmedFault", "Fault", "Faults", "ReadyMadeFault", "ready_made"]
+__all__ = ["ArmedFault", "Fault", "Faults"]
 
 MAX_ARMED = 200
 _MAX_TARGET = 8_192
@@ -24,7 +24,7 @@ _MAX_TARGET = 8_192
 
 @dataclass(frozen=True)
 class ArmedFault:
-    """A fault that is armed: how many requests it matched, and how often it acted."""
+    """A fault that is switched on, with how many requests it matched and how often it acted."""
 
     id: int
     fault: Fault
@@ -32,7 +32,7 @@ class ArmedFault:
     acted: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return id, counts and the fault's fields, for JSON."""
+        """Return its id, its counts and the fields of its fault, for JSON."""
         return {"id": self.id, "seen": self.seen, "acted": self.acted, **self.fault.to_json()}
 
 
@@ -53,7 +53,7 @@ class _Armed:
 
 
 class Faults:
-    """The faults of one local Hub. All methods may be called from any thread while it runs."""
+    """The faults that are switched on in one local Hub. All methods may be called from any thread while it runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -61,36 +61,36 @@ class Faults:
         self._last_id = 0
 
     def add(self, fault: Fault | str, **changes: Any) -> Fault:
-        """Arm a fault, and return it. Where several match a request, the one added first acts.
+        """Switch a fault on, and return it. If several match a request, the one added first acts.
 
         :param fault: a fault, or the name of a ready-made one.
-        :param changes: fields of the ready-made fault that are to be different, such as ``times=1``.
-        :raises ValueError: there is no such ready-made fault, a field makes no sense, or 200 are armed.
+        :param changes: fields of the ready-made fault to change, such as ``times=1``.
+        :raises ValueError: there is no such ready-made fault, a field is not valid, or 200 faults are already on.
         """
         return self.arm(fault, **changes).fault
 
     def arm(self, fault: Fault | str, **changes: Any) -> ArmedFault:
-        """Arm a fault as :meth:`add` does; return it with the id that :meth:`remove` takes."""
+        """Switch a fault on as :meth:`add` does; return it with the id that :meth:`remove` takes."""
         if isinstance(fault, str):
-            fault = ready_made(fault, **changes)
+            fault = fault_from_preset(fault, **changes)
         elif changes:
-            raise ValueError("changes go with the name of a ready-made fault; give a Fault all of its fields itself.")
+            raise ValueError("changes apply to ready-made faults only; pass them to Fault(…) instead.")
         with self._lock:
             if len(self._armed) >= MAX_ARMED:
-                raise ValueError(f"{MAX_ARMED} faults are armed, which is the limit; clear them first.")
+                raise ValueError(f"{MAX_ARMED} faults are switched on, which is the limit; clear some first.")
             self._last_id += 1
             armed = _Armed(self._last_id, fault)
-            # A new list each time: take() looks without the lock whether there is any.
+            # A new list each time, because take() checks without the lock whether it is empty.
             self._armed = [*self._armed, armed]
             return armed.snapshot()
 
     def armed(self) -> list[ArmedFault]:
-        """Return what is armed, in the order in which it acts."""
+        """Return the faults that are switched on, in the order in which they are tried."""
         with self._lock:
             return [armed.snapshot() for armed in self._armed]
 
     def remove(self, fault: int | Fault) -> bool:
-        """Disarm one fault, given its id or itself; say whether it was armed."""
+        """Switch one fault off, given the fault or its id; return whether it was on."""
         with self._lock:
             kept = [armed for armed in self._armed if armed.id != fault and armed.fault is not fault]
             was_armed = len(kept) < len(self._armed)
@@ -98,17 +98,17 @@ class Faults:
         return was_armed
 
     def clear(self) -> None:
-        """Disarm all faults."""
+        """Switch all faults off."""
         with self._lock:
             self._armed = []
 
     def acted(self, fault: Fault | int) -> int:
-        """How often an armed fault, or the one of this id, has acted, so that a test can tell that it did."""
+        """Return how often a fault, given itself or its id, has acted, so that a test can check that it did."""
         with self._lock:
             return sum(armed.acted for armed in self._armed if armed.fault is fault or armed.id == fault)
 
     def take(self, method: str, path: str, user_agent: str = "") -> Fault | None:
-        """Return the fault that acts on this request, and count it."""
+        """Return the fault that acts on this request, if any, and count the request."""
         if not self._armed:
             return None
         target = f"{method} {path}"[:_MAX_TARGET]

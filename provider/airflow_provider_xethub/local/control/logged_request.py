@@ -10,11 +10,11 @@ _MAIN_PRODUCTS = ("hf_xet/", "hf_hub/")
 
 
 class LoggedRequest(NamedTuple):
-    """One request.
+    """A request in the log.
 
-    ``path`` is percent-encoded as it arrived; ``status`` is 0 where no answer was sent. ``session`` is the
-    ``x-xet-session-id`` that hf-xet sends with all requests of one transfer, or empty. ``route`` is the route's
-    template, such as ``GET /api/{kind}/{namespace}/{name}/xet-read-token/{revision}``.
+    ``path`` is percent-encoded as it arrived; ``status`` is 0 if no response was sent. ``session`` is the
+    ``x-xet-session-id`` that hf-xet sends with all requests of one transfer, or empty. ``route`` is the template of
+    its route, such as ``GET /api/{kind}/{namespace}/{name}/xet-read-token/{revision}``.
     """
 
     method: str
@@ -29,7 +29,7 @@ class LoggedRequest(NamedTuple):
 
     @property
     def client(self) -> str:
-        """The product that sent it, such as ``hf_xet/1.8.0``."""
+        """The product that sent the request, such as ``hf_xet/1.8.0``."""
         return main_product(self.user_agent)
 
     def to_json(self) -> dict[str, Any]:

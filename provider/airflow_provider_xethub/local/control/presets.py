@@ -1,6 +1,6 @@
-"""Faults that have a name, because DAGs meet them in real life.
+"""Ready-made faults, by name: failures that DAGs meet in production.
 
-Each does one thing; where it acts, how often and for whom can be changed, as any other field::
+Each does one thing. Where, how often and for whom it acts can be changed, like every other field::
 
     hub.faults.add("hub-busy", times=2)
     hub.faults.add("slow-hub", delay=5, client="hf_xet/")
@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_xethub.local.control.fault import Fault, fields_from_json
 
-# A refresh route ends in the revision; that of a bucket has none.
+# A refresh route ends in the revision, except for buckets, which have none.
 _TOKENS = "GET /api/.*/xet-(read|write)-token(/.*)?"
 _WRITE_TOKENS = "GET /api/.*/xet-write-token(/.*)?"
 _HUB = r"[A-Z]+ /(?!cas/|v1/).*"
@@ -26,7 +26,7 @@ _HTML = "<!DOCTYPE html>\n<title>Sign in</title>\n<h1>Sign in to the network</h1
 
 
 @dataclass(frozen=True)
-class ReadyMadeFault:
+class FaultPreset:
     """A fault with a name. ``description`` says what the author of a DAG will see."""
 
     name: str
@@ -34,125 +34,125 @@ class ReadyMadeFault:
     fault: Fault
 
     def to_json(self) -> dict[str, Any]:
-        """Return name, description and the fault's fields, for JSON."""
+        """Return the name, the description and the fields of the fault, for JSON."""
         return {"name": self.name, "description": self.description, "fault": self.fault.to_json()}
 
 
 def _error(status: int, text: str, **headers: str) -> dict[str, Any]:
-    body = json.dumps({"error": f"{text}, asked for by a fault."})
+    body = json.dumps({"error": f"{text} (injected by a fault)."})
     return {"status": status, "headers": {"Content-Type": "application/json", **headers}, "body": body}
 
 
-# RateLimit is the IETF draft's form, as the Hub sends it: what is left of the quota, and seconds until it is renewed.
+# RateLimit follows the IETF draft, as the Hub sends it: the remaining quota, and the seconds until it is renewed.
 _BUSY = _error(429, "Too many requests", **{"Retry-After": "1", "RateLimit": '"api";r=0;t=1'})
 
 
-READY_MADE: dict[str, ReadyMadeFault] = {
+PRESETS: dict[str, FaultPreset] = {
     each.name: each
     for each in (
-        ReadyMadeFault(
+        FaultPreset(
             "hub-busy",
-            "The Hub answers 429 with Retry-After: 1; the request is tried again after a second.",
+            "The Hub answers 429 with Retry-After: 1; the client retries after a second.",
             Fault(_HUB, **_BUSY),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "hub-down",
-            "The Hub answers 503 to everything; retries are used up and the task fails, to be retried by Airflow.",
+            "The Hub answers 503 to everything; the client runs out of retries, and Airflow retries the task.",
             Fault(_HUB, **_error(503, "Service unavailable")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "slow-hub",
-            "Every answer of the Hub takes two seconds longer; timeouts and deadlines show.",
+            "Every response of the Hub takes two seconds longer; timeouts and deadlines take effect.",
             Fault(_HUB, delay=2.0),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "token-unauthorized",
-            "The Hub token is not accepted (401) where a Xet token is asked for; the task fails for good.",
+            "The Hub rejects the Hub token (401) when a Xet token is requested; the task fails without retry.",
             Fault(_TOKENS, **_error(401, "Invalid credentials")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "token-refused",
-            "No Xet token for writing is issued (403); uploads fail for good, before a byte is sent.",
+            "The Hub refuses to issue a Xet write token (403); uploads fail without retry, before sending any data.",
             Fault(_WRITE_TOKENS, **_error(403, "Forbidden")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "token-without-expiry",
-            "Xet tokens come without their expiry; the answer is refused as one that no Hub gives.",
+            "Xet tokens come without an expiry; the client rejects the response as invalid.",
             Fault(_TOKENS, without_fields=("exp",), without_headers=("X-Xet-Token-Expiration",)),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "short-tokens",
-            "Xet tokens live for 35 seconds, five more than clients ask for; long transfers must refresh theirs.",
+            "Xet tokens are valid for 35 seconds, five more than clients require; long transfers must refresh theirs.",
             Fault(_TOKENS, token_life=35),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "clock-skew",
             "The server's clock is an hour ahead; a worker that trusts its own clock misjudges every expiry.",
             Fault(".*", clock_offset=3600.0),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "html-instead-of-json",
-            "A sign-in page answers in place of the Hub, status 200; nothing of it may be taken for an answer.",
+            "A sign-in page with status 200 replaces the Hub's response; clients must not accept it.",
             Fault(_HUB, status=200, headers={"Content-Type": "text/html; charset=utf-8"}, body=_HTML),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "dropped-connection",
-            "The connection closes before an answer; requests that can be repeated are.",
+            "The connection closes before a response arrives; the client retries requests that are safe to repeat.",
             Fault(".*", drop="before"),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "cut-data",
-            "Downloads break off in the middle of the data; the client asks again.",
+            "The connection closes in the middle of downloaded data; the client retries.",
             Fault(_DATA, drop="middle"),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "corrupt-data",
             "One byte of downloaded data is wrong; the file must not be kept.",
             Fault(_DATA, corrupt=True),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "expired-data-urls",
-            "Data URLs are refused as expired (403); the client asks for new ones and goes on.",
+            "CAS rejects data URLs as expired (403); the client requests new ones and continues.",
             Fault(_DATA, **_error(403, "This data URL has expired")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "endless-answer",
-            "Data begin to arrive and never do; only a deadline or a watchdog ends the transfer.",
+            "Downloaded data never arrives after the response headers; only a timeout or a watchdog ends the transfer.",
             Fault(_DATA, endless="silent"),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "upload-failing",
-            "Uploads to CAS are answered 500; the client tries again and then fails the task.",
+            "CAS answers uploads with 500; the client retries, then the task fails.",
             Fault(_UPLOADS, **_error(500, "Internal error")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "commit-conflict",
-            "Commits are answered 409; somebody else's commit was in progress.",
+            "The Hub answers commits with 409: someone else's commit is in progress.",
             Fault(_COMMITS, **_error(409, "A commit is in progress")),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "branch-moved",
-            "Commits are answered 412: the branch has moved; work of others must not be overwritten.",
+            "The Hub answers commits with 412: the branch has moved; the commit must not overwrite others' work.",
             Fault(
                 _COMMITS,
-                **_error(412, "The branch was updated since you opened this page. Please refresh."),
+                **_error(412, "The branch was updated since you opened this page. Please refresh"),
             ),
         ),
-        ReadyMadeFault(
+        FaultPreset(
             "lost-commit-answer",
-            "The commit is made and 500 is answered; a retry must find it, and not commit twice.",
+            "The Hub makes the commit but answers 500; a retry must find it instead of committing twice.",
             Fault(_COMMITS, lose_answer=True),
         ),
     )
 }
 
 
-def ready_made(name: str, **changes: Any) -> Fault:
-    """Return a ready-made fault, with some of its fields changed.
+def fault_from_preset(name: str, **changes: Any) -> Fault:
+    """Return a ready-made fault with some of its fields changed.
 
-    :raises ValueError: there is none of that name, a field is not known, or one makes no sense.
+    :raises ValueError: there is no ready-made fault of that name, or a field is not known or not valid.
     """
-    if name not in READY_MADE:
-        raise ValueError(f"there is no ready-made fault {name[:60]!r}; use one of {', '.join(READY_MADE)}.")
+    if name not in PRESETS:
+        raise ValueError(f"there is no ready-made fault {name[:60]!r}; use one of {', '.join(PRESETS)}.")
     given = {key: value for key, value in fields_from_json(changes).items() if key in changes}
-    return dataclasses.replace(READY_MADE[name].fault, **given)
+    return dataclasses.replace(PRESETS[name].fault, **given)

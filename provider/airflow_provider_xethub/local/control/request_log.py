@@ -1,6 +1,6 @@
-"""What the local Hub was asked: the last requests, counters of all, and what each transfer did. A test oracle.
+"""The request log, with which tests check what clients did: the last requests, counters, and a summary per transfer.
 
-Headers and queries are never kept, because credentials are in them; of the user agent only products and versions.
+It never keeps headers or queries, which may contain credentials; of the user agent it keeps products and versions.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_xethub.local.control.logged_request import LoggedRequest
 from airflow_provider_xethub.local.control.transfers import Transfer, Transfers
+from airflow_provider_xethub.local.http.asgi import content_length
 
 KEPT = 10_000
 MAX_COUNTERS = 2_000
 OTHER_CLIENTS = "other"
 
 ROUTE = "xethub.route"
-"""Key of the ASGI scope under which the application leaves, in a list, the template of the route it took."""
+"""Key of the ASGI scope for a list, to which the application adds the template of the route that the request took."""
 
 _MAX_USER_AGENT = 1_000
 _PRODUCT = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}/[0-9][0-9A-Za-z.+-]{0,19}")
 _BARE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 _SESSION = re.compile(r"[A-Za-z0-9-]{1,64}")
-# Nothing puts a token into a path. Who does it by mistake should not find it in a log.
+# No client puts a token into a path. If one does so by mistake, the token must not appear in the log.
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]{20,}|xet_[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]+)?")
 
 
 @dataclass(frozen=True)
 class RouteCounter:
-    """How often one client asked one route, since the start or the last :meth:`RequestLog.clear`.
+    """Sums over the requests of one client to one route, since the start or the last :meth:`RequestLog.clear`.
 
-    ``errors`` counts answers of 400 and above, and requests without any. ``client`` is ``other`` for all beyond the
-    2,000 counters that are kept.
+    ``errors`` counts responses with status 400 and above, and requests without a response. ``client`` is ``other`` for
+    all clients beyond the limit of 2,000 counters.
     """
 
     route: str
@@ -55,7 +56,7 @@ class RouteCounter:
 
 
 class RequestLog:
-    """The last 10,000 requests, oldest first, and sums over all. All methods may be called from any thread."""
+    """The last 10,000 requests, and sums over all requests. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,9 +66,10 @@ class RequestLog:
         self._cleared = 0.0
 
     def add(self, request: LoggedRequest, arrived: float | None = None) -> None:
-        """Keep one request, and forget the oldest beyond 10,000.
+        """Keep a request, and forget the oldest beyond 10,000.
 
-        :param arrived: ``time.perf_counter()`` when it came; what came before the last :meth:`clear` is not kept.
+        :param arrived: ``time.perf_counter()`` when it arrived. Requests from before the last :meth:`clear` are not
+            kept.
         """
         client = request.client
         with self._lock:
@@ -97,12 +99,12 @@ class RequestLog:
         session: str | None = None,
         limit: int | None = None,
     ) -> list[LoggedRequest]:
-        """Return the requests whose ``METHOD path`` matches a regular expression as a whole, oldest first.
+        """Return the requests whose whole ``METHOD path`` matches a regular expression, oldest first.
 
-        :param status: only those answered with this status; 0 where no answer was sent.
-        :param client: only those with this text in their user agent, such as ``hf_xet/``.
-        :param session: only those of this transfer.
-        :param limit: only so many, the newest.
+        :param status: only requests with this response status; 0 if no response was sent.
+        :param client: only requests whose user agent contains this string, such as ``hf_xet/``.
+        :param session: only requests of this transfer.
+        :param limit: only the newest requests, at most this many.
         :raises re.error: ``route`` is not a regular expression.
         """
         matches = re.compile(route).fullmatch
@@ -119,31 +121,31 @@ class RequestLog:
         return found if limit is None else found[max(0, len(found) - limit) :]
 
     def counts(self, route: str = ".*") -> Counter[tuple[str, int]]:
-        """Return how often each ``METHOD path`` was answered with which status."""
+        """Return how often each ``METHOD path`` was answered with each status."""
         return Counter((f"{request.method} {request.path}", request.status) for request in self.requests(route))
 
     def counters(self) -> list[RouteCounter]:
-        """Return the counters of all routes and clients, in order of route and client."""
+        """Return the counters of all routes and clients, sorted by route and client."""
         with self._lock:
             return [RouteCounter(*key, *sums) for key, sums in sorted(self._counters.items())]
 
     def transfers(self) -> list[Transfer]:
-        """Return what the last 1,000 transfers did, the one that began first at the beginning."""
+        """Return summaries of the last 1,000 transfers, in the order in which they started."""
         with self._lock:
             return self._transfers.all()
 
     def transfer(self, session: str) -> Transfer | None:
-        """Return what one transfer did, given the ``session`` of one of its requests."""
+        """Return the summary of one transfer, given the ``session`` of its requests, or ``None``."""
         with self._lock:
             return self._transfers.get(session)
 
     def add_report(self, report: Mapping[str, Any]) -> None:
-        """Keep what a client itself says about a transfer: the JSON that it posts to ``/v1/telemetry``."""
+        """Keep a client's own report of a transfer: the JSON that it posts to ``/v1/telemetry``."""
         with self._lock:
             self._transfers.add_report(report)
 
     def clear(self) -> None:
-        """Forget all requests, counters and transfers; those that have no answer yet are not kept later either."""
+        """Forget all requests, counters and transfers, including requests that are in flight."""
         with self._lock:
             self._cleared = time.perf_counter()
             self._kept.clear()
@@ -152,9 +154,9 @@ class RequestLog:
 
 
 class RequestLogMiddleware:
-    """Writes the log.
+    """Writes the request log.
 
-    :param route_of: finds the template of a request's route, where the request never came to its route.
+    :param route_of: returns the route template of a request that was answered before it reached its route.
     """
 
     def __init__(self, app: ASGIApp, log: RequestLog, route_of: Callable[[Scope], str]) -> None:
@@ -163,7 +165,7 @@ class RequestLogMiddleware:
         self._route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Carry the request out and count its bytes."""
+        """Handle the request and count its bytes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -171,7 +173,7 @@ class RequestLogMiddleware:
         is_logged = False
         length = 0 if scope["method"] == "HEAD" else None
         taken: list[str] = []
-        began = time.perf_counter()
+        started = time.perf_counter()
 
         async def counted_receive() -> Message:
             nonlocal bytes_in
@@ -183,13 +185,13 @@ class RequestLogMiddleware:
             nonlocal status, bytes_out, length
             if message["type"] == "http.response.start":
                 status = message["status"]
-                length = _content_length(message) if length is None else length
+                length = content_length(message["headers"]) if length is None else length
                 is_last = length == 0
             else:
                 bytes_out += len(message.get("body", b""))
                 is_last = not message.get("more_body", False) or bytes_out == length
             if is_last:
-                # Before the answer is complete: who has heard all of it finds it in the log.
+                # Before the last byte is sent, so that a client that has the whole response finds it in the log.
                 log()
             await send(message)
 
@@ -197,19 +199,14 @@ class RequestLogMiddleware:
             nonlocal is_logged
             if not is_logged:
                 is_logged = True
-                milliseconds = (time.perf_counter() - began) * 1000
+                milliseconds = (time.perf_counter() - started) * 1000
                 route = taken[0] if taken else f"{scope['method']} {self._route_of(scope)}"
-                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route), began)
+                self._log.add(_logged(scope, status, bytes_in, bytes_out, milliseconds, route), started)
 
         try:
             await self._app({**scope, ROUTE: taken}, counted_receive, counted_send)
         finally:
             log()
-
-
-def _content_length(message: Message) -> int | None:
-    found = next((value for name, value in message["headers"] if name.lower() == b"content-length"), None)
-    return int(found) if found is not None else None
 
 
 def _logged(scope: Scope, status: int, bytes_in: int, bytes_out: int, milliseconds: float, route: str) -> LoggedRequest:

@@ -1,4 +1,4 @@
-"""What each transfer of a client did, summed up from its requests and from its own report.
+"""Summaries of transfers, from the requests of each and from the client's own report.
 
 Source: hf-xet 1.8 sends one ``x-xet-session-id`` with every request of an upload or a download, and at its end posts
 ``{"event", "session_id", "metrics": {…}}`` to ``/v1/telemetry``.
@@ -26,15 +26,16 @@ Kind = Literal["token", "dedup", "grant", "xorb", "shard", "reconstruction", "da
 
 @dataclass
 class Transfer:
-    """One transfer. Times are UNIX seconds of this machine; sums count answers below 400 only.
+    """The summary of one transfer. Times are UNIX seconds of this machine; sums count responses below 400 only.
 
     :param session: the ``x-xet-session-id`` of its requests.
-    :param client: what sent it, such as ``hf_xet/1.8.0``.
-    :param errors: requests answered 400 and above, or not at all. A deduplication query for an unknown chunk is none.
-    :param xorbs_sent: xorbs that arrived, each time.
-    :param dedup_asked: deduplication queries; ``dedup_answered``: those where the chunk was known.
-    :param data_bytes: bytes of xorbs fetched.
-    :param reports: what the client itself said, the last 10.
+    :param client: the product that sent it, such as ``hf_xet/1.8.0``.
+    :param errors: requests answered with 400 and above, or not at all. A 404 for a deduplication query of an unknown
+        chunk does not count.
+    :param xorbs_sent: xorbs that arrived; one that arrived twice counts twice.
+    :param dedup_asked: deduplication queries; ``dedup_answered``: those for known chunks.
+    :param data_bytes: bytes of xorbs that were downloaded.
+    :param reports: the last 10 reports that the client sent.
     """
 
     session: str
@@ -57,7 +58,7 @@ class Transfer:
 
     @property
     def seconds(self) -> float:
-        """From its first request's end to its last one's."""
+        """Seconds from the end of its first request to the end of its last one."""
         return self.ended - self.began
 
     def to_json(self) -> dict[str, Any]:
@@ -66,22 +67,22 @@ class Transfer:
 
 
 class Transfers:
-    """The last 1,000 transfers; who uses it holds a lock."""
+    """The last 1,000 transfers. Not thread-safe: callers hold a lock."""
 
     def __init__(self) -> None:
         self._by_session: dict[str, Transfer] = {}
 
     def all(self) -> list[Transfer]:
-        """Return copies of all, the one that began first at the beginning."""
+        """Return copies of all transfers, in the order in which they started."""
         return [_copy(transfer) for transfer in self._by_session.values()]
 
     def get(self, session: str) -> Transfer | None:
-        """Return a copy of one, or ``None``."""
+        """Return a copy of one transfer, or ``None``."""
         found = self._by_session.get(session)
         return _copy(found) if found else None
 
     def add(self, request: LoggedRequest, client: str) -> None:
-        """Count one request of a session."""
+        """Count a request of a transfer."""
         transfer = self._of(request.session)
         if client.startswith("hf_xet/") or transfer.client == "unknown":
             transfer.client = client
@@ -92,10 +93,10 @@ class Transfers:
         transfer.errors += not is_answered and not is_unknown
         transfer.dedup_asked += kind == "dedup"
         if is_answered:
-            _sum_up(transfer, kind, request)
+            _add_to_sums(transfer, kind, request)
 
     def add_report(self, report: Mapping[str, Any]) -> None:
-        """Keep a client's own report: its name, and those of its metrics that are numbers or short words."""
+        """Keep the name of a client's report, and the metrics in it that are numbers or short words."""
         session, event, metrics = report.get("session_id"), report.get("event"), report.get("metrics")
         if not isinstance(session, str) or not re.fullmatch(r"[A-Za-z0-9-]{1,64}", session):
             return
@@ -117,7 +118,7 @@ class Transfers:
         return transfer
 
 
-def _sum_up(transfer: Transfer, kind: Kind, request: LoggedRequest) -> None:
+def _add_to_sums(transfer: Transfer, kind: Kind, request: LoggedRequest) -> None:
     if kind == "xorb":
         transfer.xorbs_sent += 1
         transfer.xorb_bytes += request.bytes_in
@@ -137,7 +138,7 @@ def _sum_up(transfer: Transfer, kind: Kind, request: LoggedRequest) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def kind_of(route: str) -> Kind:
-    """Return what a route is for, as far as it is part of a transfer."""
+    """Return the purpose of a route within a transfer, or an empty string."""
     method, _, path = route.partition(" ")
     if "/xet-read-token" in path or "/xet-write-token" in path:
         return "token"

@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.http.json_fields import list_field, number_fi
 from airflow_provider_xethub.local.hub.bucket_events import follow
 from airflow_provider_xethub.local.hub.files import download_response, xet_download, xet_token_response
 from airflow_provider_xethub.local.hub.readable import readable_xet_file
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.hub.visibility import wants_private
 from airflow_provider_xethub.local.metadata.buckets import BucketBatch, BucketFile, BucketFiles, fold
 from airflow_provider_xethub.local.metadata.repositories import Repository
@@ -39,7 +39,7 @@ _END_OF_TIME = 253_402_300_800_000  # the year 10000, in milliseconds
 _MAX_BATCH_BODY = 64 * 1024 * 1024
 
 
-def routes(hub: Hub, files: BucketFiles) -> list[Route]:
+def routes(hub: HubBackend, files: BucketFiles) -> list[Route]:
     """Return the routes of all buckets."""
     one = "/api/buckets/{namespace}/{name}"
     table: list[tuple[str, str, Callable[[HubRequest], Response]]] = [

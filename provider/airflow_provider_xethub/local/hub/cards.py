@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import text_field
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route
 from airflow_provider_xethub.local.metadata import cards
 from airflow_provider_xethub.local.metadata.commits import Change, PutRegular
 from airflow_provider_xethub.local.metadata.history import Commit
@@ -15,7 +15,7 @@ from airflow_provider_xethub.local.store.errors import HubError
 _INVALID = f"Invalid metadata in {cards.PATH}."
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes."""
     return [hub_route(hub, "/api/validate-yaml", validate_yaml, "POST")]
 

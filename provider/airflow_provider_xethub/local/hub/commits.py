@@ -26,7 +26,7 @@ from airflow_provider_xethub.local.http.json_fields import (
 )
 from airflow_provider_xethub.local.hub.cards import require_valid_card
 from airflow_provider_xethub.local.hub.readable import readable_file
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route
 from airflow_provider_xethub.local.metadata.commits import (
     Change,
     DeleteFile,
@@ -41,7 +41,7 @@ MAX_COMMIT_BODY = 256 * 1024 * 1024
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [

@@ -11,15 +11,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import flag_field, text_field, whole_number
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, iso_time
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route
 from airflow_provider_xethub.local.metadata.differences import diff_text
 from airflow_provider_xethub.local.metadata.discussions import Discussion, DiscussionEvent
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, RevisionNotFoundError
+from airflow_provider_xethub.local.store.timestamps import iso_time
 
 _PER_PAGE = 50
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     every = "/api/{kind}/{namespace}/{name}/discussions"
     one = f"{every}/{{number}}"

@@ -23,7 +23,7 @@ from airflow_provider_xethub.local.formats.byte_range import (
     parse_range,
 )
 from airflow_provider_xethub.local.hub.listing import base_commit
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, web_path
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.trees import Entry, pointer_text
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError, HubError
@@ -53,7 +53,7 @@ class Download:
     disposition: str = "attachment"
 
 
-def api_routes(hub: Hub) -> list[Route]:
+def api_routes(hub: HubBackend) -> list[Route]:
     """Return the refresh routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [
@@ -62,7 +62,7 @@ def api_routes(hub: Hub) -> list[Route]:
     ]
 
 
-def file_routes(hub: Hub, kind: str) -> list[Route]:
+def file_routes(hub: HubBackend, kind: str) -> list[Route]:
     """Return the routes of the files of one type of repository."""
     one, rest = web_path(kind), "{revision}/{path:path}"
     return [

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import text_field
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.metadata.gates import STATUSES, AccessRequest, Status
 from airflow_provider_xethub.local.store.errors import BadRequestError, ConflictError, HubError
 from airflow_provider_xethub.local.store.timestamps import iso_time
@@ -20,7 +20,7 @@ from airflow_provider_xethub.local.store.timestamps import iso_time
 _REQUESTS_PER_PAGE = 1000
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import flag_field, list_field, object_field
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.metadata import large_files
 from airflow_provider_xethub.local.metadata.history import HEADS
 from airflow_provider_xethub.local.metadata.large_files import LargeFile
@@ -20,7 +20,7 @@ from airflow_provider_xethub.local.store.timestamps import iso_time
 _FILES_PER_PAGE = 1000
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     files = "/api/{kind}/{namespace}/{name}/lfs-files"
     return [

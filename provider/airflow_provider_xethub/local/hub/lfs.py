@@ -21,9 +21,10 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local.content.store import ContentStore, StoredFile
 from airflow_provider_xethub.local.formats.hashing import HASH_HEX
+from airflow_provider_xethub.local.http.json_fields import text_field
 from airflow_provider_xethub.local.hub.files import Download, download_response, xet_token_headers
 from airflow_provider_xethub.local.hub.readable import readable_file
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, text_field, web_path
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
@@ -35,7 +36,7 @@ _PIECE = 1024 * 1024
 PART_BYTES = 16 * 1024 * 1024
 
 
-def api_routes(hub: Hub) -> list[Route]:
+def api_routes(hub: HubBackend) -> list[Route]:
     """Return the routes that objects go to and come from."""
     one = "/api/{kind}/{namespace}/{name}/lfs-objects"
     part = f"{one}/{{oid}}/parts/{{number}}"
@@ -48,7 +49,7 @@ def api_routes(hub: Hub) -> list[Route]:
     ]
 
 
-def batch_route(hub: Hub, kind: str) -> Route:
+def batch_route(hub: HubBackend, kind: str) -> Route:
     """Return the batch route of one type of repository."""
     return hub_route(hub, f"{web_path(kind)}.git/info/lfs/objects/batch", batch, "POST", kind=kind)
 

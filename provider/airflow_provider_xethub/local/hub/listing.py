@@ -13,13 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import list_field, number_field, text_field
-from airflow_provider_xethub.local.hub.request import (
-    Hub,
-    HubRequest,
-    hub_route,
-    iso_time,
-    next_page_link,
-)
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, next_page_link
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.trees import Entry, pointer_text
 from airflow_provider_xethub.local.metadata.upload_modes import (
@@ -31,6 +25,7 @@ from airflow_provider_xethub.local.metadata.upload_modes import (
 )
 from airflow_provider_xethub.local.store.errors import BadRequestError
 from airflow_provider_xethub.local.store.paths import require_path
+from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 # As the real Hub.
@@ -39,7 +34,7 @@ _EXPANDED_PER_PAGE = 50
 _MAX_FILES_PER_PREUPLOAD = 10_000
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import flag_field, text_field
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, TAGS, Commit
 from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
@@ -20,7 +20,7 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 _COMMITS_PER_PAGE = 1000
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [

@@ -15,7 +15,7 @@ from airflow_provider_xethub.local.http.json_fields import text_field
 from airflow_provider_xethub.local.hub import list_query as hub_list_query
 from airflow_provider_xethub.local.hub.cards import card_of, require_valid_card
 from airflow_provider_xethub.local.hub.commits import inline_files
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, page_response
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.hub.visibility import wants_private
 from airflow_provider_xethub.local.metadata import cards
 from airflow_provider_xethub.local.metadata.commits import Change, PutRegular
@@ -28,7 +28,7 @@ from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, SCOPES
 
 
-def routes(hub: Hub) -> list[Route]:
+def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [

@@ -21,17 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.content.store import ContentStore
-from airflow_provider_xethub.local.http.json_fields import parse_object, text_field, whole_number
+from airflow_provider_xethub.local.http.json_fields import parse_object, whole_number
 from airflow_provider_xethub.local.metadata.commits import CommitWriter
 from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES, Repositories
 from airflow_provider_xethub.local.store.access import Access, Identity
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, RepoNotFoundError
 from airflow_provider_xethub.local.store.paths import require_path
-from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import Scope
-
-# Other modules take the fields of a request from here, too.
-__all__ = ["Hub", "HubRequest", "hub_route", "iso_time", "page_response", "parse_object", "text_field", "whole_number"]
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
 _SPOOL_BYTES = 4 * 1024 * 1024
@@ -41,7 +37,7 @@ PublicUrl = Callable[[Request], str]
 
 
 @dataclass(frozen=True)
-class Hub:
+class HubBackend:
     """What the Hub routes work with. ``public_url`` gives the origin that clients reach this server at."""
 
     repositories: Repositories
@@ -56,7 +52,7 @@ class Hub:
 class HubRequest:
     """A request, who asks, and its body in a temporary file."""
 
-    hub: Hub
+    hub: HubBackend
     http: Request
     identity: Identity | None
     body: BinaryIO
@@ -214,7 +210,7 @@ def web_path(kind: str) -> str:
 
 
 def hub_route(
-    hub: Hub,
+    hub: HubBackend,
     path: str,
     function: Callable[[HubRequest], Response],
     *methods: str,

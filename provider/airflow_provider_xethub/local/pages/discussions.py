@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from airflow_provider_xethub.local.hub.request import whole_number
+from airflow_provider_xethub.local.http.json_fields import whole_number
 from airflow_provider_xethub.local.metadata.discussions import Discussion, DiscussionEvent
 from airflow_provider_xethub.local.pages.changes import changes_between, changes_shown
 from airflow_provider_xethub.local.pages.frame import empty, moment, pages_of, stats

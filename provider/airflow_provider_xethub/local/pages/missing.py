@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from airflow_provider_xethub.local.hub.request import Hub, error_response
+from airflow_provider_xethub.local.hub.request import HubBackend, error_response
 from airflow_provider_xethub.local.pages import routes as pages
 from airflow_provider_xethub.local.store.access import AccessError, Identity
 from airflow_provider_xethub.local.store.errors import REPOSITORY_NOT_FOUND, HubError
@@ -29,7 +29,7 @@ _LISTS = re.compile(r"/api/spaces/(?:hardware|templates|semantic-search|zero-gpu
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def handlers(hub: Hub) -> Mapping[int, Handler]:
+def handlers(hub: HubBackend) -> Mapping[int, Handler]:
     """Return what answers requests without a route, and those of a method that their route does not offer."""
 
     async def missing(request: Request, error: Exception) -> Response:
@@ -38,7 +38,7 @@ def handlers(hub: Hub) -> Mapping[int, Handler]:
     return {404: missing, 405: missing}
 
 
-def _answer(hub: Hub, request: Request, error: Exception) -> Response:
+def _answer(hub: HubBackend, request: Request, error: Exception) -> Response:
     path = str(request.scope["path"])
     status = error.status_code if isinstance(error, HTTPException) else 404
     try:
@@ -54,7 +54,7 @@ def _answer(hub: Hub, request: Request, error: Exception) -> Response:
         return error_response(refusal)
 
 
-def _names_no_repository(hub: Hub, path: str, identity: Identity | None) -> bool:
+def _names_no_repository(hub: HubBackend, path: str, identity: Identity | None) -> bool:
     found = _OF_A_REPOSITORY.match(path)
     if found is None or _LISTS.fullmatch(path):
         return False

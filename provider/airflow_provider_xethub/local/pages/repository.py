@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from airflow_provider_xethub.local.hub.request import HubRequest, whole_number
+from airflow_provider_xethub.local.http.json_fields import whole_number
+from airflow_provider_xethub.local.hub.request import HubRequest
 from airflow_provider_xethub.local.metadata.history import HEADS, TAGS
 from airflow_provider_xethub.local.metadata.repositories import Repository
 from airflow_provider_xethub.local.pages.frame import page_response, short_hash

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import RequestLog
-from airflow_provider_xethub.local.hub.request import Hub, HubRequest, hub_route, web_path
+from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.metadata.buckets import BucketFiles
 from airflow_provider_xethub.local.metadata.repositories import Repository
 from airflow_provider_xethub.local.pages import discussions as page_discussions
@@ -40,13 +40,13 @@ from airflow_provider_xethub.local.store.errors import HubError, RepoNotFoundErr
 Show = Callable[[RepositoryView], Response]
 
 
-def routes(hub: Hub, bucket_files: BucketFiles, kind: str) -> list[Route]:
+def routes(hub: HubBackend, bucket_files: BucketFiles, kind: str) -> list[Route]:
     """Return the page routes of one type of repository."""
     table = _bucket_pages(bucket_files) if kind == "buckets" else _repository_pages()
     return [_route(hub, web_path(kind) + path, partial(_of_repository, show), kind) for path, show in table.items()]
 
 
-def index_route(hub: Hub, bucket_files: BucketFiles) -> Route:
+def index_route(hub: HubBackend, bucket_files: BucketFiles) -> Route:
     """Return the route of the page that lists everything."""
 
     def index(request: HubRequest) -> Response:
@@ -56,7 +56,7 @@ def index_route(hub: Hub, bucket_files: BucketFiles) -> Route:
     return _route(hub, "/", index, "")
 
 
-def local_routes(hub: Hub, log: RequestLog, faults: Faults) -> list[Route]:
+def local_routes(hub: HubBackend, log: RequestLog, faults: Faults) -> list[Route]:
     """Return the routes beneath ``/_local/`` that a browser asks for; none of them is counted."""
 
     def activity(request: HubRequest) -> Response:
@@ -123,7 +123,7 @@ def _items(bucket_files: BucketFiles, view: RepositoryView) -> Sequence[Item]:
     ]
 
 
-def _route(hub: Hub, path: str, show: Callable[[HubRequest], Response], kind: str) -> Route:
+def _route(hub: HubBackend, path: str, show: Callable[[HubRequest], Response], kind: str) -> Route:
     def page(request: HubRequest) -> Response:
         try:
             return show(request)

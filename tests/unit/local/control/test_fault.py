@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.control.fault import MAX_PATTERN, Fault
-from airflow_provider_xethub.local.control.presets import READY_MADE, ready_made
+from airflow_provider_xethub.local.control.presets import PRESETS, fault_from_preset
 
 ANY = {"route": ".*"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -20,35 +20,35 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"route": ""}, "route must be a regular expression of 1 to 500"),
     ({"route": "("}, "route is not a regular expression: missing"),
     ({"route": "a{99999999999}"}, "route is not a regular expression"),
-    ({"route": "(" * 250 + ")" * 250}, "route is not a regular expression|says nothing"),
+    ({"route": "(" * 250 + ")" * 250}, "route is not a regular expression|does not say"),
     ({"route": "a" * (MAX_PATTERN + 1)}, "1 to 500 characters"),
     ({"route": 5}, "route must be a regular expression"),
-    (ANY, "says nothing that goes wrong"),
-    (ANY | {"times": 2, "skip": 1, "client": "x"}, "says nothing that goes wrong"),
+    (ANY, "does not say what goes wrong"),
+    (ANY | {"times": 2, "skip": 1, "client": "x"}, "does not say what goes wrong"),
     (ANY | {"client": "[", "status": 500}, "client is not a regular expression"),
     (ANY | {"times": 0, "status": 500}, "times must be a whole number of at least 1, not 0"),
     (ANY | {"times": True, "status": 500}, "times must be a whole number"),
     (ANY | {"skip": -1, "status": 500}, "skip must be a whole number of at least 0, not -1"),
-    (ANY | {"status": 100}, "status must be a HTTP status from 200 to 599, not 100"),
+    (ANY | {"status": 100}, "status must be an HTTP status from 200 to 599, not 100"),
     (ANY | {"status": 600}, "not 600"),
     (ANY | {"status": "500"}, "not '500'"),
-    (ANY | {"delay": -0.1}, "delay must be 0 to 3600 seconds"),
+    (ANY | {"delay": -0.1}, "delay must be from 0 to 3600 seconds"),
     (ANY | {"delay": float("nan")}, "delay must be"),
     (ANY | {"delay": float("inf")}, "delay must be"),
     (ANY | {"delay": 3601}, "delay must be"),
-    (ANY | {"status": 500, "headers": {"a b": "c"}}, "'a b' is not the name of a header"),
+    (ANY | {"status": 500, "headers": {"a b": "c"}}, "'a b' is not a valid header name"),
     (ANY | {"status": 500, "headers": {"X-A": "one\r\ntwo"}}, "the value of X-A must be one line"),
     (ANY | {"status": 500, "headers": {"X-A": "\u20ac"}}, "Latin-1"),
     (ANY | {"status": 500, "headers": {"X-A": 5}}, "the value of X-A"),
-    (ANY | {"status": 500, "headers": {"Content-Length": "5"}}, "Content-Length belongs to the connection"),
+    (ANY | {"status": 500, "headers": {"Content-Length": "5"}}, "the server sets Content-Length itself"),
     (ANY | {"status": 500, "headers": [["a", "b"]]}, "headers must be an object"),
     (ANY | {"status": 500, "headers": {f"x-{n}": "" for n in range(51)}}, "at most 50"),
-    (ANY | {"without_headers": ["transfer-encoding"]}, "belongs to the connection"),
+    (ANY | {"without_headers": ["transfer-encoding"]}, "the server sets transfer-encoding itself"),
     (ANY | {"without_headers": "Date"}, "must be a list"),
-    (ANY | {"without_fields": [5]}, "5 is not a name"),
-    (ANY | {"status": 500, "body": 5}, "body must be a text or bytes"),
-    (ANY | {"status": 500, "body": "x" * 1_000_001}, "at most 1000000"),
-    (ANY | {"status": 500, "body": "\ud800"}, "half a character"),
+    (ANY | {"without_fields": [5]}, "5 is not a valid name"),
+    (ANY | {"status": 500, "body": 5}, "body must be a string or bytes"),
+    (ANY | {"status": 500, "body": "x" * 1_000_001}, "at most 1,000,000"),
+    (ANY | {"status": 500, "body": "\ud800"}, "lone surrogate"),
     (ANY | {"delay": 1, "body": "x"}, "body needs a status"),
     (ANY | {"fields": {"a": {1, 2}}}, "fields cannot be written as JSON"),
     (ANY | {"fields": {1: 2}}, "fields must be an object"),
@@ -59,11 +59,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (ANY | {"token_life": 0}, "token_life must be at least 1 second"),
     (ANY | {"data_url_life": 1.5}, "data_url_life must be a whole number"),
     (ANY | {"clock_offset": float("inf")}, "clock_offset must be a number"),
-    (ANY | {"status": 500, "drop": True}, "status and drop cannot go together"),
-    (ANY | {"drop": True, "endless": True}, "drop and endless cannot go together"),
-    (ANY | {"status": 500, "drop": True, "lose_answer": True}, "cannot go together"),
-    (ANY | {"status": 500, "corrupt": True}, "status and corrupt cannot go together"),
-    (ANY | {"drop": True, "headers": {"a": "b"}}, "drop and headers cannot go together"),
+    (ANY | {"status": 500, "drop": True}, "status and drop cannot be combined"),
+    (ANY | {"drop": True, "endless": True}, "drop and endless cannot be combined"),
+    (ANY | {"status": 500, "drop": True, "lose_answer": True}, "cannot be combined"),
+    (ANY | {"status": 500, "corrupt": True}, "status and corrupt cannot be combined"),
+    (ANY | {"drop": True, "headers": {"a": "b"}}, "drop and headers cannot be combined"),
 ]
 
 
@@ -136,9 +136,9 @@ def test_every_field_is_explained() -> None:
         assert f":param {each.name}:" in (Fault.__doc__ or ""), each.name
 
 
-@pytest.mark.parametrize("name", READY_MADE)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_ready_made_fault_says_in_a_line_what_will_be_seen(name: str) -> None:
-    made = READY_MADE[name]
+    made = PRESETS[name]
     assert made.name == name
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", name)
     assert made.description.endswith(".")
@@ -147,10 +147,10 @@ def test_every_ready_made_fault_says_in_a_line_what_will_be_seen(name: str) -> N
 
 
 def test_a_ready_made_fault_takes_changes() -> None:
-    made = ready_made("hub-busy", times=1, client="hf_hub/")
-    assert made == dataclasses.replace(READY_MADE["hub-busy"].fault, times=1, client="hf_hub/")
-    assert ready_made("slow-hub", route="GET /x").route == "GET /x"
-    assert ready_made("hub-busy").times is None
+    made = fault_from_preset("hub-busy", times=1, client="hf_hub/")
+    assert made == dataclasses.replace(PRESETS["hub-busy"].fault, times=1, client="hf_hub/")
+    assert fault_from_preset("slow-hub", route="GET /x").route == "GET /x"
+    assert fault_from_preset("hub-busy").times is None
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_a_ready_made_fault_takes_changes() -> None:
         ("hub-lazy", {}, "there is no ready-made fault 'hub-lazy'; use one of hub-busy"),
         ("hub-busy", {"time": 1}, "'time' is not known"),
         ("hub-busy", {"times": 0}, "times must be"),
-        ("hub-busy", {"corrupt": True}, "status and corrupt cannot go together"),
+        ("hub-busy", {"corrupt": True}, "status and corrupt cannot be combined"),
     ],
 )
 def test_a_wrong_change_is_refused(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ready_made(name, **changes)
+        fault_from_preset(name, **changes)

@@ -1,4 +1,4 @@
-"""What controls a running local Hub: its faults, its settings, what it remembers of requests, and a fresh start."""
+"""The state of a running local Hub: its data folder, faults, request log and settings, and how to reset them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Control:
-    """The parts of a running server that are no data, and the data.
+class ServerState:
+    """The data folder of a running server, and what the server keeps in memory only.
 
-    :param first_settings: what :meth:`reset` goes back to.
+    :param initial_settings: the settings that :meth:`reset` restores.
     """
 
     store: LocalStore
     faults: Faults
     log: RequestLog
-    first_settings: Settings
+    initial_settings: Settings
 
     def reset(self, *, data: bool = False) -> int:
-        """Disarm all faults, forget requests, counters and transfers, and go back to the first settings.
+        """Switch off all faults, forget requests, counters and transfers, and restore the initial settings.
 
-        :param data: also delete all repositories and buckets, and what they may read in CAS. Users and their Hub
-            tokens stay, and so do the bytes in CAS, which nobody can read then.
-        :return: how many repositories were deleted.
+        :param data: also delete all repositories and buckets with their access to files in CAS. Users and their Hub
+            tokens stay, and so do the bytes in CAS, which nobody can read any more.
+        :return: the number of repositories that were deleted.
         """
         self.faults.clear()
-        self.store.access.settings = self.first_settings
+        self.store.access.settings = self.initial_settings
         names = [repository.name for repository in self.store.repositories.find_all()] if data else []
         with self.store.db.write():
             for name in names:
