@@ -20,8 +20,8 @@ with DAG("xethub_watch", schedule=[corpus], catchup=False, tags=["xethub"]):
 
     @task
     def changed_paths(commits: list[dict]) -> list[str]:
+        from airflow_provider_xethub import Repo
         from airflow_provider_xethub.hooks.xethub import XetHubConnection
-        from airflow_provider_xethub.xet.repo import Repo
 
         hook, paths = XetHubConnection(), set()
         for commit in commits:
