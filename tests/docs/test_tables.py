@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
+import airflow_provider_xethub
 from airflow_provider_xethub import exceptions, get_provider_info
 from airflow_provider_xethub.decorators.xethub import PLACES, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -81,6 +82,15 @@ def test_every_argument_is_documented_with_its_default(kind):
     assert "**Returns**" in text
     assert re.search(r"\*\*[Rr]etries", text)
     assert f"{kind.__name__}(" in text
+
+
+def test_the_reference_has_every_public_name():
+    text = (DOCS / "reference.md").read_text()
+    for name in airflow_provider_xethub.__all__:
+        assert f".. autoclass:: airflow_provider_xethub.{name}\n" in text, name
+    for kind in public_classes():
+        (members,) = re.findall(rf"automodule:: {kind.__module__.rpartition('.')[0]}\.xethub\n   :members: (.*)", text)
+        assert kind.__name__ in members.split(", ")
 
 
 def test_every_argument_of_the_decorator_is_documented_with_its_default():
