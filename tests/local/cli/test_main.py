@@ -80,14 +80,15 @@ def test_a_port_in_use_is_one_readable_line(tmp_path: Path, capsys: pytest.Captu
         )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"xethub-local: port {port} of 127.0.0.1 is in use. Stop what listens there, or choose another with --port.\n"
+        f"xethub-local: port {port} on 127.0.0.1 is in use. "
+        "Stop the process that listens there, or choose another port with --port.\n"
     )
 
 
 def test_a_server_tells_the_folder_where_it_is_while_it_runs(tmp_path: Path) -> None:
     with serving(tmp_path) as (process, printed):
         url = (tmp_path / "server.url").read_text().strip()
-        assert f"a development server: {url}\n" in printed
+        assert f"Local Hub (development server): {url}\n" in printed
         assert requests.get(url, timeout=20).status_code == 200
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
@@ -104,7 +105,7 @@ def test_the_url_of_a_later_server_is_left_alone(tmp_path: Path) -> None:
 def test_the_url_is_one_that_this_machine_reaches(tmp_path: Path) -> None:
     options = ("--public-url", "http://hub.example:1", "--host", "0.0.0.0", "--allow-remote")  # noqa: S104
     with serving(tmp_path, *options) as (_, printed):
-        assert "a development server: http://hub.example:1\n" in printed
+        assert "Local Hub (development server): http://hub.example:1\n" in printed
         url = (tmp_path / "server.url").read_text().strip()
         assert url.startswith("http://127.0.0.1:")
         assert requests.get(url, timeout=20).status_code == 200

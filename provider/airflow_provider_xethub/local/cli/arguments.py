@@ -1,4 +1,4 @@
-"""What the arguments of ``xethub-local`` mean: repositories, places in them, the data folder."""
+"""The arguments of ``xethub-local``: repositories, paths in them, grants, the data folder."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.local.local_store import LocalStore
 
 REPO_SYNTAX = "TYPE:NAMESPACE/NAME"
-PLACE_SYNTAX = f"{REPO_SYNTAX}[@REVISION][:PATH]"
+REPO_PATH_SYNTAX = f"{REPO_SYNTAX}[@REVISION][:PATH]"
 
 
 class CommandError(Exception):
-    """The command cannot be carried out: what went wrong and what to do, in one line. Exit status 1."""
+    """The command failed; the message says in one line why, and what to do. Exit status 1."""
 
 
 class UsageError(CommandError):
-    """The command line itself is wrong. Exit status 2."""
+    """The command line is not valid. Exit status 2."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A repository at a revision, and a path in it; the empty path is the whole repository.
+class RepoPath:
+    """A repository at a revision, and a path in it; an empty path means the whole repository.
 
-    :param is_folder: the path was written with a slash at its end, and means a folder.
+    :param is_folder: whether the path was written with a trailing slash, and so means a folder.
     """
 
     repo: Repo
@@ -39,17 +39,17 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The repository as the store names it, such as ``datasets/acme/corpus``."""
+        """The name of the repository in the store, such as ``datasets/acme/corpus``."""
         return store_name(self.repo)
 
     def __str__(self) -> str:
-        return shown(self.repo) + (f":{self.path}" if self.path else "")
+        return repo_text(self.repo) + (f":{self.path}" if self.path else "")
 
 
 def repo_argument(text: str) -> Repo:
-    """Read ``dataset:acme/corpus``.
+    """Parse ``dataset:acme/corpus``.
 
-    :raises UsageError: it is something else.
+    :raises UsageError: the argument has another form.
     """
     repo_type, colon, repo_id = text.partition(":")
     if not colon or repo_type not in REPO_TYPES:
@@ -60,16 +60,16 @@ def repo_argument(text: str) -> Repo:
         raise UsageError(str(error)) from error
 
 
-def place_argument(text: str) -> Place:
-    """Read ``dataset:acme/corpus@v1:photos/adelie.jpg``. No name or revision can hold a colon, no name an ``@``.
+def repo_path_argument(text: str) -> RepoPath:
+    """Parse ``dataset:acme/corpus@v1:photos/adelie.jpg``. Names and revisions contain no colon, names no ``@``.
 
-    :raises UsageError: it is something else.
+    :raises UsageError: the argument has another form.
     """
     repo_type, colon, rest = text.partition(":")
     location, _, path = rest.partition(":")
     repo_id, at, revision = location.partition("@")
     if at and not revision:
-        raise UsageError(f"{text!r} is not of the form {PLACE_SYNTAX}: the revision after '@' is missing.")
+        raise UsageError(f"{text!r} is not of the form {REPO_PATH_SYNTAX}: the revision after '@' is missing.")
     repo = repo_argument(f"{repo_type}{colon}{repo_id}")
     try:
         repo = repo.at(revision) if at else repo
@@ -77,13 +77,13 @@ def place_argument(text: str) -> Place:
             check_path(path.rstrip("/"))
     except XetInputError as error:
         raise UsageError(str(error)) from error
-    return Place(repo, path.rstrip("/"), path.endswith("/"))
+    return RepoPath(repo, path.rstrip("/"), path.endswith("/"))
 
 
 def grant_argument(text: str) -> tuple[str, Scope]:
-    """Read ``datasets/acme/corpus=write``.
+    """Parse ``datasets/acme/corpus=write``.
 
-    :raises UsageError: it is something else.
+    :raises UsageError: the argument has another form.
     """
     where, equals, scope = text.partition("=")
     if not equals or scope not in SCOPES:
@@ -92,22 +92,22 @@ def grant_argument(text: str) -> tuple[str, Scope]:
 
 
 def store_name(repo: Repo) -> str:
-    """Return the store's name of a repository, such as ``datasets/acme/corpus``; models have a prefix here too."""
+    """Return the name of a repository in the store, such as ``datasets/acme/corpus``; models have a prefix too."""
     return f"{repo.repo_type}s/{repo.repo_id}"
 
 
-def shown(repo: Repo, *, with_revision: bool = True) -> str:
-    """Return a repository the way that the commands take it, such as ``dataset:acme/corpus@main``."""
-    revision = f"@{repo.revision}" if with_revision and not repo.is_bucket else ""
+def repo_text(repo: Repo) -> str:
+    """Return a repository as it is written on the command line, such as ``dataset:acme/corpus@main``."""
+    revision = "" if repo.is_bucket else f"@{repo.revision}"
     return f"{repo.repo_type}:{repo.repo_id}{revision}"
 
 
 @contextmanager
 def opened_store(folder: Path, *, must_exist: bool = True) -> Iterator[LocalStore]:
-    """Open a data folder, also one that a server is using.
+    """Open a data folder, which a server may be using at the same time.
 
-    :param must_exist: refuse to make a new one.
-    :raises CommandError: there is none, or what is done in it fails with an error of the Hub.
+    :param must_exist: do not create a new folder.
+    :raises CommandError: the folder is not one of a local Hub, or the block fails with an error of the Hub.
     """
     from airflow_provider_xethub.local.local_store import LocalStore
     from airflow_provider_xethub.local.store.database import FILE_NAME
@@ -120,8 +120,8 @@ def opened_store(folder: Path, *, must_exist: bool = True) -> Iterator[LocalStor
         yield store
     except RepoNotFoundError as error:
         raise CommandError(
-            f"Repository {error.repository} does not exist in {folder}. See what does with: "
-            "xethub-local ls. Create it with: xethub-local create-repo"
+            f"repository {error.repository} does not exist in {folder}. Create it with: xethub-local create-repo. "
+            "List the repositories with: xethub-local ls"
         ) from error
     except HubError as error:
         raise CommandError(str(error)) from error

@@ -1,8 +1,8 @@
-"""What ``xethub-local`` prints: for people on a terminal, for programs in a pipe.
+"""The output of ``xethub-local``: for people on a terminal, for programs in a pipe.
 
-In a pipe each row is one line, its columns separated by tabs, without heading or colour, numbers and times in full.
-Names and titles may hold control characters, which a terminal would obey: they are shown as escapes.
-``rich`` is loaded only where a terminal is there to show it.
+In a pipe each row is one line with tab-separated columns, without headings or colours; numbers and times are in full.
+Names and titles may contain control characters, which a terminal would interpret; they are printed as escapes.
+``rich`` is imported only if the output is a terminal.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ Cell = str | int | Size | Moment
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty: str) -> None:
-    """Print rows.
+    """Print rows as a table.
 
-    :param columns: their headings, shown on a terminal only.
-    :param empty: what to say on a terminal where there is no row.
+    :param columns: the headings, shown on a terminal only.
+    :param empty: the text to show on a terminal if there are no rows.
     """
     rows = list(rows)
     if not sys.stdout.isatty():
@@ -73,7 +73,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, empty
 
 
 def print_text(text: str) -> None:
-    """Print paragraphs as they are, never wrapped: lines in them are to be copied. Headings end with a colon."""
+    """Print text without wrapping, because people copy lines from it. Lines that end with a colon are headings."""
     lines = list(map(safe_text, text.split("\n")))
     if not sys.stdout.isatty():
         print("\n".join(lines), flush=True)
@@ -86,9 +86,9 @@ def print_text(text: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how far a transfer is; gives a function to be told of further bytes.
+    """Show a progress bar on a terminal; yield a function to call with the number of bytes of each step.
 
-    Nothing is shown in a pipe or for a few bytes. It goes to standard error, because data may go to standard output.
+    Pipes and small transfers get none. It is written to standard error, because data may go to standard output.
     """
     if total < _PROGRESS_FROM_BYTES or not sys.stderr.isatty():
         yield lambda _: None
@@ -110,7 +110,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def confirmed(question: str) -> bool:
-    """Ask a person at a terminal; anything but yes is no."""
+    """Ask for confirmation on a terminal; every answer but yes means no."""
     try:
         return input(f"{safe_text(question)} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -143,7 +143,7 @@ def _plain(cell: Cell) -> str:
         return str(cell.size)
     if isinstance(cell, Moment):
         return f"{datetime.fromtimestamp(cell.seconds, tz=timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
-    # A title may hold tabs and line breaks, which separate columns and rows here.
+    # A title may contain tabs and line breaks, which separate columns and rows here.
     return safe_text(" ".join(str(cell).split()))
 
 

@@ -1,9 +1,8 @@
-"""``xethub-local put``: files into a repository or bucket, in the data folder itself, also while a server uses it."""
+"""``xethub-local put``: store files in a repository or bucket of the data folder, also while a server is using it."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -15,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.local.cli.arguments import CommandError, Place, UsageError, opened_store, place_argument
+from airflow_provider_xethub.local.cli.arguments import (
+    CommandError,
+    RepoPath,
+    UsageError,
+    opened_store,
+    repo_path_argument,
+)
+from airflow_provider_xethub.local.cli.files import PIECE_BYTES, STANDARD, sha256_of
 from airflow_provider_xethub.local.cli.output import print_text, progress
 from airflow_provider_xethub.local.display import count_text, size_text
 from airflow_provider_xethub.xet.files.source_rules import Findings, check_paths, shown
@@ -29,42 +35,40 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.local.metadata.buckets import BucketFile
     from airflow_provider_xethub.local.metadata.commits import Change
 
-STANDARD = "-"
-_PIECE_BYTES = 1024 * 1024
 _SAMPLE_BYTES = 512
-_FOLLOW_THEM = "To put what such links lead to, add --follow-links; otherwise leave them out with --exclude."
+_FOLLOW_THEM = "Add --follow-links to store what such links point to, or skip them with --exclude."
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A local file, and where it goes in the repository."""
+    """A local file, and its path in the repository."""
 
     file: Path
     path: str
 
 
 def put(options: argparse.Namespace) -> None:
-    """Put files and folders into a repository, as one commit, or into a bucket.
+    """Store files and folders in a repository, as one commit, or in a bucket.
 
-    :raises CommandError: a source cannot be read, or the repository does not take it.
-    :raises UsageError: the arguments do not fit together.
+    :raises CommandError: a source cannot be read, or the repository rejects it.
+    :raises UsageError: the arguments cannot be combined.
     """
-    place = place_argument(options.target)
+    target = repo_path_argument(options.target)
     if options.message is not None and not options.message.strip():
-        raise UsageError("--message is empty: give the commit a title, or leave --message out.")
+        raise UsageError("--message is empty. Give the commit a title, or omit --message.")
     with opened_store(options.folder) as store, _standard_input(options) as standard_input:
-        store.repositories.get(place.name)
+        store.repositories.get(target.name)
         findings = Findings()
-        sources = _sources(options, place, _is_folder(store, place), standard_input, findings)
-        if not place.repo.is_bucket:
-            sources = _not_ignored(store, place, sources, findings)
+        sources = _sources(options, target, _is_folder(store, target), standard_input, findings)
+        if not target.repo.is_bucket:
+            sources = _not_ignored(store, target, sources, findings)
         if text := findings.left_out_text():
             print_text(f"Left out: {text}.")
         if not sources:
-            print_text("Nothing to put.")
+            print_text("Nothing to store: all files were left out.")
             return
-        upload = _BucketUpload(store, place) if place.repo.is_bucket else _Commit(store, place, sources)
-        # Each byte is read twice: to know its file by its sha256, and to store what is new.
+        upload = _BucketUpload(store, target) if target.repo.is_bucket else _CommitUpload(store, target, sources)
+        # Each byte is read twice: to compute the sha256 of its file, and to store it if it is new.
         with progress("Storing", 2 * sum(source.file.stat().st_size for source in sources)) as advance:
             for source in sources:
                 with _reading(source.file) as stream:
@@ -73,11 +77,11 @@ def put(options: argparse.Namespace) -> None:
 
 
 class _Upload:
-    """What goes into one repository, and how much of it was there already."""
+    """Stores files in one repository, and counts those that it has already."""
 
-    def __init__(self, store: LocalStore, place: Place) -> None:
+    def __init__(self, store: LocalStore, target: RepoPath) -> None:
         self._store = store
-        self._place = place
+        self._target = target
         self._sizes: list[int] = []
         self._unchanged = 0
 
@@ -88,29 +92,29 @@ class _Upload:
         raise NotImplementedError
 
     def _store_xet(self, sha256: str, stream: BinaryIO, advance: Callable[[int], None]) -> StoredFile:
-        """Store a file's bytes, unless this repository has a file of the same bytes, however it was uploaded."""
-        known = self._store.content.file_by_sha256(sha256, repository=self._place.name)
+        """Store a file in CAS, unless this repository has one with the same content, however it was uploaded."""
+        known = self._store.content.file_by_sha256(sha256, repository=self._target.name)
         if known is not None:
             advance(known.size)
             return known
         stream.seek(0)
-        return self._store.content.add_plain(_Counted(stream, advance), repository=self._place.name)  # type: ignore[arg-type]
+        return self._store.content.add_plain(_Counted(stream, advance), repository=self._target.name)  # type: ignore[arg-type]
 
     def _summary(self, done: str) -> str:
-        was_there = f"; {self._unchanged:,} there already" if self._unchanged else ""
-        return f"{done} {count_text(len(self._sizes), 'file')} ({size_text(sum(self._sizes))}){was_there}."
+        rest = f"; {self._unchanged:,} unchanged" if self._unchanged else ""
+        return f"{done} {count_text(len(self._sizes), 'file')} ({size_text(sum(self._sizes))}){rest}."
 
 
-class _Commit(_Upload):
+class _CommitUpload(_Upload):
     """Collects the changes of one commit."""
 
-    def __init__(self, store: LocalStore, place: Place, sources: list[_Source]) -> None:
+    def __init__(self, store: LocalStore, target: RepoPath, sources: list[_Source]) -> None:
         from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, lfs_rules
 
-        super().__init__(store, place)
-        self._head = store.repositories.resolve(place.name, place.repo.revision)
+        super().__init__(store, target)
+        self._head = store.repositories.resolve(target.name, target.repo.revision)
         self._changes: list[Change] = []
-        self._is_lfs = lfs_rules(_rules(store, place, sources, GITATTRIBUTES))
+        self._is_lfs = lfs_rules(_rules(store, target, sources, GITATTRIBUTES))
 
     def add(self, source: _Source, stream: BinaryIO, advance: Callable[[int], None]) -> None:
         from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
@@ -129,7 +133,8 @@ class _Commit(_Upload):
             self._changes.append(PutRegular(source.path, content))
             self._sizes.append(len(content))
             return
-        sha256 = _sha256(stream, advance)
+        stream.seek(0)
+        sha256 = sha256_of(stream, advance)
         if held is not None and held.sha256 == sha256:
             advance(held.size)
             self._unchanged += 1
@@ -140,31 +145,33 @@ class _Commit(_Upload):
 
     def finish(self, message: str | None) -> str:
         if not self._changes:
-            return (
-                f"Nothing to commit: {self._place.name} has {count_text(self._unchanged, 'file')} like these already."
-            )
+            return f"Nothing to commit: {self._unchanged_files()}."
         only = self._changes[0].path if len(self._changes) == 1 else count_text(len(self._changes), "file")
         made = self._store.commits.commit(
-            self._place.name,
-            self._place.repo.revision,
+            self._target.name,
+            self._target.repo.revision,
             self._changes,
             title=message or f"Upload {only} with xethub-local",
         )
         return f"{self._summary('Committed')} Commit {made.commit.id}"
 
+    def _unchanged_files(self) -> str:
+        count = self._unchanged
+        return "the file already matches" if count == 1 else f"all {count:,} files already match"
+
 
 class _BucketUpload(_Upload):
-    """Collects the files of one change of a bucket."""
+    """Collects the files of one batch of a bucket."""
 
-    def __init__(self, store: LocalStore, place: Place) -> None:
-        super().__init__(store, place)
+    def __init__(self, store: LocalStore, target: RepoPath) -> None:
+        super().__init__(store, target)
         self._files: list[BucketFile] = []
 
     def add(self, source: _Source, stream: BinaryIO, advance: Callable[[int], None]) -> None:
         from airflow_provider_xethub.local.metadata.buckets import BucketFile
 
-        stored = self._store_xet(_sha256(stream, advance), stream, advance)
-        held = self._store.bucket_files.get(self._place.name, source.path)
+        stored = self._store_xet(sha256_of(stream, advance), stream, advance)
+        held = self._store.bucket_files.get(self._target.name, source.path)
         if held is not None and held.xet_hash == stored.xet_hash:
             self._unchanged += 1
             return
@@ -175,15 +182,15 @@ class _BucketUpload(_Upload):
 
     def finish(self, message: str | None) -> str:
         if message:
-            raise UsageError(f"{self._place} is a bucket, which has no commits: leave --message out.")
-        with self._store.bucket_files.batch(self._place.name) as batch:
+            raise UsageError(f"{self._target} is a bucket, which has no commits; omit --message.")
+        with self._store.bucket_files.batch(self._target.name) as batch:
             for file in self._files:
                 batch.put(file)
         return self._summary("Stored")
 
 
 class _Counted:
-    """A stream that tells how many bytes were read from it."""
+    """A stream that reports how many bytes are read from it."""
 
     def __init__(self, stream: BinaryIO, advance: Callable[[int], None]) -> None:
         self._stream = stream
@@ -196,37 +203,40 @@ class _Counted:
 
 
 def _sources(
-    options: argparse.Namespace, place: Place, is_folder: bool, standard_input: Path | None, findings: Findings
+    options: argparse.Namespace, target: RepoPath, is_folder: bool, standard_input: Path | None, findings: Findings
 ) -> list[_Source]:
-    """Say which files are meant, and where each goes: like ``cp``, but a folder gives what is in it."""
+    """Return the files to store and their paths in the repository.
+
+    This works as ``cp`` does, except that of a folder the content is stored, without the folder itself.
+    """
     given: list[str] = options.sources
     found: dict[str, _Source] = {}
     try:
         chosen = Selection(None, options.exclude)
     except XetInputError as error:
         raise UsageError(str(error)) from error
-    is_folder = is_folder or place.is_folder or not place.path or len(given) > 1
+    is_folder = is_folder or target.is_folder or not target.path or len(given) > 1
     for text in given:
         if not text:
-            raise UsageError("a source is empty. To put the working folder, name it: '.'.")
+            raise UsageError("a source is empty. To store the working directory, use '.'.")
         local = standard_input if text == STANDARD and standard_input else Path(text)
         if local.is_dir():
             scan = Scan(str(local), chosen, findings, follow_links=options.follow_links)
             files = sorted(scan.files(), key=lambda file: file[1].split("/"))
-            new = [_Source(Path(file), _joined(place.path, relative)) for file, relative in files]
+            new = [_Source(Path(file), _joined(target.path, relative)) for file, relative in files]
         elif not local.exists():
-            raise CommandError(f"there is no file or folder {text}.")
+            raise CommandError(f"the source {text} does not exist.")
         elif not is_folder:
-            new = [_Source(local, place.path)]
+            new = [_Source(local, target.path)]
         elif text == STANDARD:
-            raise UsageError(f"standard input has no name: say where it goes, such as {place}:data.csv")
+            raise UsageError(f"standard input has no file name. Add a path to the target, such as {target}:data.csv")
         else:
-            new = [_Source(local, _joined(place.path, local.resolve().name))]
+            new = [_Source(local, _joined(target.path, local.resolve().name))]
         for source in new:
             try:
                 check_path(source.path)
             except XetInputError as error:
-                raise CommandError(f"{source.file} cannot be put: {error}") from error
+                raise CommandError(f"cannot store {source.file}: {error}") from error
             if source.path in found:
                 raise UsageError(f"{found[source.path].file} and {source.file} would both become {source.path}.")
             found[source.path] = source
@@ -239,15 +249,15 @@ def _sources(
         raise CommandError(str(error)) from error
     if not found:
         left_out = findings.left_out_text()
-        raise CommandError(f"there are no files in {', '.join(given)}{f' (left out: {left_out})' if left_out else ''}.")
+        raise CommandError(f"no files found in {', '.join(given)}{f' (left out: {left_out})' if left_out else ''}.")
     return [*found.values()]
 
 
-def _not_ignored(store: LocalStore, place: Place, sources: list[_Source], findings: Findings) -> list[_Source]:
-    """Leave out what ``.gitignore`` excludes: the one that is put, or else the one that is there."""
+def _not_ignored(store: LocalStore, target: RepoPath, sources: list[_Source], findings: Findings) -> list[_Source]:
+    """Leave out what ``.gitignore`` excludes: the one among the sources, otherwise the one in the repository."""
     from airflow_provider_xethub.local.metadata.upload_modes import GITIGNORE, ignored_paths
 
-    is_ignored = ignored_paths(_rules(store, place, sources, GITIGNORE))
+    is_ignored = ignored_paths(_rules(store, target, sources, GITIGNORE))
     kept = []
     for source in sources:
         if is_ignored(source.path):
@@ -257,35 +267,35 @@ def _not_ignored(store: LocalStore, place: Place, sources: list[_Source], findin
     return kept
 
 
-def _rules(store: LocalStore, place: Place, sources: list[_Source], name: str) -> str:
-    """Return the content of ``.gitattributes`` or ``.gitignore`` as it will be in the repository."""
+def _rules(store: LocalStore, target: RepoPath, sources: list[_Source], name: str) -> str:
+    """Return the content that ``.gitattributes`` or ``.gitignore`` will have after the commit."""
     new = next((source.file for source in sources if source.path == name), None)
     if new is not None:
         with _reading(new) as stream:
             return stream.read().decode(errors="replace")
-    old = store.repositories.find(store.repositories.resolve(place.name, place.repo.revision), name)
+    old = store.repositories.find(store.repositories.resolve(target.name, target.repo.revision), name)
     return store.repositories.blob(old.oid).decode(errors="replace") if old and not old.xet_hash else ""
 
 
-def _is_folder(store: LocalStore, place: Place) -> bool:
-    """Whether the path names a folder that is there already."""
-    if place.repo.is_bucket:
-        return any(file.path != place.path for file in store.bucket_files.beneath(place.name, place.path))
-    head = store.repositories.resolve(place.name, place.repo.revision)
-    entry = store.repositories.find(head, place.path) if place.path else None
+def _is_folder(store: LocalStore, target: RepoPath) -> bool:
+    """Whether the path is that of an existing folder."""
+    if target.repo.is_bucket:
+        return any(file.path != target.path for file in store.bucket_files.beneath(target.name, target.path))
+    head = store.repositories.resolve(target.name, target.repo.revision)
+    entry = store.repositories.find(head, target.path) if target.path else None
     return entry is not None and entry.kind == "directory"
 
 
 @contextmanager
 def _standard_input(options: argparse.Namespace) -> Iterator[Path | None]:
-    """Copy standard input to a file, where it is one of the sources: its size decides how it is stored."""
+    """Copy standard input to a file, if it is one of the sources, because its size decides how it is stored."""
     if STANDARD not in options.sources:
         yield None
         return
     if options.sources.count(STANDARD) > 1:
-        raise UsageError("standard input can be put once only.")
+        raise UsageError("standard input can be stored only once.")
     with tempfile.NamedTemporaryFile(dir=options.folder, prefix=".stdin.") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy, _PIECE_BYTES)
+        shutil.copyfileobj(sys.stdin.buffer, copy, PIECE_BYTES)
         copy.flush()
         yield Path(copy.name)
 
@@ -298,15 +308,6 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
         raise CommandError(f"cannot read {file}: {error.strerror}.") from error
     with stream:
         yield stream
-
-
-def _sha256(stream: BinaryIO, advance: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    stream.seek(0)
-    while piece := stream.read(_PIECE_BYTES):
-        digest.update(piece)
-        advance(len(piece))
-    return digest.hexdigest()
 
 
 def _joined(folder: str, name: str) -> str:

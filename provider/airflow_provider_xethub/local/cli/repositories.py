@@ -1,4 +1,4 @@
-"""``xethub-local create-repo``, ``ls``, ``tokens`` and ``add-user``: they work on the data folder itself."""
+"""``xethub-local create-repo``, ``ls``, ``tokens`` and ``add-user``, which work on the data folder itself."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.local.cli.arguments import (
-    Place,
+    RepoPath,
     UsageError,
     grant_argument,
     opened_store,
-    place_argument,
     repo_argument,
+    repo_path_argument,
     store_name,
 )
 from airflow_provider_xethub.local.cli.output import Cell, Moment, Size, print_table, print_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def create_repo(options: argparse.Namespace) -> None:
     """Create a repository.
 
-    :raises CommandError: it exists.
+    :raises CommandError: the repository exists already.
     """
     repo = repo_argument(options.repo)
     with opened_store(options.folder, must_exist=False) as store:
@@ -34,46 +34,46 @@ def create_repo(options: argparse.Namespace) -> None:
 
 
 def list_content(options: argparse.Namespace) -> None:
-    """List the repositories, or the files of one.
+    """List all repositories, or the files of one.
 
-    :raises CommandError: there is no such repository, revision or path.
+    :raises CommandError: the repository, revision or path does not exist.
     """
-    place = place_argument(options.place) if options.place is not None else None
+    repo_path = repo_path_argument(options.path) if options.path is not None else None
     with opened_store(options.folder) as store:
-        if place is None:
+        if repo_path is None:
             rows = [_repository_row(store, repository) for repository in store.repositories.find_all()]
             columns = ["Repository", "Visibility", "Files", "Size", "Changed"]
             empty = "No repositories yet. Create one with: xethub-local create-repo dataset:acme/corpus"
         else:
-            rows = [_file_row(file) for file in files_of(store, place)]
+            rows = [_file_row(file) for file in files_of(store, repo_path)]
             columns = ["Size", "Stored", "Xet hash", "Path"]
-            empty = f"{place} is empty."
+            empty = f"{repo_path} is empty."
     print_table(columns, rows, empty=empty)
 
 
-def files_of(store: LocalStore, place: Place) -> list[Any]:
-    """Return the files at or beneath a place, in order of path: tree entries, or files of a bucket.
+def files_of(store: LocalStore, repo_path: RepoPath) -> list[Any]:
+    """Return the files at or below a path, sorted by path: tree entries, or files of a bucket.
 
-    A bucket may have a file and a folder of the same path: with a slash at its end it means the folder.
+    A bucket may have a file and a folder of the same path; with a trailing slash the path means the folder.
 
-    :raises HubError: there is no such repository, revision or path.
+    :raises HubError: the repository, revision or path does not exist.
     """
     from airflow_provider_xethub.local.store.errors import EntryNotFoundError
 
-    name = store.repositories.get(place.name).name
-    if place.repo.is_bucket:
-        found = store.bucket_files.beneath(name, place.path)
-        if place.path and not found:
-            raise EntryNotFoundError(name, place.path)
-        file = [each for each in found if each.path == place.path]
-        inside = [each for each in found if each.path != place.path]
-        return (inside or file) if place.is_folder else (file or inside)
-    commit = store.repositories.resolve(name, place.repo.revision)
-    return [entry for entry in store.repositories.entries(name, commit, place.path) if entry.kind != "directory"]
+    name = store.repositories.get(repo_path.name).name
+    if repo_path.repo.is_bucket:
+        found = store.bucket_files.beneath(name, repo_path.path)
+        if repo_path.path and not found:
+            raise EntryNotFoundError(name, repo_path.path)
+        file = [each for each in found if each.path == repo_path.path]
+        inside = [each for each in found if each.path != repo_path.path]
+        return (inside or file) if repo_path.is_folder else (file or inside)
+    commit = store.repositories.resolve(name, repo_path.repo.revision)
+    return [entry for entry in store.repositories.entries(name, commit, repo_path.path) if entry.kind != "directory"]
 
 
 def tokens(options: argparse.Namespace) -> None:
-    """Print all users, their Hub tokens and what these may do."""
+    """Print all users, their Hub tokens and what these grant access to."""
     with opened_store(options.folder) as store:
         rows: list[list[Cell]] = [
             [
@@ -89,9 +89,9 @@ def tokens(options: argparse.Namespace) -> None:
 
 
 def add_user(options: argparse.Namespace) -> None:
-    """Add a user, or change one, and print the Hub token.
+    """Add or change a user, and print the Hub token.
 
-    :raises UsageError: a grant is not known.
+    :raises UsageError: a grant is not valid.
     """
     grants = dict(map(grant_argument, options.grant))
     with opened_store(options.folder, must_exist=False) as store:

@@ -1,4 +1,4 @@
-"""``xethub-local serve``: serve until interrupted, and say how to connect."""
+"""``xethub-local serve``: serve until interrupted, and print how to connect."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 CONNECTION = "xethub_default"
 WEBHOOK_SECRET = "XETHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - names of what was asked for
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - keys, not addresses that we listen on
 
 
 def serve(options: argparse.Namespace) -> None:
     """Serve a data folder until SIGINT or SIGTERM.
 
-    :raises CommandError: the address cannot be listened at, or a repository not created.
+    :raises CommandError: the server cannot listen on the address, or a repository cannot be created.
     """
     repos = [repo_argument(text) for text in options.create_repo]
 
@@ -65,7 +65,7 @@ def _check(options: argparse.Namespace) -> None:
 
     if not options.allow_remote and not is_loopback(options.host):
         raise UsageError(
-            f"--host {options.host} can be reached by others, and this is a development server. "
+            f"--host {options.host} would let other machines reach this development server. "
             "Use 127.0.0.1, or add --allow-remote."
         )
     for origin in options.allow_origin:
@@ -85,10 +85,10 @@ def _start(hub: LocalHub, options: argparse.Namespace) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CommandError(
-                f"port {options.port} of {options.host} is in use. "
-                "Stop what listens there, or choose another with --port."
+                f"port {options.port} on {options.host} is in use. "
+                "Stop the process that listens there, or choose another port with --port."
             ) from error
-        raise CommandError(f"cannot listen at {options.host}, port {options.port}: {error}.") from error
+        raise CommandError(f"cannot listen on {options.host}, port {options.port}: {error}.") from error
 
 
 def _create_missing(hub: LocalHub, repo: Repo) -> None:
@@ -97,7 +97,7 @@ def _create_missing(hub: LocalHub, repo: Repo) -> None:
     try:
         hub.create_repo(repo.repo_id, repo.repo_type)
     except ConflictError:
-        pass  # it exists, which is all that was asked for
+        pass  # it exists already
     except HubError as error:
         raise CommandError(str(error)) from error
 
@@ -108,15 +108,15 @@ def _sending_webhooks(hub: LocalHub, url: str | None) -> AbstractContextManager[
     from airflow_provider_xethub.local.webhooks import WebhookSender
 
     try:
-        # Not an argument: the arguments of a process are shown to everybody on the machine.
+        # The secret is not an argument, because everyone on the machine can see the arguments of a process.
         return WebhookSender(hub, url, os.environ.get(WEBHOOK_SECRET))
     except ValueError as error:
         raise UsageError(f"--webhook: {error}") from error
 
 
 def _listening_url(hub: LocalHub) -> str:
-    """Return where this machine reaches the server; ``hub.url`` may be a name that only containers know."""
-    host = _EVERY_ADDRESS.get(hub.host, hub.host)
+    """Return the URL at which this machine reaches the server; ``hub.url`` may be a name that only containers know."""
+    host = _LOOPBACK.get(hub.host, hub.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{hub.port}"
 
 
@@ -126,15 +126,15 @@ def _print_connection(hub: LocalHub, token_life: int) -> None:
     add = ["airflow", "connections", "add", CONNECTION, "--conn-type", "xethub"]
     add += ["--conn-host", url, "--conn-password", token]
     print_text(
-        f"""local Hub, a development server: {url}
-Data: {hub.folder}
-Xet tokens live {token_life} seconds.
+        f"""Local Hub (development server): {url}
+Data folder: {hub.folder}
+Xet tokens are valid for {token_life} seconds.
 
 Hub tokens of the built-in user 'local':
   write  {token}
   read   {hub.token("read")}
 
-Airflow connection, either of:
+Airflow connection, one of:
   {shlex.join(add)}
   export AIRFLOW_CONN_{CONNECTION.upper()}={shlex.quote(connection)}
 

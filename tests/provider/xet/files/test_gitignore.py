@@ -118,7 +118,7 @@ def test_the_command_line_leaves_it_out_and_says_so(source, tmp_path, capsys):
     assert "Committed 4 files" in printed
     # The one that is there now counts too.
     assert main(["put", str(source / ".env"), "dataset:acme/d", *end]) == 0
-    assert "Nothing to put." in capsys.readouterr().out
+    assert "Nothing to store: all files were left out." in capsys.readouterr().out
     assert main(["ls", "dataset:acme/d", *end]) == 0
     assert [line.split("\t")[-1] for line in capsys.readouterr().out.splitlines()] == [".gitattributes", *KEPT]
 

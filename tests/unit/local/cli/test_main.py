@@ -86,7 +86,7 @@ def failed(arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["create-repo", "model:acme/m", "--folder", str(tmp_path / "file" / "data")]) == 1
-    assert "cannot be used" in capsys.readouterr().err
+    assert "cannot use the data folder" in capsys.readouterr().err
 
 
 def test_a_repository_is_created_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
