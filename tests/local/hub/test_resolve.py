@@ -69,7 +69,7 @@ def test_another_commit_has_another_entity_tag(hub: LocalHub) -> None:
         assert (answer.status_code, answer.content) == (200, content)
     answer = get(hub, "new.txt", If_Match='"something else"')
     assert answer.status_code == 412
-    assert "your If-Match does not name" in answer.json()["error"]
+    assert "does not match If-Match" in answer.json()["error"]
     assert get(hub, "new.txt", If_Match=get(hub, "new.txt").headers["etag"]).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Hub routes of buckets: no commits, no revisions; files are put by their Xet hash.
+"""Hub routes of buckets, which have no commits and no revisions; files are stored by their Xet hash.
 
 Source: ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17.
 """
@@ -35,7 +35,7 @@ from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Scope
 
 _ENTRIES_PER_PAGE = 1000
-_END_OF_TIME = 253_402_300_800_000  # the year 10000, in milliseconds
+_MAX_MTIME = 253_402_300_800_000  # the year 10000, in milliseconds
 _MAX_BATCH_BODY = 64 * 1024 * 1024
 
 
@@ -67,7 +67,7 @@ def routes(hub: HubBackend, files: BucketFiles) -> list[Route]:
 
 
 def create(request: HubRequest) -> Response:
-    """Create a bucket; the namespace ``me`` is the user's own."""
+    """Create a bucket; the namespace ``me`` stands for the user's own."""
     body = request.json()
     name = request.repository
     if request.param("namespace") == "me" and request.identity:
@@ -89,19 +89,19 @@ def describe(files: BucketFiles, request: HubRequest) -> Response:
 
 
 def list_all(files: BucketFiles, request: HubRequest) -> Response:
-    """List the buckets of a namespace that the Hub token may see; the namespace ``me`` is the user's own."""
+    """List the buckets of a namespace that the Hub token can see; the namespace ``me`` stands for the user's own."""
     namespace, search = request.param("namespace"), request.query("search").lower()
     if namespace == "me":
         if request.identity is None:
-            raise AccessError(401, "Listing your own buckets needs a Hub token; none was sent.")
+            raise AccessError(401, "Listing your own buckets requires a Hub token; none was sent.")
         namespace = request.user
-    elif not _exists(request, namespace):  # which may be a bucket's name that lacks its namespace
+    elif not _exists(request, namespace):  # it may be the name of a bucket without a namespace
         raise AccessError(404 if request.identity else 401, REPOSITORY_NOT_FOUND, "RepoNotFound")
     visible = [
         bucket
         for bucket in request.hub.repositories.find_all("buckets")
         if bucket.repo_id.split("/")[0] == namespace and search in bucket.repo_id.lower()
-        if not bucket.private or (request.identity and request.identity.allows(bucket.name, "read"))
+        if request.can_see(bucket)
     ]
     return page_response(request, visible, lambda bucket: _summary(files, bucket), _ENTRIES_PER_PAGE)
 
@@ -113,7 +113,7 @@ def _exists(request: HubRequest, namespace: str) -> bool:
 
 
 def delete(request: HubRequest) -> Response:
-    """Delete a bucket and what it may read in CAS."""
+    """Delete a bucket and its access to files in CAS."""
     request.require("write")
     request.hub.repositories.delete(request.repository)
     request.hub.content.forget_repository(request.repository)
@@ -125,21 +125,21 @@ def settings(request: HubRequest) -> Response:
     private = wants_private(request.json())
     request.require("write")
     if private is None:
-        raise BadRequestError("The field 'private' must be true or false, and is missing.")
+        raise BadRequestError("The field 'private' is missing; it must be true or false.")
     request.hub.repositories.set_private(request.repository, private)
     return JSONResponse({"private": private})
 
 
 def token(scope: Scope, request: HubRequest) -> Response:
-    """Issue a Xet token. A bucket has no revision; the record says ``main``."""
+    """Issue a Xet token, for the revision ``main``, because a bucket has no revisions."""
     return xet_token_response(request, scope, DEFAULT_REVISION)
 
 
 def tree(files: BucketFiles, request: HubRequest) -> Response:
-    """List the files whose path starts with a text, in pages of 1000; with ``recursive=false`` folders in their place.
+    """List the files whose path starts with a prefix, in pages of 1000; ``recursive=false`` lists folders instead.
 
-    ``logs`` gives ``logs.json`` and what is in ``logs_old`` too. A folder that does not exist is empty. The real Hub
-    does the same, says ``huggingface_hub`` 2.4: it filters what it gets.
+    The prefix ``logs`` matches ``logs.json`` and the files in ``logs_old``, too. A missing folder is an empty list. The
+    real Hub does the same according to ``huggingface_hub`` 2.4, which filters the response.
     """
     request.require("read")
     prefix = request.param("path")
@@ -159,21 +159,21 @@ def tree(files: BucketFiles, request: HubRequest) -> Response:
 
 
 def paths_info(files: BucketFiles, request: HubRequest) -> Response:
-    """Describe the given files; those that do not exist are left out."""
+    """Describe the given files, leaving out those that do not exist."""
     body = request.form_or_json()
     request.require("read")
-    paths = [require_path(path) for path in list_field(body, "paths", str, "texts")]
+    paths = [require_path(path) for path in list_field(body, "paths", str, "strings")]
     found = files.get_each(request.repository, paths)
     return JSONResponse([_describe(found[path]) for path in dict.fromkeys(paths) if path in found])
 
 
 def batch(files: BucketFiles, request: HubRequest) -> Response:
-    """Put, copy and delete files. Lines that can be done are done, all of them at once; the others are listed."""
+    """Store, copy and delete files: apply all valid lines in one transaction, and list the others."""
     request.require("write")
     failed: list[dict[str, str]] = []
     processed = 0
     with files.batch(request.repository) as changes:
-        for processed, line in enumerate(_lines(request), 1):  # noqa: B007 - the count is wanted afterwards
+        for processed, line in enumerate(_lines(request), 1):  # noqa: B007 - the count is used afterwards
             path = text_field(line, "path")
             try:
                 _apply(changes, request, line, path)
@@ -189,13 +189,13 @@ def batch(files: BucketFiles, request: HubRequest) -> Response:
 
 
 def events(files: BucketFiles, request: HubRequest) -> Response:
-    """Tell what happens to the files, from ``cursor`` or ``since`` on or from now, until the caller leaves."""
+    """Stream the changes to files after ``cursor``, ``since`` or now, until the client disconnects."""
     request.require("read")
     return follow(files.events, request)
 
 
 def resolve(files: BucketFiles, request: HubRequest) -> Response:
-    """Give a file's headers and bytes, or a range of them."""
+    """Return a file with its headers, or a range of it."""
     request.require("read")
     path = request.path()
     file = files.get(request.repository, path)
@@ -220,10 +220,10 @@ def _apply(changes: BucketBatch, request: HubRequest, line: dict[str, Any], path
             raise EntryNotFoundError(request.repository, path)
         return
     if kind not in ("addFile", "copyFile"):
-        raise BadRequestError(f"{kind!r} is no kind of change; use addFile, copyFile or deleteFile.")
+        raise BadRequestError(f"The change type {kind!r} is not known; use addFile, copyFile or deleteFile.")
     now = request.hub.access.now()
     mtime = number_field(line, "mtime", int(now * 1000))
-    if mtime >= _END_OF_TIME:
+    if mtime >= _MAX_MTIME:
         raise BadRequestError(f"The field 'mtime' of {path!r} must be milliseconds since 1970, not {mtime}.")
     stored = _stored(request, line, path, is_copy=kind == "copyFile")
     if stored != EMPTY_FILE:
@@ -250,7 +250,8 @@ def _stored(request: HubRequest, line: dict[str, Any], path: str, *, is_copy: bo
 
 
 def _may_be_copied(request: HubRequest, source: str, xet_hash: str) -> bool:
-    if xet_hash == EMPTY_FILE.xet_hash and source.startswith("buckets/"):  # everybody may read it, but is it there?
+    # Every repository may read the empty file, so check that this bucket has one.
+    if xet_hash == EMPTY_FILE.xet_hash and source.startswith("buckets/"):
         row = request.hub.repositories.db.first(
             "SELECT 1 FROM hub_bucket_file WHERE repository = :source AND xet_hash = :xet_hash",
             {"source": source, "xet_hash": xet_hash},

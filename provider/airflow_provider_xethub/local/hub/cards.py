@@ -1,4 +1,4 @@
-"""Hub routes of cards, and the card of a repository as other routes need it."""
+"""The Hub route that validates cards, and the card of a repository for other routes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _INVALID = f"Invalid metadata in {cards.PATH}."
 
 
 def routes(hub: HubBackend) -> list[Route]:
-    """Return the routes."""
+    """Return the route that validates cards."""
     return [hub_route(hub, "/api/validate-yaml", validate_yaml, "POST")]
 
 
 def validate_yaml(request: HubRequest) -> Response:
-    """Say what is wrong with a card before anything is committed."""
+    """Validate a card before it is committed."""
     card = cards.read(text_field(request.json(), "content"))
     errors, warnings = ([{"message": each} for each in found] for found in (card.errors, card.warnings))
     if errors:
@@ -30,7 +30,7 @@ def validate_yaml(request: HubRequest) -> Response:
 
 
 def card_of(request: HubRequest, commit: Commit) -> cards.Card:
-    """Return the card of the repository at a commit; an empty one where it has none."""
+    """Return the card of the repository at a commit, or an empty card if there is none."""
     entry = request.hub.repositories.find(commit, cards.PATH)
     if entry is None or entry.kind != "regular" or entry.size > cards.MAX_BYTES:
         return cards.Card()
@@ -38,9 +38,9 @@ def card_of(request: HubRequest, commit: Commit) -> cards.Card:
 
 
 def require_valid_card(change: Change) -> Change:
-    """Return the change if it brings no invalid card.
+    """Return the change, after checking the card if the change is one.
 
-    :raises HubError: 400, it does.
+    :raises HubError: 400, the card is not valid.
     """
     if isinstance(change, PutRegular) and change.path == cards.PATH and len(change.content) <= cards.MAX_BYTES:
         card = cards.read(change.content.decode("utf-8", "replace"))

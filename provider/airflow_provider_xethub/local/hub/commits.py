@@ -1,6 +1,6 @@
-"""Hub routes that make commits, and pull requests with them.
+"""Hub routes that make commits and pull requests.
 
-A commit is NDJSON: a ``header`` line, then one line for each change. Shapes from ``huggingface_hub`` 2.4 and
+A commit is NDJSON: a ``header`` line, then one line for each change. The JSON follows ``huggingface_hub`` 2.4 and
 ``@huggingface/hub`` 2.17.
 """
 
@@ -51,12 +51,12 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def commit(request: HubRequest) -> Response:
-    """Make one commit, or a pull request with it."""
+    """Make a commit, on a branch or in a new pull request."""
     request.require_commit()
     lines = _lines(request)
     key, header = next(lines, ("", {}))
     if key != "header":
-        raise BadRequestError("A commit must begin with a 'header' line that has a 'summary'.")
+        raise BadRequestError("The first line of a commit must be a 'header' with a 'summary'.")
     summary = text_field(header, "summary")
     if not summary.strip():
         raise BadRequestError("The commit summary must not be empty.")
@@ -74,7 +74,7 @@ def commit(request: HubRequest) -> Response:
 
 
 def duplicate(request: HubRequest) -> Response:
-    """Let another repository have files of this one, before a commit there names them."""
+    """Give another repository access to files of this one, so that a commit there can refer to them."""
     body = request.json()
     request.require_files()
     target, files = object_field(body, "target"), list_field(body, "files", dict, "objects")
@@ -98,7 +98,7 @@ def _lines(request: HubRequest) -> Iterator[tuple[str, dict[str, Any]]]:
         record = parse_object(line, f"Line {number} of the commit")
         key, value = record.get("key"), record.get("value")
         if not isinstance(key, str) or not isinstance(value, dict):
-            raise BadRequestError(f"Line {number} of the commit must have a 'key' (text) and a 'value' (object).")
+            raise BadRequestError(f"Line {number} of the commit must have a 'key' (string) and a 'value' (object).")
         yield key, value
 
 
@@ -113,14 +113,14 @@ def _change(request: HubRequest, key: str, value: dict[str, Any]) -> Change:
     if key == "deletedFolder":
         return DeleteFolder(path)
     raise BadRequestError(
-        f"{key!r} is no kind of change; use file, lfsFile, deletedFile or deletedFolder, after one header."
+        f"The change {key!r} is not known; use file, lfsFile, deletedFile or deletedFolder, after one header."
     )
 
 
 def inline_files(body: dict[str, Any]) -> list[PutRegular]:
-    """Return the files that a body carries in its optional field ``files``.
+    """Return the files in the optional field ``files`` of a body.
 
-    :raises BadRequestError: the field has another shape.
+    :raises BadRequestError: the field is not a list of files.
     """
     files = list_field(body, "files", dict, "objects")
     return [PutRegular(path := text_field(file, "path"), _decoded(file, path)) for file in files]
@@ -150,9 +150,9 @@ def _large_file(request: HubRequest, value: dict[str, Any], path: str) -> Change
             f"LFS pointer pointed to a file that does not exist: {path!r} with sha256 {sha256} was not uploaded to "
             f"{request.repository}. Upload it before the commit."
         )
-    if size not in (-1, stored.size):  # a copy does not say the size
-        raise BadRequestError(f"{path!r} has {stored.size} bytes in CAS; the commit says {size}.")
-    # So that a download that has begun goes on after a later commit replaces the file.
+    if size not in (-1, stored.size):  # a copy has no size in the commit
+        raise BadRequestError(f"{path!r} has {stored.size} bytes in CAS, but {size} bytes in the commit.")
+    # Granted for the branch, so that a running download can finish after a later commit replaces the file.
     branch = None if request.flag("create_pr") else request.param("revision")
     request.hub.content.grant(request.repository, stored.xet_hash, branch)
     return PutXet(path, stored.xet_hash, sha256, stored.size)

@@ -1,6 +1,6 @@
 """Hub routes of discussions and pull requests.
 
-Shapes from ``huggingface_hub`` 2.4 (``community.py``), which reads them.
+The JSON follows ``huggingface_hub`` 2.4 (``community.py``), which parses it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def list_discussions(request: HubRequest) -> Response:
-    """List discussions and pull requests, newest first, in pages that are numbered from 0."""
+    """List discussions and pull requests, newest first, in pages numbered from 0."""
     request.require("read")
     kind, status, author = request.query("type"), request.query("status"), request.query("author")
     found = [
@@ -54,7 +54,7 @@ def list_discussions(request: HubRequest) -> Response:
 
 
 def open_discussion(request: HubRequest) -> Response:
-    """Open a discussion, or a pull request that is committed to afterwards."""
+    """Open a discussion, or a pull request without commits."""
     body = request.json()
     is_pull_request = flag_field(body, "pullRequest")
     request.require("read")
@@ -73,7 +73,7 @@ def open_discussion(request: HubRequest) -> Response:
 
 
 def describe_discussion(request: HubRequest) -> Response:
-    """Describe one discussion with everything that happened in it."""
+    """Describe a discussion with all its events."""
     request.require("read")
     number = _number(request)
     discussions = request.hub.commits.discussions
@@ -116,7 +116,7 @@ def set_status(request: HubRequest) -> Response:
 
 
 def set_title(request: HubRequest) -> Response:
-    """Give a discussion another title."""
+    """Change the title of a discussion."""
     title = _not_empty(request.json(), "title")
     number = _number(request)
     _require_author(request, number)
@@ -125,7 +125,7 @@ def set_title(request: HubRequest) -> Response:
 
 
 def comment(request: HubRequest) -> Response:
-    """Comment on a discussion, as everybody may who can see it."""
+    """Comment on a discussion; everyone who can see it may do so."""
     text = _not_empty(request.json(), "comment")
     request.require("read")
     _require_user(request)
@@ -143,7 +143,7 @@ def edit_comment(request: HubRequest) -> Response:
 
 
 def hide_comment(request: HubRequest) -> Response:
-    """Hide a comment for ever."""
+    """Hide a comment permanently."""
     return _change_comment(request, None)
 
 
@@ -197,7 +197,7 @@ def _not_empty(body: dict[str, Any], name: str) -> str:
 
 
 def _require_author(request: HubRequest, number: int) -> None:
-    """Refuse who neither began the discussion nor may write in the repository."""
+    """Reject callers who neither opened the discussion nor have write access to the repository."""
     discussion = request.hub.commits.discussions.find(request.repository, number)
     is_own = discussion is not None and request.identity is not None and discussion.author == request.user
     request.require("read" if is_own else "write")
@@ -205,7 +205,7 @@ def _require_author(request: HubRequest, number: int) -> None:
 
 def _require_user(request: HubRequest) -> None:
     if request.identity is None:
-        raise HubError(401, f"Writing in discussions of {request.repository} needs a Hub token; none was sent.")
+        raise HubError(401, f"Writing in discussions of {request.repository} requires a Hub token; none was sent.")
 
 
 def _number(request: HubRequest) -> int:

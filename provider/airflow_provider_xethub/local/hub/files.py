@@ -1,6 +1,6 @@
-"""Hub routes that give files and Xet tokens: resolve, raw, the refresh routes.
+"""Hub routes that serve files and issue Xet tokens: resolve, raw, the refresh routes.
 
-Clients take the Xet hash, the size, the content id and the refresh route from the headers of ``resolve``, and the
+Clients read the Xet hash, the size, the content id and the refresh route from the headers of ``resolve``, and the
 Xet token from the headers or the JSON of the refresh route. Source: ``huggingface_hub`` 2.4, hf-xet 1.8,
 ``@huggingface/hub`` 2.17.
 """
@@ -32,17 +32,17 @@ from airflow_provider_xethub.xet.repo import Scope
 _FILE_INFO = "application/vnd.xet-fileinfo+json"
 _BINARY = "application/octet-stream"
 _TEXT = "text/plain; charset=utf-8"
-_NO_FILE_NAME = re.compile(r"[^ !#-\[\]-~]|%")
-# Files are strangers' content at the origin of our own pages: no browser may take one for a page and run it.
+_UNSAFE_IN_NAME = re.compile(r"[^ !#-\[\]-~]|%")
+# Files are untrusted content at the origin of our own pages, so browsers must not run them as pages.
 _INERT = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
 
 
 @dataclass(frozen=True)
 class Download:
-    """What a file answer consists of.
+    """A file to send.
 
-    ``headers`` hold the ``ETag``, with its quotation marks. ``read`` gives the bytes from start to end (excluded), in
-    pieces of bounded size. ``disposition`` is ``attachment``, or ``inline`` for what a browser shows as text.
+    ``headers`` contain the ``ETag``, with its quotation marks. ``read`` yields the bytes from start to end (excluded)
+    in pieces of bounded size. ``disposition`` is ``attachment``, or ``inline`` for content that browsers show as text.
     """
 
     size: int
@@ -79,16 +79,16 @@ def read_token(request: HubRequest) -> Response:
 
 
 def write_token(request: HubRequest) -> Response:
-    """Issue a Xet token for writing. The revision must exist, or a pull request is to be opened."""
+    """Issue a Xet token for writing to a revision that exists, or for a new pull request."""
     request.require_commit()
     base_commit(request)
     return xet_token_response(request, "write", request.param("revision"), proposes=request.proposes)
 
 
 def xet_token_response(request: HubRequest, scope: Scope, revision: str, *, proposes: bool = False) -> Response:
-    """Issue a Xet token and return it in headers and JSON: clients read one or the other.
+    """Issue a Xet token and return it in headers and JSON, because clients read one or the other.
 
-    :param proposes: the token is for writing what a pull request will bring.
+    :param proposes: whether the token is for uploading the files of a pull request.
     :raises AccessError: the Hub token does not allow this scope.
     """
     token, expiry = request.hub.access.issue_xet_token(
@@ -110,12 +110,13 @@ def xet_token_headers(request: HubRequest, token: str, expiry: int) -> dict[str,
 
 
 def resolve(request: HubRequest) -> Response:
-    """Give a file's headers and bytes, or a range of them."""
+    """Return a file with its headers, or a range of it."""
     commit, entry = _file(request)
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.sha256 or entry.oid}"'}
     if entry.xet_hash is None:
         return download_response(request, _regular(request, entry, headers))
-    if not request.hub.content.is_readable(request.repository, entry.xet_hash):  # deleted for good, and not its pointer
+    if not request.hub.content.is_readable(request.repository, entry.xet_hash):
+        # The content was deleted permanently, its pointer was not.
         raise EntryNotFoundError(request.repository, entry.path, commit.id)
     refresh_route = f"/api/{request.repository}/xet-read-token/{commit.id}"
     headers["X-Linked-ETag"] = headers["ETag"]
@@ -123,7 +124,7 @@ def resolve(request: HubRequest) -> Response:
 
 
 def raw(request: HubRequest) -> Response:
-    """Give what git itself stores: the content of a regular file, the pointer text of a Xet file."""
+    """Return what git itself stores: the content of a regular file, the pointer of a Xet file."""
     commit, entry = _file(request)
     headers = {"X-Repo-Commit": commit.id, "ETag": f'"{entry.oid}"'}
     if entry.sha256 is None:
@@ -139,7 +140,7 @@ def raw(request: HubRequest) -> Response:
 def xet_download(
     request: HubRequest, xet_hash: str, size: int, refresh_route: str, headers: dict[str, str]
 ) -> Download:
-    """Return the answer for a file in CAS: where to get it from there, and the bytes for who does not."""
+    """Return the download of a file in CAS: headers that lead to CAS, and the bytes for clients that do not use it."""
     reconstruction = f"{request.cas_url}/v1/reconstructions/{xet_hash}"
     return Download(
         size,
@@ -158,43 +159,43 @@ def xet_download(
 
 
 def download_response(request: HubRequest, download: Download) -> Response:
-    """Return the file or the range asked for (206); or that the caller has it (304), or there is no such range (416).
+    """Return a file (200), a range of it (206), "not modified" (304), or "range not satisfiable" (416).
 
-    :raises HubError: 412, the file is not the one that ``If-Match`` names.
+    :raises HubError: 412, the ``ETag`` of the file does not match ``If-Match``.
     """
-    asked_with = request.http.headers
+    request_headers = request.http.headers
     headers = {**download.headers, **_INERT, "Accept-Ranges": "bytes", "Cache-Control": "no-cache", "Vary": "Accept"}
     if not request.query("noContentDisposition"):
         headers["Content-Disposition"] = _disposition(download.disposition, request.param("path").rpartition("/")[2])
     etag = headers["ETag"]
-    if (if_match := asked_with.get("if-match")) is not None and not entity_tag.names(if_match, etag):
-        raise HubError(412, f"{request.param('path')!r} is {etag} now, which your If-Match does not name.")
-    if entity_tag.names(asked_with.get("if-none-match", ""), etag):
+    if (if_match := request_headers.get("if-match")) is not None and not entity_tag.names(if_match, etag):
+        raise HubError(412, f"The ETag of {request.param('path')!r} is {etag} now, which does not match If-Match.")
+    if entity_tag.names(request_headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
-    if download.is_xet and _FILE_INFO in asked_with.get("accept", ""):
+    if download.is_xet and _FILE_INFO in request_headers.get("accept", ""):
         return JSONResponse({}, headers=headers, media_type=_FILE_INFO)
-    is_head = request.http.method == "HEAD"  # whose Range means nothing: it asks for the headers of the whole
-    is_ranged = not is_head and entity_tag.range_is_wanted(asked_with.get("if-range"), etag)
-    wanted = asked_with.get("range") if is_ranged else None
+    is_head = request.http.method == "HEAD"  # Range has no meaning there: HEAD returns the headers of the whole file
+    is_ranged = not is_head and entity_tag.range_is_wanted(request_headers.get("if-range"), etag)
+    wanted = request_headers.get("range") if is_ranged else None
     if download.size == 0 and wanted:
-        # No range of an empty file exists. It is sent whole, and JavaScript learns from this header that it is empty.
+        # An empty file has no satisfiable range. It is sent whole; this header tells @huggingface/hub that it is empty.
         headers["Content-Range"], wanted = "bytes */0", None
     try:
-        asked = parse_range(wanted, download.size)
+        parsed = parse_range(wanted, download.size)
     except UnsatisfiableRangeError as error:
         return JSONResponse({"error": str(error)}, 416, headers | {"Content-Range": error.content_range})
-    start, end = asked or (0, download.size)
+    start, end = parsed or (0, download.size)
     headers["Content-Length"] = str(end - start)
-    if asked:
+    if parsed:
         headers["Content-Range"] = content_range(start, end, download.size)
-    status = 206 if asked else 200
+    status = 206 if parsed else 200
     if is_head or start == end:
         return Response(status_code=status, headers=headers, media_type=download.content_type)
     return StreamingResponse(_sent(download.read(start, end)), status, headers, download.content_type)
 
 
 async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield pieces from the thread pool, and let go of the file behind them even where the client goes away."""
+    """Yield pieces that the thread pool reads, and close their file even if the client disconnects."""
     try:
         while piece := await run_in_threadpool(next, pieces, b""):
             yield piece
@@ -204,10 +205,10 @@ async def _sent(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _disposition(kind: str, filename: str) -> str:
-    """Return ``Content-Disposition`` with the name twice: in ASCII, which Python reads, and as it is."""
+    """Return ``Content-Disposition`` with the name twice: unchanged, and in ASCII, which Python reads."""
     if not filename:
         return kind
-    return f"{kind}; filename*=UTF-8''{quote(filename, safe='')}; filename=\"{_NO_FILE_NAME.sub('_', filename)}\";"
+    return f"{kind}; filename*=UTF-8''{quote(filename, safe='')}; filename=\"{_UNSAFE_IN_NAME.sub('_', filename)}\";"
 
 
 def _file(request: HubRequest) -> tuple[Commit, Entry]:

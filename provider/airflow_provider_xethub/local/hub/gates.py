@@ -1,7 +1,7 @@
-"""Hub routes of gated repositories: asking to be let in, and letting in.
+"""Hub routes of gated repositories: requesting access and granting it.
 
-Shapes from ``huggingface_hub`` 2.4. Asking is a form on a web page of the real Hub; here a request without a form
-suffices.
+The JSON follows ``huggingface_hub`` 2.4. On the real Hub, users request access with a form on a web page; here a
+request without a form is enough.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ def routes(hub: HubBackend) -> list[Route]:
     """Return the routes; ``{kind}`` is ``models``, ``datasets`` or ``spaces``."""
     one = "/api/{kind}/{namespace}/{name}"
     return [
-        hub_route(hub, f"{one}/ask-access", ask, "POST"),
+        hub_route(hub, f"{one}/ask-access", request_access, "POST"),
         hub_route(hub, f"{one}/user-access-request/grant", grant, "POST"),
         hub_route(hub, f"{one}/user-access-request/handle", handle, "POST"),
         hub_route(hub, f"{one}/user-access-request/{{status}}", list_requests, "GET"),
     ]
 
 
-def ask(request: HubRequest) -> Response:
-    """Ask to be let in: at once where the gate is automatic, else when somebody accepts."""
+def request_access(request: HubRequest) -> Response:
+    """Request access, which an automatic gate grants at once, and a manual one when someone accepts."""
     request.require("read")
     if request.identity is None:
-        raise HubError(401, f"Asking for access to {request.repository} needs a Hub token; none was sent.")
+        raise HubError(401, f"Requesting access to {request.repository} requires a Hub token; none was sent.")
     gates = request.hub.repositories.gates
     mode = gates.mode(request.repository)
     if mode is None:
@@ -46,7 +46,7 @@ def ask(request: HubRequest) -> Response:
 
 
 def grant(request: HubRequest) -> Response:
-    """Let a user in who never asked, or was not let in yet."""
+    """Grant access to a user who has not requested it, or whose request is open or rejected."""
     request.require("write")
     user = text_field(request.json(), "user")
     if request.hub.repositories.gates.status(request.repository, user) == "accepted":
@@ -55,28 +55,28 @@ def grant(request: HubRequest) -> Response:
 
 
 def handle(request: HubRequest) -> Response:
-    """Accept or reject a request, or leave it open again."""
+    """Accept or reject an access request, or set it back to pending."""
     body = request.json()
     status = text_field(body, "status")
     if status not in STATUSES:
         raise BadRequestError(f"The field 'status' must be one of {', '.join(STATUSES)}, not {status!r}.")
-    # A request has no other id here than the user's name.
+    # The id of an access request is the name of its user.
     user = text_field(body, "user" if body.get("user") is not None else "requestId")
     request.require("write")
     before = request.hub.repositories.gates.status(request.repository, user)
     if before is None:
-        raise HubError(404, f"{user!r} never asked for access to {request.repository}.")
+        raise HubError(404, f"{user!r} has not requested access to {request.repository}.")
     if before == status:
-        raise ConflictError(f"The access request of {user!r} to {request.repository} is {status} already.")
+        raise ConflictError(f"The access request of {user!r} for {request.repository} is already {status}.")
     return _decide(request, user, cast(Status, status))
 
 
 def list_requests(request: HubRequest) -> Response:
-    """List the requests of one status."""
+    """List the access requests with a given status."""
     request.require("write")
     status = request.param("status")
     if status not in STATUSES:
-        raise HubError(404, f"Access requests are {', '.join(STATUSES)}, not {status[:40]!r}.")
+        raise HubError(404, f"The status of access requests is one of {', '.join(STATUSES)}, not {status[:40]!r}.")
     found = request.hub.repositories.gates.requests(request.repository, status)
     return page_response(request, found, _describe, _REQUESTS_PER_PAGE)
 
@@ -87,10 +87,10 @@ def _decide(request: HubRequest, user: str, status: Status) -> Response:
     return JSONResponse({"user": user, "status": status})
 
 
-def _describe(asked: AccessRequest) -> dict[str, Any]:
+def _describe(access_request: AccessRequest) -> dict[str, Any]:
     return {
-        "requestId": asked.user,
-        "user": {"user": asked.user, "fullname": asked.user},
-        "status": asked.status,
-        "timestamp": iso_time(asked.created),
+        "requestId": access_request.user,
+        "user": {"user": access_request.user, "fullname": access_request.user},
+        "status": access_request.status,
+        "timestamp": iso_time(access_request.created),
     }

@@ -1,7 +1,7 @@
-"""Under which names the server answers: those that its user chose, and no others that happen to lead here.
+"""The host names for which the server answers: those that its user chose, and no others that resolve to this machine.
 
-A web page can give its own name the address of this machine (DNS rebinding). A browser then takes this server for the
-page's own, and lets its scripts read everything that needs no credential. The ``Host`` it sends is still that name.
+A web page can make its own host name resolve to this machine (DNS rebinding). A browser then takes this server for the
+origin of the page, whose scripts can read everything that needs no credential. Its ``Host`` header is still that name.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _MISDIRECTED = 421
 
 
 class KnownHosts:
-    """Refuses requests for a host that is not known. This machine is always known: ``localhost`` and its addresses.
+    """Rejects requests for unknown hosts. ``localhost`` and loopback addresses are always known.
 
-    :param names: what else it is called, without port.
-    :param public_url: origin that clients reach the server at, or what returns it.
-    :param any_address: whether every IP address is known, as where the server listens to other machines. No page can
-        make one its name.
+    :param names: further host names of the server, without port.
+    :param public_url: the origin at which clients reach the server, or a function that returns it.
+    :param any_address: whether every IP address is known, for a server that other machines can reach. Web pages cannot
+        use an IP address as their name.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class KnownHosts:
         self._any_address = any_address
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or let the application answer."""
-        # A request without a Host is of no browser.
+        """Reject the request, or let the application handle it."""
+        # Browsers always send a Host.
         host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
         if not host or self._is_known(plain_name(host)):
             await self._app(scope, receive, send)
             return
         error = HubError(
             _MISDIRECTED,
-            f"The local Hub does not answer for the host {host[:100]!r}. If that is its name, start it with "
+            f"The local Hub does not answer for the host {host[:100]!r}. To allow this name, start it with "
             "--allow-host or --public-url (LocalHub: allowed_hosts or public_url).",
         )
         await error_response(error)(scope, receive, send)
@@ -74,12 +74,12 @@ def plain_name(host: str) -> str:
     name = host.strip().lower()
     if name.startswith("["):
         return name[1:].partition("]")[0]
-    name = name if name.count(":") > 1 else name.partition(":")[0]  # else an address of IPv6
+    name = name if name.count(":") > 1 else name.partition(":")[0]  # several colons: an IPv6 address
     return name.removesuffix(".")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens at ``host``."""
+    """Return whether ``host`` is this machine: ``localhost`` or a loopback address."""
     if host == "localhost":
         return True
     try:

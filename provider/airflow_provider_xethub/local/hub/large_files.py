@@ -1,6 +1,6 @@
-"""Hub routes of the files in CAS that a repository has in any of its revisions: listing them, deleting them for good.
+"""Hub routes that list and permanently delete the files in CAS of all revisions of a repository.
 
-Shapes from ``huggingface_hub`` 2.4, which reads them.
+The JSON follows ``huggingface_hub`` 2.4, which parses it.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def lfs_files(request: HubRequest) -> Response:
-    """List the files of all revisions whose content lies in CAS."""
+    """List the files of all revisions whose content is in CAS."""
     request.require("read")
     found = large_files.find(request.hub.repositories, request.repository)
     return page_response(request, found, _describe, _FILES_PER_PAGE)
 
 
 def delete_lfs_files(request: HubRequest) -> Response:
-    """Delete files for good: their content, and with ``rewriteHistory`` all commits forget them."""
+    """Delete the content of files permanently; with ``rewriteHistory`` remove them from all commits, too."""
     deletions = object_field(request.json(), "deletions")
     request.require("write")
-    oids, name = {*list_field(deletions, "sha", str, "texts")}, request.repository
+    oids, name = {*list_field(deletions, "sha", str, "strings")}, request.repository
     repositories = request.hub.repositories
     with repositories.db.write():
-        doomed = [file.entry for file in large_files.find(repositories, name) if file.entry.oid in oids]
+        deleted = [file.entry for file in large_files.find(repositories, name) if file.entry.oid in oids]
         if flag_field(deletions, "rewriteHistory"):
             large_files.remove_from_history(repositories, name, oids)
-        request.hub.content.forget(name, [entry.xet_hash for entry in doomed if entry.xet_hash])
+        request.hub.content.forget(name, [entry.xet_hash for entry in deleted if entry.xet_hash])
     return JSONResponse({})
 
 

@@ -1,11 +1,12 @@
-"""The git LFS batch API: how file objects arrive from Python, and how JavaScript asks for a Xet token.
+"""The git LFS batch API, with which Python clients upload file objects and JavaScript clients request a Xet token.
 
-Three ways in: ``xet``, ``basic`` (one PUT) and ``multipart`` (a PUT for each part, then one POST that lists them). One
-way out, ``basic``. The URLs of ``basic`` and ``multipart`` authorise themselves, because clients send no credential
-there. Source: ``huggingface_hub`` 2.4 (``lfs.py``), ``@huggingface/hub`` 2.17 (``commit.ts``), git LFS's batch API.
+There are three upload transfers: ``xet``, ``basic`` (one PUT) and ``multipart`` (a PUT for each part, then a POST that
+lists them), and one download transfer, ``basic``. The URLs of ``basic`` and ``multipart`` are signed, because clients
+send no credential there. Source: ``huggingface_hub`` 2.4 (``lfs.py``), ``@huggingface/hub`` 2.17 (``commit.ts``), the
+git LFS batch API.
 
-Nothing is remembered between the requests of a multipart upload. Each part is stored as a file that nobody may read,
-and the ``ETag`` it is answered with is a signed receipt for it.
+A multipart upload has no state between its requests. Each part is stored as a file that no repository can read, and
+the ``ETag`` in the response is a signed receipt for it.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _MAX_OBJECT = 50 * 1024**3
 _MAX_PARTS = 1000
 _PIECE = 1024 * 1024
-# A multiple of the xorbs that plain bytes are cut into: the joined file is made of the very xorbs of its parts.
+# A multiple of the size of the xorbs of plain bytes, so that the joined file reuses the xorbs of its parts.
 PART_BYTES = 16 * 1024 * 1024
 
 
 def api_routes(hub: HubBackend) -> list[Route]:
-    """Return the routes that objects go to and come from."""
+    """Return the routes that upload, verify and download objects."""
     one = "/api/{kind}/{namespace}/{name}/lfs-objects"
     part = f"{one}/{{oid}}/parts/{{number}}"
     return [
@@ -55,7 +56,7 @@ def batch_route(hub: HubBackend, kind: str) -> Route:
 
 
 def batch(request: HubRequest) -> Response:
-    """Say for each object whether and how to upload it, or where to download it."""
+    """Return for each object whether and how to upload it, or where to download it."""
     body = request.json()
     operation = text_field(body, "operation")
     if operation not in ("upload", "download"):
@@ -63,7 +64,7 @@ def batch(request: HubRequest) -> Response:
     items, transfers = body.get("objects"), body.get("transfers", ["basic"])
     if not isinstance(items, list) or not isinstance(transfers, list):
         raise BadRequestError("The fields 'objects' and 'transfers' must be lists.")
-    if operation == "upload":  # which does not say whether a commit or a pull request is to follow
+    if operation == "upload":  # the request does not say whether a commit or a pull request will follow
         request.require_files()
         request.hub.access.check_proposer(request.identity, request.repository)
     else:
@@ -80,34 +81,34 @@ def batch(request: HubRequest) -> Response:
 
 
 def upload(request: HubRequest) -> Response:
-    """Store the bytes of an object. Its signed URL says who may: no other credential is asked for."""
+    """Store the bytes of an object, authorised by the signed URL."""
     _verify_url(request)
     oid = request.param("oid")
     received = _received(request)
     if received != (request.number("size", 0), oid):
         raise BadRequestError(
-            f"The upload to {request.repository} has {received[0]} bytes with sha256 {received[1]}; "
-            f"announced were {request.number('size', 0)} bytes with {oid}."
+            f"The upload to {request.repository} has {received[0]} bytes with sha256 {received[1]}, "
+            f"not {request.number('size', 0)} bytes with sha256 {oid}."
         )
     request.hub.content.add_plain(request.body, repository=request.repository)
     return Response()
 
 
 def upload_part(request: HubRequest) -> Response:
-    """Store one part of an object, and answer with the receipt that the completion asks for."""
+    """Store one part of an object, and return the receipt that the completion requires."""
     _verify_url(request)
     length, sha256 = _received(request)
     if length != request.number("size", 0):
         raise BadRequestError(
-            f"Part {request.param('number')} of {request.param('oid')} has {length} bytes; "
-            f"{request.number('size', 0)} were agreed."
+            f"Part {request.param('number')} of {request.param('oid')} has {length} bytes, "
+            f"not {request.number('size', 0)}."
         )
     request.hub.content.add_plain(request.body)
     return Response(headers={"ETag": f'"{_receipt(request, request.param("number"), sha256)}"'})
 
 
 def complete(request: HubRequest) -> Response:
-    """Join the parts of an object, and let the repository have it."""
+    """Join the parts of an object, and give the repository access to it."""
     _verify_url(request)
     oid, size = request.param("oid"), request.number("size", 0)
     content = request.hub.content
@@ -115,20 +116,20 @@ def complete(request: HubRequest) -> Response:
     joined = content.add_plain(cast(BinaryIO, io.BufferedReader(_Joined(content, parts), _PIECE)))
     if (joined.size, joined.sha256) != (size, oid):
         raise BadRequestError(
-            f"The {len(parts)} parts make {joined.size} bytes with sha256 {joined.sha256}; "
-            f"announced to {request.repository} were {size} bytes with {oid}."
+            f"The {len(parts)} parts for {request.repository} have {joined.size} bytes with sha256 {joined.sha256}, "
+            f"not {size} bytes with sha256 {oid}."
         )
     content.grant(request.repository, joined.xet_hash)
     return JSONResponse({"oid": oid, "size": size}, media_type=_MEDIA_TYPE)
 
 
 def download(request: HubRequest) -> Response:
-    """Give the bytes of an object, or a range of them, to whoever holds its signed URL."""
+    """Return the bytes of an object, or a range of them, authorised by the signed URL."""
     _verify_url(request)
     oid = request.param("oid")
     stored = request.hub.content.file_by_sha256(oid, repository=request.repository)
     if stored is None:
-        raise HubError(404, f"Object {oid} is not in {request.repository} any more.")
+        raise HubError(404, f"Object {oid} is no longer in {request.repository}.")
     xet_hash, headers = stored.xet_hash, {"ETag": f'"{oid}"'}
 
     def read(start: int, end: int) -> Iterator[bytes]:
@@ -138,7 +139,7 @@ def download(request: HubRequest) -> Response:
 
 
 def verify(request: HubRequest) -> Response:
-    """Say whether an object has arrived."""
+    """Check that an object was uploaded."""
     oid, size = _object(request.json())
     request.hub.access.check_proposer(request.identity, request.repository)
     stored = readable_file(request, oid)
@@ -148,18 +149,18 @@ def verify(request: HubRequest) -> Response:
 
 
 class _Joined(io.RawIOBase):
-    """The bytes of several stored files, one after the other."""
+    """A stream of the bytes of several stored files, one after the other."""
 
     def __init__(self, content: ContentStore, files: list[StoredFile]) -> None:
         self._pieces = itertools.chain.from_iterable(content.read_file(file.xet_hash) for file in files)
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return that the stream can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the present piece goes; 0 means the end."""
+        """Fill the buffer from the current piece; return 0 at the end."""
         if not self._rest:
             self._rest = memoryview(next(self._pieces, b""))
         target = memoryview(buffer).cast("B")
@@ -176,18 +177,18 @@ def _parts(request: HubRequest, expected: int) -> list[StoredFile]:
             receipts[number] = part.get("etag")
     if receipts.keys() != set(range(1, expected + 1)):
         raise BadRequestError(
-            f"'parts' must list the parts 1 to {expected} of {request.param('oid')}, each with its etag."
+            f"The field 'parts' must list the parts 1 to {expected} of {request.param('oid')}, each with its etag."
         )
     return [_stored_part(request, number, receipts[number]) for number in range(1, expected + 1)]
 
 
 def _stored_part(request: HubRequest, number: int, etag: object) -> StoredFile:
     receipt = etag.strip('"') if isinstance(etag, str) else ""
-    # Whoever knows a sha256 must not get the file for it: only a receipt that was issued for this very part counts.
+    # Knowing a sha256 must not give access to the file, so only a receipt that was issued for this part is accepted.
     request.hub.access.verify_data_url(_receipt_of(request, number) + receipt)
     stored = request.hub.content.file_by_sha256(receipt[:64])
     if stored is None:
-        raise BadRequestError(f"Part {number} of {request.param('oid')} is not stored here; upload it again.")
+        raise BadRequestError(f"Part {number} of {request.param('oid')} is missing; upload it again.")
     return stored
 
 
@@ -201,7 +202,7 @@ def _receipt_of(request: HubRequest, number: str | int) -> str:
 
 
 def _received(request: HubRequest) -> tuple[int, str]:
-    """Return length and sha256 of the body, and go back to its beginning."""
+    """Return the length and the sha256 of the body, and rewind it."""
     digest, length = hashlib.sha256(), 0
     while piece := request.body.read(_PIECE):
         digest.update(piece)
@@ -258,7 +259,7 @@ def _signed_action(request: HubRequest, target: str) -> dict[str, Any]:
 
 
 def _multipart_action(request: HubRequest, oid: str, size: int) -> dict[str, Any]:
-    """Return an action whose ``header`` holds the size of a part and a URL for each: that is how clients want it."""
+    """Return an action whose ``header`` holds the size of a part and the URL of each part, as clients expect."""
     part = PART_BYTES * max(1, -(-size // (PART_BYTES * _MAX_PARTS)))
     action = _signed_action(request, f"{oid}/complete?size={size}&part={part}")
     action["header"]["chunk_size"] = str(part)

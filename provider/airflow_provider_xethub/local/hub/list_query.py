@@ -1,4 +1,4 @@
-"""What a list of repositories is asked for: each filter is honoured, or refused by name; none is ignored."""
+"""The query of a list of repositories: every filter is applied, or rejected by name; none is ignored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SORTS = ("lastModified", "createdAt", "downloads", "likes", "trendingScore", "i
 _ALWAYS = frozenset({"_id", "id", "modelId"})
 
 
-def matching(query: QueryParams) -> Callable[[Summary], bool]:
-    """Return what says whether a repository, described in full, is asked for.
+def filter_of(query: QueryParams) -> Callable[[Summary], bool]:
+    """Return a function that says whether a repository, described in full, matches the query.
 
-    :raises BadRequestError: the query filters by something that means nothing here.
+    :raises BadRequestError: the query has a filter that the local Hub does not support.
     """
     checks = [_CHECKS[name](query.getlist(name)) for name in query if name in _CHECKS]
     known = {*_CHECKS, *_PAGING, *_MORE, "sort", "direction"}
@@ -33,9 +33,9 @@ def matching(query: QueryParams) -> Callable[[Summary], bool]:
 
 
 def in_order(query: QueryParams, found: Iterable[Summary]) -> list[Summary]:
-    """Return what was found as ``sort`` and ``direction`` say: by default as it is, and else the greatest first.
+    """Return repositories sorted by ``sort`` and ``direction``, descending by default; unchanged without ``sort``.
 
-    :raises BadRequestError: there is no such order.
+    :raises BadRequestError: ``sort`` or ``direction`` is not known.
     """
     sort, direction = query.get("sort"), query.get("direction", "-1")
     if direction not in ("-1", "1"):
@@ -48,7 +48,7 @@ def in_order(query: QueryParams, found: Iterable[Summary]) -> list[Summary]:
 
 
 def expanded(query: QueryParams, summary: Summary) -> Summary:
-    """Return only those fields that ``expand`` names, where it is given."""
+    """Return only the fields that ``expand`` names, or all fields if the query has no ``expand``."""
     names = {*query.getlist("expand"), *query.getlist("expand[]")}
     return {name: value for name, value in summary.items() if name in names | _ALWAYS} if names else summary
 
@@ -76,7 +76,7 @@ def _is_gated(values: list[str]) -> Callable[[Summary], bool]:
 
 
 def _nothing(_: list[str]) -> Callable[[Summary], bool]:
-    return lambda _: False  # nothing is run here: no model is warm, and none has a provider
+    return lambda _: False  # the local Hub runs no models: none is warm, and none has an inference provider
 
 
 _CHECKS: Mapping[str, Callable[[list[str]], Callable[[Summary], bool]]] = {

@@ -1,6 +1,6 @@
-"""Hub routes that say what a repository holds: tree, paths-info, and preupload, which compares with it.
+"""Hub routes that list the content of a repository: tree, paths-info, and preupload, which compares with it.
 
-Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read them.
+The JSON follows ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which parse it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_provider_xethub.local.store.paths import require_path
 from airflow_provider_xethub.local.store.timestamps import iso_time
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
-# As the real Hub.
+# The limits of the real Hub.
 _ENTRIES_PER_PAGE = 1000
 _EXPANDED_PER_PAGE = 50
 _MAX_FILES_PER_PREUPLOAD = 10_000
@@ -46,7 +46,7 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def tree(request: HubRequest) -> Response:
-    """List a folder, in pages of 1000, and of 50 with details of each entry; the cursor is the last entry's path."""
+    """List a folder in pages of 1000 entries, or of 50 with details; the cursor is the path of the last entry."""
     request.require("read")
     commit = request.hub.repositories.resolve(request.repository, request.param("revision"))
     folder = request.path() if request.param("path") else ""
@@ -70,27 +70,27 @@ def tree(request: HubRequest) -> Response:
 
 
 def paths_info(request: HubRequest) -> Response:
-    """Describe the given paths; those that do not exist are left out. Python sends a form, JavaScript JSON."""
+    """Describe the given paths, leaving out those that do not exist. Python clients send a form, JavaScript JSON."""
     body = request.form_or_json()
     request.require("read")
     commit = request.hub.repositories.resolve(request.repository, request.param("revision"))
-    paths = [require_path(path.strip("/")) for path in list_field(body, "paths", str, "texts") if path.strip("/")]
+    paths = [require_path(path.strip("/")) for path in list_field(body, "paths", str, "strings") if path.strip("/")]
     describe = _describer(request, expand=body.get("expand") in (True, ["true"], ["True"], ["1"]))
     found = request.hub.repositories.find_each(commit, paths)
     return JSONResponse([describe(found[path]) for path in dict.fromkeys(paths) if path in found])
 
 
 def preupload(request: HubRequest) -> Response:
-    """Say for each file whether the commit carries it or CAS does, and which content is there now.
+    """Return for each file whether to send it in the commit or upload it to CAS, and the id of its current content.
 
-    A caller whose file has that very ``oid`` leaves it out of the commit.
+    Clients leave files whose ``oid`` is unchanged out of the commit.
     """
     body = request.json()
     request.require_commit()
     commit = base_commit(request)
     files = list_field(body, "files", dict, "objects")
     if len(files) > _MAX_FILES_PER_PREUPLOAD:
-        raise BadRequestError(f"{len(files)} files are too many for one request; send at most 256.")
+        raise BadRequestError(f"A request with {len(files)} files is too large; send at most 256 files.")
     paths = [require_path(text_field(file, "path")) for file in files]
     present = request.hub.repositories.find_each(commit, [*paths, GITATTRIBUTES, GITIGNORE])
     is_lfs = lfs_rules(text_field(body, "gitAttributes", _text(request, present.get(GITATTRIBUTES))))
@@ -107,11 +107,11 @@ def preupload(request: HubRequest) -> Response:
 
 
 def base_commit(request: HubRequest) -> Commit:
-    """Return the commit that an upload to the URL's revision builds upon.
+    """Return the parent of a commit to the URL's revision.
 
-    With ``create_pr`` Python's revision is ``main`` or, for Xet tokens, the text ``None``.
+    With ``create_pr`` the revision that Python clients send is ``main`` or, for Xet tokens, the string ``None``.
 
-    :raises RevisionNotFoundError: there is no such revision.
+    :raises RevisionNotFoundError: the revision does not exist.
     """
     revision = request.param("revision")
     if request.flag("create_pr") and revision == "None":
@@ -155,7 +155,7 @@ def _path_cursor(request: HubRequest) -> str:
     try:
         return base64.b64decode(request.query("cursor"), altchars=b"-_", validate=True).decode()
     except ValueError as error:
-        raise BadRequestError("The query parameter cursor is not one that a Link header gave.") from error
+        raise BadRequestError("The query parameter cursor does not come from a Link header.") from error
 
 
 def _sample(file: dict[str, Any], path: str) -> bytes:

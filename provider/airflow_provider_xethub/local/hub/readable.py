@@ -1,7 +1,7 @@
-"""Which stored files a request may bring into its repository: those that it can read anyway.
+"""Which stored files a request may add to its repository: those that it can read anyway.
 
-Knowing the hash of a file is not enough to get it. It was uploaded to that repository, or it lies in another one
-whose files the Hub token may read.
+Knowing the hash of a file is not enough. The file must have been uploaded to that repository, or be in another one
+whose files the Hub token can read.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _HOLDERS = (
 
 
 def readable_file(request: HubRequest, sha256: str) -> StoredFile | None:
-    """Return a stored file of this sha256 that the request may bring into its repository, or ``None``."""
+    """Return a stored file with this sha256 that the request may add to its repository, or ``None``."""
     return EMPTY_FILE if sha256 == EMPTY_FILE.sha256 else _first(request, "sha256", sha256)
 
 
 def readable_xet_file(request: HubRequest, xet_hash: str) -> StoredFile | None:
-    """Return the stored file of this Xet hash if the request may bring it into its repository, or ``None``."""
+    """Return the stored file with this Xet hash if the request may add it to its repository, or ``None``."""
     return EMPTY_FILE if xet_hash == EMPTY_FILE.xet_hash else _first(request, "xet_hash", xet_hash)
 
 
 def _first(request: HubRequest, column: str, value: str) -> StoredFile | None:
     for file, repository, is_private in _holders(request, column, value):
         is_own = repository == request.repository
-        if is_own or request.may_read_files(repository, is_private=is_private):
+        if is_own or request.can_read_files(repository, is_private=is_private):
             return file
     return None
 

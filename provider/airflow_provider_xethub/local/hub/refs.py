@@ -1,6 +1,6 @@
 """Hub routes of a repository's branches, tags and commits.
 
-Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read them.
+The JSON follows ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which parse it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def refs(request: HubRequest) -> Response:
-    """List branches, tags and, if asked for, pull requests."""
+    """List branches, tags and, with ``include_prs``, pull requests."""
     request.require("read")
     found = request.hub.repositories.refs(request.repository)
 
@@ -53,7 +53,7 @@ def refs(request: HubRequest) -> Response:
 
 
 def create_branch(request: HubRequest) -> Response:
-    """Create a branch at a revision, or with ``emptyBranch`` (as JavaScript may ask) without anything in it."""
+    """Create a branch at a revision, or with ``emptyBranch``, which JavaScript clients can send, without any files."""
     body = request.json()
     request.require("write")
     branch, overwrite = request.param("branch"), flag_field(body, "overwrite")
@@ -116,7 +116,7 @@ def squash(request: HubRequest) -> Response:
 
 
 def _formatted(commit: Commit) -> dict[str, str]:
-    """Return title and message as HTML, in which nothing of theirs is HTML."""
+    """Return the title and the message as HTML, with any markup in them escaped."""
     title, message = html.escape(commit.title), html.escape(commit.message)
     return {"title": title, "message": f"<p>{message}</p>" if message else ""}
 

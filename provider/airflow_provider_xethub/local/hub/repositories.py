@@ -1,6 +1,6 @@
-"""Hub routes about repositories as a whole: create, delete, describe, list; who asks.
+"""Hub routes of repositories as a whole: create, delete, describe, list; and of the user.
 
-Shapes from ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which read them.
+The JSON follows ``huggingface_hub`` 2.4 and ``@huggingface/hub`` 2.17, which parse it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_xethub.local.http.json_fields import text_field
-from airflow_provider_xethub.local.hub import list_query as hub_list_query
 from airflow_provider_xethub.local.hub.cards import card_of, require_valid_card
 from airflow_provider_xethub.local.hub.commits import inline_files
+from airflow_provider_xethub.local.hub.list_query import Summary, expanded, filter_of, in_order
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.hub.visibility import wants_private
 from airflow_provider_xethub.local.metadata import cards
@@ -49,7 +49,7 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def who_am_i(request: HubRequest) -> Response:
-    """Say whose Hub token this is, and of which role."""
+    """Describe the Hub token of the request: its user and its role."""
     identity = request.identity
     if identity is None:
         raise AccessError(401, "Invalid username or password.")
@@ -82,7 +82,7 @@ def who_am_i(request: HubRequest) -> Response:
 
 
 def create(request: HubRequest) -> Response:
-    """Create a repository. The answer to one that exists carries its URL, which ``exist_ok`` reads."""
+    """Create a repository; if it exists already, the error contains its URL, which ``exist_ok`` reads."""
     body = request.json()
     name = _named(request, body)
     request.hub.access.check_writer(request.identity, name)
@@ -107,7 +107,7 @@ def create(request: HubRequest) -> Response:
 
 
 def delete(request: HubRequest) -> Response:
-    """Delete a repository and what it may read in CAS."""
+    """Delete a repository and its access to files in CAS."""
     name = request.hub.repositories.spelling(_named(request, request.json()))
     request.require("write", name)
     request.hub.repositories.delete(name)
@@ -116,7 +116,7 @@ def delete(request: HubRequest) -> Response:
 
 
 def move(request: HubRequest) -> Response:
-    """Rename a repository; what it may read in CAS moves along."""
+    """Rename a repository, which keeps its access to files in CAS."""
     body = request.json()
     name, new_name = (f"{_kind(body)}/{_two_names(text_field(body, field))}" for field in ("fromRepo", "toRepo"))
     name = request.hub.repositories.spelling(name)
@@ -129,7 +129,7 @@ def move(request: HubRequest) -> Response:
 
 
 def settings(request: HubRequest) -> Response:
-    """Make a repository private or public, gated or not; other settings mean nothing here."""
+    """Make a repository private or public, gated or not; other settings are ignored."""
     body = request.json()
     request.require("write")
     repositories, name = request.hub.repositories, request.repository
@@ -145,7 +145,7 @@ def settings(request: HubRequest) -> Response:
 
 
 def duplicate(request: HubRequest) -> Response:
-    """Make a new repository with the branches, tags and commits of this one; no byte is copied."""
+    """Create a repository with the branches, tags and commits of this one, without copying file content."""
     body = request.json()
     kind = request.param("kind")
     request.require_files()
@@ -162,7 +162,7 @@ def duplicate(request: HubRequest) -> Response:
 
 
 def auth_check(request: HubRequest) -> Response:
-    """Answer 200 to who may read, or with ``/write`` to who may write."""
+    """Check that the Hub token can read the files, or with ``/write`` that it can write."""
     scope = request.param("scope") or "read"
     if scope not in SCOPES:
         raise BadRequestError(f"Scope {scope!r} is not known; use 'read' or 'write'.")
@@ -174,41 +174,40 @@ def auth_check(request: HubRequest) -> Response:
 
 
 def list_all(request: HubRequest) -> Response:
-    """List the repositories of one type that the Hub token may see."""
+    """List the repositories of one type that the Hub token can see."""
     query = request.http.query_params
-    is_wanted = hub_list_query.matching(query)
+    matches = filter_of(query)
     visible = [
         _summary(request, repository, DEFAULT_REVISION)
         for repository in request.hub.repositories.find_all(request.param("kind"))
-        if not repository.private or (request.identity and request.identity.allows(repository.name, "read"))
+        if request.can_see(repository)
     ]
-    found = hub_list_query.in_order(query, [summary for summary in visible if is_wanted(summary)])
+    found = in_order(query, [summary for summary in visible if matches(summary)])
     more = {*query.getlist("expand"), *query.getlist("expand[]")}
     with_files, with_card = (
         name in more or request.flag("full") or request.flag(name) for name in ("siblings", "cardData")
     )
 
-    def describe_one(summary: hub_list_query.Summary) -> hub_list_query.Summary:
+    def describe_one(summary: Summary) -> Summary:
         answer = dict(summary)
         if with_files:
             answer["siblings"] = _siblings(request, f"{request.param('kind')}/{answer['id']}", answer["sha"])
         if not with_card:
             del answer["cardData"]
-        return hub_list_query.expanded(query, answer)
+        return expanded(query, answer)
 
     return page_response(request, found, describe_one, 1000)
 
 
 def list_storage(request: HubRequest) -> Response:
-    """List the repositories and buckets of who asks, or of a namespace, with the bytes that they take."""
+    """List the repositories and buckets of the user, or of a namespace, with the bytes that they store."""
     if request.identity is None:
-        raise AccessError(401, "Listing your own repositories needs a Hub token; none was sent.")
+        raise AccessError(401, "Listing your own repositories requires a Hub token; none was sent.")
     namespace = request.param("namespace") or request.user
     found = [
         repository
         for repository in request.hub.repositories.find_all()
-        if repository.repo_id.split("/")[0] == namespace
-        and (not repository.private or request.identity.allows(repository.name, "read"))
+        if repository.repo_id.split("/")[0] == namespace and request.can_see(repository)
     ]
 
     def describe_storage(repository: Repository) -> dict[str, Any]:
@@ -233,11 +232,11 @@ def describe(request: HubRequest) -> Response:
     files = [entry for entry in request.hub.repositories.entries(repository.name, commit) if entry.kind != "directory"]
     answer["siblings"] = [_sibling(entry, blobs=request.flag("blobs")) for entry in files]
     answer["usedStorage"] = sum(entry.size for entry in files)
-    return JSONResponse(hub_list_query.expanded(request.http.query_params, answer))
+    return JSONResponse(expanded(request.http.query_params, answer))
 
 
 def _named(request: HubRequest, body: dict[str, Any]) -> str:
-    """Return the repository that a create or delete request means; without a namespace it is the user's own."""
+    """Return the name of the repository to create or delete; without a namespace it is in the user's own."""
     name = text_field(body, "name")
     namespace = text_field(body, "organization", request.user)
     kind = _kind(body)
@@ -249,7 +248,10 @@ def _named(request: HubRequest, body: dict[str, Any]) -> str:
 
 
 def _first_files(body: dict[str, Any]) -> list[Change]:
-    """Return the files that a new repository begins with, which JavaScript may send along, or have made."""
+    """Return the first files of a new repository: those in the request of a JavaScript client, and a card.
+
+    The card is generated if the request names a license.
+    """
     files: list[Change] = [require_valid_card(file) for file in inline_files(body)]
     license_name = text_field(body, "license", "")
     if license_name and not any(file.path == cards.PATH for file in files):

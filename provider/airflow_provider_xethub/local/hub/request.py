@@ -1,7 +1,7 @@
-"""One Hub request as the route functions see it, and the answers they give.
+"""A Hub request as route functions receive it, and the responses that they return.
 
-Route functions are plain functions and run in the thread pool, because all of them ask SQLite. Paths are matched as
-they arrived, percent-encoded: a revision such as ``refs%2Fpr%2F1`` is one segment.
+Route functions are plain functions and run in the thread pool, because all of them query SQLite. Paths are matched as
+they arrived, percent-encoded, so that a revision such as ``refs%2Fpr%2F1`` is one segment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.http.json_fields import parse_object, whole_number
 from airflow_provider_xethub.local.metadata.commits import CommitWriter
-from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES, Repositories
+from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES, Repositories, Repository
 from airflow_provider_xethub.local.store.access import Access, Identity
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, RepoNotFoundError
 from airflow_provider_xethub.local.store.paths import require_path
@@ -31,14 +31,17 @@ from airflow_provider_xethub.xet.repo import Scope
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
 _SPOOL_BYTES = 4 * 1024 * 1024
-_NO_SUCH_REPOSITORY = "FOREIGN KEY constraint failed"  # all foreign keys lead to one
+_NO_SUCH_REPOSITORY = "FOREIGN KEY constraint failed"  # all foreign keys refer to a repository
 
 PublicUrl = Callable[[Request], str]
 
 
 @dataclass(frozen=True)
 class HubBackend:
-    """What the Hub routes work with. ``public_url`` gives the origin that clients reach this server at."""
+    """The stores that Hub routes work with, and the URLs of the server.
+
+    :param public_url: returns the origin at which the client of a request reaches the server.
+    """
 
     repositories: Repositories
     commits: CommitWriter
@@ -50,7 +53,7 @@ class HubBackend:
 
 @dataclass(frozen=True)
 class HubRequest:
-    """A request, who asks, and its body in a temporary file."""
+    """A request, the identity of its sender, and its body in a temporary file."""
 
     hub: HubBackend
     http: Request
@@ -60,7 +63,7 @@ class HubRequest:
 
     @property
     def origin(self) -> str:
-        """Where clients reach this server, such as ``http://127.0.0.1:7777``."""
+        """The origin at which the client reaches this server, such as ``http://127.0.0.1:7777``."""
         return self.hub.public_url(self.http)
 
     @property
@@ -70,18 +73,18 @@ class HubRequest:
 
     @property
     def repository(self) -> str:
-        """The repository of the URL, such as ``datasets/acme/corpus``; not known to exist."""
+        """The repository of the URL, such as ``datasets/acme/corpus``, which need not exist."""
         return "/".join((self.kind or self.param("kind"), self.param("namespace"), self.param("name")))
 
     @property
     def user(self) -> str:
-        """The name of who asks; empty where nobody knows."""
+        """The name of the user, or an empty string for anonymous requests."""
         return self.identity.user if self.identity else ""
 
     def param(self, name: str) -> str:
-        """Return a decoded part of the URL's path, empty where the route has no such part.
+        """Return a decoded parameter of the URL's path, or an empty string if the route has no such parameter.
 
-        :raises BadRequestError: it is not UTF-8.
+        :raises BadRequestError: the parameter is not UTF-8.
         """
         try:
             return unquote(self.http.path_params.get(name, ""), errors="strict")
@@ -89,25 +92,25 @@ class HubRequest:
             raise BadRequestError(f"The URL's {name} is not UTF-8.") from error
 
     def path(self) -> str:
-        """Return the path inside the repository that the URL names.
+        """Return the path inside the repository from the URL.
 
-        :raises BadRequestError: it breaks a rule.
+        :raises BadRequestError: the path is not valid.
         """
         return require_path(self.param("path"))
 
     def query(self, name: str) -> str:
-        """Return a query parameter, empty where it is missing."""
+        """Return a query parameter, or an empty string if it is missing."""
         return self.http.query_params.get(name, "")
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """Whether a query parameter is set to ``1`` or ``true``; ``default`` where it is missing or empty."""
+        """Return whether a query parameter is ``1`` or ``true``; ``default`` if it is missing or empty."""
         value = self.query(name).lower()
         return value in ("1", "true") if value else default
 
     def number(self, name: str, default: int) -> int:
         """Return a query parameter that is a whole number of at least 0.
 
-        :raises BadRequestError: it is something else.
+        :raises BadRequestError: the parameter is something else.
         """
         text = self.query(name)
         if not text:
@@ -118,16 +121,16 @@ class HubRequest:
         return number
 
     def json(self) -> dict[str, Any]:
-        """Return the body's JSON object; an empty body is an empty object.
+        """Return the JSON object in the body; an empty body is an empty object.
 
-        :raises BadRequestError: it is not a JSON object.
+        :raises BadRequestError: the body is not a JSON object.
         """
         return parse_object(self.body.read(), "The request body")
 
     def form_or_json(self) -> dict[str, Any]:
-        """Return the body's fields, from a form (as lists of texts) or from JSON.
+        """Return the fields of the body, from a form (as lists of strings) or from JSON.
 
-        :raises BadRequestError: it is neither.
+        :raises BadRequestError: the body is neither.
         """
         if not self.http.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             return self.json()
@@ -137,21 +140,21 @@ class HubRequest:
             raise BadRequestError(f"The request body is not a form: {error}.") from error
 
     def require(self, scope: Scope, repository: str | None = None) -> None:
-        """Refuse who may not do this in the repository of the URL, or in another one.
+        """Check that the identity has this access to the repository of the URL, or to another one.
 
         :raises AccessError: see :meth:`airflow_provider_xethub.local.store.access.Access.check`.
         """
         self.hub.access.check(self.identity, repository or self.repository, scope)
 
     def require_files(self, repository: str | None = None) -> None:
-        """Refuse who may not read files here. Of a gated repository, others see only that they exist.
+        """Check that the identity can read the content of files, for which a gated repository must grant access.
 
         :raises AccessError: as :meth:`require`.
-        :raises HubError: 401 or 403 ``GatedRepo``: nobody let them in.
+        :raises HubError: 401 or 403 ``GatedRepo``: the gated repository has not granted access.
         """
         name = repository or self.repository
         self.require("read", name)
-        if not self._is_let_in(name):
+        if not self._passes_gate(name):
             raise HubError(
                 403 if self.identity else 401,
                 _restricted(name, self.identity),
@@ -160,7 +163,7 @@ class HubRequest:
 
     @property
     def proposes(self) -> bool:
-        """Whether a commit of this request is, or adds to, a pull request of who asks."""
+        """Whether a commit of this request opens a pull request, or adds to one that the user opened."""
         if self.flag("create_pr"):
             return True
         reference, _, number = self.param("revision").rpartition("/")
@@ -170,7 +173,7 @@ class HubRequest:
         return found is not None and found.author == self.user
 
     def require_commit(self) -> None:
-        """Refuse who may neither commit to the URL's revision nor propose it in a pull request.
+        """Check that the identity can commit to the URL's revision, or propose the commit in a pull request.
 
         :raises AccessError: as :meth:`require`.
         :raises HubError: as :meth:`require_files`.
@@ -181,12 +184,18 @@ class HubRequest:
         else:
             self.require("write")
 
-    def may_read_files(self, repository: str, *, is_private: bool) -> bool:
-        """Whether who asks may read files of a repository that exists."""
-        is_visible = not is_private or (self.identity is not None and self.identity.allows(repository, "read"))
-        return is_visible and self._is_let_in(repository)
+    def can_see(self, repository: Repository) -> bool:
+        """Return whether the identity can see that a repository exists."""
+        return self._can_read(repository.name, is_private=repository.private)
 
-    def _is_let_in(self, repository: str) -> bool:
+    def can_read_files(self, repository: str, *, is_private: bool) -> bool:
+        """Return whether the identity can read the content of files of an existing repository."""
+        return self._can_read(repository, is_private=is_private) and self._passes_gate(repository)
+
+    def _can_read(self, repository: str, *, is_private: bool) -> bool:
+        return not is_private or (self.identity is not None and self.identity.allows(repository, "read"))
+
+    def _passes_gate(self, repository: str) -> bool:
         gates = self.hub.repositories.gates
         if gates.mode(repository) is None:
             return True
@@ -205,7 +214,7 @@ def _restricted(repository: str, identity: Identity | None) -> str:
 
 
 def web_path(kind: str) -> str:
-    """Return the route path of a repository's page and files; models have no prefix."""
+    """Return the route path of the page and the files of a repository; models have no prefix."""
     return ("" if kind == "models" else f"/{kind}") + "/{namespace}/{name}"
 
 
@@ -218,10 +227,10 @@ def hub_route(
     identifies: bool = True,
     kind: str = "",
 ) -> Route:
-    """Return a route that reads the body, identifies who asks, and runs ``function`` in the thread pool.
+    """Return a route that reads the body, identifies the user, and runs ``function`` in the thread pool.
 
-    :param identifies: ``False`` where the URL authorises itself and the header does not matter.
-    :param kind: ``models``, ``datasets``, ``spaces`` or ``buckets``, where the path has no ``{kind}``.
+    :param identifies: whether to read the ``Authorization`` header; ``False`` for signed URLs and public routes.
+    :param kind: ``models``, ``datasets``, ``spaces`` or ``buckets``, if the path has no ``{kind}``.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -236,24 +245,24 @@ def hub_route(
 
     def answer(request: Request, body: BinaryIO) -> Response:
         identity = hub.access.identify(request.headers.get("authorization")) if identifies else None
-        asked = HubRequest(hub, request, identity, body, kind)
+        hub_request = HubRequest(hub, request, identity, body, kind)
         try:
-            if (moved := _moved(asked)) is not None:
-                return moved
-            return function(asked)
+            if (redirect := _redirect(hub_request)) is not None:
+                return redirect
+            return function(hub_request)
         except sqlite3.IntegrityError as error:
             if str(error) != _NO_SUCH_REPOSITORY:
                 raise
-            raise RepoNotFoundError(asked.repository) from error  # deleted since it was looked at
+            raise RepoNotFoundError(hub_request.repository) from error  # deleted while the request was handled
 
     for name in ("revision", "kind", "namespace"):
         path = path.replace(f"{{{name}}}", f"{{{name}:{name}}}")
-    update_wrapper(endpoint, function)  # by which the OpenAPI description finds its name and docstring
+    update_wrapper(endpoint, function)  # for the OpenAPI document, which needs the name and the docstring
     return Route(path, endpoint, methods=list(methods) or ["GET"])
 
 
-def _moved(request: HubRequest) -> Response | None:
-    """Return the way to a repository that is spelled otherwise, or was renamed, for who may see it."""
+def _redirect(request: HubRequest) -> Response | None:
+    """Return a redirect if the repository was renamed or has another spelling, and the user can see it."""
     parts = request.http.path_params
     if not {"namespace", "name"} <= parts.keys():
         return None
@@ -263,24 +272,24 @@ def _moved(request: HubRequest) -> Response | None:
     path, query = str(request.http.scope["path"]), request.http.scope["query_string"].decode("latin-1")
     path = path.replace(f"/{parts['namespace']}/{parts['name']}", f"/{name.partition('/')[2]}", 1)
     location = f"{path}?{query}" if query else path
-    # Word for word the Hub's, and without its origin: the same one that was asked.
+    # The same words as the real Hub's, and without an origin, so that the client stays on the one it uses.
     return Response(f"Temporary Redirect. Redirecting to {location}", 307, {"Location": location}, "text/plain")
 
 
 class _RevisionConvertor(StringConvertor):
-    """One segment, or a pull request's reference with its slashes, which JavaScript escapes in some calls only."""
+    """One segment, or a full reference with slashes, which JavaScript clients escape in some calls only."""
 
     regex = r"refs/(?:pr|convert|heads|tags)/[^/]+|[^/]+"
 
 
 class _KindConvertor(StringConvertor):
-    """A type of repositories with commits; other words there are no routes of ours."""
+    """A type of repository that has commits."""
 
     regex = "models|datasets|spaces"
 
 
 class _NamespaceConvertor(StringConvertor):
-    """A namespace; a reserved one begins other addresses, which those of models would hide."""
+    """A namespace that is not reserved: the URLs of models would otherwise hide other routes."""
 
     regex = rf"(?!(?:{'|'.join(sorted(RESERVED_NAMESPACES))})/)[^/]+"
 
@@ -295,14 +304,14 @@ async def _read_body(request: Request, body: BinaryIO, limit: int) -> None:
     async for piece in request.stream():
         size += len(piece)
         if size > limit:
-            raise HubError(413, f"The request body is larger than {limit} bytes, which is the limit of this route.")
+            raise HubError(413, f"The request body exceeds the limit of {limit:,} bytes.")
         body.write(piece)
     body.seek(0)
 
 
 def error_response(error: HubError) -> Response:
-    """Return the answer for an error: JSON body, and the headers that clients read first."""
-    # A header can hold neither line breaks and other control characters nor arbitrary unicode.
+    """Return the response for an error: a JSON body, and the headers that clients read first."""
+    # A header cannot contain control characters, such as line breaks, or arbitrary Unicode.
     message = "".join(one if " " <= one <= "~" else one.encode("unicode_escape").decode() for one in error.message)
     headers = {"X-Error-Message": message, **error.headers}
     if error.code:
@@ -311,14 +320,14 @@ def error_response(error: HubError) -> Response:
 
 
 def next_page_link(request: HubRequest, cursor: int | str) -> dict[str, str]:
-    """Return the ``Link`` header that leads to the page beginning at ``cursor``."""
+    """Return the ``Link`` header of the page that starts at ``cursor``."""
     parameters = [(key, value) for key, value in request.http.query_params.multi_items() if key != "cursor"]
     query = "&".join(f"{quote(key)}={quote(value)}" for key, value in (*parameters, ("cursor", str(cursor))))
     return {"Link": f'<{request.origin}{request.http.scope["path"]}?{query}>; rel="next"'}
 
 
 def page_response(request: HubRequest, items: Sequence[Any], describe: Callable[[Any], object], limit: int) -> Response:
-    """Return one page of a list as JSON, with a ``Link`` to the next one and the total."""
+    """Return one page of a list as JSON, with the total and a ``Link`` to the next page."""
     start = request.number("cursor", 0)
     limit = max(1, min(limit, request.number("limit", limit)))
     headers = {"X-Total-Count": str(len(items))}

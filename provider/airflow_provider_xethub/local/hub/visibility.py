@@ -1,4 +1,4 @@
-"""Whether a request wants a repository to be private: two fields say so, an old one and a new one."""
+"""Whether a request asks for a private repository, in the old field ``private`` or the new one, ``visibility``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _IS_PRIVATE = {"private": True, "protected": False, "public": False}
 
 
 def wants_private(body: Mapping[str, Any]) -> bool | None:
-    """Return what ``visibility`` or else ``private`` says, or ``None`` where both are missing.
+    """Return whether ``visibility``, or otherwise ``private``, means private; ``None`` if both are missing.
 
-    :raises BadRequestError: one of them is something else.
+    :raises BadRequestError: the value of the field is not valid.
     """
     visibility = text_field(body, "visibility", "")
     if visibility:

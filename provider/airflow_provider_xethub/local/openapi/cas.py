@@ -1,4 +1,4 @@
-"""Schemas of the CAS routes, and of the routes that control this server, for the OpenAPI description."""
+"""Schemas of the CAS routes for the OpenAPI document, by route function."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RECONSTRUCTION = fields(
 
 CAS_OPERATIONS: Mapping[str, Operation] = {
     "cas.xorbs.give_grant": Operation(
-        fields({}, {"was_inserted": FLAG, "id": TEXT, "method": TEXT, "url": TEXT}),  # stored already, or a grant
+        fields({}, {"was_inserted": FLAG, "id": TEXT, "method": TEXT, "url": TEXT}),  # already stored, or a grant
         status=(200, 201),
         body={JSON: fields({"length": NUMBER}, {"checksum": ANYTHING})},
         credential="xet",
@@ -42,7 +42,7 @@ CAS_OPERATIONS: Mapping[str, Operation] = {
     "cas.xorbs.commit": Operation(fields({"was_inserted": FLAG}), credential="xet"),
     "cas.xorbs.add": Operation(fields({"was_inserted": FLAG}), body={BINARY: BYTES}, credential="xet"),
     "cas.xorbs.find": Operation(media_type="", credential="xet"),
-    "cas.files.find_chunk": Operation(BYTES, BINARY, bare=(404,), credential="xet"),
+    "cas.files.find_chunk": Operation(BYTES, BINARY, errors_without_body=(404,), credential="xet"),
     "cas.files.add_shard_v1": Operation(fields({"result": {"enum": [0, 1]}}), body={BINARY: BYTES}, credential="xet"),
     "cas.files.add_shard_v2": Operation(TEXT, NDJSON, body={BINARY: BYTES}, credential="xet"),
     "cas.files.reconstruct": Operation(_RECONSTRUCTION, headers=_RANGE, credential="xet"),

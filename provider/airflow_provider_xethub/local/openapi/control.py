@@ -1,4 +1,4 @@
-"""Schemas of the routes that control this server, for the OpenAPI description, by route function."""
+"""Schemas of the control API for the OpenAPI document, by route function."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from airflow_provider_xethub.local.openapi.operation import (
 
 PATH = "/_local/openapi.json"
 OPERATIONS: Mapping[str, Operation] = {**HUB_OPERATIONS, **CAS_OPERATIONS, **CONTROL_OPERATIONS}
-"""What the routes take and answer, keyed by route function, such as ``hub.commits.commit``."""
+"""Parameters, bodies and responses of the routes, keyed by route function, such as ``hub.commits.commit``."""
 
 _LOCAL = "airflow_provider_xethub.local."
 _PAGES = "pages."
@@ -49,21 +49,25 @@ _PATH_PARAMETERS: Mapping[str, Schema] = {
     "id": {"type": "integer", "minimum": 1},
 }
 _SECURITY: Mapping[Credential, list[dict[str, list[str]]]] = {
-    "hub": [{"hubToken": []}, {}],  # public repositories can be read without
+    "hub": [{"hubToken": []}, {}],  # {}: reading public repositories needs no credential
     "xet": [{"xetToken": []}],
     "signed": [{"signedUrl": []}],
     "none": [],
 }
 _SECURITY_SCHEMES = {
-    "hubToken": {"type": "http", "scheme": "bearer", "description": "A Hub token, as `xethub-local tokens` prints it."},
-    "xetToken": {"type": "http", "scheme": "bearer", "description": "A Xet token, from a repository's refresh route."},
-    "signedUrl": {"type": "apiKey", "in": "query", "name": "sig", "description": "The URL was signed by this server."},
+    "hubToken": {"type": "http", "scheme": "bearer", "description": "A Hub token from `xethub-local tokens`."},
+    "xetToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A Xet token from a refresh route.",
+    },
+    "signedUrl": {"type": "apiKey", "in": "query", "name": "sig", "description": "A URL that this server signed."},
 }
 _BODILESS = frozenset({204, 304})
 
 
 def openapi_route() -> Route:
-    """Return the route that describes the application it is part of; it needs no credential."""
+    """Return the route of the OpenAPI document, which needs no credential."""
     return Route(PATH, answer_openapi, methods=["GET"])
 
 
@@ -73,7 +77,7 @@ async def answer_openapi(request: Request) -> Response:
 
 
 def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """Return the OpenAPI description of the routes. One without a schema is described by path and sentence alone."""
+    """Return the OpenAPI document of the routes. A route without a schema is listed with its path and summary only."""
     paths: dict[str, dict[str, Any]] = {}
     for route, name in described_routes(routes):
         path = _PATH_PARAMETER.sub(r"{\1}", route.path)
@@ -86,8 +90,8 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "info": {
             "title": "xethub local Hub",
             "version": __version__,
-            "description": "The part of the Hugging Face Hub and of Xet CAS that their clients use, and `/_local/`, "
-            "which controls this server.",
+            "description": "The part of the Hugging Face Hub and of Xet CAS that their clients use, and the control "
+            "API of this server under `/_local/`.",
         },
         "paths": paths,
         "components": {"securitySchemes": _SECURITY_SCHEMES, "schemas": {"Error": fields({"error": TEXT})}},
@@ -95,7 +99,7 @@ def describe(routes: Iterable[BaseRoute]) -> dict[str, Any]:
 
 
 def described_routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[Route, str]]:
-    """Yield each route that is no web page with its key in :data:`OPERATIONS`."""
+    """Yield each route except web pages, with its key in :data:`OPERATIONS`."""
     for route in routes:
         if isinstance(route, Route):
             function = _function(route)
@@ -114,8 +118,8 @@ def _describe(method: str, path: str, function: Callable[..., Any], operation: O
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS.get(name, TEXT)}
         for name in _PATH_PARAMETER.findall(path)
     ]
-    for place, schemas in (("query", operation.query), ("header", operation.headers)):
-        parameters += [{"name": name, "in": place, "schema": schema} for name, schema in schemas.items()]
+    for location, schemas in (("query", operation.query), ("header", operation.headers)):
+        parameters += [{"name": name, "in": location, "schema": schema} for name, schema in schemas.items()]
     described: dict[str, Any] = {
         "summary": (inspect.getdoc(function) or "").partition("\n")[0],
         "parameters": parameters,
@@ -131,12 +135,12 @@ def _describe(method: str, path: str, function: Callable[..., Any], operation: O
 def _responses(method: str, operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status in operation.status:
-        responses[str(status)] = {"description": "Done."}
+        responses[str(status)] = {"description": "Success."}
         if operation.media_type and status not in _BODILESS and method != "HEAD":
-            responses[str(status)]["content"] = {operation.media_type: {"schema": operation.answer}}
-    for status in operation.bare:
-        responses[str(status)] = {"description": "Not done; there is no more to say."}
-    responses["4XX"] = {"description": "Not done; `error` says why, and what to do."}
+            responses[str(status)]["content"] = {operation.media_type: {"schema": operation.response}}
+    for status in operation.errors_without_body:
+        responses[str(status)] = {"description": "The request failed; the response has no body."}
+    responses["4XX"] = {"description": "The request failed; `error` says why and what to do."}
     if method != "HEAD":
         responses["4XX"]["content"] = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     return responses

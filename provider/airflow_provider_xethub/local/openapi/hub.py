@@ -1,4 +1,4 @@
-"""Schemas of the Hub routes for the OpenAPI description, by route function."""
+"""Schemas of the Hub routes for the OpenAPI document, by route function."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _BUCKET_FILE = fields(
 )
 _FILE_HEADERS = {"Range": TEXT, "If-Range": TEXT, "If-Match": TEXT, "If-None-Match": TEXT}
 _FILE = Operation(BYTES, "*/*", (200, 206, 304), query={"noContentDisposition": FLAG}, headers=_FILE_HEADERS)
-_OK = Operation(media_type="")  # the word OK
+_OK = Operation(media_type="")  # the body is the word OK
 _NDJSON_BODY = {NDJSON: TEXT}
 
 HUB_OPERATIONS: Mapping[str, Operation] = {
@@ -114,7 +114,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
     "hub.refs.delete_tag": _OK,
     "hub.refs.commits": Operation(listed(_COMMIT), query={**_PAGE, "expand": choice("formatted")}),
     "hub.refs.squash": Operation(media_type="", body={JSON: fields({}, {"message": TEXT})}),
-    # what they hold
+    # content of repositories
     "hub.listing.tree": Operation(listed(_ENTRY), query={**_PAGE, "recursive": FLAG, "expand": FLAG}),
     "hub.listing.paths_info": Operation(listed(_ENTRY), body={JSON: _PATHS, FORM: _PATHS}),
     "hub.listing.preupload": Operation(
@@ -188,7 +188,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
     ),
     "hub.discussions.hide_comment": Operation(fields({"updatedComment": _EVENT})),
     # gated repositories
-    "hub.gates.ask": Operation(fields({"status": _GATE_STATUS})),
+    "hub.gates.request_access": Operation(fields({"status": _GATE_STATUS})),
     "hub.gates.grant": Operation(fields({"status": _GATE_STATUS}), body={JSON: fields({"user": TEXT})}),
     "hub.gates.handle": Operation(
         fields({"status": _GATE_STATUS}),
@@ -207,7 +207,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
         fields(
             {"success": FLAG, "processed": NUMBER, "succeeded": NUMBER, "failed": listed(fields({"error": TEXT}))},
         ),
-        status=(200, 422),  # 422 where nothing succeeded
+        status=(200, 422),  # 422 if no line succeeded
         body=_NDJSON_BODY,
     ),
     "hub.buckets.token": Operation(_XET_TOKEN),

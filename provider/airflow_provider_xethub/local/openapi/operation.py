@@ -1,4 +1,4 @@
-"""One operation as the OpenAPI description knows it, and short ways to write JSON schemas."""
+"""An operation of the OpenAPI document, and shorthands for JSON schemas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 
 
 def choice(*values: str) -> Schema:
-    """Return the schema of one of these texts."""
+    """Return the schema of a string that is one of these values."""
     return {"type": "string", "enum": list(values)}
 
 
@@ -35,29 +35,29 @@ def listed(item: Schema) -> Schema:
 
 
 def fields(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object; further fields are allowed."""
+    """Return the schema of an object, which may have additional fields."""
     schema: dict[str, Any] = {"type": "object", "properties": {**required, **(optional or {})}}
     return {**schema, "required": list(required)} if required else schema
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What the route's path and docstring do not tell.
+    """The parts of an operation that do not follow from the path and the docstring of its route.
 
-    :param answer: schema of the success.
-    :param media_type: of that success; empty where it has no body.
-    :param status: statuses of a success; those with a body have all the same.
-    :param bare: statuses of errors that have no body.
-    :param body: schemas of the request body by media type.
-    :param query: schemas of the query's parameters; none is required.
-    :param headers: schemas of the request's headers; none is required.
-    :param credential: what the request is authorised by.
+    :param response: schema of the body of a successful response.
+    :param media_type: media type of that body; empty if there is none.
+    :param status: statuses of success; all responses with a body have the same schema.
+    :param errors_without_body: statuses of errors whose response has no body.
+    :param body: schemas of the request body, by media type.
+    :param query: schemas of the query parameters, all of them optional.
+    :param headers: schemas of the request headers, all of them optional.
+    :param credential: the credential that authorises the request.
     """
 
-    answer: Schema = field(default_factory=dict)
+    response: Schema = field(default_factory=dict)
     media_type: str = JSON
     status: tuple[int, ...] = (200,)
-    bare: tuple[int, ...] = ()
+    errors_without_body: tuple[int, ...] = ()
     body: Mapping[str, Schema] = field(default_factory=dict)
     query: Mapping[str, Schema] = field(default_factory=dict)
     headers: Mapping[str, Schema] = field(default_factory=dict)

@@ -134,7 +134,7 @@ def test_what_happened_is_told_again_from_a_cursor_and_from_a_time(hub: LocalHub
 
 def test_who_does_not_move_hears_a_heartbeat(hub: LocalHub, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_bucket_events, "HEARTBEAT_SECONDS", 0.02)
-    monkeypatch.setattr(hub_bucket_events, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(hub_bucket_events, "_POLL_SECONDS", 0.02)
     with stream(hub, bucket) as answer:
         events = told(answer)
         assert [next(events)[0] for _ in range(4)] == ["ready", ":", ":", ":"]
@@ -225,7 +225,7 @@ def test_who_was_away_too_long_is_told_to_look_again(hub: LocalHub, api: HfApi, 
 def test_what_happens_here_is_told_at_once(
     hub: LocalHub, api: HfApi, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_bucket_events, "_LOOK_SECONDS", 600.0)  # longer than the stream's own time limit
+    monkeypatch.setattr(hub_bucket_events, "_POLL_SECONDS", 600.0)  # longer than the stream's own time limit
     with stream(hub, bucket) as answer:
         events = told(answer)
         assert next(events)[0] == "ready"
