@@ -84,7 +84,7 @@ _VISIBLE = {
     "many files": ["Page 2 of 3", "0100.txt"],
     "activity": ["Requests by route and client", "hf_xet/", "status=503"],
     "no such repository": ["Repository not found", "See all repositories"],
-    "no such page": ["There is no page /datasets"],
+    "no such page": ["The page /datasets"],
 }
 
 

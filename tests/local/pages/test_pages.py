@@ -237,7 +237,7 @@ def test_discussions_are_shown_with_their_comments(corpus: LocalHub) -> None:
     page = shown(corpus, f"/datasets/acme/corpus/discussions/{opened.number}")
     assert "Because &lt;b&gt;" in page
     assert "unkind" not in page
-    assert "This comment was hidden." in page
+    assert "This comment is hidden." in page
     for number in ("99", "x", "-1"):
         shown(corpus, f"/datasets/acme/corpus/discussions/{number}", 404)
 

@@ -1,6 +1,6 @@
-"""The page of what is going on: requests counted by route and client, and the faults that are switched on.
+"""The activity page: requests by route and client, and the faults that are switched on.
 
-It loads itself again every few seconds, so that it needs no script.
+It refreshes every few seconds without a script.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _PAUSED = f"{ACTIVITY_PATH}?paused=1"
 
 def activity_page(counters: Sequence[RouteCounter], faults: Sequence[ArmedFault], *, paused: bool) -> Response:
     """Show counters, busiest route first, and faults."""
-    control = link(ACTIVITY_PATH, "Go on") if paused else link(_PAUSED, "Pause")
-    state = "Paused. " if paused else f"Loads itself again every {_REFRESH_SECONDS} seconds. "
+    control = link(ACTIVITY_PATH, "Resume") if paused else link(_PAUSED, "Pause")
+    state = "Paused. " if paused else f"Refreshes every {_REFRESH_SECONDS} seconds. "
     requests, errors = (sum(getattr(each, name) for each in counters) for name in ("requests", "errors"))
     content = joined(
         tag("h1", "Activity"),
@@ -35,7 +35,7 @@ def activity_page(counters: Sequence[RouteCounter], faults: Sequence[ArmedFault]
             ("Sent", size(sum(each.bytes_out for each in counters))),
         ),
         tag("h2", "Faults switched on"),
-        _faults(faults) if faults else empty("None: everything works. ", tag("code", "xethub-local faults --help")),
+        _faults(faults) if faults else empty("No faults. Add some with ", tag("code", "xethub-local faults add"), "."),
         tag("h2", "Requests by route and client"),
         _counters(counters) if counters else empty("No requests yet."),
     )

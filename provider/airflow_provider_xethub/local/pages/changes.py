@@ -1,4 +1,4 @@
-"""What changed between two commits: which files, their sizes, and the lines of small text files."""
+"""The changes between two commits: the files, their sizes, and the lines of small text files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from airflow_provider_xethub.local.pages.repository import RepositoryView, part_
 _MAX_DIFF_BYTES = 64 * 1024
 _MAX_DIFF_LINES = 1_000
 _MAX_DIFFS = 20
-_CLASSES = {"+": "added", "-": "deleted", "@": "place"}
+_CLASSES = {"+": "added", "-": "deleted", "@": "hunk"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """One file that is not the same before and after; ``None`` where it does not exist."""
+    """A file that was added, changed or deleted; ``before`` or ``after`` is ``None`` if it does not exist there."""
 
     path: str
     before: Entry | None
@@ -34,21 +34,21 @@ class Change:
 
 
 def changes_between(view: RepositoryView, before: Commit | None, after: Commit) -> list[Change]:
-    """Return what is different, in order of path; without ``before`` everything is new."""
+    """Return the changes between two commits, sorted by path; without ``before`` every file is new."""
     old = _files(view, before) if before else {}
     new = _files(view, after)
     return [
         Change(path, old.get(path), new.get(path))
         for path in sorted({*old, *new})
-        # What it holds, not the commit that wrote it: the same content written again is no change.
+        # Compare the content, not the commit that wrote it: writing the same content again is not a change.
         if (old[path].oid if path in old else None) != (new[path].oid if path in new else None)
     ]
 
 
 def changes_shown(view: RepositoryView, changes: list[Change], after: str, before: str) -> list[object]:
-    """Return the changed files with their sizes, and what changed in those that are small texts."""
+    """Return a table of the changed files, and the differences of small text files."""
     if not changes:
-        return [tag("h3", "Changes"), empty("Nothing was changed.")]
+        return [tag("h3", "Changes"), empty("No files changed.")]
     shown, page, pages = part_shown(view.request, changes)
     columns = [Column("Path", "path"), Column("Change"), Column("Before", "number"), Column("After", "number")]
     rows = [
@@ -67,7 +67,7 @@ def changes_shown(view: RepositoryView, changes: list[Change], after: str, befor
         table("Changed files", columns, rows),
         pages_of(path, page, pages),
         diffs[:_MAX_DIFFS],
-        tag("p", f"The lines of {len(diffs) - _MAX_DIFFS:,} more files are not shown.", class_="muted")
+        tag("p", f"Differences of {count_text(len(diffs) - _MAX_DIFFS, 'more file')} are not shown.", class_="muted")
         if len(diffs) > _MAX_DIFFS
         else None,
     ]
@@ -81,15 +81,15 @@ def _files(view: RepositoryView, commit: Commit) -> dict[str, Entry]:
 def _counted(changes: list[Change]) -> str:
     kinds = [change.kind for change in changes]
     found = [f"{kinds.count(kind):,} {kind}" for kind in ("added", "changed", "deleted") if kind in kinds]
-    grown = sum(change.after.size for change in changes if change.after)
-    return f"{count_text(len(changes), 'file')}: {', '.join(found)}; {size_text(grown)} after"
+    size_after = sum(change.after.size for change in changes if change.after)
+    return f"{count_text(len(changes), 'file')}: {', '.join(found)}; {size_text(size_after)} after the change"
 
 
 def _diff(view: RepositoryView, change: Change) -> Html | None:
     before, after = _lines(view, change.before), _lines(view, change.after)
     if before is None or after is None:
         return None
-    lines = [*unified_diff(before, after, lineterm="")][2:]  # not the names, which stand above
+    lines = [*unified_diff(before, after, lineterm="")][2:]  # without the file names, which the summary shows
     shown = [tag("span", f"{line}\n", class_=_CLASSES.get(line[:1])) for line in lines]
     if not shown:
         return None
@@ -103,13 +103,13 @@ def _diff(view: RepositoryView, change: Change) -> Html | None:
 
 
 def _lines(view: RepositoryView, entry: Entry | None) -> list[str] | None:
-    """Return the lines of a small text file; none of a file that is not there; ``None`` where it is something else."""
+    """Return the lines of a small text file, an empty list for a missing one, and ``None`` for other files."""
     if entry is None:
         return []
     if entry.xet_hash or entry.size > _MAX_DIFF_BYTES:
         return None
     text = text_of(view.request.hub.repositories.blob(entry.oid))
-    # Only \n ends a line here, as in git.
+    # Only \n ends a line, as in git.
     lines = text.split("\n") if text is not None else None
     if lines is None or len(lines) > _MAX_DIFF_LINES:
         return None

@@ -1,4 +1,4 @@
-"""Pages of discussions and pull requests: the list, and one with what was said and what it would change."""
+"""Pages of discussions and pull requests: the list, and a single one with its comments and changes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ def discussions_page(view: RepositoryView) -> Response:
         "Discussions and pull requests",
         _TAB,
         tag("h2", "Discussions and pull requests"),
-        table("Discussions and pull requests", columns, rows) if rows else empty("Nothing was discussed yet."),
+        table("Discussions and pull requests", columns, rows)
+        if rows
+        else empty("No discussions or pull requests yet."),
         pages_of(view.url("discussions"), page, pages),
     )
 
 
 def discussion_page(view: RepositoryView) -> Response:
-    """Show one discussion or pull request: what was said, its commits, and what it would change."""
+    """Show a discussion or pull request with its comments, commits and changes."""
     number = whole_number(view.request.param("number"))
     if number is None:
         raise HubError(404, f"{view.name} has no discussion {view.request.param('number')[:40]!r}.")
@@ -66,7 +68,7 @@ def discussion_page(view: RepositoryView) -> Response:
 
 def _comment(view: RepositoryView, event: DiscussionEvent) -> Html:
     is_hidden = bool(event.data.get("hidden"))
-    text = "This comment was hidden." if is_hidden else _text_of(event)
+    text = "This comment is hidden." if is_hidden else _text_of(event)
     return tag(
         "article",
         tag("p", tag("strong", event.author), " ", tag("small", moment(event.created, view.now))),
@@ -83,7 +85,7 @@ def _text_of(event: DiscussionEvent) -> str:
 def _changes(view: RepositoryView, pull: Discussion) -> list[object]:
     repositories = view.request.hub.repositories
     history = repositories.commits(view.name, pull.ref)
-    # A merge makes a commit of its own, so a pull request's commits never become ancestors of its base.
+    # A merge makes a new commit, so the commits of a pull request never become ancestors of its base.
     known = {commit.id for commit in repositories.commits(view.name, _base(view, pull))}
     own = []
     for commit in history:
@@ -99,7 +101,7 @@ def _changes(view: RepositoryView, pull: Discussion) -> list[object]:
 
 
 def _base(view: RepositoryView, pull: Discussion) -> str:
-    """Return where a pull request goes, or ``main`` where that branch was deleted."""
+    """Return the branch that a pull request targets, or ``main`` if that branch was deleted."""
     try:
         view.request.hub.repositories.resolve(view.name, pull.base)
     except HubError:

@@ -1,4 +1,4 @@
-"""Pages of what a repository holds: its folders, and one file."""
+"""Pages of the content of a repository: its folders and files."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _SHARED = "of its bytes are also used elsewhere in this repository, or were in a
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a folder: a file, or a folder with how many files and bytes are in it.
+    """A row of a folder: a file, or a folder with the number and the size of its files.
 
-    :param with_cas_access: how many of the bytes lie in CAS; ``shared``: and how many of these are also used elsewhere.
-    :param commit: the last one that changed it; empty in a bucket, which says instead when it was ``uploaded``.
+    :param cas_bytes: bytes that are stored in CAS; ``shared``: those of them that are also used elsewhere.
+    :param commit: the last commit that changed it; empty in a bucket, where ``uploaded`` is set instead.
     """
 
     path: str
@@ -46,12 +46,12 @@ class Item:
     xet_hash: str | None = None
     commit: str = ""
     uploaded: float = 0.0
-    with_cas_access: int = 0
+    cas_bytes: int = 0
     shared: int = 0
 
     @property
     def is_folder(self) -> bool:
-        """Whether this is a folder; a folder has at least one file."""
+        """Whether this is a folder, which has at least one file."""
         return self.files > 0
 
 
@@ -142,7 +142,7 @@ def bucket_page(view: RepositoryView, files: Sequence[Item]) -> Response:
 
 
 def file_page(view: RepositoryView) -> Response:
-    """Show one file at a revision: what it is, what it shares, and its text if it is a small one."""
+    """Show a file at a revision: its properties, the bytes that it shares, and its text if it is small."""
     repositories = view.request.hub.repositories
     revision, path = view.request.param("revision"), view.request.path()
     commit = repositories.resolve(view.name, revision)
@@ -153,7 +153,7 @@ def file_page(view: RepositoryView) -> Response:
     paths = {file.xet_hash: file.path for file in repositories.entries(view.name, commit) if file.xet_hash}
     facts = [
         ("Size", size(entry.size)),
-        ("Stored", "in CAS" if entry.xet_hash else "inline, in the commit itself"),
+        ("Stored", "in CAS" if entry.xet_hash else "inline, in the commit"),
         *zip(("Last commit", "Changed"), _last_change(view, changed), strict=True),
     ]
     return view.page(
@@ -171,7 +171,7 @@ def file_page(view: RepositoryView) -> Response:
 
 
 def bucket_file_page(view: RepositoryView, files: Sequence[Item]) -> Response:
-    """Show one file of a bucket."""
+    """Show a file of a bucket."""
     path = view.request.path()
     file = next((each for each in files if each.path == path), None)
     if file is None or file.xet_hash is None:
@@ -190,13 +190,13 @@ def bucket_file_page(view: RepositoryView, files: Sequence[Item]) -> Response:
 
 
 def _folded(files: Iterable[Item], folder: str, use: StorageUse, commits: Mapping[str, str]) -> list[Item]:
-    """Return what lies directly in a folder: folders first, each with the sums of what is beneath it."""
+    """Return the direct content of a folder: folders first, each with the sums of the files below it."""
     prefix = f"{folder}/" if folder else ""
     beneath: dict[str, list[Item]] = {}
     direct = []
     for file in files:
         shared = use.shared.get(file.xet_hash, 0) if file.xet_hash else 0
-        item = replace(file, with_cas_access=file.size if file.xet_hash else 0, shared=shared)
+        item = replace(file, cas_bytes=file.size if file.xet_hash else 0, shared=shared)
         name, slash, _ = file.path.removeprefix(prefix).partition("/")
         if slash:
             beneath.setdefault(prefix + name, []).append(item)
@@ -209,7 +209,7 @@ def _folded(files: Iterable[Item], folder: str, use: StorageUse, commits: Mappin
             len(items),
             commit=commits.get(path, ""),
             uploaded=max(item.uploaded for item in items),
-            with_cas_access=sum(item.with_cas_access for item in items),
+            cas_bytes=sum(item.cas_bytes for item in items),
             shared=sum(item.shared for item in items),
         )
         for path, items in sorted(beneath.items())
@@ -226,11 +226,7 @@ def _name(view: RepositoryView, revision: str, item: Item, folder: str) -> list[
 
 
 def _share(item: Item) -> Html | None:
-    return (
-        share_bar(item.shared, item.with_cas_access, f"{size_text(item.shared)} {_SHARED}")
-        if item.with_cas_access
-        else None
-    )
+    return share_bar(item.shared, item.cas_bytes, f"{size_text(item.shared)} {_SHARED}") if item.cas_bytes else None
 
 
 def _summary(files: Sequence[Item], use: StorageUse) -> Html:
@@ -292,7 +288,7 @@ def _hashes(entry: Entry) -> Html:
 
 
 def _access(view: RepositoryView, url: str, place: str) -> Html:
-    """Say how to get the file. A browser sends no Hub token, without which a private one is not given."""
+    """Return how to get the file: a command, and a link if it needs no Hub token, which browsers do not send."""
     gates = view.request.hub.repositories.gates
     is_open = not view.repository.private and (view.is_bucket or gates.mode(view.name) is None)
     return tag(
@@ -313,7 +309,7 @@ def _text(view: RepositoryView, entry: Entry) -> list[Html] | None:
 
 
 def text_of(content: bytes) -> str | None:
-    """Return the text that a file's bytes are, or ``None`` where they are no text."""
+    """Return the content of a text file as a string, or ``None`` for binary content."""
     if b"\0" in content:
         return None
     try:

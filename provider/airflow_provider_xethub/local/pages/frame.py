@@ -1,4 +1,4 @@
-"""What all pages have: the document around them, their marks, and how they show sizes, times and hashes."""
+"""The common parts of all pages: the document, icons, and how sizes, times and hashes are shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_xethub.local.pages.html import Html, link, tag
 
 STYLE_PATH, ICON_PATH, ACTIVITY_PATH = "/_local/page.css", "/_local/icon.svg", "/_local/activity"
 PAGE_HEADERS = {
-    # Nothing but our own style sheet and icon is loaded, and nothing is run: what repositories hold stays text.
+    # Only our own style sheet and icon are loaded, and no script runs, so that content of repositories stays text.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -35,9 +35,9 @@ _ICONS = {
 def page_response(title: str, content: Html, *, status: int = 200, here: str = "", refresh: int = 0) -> Response:
     """Return a page.
 
-    :param title: what it shows, most special first; the document's title and no part of the content.
-    :param here: the path of the link in the head that leads here.
-    :param refresh: seconds after which a browser loads it again; 0: never.
+    :param title: the title of the document, most specific part first; it is not shown in the content.
+    :param here: the path of the current page, if the navigation has a link to it.
+    :param refresh: seconds after which the browser refreshes the page; 0 means never.
     """
     navigation = [
         link(path, text, aria_current="page" if path == here else None)
@@ -81,41 +81,41 @@ def style_response() -> Response:
 
 
 def icon_response() -> Response:
-    """Return the mark as an image of its own, for the browser's tab."""
+    """Return the logo as an image, for the tab of the browser."""
     style = "<style>.back{fill:#0f766e}.front{fill:#fff}.line{fill:none;stroke:#fff;stroke-width:1.5}</style>"
     text = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">{style}{_MARK}</svg>'
-    # The policy of the pages would forbid the style inside of it.
+    # The policy of the pages would block the style in the image.
     headers = {**PAGE_HEADERS, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
     return Response(text, media_type="image/svg+xml", headers=headers)
 
 
 def icon(name: str) -> Html:
-    """Return a small picture that a screen reader passes over: ``folder`` or ``file``."""
+    """Return an icon that screen readers skip: ``folder`` or ``file``."""
     path = f'<path d="{_ICONS[name]}"/>'
     return tag("svg", Html(path), viewBox="0 0 16 16", class_=f"icon {name}", aria_hidden="true")
 
 
 def size(count: int) -> Html:
-    """Return bytes as a person reads them; the exact number on demand."""
+    """Return a readable size, with the exact number as a tooltip."""
     return tag("data", size_text(count), value=count, title=f"{count:,} bytes")
 
 
 def moment(seconds: float, now: float | None = None) -> Html:
-    """Return how long ago UNIX seconds were; the exact time on demand."""
+    """Return how long ago a time in UNIX seconds was, with the exact time as a tooltip."""
     exact = datetime.fromtimestamp(seconds, tz=timezone.utc)
     shown = age_text((time.time() if now is None else now) - seconds)
     return tag("time", shown, datetime=f"{exact:%Y-%m-%dT%H:%M:%SZ}", title=f"{exact:%d %b %Y, %H:%M:%S} UTC")
 
 
 def short_hash(text: str) -> Html:
-    """Return the beginning of a Xet hash or commit id; all of it on demand."""
+    """Return the first characters of a Xet hash or commit id, with all of it as a tooltip."""
     return tag("code", text[:_SHORT_HASH], title=text, class_="hash")
 
 
 def share_bar(part: int, whole: int, what: str) -> Html:
-    """Return a share as a bar and a number; ``what`` says of what."""
+    """Return a share as a bar and a percentage; ``what`` says in the tooltip what is shared."""
     percent = 100 * part / whole if whole else 0
-    # Attributes of SVG are no style, which the pages' policy forbids.
+    # An SVG, because the policy of the pages forbids inline styles.
     bar = (
         '<rect class="all" width="100" height="8" rx="4"/>'
         f'<rect class="part" width="{min(100.0, percent):.1f}" height="8" rx="4"/>'
@@ -130,21 +130,21 @@ def share_bar(part: int, whole: int, what: str) -> Html:
 
 
 def pages_of(path: str, page: int, total: int) -> Html | None:
-    """Return links to the page before and after; nothing where all is on one page."""
+    """Return links to the previous and the next page, or ``None`` if there is only one page."""
     if total <= 1:
         return None
-    before = link(f"{path}?page={page - 1}", "← Back", rel="prev") if page > 1 else None
+    before = link(f"{path}?page={page - 1}", "← Previous", rel="prev") if page > 1 else None
     after = link(f"{path}?page={page + 1}", "Next →", rel="next") if page < total else None
     return tag("nav", before, tag("span", f"Page {page:,} of {total:,}"), after, class_="pages", aria_label="Pages")
 
 
 def empty(*children: object) -> Html:
-    """Return what stands where there is nothing to show."""
+    """Return a paragraph to show instead of an empty table."""
     return tag("p", *children, class_="empty")
 
 
 def stats(*pairs: tuple[str, object]) -> Html:
-    """Return a few numbers with their names."""
+    """Return a list of facts with their names."""
     return tag("dl", [tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs], class_="stats")
 
 

@@ -29,7 +29,7 @@ def commits_page(view: RepositoryView) -> Response:
 
 
 def commit_page(view: RepositoryView) -> Response:
-    """Show one commit and what it changed."""
+    """Show a commit and its changes."""
     repositories = view.request.hub.repositories
     commit = repositories.resolve(view.name, view.request.param("revision"))
     parent = repositories.resolve(view.name, commit.parent) if commit.parent else None
@@ -76,7 +76,7 @@ def refs_page(view: RepositoryView) -> Response:
 
 
 def commit_table(view: RepositoryView, commits: Iterable[Commit]) -> Html:
-    """Return commits as a table, in their order."""
+    """Return commits as a table, in the given order."""
     columns = [Column("Title", "path"), Column("Author"), Column("Commit"), Column("Date")]
     rows = [
         [

@@ -1,4 +1,4 @@
-"""HTML that is safe by default: whatever is not made here is escaped. Pure functions."""
+"""HTML that is safe by default: everything except :class:`Html` is escaped. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _WITHOUT_END = frozenset({"br", "hr", "link", "meta", "rect", "path", "circle"})
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """A string that is HTML already, and is not escaped again."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Html:
-    """Return an element. Children are escaped unless they are :class:`Html`; ``None`` is left out.
+    """Return an element. Children are escaped unless they are :class:`Html`; ``None`` is omitted.
 
     :param attributes: ``class_`` stands for ``class``, ``data_label`` for ``data-label``; ``None`` and ``False`` are
-        left out, ``True`` has no value.
+        omitted, ``True`` is an attribute without a value.
     """
     shown = "".join(_attribute(key, value) for key, value in attributes.items())
     if name in _WITHOUT_END:
@@ -28,7 +28,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def joined(*children: object) -> Html:
-    """Return children one after another, escaped unless they are :class:`Html`; iterables give what is in them."""
+    """Return the concatenated children, escaped unless they are :class:`Html`; iterables are flattened."""
     return Html("".join(_child(child) for child in children))
 
 
@@ -39,7 +39,7 @@ def link(url: str, /, *children: object, **attributes: object) -> Html:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its heading, and whether it holds numbers or a path, which may take all the width."""
+    """A column of a table: its heading, and its kind: ``number``, ``path`` (as wide as possible) or none."""
 
     heading: str
     kind: str = ""
@@ -48,9 +48,9 @@ class Column:
 def table(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Html:
     """Return a table; on a narrow screen each row becomes a card, whose lines show the headings.
 
-    The roles repeat what the elements are, because a table that is laid out as cards loses them in some browsers.
+    The roles repeat the meaning of the elements, because some browsers drop it for tables that are laid out as cards.
 
-    :param caption: what it shows, for who cannot see where it stands.
+    :param caption: what the table shows, for screen readers.
     """
     head = tag(
         "tr",

@@ -19,7 +19,7 @@ _PER_PAGE = 50
 
 
 def index_page(request: HubRequest, repositories: Sequence[Repository], bucket_files: BucketFiles) -> Response:
-    """List repositories: those that whoever asks may see."""
+    """List the repositories that the user can see."""
     shown, page, pages = part_shown(request, repositories, _PER_PAGE)
     columns = [
         Column("Repository", "path"),
@@ -76,7 +76,7 @@ def _commit(repository: Repository, head: Commit) -> Html:
 def _first_steps() -> Html:
     return tag(
         "div",
-        tag("p", "There are no repositories yet. Create one, and put something into it:"),
+        tag("p", "No repositories yet. Create one, and store a file in it:"),
         tag(
             "pre",
             tag("code", "xethub-local create-repo dataset:acme/corpus\nxethub-local put birds.csv dataset:acme/corpus"),

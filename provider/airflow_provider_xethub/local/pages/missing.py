@@ -1,7 +1,7 @@
-"""What is answered where no route fits: a repository that does not exist, or something that this Hub does not have.
+"""Responses to requests that match no route: the repository does not exist, or the local Hub has no such route.
 
-Clients must be able to tell the two apart. A name without a namespace, such as ``gpt2``, names a repository at the
-Hub; here none of these exists.
+Clients must be able to distinguish the two. A name without a namespace, such as ``gpt2``, is a repository on the real
+Hub; the local Hub has no repositories without a namespace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def handlers(hub: HubBackend) -> Mapping[int, Handler]:
-    """Return what answers requests without a route, and those of a method that their route does not offer."""
+    """Return the handlers of requests that match no route, or whose method the route does not support."""
 
     async def missing(request: Request, error: Exception) -> Response:
         return await run_in_threadpool(_answer, hub, request, error)
@@ -46,9 +46,9 @@ def _answer(hub: HubBackend, request: Request, error: Exception) -> Response:
         if _names_no_repository(hub, path, identity):
             raise AccessError(404 if identity else 401, REPOSITORY_NOT_FOUND, "RepoNotFound")
         if status == 405:
-            raise HubError(405, f"{request.method} is not offered at {path}.")
+            raise HubError(405, f"{path} does not support the method {request.method}.")
         if pages.wants_page(request):
-            return pages.error_page(HubError(404, f"There is no page {path} here."))
+            return pages.error_page(HubError(404, f"The page {path} does not exist."))
         raise HubError(404, f"The local Hub has no route {request.method} {path}.")
     except HubError as refusal:
         return error_response(refusal)

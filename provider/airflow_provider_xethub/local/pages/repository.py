@@ -1,4 +1,4 @@
-"""What the pages of one repository have in common: its head, its addresses, and which part of a list is shown."""
+"""The common parts of the pages of a repository: its header, its URLs, and the pagination of lists."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class RepositoryView:
-    """A repository that whoever asks may see."""
+    """A repository that the user can see, and the request for one of its pages."""
 
     request: HubRequest
     repository: Repository
 
     @property
     def name(self) -> str:
-        """The store's name, such as ``datasets/acme/corpus``."""
+        """The name of the repository in the store, such as ``datasets/acme/corpus``."""
         return self.repository.name
 
     @property
     def is_bucket(self) -> bool:
-        """Whether this is a bucket: no revisions, no commits."""
+        """Whether this is a bucket, which has no revisions and no commits."""
         return self.repository.kind == "buckets"
 
     @property
@@ -45,24 +45,24 @@ class RepositoryView:
 
     @property
     def command_name(self) -> str:
-        """The repository as ``xethub-local`` takes it, such as ``dataset:acme/corpus``."""
+        """The repository as an argument of ``xethub-local``, such as ``dataset:acme/corpus``."""
         return f"{self.repository.kind.removesuffix('s')}:{self.repository.repo_id}"
 
     def url(self, view: str, revision: str = "", path: str = "") -> str:
-        """Return the address of a view of it, such as ``tree``, at a revision and a path; buckets have no revision."""
+        """Return the URL of a view, such as ``tree``, at a revision and a path; buckets have no revision."""
         parts = [self.repository.web_path, view, quote(revision, safe=""), quote(path)]
         return "/".join(part for part in parts if part)
 
     def commit_link(self, commit: str) -> Html:
-        """Return a link to a commit, which shows the beginning of its id."""
+        """Return a link to a commit, which shows the first characters of its id."""
         return link(self.url("commit", commit), short_hash(commit))
 
     def page(self, title: str, tab: str, *content: object, revision: str = "main") -> Response:
         """Return a page of this repository.
 
-        :param title: what the document's title begins with; empty for the first page.
-        :param tab: which of its tabs this belongs to.
-        :param revision: what the tabs lead to.
+        :param title: the first part of the title of the document; empty for the main page.
+        :param tab: the tab to which the page belongs.
+        :param revision: the revision to which the tabs lead.
         """
         name = self.repository.repo_id
         return page_response(f"{title} · {name}" if title else name, joined(self._head(tab, revision), content))
@@ -108,12 +108,12 @@ class RepositoryView:
 
 
 def short_ref(ref: str) -> str:
-    """Return a reference as people write it: ``main`` for ``refs/heads/main``; pull requests keep ``refs/pr/N``."""
+    """Return the short form of a reference: ``main`` for ``refs/heads/main``; pull requests keep ``refs/pr/N``."""
     return ref.removeprefix(HEADS).removeprefix(TAGS)
 
 
 def crumbs(view: RepositoryView, revision: str, path: str, *, is_file: bool = False) -> Html:
-    """Return the way to a path: a link for each folder on it, and the last part as text."""
+    """Return breadcrumbs for a path: a link for each folder, and the last part as text."""
     *folders, last = path.split("/")
     parts: list[object] = [link(view.url("tree", revision), view.repository.repo_id.partition("/")[2])]
     for depth, folder in enumerate(folders, 1):
@@ -125,7 +125,7 @@ def crumbs(view: RepositoryView, revision: str, path: str, *, is_file: bool = Fa
 def part_shown(
     request: HubRequest, rows: Sequence[Row], per_page: int = ROWS_PER_PAGE
 ) -> tuple[Sequence[Row], int, int]:
-    """Return the rows of the page that the query asks for, the number of that page, and how many pages there are."""
+    """Return the rows on the page in the query, the number of that page, and the number of pages."""
     pages = max(1, -(-len(rows) // per_page))
     page = min(pages, max(1, whole_number(request.query("page")) or 1))
     return rows[(page - 1) * per_page : page * per_page], page, pages

@@ -1,12 +1,11 @@
-"""The web pages: repositories, files, commits, pull requests, and what is going on. "Open on the Hub" opens them.
+"""The routes of the web pages: repositories, files, commits, pull requests, activity. "Open on the Hub" links to them.
 
-A browser sends no Hub token, so private repositories are shown to whoever sits at this machine, and to nobody else.
-Pages need no script, and their policy forbids any: what repositories hold may be HTML, and stays text.
+Browsers send no Hub token, so private repositories are shown only to browsers on this machine. Pages work without
+scripts, and their policy forbids any, so that HTML in repositories stays text.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,6 +15,7 @@ from starlette.routing import Route
 
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import RequestLog
+from airflow_provider_xethub.local.hub.hosts import is_loopback
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.metadata.buckets import BucketFiles
 from airflow_provider_xethub.local.metadata.repositories import Repository
@@ -41,27 +41,28 @@ Show = Callable[[RepositoryView], Response]
 
 
 def routes(hub: HubBackend, bucket_files: BucketFiles, kind: str) -> list[Route]:
-    """Return the page routes of one type of repository."""
+    """Return the routes of the pages of one type of repository."""
     table = _bucket_pages(bucket_files) if kind == "buckets" else _repository_pages()
     return [_route(hub, web_path(kind) + path, partial(_of_repository, show), kind) for path, show in table.items()]
 
 
 def index_route(hub: HubBackend, bucket_files: BucketFiles) -> Route:
-    """Return the route of the page that lists everything."""
+    """Return the route of the page that lists all repositories."""
 
     def index(request: HubRequest) -> Response:
         found = request.hub.repositories.find_all()
-        return index_page(request, [each for each in found if _is_visible(request, each)], bucket_files)
+        visible = [repository for repository in found if _is_visible(request, repository)]
+        return index_page(request, visible, bucket_files)
 
     return _route(hub, "/", index, "")
 
 
 def local_routes(hub: HubBackend, log: RequestLog, faults: Faults) -> list[Route]:
-    """Return the routes beneath ``/_local/`` that a browser asks for; none of them is counted."""
+    """Return the routes for browsers under ``/_local/``, which the request log leaves out."""
 
     def activity(request: HubRequest) -> Response:
         if not _is_this_machine(request):
-            raise HubError(403, "What is going on here is shown to browsers on the same machine only.")
+            raise HubError(403, "Only browsers on the same machine can see the activity of the local Hub.")
         return activity_page(log.counters(), faults.armed(), paused=request.flag("paused"))
 
     return [
@@ -72,14 +73,14 @@ def local_routes(hub: HubBackend, log: RequestLog, faults: Faults) -> list[Route
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser asks, which is to be told in a page what programs are told in JSON."""
+    """Return whether the request comes from a browser, which gets errors as pages instead of JSON."""
     path = str(request.scope["path"])
     return "text/html" in request.headers.get("accept", "") and not path.startswith(("/api/", "/cas/", "/v1/"))
 
 
 def error_page(error: HubError) -> Response:
-    """Return the page that says what is wrong, and leads on."""
-    title = "Not found" if error.status == 404 else "Not allowed" if error.status in (401, 403) else "Not possible"
+    """Return a page with the error and a link to all repositories."""
+    title = "Not found" if error.status == 404 else "Not allowed" if error.status in (401, 403) else "Request failed"
     content = joined(
         tag("h1", title),
         tag("p", error.message, class_="lead"),
@@ -106,7 +107,7 @@ def _bucket_pages(bucket_files: BucketFiles) -> dict[str, Show]:
     def folder(view: RepositoryView) -> Response:
         items = _items(bucket_files, view)
         path = view.request.param("path")
-        # The Hub shows a bucket's files under this address too: huggingface_hub makes no other for them.
+        # The real Hub shows the files of a bucket at this URL, too; huggingface_hub builds no other one for them.
         if any(item.path == path for item in items) and not any(item.path.startswith(f"{path}/") for item in items):
             return page_files.bucket_file_page(view, items)
         return page_files.bucket_page(view, items)
@@ -143,14 +144,9 @@ def _of_repository(show: Show, request: HubRequest) -> Response:
 
 
 def _is_visible(request: HubRequest, repository: Repository) -> bool:
-    if not repository.private or (request.identity and request.identity.allows(repository.name, "read")):
-        return True
-    return _is_this_machine(request)
+    return request.can_see(repository) or _is_this_machine(request)
 
 
 def _is_this_machine(request: HubRequest) -> bool:
     client = request.http.client
-    try:
-        return client is not None and ipaddress.ip_address(client.host).is_loopback
-    except ValueError:
-        return False
+    return client is not None and is_loopback(client.host)
