@@ -27,6 +27,7 @@ from airflow_provider_xethub.local.control.fault_middleware import CLOSE
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.control.server_state import ServerState
+from airflow_provider_xethub.local.http.asgi import wait_for_disconnect
 from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
 from airflow_provider_xethub.local.hub.hosts import is_loopback
 from airflow_provider_xethub.local.local_store import BUILT_IN_USER, LocalStore
@@ -285,7 +286,6 @@ def _closable(app: ASGIApp) -> ASGIApp:
         except asyncio.CancelledError:
             # The server is stopping. Once the connection is closed, uvicorn does not report the missing response.
             cycle.transport.abort()
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            await wait_for_disconnect(receive)
 
     return closable

@@ -169,7 +169,7 @@ def _add_file_commands(commands: _Commands) -> None:
         "put",
         "put.put",
         "Store files and folders in a repository as one commit. This works while the server is running, too. A file "
-        "keeps its name unless PATH gives another; of a folder the content is stored. Unchanged files are skipped.",
+        "keeps its name unless PATH gives another; for a folder, its content is stored. Unchanged files are skipped.",
         "put birds.csv dataset:acme/corpus",
         "put photos/ dataset:acme/corpus:photos/",
         "put --message 'Second edition' a.csv b.csv dataset:acme/corpus@draft:tables/",

@@ -207,7 +207,7 @@ def _sources(
 ) -> list[_Source]:
     """Return the files to store and their paths in the repository.
 
-    This works as ``cp`` does, except that of a folder the content is stored, without the folder itself.
+    This works as ``cp`` does, except that a folder is replaced by its content.
     """
     given: list[str] = options.sources
     found: dict[str, _Source] = {}

@@ -1,6 +1,6 @@
 """The request log, with which tests check what clients did: the last requests, counters, and a summary per transfer.
 
-It never keeps headers or queries, which may contain credentials; of the user agent it keeps products and versions.
+It never keeps headers or queries, which may contain credentials; of the user agent only products and versions.
 """
 
 from __future__ import annotations
