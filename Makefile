@@ -7,12 +7,16 @@ BIN := .venv/bin
 # The tests of one file stay together: they share a Hub, and often an Airflow.
 PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+# What pytest, or the script of a target, is told in addition: make test ARGS="tests/unit/xet/test_token.py -k stale".
+ARGS ?=
+# Without a path, all tests but those of make compat.
+PATHS = $(if $(filter tests/%,$(ARGS)),,tests --ignore tests/compat)
 INSTALLED := .venv/.installed
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-long test-clients compat compat-pins bench bench-docs bench-local lint docs screenshots \
-	constraints clean
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients compat compat-pins bench bench-docs \
+	bench-local lint docs screenshots constraints clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,18 +36,24 @@ setup: $(INSTALLED)  ## Install everything into .venv.
 demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub, and show what happened.
 	@$(BIN)/python tests/demo/run.py
 
-test: $(INSTALLED)  ## Run the test suite.
-	$(PYTEST) -m "not long" --ignore tests/compat
+test: $(INSTALLED)  ## Run the tests, or some of them: make test ARGS="tests/unit/xet/test_token.py -k stale".
+	$(PYTEST) -m "not long" $(PATHS) $(ARGS)
 
-test-long: $(INSTALLED)  ## Run the suites that need Node 20, Chromium or minutes.
+test-unit: $(INSTALLED)  ## Run the tests that need no server and no database (a minute).
+	$(PYTEST) tests/unit $(ARGS)
+
+test-long: $(INSTALLED)  ## Run the tests that need Node 20, Chromium, other servers or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
-	$(PYTEST) -m long
+	$(PYTEST) -m long $(PATHS) $(ARGS)
+
+test-exhaustive: $(INSTALLED)  ## Run the property tests with new examples, twenty times as many (half an hour).
+	$(PYTEST) -m "hypothesis and not long" --hypothesis-profile exhaustive --timeout 3600 $(PATHS) $(ARGS)
 
 test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
-	@$(BIN)/python tests/local/clients/suites/run.py
+	@$(BIN)/python tests/local/clients/suites/run.py $(ARGS)
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
-	@$(BIN)/python tests/compat/run.py
+	@$(BIN)/python tests/compat/run.py $(ARGS)
 
 compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.
 	@$(BIN)/python tests/compat/run.py --pin

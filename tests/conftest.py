@@ -53,16 +53,17 @@ if TYPE_CHECKING:
     from support.airflow_runs import DagRun, TaskRun
 
 
-# The same examples for everybody. By itself Hypothesis has other settings where CI is set, and fails tests whose input
-# is slow to generate, as it is on a busy machine. To look for new examples: --hypothesis-profile=default
-settings.register_profile(
-    "xethub",
+# By itself Hypothesis has other settings where CI is set, and fails tests whose input is slow to generate, as it is on
+# a busy machine. These are the same examples for everybody: a new one must not fail somebody else's change. To look
+# for new ones, make test-exhaustive chooses the other profile with --hypothesis-profile.
+_SETTINGS = settings(
     database=None,
     deadline=None,
-    derandomize=True,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+settings.register_profile("xethub", _SETTINGS, derandomize=True)
+settings.register_profile("exhaustive", _SETTINGS, max_examples=2000)
 settings.load_profile("xethub")
 
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.

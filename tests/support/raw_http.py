@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.commits import PutRegular
+from support.examples import examples
 from support.hub_process import HubProcess
 
 HANG_SECONDS = 30
@@ -21,7 +21,7 @@ MAX_MEMORY = 400 * 1024**2
 SECRET = b"only outside of the repository"
 
 many = settings(
-    max_examples=int(os.environ.get("RAW_EXAMPLES", "300")),
+    max_examples=examples(300),
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )

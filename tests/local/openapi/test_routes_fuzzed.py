@@ -19,6 +19,7 @@ from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.store.errors import HubError
+from support.examples import examples
 from support.hub_process import HubProcess
 
 schemathesis = pytest.importorskip("schemathesis")
@@ -32,7 +33,7 @@ from schemathesis.core.failures import FailureGroup  # noqa: E402
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
-_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))  # of each operation, right ones and wrong ones each
+_EXAMPLES = examples(20)  # of each operation, right ones and wrong ones each
 _HANG_SECONDS = 30
 _MAX_MEMORY = 400 * 1024**2
 WRITE, XET = 0, 2  # places in the list of credentials

@@ -20,6 +20,7 @@ from airflow_provider_xethub.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
+from support.examples import examples
 from support.private_network import Proxy
 
 pytestmark = pytest.mark.airflow
@@ -215,7 +216,7 @@ urls = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     host=urls | st.text(max_size=20),
     password=st.none() | st.text(max_size=20),

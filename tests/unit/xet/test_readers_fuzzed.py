@@ -24,6 +24,7 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedToken
+from support.examples import examples
 
 REPO = Repo("acme/corpus", "dataset")
 BUCKET = Repo("acme/corpus", "bucket")
@@ -167,7 +168,7 @@ def attempt(read) -> tuple[object, XetHubError | None]:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(data=st.data())
 def test_every_answer_of_the_hub_is_read_or_refused(name, data):
     value = data.draw(almost(ANSWERS[name]))
@@ -179,7 +180,7 @@ def test_every_answer_of_the_hub_is_read_or_refused(name, data):
     assert error is None or ("acme/corpus" in str(error) and is_storable(events.failed(error)))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(value=almost(FILE, {"files": [FILE]}, [[FILE]], SEALED, *EVENTS))
 def test_every_value_of_an_xcom_is_read_or_refused(value):
     for read in (downloads.check_files, SealedToken.from_xcom, events.value_of):
@@ -189,7 +190,7 @@ def test_every_value_of_an_xcom_is_read_or_refused(value):
     assert error is None or is_storable(events.failed(error))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(value=almost(WEBHOOK))
 def test_every_body_of_a_webhook_is_read_or_refused(value):
     moves, error = attempt(lambda: webhooks.parse_ref_updates(body_of(value)))
@@ -197,7 +198,7 @@ def test_every_body_of_a_webhook_is_read_or_refused(value):
     assert is_storable([webhooks.event_payloads(move, []) for move in moves or []])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(value=almost(REFUSALS), status=st.sampled_from([400, 401, 403, 404, 409, 429, 500]))
 def test_every_refusal_of_the_hub_is_an_error_of_ours(value, status):
     error = hub_errors.from_response(status, {}, body_of(value).decode(), about="x", credential="y", secrets=Secrets())

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.server import LocalHub
 from support.any_bytes import file_sets, ranges
+from support.examples import examples
 from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import download, upload
 
@@ -61,7 +62,7 @@ def check(hub: LocalHub, contents: list[bytes], upload_with: int, download_with:
 # The same examples each time, so that a new one never fails somebody else's change, and no search for a smaller one
 # that would take minutes: the long test does both.
 @settings(
-    max_examples=20,
+    max_examples=examples(20),
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
@@ -74,7 +75,7 @@ def test_any_files_come_back(
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@settings(max_examples=500, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(500), suppress_health_check=list(HealthCheck))
 @given(file_sets, st.integers(0, len(UPLOADS) - 1), st.integers(0, len(DOWNLOADS) - 1), st.data())
 def test_many_more_files_come_back(
     hub: LocalHub, contents: list[bytes], upload_with: int, download_with: int, data: st.DataObject

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.server import LocalHub
 from support.any_bytes import file_sets, ranges
+from support.examples import examples
 from support.javascript_client import JavaScript
 from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import upload
@@ -32,7 +33,7 @@ def binary_paths(contents: list[bytes]) -> dict[str, bytes]:
     return {f"{next(_numbers)}.bin": raw for raw in contents}
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 @given(file_sets, st.integers(0, len(DOWNLOADS) - 1), st.data())
 def test_what_javascript_uploads_comes_back(
     javascript: JavaScript,
@@ -57,7 +58,7 @@ def test_what_javascript_uploads_comes_back(
             assert b"".join(streams.download_stream(info, start=start, end=end)) == raw[start:end]
 
 
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 @given(file_sets, st.integers(0, len(UPLOADS) - 1), st.data())
 def test_javascript_reads_what_the_transfer_client_uploaded(
     javascript: JavaScript,

@@ -15,6 +15,7 @@ from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.shard import Segment, pack_segments
 from airflow_provider_xethub.local.store.database import Database
+from support.examples import examples
 
 CHUNKS = 12
 RAW = [(number + 1) * 100 for number in range(CHUNKS)]
@@ -64,7 +65,7 @@ def chunks(ranges: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int]]:
     return [(xorb, number) for xorb, first, last in ranges for number in range(first, last)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(contents=files, data=st.data())
 def test_it_is_what_counting_chunks_gives(
     db: Database, contents: list[list[tuple[bytes, int, int]]], data: st.DataObject
@@ -85,7 +86,7 @@ def test_it_is_what_counting_chunks_gives(
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(contents=files)
 def test_files_that_share_bytes_are_found(db: Database, contents: list[list[tuple[bytes, int, int]]]) -> None:
     hashes = fill(db, contents)

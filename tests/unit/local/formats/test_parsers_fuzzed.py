@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
+from support.examples import examples
 from support.known_answers import HELLO, HELLO_SHARD, hello_shard
 
 KIB, MIB = 1024, 1024 * 1024
@@ -94,7 +95,7 @@ def feed(body: bytes, cuts: list[int]) -> xorb.Xorb:
 # -- xorbs
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.one_of(st.binary(max_size=400), mutated(XORB)), st.lists(st.integers(0, 2000), max_size=6))
 def test_any_bytes_are_a_xorb_or_refused_in_whatever_pieces_they_arrive(body: bytes, cuts: list[int]) -> None:
     whole = outcome(xorb.parse, body)
@@ -153,7 +154,7 @@ def test_a_chunk_that_claims_16_mib_allocates_nothing(field: bytes) -> None:
 # -- shards
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.one_of(st.binary(max_size=400), st.binary(max_size=400).map(HEADER.__add__), mutated(SHARD)))
 def test_any_bytes_are_a_shard_or_refused(body: bytes) -> None:
     found = outcome(shard.parse, body)

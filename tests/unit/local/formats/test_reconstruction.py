@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.local.formats import reconstruction, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
+from support.examples import examples
 
 
 @st.composite
@@ -35,7 +36,7 @@ def files_and_ranges(
     return stored, pieces, start, draw(st.integers(start + 1, size))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(files_and_ranges())
 def test_a_client_following_the_plan_gets_the_range(
     given_file: tuple[dict[bytes, tuple[list[bytes], bytes]], list[shard.Segment], int, int],

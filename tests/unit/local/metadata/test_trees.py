@@ -14,6 +14,7 @@ from airflow_provider_xethub.local.metadata import trees
 from airflow_provider_xethub.local.metadata.trees import Entry, TreeEditor
 from airflow_provider_xethub.local.store.database import Database
 from airflow_provider_xethub.local.store.schema import SCHEMA
+from support.examples import examples
 
 NAMES = st.builds(
     lambda seed, size: set(random.Random(seed).sample(range(5000), size)), st.integers(), st.integers(0, 1500)
@@ -39,7 +40,7 @@ def save(connection: sqlite3.Connection, tree: str | None, paths: list[str], oid
     return editor.save("c" * 40)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(first=NAMES, second=NAMES, page=st.integers(1, 700))
 def test_a_folder_is_the_same_however_it_came_about(db: Database, first: set[int], second: set[int], page: int) -> None:
     with db.write() as connection:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-BENCH = Path(__file__).with_name("bench.py")
+BENCH = Path(__file__).parents[1] / "benchmarks/bench.py"
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
