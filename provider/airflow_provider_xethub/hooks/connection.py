@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
@@ -15,7 +16,11 @@ from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHub
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.hub.client import Hub
 
 _MAX_SECONDS = 600.0
 
@@ -96,19 +101,6 @@ def extras(connection: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise XetInputError(f"the extra of connection {connection.conn_id!r} is not a JSON object.")
     return dict(value)
-
-
-def default(connection: Any | None, conn_id: str | None, name: str) -> Any:
-    """Return the default that a connection has for an argument; where a task names no connection there is none.
-
-    :param connection: ``None`` where Airflow did not return it.
-    :raises XetAirflowConnectionError: the task names a connection that was not found: what it says is not guessed.
-    """
-    if connection is not None:
-        return extras(connection).get(name)
-    if conn_id is not None:
-        raise not_found(conn_id)
-    return None
 
 
 def _text(connection: Any, name: str) -> str:
@@ -233,3 +225,102 @@ def headers(connection: Any) -> dict[str, str]:
     for text in parsed.values():
         sealing.mask(text)
     return dict(parsed)
+
+
+class LazyConnection:
+    """The Airflow connection of a hook, read when it is first needed, and the Hub behind it.
+
+    :param conn_id: ``None`` on a worker that has no connection.
+    :param get: Airflow's ``BaseHook.get_connection``.
+    """
+
+    def __init__(self, conn_id: str | None, get: Callable[[str], Any]) -> None:
+        self.conn_id = conn_id
+        self._get = get
+        self._found: Any | None = None
+
+    @property
+    def found(self) -> Any | None:
+        """The Airflow connection, or ``None`` where Airflow returns none; only one that was found is kept.
+
+        :raises XetAirflowConnectionError: Airflow failed while it read the connection.
+        """
+        if self._found is None and self.conn_id is not None:
+            self._found = read(self.conn_id, self._get)
+        return self._found
+
+    @property
+    def endpoint(self) -> str | None:
+        """URL of the Hub, without a credential; ``None`` where the connection was not found."""
+        return endpoint(self.found) if self.found else None
+
+    @property
+    def network(self) -> Network:
+        """Proxy and certificate authorities for the Hub and CAS; those of the environment without a connection."""
+        return self._network if self.found else Network()
+
+    @cached_property
+    def _network(self) -> Network:
+        return network(self.found)
+
+    @cached_property
+    def hub(self) -> Hub:
+        """The Hub with this connection's credential and settings.
+
+        :raises XetAirflowConnectionError: Airflow did not return the connection.
+        :raises XetInputError: there is no connection id, or a field of the connection is wrong.
+        """
+        return self.open_hub(f"connection {self.conn_id!r}")
+
+    def open_hub(self, credential: str) -> Hub:
+        """Return a new client of the Hub.
+
+        :param credential: what messages call the credential.
+        :raises XetHubError: as for :attr:`hub`.
+        """
+        from airflow_provider_xethub.xet.hub.client import DEFAULT_TIMEOUT, Hub
+
+        found = self.found
+        if found is None:
+            if self.conn_id is None:
+                raise XetInputError("this needs a connection to the Hub, and xethub_conn_id is None.")
+            raise not_found(self.conn_id)
+        return Hub(
+            endpoint(found),
+            hub_token(found),
+            credential=credential,
+            conn_id=self.conn_id,
+            timeout=seconds(found, "timeout", DEFAULT_TIMEOUT),
+            network=self.network,
+            headers=headers(found),
+        )
+
+    def default(self, name: str) -> Any:
+        """Return the connection's default for an argument; ``None`` where there is no connection id.
+
+        :raises XetAirflowConnectionError: the connection was not found.
+        """
+        found = self.found
+        if found is not None:
+            return extras(found).get(name)
+        if self.conn_id is not None:
+            # Nobody knows which default it has.
+            raise not_found(self.conn_id)
+        return None
+
+    def repo(self, repo_id: str | None, repo_type: str | None, revision: str | None) -> Repo:
+        """Return a repository; what is ``None`` or empty comes from the connection's defaults.
+
+        :raises XetInputError: a name is not valid, or there is no repo_id anywhere.
+        :raises XetAirflowConnectionError: something is left out, and Airflow did not return the connection.
+        """
+        repo_id = repo_id or self.default("repo_id")
+        if not repo_id:
+            raise XetInputError(
+                f"repo_id is missing: give it to the task, or set it as default in connection {self.conn_id!r}."
+            )
+        repo_type = repo_type or self.default("repo_type") or "model"
+        if repo_type == "bucket":
+            return Repo(repo_id, "bucket", revision or DEFAULT_REVISION)
+        revision = revision or self.default("revision") or DEFAULT_REVISION
+        return Repo(repo_id, cast("RepoType", repo_type), revision)

@@ -66,7 +66,7 @@ class GivenToken:
         elif self.claims and repo:
             self.claims.check_claims(scope, repo)
 
-    def useless(self, conn_id: str | None, *, names_repo: bool, has_connection: bool) -> XetHubError:
+    def unopened_error(self, conn_id: str | None, *, names_repo: bool, has_connection: bool) -> XetHubError:
         """Return the error about a token that does not open and cannot be replaced, with what the task lacks for that.
 
         :param conn_id: the task's connection; ``has_connection`` says whether this worker can read it.
@@ -85,7 +85,7 @@ class GivenToken:
         )
         return error if has_connection or is_other else connection.needed(conn_id, error)
 
-    def irreplaceable(self, what: str, conn_id: str | None) -> XetHubError:
+    def stale_error(self, what: str, conn_id: str | None) -> XetHubError:
         """Return the error about a token that opens, is stale, and cannot be replaced.
 
         :param what: the token and how old it is.

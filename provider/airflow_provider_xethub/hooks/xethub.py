@@ -1,40 +1,57 @@
-"""``XetHubConnection``: the hook that everything else in this provider asks."""
+"""``XetHubConnection``: the hook that everything else in this provider uses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.exceptions import XetHubError, XetNotFoundError
+from airflow_provider_xethub.hooks import connection, sealing
+from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.errors import fail_without_retry
-from airflow_provider_xethub.hooks.files import XetFileHook
-from airflow_provider_xethub.xet import samples
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.hooks.lineage import Lineage
+from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
+from airflow_provider_xethub.xet import arguments, samples
+from airflow_provider_xethub.xet.path_patterns import matches
+from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hooks.files import Place
+    import os
+
+    import requests
+    from airflow.sdk import ObjectStoragePath
+    from huggingface_hub import HfApi
+
+    from airflow_provider_xethub.xet.cas.session import CasAccess
     from airflow_provider_xethub.xet.files.sources import SourceFile
-    from airflow_provider_xethub.xet.publish.commit import CommitRequest, ContentsOf, UploadMode
+    from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.publish.copies import Copies
+    from airflow_provider_xethub.xet.publish.publisher import Publisher
+    from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
+        XetCommit,
         XetCommitResult,
         XetCopyResult,
+        XetDownloadResult,
         XetFile,
         XetPublishResult,
-        XetTransfer,
         XetUploadResult,
     )
+    from airflow_provider_xethub.xet.task_state import TaskState
 
+    Place = str | os.PathLike[str] | ObjectStoragePath
     Source = Place | Sequence[Place]
 
+T = TypeVar("T")
 
-class XetHubConnection(XetFileHook):
+
+class XetHubConnection(BaseHook):
     """A Hub, as an Airflow connection describes it: tokens, files, transfers and commits.
 
     Connection: ``host`` is the Hub's endpoint (default ``https://huggingface.co``), ``password`` the Hub token; the
@@ -47,6 +64,298 @@ class XetHubConnection(XetFileHook):
 
     :param xethub_conn_id: the connection; ``None`` on a worker that has none and works with given tokens only.
     """
+
+    conn_name_attr = "xethub_conn_id"
+    default_conn_name = info.DEFAULT_CONN_ID
+    conn_type = info.CONNECTION_TYPE
+    hook_name = info.HOOK_NAME
+
+    def __init__(self, xethub_conn_id: str | None = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        with fail_without_retry():
+            self.xethub_conn_id = arguments.string("xethub_conn_id", xethub_conn_id)
+        self._connection = connection.LazyConnection(self.xethub_conn_id, self.get_connection)
+        self._tokens = Tokens(self._connection, self.log)
+        self._cas = CasConnector(self._connection, self._tokens, self.log)
+
+    def __reduce__(self) -> tuple[type[XetHubConnection], tuple[str | None]]:
+        """Pickle as the connection's id and nothing else: sessions do not travel, and credentials must not."""
+        return type(self), (self.xethub_conn_id,)
+
+    # --- connection and Hub ---------------------------------------------------------------------------------------
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether this worker can read the connection now, and so can fetch tokens.
+
+        :raises XetAirflowConnectionError: Airflow failed while it read the connection.
+        """
+        return self._connection.found is not None
+
+    @property
+    def endpoint(self) -> str | None:
+        """URL of the Hub, without a credential in it; ``None`` where this worker does not have the connection.
+
+        :raises XetInputError: the connection's host is not the URL of a Hub.
+        """
+        return self._connection.endpoint
+
+    @property
+    @fail_without_retry()
+    def hub(self) -> Hub:
+        """The Hub with this connection's credential and settings.
+
+        :raises XetAirflowConnectionError: Airflow did not return the connection.
+        :raises XetInputError: ``xethub_conn_id`` is ``None``, or a field of the connection is wrong.
+        """
+        return self._connection.hub
+
+    @fail_without_retry()
+    def get_conn(self) -> requests.Session:
+        """Return a session with the Hub token; it takes paths on the Hub, such as ``/api/models/acme/m``.
+
+        The credential never leaves the connection's endpoint: other origins are refused, as are redirects to them.
+        """
+        return self.hub.session
+
+    @property
+    def api(self) -> HfApi:
+        """A ``huggingface_hub.HfApi`` with this endpoint and Hub token, for what this hook does not offer.
+
+        The library has one HTTP client for the process: it knows ``HTTPS_PROXY`` and ``SSL_CERT_FILE`` alone, sends
+        no extra headers, and follows redirects to other origins, without the Hub token. Its progress bars are off
+        unless stderr is a terminal, or ``HF_HUB_DISABLE_PROGRESS_BARS=0`` is set: in a task log each step would be an
+        error.
+        """
+        from airflow_provider_xethub.hooks import api
+
+        return api.of(self.hub.endpoint, connection.hub_token(self._connection.found))
+
+    @fail_without_retry()
+    def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
+        """Return a repository; what is left out comes from the connection's defaults.
+
+        :raises XetInputError: a name is empty or not valid, or there is no repo_id anywhere.
+        :raises XetAirflowConnectionError: something is left out, and Airflow did not return the connection.
+        """
+        for name, value in (("repo_id", repo_id), ("repo_type", repo_type), ("revision", revision)):
+            arguments.string(name, value)
+        return self._connection.repo(repo_id, repo_type, revision)
+
+    @fail_without_retry()
+    def whoami(self) -> dict[str, Any]:
+        """Return what the Hub says about the Hub token: ``name``, ``type``, ``auth`` and more."""
+        return self.hub.whoami()
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
+        from airflow_provider_xethub.hooks.connection_test import describe_credential
+
+        try:
+            return True, describe_credential(self._connection.open_hub("this connection"))
+        except XetHubError as error:
+            # Airflow tests a form under a random connection id, which means nothing to the user.
+            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
+
+    # --- tokens ---------------------------------------------------------------------------------------------------
+
+    @fail_without_retry()
+    def get_token(self, repo: Repo, scope: Scope = "read") -> XetToken:
+        """Return a fresh Xet token for ``repo``: the one fetched before, or a new one from the Hub.
+
+        :raises XetHubError: the Hub does not issue it.
+        """
+        return self._tokens.get(repo, scope)
+
+    @contextmanager
+    def prefetch_token(self, repo: Repo, scope: Scope) -> Iterator[None]:
+        """Fetch the token that :meth:`get_token` will be asked for in this block while other work is done.
+
+        An error of the Hub is raised by :meth:`get_token` only.
+        """
+        with self._tokens.prefetch(repo, scope):
+            yield
+
+    @fail_without_retry()
+    def refresh_token(self, token: XetToken) -> XetToken:
+        """Fetch a new token for the same scope, repository and revision."""
+        return self._tokens.fetch(token.repo, token.scope)
+
+    def seal_token(self, token: XetToken) -> SealedTokenDict:
+        """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key."""
+        return self._tokens.seal(token)
+
+    @fail_without_retry()
+    def confirmed_repo(self, token: XetToken | SealedTokenDict) -> Repo | None:
+        """Return the repository that a given token is for, or ``None`` if it does not open here."""
+        opened = self._tokens.open(token).opened
+        return opened.repo if opened else None
+
+    @fail_without_retry()
+    def token_repo(
+        self,
+        token: XetToken | SealedTokenDict,
+        repo_id: str | None = None,
+        repo_type: str | None = None,
+        revision: str | None = None,
+    ) -> Repo:
+        """Return the repository that a task works on that was given a token.
+
+        Where the token opens here, that is the token's, and the arguments take precedence, each by itself. Where it
+        does not, nothing confirms what it says: the repository is that of :meth:`repo`, as if there was no token.
+
+        :param token: as XCom value, or as fetched.
+        :param repo_id, repo_type, revision: the task's own arguments.
+        :raises XetTokenSealError: it does not open, and neither the arguments nor the connection name a repository.
+        :raises XetAirflowConnectionError: it does not open, and Airflow did not return the connection.
+        :raises XetTokenTamperedError: it does not open, and says something else than they do; or it was changed.
+        """
+        return self._tokens.repo_of(token, repo_id, repo_type, revision)
+
+    @fail_without_retry()
+    def check_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> None:
+        """Refuse a given token that is not for this use, before anything is sent or written.
+
+        :param token: as XCom value, or as fetched; ``None`` is accepted.
+        :param scope: what it must allow.
+        :param repo: what it must be for, never taken from a token that does not open here; ``None`` if it decides.
+        :raises XetTokenScopeError: it is for another scope, repository or revision.
+        :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
+            for another repository.
+        :raises XetTokenSealError: it does not open here, and ``repo`` is ``None``.
+        """
+        self._tokens.accept(token, scope, repo)
+
+    @fail_without_retry()
+    def fresh_token(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None = None) -> XetToken:
+        """Return a token that is fit for this use, starting from the one given.
+
+        A stale one is replaced through the connection, if there is one, for what its seal says. One that does not open
+        here is replaced for ``repo``, and only for that.
+
+        :param token: as fetched, as XCom value, or ``None``.
+        :param scope: what it must allow; nothing more is fetched.
+        :param repo: what it must be for, never taken from a token that does not open here; ``None`` if it decides.
+        :raises XetTokenScopeError: it is for something else. Nothing was sent.
+        :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
+            for something else. Nothing was sent.
+        :raises XetTokenExpiredError: it is stale, and this task has no connection to fetch another one with.
+        :raises XetTokenSealError: it cannot be opened, and this task has no connection, or no ``repo``.
+        :raises XetAirflowConnectionError: another one is needed, and Airflow did not return the connection.
+        """
+        return self._tokens.fresh(self._tokens.accept(token, scope, repo))
+
+    def cas_access(self) -> Callable[[XetToken], CasAccess]:
+        """Return what turns a token into access to CAS: with this connection's network, timeouts and Hub.
+
+        :raises XetInputError: a field of the connection is wrong.
+        """
+        return self._cas.factory()
+
+    def with_cas_access(
+        self,
+        given: XetToken | SealedTokenDict | None,
+        scope: Scope,
+        repo: Repo | None,
+        work: Callable[[CasAccess], T],
+    ) -> T:
+        """Run a transfer with a fresh token, and once more if CAS rejects the token or the transfer stalls.
+
+        :param given: the token that the task was given, or ``None``.
+        :param scope, repo: as for :meth:`fresh_token`.
+        :param work: the transfer.
+        """
+        return self._cas.bind(self._tokens.accept(given, scope, repo))(work)
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        """What this hook moved, as reported to Airflow's lineage."""
+        return Lineage(self)
+
+    @fail_without_retry()
+    def list_files(
+        self, repo: Repo, path: str | None = None, patterns: str | Sequence[str] | None = None
+    ) -> list[XetFile]:
+        """List the files of a repository.
+
+        :param repo: where to look.
+        :param path: only this file, or those in this folder; all where ``None``. A slash at the end says that it is a
+            folder: a bucket may have a file of the same name.
+        :param patterns: only paths that match one of these (``*`` matches ``/`` as well, ``dir/`` is
+            all that is in ``dir``).
+        :raises XetInputError: ``path`` or ``patterns`` is empty.
+        :raises XetNotFoundError: repository, revision or path does not exist.
+        """
+        path = arguments.string("path", path)
+        wanted = arguments.selection("patterns", patterns)
+        name = path.strip("/") if path is not None else None
+        files = self._connection.hub.get_files(repo, [name]) if path and name and not path.endswith("/") else []
+        files = files or self._connection.hub.list_files(repo, name)
+        if name and not files:
+            raise XetNotFoundError(f"{path} does not exist in {repo}. Check the path.", status=404)
+        return files if wanted is None else [file for file in files if matches(file["path"], wanted)]
+
+    @fail_without_retry()
+    def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
+        """Return the records of those ``paths`` that exist."""
+        return self._connection.hub.get_files(repo, paths)
+
+    @fail_without_retry()
+    def get_latest_commit(self, repo: Repo) -> XetCommit:
+        """Return the newest commit of the revision."""
+        commits = self._connection.hub.latest_commits(repo)
+        if not commits:
+            raise XetNotFoundError(f"{repo} has no commits yet.", status=404)
+        return commits[0]
+
+    @fail_without_retry()
+    def download(
+        self,
+        destination: Place,
+        files: Sequence[XetFile],
+        *,
+        single: bool = False,
+        token: XetToken | SealedTokenDict | None = None,
+        task_state: TaskState | None = None,
+    ) -> XetDownloadResult:
+        """Download files, verify them, and give them their names in ``destination``.
+
+        :param destination: a folder, local or in object storage, below which the files keep their paths; see
+            :func:`airflow_provider_xethub.xet.files.targets.plan` for a ``single`` file.
+        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they say of which
+            repository, and nothing confirms those that come from an XCom.
+        :param single: whether one file was named, and not a folder or patterns.
+        :param token: a read or write token; fetched through the connection where ``None``.
+        :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
+        :raises XetHubError: no damaged or partial file is left under its name.
+        """
+        from airflow_provider_xethub.hooks.attempt import current_attempt
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.xet import threads
+        from airflow_provider_xethub.xet.files import object_targets, targets
+        from airflow_provider_xethub.xet.files.object_storage import location
+        from airflow_provider_xethub.xet.task_state import TaskState
+        from airflow_provider_xethub.xet.transfer import digests
+        from airflow_provider_xethub.xet.transfer.download import download, download_to_storage
+
+        repo = targets.repo_of(files)
+        access = self._cas.bind(self._tokens.accept(token, "read", repo))
+        hub = (lambda: self._connection.hub) if self.xethub_conn_id is not None else None
+        where = location(destination)
+        if where is None:
+            attempt = current_attempt()
+            planned = targets.plan(files, str(destination), single=single, attempt=attempt)
+            received = download(digests.completed(planned, hub), access, hub, attempt)
+        else:
+            stored = threads.interruptible(
+                lambda: object_targets.plan(files, where, open_storage(where), single=single)
+            )
+            received = download_to_storage(digests.completed(stored, hub), access, hub, task_state or TaskState())
+        self.lineage.read(repo, files)
+        self.lineage.elsewhere("output", destination)
+        return received
 
     @fail_without_retry()
     def upload(
@@ -78,127 +387,18 @@ class XetHubConnection(XetFileHook):
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
         """
-        from airflow_provider_xethub.xet.transfer import upload
+        from airflow_provider_xethub.xet.transfer.upload import upload
 
-        self.check_token(token, "write", repo)
+        use = self._tokens.accept(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
-        sent = self.with_cas_access(token, "write", repo, lambda access: upload.upload(access, files, deduplicate))
-        # They go through XCom, where everybody could read how each file begins.
+        sent = self._cas.bind(use)(partial(upload, files=files, deduplicate=deduplicate))
+        # The records go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
         self.lineage.elsewhere("input", source)
         self.lineage.uploaded(sent["files"])
         return sent
 
-    @fail_without_retry()
-    def commit(self, request: CommitRequest) -> XetCommitResult:
-        """Publish files that are in CAS in one commit; safe to retry.
-
-        Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. A
-        bucket has no commits: there the files are put.
-
-        :raises XetHubError: nothing was committed.
-        """
-        result = self._commit(request)
-        self.lineage.committed(result)
-        return result
-
-    def _commit(self, request: CommitRequest) -> XetCommitResult:
-        from airflow_provider_xethub.xet.publish import bucket, commit
-
-        request.check()
-        if request.repo.is_bucket:
-            return bucket.publish(self.hub, request)
-        request = replace(request, files=samples.unseal(request.files, sealing.fernets()))
-        return commit.publish(self.hub, request, self._modes(request, self._read_back), self._read_back)
-
-    def _modes(self, request: CommitRequest, contents_of: ContentsOf) -> dict[str, UploadMode]:
-        """Ask the Hub how it wants to store each file, by the ``.gitignore`` that is published with them."""
-        from airflow_provider_xethub.xet.publish import commit
-
-        gitignore = commit.own_gitignore(request.files, contents_of)
-        return commit.upload_modes(
-            self.hub, request.repo, request.files, create_pr=request.create_pr, gitignore=gitignore
-        )
-
-    def _read_back(self, files: Sequence[XetFile]) -> dict[str, bytes]:
-        """Return the content of uploaded files. A file is read with a token of the revision it was uploaded for.
-
-        :param files: records that the commit's check has passed: all are of its repository.
-        """
-        from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet.transfer.read_back import read_back
-
-        contents: dict[str, bytes] = {}
-        for uri in dict.fromkeys(file["repo"] for file in files):
-            with_cas_access = partial(self.with_cas_access, None, "read", Repo.from_uri(uri))
-            contents |= read_back([file for file in files if file["repo"] == uri], with_cas_access, open_storage)
-        return contents
-
-    @fail_without_retry()
-    def copy(
-        self,
-        files: Sequence[XetFile],
-        request: CommitRequest,
-        *,
-        path_in_repo: str | None = None,
-        single: bool = False,
-    ) -> XetCopyResult:
-        """Copy files of another repository, another revision or a bucket, without moving the bytes that are in CAS.
-
-        What the source stores inline is read and written again. To a bucket, that goes through CAS.
-
-        :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository.
-        :param request: the commit, without ``files``; its repository is where the copies go.
-        :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single``
-            file may have its new path here, without a slash at the end.
-        :param single: whether one file was named, and not a folder or patterns.
-        :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
-        :raises XetHubError: nothing was committed.
-        """
-        from airflow_provider_xethub.xet.files import targets as downloads
-        from airflow_provider_xethub.xet.publish import copies
-
-        return self._copy(copies.plan(downloads.repo_of(files), files, request, path_in_repo, single=single))
-
-    @fail_without_retry()
-    def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
-        """Copy files as :meth:`copy` does, each to a path of its own.
-
-        :param copies_by_path: records of one repository, by the path of the copy.
-        :param request: the commit, without ``files``; its ``delete`` goes with the same commit, so that a move is one.
-        :raises XetHubError: as for :meth:`copy`.
-        """
-        from airflow_provider_xethub.xet.files import targets as downloads
-        from airflow_provider_xethub.xet.publish import copies
-
-        source = downloads.repo_of(list(copies_by_path.values()))
-        return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
-
-    def _copy(self, job: Copies) -> XetCopyResult:
-        result = self._copied(job)
-        self.lineage.read(job.source, list(job.originals.values()))
-        self.lineage.committed(result)
-        return result
-
-    def _copied(self, job: Copies) -> XetCopyResult:
-        from airflow_provider_xethub.xet.publish import bucket, commit, copies
-        from airflow_provider_xethub.xet.transfer import upload
-
-        hub, request = self.hub, job.request
-        if not request.repo.is_bucket:
-            modes = copies.modes(hub, job)
-            copies.duplicate(hub, job, modes)
-            return copies.result(commit.publish(hub, request, modes, copies.contents_of(hub, job)), job)
-        # A bucket stores nothing inline.
-        inline = [file for file in request.files if file["path"] in job.inline]
-        with_cas_access = partial(self.with_cas_access, None, "write", request.repo)
-        known = upload.upload_contents(
-            inline, lambda file: copies.read_original(hub, job, file["path"]), with_cas_access
-        )
-        records = {file["path"]: file for file in known}
-        origins = {file["path"]: job.source for file in request.files if file["path"] not in records}
-        request = replace(request, files=[records.get(file["path"], file) for file in request.files])
-        return copies.result(bucket.publish(hub, request, origins), job)
+    # --- publishing -----------------------------------------------------------------------------------------------
 
     @fail_without_retry()
     def publish(
@@ -221,49 +421,31 @@ class XetHubConnection(XetFileHook):
         :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate: as for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
-        self.check_token(token, "write", request.repo)
+        use = self._tokens.accept(token, "write", request.repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
-        result = self._publish(files, request, token, deduplicate)
+        result = self._publisher.publish_files(
+            files,
+            request,
+            write_access=self._cas.bind(use),
+            prefetch=partial(self._tokens.prefetch, scope="write") if token is None else None,
+            deduplicate=deduplicate,
+        )
         self.lineage.elsewhere("input", source)
         self.lineage.committed(result)
         return result
 
-    def _publish(
-        self,
-        files: list[SourceFile],
-        request: CommitRequest,
-        token: XetToken | SealedTokenDict | None,
-        deduplicate: bool | None,
-    ) -> XetPublishResult:
-        from airflow_provider_xethub.xet.hub import preupload
-        from airflow_provider_xethub.xet.publish import bucket, commit
-        from airflow_provider_xethub.xet.transfer import unchanged, upload
+    @fail_without_retry()
+    def commit(self, request: CommitRequest) -> XetCommitResult:
+        """Publish files that are in CAS in one commit; safe to retry.
 
-        by_path = {file.path_in_repo: file for file in files}
-        if not request.repo.is_bucket:
-            upload.fetch_samples(files)
-        request = replace(request, files=[upload.source_record(file, request.repo.uri) for file in files])
-        request.check()
-        if request.repo.is_bucket:
-            # Nothing is inline there.
-            known = unchanged.in_bucket(self.hub, request.repo, files)
-            request, transfer = self._upload_rest(files, known, request, token, deduplicate)
-            return {**bucket.publish(self.hub, request), "transfer": transfer}
+        Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. A
+        bucket has no commits: there the files are put.
 
-        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            return upload.read_inline([by_path[file["path"]] for file in inline])
-
-        sizes = [(file.size, file.sample) for file in files]
-        is_early = token is None and preupload.should_prefetch_token(sizes)
-        with self.prefetch_token(request.repo, "write") if is_early else nullcontext():
-            modes = self._modes(request, contents_of)
-            through_cas = [
-                file for file in files if not modes[file.path_in_repo].inline and not modes[file.path_in_repo].ignored
-            ]
-            known, digests = unchanged.in_repository(self.hub, request.repo, through_cas, modes)
-            request, transfer = self._upload_rest(through_cas, known, request, token, deduplicate, digests)
-        committed = commit.publish(self.hub, request, modes, contents_of)
-        return {**committed, "transfer": transfer}
+        :raises XetHubError: nothing was committed.
+        """
+        result = self._publisher.publish_uploaded(request)
+        self.lineage.committed(result)
+        return result
 
     @fail_without_retry()
     def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
@@ -273,58 +455,67 @@ class XetHubConnection(XetFileHook):
         :param request: the commit.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub.xet.publish import bucket, commit
-        from airflow_provider_xethub.xet.transfer import upload
+        return self._publisher.publish_contents(contents, request)
 
-        held = [upload.content_record(path, content, request.repo.uri) for path, content in contents.items()]
-        request = replace(request, files=[*request.files, *held])
-        request.check()
-        request = replace(request, files=samples.unseal(request.files, sealing.fernets()))
-        is_bucket = request.repo.is_bucket
-        write = partial(self.with_cas_access, None, "write", request.repo)
-
-        def contents_of(inline: Sequence[XetFile]) -> dict[str, bytes]:
-            here = {file["path"]: contents[file["path"]] for file in inline if file["path"] in contents}
-            rest = [file for file in inline if file["path"] not in here]
-            return here | self._read_back(rest)
-
-        modes = {} if is_bucket else self._modes(request, contents_of)
-        through_cas = [
-            file
-            for file in held
-            if is_bucket
-            or not (
-                modes[file["path"]].inline
-                or modes[file["path"]].ignored
-                or modes[file["path"]].current == file["sha256"]
-            )
-        ]
-        sent = upload.upload_contents(through_cas, lambda file: contents[file["path"]], write)
-        known = {file["path"]: file for file in sent}
-        request = replace(request, files=[known.get(file["path"], file) for file in request.files])
-        if is_bucket:
-            return bucket.publish(self.hub, request)
-        return commit.publish(self.hub, request, modes, contents_of)
-
-    def _upload_rest(
+    @fail_without_retry()
+    def copy(
         self,
-        files: Sequence[SourceFile],
-        known: Mapping[str, XetFile],
+        files: Sequence[XetFile],
         request: CommitRequest,
-        token: XetToken | SealedTokenDict | None,
-        deduplicate: bool | None,
-        digests: Mapping[str, str] | None = None,
-    ) -> tuple[CommitRequest, XetTransfer]:
-        """Upload the files that are not known to be there, and return the request with the records of all."""
-        from airflow_provider_xethub.xet.transfer import upload
+        *,
+        path_in_repo: str | None = None,
+        single: bool = False,
+    ) -> XetCopyResult:
+        """Copy files of another repository, another revision or a bucket, without moving the bytes that are in CAS.
 
-        rest = [file for file in files if file.path_in_repo not in known]
-        sent: XetUploadResult = {"files": [], "transfer": upload.no_transfer()}
-        if rest:
-            work = partial(upload.upload, files=rest, deduplicate=deduplicate, digests=digests)
-            sent = self.with_cas_access(token, "write", request.repo, work)
-        records = {**known, **{file["path"]: file for file in sent["files"]}}
-        return replace(request, files=[records.get(file["path"], file) for file in request.files]), sent["transfer"]
+        What the source stores inline is read and written again. To a bucket, that goes through CAS.
+
+        :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository.
+        :param request: the commit, without ``files``; its repository is where the copies go.
+        :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single``
+            file may have its new path here, without a slash at the end.
+        :param single: whether one file was named, and not a folder or patterns.
+        :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
+        :raises XetHubError: nothing was committed.
+        """
+        from airflow_provider_xethub.xet.files.targets import repo_of
+        from airflow_provider_xethub.xet.publish import copies
+
+        return self._copy(copies.plan(repo_of(files), files, request, path_in_repo, single=single))
+
+    @fail_without_retry()
+    def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
+        """Copy files as :meth:`copy` does, each to a path of its own.
+
+        :param copies_by_path: records of one repository, by the path of the copy.
+        :param request: the commit, without ``files``; its ``delete`` goes with the same commit, so that a move is one.
+        :raises XetHubError: as for :meth:`copy`.
+        """
+        from airflow_provider_xethub.xet.files.targets import repo_of
+        from airflow_provider_xethub.xet.publish import copies
+
+        source = repo_of(list(copies_by_path.values()))
+        return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
+
+    def _copy(self, job: Copies) -> XetCopyResult:
+        result = self._publisher.copy(job)
+        self.lineage.read(job.source, list(job.originals.values()))
+        self.lineage.committed(result)
+        return result
+
+    @cached_property
+    def _publisher(self) -> Publisher:
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.xet.publish.publisher import Publisher
+
+        cas = self._cas
+        return Publisher(
+            lambda: self._connection.hub,
+            write_access=lambda repo: cas.bind(TokenUse("write", repo)),
+            read_access=lambda repo: cas.bind(TokenUse("read", repo)),
+            open_storage=open_storage,
+            fernets=sealing.fernets,
+        )
 
     def _collect(
         self,
@@ -336,25 +527,14 @@ class XetHubConnection(XetFileHook):
         follow_links: bool,
     ) -> list[SourceFile]:
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet import arguments
-        from airflow_provider_xethub.xet import threads as workers
+        from airflow_provider_xethub.xet import threads
         from airflow_provider_xethub.xet.files import sources
 
         path_in_repo = arguments.string("path_in_repo", path_in_repo)
         find = partial(sources.collect, source, path_in_repo, patterns, open_storage)
-        return workers.interruptible(lambda: find(exclude=exclude, follow_links=follow_links))
+        return threads.interruptible(lambda: find(exclude=exclude, follow_links=follow_links))
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
-
-    def test_connection(self) -> tuple[bool, str]:
-        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        from airflow_provider_xethub.hooks import connection_test
-
-        try:
-            return True, connection_test.describe_credential(self._make_hub("this connection"))
-        except XetHubError as error:
-            # Airflow tests a form under a random connection id: nobody would know it.
-            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def test_whatever_is_in_the_form_the_button_answers(monkeypatch, host, password,
     monkeypatch.setattr("airflow_provider_xethub.hooks.sealing.mask", lambda _: None)
     hook = XetHubConnection("any")
     fields = {"conn_id": "any", "host": host, "schema": None, "password": password, "port": port}
-    hook.__dict__["_connection"] = SimpleNamespace(**fields, extra_dejson=extra)
+    hook._connection._found = SimpleNamespace(**fields, extra_dejson=extra)
     works, message = hook.test_connection()
     assert works is False
     assert len(message) > 20

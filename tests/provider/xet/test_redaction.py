@@ -49,7 +49,7 @@ def test_what_the_client_says_is_shown_without_secrets(repo, hook):
     access = hook.cas_access()(hook.get_token(repo, "read"))
     access.refresh.tokens.append("xet-of-a-refresh")
     given = replace(access, secrets=None, refresh=None, network=Network(None, f"http://anna:{PASSWORD}@proxy:1"))
-    said = f"odd: {access.token.access_token}, xet-of-a-refresh, {hook._connection.password}, {PASSWORD}"
+    said = f"odd: {access.token.access_token}, xet-of-a-refresh, {hook._connection.found.password}, {PASSWORD}"
     for each, absent in ((access, said.split(", ")[:3]), (given, [access.token.access_token, PASSWORD])):
         with pytest.raises(XetTransferError) as caught, cas.errors(each, "the upload", upload=True):
             raise RuntimeError(said)

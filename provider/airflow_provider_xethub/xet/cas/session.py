@@ -98,7 +98,7 @@ class CasAccess:
 class WithCasAccess(Protocol):
     """Runs a transfer with access to CAS, and once more with a new token if CAS rejects the first one."""
 
-    def __call__(self, work: Callable[[CasAccess], int]) -> int:
+    def __call__(self, work: Callable[[CasAccess], T]) -> T:
         """Return what ``work`` returns."""
 
 

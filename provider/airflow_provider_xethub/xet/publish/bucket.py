@@ -34,7 +34,6 @@ def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None
     :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
     :raises XetResponseError: some changes failed, and are named; the others were made.
     """
-    request.check()
     bucket = request.repo
     for file in request.files:
         if not file["xet_hash"]:

@@ -99,7 +99,6 @@ def publish(
     :raises XetConflictError: the branch is not at ``parent_commit`` any more.
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
     """
-    request.check()
     work = plan(request, modes, contents_of)
     publication = _Publication(hub, request, work, commit_key(request, work.files))
     publication.publish()

@@ -48,7 +48,7 @@ from support.commit_builders import ANYWHERE, BINARY, FILE, THROUGH_CAS, record
 def test_what_cannot_be_meant_is_refused(fields, text):
     request = CommitRequest(**{"repo": ANYWHERE, "files": [FILE], **fields})
     with pytest.raises(XetInputError, match=text):
-        commit.publish(Hub("http://127.0.0.1:1"), request, {}, lambda _: {})
+        request.check()
 
 
 def test_files_of_another_revision_of_the_repository_may_be_committed():

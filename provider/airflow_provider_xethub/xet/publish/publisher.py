@@ -1,0 +1,155 @@
+"""Publishing: the one place that decides between a repository and a bucket.
+
+A caller hands over sources (files, bytes in memory, uploaded records or copies) and a request. The publisher asks what
+is there already, uploads what has to go through CAS, and makes the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from airflow_provider_xethub.xet.cas.session import WithCasAccess
+from airflow_provider_xethub.xet.files.sources import SourceFile
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish import bucket, commit, copies
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.publish.sources import (
+    CopiedFiles,
+    HeldContents,
+    OpenStorage,
+    ReadAccess,
+    SourceFiles,
+    Sources,
+    UploadedFiles,
+)
+from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, XetPublishResult, XetTransfer
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import Fernet
+
+
+class Destination(Protocol):
+    """A kind of repository to publish to."""
+
+    def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
+        """Upload what is missing and publish all files.
+
+        :param request: checked, with the records of all files.
+        """
+
+
+class RepositoryDestination:
+    """Publishes to a model, dataset or space: the Hub decides what is stored inline, and all of it is one commit."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
+        """Upload what the Hub wants in CAS and does not have, and commit."""
+        request = replace(request, files=sources.with_samples(request.files))
+        with sources.prefetch(request.repo):
+            modes = sources.modes(self._hub, request)
+            through_cas = [path for path in sources.pending if not (modes[path].inline or modes[path].ignored)]
+            known = sources.unchanged_in_repository(self._hub, request.repo, through_cas, modes)
+            sent, transfer = sources.upload([path for path in through_cas if path not in known])
+        request = _with_records(request, {**known, **sent})
+        return commit.publish(self._hub, request, modes, sources.contents), transfer
+
+
+class BucketDestination:
+    """Publishes to a bucket: everything goes through CAS, and there are no commits."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
+        """Upload what the bucket does not have, and put all files."""
+        known = sources.unchanged_in_bucket(self._hub, request.repo)
+        sent, transfer = sources.upload([path for path in sources.pending if path not in known])
+        request = _with_records(request, {**known, **sent})
+        return bucket.publish(self._hub, request, sources.origins()), transfer
+
+
+def _with_records(request: CommitRequest, records: Mapping[str, XetFile]) -> CommitRequest:
+    return replace(request, files=[records.get(file["path"], file) for file in request.files])
+
+
+class Publisher:
+    """Publishes files on one Hub.
+
+    :param hub: opens the Hub.
+    :param write_access: returns what runs an upload with a token for writing to a repository.
+    :param read_access: returns what runs a download with a token for reading a repository.
+    :param open_storage: opens the object storage that a record names as its source.
+    :param fernets: returns the keys of this worker, to open sealed samples.
+    """
+
+    def __init__(
+        self,
+        hub: Callable[[], Hub],
+        *,
+        write_access: Callable[[Repo], WithCasAccess],
+        read_access: ReadAccess,
+        open_storage: OpenStorage,
+        fernets: Callable[[], Sequence[Fernet]],
+    ) -> None:
+        self._hub = hub
+        self._write_access = write_access
+        self._uploaded = UploadedFiles(read_access, open_storage, fernets)
+
+    def publish_files(
+        self,
+        files: Sequence[SourceFile],
+        request: CommitRequest,
+        *,
+        write_access: WithCasAccess,
+        prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
+        deduplicate: bool | None = None,
+    ) -> XetPublishResult:
+        """Upload local files and objects, and publish them.
+
+        :param request: without ``files``.
+        :param write_access: runs the upload with the token of this task.
+        :param prefetch: fetches the write token early; ``None`` where the task was given one.
+        :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
+        :raises XetHubError: nothing was committed.
+        """
+        sources = SourceFiles(files, write_access, prefetch, deduplicate)
+        committed, transfer = self._publish(replace(request, files=sources.records(request.repo)), sources)
+        return {**committed, "transfer": transfer}
+
+    def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
+        """Publish bytes in memory, together with the files of the request, which are in CAS.
+
+        :raises XetHubError: nothing was committed.
+        """
+        repo = request.repo
+        sources = HeldContents(contents, repo, self._uploaded, self._write_access(repo))
+        return self._publish(replace(request, files=[*request.files, *sources.records.values()]), sources)[0]
+
+    def publish_uploaded(self, request: CommitRequest) -> XetCommitResult:
+        """Publish files that are in CAS.
+
+        :raises XetHubError: nothing was committed.
+        """
+        return self._publish(request, self._uploaded)[0]
+
+    def copy(self, job: copies.Copies) -> XetCopyResult:
+        """Copy files of another repository.
+
+        :param job: planned, and so checked.
+        :raises XetHubError: nothing was committed.
+        """
+        hub, request = self._hub(), job.request
+        sources = CopiedFiles(job, hub, self._write_access(request.repo))
+        return copies.result(_destination(hub, request.repo).publish(request, sources)[0], job)
+
+    def _publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
+        request.check()
+        return _destination(self._hub(), request.repo).publish(request, sources)
+
+
+def _destination(hub: Hub, repo: Repo) -> Destination:
+    return BucketDestination(hub) if repo.is_bucket else RepositoryDestination(hub)

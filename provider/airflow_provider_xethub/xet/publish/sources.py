@@ -1,0 +1,262 @@
+"""Where the files of a commit come from: local files and objects, bytes in memory, uploaded records, or copies.
+
+A source says what is not in CAS yet, uploads it, and returns the content of what the Hub stores inline.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+from airflow_provider_xethub.xet import samples
+from airflow_provider_xethub.xet.cas.session import WithCasAccess
+from airflow_provider_xethub.xet.files.object_storage import Location, Storage
+from airflow_provider_xethub.xet.files.sources import SourceFile
+from airflow_provider_xethub.xet.hub import preupload
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.publish import copies
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import XetFile, XetTransfer
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import Fernet
+from airflow_provider_xethub.xet.transfer import unchanged, upload
+from airflow_provider_xethub.xet.transfer.read_back import read_back
+
+OpenStorage = Callable[[Location], Storage]
+ReadAccess = Callable[[Repo], WithCasAccess]
+
+
+class Sources(ABC):
+    """The files of one commit. By default all of them are in CAS.
+
+    :ivar pending: paths of the files that are not in CAS yet.
+    """
+
+    pending: Collection[str] = ()
+
+    @abstractmethod
+    def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Return the content of files that the Hub stores inline, by path.
+
+        :raises XetHubError: a content is missing or has changed.
+        """
+
+    def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
+        """Return the records with their samples, by which a repository decides how to store the files."""
+        return files
+
+    def prefetch(self, repo: Repo) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Fetch the token of the upload while the Hub is asked how to store the files, where that saves time."""
+        return nullcontext()
+
+    def modes(self, hub: Hub, request: CommitRequest) -> dict[str, UploadMode]:
+        """Return how the repository stores each file, by the ``.gitignore`` that is published with them."""
+        gitignore = preupload.own_gitignore(request.files, self.contents)
+        return preupload.upload_modes(
+            hub, request.repo, request.files, create_pr=request.create_pr, gitignore=gitignore
+        )
+
+    def unchanged_in_repository(
+        self,
+        hub: Hub,  # noqa: ARG002
+        repo: Repo,  # noqa: ARG002
+        paths: Collection[str],  # noqa: ARG002
+        modes: Mapping[str, UploadMode],  # noqa: ARG002
+    ) -> Mapping[str, XetFile]:
+        """Return the records of pending files that the repository has already, by path.
+
+        :param paths: the pending files that would go through CAS.
+        """
+        return {}
+
+    def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:  # noqa: ARG002
+        """Return the records of pending files that the bucket has already, by path."""
+        return {}
+
+    def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:  # noqa: ARG002
+        """Upload pending files to CAS, and return their records by path."""
+        return {}, upload.no_transfer()
+
+    def origins(self) -> Mapping[str, Repo]:
+        """Return the repositories that have files which were never uploaded for the target, by path."""
+        return {}
+
+
+class SourceFiles(Sources):
+    """Local files, and objects of an object storage.
+
+    :param files: by path in the repository.
+    :param with_cas_access: runs the upload with a write token.
+    :param prefetch: fetches the write token early; ``None`` where the task was given one.
+    :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        with_cas_access: WithCasAccess,
+        prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
+        deduplicate: bool | None = None,
+    ) -> None:
+        self._all = files
+        self._files = {file.path_in_repo: file for file in files}
+        self.pending = self._files.keys()
+        self._with_cas_access = with_cas_access
+        self._prefetch = prefetch
+        self._deduplicate = deduplicate
+        self._digests: Mapping[str, str] = {}
+
+    def records(self, repo: Repo) -> list[XetFile]:
+        """Return the records of the files before their upload."""
+        uri = repo.uri
+        return [upload.source_record(file, uri) for file in self._all]
+
+    def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Read the files."""
+        return upload.read_inline([self._files[file["path"]] for file in files])
+
+    def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
+        """Read the first bytes of objects; those of local files are known."""
+        upload.fetch_samples(self._all)
+        return [upload.source_record(self._files[file["path"]], file["repo"]) for file in files]
+
+    def prefetch(self, repo: Repo) -> AbstractContextManager[None]:
+        """Fetch the token early for a small upload that certainly goes through CAS."""
+        sizes = [(file.size, file.sample) for file in self._all]
+        return self._prefetch(repo) if self._prefetch and preupload.should_prefetch_token(sizes) else nullcontext()
+
+    def unchanged_in_repository(
+        self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
+    ) -> Mapping[str, XetFile]:
+        """Compare digests of local files; those are kept for the upload."""
+        known, self._digests = unchanged.in_repository(hub, repo, [self._files[path] for path in paths], modes)
+        return known
+
+    def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:
+        """Compare Xet hashes of local files."""
+        return unchanged.in_bucket(hub, bucket, self._all)
+
+    def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
+        """Upload files, all in one transfer."""
+        if not paths:
+            return {}, upload.no_transfer()
+        files = [self._files[path] for path in paths]
+        work = partial(upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests)
+        sent = self._with_cas_access(work)
+        return {file["path"]: file for file in sent["files"]}, sent["transfer"]
+
+
+class UploadedFiles(Sources):
+    """Files that were uploaded to CAS, perhaps by other tasks.
+
+    :param read_access: returns what runs a download with a token for reading a repository.
+    :param open_storage: opens the object storage that a record names as its source.
+    :param fernets: returns the keys that open sealed samples.
+    """
+
+    def __init__(
+        self, read_access: ReadAccess, open_storage: OpenStorage, fernets: Callable[[], Sequence[Fernet]]
+    ) -> None:
+        self._read_access = read_access
+        self._open_storage = open_storage
+        self._fernets = fernets
+
+    def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
+        """Open sealed samples."""
+        is_sealed = any("sealed_sample" in file for file in files)
+        return samples.unseal(files, self._fernets()) if is_sealed else files
+
+    def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Read the files back, each with a token of the revision that it was uploaded for."""
+        contents: dict[str, bytes] = {}
+        for uri in dict.fromkeys(file["repo"] for file in files):
+            access = self._read_access(Repo.from_uri(uri))
+            contents |= read_back([file for file in files if file["repo"] == uri], access, self._open_storage)
+        return contents
+
+
+class HeldContents(Sources):
+    """Bytes in memory, together with files that were uploaded.
+
+    :param held: the contents by path in the repository.
+    :param repo: where they are to be published.
+    :param uploaded: the source of the other files.
+    :param with_cas_access: runs the upload with a write token.
+    """
+
+    def __init__(
+        self, held: Mapping[str, bytes], repo: Repo, uploaded: UploadedFiles, with_cas_access: WithCasAccess
+    ) -> None:
+        uri = repo.uri
+        self._held = held
+        self._uploaded = uploaded
+        self._with_cas_access = with_cas_access
+        self.pending = held.keys()
+        self.records = {path: upload.content_record(path, content, uri) for path, content in held.items()}
+
+    def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
+        """Open sealed samples; those of what is in memory are known."""
+        return self._uploaded.with_samples(files)
+
+    def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Return what is in memory, and read back the rest."""
+        here = {file["path"]: self._held[file["path"]] for file in files if file["path"] in self._held}
+        return here | dict(self._uploaded.contents([file for file in files if file["path"] not in here]))
+
+    def unchanged_in_repository(
+        self,
+        hub: Hub,  # noqa: ARG002
+        repo: Repo,  # noqa: ARG002
+        paths: Collection[str],
+        modes: Mapping[str, UploadMode],
+    ) -> Mapping[str, XetFile]:
+        """Compare digests, which are known."""
+        records = self.records
+        return {path: records[path] for path in paths if modes[path].current == records[path]["sha256"]}
+
+    def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
+        """Upload contents through a temporary folder."""
+        records = [self.records[path] for path in paths]
+        sent = upload.upload_contents(records, lambda file: self._held[file["path"]], self._with_cas_access)
+        return {file["path"]: file for file in sent}, upload.no_transfer()
+
+
+class CopiedFiles(Sources):
+    """Files of another repository. Those that it stores inline are read and written again.
+
+    :param job: what is copied.
+    :param hub: reads inline originals.
+    :param with_cas_access: runs uploads with a write token; a bucket has everything in CAS.
+    """
+
+    def __init__(self, job: copies.Copies, hub: Hub, with_cas_access: WithCasAccess) -> None:
+        self._job = job
+        self._hub = hub
+        self._with_cas_access = with_cas_access
+        self.pending = job.inline
+
+    def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
+        """Read the originals."""
+        return {file["path"]: self._read(file) for file in files}
+
+    def modes(self, hub: Hub, request: CommitRequest) -> dict[str, UploadMode]:  # noqa: ARG002
+        """Keep how each original is stored; the Hub gives the repository those that are in CAS."""
+        modes = copies.modes(hub, self._job)
+        copies.duplicate(hub, self._job, modes)
+        return modes
+
+    def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
+        """Upload inline originals."""
+        records = [file for file in self._job.request.files if file["path"] in paths]
+        sent = upload.upload_contents(records, self._read, self._with_cas_access)
+        return {file["path"]: file for file in sent}, upload.no_transfer()
+
+    def origins(self) -> Mapping[str, Repo]:
+        """Return the source for all files that it has in CAS."""
+        return {path: self._job.source for path in self._job.originals if path not in self._job.inline}
+
+    def _read(self, file: XetFile) -> bytes:
+        return copies.read_original(self._hub, self._job, file["path"])
