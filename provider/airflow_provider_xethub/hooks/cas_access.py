@@ -44,8 +44,8 @@ class CasConnector:
         found = lazy.found
         stall_timeout = connection.seconds(found, "stall_timeout", STALL_TIMEOUT) if found else STALL_TIMEOUT
         network = lazy.network
-        cache_folder = cache.folder(configuration.cache_folder())
-        telemetry = configuration.telemetry()
+        folder, telemetry = configuration.cache_folder(), configuration.telemetry()
+        cache_folder = cache.folder(folder)
 
         def access(token: XetToken) -> CasAccess:
             options = CasAccess(

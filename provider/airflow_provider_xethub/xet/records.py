@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -39,18 +40,19 @@ def xet_file_record(
     *,
     sha256: str | None = None,
     xet_hash: str | None = None,
-    sample: str | None = None,
+    sample: bytes | None = None,
     blob_id: str | None = None,
     storage_uri: str | None = None,
 ) -> XetFile:
     """Build a file record; what is ``None`` and optional is left out.
 
     :param repo: the ``hf://`` URI of the repository.
-    :param sha256, xet_hash, sample, blob_id, storage_uri: see :class:`XetFile`.
+    :param sample: the first bytes of the file.
+    :param sha256, xet_hash, blob_id, storage_uri: see :class:`XetFile`.
     """
     record: XetFile = {"path": path, "size": size, "sha256": sha256, "xet_hash": xet_hash, "repo": repo}
     if sample is not None:
-        record["sample"] = sample
+        record["sample"] = base64.b64encode(sample).decode()
     if blob_id is not None:
         record["blob_id"] = blob_id
     if storage_uri is not None:

@@ -286,7 +286,8 @@ def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: t
     """
     changed = [str(file) for file, size in zip(files, sent, strict=True) if size != file.size or _is_changed(file)]
     stored = [file for file in files if isinstance(file, StoredFile)]
-    changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
+    if stored:
+        changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
     if changed:
         raise XetSourceError(
             f"{', '.join(changed[:MOST_NAMED])} changed while being uploaded. Nothing was published. Upload when the "

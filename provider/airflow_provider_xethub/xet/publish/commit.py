@@ -74,9 +74,10 @@ _GATEWAY_TIMEOUT = 504
 
 @dataclass(frozen=True)
 class _Published:
-    """One commit of the work, and the position in the work's order that it reaches."""
+    """One commit of the work, where it is, and the position in the work's order that it reaches."""
 
     commit: XetCommit
+    repo: Repo
     until: int
     pull_request: str | None
 
@@ -127,7 +128,7 @@ class _Publication:
     @property
     def _repo(self) -> Repo:
         """Where the next commit goes: to the pull request, once it is open."""
-        return Repo.from_uri(self.done[-1].commit["repo"]) if self.done else self._request.repo
+        return self.done[-1].repo if self.done else self._request.repo
 
     @property
     def _opens_pull_request(self) -> bool:
@@ -284,7 +285,7 @@ class _Publication:
                 repo = repo.at(f"{_PULL_REQUEST}{answers.discussion_number(answer.get('pullRequestUrl'))}")
             commit = hub.commit_record(repo, answer.get("commitOid"), title, description)
         # The address is made anew: that of the answer may lead anywhere.
-        return _Published(commit, part.until, self._url_of(repo) if self._opens_pull_request else None)
+        return _Published(commit, repo, part.until, self._url_of(repo) if self._opens_pull_request else None)
 
     def _trailer(self, until: int) -> str:
         size = len(self._work.order)
@@ -308,8 +309,8 @@ class _Publication:
         return bool(self.done)
 
     def _remember(self) -> None:
-        last = self.done[-1].commit
-        known = {"key": self._key, "oid": last["oid"], "revision": Repo.from_uri(last["repo"]).revision}
+        last = self.done[-1]
+        known = {"key": self._key, "oid": last.commit["oid"], "revision": last.repo.revision}
         self._request.task_state.remember(STATE, known)
 
     def _recall(self) -> None:
@@ -349,7 +350,7 @@ class _Publication:
         for commit in reversed(self._hub.latest_commits(repo.at(until) if until else repo, _COMMITS_TO_SEARCH)):
             if mark := pattern.search(commit["description"]):
                 here: XetCommit = {**commit, "repo": repo.uri}
-                found.append(_Published(here, int(mark[1] or len(self._work.order)), pull_request))
+                found.append(_Published(here, repo, int(mark[1] or len(self._work.order)), pull_request))
         return found
 
     def result(self) -> XetCommitResult:

@@ -51,19 +51,22 @@ class CommitRequest:
 
         :raises XetInputError: says which path or record.
         """
+        where = str(self.repo)
         if self.repo.is_bucket and (self.parent_commit or self.create_pr):
-            raise XetInputError(f"{self.repo} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
-        arguments.text(f"commit_message for {self.repo}", self.message, MAX_MESSAGE)
-        arguments.text(f"commit_description for {self.repo}", self.description, MAX_DESCRIPTION)
+            raise XetInputError(f"{where} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
+        arguments.text(f"commit_message for {where}", self.message, MAX_MESSAGE)
+        arguments.text(f"commit_description for {where}", self.description, MAX_DESCRIPTION)
         # Left empty, these would not check what the caller wanted checked.
         for name in ("parent_commit", "idempotency_key"):
             arguments.string(name, getattr(self, name))
         if not self.message.strip():
-            raise XetInputError(f"commit_message for {self.repo} is empty.")
+            raise XetInputError(f"commit_message for {where} is empty.")
         if not self.files and not self.delete:
-            raise XetInputError(f"nothing to commit to {self.repo}: neither files nor paths to delete were given.")
-        seen: set[str] = set()
-        here: set[str] = set()  # URIs that are of this repository: a few, for many files
+            raise XetInputError(f"nothing to commit to {where}: neither files nor paths to delete were given.")
+        self._check_files(where)
+        self._check_deletions(where)
+
+    def _check_files(self, where: str) -> None:
         for file in self.files:
             try:
                 answers.xet_file(file)
@@ -73,30 +76,34 @@ class CommitRequest:
                     f"files must be Xet file records, as XetUploadOperator returns them in 'files'; {named!r:.200} is "
                     f"a record with {error}."
                 ) from None
-            check_path(file["path"])
-            if file["repo"] not in here and not Repo.from_uri(file["repo"]).is_same_repo(self.repo):
-                raise XetInputError(
-                    f"{file['path']} was uploaded for {file['repo']}; it cannot be committed to {self.repo}."
-                )
-            if file["path"] in seen:
-                raise XetInputError(f"{file['path']} occurs twice among the files to commit to {self.repo}.")
-            here.add(file["repo"])
-            seen.add(file["path"])
+        seen: set[str] = set()
+        here: set[str] = set()  # URIs of this repository: a few, for many files
+        for file in self.files:
+            path, uri = file["path"], file["repo"]
+            check_path(path)
+            if uri not in here and not Repo.from_uri(uri).is_same_repo(self.repo):
+                raise XetInputError(f"{path} was uploaded for {uri}; it cannot be committed to {where}.")
+            if path in seen:
+                raise XetInputError(f"{path} occurs twice among the files to commit to {where}.")
+            here.add(uri)
+            seen.add(path)
+
+    def _check_deletions(self, where: str) -> None:
         if isinstance(self.delete, str):
-            raise XetInputError(f"delete must be a list of paths, not the text {self.delete!r}.")
+            raise XetInputError(f"delete must be a list of paths, not the string {self.delete!r}.")
         gone: set[str] = set()
         for path in self.delete:
             plain = path.removesuffix("/")
             check_path(plain)
             if plain in gone:
-                raise XetInputError(f"{path} occurs twice among the paths to be deleted in {self.repo}.")
+                raise XetInputError(f"{path} occurs twice among the paths to be deleted in {where}.")
             gone.add(plain)
-        # Which of the two the Hub does first is not documented: the new file could be the one that goes.
+        # The Hub does not document which of the two it does first: it might delete the new file.
         folders = {path for path in self.delete if path.endswith("/")}
-        for path in seen if gone else ():
+        for path in [file["path"] for file in self.files] if gone else ():
             above = {path[: at + 1] for at, char in enumerate(path) if char == "/"}
             if path in gone or above & folders:
-                raise XetInputError(f"{path} is to be both committed to and deleted from {self.repo}.")
+                raise XetInputError(f"{path} is to be both committed to and deleted from {where}.")
 
 
 def commit_key(request: CommitRequest, files: Sequence[XetFile]) -> str:

@@ -111,8 +111,7 @@ class SourceFiles(Sources):
 
     def records(self, repo: Repo) -> list[XetFile]:
         """Return the records of the files before their upload."""
-        uri = repo.uri
-        return [upload.source_record(file, uri) for file in self._all]
+        return upload.source_records(self._all, repo.uri)
 
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
         """Read the files."""
@@ -120,8 +119,8 @@ class SourceFiles(Sources):
 
     def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
         """Read the first bytes of objects; those of local files are known."""
-        upload.fetch_samples(self._all)
-        return [upload.source_record(self._files[file["path"]], file["repo"]) for file in files]
+        has_objects = upload.fetch_samples(self._all)
+        return upload.source_records(self._all, files[0]["repo"]) if has_objects else files
 
     def prefetch(self, repo: Repo) -> AbstractContextManager[None]:
         """Fetch the token early for a small upload that certainly goes through CAS."""

@@ -16,10 +16,9 @@ from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import os_reason
-from airflow_provider_xethub.xet.records import XetFile
+from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import digests
-from airflow_provider_xethub.xet.transfer.upload import source_record
 
 
 def in_repository(
@@ -86,7 +85,8 @@ def _records(
 ) -> dict[str, XetFile]:
     files = [equal[path][0] for path in there]
     check_unchanged(files, [file.size for file in files])
+    uri = repo.uri
     return {
-        path: {**source_record(equal[path][0], repo.uri), "sha256": equal[path][1], "xet_hash": found["xet_hash"]}
-        for path, found in there.items()
+        path: xet_file_record(path, file.size, uri, sha256=digest, xet_hash=there[path]["xet_hash"], sample=file.sample)
+        for path, (file, digest) in ((path, equal[path]) for path in there)
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,27 +31,40 @@ def upload(
     """
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
-    known = [(digests or {}).get(file.path_in_repo) for file in files]
+    known_digests = [(digests or {}).get(file.path_in_repo) for file in files]
     sizes = [file.size for file in files]
     try:
-        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known)
+        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests)
     except XetTransferError as error:
         if type(error) is XetTransferError:
             # CAS rejects a file that no longer has the digest computed before.
             threads.stoppable(lambda stopped: check_unchanged(files, sizes, stopped))
         raise
     threads.stoppable(lambda stopped: check_unchanged(files, [each.size for each in uploaded], stopped))
-    records = [source_record(file, repo, known=each) for file, each in zip(files, uploaded, strict=True)]
+    records = [
+        xet_file_record(
+            file.path_in_repo,
+            file.size,
+            repo,
+            sha256=known.sha256,
+            xet_hash=known.xet_hash,
+            sample=file.sample,
+            storage_uri=str(file) if isinstance(file, StoredFile) else None,
+        )
+        for file, known in zip(files, uploaded, strict=True)
+    ]
     return {"files": records, "transfer": transfer}
 
 
-def fetch_samples(files: Sequence[SourceFile]) -> None:
-    """Read the first bytes of each object in object storage; those of local files are known.
+def fetch_samples(files: Sequence[SourceFile]) -> bool:
+    """Read the first bytes of each object in object storage, and say whether there are any; local files have theirs.
 
     :raises XetSourceError: an object cannot be read.
     """
     stored = [file for file in files if isinstance(file, StoredFile)]
-    threads.stoppable(lambda stopped: object_sources.fetch_samples(stored, stopped))
+    if stored:
+        threads.stoppable(lambda stopped: object_sources.fetch_samples(stored, stopped))
+    return bool(stored)
 
 
 def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
@@ -64,28 +76,18 @@ def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
     return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
 
 
-def source_record(file: SourceFile, repo: str, known: uploads.Uploaded | None = None) -> XetFile:
-    """Return the record of a source file.
+def source_records(files: Sequence[SourceFile], repo: str) -> list[XetFile]:
+    """Return the records of source files before their upload.
 
     :param repo: the ``hf://`` URI of the repository.
-    :param known: what CAS knows about it; ``None`` before it is uploaded.
     """
-    is_stored = known is not None and isinstance(file, StoredFile)
-    return xet_file_record(
-        file.path_in_repo,
-        file.size,
-        repo,
-        sha256=known.sha256 if known else None,
-        xet_hash=known.xet_hash if known else None,
-        sample=_encoded(file.sample),
-        storage_uri=str(file) if is_stored else None,
-    )
+    return [xet_file_record(file.path_in_repo, file.size, repo, sample=file.sample) for file in files]
 
 
 def content_record(path: str, content: bytes, repo: str) -> XetFile:
     """Return the record of a file in memory, before it is uploaded."""
     sha256 = hashlib.sha256(content).hexdigest()
-    return xet_file_record(path, len(content), repo, sha256=sha256, sample=_encoded(content[:SAMPLE_BYTES]))
+    return xet_file_record(path, len(content), repo, sha256=sha256, sample=content[:SAMPLE_BYTES])
 
 
 def stream_record(path: str, uploaded: uploads.Uploaded, head: bytes, repo: str) -> XetFile:
@@ -99,12 +101,8 @@ def stream_record(path: str, uploaded: uploads.Uploaded, head: bytes, repo: str)
         repo,
         sha256=uploaded.sha256,
         xet_hash=uploaded.xet_hash,
-        sample=_encoded(head[:SAMPLE_BYTES]),
+        sample=head[:SAMPLE_BYTES],
     )
-
-
-def _encoded(sample: bytes) -> str:
-    return base64.b64encode(sample).decode()
 
 
 def no_transfer() -> XetTransfer:
