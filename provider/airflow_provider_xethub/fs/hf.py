@@ -1,6 +1,6 @@
 """``ObjectStoragePath("hf://connection@…")``: the filesystem of :mod:`~airflow_provider_xethub.fs.xethub`.
 
-Airflow asks a module for a filesystem without telling it the scheme, so that ``hf`` and ``xethub`` need one each.
+Airflow asks a module for a filesystem without passing the scheme, so ``hf`` and ``xethub`` need a module each.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 schemes = ["hf"]
-"""What Airflow asks :func:`get_fs` for."""
+"""Schemes for which Airflow calls :func:`get_fs`."""
 
 
 def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
-    """Return the filesystem of a connection; nothing is asked before it is used.
+    """Return the filesystem of a connection. It sends no request before it is used.
 
-    Without a connection it is that of ``huggingface_hub``: Airflow 3.2 and later use it for half of what a path does
-    then, and two different ones for one path would be worse.
+    Without a connection it is that of ``huggingface_hub``: Airflow 3.2 and later use that for half of a path's methods
+    in this case, and two different filesystems for one path would be worse.
     """
     if conn_id is None:
         from huggingface_hub import HfFileSystem

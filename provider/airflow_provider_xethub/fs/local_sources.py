@@ -1,4 +1,4 @@
-"""Which local files ``put`` takes: the same rule as for every upload."""
+"""Which local files ``put`` uploads: the same rules as for every upload."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from airflow_provider_xethub.xet.path_patterns import Selection, has_wildcard
 
 log = logging.getLogger(__name__)
 
-_REMEDY = "Put what they lead to under its own name, or remove the links."
+_REMEDY = "Upload their targets under their own names, or remove the links."
 
 
-class Taken:
-    """The local files that one ``put`` takes.
+class SelectedSources:
+    """The local files that one ``put`` uploads.
 
-    fsspec finds them and decides where each goes; this says which of them are meant.
+    fsspec finds files and decides where each goes; this class decides which of them are uploaded.
 
-    :param given: what ``put`` was given: a path or a glob pattern, or several.
-    :param recursive: whether it was given folders with all that is in them.
+    :param given: the argument of ``put``: a path or a glob pattern, or several.
+    :param recursive: whether folders are uploaded with everything in them.
     :raises XetInputError: a link leads out of its source.
     :raises XetSourceError: something is unreadable.
     """
@@ -41,8 +41,8 @@ class Taken:
         for each in each_given:
             path = LocalFileSystem._strip_protocol(os.fspath(each))
             if has_wildcard(path) and not os.path.lexists(path):
-                base, pattern = _divided(path)
-                # "**/" is no folder at all as well, and a match may be a folder with all that is below it.
+                base, pattern = _split_at_wildcard(path)
+                # "**/" also matches no folder at all, and a match may be a folder with everything below it.
                 wanted = [pattern, pattern.replace("**/", "")]
                 wanted += [f"{each}/*" for each in wanted] if recursive else []
                 self._search(base, Selection(wanted), findings)
@@ -54,8 +54,8 @@ class Taken:
         if text := findings.left_out_text():
             log.info("Left out of the upload: %s.", text)
 
-    def takes(self, path: str) -> bool:
-        """Whether a file or folder that fsspec found is meant; what was named itself always is."""
+    def includes(self, path: str) -> bool:
+        """Return whether a file or folder that fsspec found is uploaded; one that was named itself always is."""
         plain = path.rstrip("/")
         return plain in self._paths or not any(plain.startswith(f"{each}/") for each in self._searched)
 
@@ -67,31 +67,31 @@ class Taken:
         self._searched.append(plain)
 
 
-def _divided(pattern: str) -> tuple[str, str]:
+def _split_at_wildcard(pattern: str) -> tuple[str, str]:
     """Return the folder before the first wildcard, and the rest."""
     parts = PurePosixPath(pattern).parts
     first = next(number for number, part in enumerate(parts) if has_wildcard(part))
     return str(PurePosixPath(*parts[:first])), "/".join(parts[first:])
 
 
-_TAKEN: ContextVar[Taken | None] = ContextVar("xethub_taken", default=None)
+_SELECTED: ContextVar[SelectedSources | None] = ContextVar("xethub_selected_sources", default=None)
 
 
 @contextmanager
-def only_taken(lpath: Any, rpath: Any, *, recursive: bool) -> Iterator[None]:
-    """Let :func:`is_taken` answer for one ``put``; where each file is named with its place, all are taken.
+def selecting(lpath: Any, rpath: Any, *, recursive: bool) -> Iterator[None]:
+    """Let :func:`is_selected` apply to one ``put``; two lists of files and targets select all of them.
 
-    :raises XetHubError: as for :class:`Taken`.
+    :raises XetHubError: as for :class:`SelectedSources`.
     """
-    each_is_named = isinstance(lpath, list) and isinstance(rpath, list)
-    reset = _TAKEN.set(None if each_is_named else Taken(lpath, recursive=recursive))
+    are_pairs = isinstance(lpath, list) and isinstance(rpath, list)
+    reset = _SELECTED.set(None if are_pairs else SelectedSources(lpath, recursive=recursive))
     try:
         yield
     finally:
-        _TAKEN.reset(reset)
+        _SELECTED.reset(reset)
 
 
-def is_taken(path: str | os.PathLike[str]) -> bool:
-    """Whether a file or folder that fsspec found is uploaded."""
-    files = _TAKEN.get()
-    return files is None or files.takes(os.fspath(path))
+def is_selected(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file or folder that fsspec found is uploaded."""
+    sources = _SELECTED.get()
+    return sources is None or sources.includes(os.fspath(path))

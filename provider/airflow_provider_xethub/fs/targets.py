@@ -1,4 +1,4 @@
-"""Where several files go: each to a place of its own, and none to a place that nobody named."""
+"""Checks before several files are transferred: each path is named, and no two files get the same target."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.arguments import selection
 
+_SOURCES: ContextVar[dict[str, str] | None] = ContextVar("xethub_targets", default=None)
+"""The source of each target, in a dry run."""
 
-def named(argument: str, value: Any) -> None:
+
+def check_named(argument: str, value: Any) -> None:
     """Refuse an empty path, which ``fsspec`` takes for the current folder, and an empty list.
 
-    :raises XetInputError: names the argument.
+    :param argument: its name, for the message.
+    :raises XetInputError: the value names no path.
     """
     if value is None:
         raise XetInputError(f"{argument} is None. Name a path.")
@@ -24,14 +28,11 @@ def named(argument: str, value: Any) -> None:
         selection(argument, [os.fspath(path) if isinstance(path, os.PathLike) else path for path in paths])
 
 
-_SOURCES: ContextVar[dict[str, str] | None] = ContextVar("xethub_targets", default=None)
-
-
 @contextmanager
-def collected() -> Iterator[None]:
-    """Only collect in this block which file goes where, by :func:`collect`; nothing is transferred.
+def dry_run() -> Iterator[None]:
+    """Only check in this block that each file gets a target of its own, by :func:`check_target`.
 
-    :raises XetInputError: two files would go to the same place.
+    :raises XetInputError: two files would get the same target.
     """
     reset = _SOURCES.set({})
     try:
@@ -40,8 +41,8 @@ def collected() -> Iterator[None]:
         _SOURCES.reset(reset)
 
 
-def collect(source: Any, target: Any, *, is_folder: bool) -> bool:
-    """Note where a file goes, and say whether that is all to be done with it now."""
+def check_target(source: Any, target: Any, *, is_folder: bool) -> bool:
+    """Check the target of a file in a dry run; return whether this is one, so that nothing is to be transferred."""
     sources = _SOURCES.get()
     if sources is None:
         return False

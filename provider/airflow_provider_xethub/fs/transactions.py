@@ -7,35 +7,35 @@ from typing import TYPE_CHECKING, Any
 from fsspec.transaction import Transaction
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.fs.errors import missing_files
+from airflow_provider_xethub.fs.errors import file_not_found_errors
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.fs.files import WritingFile
+    from airflow_provider_xethub.fs.open_files import WritingFile
 
-HELD = 64 << 20
-"""Bytes of small files that wait in memory for the end of a transaction; more go into CAS when they are closed."""
+MAX_BYTES_IN_MEMORY = 64 << 20
+"""Bytes of small files that stay in memory until the end of a transaction; more go into CAS when they are closed."""
 
 
 class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
-    """Makes one commit of all files that a thread writes in it, for each repository and revision.
+    """Publish all files that a thread writes in one commit for each repository and revision.
 
-    Left by an exception, nothing is published.
+    A block that is left by an exception publishes nothing.
 
-    :ivar folders: those that were made in it; nobody remembers them afterwards.
+    :ivar folders: folders that were made in it; they are forgotten when it ends.
     """
 
     fs: Any
 
     def __init__(self, fs: Any, **options: Any) -> None:
         super().__init__(fs, **options)
-        self._held = 0
+        self._bytes_in_memory = 0
         self.folders: set[str] = set()
 
-    def has_room(self, size: int) -> bool:
-        """Whether a file of this size may wait in memory, and count it if so."""
-        if self._held + size > HELD:
+    def reserve_memory(self, size: int) -> bool:
+        """Return whether a file of this size may stay in memory until the end, and count it if so."""
+        if self._bytes_in_memory + size > MAX_BYTES_IN_MEMORY:
             return False
-        self._held += size
+        self._bytes_in_memory += size
         return True
 
     def complete(self, commit: bool = True) -> None:
@@ -47,7 +47,7 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
         fs: Any = self.fs
         files = list(self.files)
         self.files.clear()
-        fs._intrans, fs._transaction, self.fs, self._held = False, None, None, 0
+        fs._intrans, fs._transaction, self.fs, self._bytes_in_memory = False, None, None, 0
         self.folders.clear()
         unfinished = [file for file in files if not file.closed]
         if not commit or unfinished:
@@ -61,8 +61,8 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
             )
         by_repo: dict[str, list[WritingFile]] = {}
         for file in files:
-            if file.is_complete:  # the others were left by an exception that somebody caught
-                by_repo.setdefault(file.place.repo.uri, []).append(file)
+            if file.is_complete:  # an incomplete one was left by an exception that the block caught
+                by_repo.setdefault(file.repo_path.repo.uri, []).append(file)
         for group in by_repo.values():
-            with missing_files():
+            with file_not_found_errors():
                 fs.publish(group)

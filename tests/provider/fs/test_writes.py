@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetServerError
-from airflow_provider_xethub.fs import files, transactions
+from airflow_provider_xethub.fs import open_files, transactions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import session as cas
@@ -33,7 +33,9 @@ def paths(repo) -> list[str]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 5000, files.IN_MEMORY - 1, files.IN_MEMORY, files.IN_MEMORY + 1, LARGE])
+@pytest.mark.parametrize(
+    "size", [0, 1, 5000, open_files.IN_MEMORY - 1, open_files.IN_MEMORY, open_files.IN_MEMORY + 1, LARGE]
+)
 def test_a_file_becomes_a_commit_when_it_is_closed(size, repo, fs, hub, tmp_path):
     whole = binary(size, size)
     before = commits(hub, repo)
@@ -126,10 +128,10 @@ def test_a_file_that_is_written_for_longer_than_a_token_lives(repo, fs, hub, tmp
     hub.access.token_life = 33  # the client wants the next one 30 s before the expiry: each is used for 3 s
     whole = binary(LARGE, "slow")
     with at(repo, "x.bin").open("wb") as file:
-        file.write(whole[: files.IN_MEMORY + 5])
+        file.write(whole[: open_files.IN_MEMORY + 5])
         issued = len(hub.access.issued_xet_tokens())
         threading.Event().wait(3.5)
-        file.write(whole[files.IN_MEMORY + 5 :])
+        file.write(whole[open_files.IN_MEMORY + 5 :])
     assert len(hub.access.issued_xet_tokens()) > issued
     assert content(hub, repo, "x.bin", tmp_path) == whole
 
@@ -160,7 +162,7 @@ def test_the_same_content_once_more_is_no_commit(filled, fs, hub):
 
 
 def test_a_transaction_is_one_commit(repo, fs, hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(transactions, "HELD", 10_000)
+    monkeypatch.setattr(transactions, "MAX_BYTES_IN_MEMORY", 10_000)
     wanted = {"a.txt": b"a", "b/c.bin": binary(6000, 1), "d.bin": binary(7000, 2), "e.bin": binary(LARGE, 3), "f": b""}
     before = commits(hub, repo)
     with fs.transaction:

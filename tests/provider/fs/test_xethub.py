@@ -181,7 +181,7 @@ def test_info_tells_what_the_hub_knows(filled, fs, hook):
     assert fs.modified(name(filled, "z.bin")) <= datetime.now(timezone.utc)
     assert at(filled, "a/b.bin").stat().st_size == 3_000_000
     assert not fs.exists("datasets/local/no-such-repository/x")
-    with pytest.raises(XetInputError, match="names no repository"):
+    with pytest.raises(XetInputError, match="does not name a repository"):
         fs.ls("datasets/local")
 
 

@@ -1,4 +1,4 @@
-"""Files that are compressed while they are written: published when complete, like every other file."""
+"""Files that are compressed while they are written, and published when complete, like every other file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fsspec.compression import compr
 from fsspec.core import get_compression
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.fs.files import WritingFile
+from airflow_provider_xethub.fs.open_files import WritingFile
 
 
-def method(path: str, compression: object) -> str | None:
-    """Return the compression of a file that is to be written; ``None`` for a plain one.
+def compression_of(path: str, compression: object) -> str | None:
+    """Return the name of the compression for a file that is to be written; ``None`` for no compression.
 
-    :param compression: its name, ``infer`` to go by the extension of ``path``, or ``None``.
-    :raises XetInputError: fsspec does not know it here.
+    :param compression: a name, ``infer`` to choose by the extension of ``path``, or ``None``.
+    :raises XetInputError: fsspec does not know it in this environment.
     """
     if compression is None:
         return None
@@ -29,8 +29,8 @@ def method(path: str, compression: object) -> str | None:
     return found
 
 
-class _Into:
-    """Where a compressor writes; it has no other way to the file, so that closing the compressor late does no harm."""
+class _CompressorTarget:
+    """The file object that a compressor writes to. Without ``file``, a compressor that is closed late does no harm."""
 
     def __init__(self, file: WritingFile) -> None:
         self.file: WritingFile | None = file
@@ -39,23 +39,26 @@ class _Into:
         return self.file.write(data) if self.file is not None else len(data)
 
     def flush(self) -> None:
-        """Nothing to do: the file keeps what it was given."""
+        """Do nothing: the file keeps what it was given."""
 
 
 class WritingCompressed(io.BufferedIOBase):
-    """Bytes into a :class:`WritingFile`, compressed: left by an exception, or never closed, nothing is published."""
+    """Compress bytes into a :class:`WritingFile`.
+
+    If it is left by an exception, or never closed, nothing is published.
+    """
 
     def __init__(self, file: WritingFile, compression: str) -> None:
         self._file = file
-        self._into = _Into(file)
-        self._compressor = compr[compression](self._into, mode="w")
+        self._target = _CompressorTarget(file)
+        self._compressor = compr[compression](self._target, mode="w")
 
     def writable(self) -> bool:
-        """Say that it can be written."""
+        """Return true."""
         return True
 
     def write(self, data: Any) -> int:
-        """Write the next bytes, and return how many of ``data``, before they were compressed."""
+        """Write the next bytes; return their number, uncompressed."""
         if self.closed:
             raise ValueError("write to closed file")
         view = memoryview(data).cast("B")
@@ -63,14 +66,14 @@ class WritingCompressed(io.BufferedIOBase):
         return len(view)
 
     def close(self) -> None:
-        """Publish it, or leave that to its transaction.
+        """Publish the file, or leave that to its transaction.
 
         :raises XetHubError: nothing was published.
         """
         if self.closed:
             return
         try:
-            if self._into.file is not None:
+            if self._target.file is not None:
                 self._compressor.close()
                 self._file.close()
         except BaseException:
@@ -81,20 +84,20 @@ class WritingCompressed(io.BufferedIOBase):
 
     def discard(self) -> None:
         """Stop writing; nothing is published."""
-        self._into.file = None
+        self._target.file = None
         self._file.discard()
         with suppress(Exception):
             self._compressor.close()
         super().close()
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Publish it at the end of a ``with`` block, unless that is left by an exception."""
+        """Publish the file at the end of a ``with`` block, unless an exception leaves the block."""
         if kind is not None:
             self.discard()
         self.close()
 
     def __del__(self) -> None:
-        """Discard what nobody has closed; the base class would close it."""
-        with suppress(AttributeError):  # never begun
+        """Discard a file that was never closed; the base class would close it."""
+        with suppress(AttributeError):  # never initialised
             if not self.closed:
                 self.discard()
