@@ -1,4 +1,4 @@
-"""Upload in two tasks, and publish both in one pull request that also deletes what is out of date."""
+"""Upload in two tasks, and publish both uploads in one pull request that also deletes an outdated folder."""
 
 from __future__ import annotations
 

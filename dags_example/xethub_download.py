@@ -1,4 +1,4 @@
-"""List what is there, and download the tables of it."""
+"""List the tables of a dataset, and download them."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ with DAG(
         task_id="download",
         files=tables.output,
         destination="{{ params.destination }}",
-        on_empty="skip",  # there may be no table yet
+        on_empty="skip",  # the dataset may have no tables yet
     )

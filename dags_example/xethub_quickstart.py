@@ -1,8 +1,8 @@
-"""Publish a folder with as many workers as there are files, wait for it, and read it back.
+"""Publish a folder with one mapped task for each file, wait for it, and read it back.
 
 One task fetches a write token. Mapped tasks upload with it, on workers that have no Hub credential. One task
-publishes all of it in one commit. A sensor sees the files arrive. Another token, for reading, lets a last task
-download and verify them. At the end both tokens are forgotten.
+publishes all files in one commit. A sensor waits for a file to arrive. With a read token, the last transfer downloads
+and verifies the files. At the end both tokens are deleted.
 
 Parameters: ``folder`` to publish, ``destination`` to download into. Connection: ``xethub_default``.
 """
@@ -47,7 +47,7 @@ with DAG(
         for file in files:
             original = Path(params["folder"], file["path"])
             if not filecmp.cmp(original, file["local_path"], shallow=False):
-                raise ValueError(f"{file['path']} is not what was uploaded")
+                raise ValueError(f"{file['path']} differs from the uploaded file")
         return len(files)
 
     write_token = XetTokenOperator(task_id="write_token", scope="write", **CORPUS)
@@ -76,7 +76,7 @@ with DAG(
 
     forget_tokens = XetForgetTokenOperator(task_id="forget_tokens").as_teardown(setups=[write_token, read_token])
 
-    # A token is no template field, so for a mapped task this arrow is drawn by hand.
+    # A token is not a template field, so a mapped task needs this dependency written out.
     write_token >> upload
     publish >> arrived >> read_token
     download >> forget_tokens

@@ -1,4 +1,4 @@
-"""Fetch a token, use it in a task without a connection, and forget it, whether that task succeeds or not."""
+"""Fetch a token, use it in a task without a connection, and delete it, whether that task succeeds or fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start a DAG on each commit of a repository, and find out what it changed."""
+"""Start a DAG on each commit to a repository, and find out which files it changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ corpus = Asset("hf://datasets/local/corpus", watchers=[AssetWatcher(name="corpus
 with DAG("xethub_watch", schedule=[corpus], catchup=False, tags=["xethub"]):
 
     @task
-    def commits_told(triggering_asset_events=None) -> list[dict]:
+    def new_commits(triggering_asset_events=None) -> list[dict]:
         events = (triggering_asset_events or {}).get(corpus, [])
         return [event.extra["payload"] for event in events if event.extra.get("payload")]
 
@@ -34,4 +34,4 @@ with DAG("xethub_watch", schedule=[corpus], catchup=False, tags=["xethub"]):
     def content(file: dict) -> list:
         return [file.get(name) for name in ("xet_hash", "sha256", "blob_id")]
 
-    changed_paths(commits_told())
+    changed_paths(new_commits())

@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider, in every component: so nothing is imported here."""
+"""What Airflow reads about this provider. Every component of Airflow reads it, so it imports nothing."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ DEFAULT_CONN_ID = "xethub_default"
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "repo_type": {
         "label": "Default repository type",
-        "description": "Used where a task does not give repo_type. Empty: model.",
+        "description": "Used by tasks without repo_type. Default: model.",
         "schema": {"type": ["string", "null"], "enum": ["model", "dataset", "space", "bucket"], "default": None},
     },
     "repo_id": {
         "label": "Default repository",
-        "description": "namespace/name; used where a task does not give repo_id.",
+        "description": "namespace/name, used by tasks without repo_id.",
         "schema": {"type": ["string", "null"], "default": None},
     },
     "revision": {
         "label": "Default revision",
-        "description": "Branch, tag, commit or refs/pr/N; used where a task does not give revision. Empty: main.",
+        "description": "Branch, tag, commit or refs/pr/N, used by tasks without revision. Default: main.",
         "schema": {"type": ["string", "null"], "default": None},
     },
     "timeout": {
         "label": "Request timeout (seconds)",
-        "description": "How long one answer of the Hub may take to begin. Empty: 30.",
+        "description": "Seconds to wait for a response. Default: 30.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
     "stall_timeout": {
         "label": "Stall timeout (seconds)",
-        "description": "How long a transfer may stand still before it is ended and tried again. Empty: 120.",
+        "description": "Seconds without progress before a transfer is cancelled and retried. Default: 120.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
     "ca_bundle": {
         "label": "CA bundle",
-        "description": "File on the workers with the certificate authorities of the Hub and CAS. Empty: the system's.",
+        "description": "Path to a CA bundle on the workers, for the Hub and CAS. Default: the system's.",
         "schema": {"type": ["string", "null"], "default": None},
     },
-    # Airflow masks it by its name from 3.1 on, as its URL may carry a user and a password.
+    # Airflow 3.1 and later mask it by its name, because the URL may contain a user and a password.
     "proxy": {
         "label": "Proxy",
-        "description": "URL of the proxy for the Hub and CAS, and for nothing else. Empty: HTTPS_PROXY of the workers.",
+        "description": "URL of a proxy for requests to the Hub and CAS only. Default: HTTPS_PROXY of the workers.",
         "schema": {"type": ["string", "null"], "format": "password", "default": None},
     },
-    # Named so that Airflow masks it by its name: a proxy in front of the Hub may want a key in a header.
+    # Airflow masks it by its name: a proxy in front of the Hub may require a key in a header.
     "secret_headers": {
         "label": "Extra HTTP headers (JSON)",
         "description": "Sent with every request to the Hub, never to CAS.",
         "schema": {"type": ["string", "null"], "format": "password", "default": None},
     },
 }
-"""The connection's own fields: the form, the hook and the docs are all derived from these."""
+"""The connection's own fields. The form and the hook are derived from them, and the docs are compared with them."""
 
 FIELD_BEHAVIOUR: dict[str, Any] = {
-    # Not the port, though the endpoint may have it: the Test button of Airflow 3.3.1 and 3.3.2 refuses a connection
-    # that has none, with "Bad Request".
+    # The port stays visible, although the endpoint may contain one: the Test button of Airflow 3.3.1 and 3.3.2 fails
+    # with "Bad Request" for a connection without a port.
     "hidden-fields": ["schema", "login"],
     "relabeling": {"host": "Hub endpoint", "password": "Hub token", "port": "Port"},
     "placeholders": {
@@ -72,7 +72,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's metadata, in the form that Airflow 3.0 to 3.3 all accept."""
+    """Return the provider's metadata, in a form that all of Airflow 3.0 to 3.3 accept."""
     return {
         "package-name": "airflow-provider-xethub",
         "name": "Xet Hub",
@@ -116,8 +116,8 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "fernet_key": {
                         "description": (
-                            "Key (or comma-separated keys, the first seals) to seal Xet tokens in XCom with. Empty: "
-                            "Airflow's own Fernet key. Set it where workers must not have Airflow's."
+                            "Key that seals Xet tokens in XCom, or keys separated by commas, of which the first seals. "
+                            "Default: Airflow's own Fernet key. Set it where workers must not have Airflow's key."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -127,8 +127,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "cache_folder": {
                         "description": (
-                            "Folder on the workers where the client of CAS remembers what is stored there, at most "
-                            "1 GB for each CAS. A retry on the same worker then sends only what is missing. Empty: "
+                            "Folder on the workers in which the CAS client remembers what CAS has stored, at most 1 GB "
+                            "for each CAS. A retry on the same worker then sends only what is missing. Default: "
                             "HF_XET_CACHE, HF_HOME/xet, or ~/.cache/huggingface/xet."
                         ),
                         "version_added": "0.1.0",
@@ -139,9 +139,9 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "webhook_secret": {
                         "description": (
-                            "Secret that the Hub's webhooks send, at least 16 characters; two with a comma between "
-                            "them while one takes the place of the other. The API server then receives webhooks at "
-                            "/xethub/webhook. Empty: it does not."
+                            "Secret that the Hub's webhooks send, at least 16 characters; two, separated by a comma, "
+                            "while one replaces the other. With it, the API server accepts webhooks at "
+                            "/xethub/webhook. Empty: it accepts none."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -151,8 +151,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "webhook_conn_id": {
                         "description": (
-                            "Connection with which the API server asks the Hub for the commits that a webhook is "
-                            "about. Empty: it does not ask; events have no titles then, and there is one for a push."
+                            "Connection with which the API server fetches the commits of a webhook from the Hub. "
+                            "Empty: it does not fetch them; events then have no titles, and each push is one event."
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -163,7 +163,7 @@ def get_provider_info() -> dict[str, Any]:
                     "telemetry": {
                         "description": (
                             "Whether hf_xet and huggingface_hub may report figures about transfers and their "
-                            "environment to the Hub's operator."
+                            "environment to the operator of the Hub."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",

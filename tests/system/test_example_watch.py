@@ -57,7 +57,7 @@ def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, 
         run = until(is_over, logs / "triggerer.log", logs / "scheduler.log")
         assert run["state"] == "success"
         assert run["run_type"] == "asset_triggered"
-        (told,) = airflow.xcom(DAG, run["dag_run_id"], "commits_told")
+        (told,) = airflow.xcom(DAG, run["dag_run_id"], "new_commits")
         assert {name: told[name] for name in newest} == newest
         assert airflow.xcom(DAG, run["dag_run_id"], "changed_paths") == ["new.csv", "other.bin"]
         (event,) = airflow.get("/assets/events")["asset_events"]

@@ -192,7 +192,7 @@ def test_a_commit_starts_the_dag_that_watches(
     assert run["run_type"] == "asset_triggered"
     look_at_xcom(somebody, started_by_asset, "changed_paths")
     somebody.shows("photos/adelie.csv")
-    look_at_xcom(somebody, started_by_asset, "commits_told")
+    look_at_xcom(somebody, started_by_asset, "new_commits")
     somebody.shows(commit_of_another[:20], re.compile(r"A\snew\sphoto"))
     somebody.visit(started_by_asset.path("", "asset_events"))
     somebody.shows("hf://datasets/local/corpus")
