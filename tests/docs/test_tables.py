@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator
 
 import airflow_provider_xethub
 from airflow_provider_xethub import exceptions, get_provider_info
-from airflow_provider_xethub.decorators.xethub import PLACES, XetDecoratedOperator
+from airflow_provider_xethub.decorators.xethub import PROVIDED, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.cli import main as cli
 from airflow_provider_xethub.local.control import api as control_api
@@ -106,7 +106,7 @@ def test_every_argument_of_the_decorator_is_documented_with_its_default():
     text = (DOCS / "operators.md").read_text().partition("\n## @task.xethub\n")[2].partition("\n## ")[0]
     common = set(arguments_of(operators.XetOperator)) | {"source"}
     assert all(f"`{name}`" in text for name in set(upload) - common)
-    assert [row[0].strip("`") for row in table("operators.md", "Parameter", "@task.xethub")] == list(PLACES)
+    assert [row[0].strip("`") for row in table("operators.md", "Parameter", "@task.xethub")] == list(PROVIDED)
 
 
 def test_the_hook_has_the_methods_that_are_listed():

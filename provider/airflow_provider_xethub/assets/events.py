@@ -1,6 +1,6 @@
-"""What an asset event says about a commit: plain JSON, and never much of it. Pure values: no I/O.
+"""The extra of an asset event that describes a commit: plain JSON of limited size. Pure values: no I/O.
 
-Airflow keeps the extra of each event in its database for ever, and hands it to every DAG run that the event starts.
+Airflow never deletes the extra of an event from its database, and passes it to every DAG run that the event starts.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from airflow_provider_xethub.xet.records import XetAssetEvent, XetCommitResult
 from airflow_provider_xethub.xet.repo import Repo
 
 MAX_FILES = 100
-"""Files that an event lists at most."""
+"""The most files that an event lists."""
 
 MAX_DELETED = 100
-"""Deleted paths that an event lists at most."""
+"""The most deleted paths that an event lists."""
 
 MAX_PATH_BYTES = 16_384
-"""Bytes of all paths together that an event lists at most, of files and of deleted paths each."""
+"""The most bytes that the paths of the listed files may have together; the same for the deleted paths."""
 
 T = TypeVar("T")
 
 
 def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
-    """Return what an asset event says about a commit.
+    """Return the extra of an asset event that describes a commit.
 
-    :param result: as ``XetUploadOperator``, ``XetCommitOperator``, ``XetCopyOperator`` and the hook return it.
-    :param path: only what is this file, or in this folder; empty for all of it.
+    :param result: the commit, as ``XetUploadOperator``, ``XetCommitOperator``, ``XetCopyOperator`` and the hook return
+        it.
+    :param path: describe only changes of this file, or in this folder; all changes where it is empty.
     """
     place = AssetPlace(Repo.from_uri(result["repo"]), path)
     unchanged = set(result["unchanged"])
     files = [file for file in result["files"] if file["path"] not in unchanged and place.has(file["path"])]
-    deleted = [path for path in result["deleted"] if _is_or_holds(place, path)]
+    deleted = [path for path in result["deleted"] if _concerns(place, path)]
     return {
         "oid": result["oid"],
         "url": result["url"],
@@ -48,13 +49,13 @@ def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
     }
 
 
-def _is_or_holds(place: AssetPlace, deleted: str) -> bool:
-    """Whether a deleted path, or a folder with a slash at its end, has to do with the place."""
+def _concerns(place: AssetPlace, deleted: str) -> bool:
+    """Return whether a deleted file, or a folder with a trailing slash, is in the place or contains it."""
     return place.has(deleted.rstrip("/")) or (deleted.endswith("/") and f"{place.path}/".startswith(deleted))
 
 
 def _bounded(items: Iterable[tuple[T, str]], most: int) -> Sequence[T]:
-    """Return the first items, as many as fit."""
+    """Return the first items, up to ``most`` and :data:`MAX_PATH_BYTES`."""
     kept: list[T] = []
     room = MAX_PATH_BYTES
     for item, path in items:

@@ -1,4 +1,4 @@
-"""OpenLineage datasets and facets. Imported only where the OpenLineage provider asks for them, so it may need it."""
+"""OpenLineage datasets and facets. Only the OpenLineage provider causes this import, so its packages are present."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def operator_lineage(hook: XetHubConnection) -> OperatorLineage:
 
 
 def dataset_of_asset(place: AssetPlace, extra: Mapping[str, Any], hook: Any) -> Dataset:
-    """Return the dataset of an asset; with the facets of what ``extra`` knows, as the hook tells it.
+    """Return the dataset of an asset, with the facets that ``extra`` provides.
 
-    :param hook: what told of the asset; anything but our hook, or ``None``, means the public Hub.
+    :param hook: the hook that reported the asset to lineage. Anything but the hook of this provider, such as ``None``,
+        means the public Hub.
     """
     from openlineage.client.event_v2 import Dataset
 
@@ -43,7 +44,7 @@ def dataset_of_asset(place: AssetPlace, extra: Mapping[str, Any], hook: Any) -> 
 
 
 def _dataset(moved: Moved, hook: XetHubConnection) -> Any | None:
-    """Return an input or output; ``None`` where no provider knows the other side's scheme."""
+    """Return an input or output; ``None`` if no provider knows the scheme of its URI."""
     from openlineage.client import facet_v2
     from openlineage.client.event_v2 import InputDataset, OutputDataset
 
@@ -59,7 +60,7 @@ def _dataset(moved: Moved, hook: XetHubConnection) -> Any | None:
         "name": place.name,
         "facets": _facets(place, endpoint, moved.version),
     }
-    # Rows are not known: files are moved as bytes.
+    # The number of rows is unknown: files are moved as bytes.
     figures: dict[str, Any] = {"rowCount": None, "size": moved.size, "fileCount": moved.files}
     if moved.direction == "input":
         statistics = facet_v2.input_statistics_input_dataset.InputStatisticsInputDatasetFacet(**figures)

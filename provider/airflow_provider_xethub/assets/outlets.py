@@ -1,4 +1,4 @@
-"""What a commit tells the assets that its task has for outlets."""
+"""Events for the assets in a task's outlets that describe the commit of the task."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def record_events(context: Context, outlets: Iterable[Any], result: XetCommitResult) -> None:
-    """Put what was committed into the events of those outlets that stand for it.
+    """Describe a commit in the events of the outlets that it concerns.
 
-    Those are the repository at the revision that was committed to, a file or folder in it, and assets that have a name
-    and no URI. An ``AssetAlias`` gets an event of the repository's asset. Never raises: the commit is made.
+    Those are the repository at the revision of the commit, a file or folder in it, and assets that have a name but no
+    URI. An ``AssetAlias`` gets an event of the repository's asset. This never raises, because the commit is made.
     """
     for outlet in outlets:
-        with log_and_continue(log, f"The event of the outlet {outlet} does not say what was committed"):
+        with log_and_continue(log, f"The event of the outlet {outlet} does not describe the commit"):
             _record_event(context, outlet, result)
 
 
@@ -44,13 +44,13 @@ def _record_event(context: Context, outlet: Any, result: XetCommitResult) -> Non
         is_meant = place.repo == committed or (result["pull_request"] and place.repo.is_same_repo(committed))
         if not is_meant:
             log.warning(
-                "The outlet %s is not where this task committed to, %s: its event says nothing about the commit.",
+                "The event of the outlet %s does not describe the commit, because this task committed to %s.",
                 *(uri, result["repo"]),
             )
             return
         path = place.path
     elif "://" in uri:
-        return  # something else that the task updates as well
+        return  # not on the Hub: the task updates it by other means
     context["outlet_events"][outlet].extra.update(_extra(result, path))
 
 
@@ -62,5 +62,5 @@ def _extra_of_alias(result: XetCommitResult) -> dict[str, Any]:
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
     extra = _extra(result)
-    # Airflow 3.0 hashes what the event of an alias says, and fails a task whose event has a list in it.
+    # Airflow 3.0 hashes the extra of an alias event, and fails the task if it contains a list.
     return extra if AIRFLOW_V_3_1_PLUS else {key: each for key, each in extra.items() if not isinstance(each, list)}

@@ -1,6 +1,6 @@
-"""Assets with ``hf://`` URIs: what Airflow asks about them, and what users make them with.
+"""Assets with ``hf://`` URIs: the functions that Airflow calls for them, and those with which users create them.
 
-Airflow imports this module wherever it reads an asset's URI, so it loads nothing but names and rules.
+Airflow imports this module wherever it reads an asset's URI, so it imports no client library.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def create_asset(
     :param repo_id: ``namespace/name``.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``.
     :param revision: branch, tag, commit or ``refs/pr/N``.
-    :param path: a file or folder; empty for the whole repository.
+    :param path: a file or folder in it; the whole repository where it is empty.
     :param extra: the asset's extra.
-    :raises XetInputError: a name breaks the Hub's rules; in a DAG file, Airflow shows it as an import error.
+    :raises XetInputError: a name breaks the Hub's rules. In a DAG file, Airflow shows this as an import error.
     """
     from airflow.providers.common.compat.sdk import Asset
 
@@ -43,15 +43,15 @@ def create_asset(
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """Return the one form of an ``hf://`` URI.
+    """Normalise an ``hf://`` URI.
 
-    :raises XetInputError: it does not name a repository; a ``ValueError``, as Airflow expects.
+    :raises XetInputError: it does not name a repository. The error is a ``ValueError``, as Airflow expects.
     """
     return urlsplit(parse_parts(uri).uri)
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Dataset:
-    """Return the OpenLineage dataset of an asset; the Hub is that of the hook which told of it, or the public one."""
+    """Return the OpenLineage dataset of an asset, on the Hub of the hook that reported it, or on the public Hub."""
     from airflow_provider_xethub.assets.openlineage import dataset_of_asset
 
     return dataset_of_asset(parse(str(asset.uri)), asset.extra, lineage_context)

@@ -1,1 +1,1 @@
-"""Decorators for TaskFlow."""
+"""TaskFlow decorators."""

@@ -1,6 +1,6 @@
-"""``@task.xethub``: a function that works on local files; what it needs is downloaded, what it makes is uploaded.
+"""``@task.xethub``: a function that works on local files. The task downloads its input and uploads its output.
 
-Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load inside the task.
+Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load in the task.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedTokenDict
 
 try:
     from airflow.sdk.bases.decorator import determine_kwargs
-except ImportError:  # Airflow 3.0 and 3.1; the oldest common-compat that we allow does not have it
+except ImportError:  # Airflow 3.0 and 3.1; the oldest supported common-compat does not have it
     from airflow.utils.operator_helpers import determine_kwargs  # type: ignore[attr-defined]
 
 if TYPE_CHECKING:
@@ -32,45 +33,46 @@ if TYPE_CHECKING:
 
 INPUTS: tuple[str, ...] = ("file", "files", "folder")
 OUTPUT = "output"
-PLACES: tuple[str, ...] = (*INPUTS, OUTPUT)
-"""Parameters that the task fills in, where a function has them."""
+PROVIDED: tuple[str, ...] = (*INPUTS, OUTPUT)
+"""Parameters of the function that the task fills in."""
 
 _SOURCE = ("source_repo_id", "source_repo_type", "source_revision")
 
 
 class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
-    """What ``@task.xethub`` makes of a function: download, call it, upload.
+    """The task of a function that is decorated with ``@task.xethub``: download files, call the function, upload.
 
-    The function gets local paths in those of these parameters that it has: ``file``, the only one; ``files``, all of
-    them, in the order of their paths in the repository; ``folder``, below which they keep these paths; ``output``, an
-    empty folder for what it writes. All of them are gone when the task ends. Its other arguments are given by the
-    caller, as for ``@task``; ``file`` and ``files`` may be: as Xet file records, or as paths in the source.
+    The function receives local paths in those of these parameters that it declares: ``file``, the only file; ``files``,
+    all files, in the order of their paths in the repository; ``folder``, in which the files keep these paths;
+    ``output``, an empty folder for its output. All of them are removed when the task ends. The caller gives the other
+    arguments, as with ``@task``, and may give ``file`` and ``files``, as Xet file records or as paths in the source.
 
-    Published is the path, or the list of paths, that the function returns; if it returns ``None``, what it wrote into
-    ``output``.
+    The task publishes the path, or the list of paths, that the function returns; if it returns ``None``, the content of
+    ``output``. Without ``path``, ``paths``, ``patterns`` and ``files``, a function that declares files receives the
+    whole source.
 
     :param python_callable: the function.
-    :param op_args: its arguments by position, and
-    :param op_kwargs: by name, as the call in the DAG file gives them.
-    :param source_repo_id: where the files come from; the records' repository, or the destination where ``None``.
-    :param source_repo_type: its type; as above.
-    :param source_revision: its revision; that of the destination where both are one repository, and else ``main``.
-    :param path: one file, or one folder, in the source.
+    :param op_args: positional arguments of its call in the DAG file.
+    :param op_kwargs: keyword arguments of its call in the DAG file.
+    :param source_repo_id: where the files come from. ``None``: the repository of the records, or the destination.
+    :param source_repo_type: its type. ``None``: as above.
+    :param source_revision: its revision. ``None``: that of the destination if it is the same repository, otherwise
+        ``main``.
+    :param path: one file or one folder in the source.
     :param paths: several files; all must exist.
-    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
-    :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
-    :param read_only: upload nothing; the task returns what the function returns.
-    :param on_empty: what to do if no file is found to work on, or the function makes none: ``fail``, or ``skip`` the
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
+    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
+    :param read_only: upload nothing, and return what the function returns.
+    :param on_empty: what to do if there is no input file, or the function produces no file: ``fail``, or ``skip`` the
         task.
-    :param path_in_repo: as for :class:`~airflow_provider_xethub.operators.xethub.XetUploadOperator`, and so are all
-        other arguments; ``output`` counts as a folder. ``exclude`` and ``follow_links`` are about what is uploaded;
-        ``patterns`` chooses what is downloaded.
-    :returns: as ``XetUploadOperator``. Without ``path``, ``paths``, ``patterns`` and ``files``, a function that wants
-        files gets the whole source.
+    :param path_in_repo: as for :class:`~airflow_provider_xethub.operators.xethub.XetUploadOperator`, like all other
+        arguments; ``output`` counts as a folder. ``patterns`` selects what is downloaded, ``exclude`` and
+        ``follow_links`` concern what is uploaded.
+    :returns: what ``XetUploadOperator`` returns.
     """
 
     template_fields: Sequence[str] = (
-        # First, so that the others may use them: {{ task.op_kwargs.day }}.
+        # Rendered first, so that the others can use them: {{ task.op_kwargs.day }}.
         *DecoratedOperator.template_fields,
         *(name for name in XetUploadOperator.template_fields if name != "source"),
         *_SOURCE,
@@ -79,7 +81,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         "files",
     )
     custom_operator_name = "@task.xethub"
-    # DecoratedOperator of Airflow 3.0 asks for it, and never calls it; only its own BaseOperator has it.
+    # DecoratedOperator of Airflow 3.0 reads this attribute, which only its own BaseOperator has, but never calls it.
     xcom_push: Any = None
 
     def __init__(
@@ -97,11 +99,11 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         read_only: bool = False,
         **kwargs: Any,
     ) -> None:
-        given = _by_name(python_callable, op_args or (), op_kwargs or {})
-        wanted = [name for name in PLACES if name in inspect.signature(python_callable).parameters]
-        # Airflow makes sure that every parameter has its argument.
-        filled = dict.fromkeys(wanted)
-        super().__init__(python_callable=python_callable, op_kwargs={**filled, **given}, source=(), **kwargs)
+        given = _bind_arguments(python_callable, op_args or (), op_kwargs or {})
+        provided = [name for name in PROVIDED if name in inspect.signature(python_callable).parameters]
+        # Airflow checks that every parameter has an argument.
+        placeholders = dict.fromkeys(provided)
+        super().__init__(python_callable=python_callable, op_kwargs={**placeholders, **given}, source=(), **kwargs)
         self.op_kwargs = given
         self.source_repo_id = source_repo_id
         self.source_repo_type = source_repo_type
@@ -111,43 +113,39 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         self.files = files
         self.read_only = read_only
         self._has_files = files is not None
-        self._wanted = wanted
+        self._provided = provided
         self.check_written()
-        self._check()
+        self._check_call()
 
     @property
     def _function(self) -> str:
         return f"{getattr(self.python_callable, '__name__', 'the function')}()"
 
-    def _selected(self) -> list[str]:
-        """Name the arguments that say which files are meant, those of the function among them."""
-        own = [name for name in ("path", "paths", "patterns", "files") if getattr(self, name) is not None]
-        return own + [f"{name}= in the call" for name in INPUTS if name in self.op_kwargs]
+    def _check_call(self) -> None:
+        """Check the call in the DAG file.
 
-    def _check(self) -> None:
-        """Refuse what can be seen in the DAG file already."""
-        selected = self._selected()
-        if len(selected) > 1:
-            raise XetInputError(f"{self.task_id}: give only one of {' and '.join(selected)}.")
+        :raises XetInputError: the task could not run.
+        """
+        selected = self.given_selection(*(f"{name}= in the call" for name in INPUTS if name in self.op_kwargs))
         if taken := [name for name in ("folder", OUTPUT) if name in self.op_kwargs]:
-            raise XetInputError(f"{self.task_id}: the task itself makes {taken[0]}; leave it out of the call.")
-        if selected and not set(self._wanted) & set(INPUTS):
+            raise XetInputError(f"{self.task_id}: the task itself provides {taken[0]}; leave it out of the call.")
+        if selected and not set(self._provided) & set(INPUTS):
             raise XetInputError(
                 f"{self.task_id}: {selected[0]} is given, but {self._function} has none of the parameters "
-                f"{', '.join(INPUTS)}, so nobody would see the files."
+                f"{', '.join(INPUTS)} to receive the files."
             )
-        if self.read_only and OUTPUT in self._wanted:
+        if self.read_only and OUTPUT in self._provided:
             raise XetInputError(
-                f"{self.task_id}: {self._function} wants a folder for output, and read_only=True uploads nothing. "
+                f"{self.task_id}: {self._function} has the parameter output, but read_only=True uploads nothing. "
                 "Leave one of them out."
             )
 
     def work(self, context: Context) -> Any:
-        """Download, call the function, and upload."""
+        """Download the input, call the function, and upload its output."""
         from airflow_provider_xethub.xet.files import targets as downloads
 
         token = self.resolve_token(context)
-        # What another task returns may be None; only what was left out stands for the whole source.
+        # The output of another task may be None. Only an argument that was left out means the whole source.
         in_call = [name for name in INPUTS if name in self.op_kwargs]
         given = self.op_kwargs[in_call[0]] if in_call else self.files
         given = () if given is None and (in_call or self._has_files) else given
@@ -155,31 +153,31 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         if in_call and records is None:
             given = arguments.selection(in_call[0], given)
         if records == []:
-            text = f"{self.task_id}: the list of files is empty, so there is nothing to work on."
+            text = f"{self.task_id}: the list of files is empty, so there is nothing to process."
             self.fail_or_skip(XetInputError(text))
         default = downloads.repo_of(records) if records else None
         if not self.read_only:
             self._check_destination(token, default)
         with TemporaryDirectory(prefix="xethub-task-", ignore_cleanup_errors=True) as temporary:
-            places: dict[str, Any] = {"folder": Path(temporary, "in"), OUTPUT: Path(temporary, "out")}
-            for place in places.values():
-                place.mkdir()
-            if set(self._wanted) & set(INPUTS):
-                wanted = self._find(token, given, records)
-                places["files"] = self._download(context, token, wanted, places["folder"])
-                places["file"] = places["files"][0]
-            returned = self._call(context, {name: places[name] for name in self._wanted})
+            provided: dict[str, Any] = {"folder": Path(temporary, "in"), OUTPUT: Path(temporary, "out")}
+            for folder in provided.values():
+                folder.mkdir()
+            if set(self._provided) & set(INPUTS):
+                inputs = self._input_records(token, given, records)
+                provided["files"] = self._download(context, token, inputs, provided["folder"])
+                provided["file"] = provided["files"][0]
+            returned = self._call(context, {name: provided[name] for name in self._provided})
             if self.read_only:
                 return returned
-            return self.upload(context, self._made(returned, places[OUTPUT]), None, default)
+            return self.upload(context, self._upload_source(returned, provided[OUTPUT]), None, default)
 
     def _check_destination(self, token: SealedTokenDict | None, default: Repo | None) -> None:
-        """Refuse a destination that cannot be written before the function does its work, which may take hours."""
+        """Refuse a destination that cannot be written to before the function runs, which may take hours."""
         repo = self.resolve_repo(token, default)
         self.hook.fresh_token(token, "write", repo)  # the upload uses it
 
-    def _find(self, token: SealedTokenDict | None, given: Any, records: list[XetFile] | None) -> list[XetFile]:
-        """Return the records of the files that the function wants."""
+    def _input_records(self, token: SealedTokenDict | None, given: Any, records: list[XetFile] | None) -> list[XetFile]:
+        """Return the records of the input files."""
         if records is None:
             source = self._source(token)
             if given is None:
@@ -188,12 +186,12 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 records = self.find_files(source, paths=given)
         elif named := [name for name in _SOURCE if getattr(self, name) is not None]:
             raise XetInputError(
-                f"{self.task_id}: Xet file records say where they come from; leave out {' and '.join(named)}."
+                f"{self.task_id}: Xet file records name their repository; leave out {' and '.join(named)}."
             )
-        if "file" in self._wanted and len(records) > 1:
+        if "file" in self._provided and len(records) > 1:
             raise XetInputError(
-                f"{self.task_id}: {self._function} wants one file, and there are {len(records)}. Give it the parameter "
-                "files instead, or map it over them with .expand(file=…)."
+                f"{self.task_id}: {self._function} takes one file, but there are {len(records)}. Use the parameter "
+                "files instead, or map the task over them with .expand(file=…)."
             )
         return sorted(records, key=lambda record: record["path"])
 
@@ -210,27 +208,27 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         from airflow_provider_xethub.xet.files import targets as downloads
 
         source = downloads.repo_of(records)
-        # A token is for one repository; any other one is read with the connection.
+        # A token is for one repository; any other repository is read through the connection.
         if token is not None and (self.hook.confirmed_repo(token) or self.resolve_repo(token)) != source:
             token = None
         result = self.hook.download(folder, records, token=token)
         self.report_transfer(context, "download", result["transfer"], source, key="received")
         return [Path(file["local_path"]) for file in result["files"]]
 
-    def _call(self, context: Context, places: dict[str, Any]) -> Any:
-        arguments = {**context, **self.op_kwargs, **places}
+    def _call(self, context: Context, provided: dict[str, Any]) -> Any:
+        arguments = {**context, **self.op_kwargs, **provided}
         returned = self.python_callable(**determine_kwargs(self.python_callable, (), arguments))
         if not self._executing:
-            # It caught what stops the task; nothing of it may be published all the same.
+            # It caught the exception that stops the task. Its output must not be published.
             raise XetCancelledError(
-                f"Task {self.task_id} was stopped; {self._function} went on. Nothing was published."
+                f"Task {self.task_id} was stopped, but {self._function} continued. Nothing was published."
             )
         return returned
 
-    def _made(self, returned: Any, output: Path) -> Any:
-        """Return the source of the upload.
+    def _upload_source(self, returned: Any, output: Path) -> Any:
+        """Return the source of the upload: what the function returned, or its output folder.
 
-        :raises XetInputError: there is none.
+        :raises XetInputError: there is nothing to upload.
         """
         if returned is not None:
             paths = list(returned) if isinstance(returned, (list, tuple)) else [returned]
@@ -239,43 +237,43 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 what = f"a {type(wrong).__name__} ({wrong!r:.80})" if paths else "an empty list"
                 error = XetInputError(
                     f"{self._function} returned {what}. @task.xethub publishes the Path or the list of Paths that a "
-                    "function returns, or what it wrote into its parameter output if it returns None. To return "
+                    "function returns, or the content of its parameter output if it returns None. To return "
                     "anything else, set read_only=True."
                 )
                 if paths:
                     raise error
                 self.fail_or_skip(error)
             return returned if isinstance(returned, (list, tuple)) else paths[0]
-        if OUTPUT not in self._wanted:
+        if OUTPUT not in self._provided:
             raise XetInputError(
                 f"{self._function} returned None and has no parameter output, so there is nothing to publish. Return "
                 "the Path of a file, or set read_only=True."
             )
         if not any(each.is_file() for each in output.rglob("*")):
             text = f"{self._function} returned None and wrote no file into output, so there is nothing to publish."
-            self.fail_or_skip(XetInputError(f"{text} If that may happen, set on_empty='skip'."))
+            self.fail_or_skip(XetInputError(f"{text} If this is normal, set on_empty='skip'."))
         return str(output)
 
 
-def _by_name(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments by name. Positional ones go to the parameters that the task does not fill in itself.
+def _bind_arguments(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name. Positional ones are for parameters that the task does not fill in.
 
-    :raises TypeError: the function, or the call, does not allow it.
+    :raises TypeError: the function does not take its arguments by name, or the call does not match its parameters.
     """
     signature = inspect.signature(function)
     name = getattr(function, "__name__", "the function")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"@task.xethub does not take async functions and generators, such as {name}().")
+        raise TypeError(f"@task.xethub does not support async functions and generators, such as {name}().")
     parameters = list(signature.parameters.values())
     if any(each.kind in (each.VAR_POSITIONAL, each.POSITIONAL_ONLY) for each in parameters):
         raise TypeError(f"@task.xethub passes arguments by name: {name}() must not have *args or positional-only ones.")
-    callers = signature.replace(parameters=[each for each in parameters if each.name not in PLACES])
+    callers = signature.replace(parameters=[each for each in parameters if each.name not in PROVIDED])
     try:
         positional = callers.bind_partial(*args).arguments
     except TypeError:
         raise TypeError(
-            f"{name}() got {len(args)} positional arguments, more than it has parameters besides {', '.join(PLACES)}. "
-            "Give file and files by name: files=…"
+            f"{name}() got {counted(len(args), 'positional argument')}, more than it has parameters besides "
+            f"{', '.join(PROVIDED)}. Give file and files by name: files=…"
         ) from None
     if twice := sorted(positional.keys() & kwargs.keys()):
         raise TypeError(f"{name}() got multiple values for argument {twice[0]!r}")
@@ -289,12 +287,15 @@ def _are_paths(value: Any) -> bool:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether it is a path, on the worker or in object storage: an ``ObjectStoragePath`` is no ``os.PathLike``."""
+    """Return whether a value is a path on the worker or in object storage.
+
+    An ``ObjectStoragePath`` is not an ``os.PathLike``.
+    """
     return isinstance(value, os.PathLike) or hasattr(value, "protocol")
 
 
 class XetTask(Protocol):
-    """A decorated function, for type checkers: as the task fills in some of its parameters, any call may be right."""
+    """A decorated function, for type checkers. They accept any call, because the task fills in some parameters."""
 
     function: Callable[..., Any]
 
@@ -327,7 +328,7 @@ def xethub_task(
 def xethub_task(
     python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool | None = None, **kwargs: Any
 ) -> Any:
-    """Make a task of a function that works on local files; also found as ``@task.xethub``.
+    """Turn a function that works on local files into a task; the same as ``@task.xethub``.
 
     Example::
 
@@ -337,8 +338,8 @@ def xethub_task(
                 (output / file.name).write_text(file.read_text().lower())
 
     :param python_callable: the function.
-    :param multiple_outputs: whether each key of the returned value is an XCom of its own.
-    :param kwargs: those of :class:`XetDecoratedOperator`, and what every operator takes.
+    :param multiple_outputs: whether to push each key of the returned value as an XCom of its own.
+    :param kwargs: arguments of :class:`XetDecoratedOperator` and of every operator.
     """
     return task_decorator_factory(
         python_callable=python_callable,

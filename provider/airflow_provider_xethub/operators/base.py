@@ -17,6 +17,7 @@ from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
+from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -166,12 +167,12 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
             wanted = list(dict.fromkeys(arguments.selection("paths", paths) or ()))
             files = self.hook.get_files(repo, wanted)
             if missing := sorted(set(wanted) - {file["path"] for file in files}):
-                raise XetNotFoundError(f"{', '.join(missing)}: not in {repo}. Nothing was done.", status=404)
+                raise XetNotFoundError(f"{', '.join(missing)} not found in {repo}. Check the paths.", status=404)
             return files
         files = self.hook.list_files(repo, path, patterns)
         if not files:
-            matching = f" that matches {patterns!r}" if patterns is not None else ""
-            self.fail_or_skip(XetNotFoundError(f"{repo} has no file{matching}. Nothing was done.", status=404))
+            matching = f" that match {patterns!r}" if patterns is not None else ""
+            self.fail_or_skip(XetNotFoundError(f"{repo} has no files{matching}.", status=404))
         return files
 
     def check_files(self, files: Any, action: str) -> list[XetFile]:
@@ -299,9 +300,12 @@ class XetCommittingOperator(XetOperator):
         """Report what was committed: in the log, in the events of the task's outlets, and as the link to the Hub."""
         from airflow_provider_xethub.assets.outlets import record_events
 
-        verb = "Committed" if result["created"] else "Nothing new to commit:"
-        self.log.info("%s %d file(s) to %s: %s", verb, len(result["files"]), result["repo"], result["url"])
-        self.hub_page = page_of_commit(result, result["files"], result["pull_request"])
+        files = result["files"]
+        if result["created"]:
+            self.log.info("Committed %s to %s: %s", counted(len(files), "file"), result["repo"], result["url"])
+        else:
+            self.log.info("Nothing to commit: %s already has this content. %s", result["repo"], result["url"])
+        self.hub_page = page_of_commit(result, files, result["pull_request"])
         record_events(context, self.outlets, result)
 
 

@@ -1,4 +1,4 @@
-"""The operators that fetch a token, and that forget it."""
+"""The operators that fetch and forget tokens; users import them from ``operators.xethub``."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class XetTokenOperator(XetOperator):
     """Fetch a Xet token for one repository and revision, and return it sealed.
 
-    The XCom value is of no use to whoever reads it in the database, the UI or a log. Where no Fernet key exists it is
-    only a reference: consumers that have the connection and name the repository themselves fetch their own token.
+    Nobody who reads the XCom value in the database, the UI or a log can use it. Without a Fernet key it is only a
+    reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.
     :returns: a :class:`~airflow_provider_xethub.xet.token.SealedTokenDict`.
@@ -37,18 +37,18 @@ class XetTokenOperator(XetOperator):
         self.check_written()
 
     def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
-        """Fetch and seal."""
+        """Fetch the token and seal it."""
         return self.hook.seal_token(self.hook.get_token(self.resolve_repo(), self.scope))
 
 
 class XetForgetTokenOperator(RenderedArguments, BaseOperator):
-    """Delete the XCom of token tasks, of all their map indexes: the teardown of a ``XetTokenOperator``.
+    """Delete the XComs of token tasks, for all their map indexes: the teardown of a ``XetTokenOperator``.
 
     Example::
 
         forget = XetForgetTokenOperator(task_id="forget").as_teardown(setups=token)
 
-    :param token_task_ids: the token tasks; the setup tasks of this teardown where ``None``.
+    :param token_task_ids: ids of the token tasks. ``None``: the setup tasks of this teardown.
     """
 
     template_fields: Sequence[str] = ("token_task_ids",)
@@ -59,7 +59,7 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
         self.check_written()
 
     def execute(self, context: Context) -> None:
-        """Delete; XComs that are not there are no error."""
+        """Delete the XComs. A missing XCom is not an error."""
         with fail_without_retry():
             self.check_rendered()
             for task_id in self._task_ids():
@@ -74,15 +74,16 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
         setups = sorted(task.task_id for task in self.upstream_list if task.is_setup)
         if not setups:
             raise XetInputError(
-                f"{self.task_id} does not know which token to forget: write {self.task_id}.as_teardown(setups=<token "
+                f"{self.task_id} does not know which token to forget. Write {self.task_id}.as_teardown(setups=<token "
                 "task>), or set token_task_ids."
             )
         return setups
 
     def _map_indexes(self, context: Context, task_id: str) -> list[int]:
-        """Return the map indexes of a task; -1 is the only one of a task that is not mapped.
+        """Return the map indexes of a task; a task that is not mapped has only -1.
 
-        In one mapped task group with it, this task instance belongs to one of them; the others are still in use.
+        If both tasks are in one mapped task group, this task instance forgets the token of its own index only: the
+        others may still be in use.
         """
         ti = context["ti"]
         task = context["dag"].get_task(task_id)
@@ -95,11 +96,11 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
 
 
 def _delete_xcom(task_id: str, dag_id: str, run_id: str, map_index: int) -> None:
-    """Delete what a task returned."""
+    """Delete the returned value of a task."""
     XCom.delete(XCOM_RETURN_KEY, task_id, dag_id, run_id, map_index=map_index)
     if AIRFLOW_V_3_1_PLUS or map_index < 0:
         return
-    # Airflow 3.0 loses the map index on the way, and deletes nothing: so it is told once more, as it tells itself.
+    # Airflow 3.0 drops the map index and deletes nothing, so this repeats its own request with the map index.
     from airflow.sdk.bases import xcom
     from airflow.sdk.execution_time import comms, task_runner
 

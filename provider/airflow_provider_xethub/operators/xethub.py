@@ -1,6 +1,6 @@
-"""Operators: list, upload, commit, download; and from their own modules: copy, fetch and forget tokens.
+"""Operators: list, upload, commit, copy and download files; fetch and forget tokens.
 
-Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load inside the task.
+Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load in the task.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, Xet
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import page_of_files
+from airflow_provider_xethub.xet.message_text import counted, size
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ COPY_MESSAGE = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}"
 class XetListOperator(XetOperator):
     """List the files of a repository.
 
-    :param path: only this file, or those in this folder; all where ``None``.
-    :param patterns: only paths that match one of these (``*`` matches ``/`` as well).
+    :param path: only this file, or the files in this folder; all where ``None``.
+    :param patterns: only paths that match one of these (``*`` matches ``/`` as well); all where ``None``.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`.
     """
 
@@ -67,34 +68,35 @@ class XetListOperator(XetOperator):
         self.check_written()
 
     def work(self, context: Context) -> list[XetFile]:  # noqa: ARG002
-        """List."""
+        """List the files."""
         repo = self.resolve_repo()
         files = self.hook.list_files(repo, self.path, self.patterns)
         self.hub_page = page_of_files(repo, files)
-        self.log.info("%s has %d such file(s), %d bytes.", repo, len(files), sum(file["size"] for file in files))
+        total = size(sum(file["size"] for file in files))
+        self.log.info("Found %s in %s, %s in total.", counted(len(files), "file"), repo, total)
         return files
 
 
 class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
-    """Upload files through CAS and publish them in one commit; with ``commit=False`` only upload them.
+    """Upload files through CAS and publish them in one commit; with ``commit=False``, only upload them.
 
-    With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all of it
+    With ``commit=False`` and ``token``, the task needs no connection: map it over many workers, and publish all files
     with one :class:`XetCommitOperator`.
 
     :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these: on the worker, or in
         object storage, as ``ObjectStoragePath`` or as its URI ``scheme://connection@path``.
-    :param path_in_repo: for a single file its path in the repository (its folder with a trailing slash), otherwise the
-        folder to put everything into; the root where ``None``.
+    :param path_in_repo: for a single file, its path in the repository, or its folder with a trailing slash; otherwise
+        the folder for all files. ``None``: the root.
     :param patterns: only files below ``source`` whose relative path matches one of these (``*`` matches ``/`` as well,
-        ``dir/`` is all that is in ``dir``); all where ``None``.
-    :param exclude: of these, not those that match one of these.
+        and ``dir/`` matches everything in ``dir``); all where ``None``.
+    :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source. Without it, the
         former are left out and the latter refused.
-    :param commit: whether to publish.
+    :param commit: whether to publish the files.
     :param commit_message: title of the commit.
-    :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent. ``None``: yes,
+    :param deduplicate: whether to ask CAS for chunks that it already has, so that they need not be sent. ``None``: yes,
         unless the files are so small that asking takes longer than sending.
-    :param on_empty: what to do if ``source`` is an empty list or contains no file, or none that matches ``patterns``:
+    :param on_empty: what to do if ``source`` is an empty list, or contains no file, or none that matches ``patterns``:
         ``fail``, or ``skip`` the task.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetPublishResult`; with ``commit=False`` a list of
         :class:`~airflow_provider_xethub.xet.records.XetFile`. The figures are also the XCom ``transfer``.
@@ -136,17 +138,17 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         self.check_written()
 
     def work(self, context: Context) -> XetPublishResult | list[XetFile]:
-        """Upload, and publish unless told otherwise."""
+        """Upload the source, and publish it unless ``commit`` is false."""
         return self.upload(context, self.source, self.patterns)
 
     def upload(
         self, context: Context, source: Any, patterns: str | Sequence[str] | None, default: Repo | None = None
     ) -> XetPublishResult | list[XetFile]:
-        """Upload a source, and publish unless told otherwise.
+        """Upload a source, and publish it unless ``commit`` is false.
 
-        :param context: of the task.
+        :param context: the context of the task.
         :param source, patterns: as for :meth:`XetHubConnection.publish`.
-        :param default: the repository where neither the arguments nor the token name one.
+        :param default: the repository, where neither the arguments nor the token name one.
         """
         if isinstance(source, Sequence) and not source and not isinstance(source, str):
             error = XetInputError(f"{self.task_id}: source is an empty list, so there is nothing to upload.")
@@ -177,13 +179,14 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
 class XetCommitOperator(XetCommittingOperator):
     """Publish files that other tasks uploaded, and delete paths, in one atomic commit.
 
-    Safe to retry: a commit whose answer was lost is found again, and what is there already is not committed twice.
+    It is safe to retry: the task finds a commit whose response was lost, and commits nothing twice.
 
-    :param files: records, as ``XetUploadOperator(commit=False)`` returns them; lists of lists from mapped tasks too.
+    :param files: Xet file records, as ``XetUploadOperator(commit=False)`` returns them. Lists of lists are also
+        accepted.
     :param delete: paths to delete; a trailing slash means the folder.
     :param commit_message: title of the commit.
-    :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip``. With ``skip`` the
-        task does the other one; if that leaves nothing to do, it is skipped.
+    :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip`` it and process the
+        other one. If that leaves nothing to do, the task is skipped.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetCommitResult`.
     """
 
@@ -208,57 +211,58 @@ class XetCommitOperator(XetCommittingOperator):
         self.files = files
         self.delete = delete
         self.on_empty = on_empty
-        # Compared now: what an XComArg resolves to may equal the default.
+        # Compared here, because an XComArg may resolve to the default.
         self._has_files = files != ()
         self._has_delete = delete != ()
         self.check_written()
 
     def work(self, context: Context) -> XetCommitResult:
-        """Publish."""
+        """Publish the files."""
         from airflow_provider_xethub.xet.files import targets as downloads
 
-        files, delete = self._wanted()
+        files, delete = self._changes()
         repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
         result = self.hook.commit(self.commit_request(context, repo, files, delete))
         self.report_commit(context, result)
         return result
 
-    def _wanted(self) -> tuple[list[XetFile], list[str]]:
+    def _changes(self) -> tuple[list[XetFile], list[str]]:
         """Return the files to publish and the paths to delete."""
         from airflow_provider_xethub.xet.files import targets as downloads
 
-        # A task that was skipped has returned None.
+        # The XCom of a skipped task is None.
         files = [] if self.files is None and self.on_empty == "skip" else downloads.check_files(self.files)
         delete = (arguments.selection("delete", self.delete) or []) if self.delete else []
         empty = ["files"] if self._has_files and not files else []
         empty += ["delete"] if self._has_delete and not delete and self.delete is not None else []
         if empty and (self.on_empty == "fail" or not (files or delete)):
-            text = f"{self.task_id}: {' and '.join(empty)} is empty, so there is nothing to commit."
-            self.fail_or_skip(XetInputError(text))
+            are_empty = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty"
+            self.fail_or_skip(XetInputError(f"{self.task_id}: {are_empty}, so there is nothing to commit."))
         return files, delete
 
 
 class XetCopyOperator(XetCommittingOperator):
     """Copy files from another repository, another revision or a bucket, without moving the bytes that are in CAS.
 
-    Small files that the source stores inline are read and written again. What the destination has already is left
-    alone. ``repo_id``, ``repo_type`` and ``revision`` say where the copies go; one connection sees both sides. The Hub
-    copies from repositories to repositories and buckets, and from buckets to buckets, in one storage region.
+    Small files that the source stores inline are read and written again. Files that the destination already has are
+    left alone. ``repo_id``, ``repo_type`` and ``revision`` name the destination; the connection must have access to
+    both sides. The Hub copies from repositories to repositories and buckets, and from buckets to buckets, in one
+    storage region. Without ``path``, ``paths``, ``patterns`` and ``files``, the whole source is copied.
 
-    :param source_repo_id: where the files come from; the records' repository, or the destination where ``None``.
-    :param source_repo_type: its type; as above, and then the destination's.
-    :param source_revision: its revision; as above, and then ``main``. A commit id is safe against later changes.
-    :param path: one file, or one folder, in the source.
+    :param source_repo_id: where the files come from. ``None``: the repository of the records, or the destination.
+    :param source_repo_type: its type. ``None``: that of the records, or of the destination.
+    :param source_revision: its revision. ``None``: that of the records, or ``main``. Give a commit id to copy the same
+        files whatever is committed later.
+    :param path: one file or one folder in the source.
     :param paths: several files; all must exist.
-    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
-    :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
+    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
     :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a single
-        ``path`` it is the path of the copy (its folder with a trailing slash).
+        ``path``, the path of the copy, or its folder with a trailing slash.
     :param commit_message: title of the commit.
     :param on_empty: what to do if ``files`` is an empty list, the source is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
-    :returns: a :class:`~airflow_provider_xethub.xet.records.XetCopyResult`. Without ``path``, ``paths``, ``patterns``
-        and ``files``: the whole source.
+    :returns: a :class:`~airflow_provider_xethub.xet.records.XetCopyResult`.
     """
 
     default_message = COPY_MESSAGE
@@ -304,15 +308,18 @@ class XetCopyOperator(XetCommittingOperator):
         self.check_written()
 
     def work(self, context: Context) -> XetCopyResult:
-        """Find out what is wanted, and copy it."""
+        """Copy the selected files."""
         target = self.resolve_repo()
         files = self._originals(target)
         request = self.commit_request(context, target)
         result = self.hook.copy(files, request, path_in_repo=self.path_in_repo, single=self.is_single(files))
         copied = result["copied"]
         self.log.info(
-            "Copied %d file(s) of %d bytes; %d of them, of %d bytes, were inline and had to be read and written.",
-            *(copied[key] for key in ("files", "bytes", "inline_files", "inline_bytes")),
+            "Copied %s (%s), of which %s (%s) were stored inline and had to be read and written.",
+            counted(copied["files"], "file"),
+            size(copied["bytes"]),
+            copied["inline_files"],
+            size(copied["inline_bytes"]),
         )
         self.report_commit(context, result)
         return result
@@ -323,7 +330,7 @@ class XetCopyOperator(XetCommittingOperator):
             named = [name for name in ("source_repo_id", "source_repo_type", "source_revision") if getattr(self, name)]
             if named:
                 raise XetInputError(
-                    f"{self.task_id}: the records in files say where they come from; leave out {' and '.join(named)}."
+                    f"{self.task_id}: the records in files name their repository; leave out {' and '.join(named)}."
                 )
             return self.check_files(self.files, "copy")
         source = self.hook.repo(
@@ -340,22 +347,22 @@ class XetCopyOperator(XetCommittingOperator):
 
 
 class XetDownloadOperator(XetTransferOperator):
-    """Download files, verify size and digest of each, and only then give them their names.
+    """Download files, and verify the size and digest of each before it appears under its final name.
 
-    With ``token`` and ``files`` the task needs no connection.
+    With ``token`` and ``files`` the task needs no connection. Without ``path``, ``paths``, ``patterns`` and ``files``,
+    it downloads the whole repository.
 
-    :param destination: a folder, on the worker or in object storage (``ObjectStoragePath`` or its URI), below which the
+    :param destination: a folder on the worker or in object storage (``ObjectStoragePath`` or its URI), below which the
         files keep their paths. For a single ``path`` it may name the file, unless it is an existing folder or ends with
         a slash.
-    :param path: one file, or one folder, in the repository.
+    :param path: one file or one folder in the repository.
     :param paths: several files; all must exist.
-    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one must.
-    :param files: records, as other operators and the sensor return them; lists of lists from mapped tasks too.
+    :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
+    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
     :param on_empty: what to do if ``files`` is an empty list, the repository is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile` with ``local_path``, in object storage
-        with ``storage_uri``. The figures are the XCom ``transfer``. Without ``path``, ``paths``, ``patterns`` and
-        ``files``: the whole repository.
+        with ``storage_uri``. The figures are the XCom ``transfer``.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
@@ -382,7 +389,7 @@ class XetDownloadOperator(XetTransferOperator):
         self.check_written()
 
     def work(self, context: Context) -> list[XetFile]:
-        """Find out what is wanted, and download it."""
+        """Download the selected files."""
         from airflow_provider_xethub.xet.files import targets as downloads
 
         token = self.resolve_token(context)

@@ -95,7 +95,10 @@ def test_another_repository_hears_nothing_and_the_log_says_why(
     with caplog.at_level(logging.WARNING):
         run = run_task(XetUploadOperator, source=source, outlets=[asset], **where)
     assert events(run) == {}
-    assert f"The outlet {asset.uri} is not where this task committed to, {repo.uri}" in caplog.text
+    assert (
+        f"The event of the outlet {asset.uri} does not describe the commit, because this task committed to {repo.uri}"
+        in caplog.text
+    )
 
 
 def test_a_pull_request_is_told_as_one(hub, connection, repo, where, source, run_task):
@@ -123,7 +126,7 @@ def test_an_outlet_that_cannot_be_told_does_not_fail_a_commit_that_is_made(
         run = run_task(XetUploadOperator, source=source, outlets=[corpus], **where)
     assert run.value["created"]
     assert f"{corpus.uri}" in caplog.text
-    assert "does not say what was committed: ZeroDivisionError." in caplog.text
+    assert "does not describe the commit: ZeroDivisionError." in caplog.text
 
 
 # --- a whole DAG ------------------------------------------------------------------------------------------------------

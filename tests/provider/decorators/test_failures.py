@@ -152,7 +152,7 @@ def test_a_function_that_catches_what_stops_it_publishes_nothing(hub, raw, repo,
 
     before = commits(hub, repo)
     done = run(stubborn, path="raw/a.csv", **where)
-    assert "Task stubborn was stopped; stubborn() went on. Nothing was published." in done.text
+    assert "Task stubborn was stopped, but stubborn() continued. Nothing was published." in done.text
     assert not done.is_final
     assert commits(hub, repo) == before
 
@@ -211,13 +211,13 @@ def test_several_files_are_too_many_for_file(raw, where):
 
     done = run(one, path="raw", read_only=True, **where)
     assert done.is_final
-    assert "one() wants one file, and there are 2. Give it the parameter files instead, or map it" in done.text
+    assert "one() takes one file, but there are 2. Use the parameter files instead, or map the task" in done.text
 
 
 def test_records_and_another_source_are_refused(raw, where):
     done = run(lower, files=raw[1:2], source_repo_id="acme/other", **where)
     assert done.is_final
-    assert "Xet file records say where they come from; leave out source_repo_id" in done.text
+    assert "Xet file records name their repository; leave out source_repo_id" in done.text
 
 
 @pytest.mark.parametrize("given", [[], [[]], {"files": []}])

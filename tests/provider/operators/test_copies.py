@@ -211,7 +211,7 @@ def test_what_is_neither_in_cas_nor_inline_is_refused(ask, make, run_task):
     [
         ({"path": "a", "patterns": "b"}, "give only one of path and patterns"),
         ({"files": []}, "files is empty, so there is nothing to copy"),
-        ({"files": [], "source_revision": "v1"}, "the records in files say where they come from; leave out source_rev"),
+        ({"files": [], "source_revision": "v1"}, "the records in files name their repository; leave out source_rev"),
         ({}, "onto itself. Give source_repo_id, source_revision or path_in_repo"),
     ],
 )
@@ -225,7 +225,7 @@ def test_what_is_not_there_is_told(make, run_task):
     source, to = make("dataset", FILES), make("dataset")
     run = run_task(XetCopyOperator, paths=["a.bin", "nowhere"], **of(to), **of(source, "source_"))
     assert isinstance(run.error, XetNotFoundError)
-    assert f"nowhere: not in {source}. Nothing was done." in run.text
+    assert f"nowhere not found in {source}. Check the paths." in run.text
 
 
 def test_an_inline_file_that_changed_since_it_was_listed_is_not_copied(ask, make, run_task, tmp_path):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.airflow
     [
         ({"path": "a", "patterns": "*"}, {}, "give only one of path and patterns"),
         ({"path": "a"}, {"files": ["b"]}, "give only one of path and files= in the call"),
-        ({}, {"output": "/tmp"}, "the task itself makes output; leave it out of the call"),
+        ({}, {"output": "/tmp"}, "the task itself provides output; leave it out of the call"),
         ({"read_only": True}, {}, "read_only=True uploads nothing"),
     ],
 )
@@ -74,4 +74,4 @@ def test_every_argument_is_a_template_field_unless_it_shapes_the_dag():
     assert own - set(XetDecoratedOperator.template_fields) == fixed
     assert set(XetDecoratedOperator.template_fields) <= own
     assert list(XetDecoratedOperator.template_fields[:2]) == ["op_args", "op_kwargs"]
-    assert decorators.PLACES == ("file", "files", "folder", "output")
+    assert decorators.PROVIDED == ("file", "files", "folder", "output")
