@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.fs.paths import RepoPath, parse_file
+from airflow_provider_xethub.fs.paths import HubPath, parse_file
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import xet_file_record
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_NAMED = 3
 
 
-def record(file: RepoPath, info: Mapping[str, Any]) -> XetFile:
+def record(file: HubPath, info: Mapping[str, Any]) -> XetFile:
     """Return the Xet file record of a file that the filesystem's ``info`` describes."""
     return xet_file_record(
         file.path,
@@ -34,11 +34,11 @@ def record(file: RepoPath, info: Mapping[str, Any]) -> XetFile:
 
 def publish(hook: XetHubConnection, files: Sequence[WritingFile]) -> None:
     """Publish written files of one repository in one commit; the last one of a path counts."""
-    by_path = {file.repo_path.path: file for file in files}
+    by_path = {file.hub_path.path: file for file in files}
     records = [file.record for file in by_path.values() if file.record is not None]
     contents = {path: file.content for path, file in by_path.items() if file.content is not None}
     message = next((file.message for file in files if file.message), None)
-    request = CommitRequest(files[0].repo_path.repo, records, message=message or _message("Write", list(by_path)))
+    request = CommitRequest(files[0].hub_path.repo, records, message=message or _message("Write", list(by_path)))
     published = hook.publish_contents(contents, request)
     for file in files:
         file.published, file.content = published, None
@@ -70,7 +70,7 @@ def copy(
     :param rewrite: reads and writes files, given the paths of the originals and of the copies.
     :raises XetInputError: two files would get the same path. Nothing was changed.
     """
-    jobs: dict[tuple[Repo, Repo], list[tuple[RepoPath, Mapping[str, Any], RepoPath]]] = {}
+    jobs: dict[tuple[Repo, Repo], list[tuple[HubPath, Mapping[str, Any], HubPath]]] = {}
     sources: dict[tuple[Repo, str], str] = {}
     for info, target in files:
         source, destination = parse_file(info["name"]), parse_file(target)

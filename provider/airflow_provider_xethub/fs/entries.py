@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_xethub.fs.errors import file_not_found_errors
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.fs.paths import RepoPath
+    from airflow_provider_xethub.fs.paths import HubPath
     from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.hub.tree import Node
 
@@ -23,7 +23,7 @@ def folder_info(name: str) -> dict[str, Any]:
     return {"name": name, "size": 0, "type": "directory"}
 
 
-def get_info(hub: Hub, path: RepoPath, *, expand: bool) -> dict[str, Any] | None:
+def get_info(hub: Hub, path: HubPath, *, expand: bool) -> dict[str, Any] | None:
     """Ask the Hub for a file or folder, and describe it; return ``None`` if it does not exist.
 
     :param expand: whether to ask for the last commit, too.
@@ -36,13 +36,13 @@ def get_info(hub: Hub, path: RepoPath, *, expand: bool) -> dict[str, Any] | None
     return None if node is None else _info(path, node)
 
 
-def list_folder(hub: Hub, path: RepoPath) -> list[dict[str, Any]] | None:
+def list_folder(hub: Hub, path: HubPath) -> list[dict[str, Any]] | None:
     """Describe the files and folders in a folder; return ``None`` if it does not exist."""
     nodes = _nodes(hub, path, recursive=False)
     return None if nodes is None else [_info(path, node) for node in nodes]
 
 
-def list_folders_below(hub: Hub, path: RepoPath, name: str) -> dict[str, list[dict[str, Any]]]:
+def list_folders_below(hub: Hub, path: HubPath, name: str) -> dict[str, list[dict[str, Any]]]:
     """List a folder and all folders below it at once; return the descriptions by the folders' paths.
 
     :param name: the path of the folder in the filesystem.
@@ -57,7 +57,7 @@ def list_folders_below(hub: Hub, path: RepoPath, name: str) -> dict[str, list[di
     return listings
 
 
-def _nodes(hub: Hub, path: RepoPath, *, recursive: bool) -> list[Node] | None:
+def _nodes(hub: Hub, path: HubPath, *, recursive: bool) -> list[Node] | None:
     from airflow_provider_xethub.xet.hub import tree
 
     try:
@@ -66,7 +66,7 @@ def _nodes(hub: Hub, path: RepoPath, *, recursive: bool) -> list[Node] | None:
         return None
 
 
-def _info(path: RepoPath, node: Node) -> dict[str, Any]:
+def _info(path: HubPath, node: Node) -> dict[str, Any]:
     name = path.name_of(node.path)
     times = {"LastModified": node.modified} if node.modified else {}
     last = {"last_commit": node.commit} if node.commit else {}

@@ -13,7 +13,7 @@ from fsspec.spec import AbstractBufferedFile
 
 from airflow_provider_xethub.exceptions import XetIntegrityError, XetTransferError
 from airflow_provider_xethub.fs.errors import file_not_found_errors
-from airflow_provider_xethub.fs.paths import RepoPath
+from airflow_provider_xethub.fs.paths import HubPath
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.ranges import Ranges
@@ -37,7 +37,7 @@ class FileAccess(Protocol):
     def ranges(self, repo: Repo) -> Ranges:
         """Return the reader for ranges of the files of a repository."""
 
-    def writer(self, file: RepoPath) -> CasWriter:
+    def writer(self, file: HubPath) -> CasWriter:
         """Start an upload of unknown length."""
 
     def publish(self, files: Sequence[WritingFile]) -> None:
@@ -50,7 +50,7 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
     A file that is read from beginning to end, in pieces of any size, is verified; ranges are not.
 
     :param fs: the filesystem.
-    :param repo_path: the path of the file.
+    :param hub_path: the path of the file.
     :param details: what :meth:`XetHubFileSystem.info` returns for it.
     :param content: its bytes, where the repository stores it inline.
     """
@@ -58,9 +58,9 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
     DEFAULT_BLOCK_SIZE = READ_BLOCK
 
     def __init__(
-        self, fs: FileAccess, repo_path: RepoPath, details: dict[str, Any], content: bytes | None, **options: Any
+        self, fs: FileAccess, hub_path: HubPath, details: dict[str, Any], content: bytes | None, **options: Any
     ) -> None:
-        self._repo_path = repo_path
+        self._hub_path = hub_path
         self._content = content
         self._digest: Any = None
         self._digested = 0
@@ -76,8 +76,8 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
         if self._content is not None:
             return self._content[start:end]
         for may_retry in ((start, end) == (0, size), False):
-            ranges = self.fs.ranges(self._repo_path.repo)
-            content: bytes = ranges.read(self._repo_path.path, self.details["xet_hash"], size, start, end)
+            ranges = self.fs.ranges(self._hub_path.repo)
+            content: bytes = ranges.read(self._hub_path.path, self.details["xet_hash"], size, start, end)
             if self._is_intact(content, start, end):
                 return content
             ranges.forget()
@@ -128,7 +128,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
     A file that is left by an exception, or never closed, is not published.
 
     :param fs: the filesystem.
-    :param repo_path: the path of the file in its repository.
+    :param hub_path: the path of the file in its repository.
     :param name: the path of the file in the filesystem.
     :param message: title of the commit; a default one where ``None``.
     :param reserve_memory: asks the transaction whether a file of this size may stay in memory until its end; ``None``
@@ -139,13 +139,13 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
     def __init__(
         self,
         fs: FileAccess,
-        repo_path: RepoPath,
+        hub_path: HubPath,
         name: str,
         message: str | None,
         reserve_memory: Callable[[int], bool] | None,
     ) -> None:
         super().__init__(fs, name, "wb", IN_MEMORY, autocommit=reserve_memory is None)
-        self.repo_path = repo_path
+        self.hub_path = hub_path
         self.message = message
         self.published: XetCommitResult | None = None
         self.content: bytes | None = None
@@ -157,7 +157,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
 
     @property
     def is_complete(self) -> bool:
-        """Whether the file was written in full and closed, so that it can be published."""
+        """True once the file was written in full and closed, so that it can be published."""
         return self.content is not None or self.record is not None
 
     def write(self, data: Any) -> int:
@@ -178,7 +178,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
                 return True
             if self._writer is None:
                 self._sample = data[:512]
-                self._writer = self.fs.writer(self.repo_path)
+                self._writer = self.fs.writer(self.hub_path)
             if data:
                 self._writer.write(data)
             if final:
@@ -194,7 +194,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
         from airflow_provider_xethub.xet.transfer.upload import stream_record
 
         uploaded = writer.finish() if self.loc else EMPTY
-        return stream_record(self.repo_path.path, uploaded, self._sample, self.repo_path.repo.uri)
+        return stream_record(self.hub_path.path, uploaded, self._sample, self.hub_path.repo.uri)
 
     def close(self) -> None:
         """Publish the file, or leave that to its transaction.

@@ -19,7 +19,7 @@ _UNQUOTED_REFERENCES = re.compile(r"(refs/(?:pr|convert)/[^/]+)(?:/(.*))?", re.D
 
 
 @dataclass(frozen=True)
-class RepoPath:
+class HubPath:
     """A path in a repository or a bucket.
 
     :param repo: the repository at its revision.
@@ -57,7 +57,7 @@ def _without_scheme(path: str) -> str:
     return path[found.end() :] if found else path
 
 
-def parse(path: str) -> RepoPath | None:
+def parse(path: str) -> HubPath | None:
     """Parse a stripped path; return ``None`` for what is above a repository, such as a namespace.
 
     The revision is percent-encoded (``@refs%2Fpr%2F1``), but ``refs/pr/N`` and ``refs/convert/…`` may be written as
@@ -86,10 +86,10 @@ def parse(path: str) -> RepoPath | None:
             (reference[1], reference[2] or "") if reference else (after.partition("/")[0], after.partition("/")[2])
         )
         written, revision = f"@{revision}", unquote(revision)
-    return RepoPath(Repo(f"{namespace}/{name}", repo_type, revision), in_repo, f"{prefix}{namespace}/{name}{written}")
+    return HubPath(Repo(f"{namespace}/{name}", repo_type, revision), in_repo, f"{prefix}{namespace}/{name}{written}")
 
 
-def parse_root(path: str) -> RepoPath:
+def parse_root(path: str) -> HubPath:
     """Parse the stripped path of a repository, or of anything in it.
 
     :raises XetInputError: it is above a repository.
@@ -100,7 +100,7 @@ def parse_root(path: str) -> RepoPath:
     return found
 
 
-def parse_file(path: str) -> RepoPath:
+def parse_file(path: str) -> HubPath:
     """Parse the stripped path of a file, or of a folder that is not the root.
 
     :raises XetInputError: it is not a path in a repository.

@@ -62,7 +62,7 @@ class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
         by_repo: dict[str, list[WritingFile]] = {}
         for file in files:
             if file.is_complete:  # an incomplete one was left by an exception that the block caught
-                by_repo.setdefault(file.repo_path.repo.uri, []).append(file)
+                by_repo.setdefault(file.hub_path.repo.uri, []).append(file)
         for group in by_repo.values():
             with file_not_found_errors():
                 fs.publish(group)

@@ -25,7 +25,7 @@ from airflow_provider_xethub.fs.entries import REMEMBERED
 from airflow_provider_xethub.fs.errors import file_not_found_errors, not_found
 from airflow_provider_xethub.fs.open_files import ReadingFile, WritingFile, WritingText
 from airflow_provider_xethub.fs.open_hook import OpenHook
-from airflow_provider_xethub.fs.paths import SCHEMES, RepoPath, connection_of, parse, parse_file, parse_root, strip
+from airflow_provider_xethub.fs.paths import SCHEMES, HubPath, connection_of, parse, parse_file, parse_root, strip
 from airflow_provider_xethub.fs.transactions import XetTransaction
 from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
 
@@ -113,7 +113,7 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         """Return the range reader of a repository: one for all of its files and threads."""
         return self._open_hook.ranges(repo)
 
-    def writer(self, file: RepoPath) -> CasWriter:
+    def writer(self, file: HubPath) -> CasWriter:
         """Start an upload of unknown length."""
         from airflow_provider_xethub.xet.cas.writer import CasWriter
 
@@ -165,12 +165,12 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         return found if detail else [info["name"] for info in found]
 
     def _list(self, path: str) -> list[dict[str, Any]]:
-        repo_path = parse_root(path)
-        found = entries.list_folder(self.hook.hub, repo_path)
+        hub_path = parse_root(path)
+        found = entries.list_folder(self.hook.hub, hub_path)
         if found is None:
             info = self.info(path)  # a file, or a folder that only mkdir made
             return [info] if info["type"] == "file" else []
-        if not found and repo_path.path and (info := self.info(path))["type"] == "file":
+        if not found and hub_path.path and (info := self.info(path))["type"] == "file":
             return [info]  # some Hubs return an empty listing for a file
         self.dircache[path] = found
         return found
@@ -185,25 +185,25 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         :raises FileNotFoundError: ``path`` does not exist.
         """
         path = self._strip_protocol(path)
-        repo_path = parse(path)
-        if repo_path is None:
+        hub_path = parse(path)
+        if hub_path is None:
             return entries.folder_info(path)
-        if not expand and (cached := self._cached_info(repo_path, path)):
+        if not expand and (cached := self._cached_info(hub_path, path)):
             return cached
-        found = entries.get_info(self.hook.hub, repo_path, expand=expand)
+        found = entries.get_info(self.hook.hub, hub_path, expand=expand)
         if found is None:
             if any(each == path or each.startswith(f"{path}/") for each in self.remembered()):
                 return {**entries.folder_info(path), REMEMBERED: True}
             raise not_found(path)
         return found
 
-    def _cached_info(self, repo_path: RepoPath, path: str) -> dict[str, Any] | None:
-        siblings = self.dircache.get(path.rpartition("/")[0]) if repo_path.path else None
+    def _cached_info(self, hub_path: HubPath, path: str) -> dict[str, Any] | None:
+        siblings = self.dircache.get(path.rpartition("/")[0]) if hub_path.path else None
         if found := next((dict(info) for info in siblings or [] if info["name"] == path), None):
             return found  # of a file and a folder with the same path, the file comes first
         is_listed = self.dircache.get(path) is not None
         # A bucket may have a file of that path, too.
-        may_be_file = repo_path.repo.is_bucket and repo_path.path and siblings is None
+        may_be_file = hub_path.repo.is_bucket and hub_path.path and siblings is None
         return entries.folder_info(path) if is_listed and not may_be_file else None
 
     def exists(self, path: str, **_: Any) -> bool:
@@ -227,8 +227,8 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
     def walk(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
         """Walk through folders as :func:`os.walk` does; one listing covers all of them."""
         folder = strip(path)
-        if maxdepth != 1 and self.dircache.get(folder) is None and (repo_path := parse(folder)) is not None:
-            for name, listing in entries.list_folders_below(self.hook.hub, repo_path, folder).items():
+        if maxdepth != 1 and self.dircache.get(folder) is None and (hub_path := parse(folder)) is not None:
+            for name, listing in entries.list_folders_below(self.hook.hub, hub_path, folder).items():
                 self.dircache[name] = listing
         return super().walk(path, maxdepth=maxdepth, **options)
 
@@ -279,13 +279,14 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 cache_options=cache_options,
             )
         if mode not in ("wb", "xb"):
-            raise NotImplementedError(f"Mode {mode!r} is not supported: files are read or written anew. Use r, w or x.")
+            text = f"Mode {mode!r} is not supported. Use r to read a file, w to replace it, or x to create it."
+            raise NotImplementedError(text)
         if mode == "xb" and self.exists(path):
             raise FileExistsError(errno.EEXIST, "exists already", path)
         reserve_memory = None if autocommit else self.transaction.reserve_memory
         return WritingFile(self, file, path, commit_message, reserve_memory)
 
-    def _snapshot(self, path: str, file: RepoPath) -> tuple[dict[str, Any], bytes | None]:
+    def _snapshot(self, path: str, file: HubPath) -> tuple[dict[str, Any], bytes | None]:
         """Return the description of a file and, if it is stored inline, its content, both from the same commit."""
         from airflow_provider_xethub.xet.publish.commit import git_blob_id
 

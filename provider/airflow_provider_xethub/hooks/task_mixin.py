@@ -1,4 +1,4 @@
-"""What operators and sensors share: the arguments that name a repository, the hook, and the page for the link."""
+"""The base that operators and sensors share: arguments that name a repository, the hook, and the page for the link."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         return given
 
     def is_single(self, files: Sequence[XetFile]) -> bool:
-        """Whether ``path`` names one file, so that the result may get a path of its own."""
+        """Return whether ``path`` names one file, so that the result may get a path of its own."""
         path = getattr(self, "path", None)
         return path is not None and len(files) == 1 and files[0]["path"] == path.strip("/")
 
@@ -164,9 +164,9 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
         """
         if paths is not None:
-            wanted = list(dict.fromkeys(arguments.selection("paths", paths) or ()))
-            files = self.hook.get_files(repo, wanted)
-            if missing := sorted(set(wanted) - {file["path"] for file in files}):
+            names = list(dict.fromkeys(arguments.selection("paths", paths) or ()))
+            files = self.hook.get_files(repo, names)
+            if missing := sorted(set(names) - {file["path"] for file in files}):
                 raise XetNotFoundError(f"{', '.join(missing)} not found in {repo}. Check the paths.", status=404)
             return files
         files = self.hook.list_files(repo, path, patterns)

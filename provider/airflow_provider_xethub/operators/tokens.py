@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class XetTokenOperator(XetOperator):
     """Fetch a Xet token for one repository and revision, and return it sealed.
 
-    Nobody who reads the XCom value in the database, the UI or a log can use it. Without a Fernet key it is only a
+    A person who reads the XCom value in the database, the UI or a log cannot use it. Without a Fernet key it is only a
     reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.

@@ -310,7 +310,7 @@ class XetCopyOperator(XetCommittingOperator):
     def work(self, context: Context) -> XetCopyResult:
         """Copy the selected files."""
         target = self.resolve_repo()
-        files = self._originals(target)
+        files = self._source_files(target)
         request = self.commit_request(context, target)
         result = self.hook.copy(files, request, path_in_repo=self.path_in_repo, single=self.is_single(files))
         copied = result["copied"]
@@ -324,7 +324,7 @@ class XetCopyOperator(XetCommittingOperator):
         self.report_commit(context, result)
         return result
 
-    def _originals(self, target: Repo) -> list[XetFile]:
+    def _source_files(self, target: Repo) -> list[XetFile]:
         self.given_selection()
         if self._has_files or self.files is not None:
             named = [name for name in ("source_repo_id", "source_repo_type", "source_revision") if getattr(self, name)]
@@ -417,7 +417,7 @@ class XetDownloadOperator(XetTransferOperator):
 
 
 def _at_revision_of(repo: Repo, files: list[XetFile]) -> list[XetFile]:
-    """Return records of the same repository as records of the wanted revision, and others as they are."""
+    """Return records of another revision of the repository as records of this one, and others as they are."""
     uris = {file["repo"] for file in files}
     if uris != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in uris):
         return [{**file, "repo": repo.uri} for file in files]

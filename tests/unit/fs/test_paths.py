@@ -7,7 +7,7 @@ import pytest
 from airflow_provider_xethub.exceptions import (
     XetInputError,
 )
-from airflow_provider_xethub.fs.paths import RepoPath, connection_of, parse, strip
+from airflow_provider_xethub.fs.paths import HubPath, connection_of, parse, strip
 from airflow_provider_xethub.xet.repo import Repo
 
 pytestmark = pytest.mark.airflow
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.airflow
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("acme/m", RepoPath(Repo("acme/m"), "", "acme/m")),
-        ("models/acme/m/x", RepoPath(Repo("acme/m"), "x", "models/acme/m")),
-        ("datasets/acme/c/a/b@c.bin", RepoPath(Repo("acme/c", "dataset"), "a/b@c.bin", "datasets/acme/c")),
-        ("datasets/acme/c@v1/a@b", RepoPath(Repo("acme/c", "dataset", "v1"), "a@b", "datasets/acme/c@v1")),
-        ("acme/m@refs%2Fpr%2F1/x", RepoPath(Repo("acme/m", revision="refs/pr/1"), "x", "acme/m@refs%2Fpr%2F1")),
-        ("acme/m@refs/pr/1/x/y", RepoPath(Repo("acme/m", revision="refs/pr/1"), "x/y", "acme/m@refs/pr/1")),
-        ("buckets/acme/raw/x", RepoPath(Repo("acme/raw", "bucket"), "x", "buckets/acme/raw")),
+        ("acme/m", HubPath(Repo("acme/m"), "", "acme/m")),
+        ("models/acme/m/x", HubPath(Repo("acme/m"), "x", "models/acme/m")),
+        ("datasets/acme/c/a/b@c.bin", HubPath(Repo("acme/c", "dataset"), "a/b@c.bin", "datasets/acme/c")),
+        ("datasets/acme/c@v1/a@b", HubPath(Repo("acme/c", "dataset", "v1"), "a@b", "datasets/acme/c@v1")),
+        ("acme/m@refs%2Fpr%2F1/x", HubPath(Repo("acme/m", revision="refs/pr/1"), "x", "acme/m@refs%2Fpr%2F1")),
+        ("acme/m@refs/pr/1/x/y", HubPath(Repo("acme/m", revision="refs/pr/1"), "x/y", "acme/m@refs/pr/1")),
+        ("buckets/acme/raw/x", HubPath(Repo("acme/raw", "bucket"), "x", "buckets/acme/raw")),
         ("", None),
         ("datasets", None),
         ("datasets/acme", None),

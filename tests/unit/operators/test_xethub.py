@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
+from airflow_provider_xethub import CommitRequest, Repo
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
+    XetCopyOperator,
     XetDownloadOperator,
     XetListOperator,
     XetTokenOperator,
@@ -73,7 +77,8 @@ def test_default_args_reach_every_operator_and_the_sensor():
 
     from airflow_provider_xethub.sensors.xethub import XetFileSensor
 
-    with DAG("defaults", schedule=None, default_args={"xethub_conn_id": "other", "repo_id": "acme/corpus"}):
+    defaults = {"xethub_conn_id": "other", "repo_id": "acme/corpus", "create_pr": True, "commit_description": "more"}
+    with DAG("defaults", schedule=None, default_args=defaults):
         tasks = [
             XetTokenOperator(task_id="token"),
             XetListOperator(task_id="list"),
@@ -83,3 +88,35 @@ def test_default_args_reach_every_operator_and_the_sensor():
             XetFileSensor(task_id="sensor", path="x"),
         ]
     assert {(task.xethub_conn_id, task.repo_id) for task in tasks} == {("other", "acme/corpus")}
+    commits = [task for task in tasks if hasattr(task, "create_pr")]
+    assert [(task.task_id, task.create_pr, task.commit_description) for task in commits] == [
+        ("upload", True, "more"),
+        ("commit", True, "more"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(XetUploadOperator, source="x"),
+        XetCommitOperator,
+        partial(XetCopyOperator, source_repo_id="acme/source"),
+    ],
+    ids=["upload", "commit", "copy"],
+)
+def test_the_arguments_of_a_commit_reach_its_request(make):
+    arguments = {"commit_description": "more", "parent_commit": "a" * 40, "create_pr": True}
+    task = make(task_id="t", commit_message="title", **arguments)
+    instance = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=3, try_number=2)
+    repo = Repo("acme/corpus", "dataset")
+    assert task.commit_request({"ti": instance}, repo, [], ["old/"]) == CommitRequest(
+        repo,
+        [],
+        delete=["old/"],
+        message="title",
+        description="more",
+        parent_commit="a" * 40,
+        create_pr=True,
+        idempotency_key="d/r/t/3",
+        is_first_try=False,
+    )
