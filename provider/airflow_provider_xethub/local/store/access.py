@@ -1,10 +1,10 @@
-"""Who may do what: users and their Hub tokens, Xet tokens, and URLs that authorise themselves.
+"""Access control: users and their Hub tokens, Xet tokens, and signed data URLs.
 
-Nothing secret is stored but one signing key. A Hub token is ``hf_``, the id of its record, and a MAC of that id; a Xet
-token is its own payload and a MAC of it. Both are recomputed from the record whenever they are needed, so neither the
-database nor any file ever holds one.
+The signing key is the only secret that is stored. A Hub token is ``hf_``, the id of its record, and a MAC of that id; a
+Xet token is its payload and a MAC of it. Both are recomputed from their records when needed, so neither the database
+nor any file ever holds a token.
 
-A repository is named ``datasets/acme/corpus`` here, and a model ``models/acme/m``: type first, always.
+Repository names start with the type: ``datasets/acme/corpus``, and for a model ``models/acme/m``.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _ID_LENGTH = 10
 _MAC_LENGTH = 24
 _XET_PREFIX = "xet_"
 _MAX_TOKEN = 8_192
-_MAX_GRANTS_SEEN = 1_000
+_MAX_CACHED_GRANTS = 1_000
 
 
 class AccessError(HubError):
-    """The request may not do this: 401 nobody knows who asks, 403 it is known and not allowed, 404 not visible."""
+    """The request is refused: 401 without valid credentials, 403 without permission, 404 if it may not be seen."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks: the owner of a Hub token, and what that Hub token allows."""
+    """The owner of a Hub token, and what the token allows."""
 
     user: str
     role: Role
@@ -60,7 +60,7 @@ class Identity:
 
     @property
     def writes_everywhere(self) -> bool:
-        """Whether this Hub token may write to every repository, and so control the server."""
+        """Whether this Hub token may write to every repository, and therefore control the server."""
         return self.role != "read" and self.grants.get(EVERYTHING) == "write"
 
     def allows(self, repository: str, scope: Scope) -> bool:
@@ -76,7 +76,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class XetGrant:
-    """What a Xet token allows. ``expires_at`` in UNIX seconds."""
+    """The permissions of a Xet token. ``expires_at`` in UNIX seconds."""
 
     scope: Scope
     repository: str
@@ -89,11 +89,11 @@ class XetGrant:
 class Access(LiveSettings):
     """Users, Hub tokens, Xet tokens and signed data URLs of one local Hub.
 
-    :param db: where users and the records of issued Xet tokens are kept.
+    :param db: stores users and the records of issued Xet tokens.
     :param signing_key: see :func:`load_signing_key`.
-    :param token_life: seconds that a new Xet token lives, at least 1.
-    :param data_url_life: seconds that a new data URL lives.
-    :param clock: this machine's clock, UNIX seconds. All three may be changed at run time.
+    :param token_life: seconds that a new Xet token is valid, at least 1.
+    :param data_url_life: seconds that a new data URL is valid.
+    :param clock: this machine's clock, UNIX seconds. All three can be changed at run time.
     """
 
     def __init__(
@@ -109,8 +109,8 @@ class Access(LiveSettings):
         self._db = db
         self._key = signing_key
         db.execute_schema(SCHEMA)
-        # Of genuine tokens: a client sends the same one with each of thousands of requests.
-        self._grants_seen: dict[str, XetGrant] = {}
+        # Cache of verified tokens: a client sends the same one with thousands of requests.
+        self._verified_grants: dict[str, XetGrant] = {}
 
     # -- users and Hub tokens
 
@@ -122,13 +122,13 @@ class Access(LiveSettings):
         grants: dict[str, Scope] | None = None,
         token_name: str = "default",  # noqa: S107 - the name of a token
     ) -> str:
-        """Record a user's Hub token and return it. The same user and token name again changes what it allows.
+        """Add a user's Hub token and return it. For an existing user and token name, change what the token allows.
 
-        A ``read`` or ``write`` Hub token reaches its user's own namespace and what is granted; a ``fineGrained`` one
-        only what is granted. Public repositories can be read by everybody.
+        A ``read`` or ``write`` token covers its user's own namespace and whatever is granted; a ``fineGrained`` token
+        covers only what is granted. Anyone may read public repositories.
 
-        :param grants: ``datasets/acme/corpus``, a namespace such as ``acme``, or ``*``, each to ``read`` or ``write``.
-        :raises ValueError: the role or a grant is not known.
+        :param grants: maps ``datasets/acme/corpus``, a namespace such as ``acme``, or ``*`` to ``read`` or ``write``.
+        :raises ValueError: the role or a grant is invalid.
         """
         if role not in ROLES:
             raise ValueError(f"role {role!r} is not known; use one of {', '.join(ROLES)}.")
@@ -148,7 +148,7 @@ class Access(LiveSettings):
         return self.hub_token(name, token_name)
 
     def hub_token(self, user: str, token_name: str = "default") -> str:  # noqa: S107 - the name of a token
-        """Return a user's Hub token, recomputed.
+        """Recompute and return a user's Hub token.
 
         :raises KeyError: there is no such user or token.
         """
@@ -161,7 +161,7 @@ class Access(LiveSettings):
         return self._hub_token(row[0])
 
     def identities(self) -> list[Identity]:
-        """Every user and Hub token, without the tokens themselves."""
+        """Return all users with what their Hub tokens allow, without the tokens themselves."""
         with self._db.read() as connection:
             rows = connection.execute(
                 "SELECT id, user_name, token_name, role, grants, created FROM hub_token ORDER BY user_name, token_name"
@@ -169,14 +169,14 @@ class Access(LiveSettings):
         return [_identity(row) for row in rows]
 
     def revoke(self, user: str, token_name: str = "default") -> None:  # noqa: S107 - the name of a token
-        """Forget a Hub token: from now on it is answered 401. Xet tokens already issued live on until they expire."""
+        """Delete a Hub token: further requests get 401. Xet tokens already issued stay valid until they expire."""
         with self._db.write() as connection:
             connection.execute("DELETE FROM hub_token WHERE user_name = ? AND token_name = ?", (user, token_name))
 
     def identify(self, authorization_header: str | None) -> Identity | None:
-        """Return who asks, or ``None`` where no credential was sent.
+        """Return the identity of a request, or ``None`` if it has no credential.
 
-        :raises AccessError: 401, a credential was sent that is not one of ours.
+        :raises AccessError: 401, the credential was not issued by this Hub.
         """
         if not authorization_header:
             return None
@@ -191,16 +191,16 @@ class Access(LiveSettings):
                 ).fetchone()
             if row is not None:
                 return _identity(row)
-        # huggingface_hub tells a bad credential from an invisible repository by this very text.
+        # huggingface_hub recognises a bad credential, as opposed to an invisible repository, by exactly this text.
         raise AccessError(401, "Invalid credentials in Authorization header")
 
     def check(self, identity: Identity | None, repository: str, scope: Scope) -> None:
-        """Refuse what this Hub token may not do.
+        """Check that a Hub token grants ``scope`` for a repository.
 
-        Like the real Hub: what cannot be seen does not exist, and to somebody unknown it says 401.
+        As on the real Hub, an invisible repository counts as missing; without a credential that is 401.
 
-        :raises AccessError: 401 or 404 ``RepoNotFound`` where the repository is missing or private; 401 or 403 where
-            it can be seen and not written.
+        :raises AccessError: 401 or 404 ``RepoNotFound`` if the repository is missing or private; 401 or 403 if it is
+            visible but not writable.
         """
         with self._db.read() as connection:
             row = connection.execute("SELECT private FROM hub_repository WHERE name = ?", (repository,)).fetchone()
@@ -214,7 +214,7 @@ class Access(LiveSettings):
             self.check_writer(identity, repository)
 
     def may_read(self, identity: Identity | None, repository: str) -> bool:
-        """Return whether this Hub token sees the repository."""
+        """Return whether the repository is visible with this Hub token."""
         try:
             self.check(identity, repository, "read")
         except AccessError:
@@ -222,7 +222,7 @@ class Access(LiveSettings):
         return True
 
     def check_writer(self, identity: Identity | None, repository: str) -> None:
-        """Refuse who may not write to ``repository``, or create it: existing or not makes no difference here.
+        """Check write access to ``repository``, whether it exists or is to be created.
 
         :raises AccessError: 401 or 403.
         """
@@ -242,9 +242,9 @@ class Access(LiveSettings):
             )
 
     def check_proposer(self, identity: Identity | None, repository: str) -> None:
-        """Refuse who may not open pull requests: everybody may who reads the repository and holds no read-only token.
+        """Check that the user may open a pull request: it takes read access, and a token that is not read-only.
 
-        :raises AccessError: 401 or 403; or as :meth:`check`.
+        :raises AccessError: 401 or 403; or as for :meth:`check`.
         """
         self.check(identity, repository, "read")
         if identity is None or identity.role == "read":
@@ -257,8 +257,8 @@ class Access(LiveSettings):
     ) -> tuple[str, int]:
         """Issue a Xet token and return it with its expiry in UNIX seconds.
 
-        :param proposes: the token is for writing what a pull request will bring.
-        :raises AccessError: the Hub token does not allow that scope, see :meth:`check` and :meth:`check_proposer`.
+        :param proposes: the token is for uploading the files of a pull request.
+        :raises AccessError: the Hub token does not grant that scope; see :meth:`check` and :meth:`check_proposer`.
         """
         if proposes:
             self.check_proposer(identity, repository)
@@ -281,13 +281,13 @@ class Access(LiveSettings):
         return self._xet_token(grant), grant.expires_at
 
     def verify_xet_token(self, token: str) -> XetGrant:
-        """Return what a Xet token allows.
+        """Verify a Xet token and return what it allows.
 
-        :raises AccessError: 401, it is missing, not one of ours, or expired.
+        :raises AccessError: 401, it is missing, expired, or was not issued by this Hub.
         """
         if not token:
             raise AccessError(401, "This request needs a Xet token; none was sent.")
-        grant = self._grants_seen.get(token) or self._open_xet_token(token)
+        grant = self._verified_grants.get(token) or self._open_xet_token(token)
         if grant.expires_at <= self.now():
             raise AccessError(
                 401, f"The Xet token for {grant.repository} has expired; get a new one from its refresh route."
@@ -306,13 +306,13 @@ class Access(LiveSettings):
         if not genuine:
             raise AccessError(401, "The Xet token was not issued by this Hub.")
         fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        if len(self._grants_seen) >= _MAX_GRANTS_SEEN:
-            self._grants_seen.clear()
-        grant = self._grants_seen[token] = XetGrant(*fields)
+        if len(self._verified_grants) >= _MAX_CACHED_GRANTS:
+            self._verified_grants.clear()
+        grant = self._verified_grants[token] = XetGrant(*fields)
         return grant
 
     def issued_xet_tokens(self) -> list[str]:
-        """Every Xet token ever issued, recomputed from the records: to search for leaks."""
+        """Recompute and return every Xet token ever issued: tests search logs and files for them."""
         with self._db.read() as connection:
             rows = connection.execute(
                 "SELECT scope, repository, revision, expires_at, user_name, id FROM hub_xet_token ORDER BY rowid"
@@ -322,18 +322,18 @@ class Access(LiveSettings):
     # -- data URLs
 
     def sign_data_url(self, path_and_query: str) -> str:
-        """Return the URL's path and query with ``expires`` and ``sig`` added, which authorise whoever holds it."""
+        """Add ``expires`` and ``sig`` to a URL's path and query; whoever has the result is authorised."""
         joiner = "&" if "?" in path_and_query else "?"
         expires = math.ceil(self.now() + self.data_url_life)
         signed = f"{path_and_query}{joiner}expires={expires}"
         return f"{signed}&sig={self._mac('data', signed)}"
 
     def verify_data_url(self, path_and_query: str) -> None:
-        """Refuse a data URL that was not signed here, was changed, or has expired.
+        """Check the signature and the expiry of a data URL.
 
-        The comparison is on the raw text: pass path and query as they arrived.
+        The comparison is textual: pass path and query as they arrived.
 
-        :raises AccessError: 403, upon which clients ask for a new URL.
+        :raises AccessError: 403; clients then request a new URL.
         """
         signed, _, signature = path_and_query.rpartition("&sig=")
         expires = signed.rpartition("expires=")[2]
@@ -342,7 +342,7 @@ class Access(LiveSettings):
         if int(expires) <= self.now():
             raise AccessError(403, "This data URL has expired; ask for a new one.")
 
-    # -- the signing key at work
+    # -- signing
 
     def _mac(self, purpose: str, text: str) -> str:
         digest = hmac.digest(self._key, f"{purpose}\n{text}".encode("utf-8", "surrogateescape"), "sha256")
@@ -372,7 +372,7 @@ class Access(LiveSettings):
 
 
 def load_signing_key(folder: Path) -> bytes:
-    """Return the signing key of a data folder; the first call creates it, readable by its owner only.
+    """Return the signing key of a data folder. The first call creates it, readable by its owner only.
 
     :raises OSError: the folder cannot be read or written.
     :raises ValueError: the key file is damaged.
@@ -380,7 +380,7 @@ def load_signing_key(folder: Path) -> bytes:
     path = folder / _KEY_FILE
     key = write_once(path, lambda: secrets.token_bytes(_KEY_BYTES))
     if len(key) != _KEY_BYTES:
-        raise ValueError(f"{path} is damaged: delete it to get a new key; tokens issued so far end with it.")
+        raise ValueError(f"{path} is damaged. Delete it to get a new key; tokens issued so far become invalid.")
     return key
 
 

@@ -1,6 +1,6 @@
-"""Where a data folder is being served: ``server.url`` in it, there while the server runs.
+"""The URL at which a data folder is served, in its file ``server.url`` while the server runs.
 
-A server that was killed leaves the file behind; who reads it finds that nothing answers.
+A killed server leaves the file behind; readers must expect that nothing answers at the URL.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FILE_NAME = "server.url"
 
 @contextmanager
 def announced(folder: Path, url: str) -> Iterator[None]:
-    """Write the URL for as long as the block runs. Of two servers on one folder the later one is found.
+    """Announce the URL until the ``with`` block ends. Of two servers on one folder, the later one wins.
 
     :raises OSError: the folder cannot be written.
     """
@@ -32,7 +32,7 @@ def announced(folder: Path, url: str) -> Iterator[None]:
 
 
 def announced_url(folder: Path) -> str | None:
-    """Return the URL that was announced last; ``None`` where no server was, or it has stopped."""
+    """Return the URL that was announced last, or ``None`` if no server is running."""
     try:
         return (folder / FILE_NAME).read_text().strip() or None
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The SQLite file behind every store of the local Hub."""
+"""The SQLite database of the local Hub."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from airflow_provider_xethub.local.store.folder import make_private
 
 FILE_NAME = "hub.sqlite3"
 VERSION = 1
-"""Of what the tables mean, in SQLite's ``user_version``. Raise it where an older release would read them wrongly."""
+"""Version of the data, in SQLite's ``user_version``. Raise it when an older release would misread the tables."""
 
 _BUSY_TIMEOUT_SECONDS = 30
 
 
 class NewerFolderError(ValueError):
-    """The folder was written by a newer release of this package, which this one cannot read."""
+    """The folder was written by a newer release of this package, and this release cannot read it."""
 
 
 class Database:
     """One SQLite file in ``folder``; a connection belongs to one thread at a time.
 
-    Writers take turns inside this process, so none of them meets "database is locked"; writers of another process
-    wait up to 30 seconds for each other. What :meth:`write` committed survives a crash of the machine.
+    Writers of this process take turns, so none of them gets "database is locked"; writers of different processes wait
+    up to 30 seconds for each other. Committed data survives a crash of the machine.
 
-    :param folder: where ``hub.sqlite3`` lives; created if missing.
+    :param folder: folder of ``hub.sqlite3``; created if missing.
     :raises NewerFolderError: a newer release wrote it.
     """
 
@@ -45,10 +45,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside a transaction: committed at the end, rolled back on an exception.
+        """Provide a connection inside a transaction: committed at the end, rolled back on an exception.
 
-        Inside another ``write`` of the same thread it joins that transaction as a savepoint, so that a store can
-        call another store and both change together or not at all.
+        Inside another ``write`` of the same thread, it joins that transaction as a savepoint, so that changes of
+        several stores take effect together or not at all.
         """
         outer = self._writing()
         if outer is not None:
@@ -68,9 +68,9 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that sees one consistent state, or inside ``write`` that transaction's own changes.
+        """Provide a connection with a consistent view; inside ``write``, it sees that transaction's own changes.
 
-        Do not keep it open across a ``yield`` of a generator: take what is needed and leave.
+        Do not keep it open across the ``yield`` of a generator: fetch all rows first.
         """
         outer = self._writing()
         if outer is not None:
@@ -80,7 +80,7 @@ class Database:
             yield connection
 
     def first(self, sql: str, parameters: dict[str, object]) -> sqlite3.Row | None:
-        """Return the first row of one query: :meth:`read` in short, without the cost of a transaction."""
+        """Return the first row of a query; cheaper than :meth:`read`, because it needs no transaction."""
         outer = self._writing()
         with nullcontext(outer) if outer is not None else self._lend() as connection:
             row: sqlite3.Row | None = connection.execute(sql, parameters).fetchone()
@@ -96,7 +96,7 @@ class Database:
                     connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close every connection. A connection in use is closed when it is given back."""
+        """Close all connections; one that is in use is closed when it is returned."""
         with self._idle_lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
@@ -104,14 +104,14 @@ class Database:
             connection.close()
 
     def _make_private(self) -> None:
-        """Let only the owner read the database: the content of private repositories is in it.
+        """Make the database readable by its owner only, because it holds the content of private repositories.
 
-        SQLite gives the files beside it the same mode.
+        SQLite creates its other files with the same mode.
         """
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         for path in (self._path, *(self._path.with_name(f"{FILE_NAME}-{each}") for each in ("wal", "shm"))):
-            with suppress(FileNotFoundError, PermissionError):  # somebody else's is as its owner wants it
-                if path.stat().st_mode & 0o077:  # of an earlier release
+            with suppress(FileNotFoundError, PermissionError):  # owned by another user: not ours to change
+                if path.stat().st_mode & 0o077:  # created by an earlier release
                     path.chmod(0o600)
 
     def _check_version(self) -> None:
@@ -122,8 +122,8 @@ class Database:
         if found > VERSION:
             self.close()
             raise NewerFolderError(
-                f"{self._path} is of version {found}, and this release of airflow-provider-xethub knows version "
-                f"{VERSION}: a newer release wrote it. Use that one."
+                f"{self._path} has version {found}, but this release of airflow-provider-xethub reads version "
+                f"{VERSION}: a newer release wrote it. Use that release."
             )
 
     def _writing(self) -> sqlite3.Connection | None:
@@ -133,7 +133,7 @@ class Database:
     def _lend(self) -> Iterator[sqlite3.Connection]:
         with self._idle_lock:
             if self._is_closed:
-                raise RuntimeError(f"The database {self._path} was closed.")
+                raise RuntimeError(f"The database {self._path} is closed.")
             connection = self._idle.pop() if self._idle else None
         if connection is None:
             connection = self._connect()
@@ -151,8 +151,8 @@ class Database:
         connection = sqlite3.connect(
             self._path,
             timeout=_BUSY_TIMEOUT_SECONDS,  # sqlite3's busy timeout
-            isolation_level=None,  # transactions are ours: BEGIN IMMEDIATE, never an implicit BEGIN
-            check_same_thread=False,  # lent to one thread at a time
+            isolation_level=None,  # explicit transactions only: BEGIN IMMEDIATE, never an implicit BEGIN
+            check_same_thread=False,  # used by one thread at a time
         )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
@@ -168,7 +168,7 @@ def _transaction(connection: sqlite3.Connection, begin: str, commit: str, rollba
         yield
         connection.execute(commit)
     except BaseException:
-        # SQLite itself ends the transaction on some errors, such as a full disk.
+        # On some errors, such as a full disk, SQLite itself has ended the transaction.
         if connection.in_transaction:
             for statement in rollback.split(";"):
                 connection.execute(statement)

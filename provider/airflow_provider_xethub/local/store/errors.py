@@ -1,7 +1,7 @@
-"""What a Hub route answers instead of a success.
+"""Error responses of the Hub routes.
 
-The error codes are those that ``huggingface_hub`` 2.4 maps to its exceptions; without the code in
-``X-Error-Code`` it cannot tell a missing repository from a missing file.
+The error codes are those that ``huggingface_hub`` 2.4 maps to its exceptions. Without ``X-Error-Code`` it cannot
+distinguish a missing repository from a missing file.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 REPOSITORY_NOT_FOUND = "Repository not found"
-"""Word for word the Hub's: clients show an explanation of their own instead, unless the Hub says something else."""
+"""Exactly the real Hub's text: clients replace it with an explanation of their own, and show any other text."""
 
 
 class HubError(Exception):
-    """An answer that is not a success.
+    """An error response.
 
-    :param status: the HTTP status.
-    :param message: the text of the answer, which some clients compare word for word. ``str()`` gives our own wording.
-    :param code: the value of ``X-Error-Code``, where the Hub has one for this.
-    :param headers: further headers of the answer.
+    :param status: HTTP status.
+    :param message: text of the response, which some clients compare; ``str()`` may give a wording of our own.
+    :param code: value of ``X-Error-Code``, if the Hub has one for this error.
+    :param headers: further headers of the response.
     :param extra: further fields of the JSON body.
     """
 
@@ -40,7 +40,7 @@ class HubError(Exception):
 
 
 class BadRequestError(HubError):
-    """400: the request itself is wrong."""
+    """400: the request is invalid."""
 
     def __init__(self, message: str) -> None:
         super().__init__(400, message)
@@ -77,7 +77,7 @@ class RevisionNotFoundError(HubError):
 
 
 class EntryNotFoundError(HubError):
-    """404: no file or folder of that path at that commit. Carries the commit, so that clients can remember it."""
+    """404: there is no file or folder at that path in that commit. The response names the commit, for client caches."""
 
     def __init__(self, repository: str, path: str, commit: str | None = None) -> None:
         super().__init__(
@@ -89,7 +89,7 @@ class EntryNotFoundError(HubError):
 
 
 class NothingToDeleteError(EntryNotFoundError):
-    """404: a path to be deleted does not exist. Clients know the first words."""
+    """404: a path to delete does not exist. Clients recognise the first words of the message."""
 
     def __init__(self, repository: str, path: str, commit: str) -> None:
         super().__init__(repository, path, commit)
@@ -97,7 +97,7 @@ class NothingToDeleteError(EntryNotFoundError):
 
 
 class ConflictError(HubError):
-    """409: it exists already. A repository's answer must carry its ``url``, which clients read from it."""
+    """409: it already exists. For a repository, the response must have its ``url``, which clients read."""
 
     def __init__(self, message: str, **extra: object) -> None:
         super().__init__(409, message, extra=extra)

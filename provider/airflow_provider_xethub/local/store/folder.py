@@ -1,4 +1,4 @@
-"""Small files that a data folder has one of, written by whoever comes first."""
+"""Create a data folder, and files in it that the first process writes."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pathlib import Path
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner can enter: private repositories are in it. One that is there stays as it is.
+    """Create a folder that only its owner can enter, because it holds private repositories. Keep an existing one.
 
-    :raises OSError: it cannot be made.
+    :raises OSError: it cannot be created.
     """
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        with contextlib.suppress(FileExistsError):  # another process created it first
             folder.mkdir(mode=0o700)
 
 
 def write_once(path: Path, make: Callable[[], bytes]) -> bytes:
-    """Return the content of ``path``; where there is none yet, write what ``make`` returns, for its owner only.
+    """Return the content of ``path``; if it is missing, first write the result of ``make``, readable by its owner only.
 
-    Of several processes that start on one folder one writes, and all return the same.
+    If several processes start on one folder, one of them writes and all return the same content.
 
     :raises OSError: the folder cannot be read or written.
     """
     if not path.exists():
-        # A hard link appears whole and only once.
+        # A hard link is created atomically, and only by the first process.
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as new:
             new.write(make())
             new.flush()

@@ -1,4 +1,4 @@
-"""The rule for paths inside repositories, as every route that takes one applies it."""
+"""The rule for paths in repositories, for every route that takes one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MAX_NAME_BYTES = 255
 
 
 def require_path(path: str) -> str:
-    """Return ``path`` if it may be used in a repository.
+    """Return ``path`` if it is allowed in a repository.
 
-    A backslash is a character like others at the Hub, except where a path begins with two dots and one.
+    On the Hub, a backslash is an ordinary character, except that a path may not start with two dots and a backslash.
 
-    :raises BadRequestError: it could mean another place, or no file system could hold one of its names.
-    :raises HubError: 422, it would climb out of a folder on Windows.
+    :raises BadRequestError: it is ambiguous, or one of its names is too long for a file system.
+    :raises HubError: 422, it would leave its folder on Windows.
     """
     if path.startswith("..\\"):
         raise HubError(422, f"path {path[:80]!r} in a repository is not valid: it climbs out of its folder.")

@@ -1,6 +1,6 @@
-"""The tables of the Hub half: who may do what, and what the repositories contain.
+"""The tables of the Hub: access control, repositories and their content.
 
-No table has a column for a token: Hub tokens and Xet tokens are computed from the signing key and what is recorded.
+No table stores a token: Hub tokens and Xet tokens are computed from the signing key and their records.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What can be changed while the local Hub runs: how long its tokens and data URLs live, and what its clock shows.
+"""Settings that can change while the local Hub runs: lifetimes of tokens and data URLs, and the clock offset.
 
-They hold for the whole server, or, where a fault says so, for one request only.
+They apply to the whole server or, if a fault sets them, to a single request.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MAX_OFFSET = 20 * _YEAR
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the whole server, or those of one request, where ``None`` means the server's.
+    """Settings of the whole server, or of one request, where ``None`` means the server's setting.
 
-    :param token_life: seconds that a new Xet token lives, at least 1.
-    :param data_url_life: seconds that a new data URL lives; 0 and less: it is issued expired.
-    :param clock_offset: seconds that the server's clock is ahead of this machine's; negative: behind.
-    :raises ValueError: one of them makes no sense.
+    :param token_life: seconds that a new Xet token is valid, at least 1.
+    :param data_url_life: seconds that a new data URL is valid; 0 or less issues expired ones.
+    :param clock_offset: seconds that the server's clock is ahead of this machine's; negative if it is behind.
+    :raises ValueError: one of them is invalid.
     """
 
     token_life: int | None = None
@@ -40,29 +40,29 @@ class Settings:
             check_clock_offset(self.clock_offset)
 
 
-_OF_THIS_REQUEST: ContextVar[Settings | None] = ContextVar("xethub_settings_of_this_request", default=None)
+_REQUEST_SETTINGS: ContextVar[Settings | None] = ContextVar("xethub_settings_of_this_request", default=None)
 
 
-def of_this_request() -> Settings | None:
-    """Return the settings that hold for the request that is being answered, if it has its own."""
-    return _OF_THIS_REQUEST.get()
+def request_settings() -> Settings | None:
+    """Return the settings of the current request, if it has its own."""
+    return _REQUEST_SETTINGS.get()
 
 
 @contextmanager
 def for_one_request(settings: Settings) -> Iterator[None]:
-    """Let settings hold for what is done inside, also in the thread pool."""
-    token = _OF_THIS_REQUEST.set(settings)
+    """Apply settings to the current request inside the ``with`` block, including work in the thread pool."""
+    token = _REQUEST_SETTINGS.set(settings)
     try:
         yield
     finally:
-        _OF_THIS_REQUEST.reset(token)
+        _REQUEST_SETTINGS.reset(token)
 
 
 class LiveSettings:
     """The settings of a running server, and its clock.
 
     :param settings: all three of them.
-    :param clock: this machine's clock, UNIX seconds; may be changed at run time.
+    :param clock: this machine's clock, UNIX seconds; can be changed at run time.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
@@ -71,19 +71,19 @@ class LiveSettings:
 
     @property
     def settings(self) -> Settings:
-        """What holds for the whole server; set it to change several at once."""
+        """Settings of the whole server; assign to change several at once."""
         return self._settings
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
         for name in ("token_life", "data_url_life", "clock_offset"):
             if getattr(settings, name) is None:
-                raise ValueError(f"{name} must be a number of seconds, and is missing.")
+                raise ValueError(f"{name} is missing; it must be a number of seconds.")
         self._settings = settings
 
     @property
     def token_life(self) -> int:
-        """Seconds that a new Xet token lives, at least 1."""
+        """Seconds that a new Xet token is valid, at least 1."""
         seconds: int = self._setting("token_life")
         return seconds
 
@@ -93,7 +93,7 @@ class LiveSettings:
 
     @property
     def data_url_life(self) -> int:
-        """Seconds that a new data URL lives; 0 and less: it is issued expired."""
+        """Seconds that a new data URL is valid; 0 or less issues expired ones."""
         seconds: int = self._setting("data_url_life")
         return seconds
 
@@ -103,7 +103,7 @@ class LiveSettings:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds that the server's clock is ahead of this machine's; negative: behind."""
+        """Seconds that the server's clock is ahead of this machine's; negative if it is behind."""
         seconds: float = self._setting("clock_offset")
         return seconds
 
@@ -112,37 +112,37 @@ class LiveSettings:
         self.settings = replace(self._settings, clock_offset=seconds)
 
     def now(self) -> float:
-        """Return what the server's clock shows, UNIX seconds: so does the ``Date`` header of every answer."""
+        """Return the time of the server's clock in UNIX seconds, as in the ``Date`` header of responses."""
         return self.clock() + self.clock_offset
 
     def _setting(self, name: str) -> Any:
-        own = of_this_request()
+        own = request_settings()
         value = getattr(own, name) if own else None
         return getattr(self._settings, name) if value is None else value
 
 
 def check_token_life(seconds: object) -> None:
-    """Refuse what is no life of a Xet token.
+    """Check the lifetime of Xet tokens.
 
-    :raises ValueError: it is not a whole number of seconds of at least 1.
+    :raises ValueError: it is not a whole number of seconds from 1 to 10 years.
     """
     if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= MAX_TOKEN_LIFE:
-        raise ValueError(f"token_life must be at least 1 second, a whole number, not {str(seconds)[:40]}.")
+        raise ValueError(f"token_life must be at least 1 second and a whole number, not {str(seconds)[:40]}.")
 
 
 def check_data_url_life(seconds: object) -> None:
-    """Refuse what is no life of a data URL.
+    """Check the lifetime of data URLs.
 
-    :raises ValueError: it is not a whole number of seconds.
+    :raises ValueError: it is not a whole number of seconds, or over 10 years.
     """
     if not isinstance(seconds, int) or isinstance(seconds, bool) or abs(seconds) > MAX_TOKEN_LIFE:
         raise ValueError(f"data_url_life must be a whole number of seconds, not {str(seconds)[:40]}.")
 
 
 def check_clock_offset(seconds: object) -> None:
-    """Refuse what no clock can be ahead or behind.
+    """Check a clock offset.
 
-    :raises ValueError: it is not a number of seconds, or more than 20 years.
+    :raises ValueError: it is not a number of seconds, or over 20 years.
     """
     is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and math.isfinite(seconds)
     if not is_number or abs(seconds) > MAX_OFFSET:  # type: ignore[arg-type]
