@@ -43,7 +43,7 @@ def test_xorbs_and_shards_by_hand(cas: RunningCas) -> None:
     broken[50] ^= 1
     answer = requests.post(url, headers=headers, data=bytes(broken), timeout=10)
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith(f"Xorb {name} is refused: its chunks make ")
+    assert answer.json()["error"].startswith(f"Xorb {name} is refused: the hash of its chunks is ")
     assert requests.head(url, headers=headers, timeout=10).status_code == 404
 
     early = requests.post(f"{cas.url}/v1/shards", headers=headers, data=shard_body, timeout=10)
@@ -88,7 +88,7 @@ def test_a_body_that_grows_too_large_is_refused(cas: RunningCas) -> None:
         f"{cas.url}/v1/xorbs/default/{'1' * 64}", headers=bearer(cas.token()), data=pieces, timeout=30
     )
     assert answer.status_code == 400
-    assert answer.json() == {"error": f"Xorb {'1' * 64} is refused: a body has at most {MAX_XORB_BODY} bytes."}
+    assert answer.json() == {"error": f"Xorb {'1' * 64} is refused: its body exceeds {MAX_XORB_BODY} bytes."}
 
 
 def test_a_name_that_is_no_hash_is_a_bad_request(cas: RunningCas) -> None:

@@ -75,7 +75,7 @@ def test_a_xorb_that_is_stored_needs_no_grant_no_bytes_and_no_commit(cas: Runnin
     cas.content.xorbs.add(name, body)
     assert ask(cas, name, asked(body)).status_code == 200
     late = requests.put(grant["url"], data=body, timeout=10)
-    assert (late.status_code, late.json()) == (412, {"error": f"Xorb {name} is stored here already."})
+    assert (late.status_code, late.json()) == (412, {"error": f"Xorb {name} is already stored here."})
     assert commit(cas, name, grant).json() == {"was_inserted": False}
 
 
@@ -89,10 +89,10 @@ def test_the_checksum_is_the_known_one_of_the_thirty_byte_file() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda body: body[:500] + bytes([body[500] ^ 1]) + body[501:], "They changed on the way; send them again."),
-        (lambda body: body[:-1], "its grant is for 1039 bytes, and 1038 are announced."),
-        (lambda body: body + b"x", "its grant is for 1039 bytes, and 1040 are announced."),
-        (lambda body: iter([body]), "its grant is for 1039 bytes, and an unknown number are announced."),
+        (lambda body: body[:500] + bytes([body[500] ^ 1]) + body[501:], "They changed in transit; send them again."),
+        (lambda body: body[:-1], "its grant is for 1039 bytes, but the client announced 1038."),
+        (lambda body: body + b"x", "its grant is for 1039 bytes, but the client announced 1040."),
+        (lambda body: iter([body]), "its grant is for 1039 bytes, but the client announced an unknown number."),
     ],
     ids=["changed", "shorter", "longer", "without a length"],
 )
@@ -116,7 +116,7 @@ def test_a_xorb_of_another_name_is_refused_although_its_checksum_is_right(cas: R
     refused = requests.put(grant["url"], data=body, timeout=10)
     assert (refused.status_code, refused.json()["error"]) == (
         400,
-        f"Xorb {name} is refused: its chunks make {other}.",
+        f"Xorb {name} is refused: the hash of its chunks is {other}.",
     )
     assert files_left(cas) == []
 

@@ -18,7 +18,7 @@ _READ_BYTES = 4 * 1024 * 1024
 _FEW_BYTES = 256 * 1024
 
 
-def data_answer(path: Path, ranges: Sequence[tuple[int, int]], size: int) -> Response:
+def data_response(path: Path, ranges: Sequence[tuple[int, int]], size: int) -> Response:
     """Return the answer to a request for ranges of a file: its bytes for one, ``multipart/byteranges`` for several.
 
     :param ranges: at least one, each ``(start, end)`` in bytes, ``end`` excluded and within the file.

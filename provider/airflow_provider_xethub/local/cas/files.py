@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from airflow_provider_xethub.local.cas.data import data_answer
+from airflow_provider_xethub.local.cas.data import data_response
 from airflow_provider_xethub.local.cas.request import (
     Endpoint,
     Origin,
@@ -98,7 +98,7 @@ class _Files:
             # Without a body: hf-xet 1.8 does not read it, and would need a new connection for its next query.
             return Response(status_code=404)
         body = await run_in_threadpool(
-            self._content.deduplication.answer, xorb_hash, grant.repository, self._access.now()
+            self._content.deduplication.build_response, xorb_hash, grant.repository, self._access.now()
         )
         return Response(body, media_type="application/octet-stream")
 
@@ -185,7 +185,7 @@ class _Files:
             if not any(first <= start and end <= last for first, last in signed):
                 allowed = ", ".join(f"{first} to {last - 1}" for first, last in signed)
                 raise AccessError(403, f"This data URL is for bytes {allowed}, not for {start} to {end - 1}.")
-        return data_answer(path, ranges, size)
+        return data_response(path, ranges, size)
 
     def _readable_file(self, grant: XetGrant, xet_hash: str) -> StoredFile:
         from_hex(xet_hash)

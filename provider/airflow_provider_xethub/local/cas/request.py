@@ -58,7 +58,7 @@ def require(access: Access, request: Request, scope: Scope) -> XetGrant:
     return grant
 
 
-def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON answer that says what is wrong."""
     return JSONResponse({"error": message}, status, headers)
 
@@ -107,15 +107,15 @@ def _with_errors(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except AccessError as error:
-            return error_answer(error.status, error.message)
+            return error_response(error.status, error.message)
         except FormatError as error:
-            return error_answer(400, str(error))
+            return error_response(400, str(error))
         except (UnknownFileError, UnknownXorbError) as error:
-            return error_answer(404, str(error))
+            return error_response(404, str(error))
         except TooLargeError as error:
-            return error_answer(error.status, str(error))
+            return error_response(error.status, str(error))
         except UnsatisfiableRangeError as error:
-            return error_answer(416, str(error), {"Content-Range": error.content_range})
+            return error_response(416, str(error), {"Content-Range": error.content_range})
         except ClientDisconnect:
             _log.info("The client left during %s %s.", request.method, request.url.path)
             return Response(status_code=499)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from airflow_provider_xethub.local.cas.request import (
     Origin,
     cas_route,
-    error_answer,
+    error_response,
     raw_target,
     read_body,
     require,
@@ -87,7 +87,7 @@ class _Xorbs:
         length, checksum = parse_request(
             await read_body(request, _MAX_GRANT_BODY, "What a grant is asked for with"), MAX_XORB_BODY
         )
-        await run_in_threadpool(self._uncommitted.discard_forgotten)
+        await run_in_threadpool(self._uncommitted.discard_expired)
         if self._content.xorbs.has(xorb_hash):
             return JSONResponse({"was_inserted": False})
         grant = XorbGrant(secrets.token_hex(16), repository, length, checksum)
@@ -102,7 +102,7 @@ class _Xorbs:
         grant = XorbGrant.from_query(request.url.query)
         xorb_hash = request.path_params["hash"]
         if self._content.xorbs.has(xorb_hash):
-            return error_answer(412, f"Xorb {xorb_hash} is stored here already.")
+            return error_response(412, f"Xorb {xorb_hash} is stored here already.")
         announced = request.headers.get("content-length")
         if announced != str(grant.length):
             raise FormatError(
@@ -117,8 +117,8 @@ class _Xorbs:
         except BaseException:
             incoming.discard()
             raise
-        forget_at = self._access.now() + self._access.data_url_life
-        self._uncommitted.add(grant.grant_id, UncommittedXorb(incoming, found, grant.repository, forget_at))
+        expires_at = self._access.now() + self._access.data_url_life
+        self._uncommitted.add(grant.grant_id, UncommittedXorb(incoming, found, grant.repository, expires_at))
         return Response(status_code=200)
 
     async def commit(self, request: Request) -> Response:
@@ -133,4 +133,4 @@ class _Xorbs:
             return JSONResponse({"was_inserted": was_inserted})
         if self._content.xorbs.has(xorb_hash):  # committed before, or there was nothing to upload
             return JSONResponse({"was_inserted": False})
-        return error_answer(404, f"Nothing was uploaded of xorb {xorb_hash} under this grant; ask for a new one.")
+        return error_response(404, f"Nothing was uploaded of xorb {xorb_hash} under this grant; ask for a new one.")

@@ -1,4 +1,4 @@
-"""A xorb while its bytes arrive: checked as they come, written to a file that nobody sees yet."""
+"""A xorb that is being uploaded: checked while its bytes arrive, and written to a temporary file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
 class IncomingXorb:
     """One upload of a xorb. Its methods block; any thread may call them. Leaving its ``with`` block discards it.
 
-    :param folder: where its file lies until it is stored.
-    :param expected_hash: the hash that its chunks must make, hex form.
+    :param folder: folder of its temporary file.
+    :param expected_hash: expected hash of the xorb, hex form.
     :ivar xorb_hash: ``expected_hash``.
-    :ivar path: its file.
-    :ivar checksum: CRC-64/NVME of the bytes that were written, a footer included.
+    :ivar path: path of the temporary file.
+    :ivar checksum: CRC-64/NVME of the written bytes, including a footer.
     :raises FormatError: ``expected_hash`` is not a hash.
     """
 
@@ -31,16 +31,16 @@ class IncomingXorb:
         self.xorb_hash = expected_hash
         self.checksum = 0
         self._parser = xorb.Parser()
-        # When a client leaves, its upload is discarded while a thread may still be writing.
+        # When a client disconnects, its upload is discarded while a thread may still be writing.
         self._lock = threading.Lock()
         descriptor, name = tempfile.mkstemp(dir=folder)
         self.path = Path(name)
         self._file = open(descriptor, "wb", buffering=0)  # noqa: PTH123, SIM115 - a descriptor; finish closes it
 
     def write(self, pieces: Sequence[bytes | bytearray]) -> None:
-        """Check the bytes that come next, and write the chunks that are complete now. Once discarded, do nothing.
+        """Check the next bytes, and write the chunks that are complete now. Do nothing once it is discarded.
 
-        :raises FormatError: they cannot become this xorb.
+        :raises FormatError: they do not belong to a valid xorb.
         """
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         with self._lock:
@@ -55,9 +55,9 @@ class IncomingXorb:
                 records = records[self._file.write(records) :]
 
     def finish(self) -> xorb.Xorb:
-        """Check the whole, after the last write, and bring it to the disk; return what it is made of.
+        """Check the complete xorb after the last write, flush it to disk, and return its chunks.
 
-        :raises FormatError: it ends too early, or is not the xorb that was expected.
+        :raises FormatError: it is truncated, or does not have the expected hash.
         """
         with self._lock:
             try:
@@ -65,13 +65,13 @@ class IncomingXorb:
             except FormatError as error:
                 raise self._refused(error) from error
             if to_hex(found.xorb_hash) != self.xorb_hash:
-                raise self._refused(f"its chunks make {to_hex(found.xorb_hash)}.")
+                raise self._refused(f"the hash of its chunks is {to_hex(found.xorb_hash)}.")
             os.fsync(self._file.fileno())
             self._file.close()
         return found
 
     def discard(self) -> None:
-        """Delete its file, unless that was moved away meanwhile."""
+        """Delete its temporary file, unless it was stored."""
         with self._lock:
             self._file.close()
             self.path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Return whether what a shard says about xorbs and files is true. Nothing is registered here.
+"""Check that the content of a shard is true, without registering anything.
 
-Source: the checks that the Xet protocol asks of a server for a shard upload.
+Source: the checks that the Xet protocol requires of a server for a shard upload.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from airflow_provider_xethub.local.formats.hashing import HASH_LENGTH, to_hex
 
 
 def check_xorb(listed: shard.ShardXorb, xorbs: XorbStore) -> None:
-    """Compare a xorb that a shard lists with the stored one, chunk by chunk.
+    """Compare a xorb that a shard lists with the stored xorb, chunk by chunk.
 
-    :raises FormatError: it is not stored here, or has other chunks.
+    :raises FormatError: it is not stored here, or has different chunks.
     """
     name = f"Xorb {to_hex(listed.xorb_hash)}"
     try:
         index = xorbs.index(listed.xorb_hash)
     except UnknownXorbError as error:
-        raise FormatError(f"{name} is listed in the shard and not stored here; upload it first.") from error
+        raise FormatError(f"{name} is listed in the shard, but not stored here; upload it first.") from error
     lengths = index.raw_lengths(0, index.chunk_count)
     if listed.chunk_hashes != xorbs.chunk_hashes(listed.xorb_hash) or listed.raw_lengths != lengths:
-        raise FormatError(f"{name} has other chunks than the shard says.")
+        raise FormatError(f"{name} does not have the chunks that the shard lists.")
 
 
 def check_file(file: shard.ShardFile, xorbs: XorbStore) -> None:
     """Check a file's segments, verification hashes and file hash against the stored xorbs.
 
-    The verification hashes prove that the uploader knows the chunks, and not only the name of a xorb that somebody
-    else uploaded: a file without them is refused.
+    The verification hashes prove that the uploader knows the chunks, and not only the hash of somebody else's xorb.
+    A file without them is refused.
 
-    :raises FormatError: something does not match; the message names the file and the segment.
+    :raises FormatError: the message names the file, the segment and what does not match.
     """
     if file.segments and file.range_hashes is None:
-        raise FormatError(f"{_name(file)} has no verification hashes; a file is only registered with them.")
+        raise FormatError(f"{_name(file)} has no verification hashes, which are required.")
     leaves: list[hashing.SizedHash] = []
     for number, segment in enumerate(file.segments):
         hashes, lengths = _check_segment(file, number, segment, xorbs)
@@ -45,13 +45,13 @@ def check_file(file: shard.ShardFile, xorbs: XorbStore) -> None:
         leaves.extend(zip(xorb.split_hashes(hashes), lengths, strict=True))
     actual = hashing.file_hash(leaves)
     if actual != file.file_hash:
-        raise FormatError(f"{_name(file)}: its chunks make the file {to_hex(actual)}.")
+        raise FormatError(f"{_name(file)}: the hash of its chunks is {to_hex(actual)}.")
 
 
 def check_sha256(file: shard.ShardFile, reader: XorbReader, known: str | None) -> None:
-    """Compare the sha256 that a shard gives a file with the one of the file's bytes.
+    """Compare the sha256 that a shard gives for a file with that of its bytes.
 
-    :param known: the file's sha256 if it was established before; otherwise the file is put together and hashed.
+    :param known: the file's sha256 if it is already stored; otherwise the file is assembled and hashed.
     :raises FormatError: they differ.
     """
     actual = known
@@ -62,31 +62,31 @@ def check_sha256(file: shard.ShardFile, reader: XorbReader, known: str | None) -
                 digest.update(piece)
         actual = digest.hexdigest()
     if actual != file.sha256:
-        raise FormatError(f"{_name(file)}: the shard says sha256 {file.sha256}, its bytes have {actual}.")
+        raise FormatError(f"{_name(file)}: the shard gives the sha256 {file.sha256}, but its bytes have {actual}.")
 
 
 def _check_segment(
     file: shard.ShardFile, number: int, segment: shard.Segment, xorbs: XorbStore
 ) -> tuple[bytes, tuple[int, ...]]:
-    """Check a segment against its xorb; return its chunks' hashes and raw lengths."""
+    """Check a segment against its xorb, and return the hashes and raw lengths of its chunks."""
     first, last = segment.first, segment.last
     try:
         index = xorbs.index(segment.xorb_hash)
     except UnknownXorbError as error:
         raise FormatError(
-            f"{_name(file, number)}: xorb {to_hex(segment.xorb_hash)} is not stored here; upload it first. A client "
-            "that believes it is has an outdated shard cache."
+            f"{_name(file, number)}: xorb {to_hex(segment.xorb_hash)} is not stored here; upload it first. If "
+            "the client did, its shard cache is outdated."
         ) from error
     if last > index.chunk_count or segment.raw_bytes != index.raw_length(first, last):
         name, chunks = _name(file, number), f"chunks {first} to {last} of xorb {to_hex(segment.xorb_hash)}"
         if last > index.chunk_count:
-            raise FormatError(f"{name}: {chunks}, which has {index.chunk_count}.")
+            raise FormatError(f"{name}: {chunks}, which has only {index.chunk_count} chunks.")
         raise FormatError(f"{name}: {segment.raw_bytes} bytes, but {chunks} have {index.raw_length(first, last)}.")
     hashes = xorbs.chunk_hashes(segment.xorb_hash)[first * HASH_LENGTH : last * HASH_LENGTH]
     return hashes, index.raw_lengths(first, last)
 
 
 def _name(file: shard.ShardFile, segment: int | None = None) -> str:
-    """Name a file, and one of its segments, for a message: only then, because shards have thousands of them."""
+    """Return the name of a file and segment for a message; lazily, because shards have thousands of them."""
     name = f"File {to_hex(file.file_hash)}"
     return name if segment is None else f"{name}, segment {segment}"

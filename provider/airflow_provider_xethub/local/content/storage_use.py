@@ -1,7 +1,7 @@
-"""What deduplication saves: how many bytes of files are stored once and used more than once.
+"""How much storage deduplication saves: bytes that are stored once and used several times.
 
-A file is a list of chunk ranges of xorbs. A chunk that two ranges cover, of two files or of one, is stored once. The
-arithmetic works on ranges, not on chunks, so that ten thousand files are a matter of milliseconds.
+A file is a list of chunk ranges of xorbs. A chunk that two ranges cover, of one file or of two, is stored once. The
+calculation works on ranges, not on chunks, so that ten thousand files take milliseconds.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from airflow_provider_xethub.local.store.database import Database
 
 _ROWS_PER_QUERY = 500
 
-# A stored segment without its flags and its raw length; a Segment for each would take most of the time.
+# A stored segment without its flags and raw length; creating Segment objects would take most of the time.
 _RANGE = Struct("<32s8x2I")
 
 Range = tuple[bytes, int, int]
-"""A xorb, the first of some of its chunks, and the one behind the last."""
+"""The hash of a xorb, and a range of its chunks: first, and last (excluded)."""
 
 Offsets = Sequence[int]
-"""Where each chunk of a xorb begins, in bytes; one more at the end."""
+"""The byte position of each chunk of a xorb, and of its end."""
 
 
 @dataclass(frozen=True)
 class StorageUse:
-    """What some files of a repository take.
+    """The storage that some files of a repository use.
 
-    :param size: bytes of the files in CAS, each as often as it occurs.
-    :param distinct: raw bytes of the chunks that they consist of, each chunk once.
-    :param packed: bytes of these chunks as they are stored, compressed.
-    :param shared: by Xet hash: how many of a file's bytes are also used elsewhere, in another file of the repository,
+    :param size: total bytes of the files in CAS; a file that occurs twice counts twice.
+    :param distinct: raw bytes of their chunks, each chunk once.
+    :param packed: bytes of these chunks as stored, compressed.
+    :param shared: by Xet hash, how many of a file's bytes are also used elsewhere: in another file of the repository,
         in an earlier version of one, or in another place of the same file.
     """
 
@@ -47,7 +47,7 @@ class StorageUse:
 
     @property
     def saved(self) -> int:
-        """Bytes that need not be stored because they are there already."""
+        """Bytes that are not stored again because they already are."""
         return self.size - self.distinct
 
 
@@ -58,9 +58,9 @@ class _XorbOffsets:
 
 
 def storage_use(db: Database, repository: str, xet_hashes: Sequence[str]) -> StorageUse:
-    """Return what the given files take; a Xet hash counts as often as it is given.
+    """Return the storage that the given files use; a Xet hash counts as often as it is given.
 
-    :param repository: whose other files, earlier versions included, count as places where a byte is used too.
+    :param repository: its other files, including earlier versions, count as other uses of a byte.
     """
     ranges = _ranges(db, repository)
     here = [ranges.get(xet_hash, ()) for xet_hash in xet_hashes]
@@ -83,14 +83,14 @@ def storage_use(db: Database, repository: str, xet_hashes: Sequence[str]) -> Sto
 
 
 def segments_of(db: Database, xet_hash: str) -> list[Segment]:
-    """Return the chunk ranges that a file consists of; none for the empty file and for one that is not stored."""
+    """Return the chunk ranges of a file; none for the empty file and for one that is not stored."""
     with db.read() as connection:
         row = connection.execute("SELECT segments FROM cas_file WHERE xet_hash = ?", (xet_hash,)).fetchone()
     return [*unpack_segments(row[0])] if row else []
 
 
 def sharing(db: Database, repository: str, xet_hash: str) -> dict[str, int]:
-    """Return which other files of a repository, earlier versions included, share how many bytes with a file."""
+    """Return how many bytes other files of a repository, including earlier versions, share with a file, by Xet hash."""
     ranges = _ranges(db, repository)
     own = _by_xorb([ranges.get(xet_hash, ())])
     offsets = _offsets(db, own)
@@ -110,7 +110,7 @@ def sharing(db: Database, repository: str, xet_hash: str) -> dict[str, int]:
 
 
 def _shared_before(files: Iterable[Iterable[Range]], offsets: Mapping[bytes, Offsets]) -> dict[bytes, dict[int, int]]:
-    """Return, for each xorb and each chunk where a range begins or ends, how many shared raw bytes lie before it."""
+    """Return, for each xorb and each chunk at the start or end of a range, how many shared raw bytes precede it."""
     before: dict[bytes, dict[int, int]] = {}
     for xorb_hash, spans in _by_xorb(files).items():
         raw, total = offsets[xorb_hash], 0
@@ -137,7 +137,7 @@ def _covered(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]
 
 
 def _pieces(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """Cut the spans of one xorb at each other's borders: from chunk, to chunk (excluded), how many spans cover it."""
+    """Split the spans of one xorb at each other's ends; yield first and last (excluded) chunk, and number of spans."""
     changes: dict[int, int] = defaultdict(int)
     for first, last in spans:
         changes[first] += 1
@@ -150,7 +150,7 @@ def _pieces(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
 
 
 def _ranges(db: Database, repository: str) -> dict[str, list[Range]]:
-    """Return the files that a repository may read: all that were ever uploaded to it."""
+    """Return the chunk ranges of all files that a repository may read: every file ever uploaded to it."""
     with db.read() as connection:
         rows = connection.execute(
             "SELECT file.xet_hash, file.segments FROM cas_readable JOIN cas_file AS file USING (xet_hash)"

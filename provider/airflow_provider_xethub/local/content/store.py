@@ -1,4 +1,4 @@
-"""What CAS holds: files made of chunk ranges of xorbs, and which repository may read which file."""
+"""The content of CAS: files made of chunk ranges of xorbs, and which repository may read which file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PLAIN_XORB_CHUNKS = 256
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that CAS can reconstruct. ``size`` in bytes; ``sha256`` is ``None`` where no uploader told it."""
+    """A file that CAS can reconstruct. ``size`` in bytes; ``sha256`` is ``None`` if no uploader gave it."""
 
     xet_hash: str
     size: int
@@ -60,7 +60,7 @@ EMPTY_FILE = StoredFile(to_hex(hashing.ZERO_HASH), 0, hashlib.sha256().hexdigest
 
 @dataclass(frozen=True)
 class ShardReceipt:
-    """What a shard registered. ``is_new`` tells whether any of its files was unknown before."""
+    """The files that a shard registered. ``is_new`` is true if any of them was not stored before."""
 
     files: tuple[StoredFile, ...]
     is_new: bool
@@ -73,11 +73,11 @@ class UnknownFileError(LookupError):
 class ContentStore:
     """Xorbs, files and read permissions of one data folder. All methods may be called from any thread.
 
-    Everything is checked when it comes in, because clients check nothing when it goes out. The empty file always
-    exists and anybody may read it.
+    All content is checked on upload, because clients do not check what they download. The empty file always exists,
+    and anyone may read it.
 
-    :ivar xorbs: the xorbs themselves, :class:`~airflow_provider_xethub.local.content.xorbs.XorbStore`.
-    :ivar deduplication: the chunks that clients may ask for,
+    :ivar xorbs: the stored xorbs, :class:`~airflow_provider_xethub.local.content.xorbs.XorbStore`.
+    :ivar deduplication: index of the chunks that clients may query,
         :class:`~airflow_provider_xethub.local.content.deduplication.ChunkIndex`.
     """
 
@@ -95,14 +95,15 @@ class ContentStore:
         revision: str = DEFAULT_REVISION,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ShardReceipt:
-        """Check a shard completely, register its files, and let who uploaded them read them. All or nothing.
+        """Check a shard completely, register its files, and let the uploader read them. All or nothing.
 
-        Where the shard gives a file's sha256, the file is put together and hashed here: commits find files by their
-        sha256, so a wrong one would publish other bytes than the uploader had.
+        If the shard gives a file's sha256, the file is assembled and hashed here: commits find files by sha256, so a
+        wrong one would publish other bytes than those of the uploader.
 
-        :param repository: what the uploader's token is for; ``revision`` likewise.
-        :param on_progress: called with the number of files checked and their total, after each.
-        :raises FormatError: the message says which file or xorb is wrong, and how.
+        :param repository: repository of the uploader's token.
+        :param revision: revision of the uploader's token.
+        :param on_progress: called after each file, with the number of files checked and their total.
+        :raises FormatError: the message names the file or xorb, and what is wrong.
         """
         parsed = shard.parse(body)
         for listed in parsed.xorbs:
@@ -111,7 +112,7 @@ class ContentStore:
         with closing(self.xorbs.reader()) as reader:
             for number, file in enumerate(parsed.files, 1):
                 check_file(file, self.xorbs)
-                # hf-xet 1.8 says 64 zeros for the sha256 of an empty file on disk.
+                # hf-xet 1.8 sends 64 zeros as the sha256 of an empty file on disk.
                 is_placeholder = not file.segments and file.sha256 == "0" * 64
                 if file.sha256 is not None and not is_placeholder:
                     check_sha256(file, reader, known.get(file.file_hash))
@@ -123,11 +124,11 @@ class ContentStore:
         return receipt
 
     def add_plain(self, source: bytes | bytearray | Path | BinaryIO, *, repository: str | None = None) -> StoredFile:
-        """Cut plain bytes into chunks, store them as xorbs, and register the file; memory stays bounded.
+        """Chunk plain bytes, store them as xorbs, and register the file, in bounded memory.
 
-        The Xet hash differs from what a client computes for the same bytes, because the cuts do.
+        The Xet hash differs from the one that a client computes, because a client sets other chunk boundaries.
 
-        :param repository: may read the file from now on; see also :meth:`grant`.
+        :param repository: repository that may read the file; see also :meth:`grant`.
         """
         if isinstance(source, Path):
             with source.open("rb") as stream:
@@ -135,7 +136,7 @@ class ContentStore:
         return self._add_stream(io.BytesIO(source) if isinstance(source, (bytes, bytearray)) else source, repository)
 
     def file(self, xet_hash: str) -> StoredFile | None:
-        """Return the file of this Xet hash, or ``None``."""
+        """Return the file with this Xet hash, or ``None``."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return EMPTY_FILE
         with self._db.read() as connection:
@@ -145,9 +146,9 @@ class ContentStore:
         return StoredFile(*row) if row else None
 
     def file_by_sha256(self, sha256: str, *, repository: str | None = None) -> StoredFile | None:
-        """Return the first file of this sha256 (normal hex), or ``None``.
+        """Return the first file with this sha256 (normal hex), or ``None``.
 
-        :param repository: only files that this repository may read; ``None`` searches all.
+        :param repository: search only files that this repository may read. Default: all files.
         """
         if sha256 == EMPTY_FILE.sha256:
             return EMPTY_FILE
@@ -161,10 +162,9 @@ class ContentStore:
         return StoredFile(*row) if row else None
 
     def grant(self, repository: str, xet_hash: str, revision: str | None = None) -> None:
-        """Let ``repository`` (such as ``datasets/acme/corpus``) have a file.
+        """Let ``repository`` (such as ``datasets/acme/corpus``) read a file.
 
-        :param revision: of which tokens may read it at once; ``None``: none before a commit has it.
-
+        :param revision: tokens for this revision may read it at once. Default: only once a commit contains it.
         :raises UnknownFileError: the file is not stored here.
         """
         if self.file(xet_hash) is None:
@@ -176,7 +176,7 @@ class ContentStore:
                 connection.execute("INSERT OR IGNORE INTO cas_uploaded VALUES (?, ?, ?)", row)
 
     def is_uploaded(self, repository: str, revision: str, xet_hash: str) -> bool:
-        """Return whether tokens of a revision may read a file without looking at its commit: it was uploaded for it."""
+        """Return whether a file was uploaded with a token for this revision, so that its tokens may read it at once."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return True
         found = self._db.first(
@@ -186,7 +186,7 @@ class ContentStore:
         return found is not None
 
     def is_readable(self, repository: str, xet_hash: str) -> bool:
-        """Return whether ``repository`` has a file in any revision: it was uploaded or committed to it."""
+        """Return whether a file was uploaded or committed to any revision of ``repository``."""
         if xet_hash == EMPTY_FILE.xet_hash:
             return True
         with self._db.read() as connection:
@@ -196,7 +196,7 @@ class ContentStore:
         return row is not None
 
     def readable_bytes(self, repository: str) -> int:
-        """Return the size of all files that a repository may read, those that only its history has included."""
+        """Return the total size of all files that a repository may read, including those that only its history has."""
         with self._db.read() as connection:
             (size,) = connection.execute(
                 "SELECT coalesce(sum(size), 0) FROM cas_readable JOIN cas_file USING (xet_hash) WHERE repository = ?",
@@ -205,7 +205,7 @@ class ContentStore:
         return int(size)
 
     def move_repository(self, repository: str, new_name: str) -> None:
-        """Carry a repository's read permissions over to its new name."""
+        """Transfer a repository's read permissions to its new name."""
         with self._db.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO cas_readable SELECT ?, xet_hash FROM cas_readable WHERE repository = ?",
@@ -218,7 +218,7 @@ class ContentStore:
             self.deduplication.move_repository(repository, new_name)
 
     def share_repository(self, repository: str, other: str) -> None:
-        """Let another repository read every file that this one may read."""
+        """Let ``other`` read every file that ``repository`` may read."""
         with self._db.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO cas_readable SELECT ?, xet_hash FROM cas_readable WHERE repository = ?",
@@ -226,7 +226,7 @@ class ContentStore:
             )
 
     def forget(self, repository: str, xet_hashes: Iterable[str]) -> None:
-        """Take from a repository what it may read of some files, which it deleted for good."""
+        """Revoke a repository's permission to read files that it deleted permanently."""
         with self._db.write() as connection:
             connection.executemany(
                 "DELETE FROM cas_readable WHERE repository = ? AND xet_hash = ?",
@@ -234,17 +234,18 @@ class ContentStore:
             )
 
     def forget_repository(self, repository: str) -> None:
-        """Take a deleted repository's read permissions away, so that a new one of its name has none."""
+        """Revoke a deleted repository's read permissions, so that a new repository of that name has none."""
         with self._db.write() as connection:
             connection.execute("DELETE FROM cas_readable WHERE repository = ?", (repository,))
             connection.execute("DELETE FROM cas_uploaded WHERE repository = ?", (repository,))
             self.deduplication.forget_repository(repository)
 
     def reconstruct(self, xet_hash: str, start: int = 0, end: int | None = None) -> Reconstruction:
-        """Say how to put bytes ``start`` to ``end`` (excluded) together; ``None``, or too far, means the end.
+        """Return how to assemble bytes ``start`` to ``end`` (excluded).
 
+        :param end: ``None``, or a position after the end, means the end of the file.
         :raises UnknownFileError: the file is not stored here.
-        :raises UnsatisfiableRangeError: the range begins at or behind the end.
+        :raises UnsatisfiableRangeError: the range starts at or after the end.
         """
         if xet_hash == EMPTY_FILE.xet_hash:
             size, segments = 0, b""
@@ -257,12 +258,12 @@ class ContentStore:
                 raise UnknownFileError(f"File {xet_hash} is not stored here.")
             size, segments = row
         if start >= size and (start, end) != (0, None):
-            raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, none at {start}.", size)
+            raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, and none at position {start}.", size)
         end = size if end is None else min(end, size)
         return plan_reconstruction(shard.unpack_segments(segments), self.xorbs.index, start, end)
 
     def segments_with_chunks(self, xet_hash: str) -> list[FileSegment]:
-        """Return the segments of a file, each with its chunks.
+        """Return the segments of a file with their chunks.
 
         :raises UnknownFileError: the file is not stored here.
         """
@@ -276,7 +277,7 @@ class ContentStore:
     def read_file(self, xet_hash: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Return an iterator over the raw bytes ``start`` to ``end`` (excluded), about 1 MiB at a time.
 
-        Errors as :meth:`reconstruct`, from this call and not from the iterator.
+        This call raises the errors of :meth:`reconstruct`; the iterator does not.
         """
         return self._read(self.reconstruct(xet_hash, start, end))
 
@@ -291,7 +292,7 @@ class ContentStore:
                     yield wanted
 
     def _known_sha256s(self, files: Iterable[shard.ShardFile]) -> dict[bytes, str | None]:
-        """Return the sha256 of each of these files that is stored, by Xet hash."""
+        """Return the stored sha256 of these files, by Xet hash."""
         query = "SELECT sha256 FROM cas_file WHERE xet_hash = ?"
         known: dict[bytes, str | None] = {hashing.ZERO_HASH: EMPTY_FILE.sha256}
         with self._db.read() as connection:
@@ -351,7 +352,7 @@ class ContentStore:
 
 
 def branch_of(revision: str) -> str:
-    """Return the one name of a branch that has several; Python's client says ``None`` to open a pull request."""
+    """Return the plain name of a branch; the Python client sends ``None`` as revision when it opens a pull request."""
     return DEFAULT_REVISION if revision in ("HEAD", "None") else revision.removeprefix("refs/heads/")
 
 

@@ -1,7 +1,7 @@
-"""Xorb grants: upload a xorb to a URL that authorises itself, then commit it.
+"""Xorb grants: a client uploads a xorb to a signed URL, and then commits it.
 
-hf-xet 1.8 tries them before it posts the xorb itself. They save the bytes of a xorb that is stored already, and find
-bytes that changed on the way before they are looked at.
+hf-xet 1.8 tries them before it posts a xorb directly. They avoid uploading a xorb that is already stored, and detect
+bytes that changed in transit before they are parsed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ CHECKSUM_ALGORITHM = "crc64nvme"
 
 @dataclass(frozen=True)
 class XorbGrant:
-    """What an upload URL is good for: these bytes of a xorb, for this repository.
+    """What an upload URL authorises: uploading specific bytes of a xorb for one repository.
 
-    :param grant_id: names the upload when it is committed; it authorises nothing.
-    :param length: bytes of the serialized xorb.
-    :param checksum: their CRC-64/NVME.
+    :param grant_id: identifies the upload in its commit; it does not authorise anything.
+    :param length: length of the serialized xorb in bytes.
+    :param checksum: CRC-64/NVME of these bytes.
     """
 
     grant_id: str
@@ -33,7 +33,7 @@ class XorbGrant:
     checksum: int
 
     def to_query(self) -> str:
-        """Return the query that says so; sign it, for whoever can write it can upload."""
+        """Return the query of the upload URL. The caller signs it, because it authorises an upload."""
         return urlencode(
             {
                 "grant": self.grant_id,
@@ -45,66 +45,69 @@ class XorbGrant:
 
     @classmethod
     def from_query(cls, query: str) -> XorbGrant:
-        """Return the grant of a query whose signature was verified."""
-        said = parse_qs(query)
-        (grant_id,), (repository,) = said["grant"], said["repository"]
-        return cls(grant_id, repository, int(said["length"][0]), int(said[CHECKSUM_ALGORITHM][0]))
+        """Parse the grant in a query whose signature was verified."""
+        fields = parse_qs(query)
+        (grant_id,), (repository,) = fields["grant"], fields["repository"]
+        return cls(grant_id, repository, int(fields["length"][0]), int(fields[CHECKSUM_ALGORITHM][0]))
 
     def check(self, incoming: IncomingXorb) -> None:
-        """Compare the checksum of what arrived with the one of what was announced.
+        """Compare the checksum of the uploaded bytes with the announced one.
 
         :raises FormatError: they differ.
         """
         if incoming.checksum != self.checksum:
             raise FormatError(
                 f"Xorb {incoming.xorb_hash} is refused: the {CHECKSUM_ALGORITHM} of its bytes is {incoming.checksum}, "
-                f"its grant is for {self.checksum}. They changed on the way; send them again."
+                f"but its grant is for {self.checksum}. They changed in transit; send them again."
             )
 
 
 def parse_request(body: bytes | bytearray, max_length: int) -> tuple[int, int]:
-    """Return length and checksum that a client asks a grant for.
+    """Parse the length and the checksum in a request for a grant.
 
-    Source: the body that hf-xet 1.8 sends, whose checksum is a decimal string.
+    Source: the body that hf-xet 1.8 sends, with the checksum as a decimal string.
 
-    :param max_length: bytes that a serialized xorb may have.
-    :raises FormatError: it is not such a body, or the length is impossible.
+    :param max_length: maximum length of a serialized xorb in bytes.
+    :raises FormatError: the body is malformed, or the length is out of range.
     """
     try:
-        asked = json.loads(body)
-        length, algorithm, value = asked["length"], asked["checksum"]["algo"], asked["checksum"]["value"]
+        request = json.loads(body)
+        length, algorithm, value = request["length"], request["checksum"]["algo"], request["checksum"]["value"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(
-            'A grant is asked for with {"length": 38, "checksum": {"algo": "crc64nvme", "value": "2745…"}}.'
+            'Request a grant with {"length": 38, "checksum": {"algo": "crc64nvme", "value": "2745…"}}.'
         ) from error
     if not isinstance(length, int) or isinstance(length, bool) or not 0 < length <= max_length:
-        raise FormatError(f"The length of a xorb is a number from 1 to {max_length}.")
+        raise FormatError(f"The length of a xorb must be a whole number from 1 to {max_length}.")
     if algorithm != CHECKSUM_ALGORITHM:
-        raise FormatError(f"The checksum of a xorb is its {CHECKSUM_ALGORITHM}; others are not known here.")
+        raise FormatError(f"The checksum of a xorb must be {CHECKSUM_ALGORITHM}; no other algorithm is supported.")
     if not (isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 20):
-        raise FormatError(f"The {CHECKSUM_ALGORITHM} of a xorb is a decimal number, written as a string.")
+        raise FormatError(f"The {CHECKSUM_ALGORITHM} of a xorb must be a decimal number in a string.")
     if int(value) >= 1 << 64:
-        raise FormatError(f"The {CHECKSUM_ALGORITHM} of a xorb has 64 bits.")
+        raise FormatError(f"The {CHECKSUM_ALGORITHM} of a xorb must fit into 64 bits.")
     return length, int(value)
 
 
 @dataclass(frozen=True)
 class UncommittedXorb:
-    """An upload under a grant: complete, checked and on the disk, and not visible before it is committed."""
+    """An upload with a grant: complete, checked and on disk, but not visible until it is committed.
+
+    ``expires_at`` in UNIX seconds of the server's clock.
+    """
 
     incoming: IncomingXorb
     found: xorb.Xorb
     repository: str
-    forget_at: float
+    expires_at: float
 
 
 class UncommittedXorbs:
     """Uploads that wait for their commit. All methods may be called from any thread.
 
-    A restart forgets them, and the client asks for new grants; the files that are left then are deleted like those of
-    any upload that was cut off.
+    They are lost in a restart; the client then requests new grants, and the files left behind are deleted like those of
+    any interrupted upload.
 
-    :param now: the time of the server, UNIX seconds.
+    :param now: returns the time of the server's clock, UNIX seconds.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -113,7 +116,7 @@ class UncommittedXorbs:
         self._waiting: dict[str, UncommittedXorb] = {}
 
     def add(self, grant_id: str, upload: UncommittedXorb) -> None:
-        """Keep an upload until it is committed or its time is over; another one under its grant is replaced."""
+        """Keep an upload until it is committed or expires. It replaces an earlier upload with the same grant."""
         with self._lock:
             replaced = self._waiting.pop(grant_id, None)
             self._waiting[grant_id] = upload
@@ -121,18 +124,18 @@ class UncommittedXorbs:
             replaced.incoming.discard()
 
     def take(self, grant_id: str, repository: str, xorb_hash: str) -> UncommittedXorb | None:
-        """Return an upload, and forget it: the caller stores and discards it. ``None`` where there is no such one."""
+        """Remove and return an upload, which the caller stores and discards; ``None`` if there is none."""
         with self._lock:
             upload = self._waiting.get(grant_id)
             if upload is None or (upload.repository, upload.incoming.xorb_hash) != (repository, xorb_hash):
                 return None
             return self._waiting.pop(grant_id)
 
-    def discard_forgotten(self) -> None:
-        """Delete the uploads whose time is over."""
+    def discard_expired(self) -> None:
+        """Delete expired uploads."""
         now = self._now()
         with self._lock:
-            forgotten = [grant_id for grant_id, upload in self._waiting.items() if upload.forget_at <= now]
-            uploads = [self._waiting.pop(grant_id) for grant_id in forgotten]
+            expired = [grant_id for grant_id, upload in self._waiting.items() if upload.expires_at <= now]
+            uploads = [self._waiting.pop(grant_id) for grant_id in expired]
         for upload in uploads:
             upload.incoming.discard()

@@ -1,4 +1,4 @@
-"""Xorbs on disk: one file each, written once, with their chunk tables in the database."""
+"""Xorbs on disk: one immutable file each, with their chunk tables in the database."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class UnknownXorbError(LookupError):
 class XorbStore:
     """The xorbs of one data folder. All methods may be called from any thread.
 
-    A xorb exists once the database says so, and its bytes never change after that: the hash covers only the raw
-    chunks, so another client may send the same xorb in other bytes, and the offsets handed out would be wrong.
+    A xorb is stored once it is in the database, and its bytes never change: the hash covers only the raw chunks, so
+    another client may send the same xorb with other bytes, which would invalidate the offsets given to clients.
 
-    :param folder: xorbs live in ``xorbs/`` of it.
+    :param folder: data folder; xorbs are in its folder ``xorbs``.
     """
 
     def __init__(self, folder: Path, db: Database) -> None:
@@ -53,33 +53,31 @@ class XorbStore:
         self._delete_leftovers()
 
     def add(self, expected_hash: str, body: bytes | bytearray) -> bool:
-        """Check a whole serialized xorb completely and store it; return whether it was new.
+        """Check a complete serialized xorb, store it durably without its footer, and return whether it was new.
 
-        Durable when this returns. Without its footer, if it has one.
-
-        :raises FormatError: it is broken, or it is not the xorb that ``expected_hash`` names.
+        :raises FormatError: it is malformed, or does not have the hash ``expected_hash``.
         """
         with self.begin_upload(expected_hash) as incoming:
             incoming.write([body])
             return self.store(incoming, incoming.finish())
 
     def begin_upload(self, expected_hash: str) -> IncomingXorb:
-        """Begin an upload: write to it as the bytes arrive, finish it, and pass it to :meth:`store`.
+        """Begin an upload: write the bytes as they arrive, finish it, and pass it to :meth:`store`.
 
         :raises FormatError: ``expected_hash`` is not a hash.
         """
         return IncomingXorb(self._incoming, expected_hash)
 
     def store(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
-        """Store an upload that was finished, and return whether it was new. Durable when this returns.
+        """Store a finished upload durably, and return whether it was new.
 
-        :param found: what :meth:`IncomingXorb.finish` returned.
+        :param found: result of :meth:`IncomingXorb.finish`.
         """
         expected_hash, index = incoming.xorb_hash, found.index
         if self.has(expected_hash):
             return False
         with self._db.write() as connection:
-            # Renamed inside the transaction: of two uploads of one xorb, the one recorded is the one on disk.
+            # Rename inside the transaction: of two uploads of one xorb, the recorded one is then the one on disk.
             if connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (expected_hash,)).fetchone():
                 return False
             self._publish(incoming.path, self.path(expected_hash))
@@ -101,7 +99,7 @@ class XorbStore:
         return row is not None
 
     def size(self, xorb_hash: str) -> int:
-        """Return the bytes of a stored xorb.
+        """Return the size of a stored xorb in bytes.
 
         :raises FormatError: it is not the hex form of a hash.
         :raises UnknownXorbError: the xorb is not stored here.
@@ -109,29 +107,29 @@ class XorbStore:
         return self.index(from_hex(xorb_hash)).offsets[-1]
 
     def path(self, xorb_hash: str) -> Path:
-        """Return the file of a xorb, which holds its chunk records and nothing else.
+        """Return the path of a xorb's file, which contains only its chunk records.
 
-        :raises FormatError: it is not the hex form of a hash, and so no safe file name either.
+        :raises FormatError: it is not the hex form of a hash, and so not a safe file name.
         """
         from_hex(xorb_hash)
         return self._folder / xorb_hash[:2] / xorb_hash
 
     def index(self, xorb_hash: bytes) -> xorb.XorbIndex:
-        """Return where each chunk of a xorb lies.
+        """Return the positions of a xorb's chunks.
 
         :raises UnknownXorbError: the xorb is not stored here.
         """
         return self._cached_index(xorb_hash)
 
     def chunk_hashes(self, xorb_hash: bytes) -> bytes:
-        """Return the hashes of a xorb's chunks, 32 bytes each, one after another.
+        """Return the concatenated hashes of a xorb's chunks, 32 bytes each.
 
         :raises UnknownXorbError: the xorb is not stored here.
         """
         return self._cached_chunk_hashes(xorb_hash)
 
     def reader(self) -> XorbReader:
-        """Return a reader, for many reads one after another; close it."""
+        """Return a reader for consecutive reads. The caller closes it."""
         return XorbReader(self)
 
     def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
@@ -154,7 +152,7 @@ class XorbStore:
         name = to_hex(xorb_hash)
         with self._db.read() as connection:
             row = connection.execute(
-                f"SELECT {columns} FROM cas_xorb WHERE hash = ?",  # noqa: S608 - columns are our own
+                f"SELECT {columns} FROM cas_xorb WHERE hash = ?",  # noqa: S608 - columns come from this class
                 (name,),
             ).fetchone()
         if row is None:
@@ -172,14 +170,14 @@ class XorbStore:
                 os.close(descriptor)
 
     def _delete_leftovers(self) -> None:
-        """Delete what a killed process left behind; not what another one may be writing now."""
+        """Delete files that a killed process left behind, but no recent ones: another process may be writing them."""
         for path in self._incoming.iterdir():
             if path.stat().st_mtime < time.time() - _LEFTOVER_SECONDS:
                 path.unlink(missing_ok=True)
 
 
 class XorbReader:
-    """Reads chunks, and keeps the file of the last xorb open: small files mostly lie in the same one."""
+    """Reads chunks and keeps the last xorb's file open, because small files are mostly in the same xorb."""
 
     def __init__(self, xorbs: XorbStore) -> None:
         self._xorbs = xorbs
@@ -187,7 +185,7 @@ class XorbReader:
         self._descriptor = -1
 
     def read_chunks(self, xorb_hash: bytes, first: int, last: int) -> Iterator[bytes]:
-        """See :meth:`XorbStore.read_chunks`; finish one iteration before the next one begins."""
+        """Yield chunks as :meth:`XorbStore.read_chunks` does. Finish one iteration before starting the next."""
         index = self._xorbs.index(xorb_hash)
         if xorb_hash != self._opened:
             self.close()
@@ -211,7 +209,7 @@ class XorbReader:
 
 
 def unpack_offsets(packed: bytes) -> tuple[int, ...]:
-    """Return the offsets that a column of ``cas_xorb`` holds."""
+    """Unpack the offsets in a column of ``cas_xorb``."""
     return unpack(f"<{len(packed) // 4}I", packed)
 
 

@@ -96,7 +96,7 @@ def parse_ranges(header: str | None, size: int) -> list[tuple[int, int]] | None:
         raise UnsatisfiableRangeError(f"Range {header[:80]!r} starts after the end: there are {size} bytes.", size)
     for before, after in pairwise(sorted(ranges)):
         if after[0] < before[1]:
-            raise FormatError(f"Ranges of the request overlap at byte {after[0]}.")
+            raise FormatError(f"The request has ranges that overlap at byte {after[0]}.")
     return ranges
 
 

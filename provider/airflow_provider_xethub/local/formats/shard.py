@@ -111,7 +111,7 @@ def build(shard: Shard) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerXorb:
+class ResponseXorb:
     """One xorb of the response to a deduplication query.
 
     :param listed: with plain chunk hashes.
@@ -124,7 +124,7 @@ class AnswerXorb:
     eligible: frozenset[bytes]
 
 
-def build_answer(xorbs: Iterable[AnswerXorb], key: bytes, *, created: int, expires: int) -> bytes:
+def build_response(xorbs: Iterable[ResponseXorb], key: bytes, *, created: int, expires: int) -> bytes:
     """Return the response to a deduplication query: no files, the xorbs, and a footer.
 
     The hashes of xorbs are plain, because the client names them in its own shard; those of chunks are keyed. The

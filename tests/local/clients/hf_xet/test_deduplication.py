@@ -266,7 +266,7 @@ def test_an_answer_lists_no_xorb_that_its_asker_may_not_know(cas: RunningCas) ->
 
 
 def test_an_answer_is_bounded_and_begins_where_the_chunk_is(cas: RunningCas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_ANSWER_CHUNKS", 5)
+    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_RESPONSE_CHUNKS", 5)
     contents = [[os.urandom(100), os.urandom(100)] for _ in range(6)]
     xorbs = [stored_xorb(cas, *chunks) for chunks in contents]
     # The first chunks of files may be asked for: so one file for each xorb, beside the one of all of them.
@@ -276,7 +276,7 @@ def test_an_answer_is_bounded_and_begins_where_the_chunk_is(cas: RunningCas, mon
     assert listed_for(cas, contents[0][0], cas.repository) == names[:2]
     assert listed_for(cas, contents[3][0], cas.repository) == names[3:5]
     assert listed_for(cas, contents[5][0], cas.repository) == [names[5], names[0]]
-    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_ANSWER_CHUNKS", 1)
+    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_RESPONSE_CHUNKS", 1)
     assert listed_for(cas, contents[3][0], cas.repository) == [names[3]]  # it is listed whatever its size
 
 
@@ -353,11 +353,11 @@ def test_what_is_known_outlives_the_server(
         (info,) = upload(fresh_session(), first.operation(), raw)
         chunk_hash = chunk_hashes(first, info)[0]
         xorb_hash = first.content.reconstruct(info.hash).terms[0].xorb_hash
-        answer = first.content.deduplication.answer(xorb_hash, first.repository, 1000)
+        answer = first.content.deduplication.build_response(xorb_hash, first.repository, 1000)
     again = Database(tmp_path / "data")
     try:
         index = ContentStore(tmp_path / "data", again).deduplication
         assert index.find(chunk_hash, "datasets/acme/corpus") == xorb_hash
-        assert index.answer(xorb_hash, "datasets/acme/corpus", 1000) == answer
+        assert index.build_response(xorb_hash, "datasets/acme/corpus", 1000) == answer
     finally:
         again.close()

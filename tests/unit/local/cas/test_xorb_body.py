@@ -46,7 +46,7 @@ def test_a_xorb_in_pieces_is_the_xorb_as_a_whole(chunks: list[bytes], lengths: l
 def test_a_broken_chunk_is_found_when_it_comes() -> None:
     parser = xorb.Parser()
     parser.feed(xorb.serialize([b"first"]))
-    with pytest.raises(FormatError, match="Chunk 1 at byte 13: version 88 is not known"):
+    with pytest.raises(FormatError, match="Chunk 1 at byte 13: version 88 is unknown"):
         parser.feed(b"X" * 8)
 
 

@@ -61,7 +61,7 @@ def test_every_range_of_a_file_of_many_pieces(content: ContentStore) -> None:
 
 def test_a_range_behind_the_end_is_an_error(content: ContentStore) -> None:
     file = content.add_plain(b"some data")
-    with pytest.raises(UnsatisfiableRangeError, match="has 9 bytes, none at 9") as caught:
+    with pytest.raises(UnsatisfiableRangeError, match="has 9 bytes, and none at position 9") as caught:
         content.read_file(file.xet_hash, 9)
     assert caught.value.size == 9
     with pytest.raises(UnsatisfiableRangeError):
@@ -72,7 +72,7 @@ def test_a_truncated_file_on_disk_is_noticed(content: ContentStore) -> None:
     file = content.add_plain(os.urandom(200_000))
     (term,) = content.reconstruct(file.xet_hash).terms
     os.truncate(content.xorbs.path(to_hex(term.xorb_hash)), 150_000)
-    with pytest.raises(FormatError, match="cut off"):
+    with pytest.raises(FormatError, match="truncated"):
         list(content.read_file(file.xet_hash))
 
 

@@ -80,7 +80,7 @@ def test_concurrent_uploads_of_one_xorb_in_different_bytes(content: ContentStore
 def test_a_corrupt_xorb_is_refused_and_nothing_is_stored(content: ContentStore, tmp_path: Path, upload: Upload) -> None:
     broken = bytearray(upload.body)
     broken[20] ^= 1
-    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: its chunks make "):
+    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: the hash of its chunks is "):
         content.xorbs.add(upload.xorb_hash, broken)
     with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is refused: Chunk 2: its payload is truncated"):
         content.xorbs.add(upload.xorb_hash, upload.body[:-1])
@@ -193,7 +193,7 @@ def test_a_file_without_sha256_gets_it_from_a_later_shard(content: ContentStore,
 
 
 def test_a_shard_with_an_unknown_xorb_is_refused(content: ContentStore, upload: Upload) -> None:
-    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is listed in the shard and not stored here"):
+    with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} is listed in the shard, but not stored here"):
         content.add_shard(upload.shard(), repository=HERE)
     with pytest.raises(
         FormatError, match=f"File {upload.xet_hash}, segment 0: xorb {upload.xorb_hash} is not stored here"
@@ -210,13 +210,13 @@ def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload
     cases: list[tuple[dict[str, object], str]] = [
         ({"range_hashes": None}, "has no verification hashes"),
         ({"range_hashes": (bytes(32),)}, "segment 0: the verification hash does not match"),
-        ({"file_hash": b"\x01" * 32}, f"its chunks make the file {upload.xet_hash}"),
-        ({"file_hash": bytes(32)}, f"its chunks make the file {upload.xet_hash}"),
-        ({"segments": (), "range_hashes": ()}, "its chunks make the file 0000"),
-        ({"segments": (replace(segment, last=4),)}, f"chunks 0 to 4 of xorb {upload.xorb_hash}, which has 3"),
+        ({"file_hash": b"\x01" * 32}, f"the hash of its chunks is {upload.xet_hash}"),
+        ({"file_hash": bytes(32)}, f"the hash of its chunks is {upload.xet_hash}"),
+        ({"segments": (), "range_hashes": ()}, "the hash of its chunks is 0000"),
+        ({"segments": (replace(segment, last=4),)}, f"chunks 0 to 4 of xorb {upload.xorb_hash}, which has only 3 chunks"),
         ({"segments": (replace(segment, raw_bytes=size - 1),)}, f"{size - 1} bytes, but chunks 0 to 3"),
         ({"segments": (replace(segment, first=1),)}, f"{size} bytes, but chunks 1 to 3"),
-        ({"sha256": "ab" * 32}, f"says sha256 {'ab' * 32}, its bytes have {upload.file.sha256}"),
+        ({"sha256": "ab" * 32}, f"gives the sha256 {'ab' * 32}, but its bytes have {upload.file.sha256}"),
     ]
     for changes, reason in cases:
         with pytest.raises(FormatError, match=reason):
@@ -230,7 +230,7 @@ def test_what_a_shard_says_about_a_xorb_is_checked(content: ContentStore, upload
     first, second, third = upload.listed.raw_lengths
     wrong_lengths = replace(upload.listed, raw_lengths=(first - 1, second + 1, third))
     for listed in (wrong_hash, wrong_lengths):
-        with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} has other chunks than the shard says"):
+        with pytest.raises(FormatError, match=f"Xorb {upload.xorb_hash} does not have the chunks that the shard lists"):
             content.add_shard(shard.build(shard.Shard((upload.file,), (listed,))), repository=HERE)
 
 

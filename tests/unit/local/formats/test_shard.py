@@ -123,8 +123,8 @@ def test_an_answer_byte_for_byte() -> None:
     key = bytes(range(32))
     listed = shard.ShardXorb(xorb_hash, first + second, (5, 6))
     one_chunk = shard.ShardXorb(first, first, (5,))
-    xorbs = [shard.AnswerXorb(listed, 27, frozenset([second])), shard.AnswerXorb(one_chunk, 13, frozenset())]
-    body = shard.build_answer(xorbs, key, created=1000, expires=2000)
+    xorbs = [shard.ResponseXorb(listed, 27, frozenset([second])), shard.ResponseXorb(one_chunk, 13, frozenset())]
+    body = shard.build_response(xorbs, key, created=1000, expires=2000)
     assert len(body) == 48 * 8 + 200
     assert unpack_answer(body) == {
         "records": [
@@ -143,7 +143,7 @@ def test_an_answer_byte_for_byte() -> None:
 def test_an_answer_is_a_shard_and_shows_no_plain_chunk_hash() -> None:
     first, second = hashing.chunk_hash(b"first"), hashing.chunk_hash(b"second")
     listed = shard.ShardXorb(hashing.tree_root([(first, 5), (second, 6)]), first + second, (5, 6))
-    body = shard.build_answer([shard.AnswerXorb(listed, 27, frozenset())], b"k" * 32, created=1000, expires=2000)
+    body = shard.build_response([shard.ResponseXorb(listed, 27, frozenset())], b"k" * 32, created=1000, expires=2000)
     parsed = shard.parse(body)
     assert (parsed.files, [xorb.xorb_hash for xorb in parsed.xorbs]) == ((), [listed.xorb_hash])
     assert first not in body

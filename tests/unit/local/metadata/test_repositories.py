@@ -247,7 +247,7 @@ def test_a_pull_request_leaves_its_base_until_it_is_merged(repositories: Reposit
     writer.merge(NAME, 1, "local")
     assert files(repositories) == {"a": b"1", "b": b"4", "c": b"3"}
     assert writer.pull_request(NAME, 1).status == "merged"
-    with pytest.raises(BadRequestError, match="merged already"):
+    with pytest.raises(BadRequestError, match="already merged"):
         writer.merge(NAME, 1, "local")
     with pytest.raises(HubError, match="no pull request"):
         writer.merge(NAME, 2, "local")
