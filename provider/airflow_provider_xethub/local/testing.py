@@ -13,7 +13,7 @@ from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.metadata.history import Commit
-from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, lfs_rules, upload_mode
+from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, SAMPLE_BYTES, lfs_rules, upload_mode
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError
 from airflow_provider_xethub.xet.repo import Repo, RepoType
@@ -21,7 +21,6 @@ from airflow_provider_xethub.xet.repo import Repo, RepoType
 if TYPE_CHECKING:
     import pytest
 
-_SAMPLE_BYTES = 512
 _DIRECT = "127.0.0.1,localhost"
 
 
@@ -84,7 +83,7 @@ class IsolatedHub:
             self.server.bucket_files.put(name, file)
             return
         change: PutRegular | PutXet = PutRegular(path, data)
-        if upload_mode(len(data), data[:_SAMPLE_BYTES], self._is_lfs(repo, path)) != "regular":
+        if upload_mode(len(data), data[:SAMPLE_BYTES], self._is_lfs(repo, path)) != "regular":
             stored = self.server.content.add_plain(data, repository=name)
             change = PutXet(path, stored.xet_hash, stored.sha256 or "", stored.size)
         self.server.commits.commit(name, repo.revision, [change], title=f"Put {path}", author=self.namespace)

@@ -1,4 +1,4 @@
-"""Bytes of a stored xorb as an answer with status 206, never more than a few MiB of them in memory."""
+"""Send bytes of a stored xorb with status 206, with at most a few MiB in memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from airflow_provider_xethub.local.formats.byte_range import content_range
 from airflow_provider_xethub.local.formats.multipart_ranges import MEDIA_TYPE, Piece, body_length, multipart_body
 
 _READ_BYTES = 4 * 1024 * 1024
-# Below this a read costs less than handing it to a thread.
-_FEW_BYTES = 256 * 1024
+# A smaller read costs less than the switch to a thread.
+_INLINE_READ_BYTES = 256 * 1024
 
 
 def data_response(path: Path, ranges: Sequence[tuple[int, int]], size: int) -> Response:
-    """Return the answer to a request for ranges of a file: its bytes for one, ``multipart/byteranges`` for several.
+    """Return the response with ranges of a file: plain bytes for one, ``multipart/byteranges`` for several.
 
     :param ranges: at least one, each ``(start, end)`` in bytes, ``end`` excluded and within the file.
-    :param size: of the file in bytes.
+    :param size: size of the file in bytes.
     """
     if len(ranges) == 1:
         start, end = ranges[0]
@@ -36,7 +36,7 @@ def data_response(path: Path, ranges: Sequence[tuple[int, int]], size: int) -> R
         media_type = f"{MEDIA_TYPE}; boundary={boundary}"
     length = body_length(pieces)
     headers["Content-Length"] = str(length)
-    if length <= _FEW_BYTES:
+    if length <= _INLINE_READ_BYTES:
         return Response(_read_all(path, pieces), 206, headers, media_type)
     return StreamingResponse(_read(path, pieces), 206, headers, media_type)
 
@@ -61,10 +61,10 @@ async def _read(path: Path, pieces: list[Piece]) -> AsyncIterator[bytes]:
                 length = min(_READ_BYTES, end - start)
                 data = (
                     os.pread(file.fileno(), length, start)
-                    if length <= _FEW_BYTES
+                    if length <= _INLINE_READ_BYTES
                     else await in_thread(None, os.pread, file.fileno(), length, start)
                 )
                 if not data:
-                    return  # the file was cut off on disk: the answer ends early, which clients notice
+                    return  # the file is truncated on disk: the response ends early, and clients notice
                 start += len(data)
                 yield data

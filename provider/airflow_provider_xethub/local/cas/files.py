@@ -1,6 +1,6 @@
-"""Files over HTTP: shards in, reconstructions and data out.
+"""The routes of shards, reconstructions and data.
 
-Source: the Xet protocol's API page, version 1.1, and what hf-xet 1.8 and @huggingface/hub 2.17 send and accept.
+Source: the Xet protocol's API page, version 1.1, and the requests of hf-xet 1.8 and @huggingface/hub 2.17.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ MAX_SHARD_BODY = 64 * 1024 * 1024
 
 MAX_BATCH_FILES = 1000
 _MAX_BATCH_BODY = 256 * 1024
-# The first is what the protocol says, the second what hf-xet 1.8 and @huggingface/hub 2.17 send.
+# The first is in the protocol; hf-xet 1.8 and @huggingface/hub 2.17 send the second.
 _CHUNK_PREFIXES = ("default-merkledb", PREFIX)
 
 InRevision = Callable[[str, str, str], bool]
-"""Whether a file is in a revision of a repository: called with repository, revision and Xet hash."""
+"""Returns whether a file is in a revision; called with repository, revision and Xet hash."""
 
 _BUCKETS = "buckets/"
 
@@ -58,7 +58,7 @@ ToJson = Callable[[reconstruction.Reconstruction, reconstruction.MakeUrl], dict[
 def routes(
     content: ContentStore, access: Access, origin: Origin, in_revision: InRevision, *, base_path: str
 ) -> list[Route]:
-    """Return the routes of shards, reconstructions and data beneath a CAS URL's path."""
+    """Return the routes of shards, reconstructions and data below the path of a CAS URL."""
     api = _Files(content, access, origin, in_revision, base_path)
     table: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/chunks/{prefix}/{hash}", api.find_chunk),
@@ -88,14 +88,14 @@ class _Files:
         self._base_path = base_path
 
     async def find_chunk(self, request: Request) -> Response:
-        """Say in which xorb a chunk lies, with the xorbs that were uploaded together with it, as a shard."""
+        """Find the xorb of a chunk, and return it with the xorbs uploaded together with it, as a shard."""
         grant = require(self._access, request, "read")
         require_prefix(request, *_CHUNK_PREFIXES)
         chunk_hash = request.path_params["hash"]
-        # Clients ask once per file, so this must cost next to nothing: no thread for it.
+        # Clients ask once per file, so this must be cheap: it runs without a thread.
         xorb_hash = self._content.deduplication.find(from_hex(chunk_hash), grant.repository)
         if xorb_hash is None:
-            # Without a body: hf-xet 1.8 does not read it, and would need a new connection for its next query.
+            # Send no body: hf-xet 1.8 does not read it, and would open a new connection for its next query.
             return Response(status_code=404)
         body = await run_in_threadpool(
             self._content.deduplication.build_response, xorb_hash, grant.repository, self._access.now()
@@ -110,7 +110,7 @@ class _Files:
         return JSONResponse({"result": int(receipt.is_new)})
 
     async def add_shard_v2(self, request: Request) -> Response:
-        """Check a shard and register its files, and say meanwhile how far that is."""
+        """Check a shard and register its files, and report progress meanwhile."""
         grant = require(self._access, request, "write")
         register = await self._shard_registration(request, grant)
         return StreamingResponse(
@@ -122,13 +122,13 @@ class _Files:
         return partial(self._content.add_shard, body, repository=grant.repository, revision=grant.revision)
 
     async def find_file(self, request: Request) -> Response:
-        """Say whether a file can be read, and how many bytes it has."""
+        """Report whether a file is readable, and its size."""
         grant = require(self._access, request, "read")
         file = self._readable_file(grant, request.path_params["hash"])
         return Response(status_code=200, headers={"Content-Length": str(file.size)})
 
     async def reconstruct(self, to_json: ToJson, request: Request) -> Response:
-        """Say which chunks of which xorbs make up a file, and where to get them."""
+        """Return which chunks of which xorbs make up a file, and their URLs."""
         grant = require(self._access, request, "read")
         file = self._readable_file(grant, request.path_params["hash"])
         start, end = parse_file_range(request.headers.get("range"), file.size) or (0, None)
@@ -136,12 +136,12 @@ class _Files:
         return JSONResponse(to_json(found, partial(self._data_url, request)))
 
     async def reconstruct_many(self, request: Request) -> Response:
-        """Say the same of several files at once."""
+        """Return the same for several files at once."""
         grant = require(self._access, request, "read")
         return await self._reconstruct_each(request, grant, request.query_params.getlist("file_id"))
 
     async def reconstruct_listed(self, request: Request) -> Response:
-        """Say the same of several files that the body lists."""
+        """Return the same for several files that the body lists."""
         grant = require(self._access, request, "read")
         body = await read_body(request, _MAX_BATCH_BODY, "The list of files")
         return await self._reconstruct_each(request, grant, _parse_keys(body))
@@ -149,7 +149,7 @@ class _Files:
     async def _reconstruct_each(self, request: Request, grant: XetGrant, wanted: list[str]) -> Response:
         names = list(dict.fromkeys(wanted))
         if not 0 < len(names) <= MAX_BATCH_FILES:
-            raise FormatError(f"Ask for 1 to {MAX_BATCH_FILES} files at once, not for {len(names)}.")
+            raise FormatError(f"Request 1 to {MAX_BATCH_FILES} files at once, not {len(names)}.")
         files = [self._readable_file(grant, name) for name in names]
         found = await run_in_threadpool(
             lambda: {file.xet_hash: self._content.reconstruct(file.xet_hash) for file in files}
@@ -157,7 +157,7 @@ class _Files:
         return JSONResponse(reconstruction.to_json_batch(found, partial(self._data_url, request)))
 
     async def describe_chunks(self, request: Request) -> Response:
-        """Say which parts of a file must be cut anew to change some of its bytes, and what its other chunks are."""
+        """Return which parts of a file to chunk again to change some of its bytes, and its other chunks."""
         grant = require(self._access, request, "read")
         file = self._readable_file(grant, request.path_params["hash"])
         dirty = chunk_windows.parse_dirty(request.headers.get("x-range-dirty"), file.size)
@@ -168,9 +168,9 @@ class _Files:
         )
 
     async def send_data(self, request: Request) -> Response:
-        """Give the bytes of a xorb that the signed URL is for."""
+        """Send the bytes of a xorb that a signed URL authorises."""
         self._access.verify_data_url(raw_target(request))
-        signed = _parse_signed(request.query_params["range"])
+        signed = _parse_signed_ranges(request.query_params["range"])
         xorb_hash = request.path_params["hash"]
         path = self._content.xorbs.path(xorb_hash)
         try:
@@ -179,8 +179,8 @@ class _Files:
             raise UnknownXorbError(f"Xorb {xorb_hash} is not stored here.") from None
         ranges = parse_ranges(request.headers.get("range"), size)
         if ranges is None:
-            # 403, as the protocol says: the URL authorises nothing else.
-            raise AccessError(403, "This data URL is only answered with the Range that it was given out for.")
+            # 403 by the protocol: the URL authorises nothing else.
+            raise AccessError(403, "This data URL requires the Range header that it was issued for.")
         for start, end in ranges:
             if not any(first <= start and end <= last for first, last in signed):
                 allowed = ", ".join(f"{first} to {last - 1}" for first, last in signed)
@@ -193,7 +193,7 @@ class _Files:
         if file is None:
             raise UnknownFileError(f"File {xet_hash} is not stored here.")
         if not self._may_read(grant, xet_hash):
-            # The protocol limits a token to repository and revision. That the answer is 403, and not 404, is a guess.
+            # The protocol limits a token to repository and revision. It is a guess that the status is 403, and not 404.
             raise AccessError(
                 403,
                 f"File {xet_hash} is not in {grant.repository}@{grant.revision}, which this token is for, and was "
@@ -202,7 +202,7 @@ class _Files:
         return file
 
     def _may_read(self, grant: XetGrant, xet_hash: str) -> bool:
-        if grant.repository.startswith(_BUCKETS):  # they have no revisions
+        if grant.repository.startswith(_BUCKETS):  # buckets have no revisions
             return self._content.is_readable(grant.repository, xet_hash)
         revision = branch_of(grant.revision)
         return self._content.is_uploaded(grant.repository, revision, xet_hash) or self._in_revision(
@@ -216,18 +216,18 @@ class _Files:
 
 
 def _parse_keys(body: bytes | bytearray) -> list[str]:
-    """Return the file hashes of a batch's body."""
+    """Parse the file hashes in the body of a batch request."""
     try:
         keys = json.loads(bytes(body))
         named = [(key["prefix"], key["hash"]) for key in keys if isinstance(keys, list)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FormatError(f'Ask for files with [{{"prefix": "{PREFIX}", "hash": "0123…"}}, …].') from error
+        raise FormatError(f'Request files with [{{"prefix": "{PREFIX}", "hash": "0123…"}}, …].') from error
     for prefix, name in named:
         if prefix != PREFIX or not isinstance(name, str):
-            raise FormatError(f"Each file is named by the prefix {PREFIX!r} and its hash, 64 hex digits.")
+            raise FormatError(f"Each file needs the prefix {PREFIX!r} and its hash, 64 hex digits.")
     return [name for _, name in named]
 
 
-def _parse_signed(text: str) -> list[tuple[int, int]]:
+def _parse_signed_ranges(text: str) -> list[tuple[int, int]]:
     pairs = (pair.partition("-") for pair in text.split(","))
     return [(int(start), int(end)) for start, _, end in pairs]

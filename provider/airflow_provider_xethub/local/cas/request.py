@@ -1,6 +1,6 @@
-"""One CAS request: what its token allows, its body, and the answers to what is wrong with it.
+"""Check the token of a CAS request, read its body, and turn errors into responses.
 
-Source: the Xet protocol's API page, version 1.1, and the statuses that hf-xet 1.8 tells apart.
+Source: the Xet protocol's API page, version 1.1, and the statuses that hf-xet 1.8 distinguishes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 Origin = Callable[[Request], str]
-"""Tells from a request at which origin the client reaches this server; data URLs are there."""
+"""Returns the origin at which the client of a request reaches this server; data URLs use it."""
 
 
 def origin_of(request: Request) -> str:
-    """Return the origin that the request itself names."""
+    """Return the origin in the request itself."""
     return f"{request.url.scheme}://{request.url.netloc}"
 
 
 class TooLargeError(ValueError):
-    """A request body is over its limit: 413, or 400 where the protocol says so."""
+    """A request body exceeds its limit: 413, or 400 where the protocol says so."""
 
     def __init__(self, message: str, status: int = 413) -> None:
         super().__init__(message)
@@ -42,14 +42,14 @@ class TooLargeError(ValueError):
 
 
 def cas_route(base_path: str, method: str, path: str, endpoint: Endpoint) -> Route:
-    """Return a route of one CAS, whose errors become answers."""
+    """Return a CAS route that turns errors of its endpoint into responses."""
     return Route(f"{base_path}{path}", _with_errors(endpoint), methods=[method])
 
 
 def require(access: Access, request: Request, scope: Scope) -> XetGrant:
-    """Return what the request's token allows.
+    """Verify the request's token, and return what it allows.
 
-    :raises AccessError: 401 without a valid token; 403 where its scope is not enough.
+    :raises AccessError: 401 without a valid token; 403 if its scope is insufficient.
     """
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     grant = access.verify_xet_token(token.strip() if kind.lower() == "bearer" else "")
@@ -59,14 +59,14 @@ def require(access: Access, request: Request, scope: Scope) -> XetGrant:
 
 
 def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON answer that says what is wrong."""
+    """Return a JSON response with an error message."""
     return JSONResponse({"error": message}, status, headers)
 
 
 def require_prefix(request: Request, *known: str) -> None:
-    """Refuse a prefix that the protocol does not know.
+    """Check the prefix in the path.
 
-    :raises FormatError: it has another form. Answering 400 is a guess: the protocol gives no status.
+    :raises FormatError: the prefix is unknown. Status 400 is a guess: the protocol does not specify one.
     """
     prefix = request.path_params["prefix"]
     if prefix not in known:
@@ -76,10 +76,11 @@ def require_prefix(request: Request, *known: str) -> None:
 async def read_body(request: Request, limit: int, name: str, *, too_large: int = 413) -> bytearray:
     """Read a request body.
 
-    :param too_large: status of the answer to a body that is over the limit.
-    :raises TooLargeError: it is over ``limit`` bytes; read no further than that.
+    :param name: subject of the error message.
+    :param too_large: status for a body over the limit.
+    :raises TooLargeError: it exceeds ``limit`` bytes; the rest is not read.
     """
-    refusal = TooLargeError(f"{name} is refused: a body has at most {limit} bytes.", too_large)
+    refusal = TooLargeError(f"{name} is refused: its body exceeds {limit} bytes.", too_large)
     if announced_length(request) > limit:
         raise refusal
     body = bytearray()
@@ -97,13 +98,13 @@ def announced_length(request: Request) -> int:
 
 
 def raw_target(request: Request) -> str:
-    """Return path and query as they arrived, which is what the signature of a URL is made of."""
+    """Return path and query as they arrived, which is what a URL's signature covers."""
     path: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     return f"{path.decode('latin-1')}?{request.scope['query_string'].decode('latin-1')}"
 
 
 def _with_errors(endpoint: Endpoint) -> Endpoint:
-    async def answer(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
         try:
             return await endpoint(request)
         except AccessError as error:
@@ -117,8 +118,8 @@ def _with_errors(endpoint: Endpoint) -> Endpoint:
         except UnsatisfiableRangeError as error:
             return error_response(416, str(error), {"Content-Range": error.content_range})
         except ClientDisconnect:
-            _log.info("The client left during %s %s.", request.method, request.url.path)
+            _log.info("The client disconnected during %s %s.", request.method, request.url.path)
             return Response(status_code=499)
 
-    update_wrapper(answer, endpoint)  # by which the OpenAPI description finds its name and docstring
-    return answer
+    update_wrapper(respond, endpoint)  # the OpenAPI description reads its name and docstring
+    return respond

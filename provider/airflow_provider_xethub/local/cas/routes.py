@@ -1,4 +1,4 @@
-"""The CAS API: xorbs and shards in, reconstructions and data out, and the clients' own reports."""
+"""The routes of one CAS: xorbs, shards, reconstructions, data and telemetry."""
 
 from __future__ import annotations
 
@@ -34,15 +34,14 @@ def routes(
 ) -> list[Route]:
     """Return the routes of one CAS.
 
-    :param origin: tells from a request at which origin the client reaches this server; data URLs are there.
-    :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Telemetry alone goes to
-        the root of the origin, because clients send it there whatever the CAS URL's path is.
-    :param in_revision: whether a file is in a revision of a repository; by default none is.
-    :param on_report: gets what a client says about a transfer of its own. Anybody with a token can send one: do not
-        trust it.
+    :param origin: returns the origin at which the client of a request reaches this server; data URLs use it.
+    :param base_path: path of the CAS URL without trailing slash, such as ``/cas/<instance>``. Only telemetry goes to
+        the root of the origin, where clients send it whatever the CAS URL's path is.
+    :param in_revision: returns whether a file is in a revision of a repository. Default: no file is.
+    :param on_report: called with a client's report on its transfer. Do not trust it: anyone with a token can send one.
     """
     return [
-        # First what is asked once per file: routes are tried in their order.
+        # Requests made once per file come first, because routes are tried in order.
         *cas_files.routes(content, access, origin, in_revision, base_path=base_path),
         *cas_xorbs.routes(content, access, origin, base_path=base_path),
         cas_route("", "POST", "/v1/telemetry", partial(_accept_telemetry, access, on_report)),
@@ -50,12 +49,12 @@ def routes(
 
 
 async def _accept_telemetry(access: Access, on_report: Callable[[Report], None], request: Request) -> Response:
-    """Accept a client's report of its own doings; any Xet token will do."""
+    """Accept a client's report on its transfer; any Xet token is valid."""
     require(access, request, "read")
     try:
         report = json.loads(bytes(await read_body(request, _MAX_REPORT, "The report")))
     except (ValueError, RecursionError):
-        return Response(status_code=204)  # clients do not look at the answer, and must not wait for it
+        return Response(status_code=204)  # clients ignore the response
     if isinstance(report, dict):
         on_report(report)
     return Response(status_code=204)

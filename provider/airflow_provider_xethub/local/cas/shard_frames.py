@@ -1,8 +1,8 @@
-"""The answer of ``POST /v2/shards``: one JSON object per line while a shard is being checked.
+"""The response to ``POST /v2/shards``: one JSON object per line while a shard is checked.
 
-Its error frame is the only way for a sentence of CAS to reach the user: hf-xet drops the body of every other error.
+Only its error frame brings a message of CAS to the user: hf-xet discards the body of any other error.
 
-Source: the Xet protocol's API page, version 1.1, and the frames that hf-xet 1.8 understands.
+Source: the Xet protocol's API page, version 1.1, and the frames that hf-xet 1.8 accepts.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from starlette.concurrency import run_in_threadpool
 from airflow_provider_xethub.local.content.store import ShardReceipt
 from airflow_provider_xethub.local.formats import FormatError
 
-# Far below the 300 seconds without a byte after which hf-xet gives up.
+# Well below 300 seconds: hf-xet gives up after that time without a byte.
 _FRAME_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
 class RegisterShard(Protocol):
-    """Checks and registers a shard; blocks; calls ``on_progress`` with files checked and their total."""
+    """Checks and registers a shard, and blocks; calls ``on_progress`` with the files checked and their total."""
 
     def __call__(self, *, on_progress: Callable[[int, int], None]) -> ShardReceipt: ...  # noqa: D102
 
 
 async def shard_frames(register: RegisterShard, interval: float = _FRAME_SECONDS) -> AsyncIterator[bytes]:
-    """Run ``register`` in a thread and yield frames, the last of which says ``result`` or ``error``.
+    """Run ``register`` in a thread and yield frames; the last one is ``result`` or ``error``.
 
-    :param interval: seconds between two frames before the last.
+    :param interval: seconds between progress frames.
     """
     progress = (0, 0)
 
@@ -54,7 +54,7 @@ async def shard_frames(register: RegisterShard, interval: float = _FRAME_SECONDS
 def _error_frame(error: BaseException) -> bytes:
     if isinstance(error, FormatError):
         return _frame("error", message=f"The shard is refused: {error}", retryable=False)
-    _log.error("A shard could not be registered.", exc_info=error)
+    _log.error("Could not register a shard.", exc_info=error)
     return _frame("error", message=f"The local Hub failed to register the shard: {error!r}", retryable=False)
 
 

@@ -1,4 +1,4 @@
-"""The body of a request as a xorb: received, checked and written at the same time, a little of it in memory."""
+"""Read a xorb from a request body: receive, check and write it at the same time, in little memory."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
 from airflow_provider_xethub.local.formats.xorb import HEADER_LENGTH, MAX_XORB_CHUNKS, MAX_XORB_RAW_BYTES
 
 MAX_XORB_BODY = MAX_XORB_RAW_BYTES + MAX_XORB_CHUNKS * HEADER_LENGTH
-"""Bytes of a serialized xorb. The protocol says 64 MiB as serialized. It is a guess that the headers of chunks do not
-count: hf-xet 1.8 fills a xorb with up to 64 MiB of raw bytes, and sends as many again and the headers where they do
-not compress."""
+"""Maximum size of a serialized xorb in bytes. The protocol limits it to 64 MiB. It is a guess that chunk headers do not
+count: hf-xet 1.8 fills a xorb with up to 64 MiB of raw bytes, and if these do not compress, it sends them plus the
+headers."""
 
-# Large enough that handing it to a thread costs little beside hashing it. An upload holds two of them, one being
-# received and one being checked; hf-xet 1.8 has up to 64 uploads under way.
+# Large enough that the switch to a thread costs little compared to hashing. An upload holds two batches, one being
+# received and one being checked; hf-xet 1.8 has up to 64 uploads in flight.
 _BATCH_BYTES = 512 * 1024
-# Checking is work for processors: more threads would only take turns.
+# Checking is CPU-bound: more threads would not make it faster.
 _CHECKERS = min(4, os.cpu_count() or 1)
 
 
 class XorbBodyWriter:
-    """Receives xorbs. Uploads share its few threads batch by batch, so that none waits for the whole of another."""
+    """Writes request bodies to uploads. Uploads share a few threads batch by batch, so that none waits for another."""
 
     def __init__(self) -> None:
         self._checkers = ThreadPoolExecutor(_CHECKERS, thread_name_prefix="xethub-xorb")
 
     async def write_body(self, request: Request, incoming: IncomingXorb) -> None:
-        """Write a request's body to ``incoming``.
+        """Write the body of a request to ``incoming``.
 
-        :raises TooLargeError: it is over :data:`MAX_XORB_BODY`; it is read no further than that.
-        :raises FormatError: it cannot become the xorb; it is read no further than that.
+        :raises TooLargeError: it exceeds :data:`MAX_XORB_BODY`; the rest is not read.
+        :raises FormatError: it is not a valid xorb; the rest is not read.
         """
         if announced_length(request) > MAX_XORB_BODY:
             raise _too_large(incoming)
@@ -57,9 +57,9 @@ class XorbBodyWriter:
             await checking
             await loop.run_in_executor(self._checkers, incoming.write, batch)
         finally:
-            # Where the client left or sent too much, what a thread still finds wrong is of no interest.
+            # If the client disconnected or sent too much, ignore further errors of the thread.
             checking.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _too_large(incoming: IncomingXorb) -> TooLargeError:
-    return TooLargeError(f"Xorb {incoming.xorb_hash} is refused: a body has at most {MAX_XORB_BODY} bytes.", 400)
+    return TooLargeError(f"Xorb {incoming.xorb_hash} is refused: its body exceeds {MAX_XORB_BODY} bytes.", 400)

@@ -1,6 +1,6 @@
-"""Xorbs over HTTP: how an upload's bytes arrive, posted directly or under a grant.
+"""The routes of xorbs, uploaded directly or with a grant.
 
-Source: the Xet protocol's API page, version 1.1, and what hf-xet 1.8 and @huggingface/hub 2.17 send and accept.
+Source: the Xet protocol's API page, version 1.1, and the requests of hf-xet 1.8 and @huggingface/hub 2.17.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from airflow_provider_xethub.local.formats.hashing import from_hex
 from airflow_provider_xethub.local.store.access import Access
 
 PREFIX = "default"
-"""The only one for xorbs."""
+"""The only prefix for xorbs."""
 
 _MAX_GRANT_BODY = 4096
 
 
 def routes(content: ContentStore, access: Access, origin: Origin, *, base_path: str) -> list[Route]:
-    """Return the routes of xorbs beneath a CAS URL's path."""
+    """Return the routes of xorbs below the path of a CAS URL."""
     api = _Xorbs(content, access, origin, base_path)
     return [
         cas_route(base_path, "POST", "/v1/xorb-grants/{prefix}/{hash}", api.give_grant),
@@ -63,7 +63,7 @@ class _Xorbs:
         self._uncommitted = UncommittedXorbs(access.now)
 
     async def find(self, request: Request) -> Response:
-        """Say whether a xorb is stored here, and how many bytes it has."""
+        """Report whether a xorb is stored here, and its size."""
         require(self._access, request, "read")
         require_prefix(request, PREFIX)
         size = self._content.xorbs.size(request.path_params["hash"])
@@ -79,13 +79,13 @@ class _Xorbs:
         return JSONResponse({"was_inserted": was_inserted})
 
     async def give_grant(self, request: Request) -> Response:
-        """Give a signed URL to upload a xorb to, or say that it is stored already."""
+        """Return a signed URL for uploading a xorb, or report that it is already stored."""
         repository = require(self._access, request, "write").repository
         require_prefix(request, PREFIX)
         xorb_hash = request.path_params["hash"]
         from_hex(xorb_hash)
         length, checksum = parse_request(
-            await read_body(request, _MAX_GRANT_BODY, "What a grant is asked for with"), MAX_XORB_BODY
+            await read_body(request, _MAX_GRANT_BODY, "The request for a grant"), MAX_XORB_BODY
         )
         await run_in_threadpool(self._uncommitted.discard_expired)
         if self._content.xorbs.has(xorb_hash):
@@ -96,18 +96,18 @@ class _Xorbs:
         return JSONResponse({"id": grant.grant_id, "method": "PUT", "url": url, "headers": {}}, 201)
 
     async def upload(self, request: Request) -> Response:
-        """Check a xorb, which its signed URL allows, and keep it until it is committed."""
-        # No token comes here: the URL says what it is good for, and its signature that this Hub said so.
+        """Check a xorb uploaded to its signed URL, and keep it until it is committed."""
+        # This request has no token: the signed URL contains the permission.
         self._access.verify_data_url(raw_target(request))
         grant = XorbGrant.from_query(request.url.query)
         xorb_hash = request.path_params["hash"]
         if self._content.xorbs.has(xorb_hash):
-            return error_response(412, f"Xorb {xorb_hash} is stored here already.")
+            return error_response(412, f"Xorb {xorb_hash} is already stored here.")
         announced = request.headers.get("content-length")
         if announced != str(grant.length):
             raise FormatError(
                 f"Xorb {xorb_hash} is refused: its grant is for {grant.length} bytes, "
-                f"and {announced or 'an unknown number'} are announced."
+                f"but the client announced {announced or 'an unknown number'}."
             )
         incoming = self._content.xorbs.begin_upload(xorb_hash)
         try:
@@ -122,7 +122,7 @@ class _Xorbs:
         return Response(status_code=200)
 
     async def commit(self, request: Request) -> Response:
-        """Store what was uploaded under a grant."""
+        """Store a xorb that was uploaded with a grant."""
         repository = require(self._access, request, "write").repository
         require_prefix(request, PREFIX)
         xorb_hash = request.path_params["hash"]
@@ -131,6 +131,6 @@ class _Xorbs:
             with upload.incoming as incoming:
                 was_inserted = await run_in_threadpool(self._content.xorbs.store, incoming, upload.found)
             return JSONResponse({"was_inserted": was_inserted})
-        if self._content.xorbs.has(xorb_hash):  # committed before, or there was nothing to upload
+        if self._content.xorbs.has(xorb_hash):  # committed before, or already stored
             return JSONResponse({"was_inserted": False})
-        return error_response(404, f"Nothing was uploaded of xorb {xorb_hash} under this grant; ask for a new one.")
+        return error_response(404, f"Xorb {xorb_hash} was not uploaded with this grant; request a new one.")

@@ -1,1 +1,1 @@
-"""HTTP of the local Hub that is neither of the Hub nor of CAS."""
+"""HTTP details that the Hub routes and the CAS routes share."""

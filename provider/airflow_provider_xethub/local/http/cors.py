@@ -1,8 +1,8 @@
-"""Which answers scripts of other origins may read in a browser (CORS).
+"""Cross-origin requests (CORS): which responses scripts of other origins may read in a browser.
 
-None may, unless its origin was named when the server was started: any page in a browser on this machine could read
-public repositories and fetch tokens for them otherwise. One that was named may read the API, CAS and files. It may not
-read the pages, which show private repositories to everybody on this machine, nor the control API.
+By default none, because otherwise any page in a browser on this machine could read public repositories and fetch tokens
+for them. Origins that are allowed when the server starts may read the API, CAS and files, but neither the pages, which
+show private repositories to everyone on this machine, nor the control API.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WEB_KINDS = ("datasets", "spaces", "buckets")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _PREFLIGHT_SECONDS = "7200"
-# Source: what the real Hub exposes, and what the JavaScript client reads.
+# Source: the headers that the real Hub exposes, and those that the JavaScript client reads.
 _EXPOSED = ", ".join(
     (
         "X-Repo-Commit",
@@ -42,9 +42,9 @@ _EXPOSED = ", ".join(
 
 
 class Cors:
-    """Answers preflights, and adds the headers that let browsers read an answer.
+    """Answers preflight requests, and adds the headers that let browsers read a response.
 
-    :param origins: those that may, such as ``http://localhost:3000``; ``*`` lets all.
+    :param origins: allowed origins, such as ``http://localhost:3000``; ``*`` allows all.
     :raises ValueError: one of them is not an origin.
     """
 
@@ -53,7 +53,7 @@ class Cors:
         self._origins = frozenset(map(checked_origin, origins))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or let the application answer."""
+        """Answer a preflight request, or pass the request to the application."""
         headers = Headers(scope=scope)
         origin = headers.get("origin")
         named = {"*", (origin or "").lower()} & self._origins
@@ -62,18 +62,18 @@ class Cors:
             return
         allowed = "*" if "*" in named else origin
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            answer = {
+            allowing = {
                 "Access-Control-Allow-Origin": allowed,
                 "Vary": "Origin",
                 "Access-Control-Allow-Methods": _METHODS,
-                # "*" would leave Authorization out.
+                # "*" would not include Authorization.
                 "Access-Control-Allow-Headers": headers.get("access-control-request-headers", ""),
                 "Access-Control-Max-Age": _PREFLIGHT_SECONDS,
             }
-            await Response(status_code=204, headers=answer)(scope, receive, send)
+            await Response(status_code=204, headers=allowing)(scope, receive, send)
             return
 
-        async def opened(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     *message["headers"],
@@ -83,13 +83,13 @@ class Cors:
                 ]
             await send(message)
 
-        await self._app(scope, receive, opened)
+        await self._app(scope, receive, send_with_headers)
 
 
 def checked_origin(text: str) -> str:
-    """Return an origin as browsers write it, or ``*``.
+    """Return an origin in the form that browsers send, or ``*``.
 
-    :raises ValueError: it is something else.
+    :raises ValueError: it is not an origin.
     """
     origin = text.strip().lower().removesuffix("/")
     if origin != "*" and not _ORIGIN.fullmatch(origin):
@@ -98,12 +98,12 @@ def checked_origin(text: str) -> str:
 
 
 def is_open(path: str) -> bool:
-    """Return whether scripts of other origins may read what is at this path, as it arrived, percent-encoded."""
+    """Return whether scripts of other origins may read this path, given percent-encoded as it arrived."""
     if path.startswith(("/api/", "/cas/", "/v1/telemetry")):
         return True
     parts = path.split("/")[1:]
     if parts[0] in _WEB_KINDS:
         parts = parts[1:]
-    # A repository has two names. What comes third decides: further on, it may be the name of anybody's file.
+    # A repository id has two segments, so only the third decides: later ones may be the name of a file.
     _, name, route, *_ = (*parts, "", "", "")
     return route in ("resolve", "raw") or (name.endswith(".git") and route == "info")

@@ -1,6 +1,6 @@
-"""JSON objects as clients send them: parsed strictly, and their fields taken out by name and type.
+"""Parse JSON objects of clients strictly, and get their fields by name and type.
 
-``null`` counts as missing. Every error names the field, so that a client's author knows what to send.
+``null`` counts as missing. Every error names the field, so that the author of a client knows what to send.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _MAX_DIGITS = 18
 
 
 def parse_object(text: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object; nothing but white space is an empty one.
+    """Parse a JSON object; an empty text, or only whitespace, is an empty object.
 
-    :raises BadRequestError: it is not JSON in UTF-8, not an object, too deep, or has a number that no 64 bits hold.
+    :raises BadRequestError: it is not JSON in UTF-8, not an object, too deep, or has a number that exceeds 64 bits.
     """
     if not text.strip():
         return {}
@@ -29,7 +29,7 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
             text.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded
         )
         if b"\\u" in text:
-            # JSON can escape half a character, which neither SQLite nor a file name can hold.
+            # JSON can escape half of a surrogate pair, which neither SQLite nor a file name can hold.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{what} is not JSON: {error}.") from error
@@ -39,23 +39,23 @@ def parse_object(text: bytes, what: str) -> dict[str, Any]:
 
 
 def whole_number(text: str) -> int | None:
-    """Return a number of 1 to 18 decimal digits, or ``None`` where it is something else."""
+    """Parse a number of 1 to 18 decimal digits; return ``None`` for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def text_field(value: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """Return a text.
+    """Return a string.
 
-    :raises BadRequestError: it is missing and has no default, or is no text.
+    :raises BadRequestError: it is missing and has no default, or is not a string.
     """
-    found: str = _field(value, name, str, "a text", _REQUIRED if default is None else default)
+    found: str = _field(value, name, str, "a string", _REQUIRED if default is None else default)
     return found
 
 
 def flag_field(value: Mapping[str, Any], name: str) -> bool:
-    """Return ``true`` or ``false``; missing means ``False``.
+    """Return a boolean; missing means ``False``.
 
-    :raises BadRequestError: it is something else.
+    :raises BadRequestError: it is not a boolean.
     """
     found: bool = _field(value, name, bool, "true or false", False)
     return found
@@ -64,7 +64,7 @@ def flag_field(value: Mapping[str, Any], name: str) -> bool:
 def number_field(value: Mapping[str, Any], name: str, default: int | None = None) -> int:
     """Return a whole number of at least 0.
 
-    :raises BadRequestError: it is missing and has no default, or is something else.
+    :raises BadRequestError: it is missing and has no default, or is not such a number.
     """
     found: int = _field(value, name, int, "a whole number of at least 0", _REQUIRED if default is None else default)
     if found < 0 and value.get(name) is not None:
@@ -75,17 +75,17 @@ def number_field(value: Mapping[str, Any], name: str, default: int | None = None
 def object_field(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return an object.
 
-    :raises BadRequestError: it is missing, or is something else.
+    :raises BadRequestError: it is missing, or is not an object.
     """
     found: dict[str, Any] = _field(value, name, dict, "an object", _REQUIRED)
     return found
 
 
 def list_field(value: Mapping[str, Any], name: str, of: type[Found], what: str) -> list[Found]:
-    """Return a list whose items all have the type ``of``; missing means an empty one.
+    """Return a list whose items all have the type ``of``; missing means an empty list.
 
-    :param what: the items in words, for the message, such as ``texts``.
-    :raises BadRequestError: it is something else.
+    :param what: name of the items for the message, such as ``strings``.
+    :raises BadRequestError: it is not such a list.
     """
     found: list[Any] = _field(value, name, list, f"a list of {what}", [])
     if not all(type(item) is of for item in found):
@@ -98,14 +98,14 @@ def _field(value: Mapping[str, Any], name: str, wanted: type, what: str, default
     if found is None:
         found = default
     if found is _REQUIRED:
-        raise BadRequestError(f"The field {name!r} must be {what}, and is missing.")
-    if type(found) is not wanted:  # not isinstance: true and false are whole numbers to Python
+        raise BadRequestError(f"The field {name!r} is missing; it must be {what}.")
+    if type(found) is not wanted:  # not isinstance: in Python, a bool is also an int
         raise BadRequestError(f"The field {name!r} must be {what}.")
     return found
 
 
 def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _finite(text: str) -> float:

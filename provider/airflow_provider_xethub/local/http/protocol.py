@@ -1,4 +1,4 @@
-"""HTTP/1.1 with a bound on the head of a request: uvicorn has none, and would gather headers as long as they come."""
+"""HTTP/1.1 with a limit on the size of a request head; uvicorn has none and would buffer headers without end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _TOO_LARGE = (
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Answers 431 and hangs up where request line and headers do not end within 64 KiB, give or take one read."""
+    """Responds with 431 and closes the connection if request line and headers exceed 64 KiB, plus at most one read."""
 
     _head_bytes = 0
     _is_in_head = True
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Process received bytes, and refuse a head that is too large."""
         super().data_received(data)
         if not self._is_in_head or self.transport.is_closing():
             return
@@ -28,11 +28,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Start counting the bytes of a head."""
         self._head_bytes, self._is_in_head = 0, True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop counting: bodies have limits of their own."""
+        """Stop counting, because bodies have limits of their own."""
         self._is_in_head = False
         super().on_headers_complete()

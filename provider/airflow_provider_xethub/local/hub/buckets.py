@@ -273,4 +273,4 @@ def _summary(files: BucketFiles, bucket: Repository) -> dict[str, Any]:
 
 
 def _describe(file: BucketFile) -> dict[str, Any]:
-    return {"type": "file", **file.described()}
+    return {"type": "file", **file.to_json()}

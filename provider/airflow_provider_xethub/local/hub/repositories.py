@@ -302,7 +302,7 @@ def _summary(request: HubRequest, repository: Repository, revision: str) -> dict
     if repository.kind == "models":
         answer["modelId"] = repository.repo_id
         for name in ("pipeline_tag", "library_name"):
-            if (found := card.text(name)) is not None:
+            if (found := card.string(name)) is not None:
                 answer[name] = found
     return answer
 

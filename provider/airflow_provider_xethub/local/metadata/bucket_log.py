@@ -1,7 +1,7 @@
-"""What happened to the files of buckets, one entry per batch: kept for a while, and told to whoever follows.
+"""The log of changes to buckets, one entry per batch, for clients that follow the event stream.
 
-A follower that was away resumes behind the entry it saw last. Only the newest entries of a bucket are kept; whoever
-was away longer has to look at the bucket again.
+A follower resumes after the last entry it has seen. Only the newest entries of a bucket are kept; a follower that was
+away for longer must list the bucket again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHANGES_PER_EVENT = 1000
 
 @dataclass(frozen=True)
 class BucketEvent:
-    """Changes that happened together. ``id`` grows from event to event; ``created`` in UNIX seconds."""
+    """Changes made in one batch. ``id`` increases from event to event; ``created`` in UNIX seconds."""
 
     id: int
     created: float
@@ -31,13 +31,13 @@ class BucketEvent:
 
 
 class ForgottenError(LookupError):
-    """What happened since then is not kept any more."""
+    """The requested events are no longer kept."""
 
 
 class BucketEvents:
     """The events of all buckets.
 
-    :param kept: how many of the newest events of each bucket are kept.
+    :param kept: number of events to keep per bucket.
     """
 
     def __init__(self, db: Database, *, kept: int = _KEPT) -> None:
@@ -47,7 +47,7 @@ class BucketEvents:
         self._followers: dict[asyncio.Event, tuple[str, asyncio.AbstractEventLoop]] = {}
 
     def record(self, connection: sqlite3.Connection, bucket: str, changes: Sequence[object], created: float) -> None:
-        """Keep what happened, inside the transaction in which it happens, and forget what is too old."""
+        """Record changes in the transaction that makes them, and delete events that are too old."""
         for start in range(0, len(changes), _CHANGES_PER_EVENT):
             connection.execute(
                 "INSERT INTO hub_bucket_event (repository, created, changes) VALUES (?, ?, ?)",
@@ -65,9 +65,9 @@ class BucketEvents:
             connection.execute("DELETE FROM hub_bucket_event WHERE repository = ? AND id <= ?", (bucket, oldest[0]))
 
     def after(self, bucket: str, cursor: int, limit: int = 100) -> list[BucketEvent]:
-        """Return the next events behind the one with the id ``cursor``, oldest first.
+        """Return the next events after the one with the id ``cursor``, oldest first.
 
-        :raises ForgottenError: some of them are not kept any more.
+        :raises ForgottenError: some of them are no longer kept.
         """
         with self._db.read() as connection:
             forgotten = connection.execute(
@@ -78,13 +78,13 @@ class BucketEvents:
                 (bucket, cursor, limit),
             ).fetchall()
         if forgotten:
-            raise ForgottenError(f"Events of {bucket} behind {cursor} were forgotten.")
+            raise ForgottenError(f"Some events of {bucket} after {cursor} are no longer kept.")
         return [BucketEvent(row[0], row[1], json.loads(row[2])) for row in rows]
 
     def cursor_at(self, bucket: str, since: float) -> int:
-        """Return the cursor behind which everything lies that happened at ``since`` (UNIX seconds) or later.
+        """Return the cursor for all events at ``since`` (UNIX seconds) or later.
 
-        :raises ForgottenError: not all of it is kept any more.
+        :raises ForgottenError: some of them are no longer kept.
         """
         with self._db.read() as connection:
             forgotten = connection.execute(
@@ -94,40 +94,40 @@ class BucketEvents:
                 "SELECT min(id) FROM hub_bucket_event WHERE repository = ? AND created >= ?", (bucket, since)
             ).fetchone()
         if forgotten:
-            raise ForgottenError(f"Events of {bucket} since {since} were forgotten.")
+            raise ForgottenError(f"Some events of {bucket} since {since} are no longer kept.")
         return self.newest(bucket) if first is None else int(first) - 1
 
     def newest(self, bucket: str) -> int:
-        """Return the cursor behind which nothing lies yet; 0 where nothing ever happened."""
+        """Return the id of the newest event; 0 if there never was one."""
         with self._db.read() as connection:
             (newest,) = connection.execute(
                 "SELECT coalesce(max(id), 0) FROM hub_bucket_event WHERE repository = ?", (bucket,)
             ).fetchone()
         return int(newest)
 
-    # -- followers, each with an asyncio event of its own loop
+    # -- followers: each has an asyncio event in its own event loop
 
     @contextmanager
     def follow(self, bucket: str) -> Iterator[asyncio.Event]:
-        """Lend an event that is set whenever something happened to the bucket."""
-        happened = asyncio.Event()
+        """Provide an asyncio event that is set whenever the bucket changes."""
+        changed = asyncio.Event()
         with self._lock:
-            self._followers[happened] = (bucket, asyncio.get_running_loop())
+            self._followers[changed] = (bucket, asyncio.get_running_loop())
         try:
-            yield happened
+            yield changed
         finally:
             with self._lock:
-                del self._followers[happened]
+                del self._followers[changed]
 
-    def tell(self, bucket: str) -> None:
-        """Wake who follows the bucket; from any thread, after the transaction."""
+    def notify(self, bucket: str) -> None:
+        """Wake the followers of a bucket. Call it after the transaction, from any thread."""
         with self._lock:
-            loops = [(happened, loop) for happened, (name, loop) in self._followers.items() if name == bucket]
-        for happened, loop in loops:
-            with suppress(RuntimeError):  # that loop is closed
-                loop.call_soon_threadsafe(happened.set)
+            loops = [(changed, loop) for changed, (name, loop) in self._followers.items() if name == bucket]
+        for changed, loop in loops:
+            with suppress(RuntimeError):  # its loop is closed
+                loop.call_soon_threadsafe(changed.set)
 
     def followers(self) -> int:
-        """Return how many follow at the moment."""
+        """Return the current number of followers."""
         with self._lock:
             return len(self._followers)

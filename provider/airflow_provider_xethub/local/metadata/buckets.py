@@ -1,4 +1,4 @@
-"""What buckets hold: files by path, each with its Xet hash, and no history."""
+"""The files of buckets: by path, each with its Xet hash, without history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_xethub.local.store.timestamps import iso_time
 
 @dataclass(frozen=True)
 class BucketFile:
-    """A file of a bucket. ``mtime`` in milliseconds as the uploader said, ``uploaded`` in UNIX seconds."""
+    """A file of a bucket. ``mtime`` in UNIX milliseconds, as given by the uploader; ``uploaded`` in UNIX seconds."""
 
     path: str
     size: int
@@ -25,8 +25,8 @@ class BucketFile:
     mtime: int
     uploaded: float
 
-    def described(self) -> dict[str, Any]:
-        """Return what listings and events say of it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the file as listings and events describe it."""
         return {
             "path": self.path,
             "size": self.size,
@@ -38,7 +38,7 @@ class BucketFile:
 
 @dataclass(frozen=True)
 class BucketTotals:
-    """How much a bucket holds. ``size`` in bytes; ``updated`` in UNIX seconds, 0 where nothing ever happened."""
+    """Number and total size of a bucket's files. ``size`` in bytes; ``updated`` in UNIX seconds, 0 if never changed."""
 
     files: int
     size: int
@@ -49,7 +49,7 @@ _COLUMNS = "path, size, xet_hash, mtime, uploaded"
 
 
 class BucketBatch:
-    """Changes to one bucket that happen together; see :meth:`BucketFiles.batch`."""
+    """Changes to one bucket in a single transaction; see :meth:`BucketFiles.batch`."""
 
     def __init__(self, connection: sqlite3.Connection, bucket: str) -> None:
         self._connection = connection
@@ -65,10 +65,10 @@ class BucketBatch:
             f"INSERT OR REPLACE INTO hub_bucket_file (repository, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
             (self._bucket, file.path, file.size, file.xet_hash, file.mtime, file.uploaded),
         )
-        self.changes.append({"op": "update" if known else "add", **file.described()})
+        self.changes.append({"op": "update" if known else "add", **file.to_json()})
 
     def delete(self, path: str) -> bool:
-        """Delete a file and say whether it was there."""
+        """Delete a file, and return whether it existed."""
         deleted = self._connection.execute(
             "DELETE FROM hub_bucket_file WHERE repository = ? AND path = ?", (self._bucket, path)
         ).rowcount
@@ -80,7 +80,7 @@ class BucketBatch:
 class BucketFiles:
     """The files of all buckets; a bucket itself is a repository such as ``buckets/acme/raw``.
 
-    :ivar events: what happened to them.
+    :ivar events: log of their changes.
     """
 
     def __init__(self, db: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -91,12 +91,12 @@ class BucketFiles:
 
     @contextmanager
     def batch(self, bucket: str) -> Iterator[BucketBatch]:
-        """Change files in one transaction: all of it happens, and followers learn of it, or nothing does."""
+        """Change files in one transaction, and notify followers once it is committed."""
         with self._db.write() as connection:
             batch = BucketBatch(connection, bucket)
             yield batch
             self.events.record(connection, bucket, batch.changes, self._clock())
-        self.events.tell(bucket)
+        self.events.notify(bucket)
 
     def put(self, bucket: str, file: BucketFile) -> None:
         """Add or replace a file."""
@@ -104,7 +104,7 @@ class BucketFiles:
             batch.put(file)
 
     def delete(self, bucket: str, path: str) -> bool:
-        """Delete a file and say whether it was there."""
+        """Delete a file, and return whether it existed."""
         with self.batch(bucket) as batch:
             return batch.delete(path)
 
@@ -113,7 +113,7 @@ class BucketFiles:
         return self.get_each(bucket, [path]).get(path)
 
     def get_each(self, bucket: str, paths: Iterable[str]) -> dict[str, BucketFile]:
-        """Return the files at those of the paths where there is one."""
+        """Return the files at the given paths, by path; missing ones are omitted."""
         found = {}
         with self._db.read() as connection:
             for path in paths:
@@ -126,24 +126,24 @@ class BucketFiles:
         return found
 
     def beneath(self, bucket: str, folder: str = "") -> list[BucketFile]:
-        """Return the files beneath a folder, or with that very path, in order of path."""
+        """Return the files in a folder and below, or the file at that path, sorted by path."""
         inside = self.starting_with(bucket, f"{folder}/" if folder else "")
         file = self.get(bucket, folder) if folder else None
         return [file, *inside] if file else inside
 
     def starting_with(self, bucket: str, prefix: str) -> list[BucketFile]:
-        """Return the files whose path starts with this text, in order of path."""
+        """Return the files whose path starts with ``prefix``, sorted by path."""
         with self._db.read() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM hub_bucket_file WHERE repository = ?"  # noqa: S608
-                # SQLite compares text byte by byte, and the byte ff, which UTF-8 never has, comes after all others.
+                # SQLite compares text bytewise, and the byte ff, which never occurs in UTF-8, sorts after all others.
                 " AND path >= ? AND path < ? || CAST(x'ff' AS TEXT) ORDER BY path",
                 (bucket, prefix, prefix),
             ).fetchall()
         return [BucketFile(*row) for row in rows]
 
     def totals(self, bucket: str) -> BucketTotals:
-        """Return how much a bucket holds, and when it changed last."""
+        """Return the number and size of a bucket's files, and the time of its last change."""
         with self._db.read() as connection:
             files, size, uploaded = connection.execute(
                 "SELECT count(*), coalesce(sum(size), 0), coalesce(max(uploaded), 0) FROM hub_bucket_file"
@@ -157,11 +157,11 @@ class BucketFiles:
 
 
 def fold(files: Iterable[BucketFile], prefix: str) -> list[BucketFile | str]:
-    """Return files whose path starts with ``prefix``, and folders in place of what is deeper, in order of path.
+    """Return files whose path starts with ``prefix``, with folders in place of deeper files, sorted by path.
 
-    A folder ends at the first slash after the prefix that does not follow upon it directly. So ``logs`` gives what is
-    in the folder of that name (``logs/a.txt``, ``logs/sub``), and beside it ``logs.json`` and ``logs_old``. That the
-    real Hub cuts exactly there is a guess, from what its clients do with the answer.
+    A folder ends at the first slash after the prefix, except a slash directly after it. So the prefix ``logs`` gives
+    the content of the folder ``logs`` (``logs/a.txt``, ``logs/sub``), and also ``logs.json`` and ``logs_old``. It is a
+    guess, based on how clients use the response, that the real Hub splits paths at the same place.
     """
     found: dict[str, BucketFile | str] = {}
     for file in files:

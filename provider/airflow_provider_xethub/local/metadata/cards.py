@@ -1,7 +1,6 @@
-"""Cards of models and datasets: the YAML block at the beginning of ``README.md``, and what the Hub derives from it.
+"""Cards of models and datasets: the YAML block at the start of ``README.md``, and what the Hub derives from it.
 
-The rules and the words of refusals are those that ``huggingface_hub`` and the Hub's documentation show; fields that
-are not named here may hold anything.
+Rules and error texts follow ``huggingface_hub`` and the Hub's documentation; fields not named here may hold any value.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ _MAX_METADATA = 1024 * 1024
 NO_METADATA = "empty or missing yaml metadata in repo card"
 
 _BLOCK = re.compile(r"\A\s*---[^\S\n]*\r?\n(.*?)(?:\r?\n)?---[^\S\n]*(?:\r?\n|\Z)", re.DOTALL)
-_TEXTS = ("license_name", "license_link", "pipeline_tag", "library_name", "pretty_name", "title", "emoji", "sdk")
+_STRINGS = ("license_name", "license_link", "pipeline_tag", "library_name", "pretty_name", "title", "emoji", "sdk")
 _LISTS = ("model-index", "configs", "widget")
-# Datasets say what a tag is about; models say so for some fields only.
+# Fields whose tags get the field name as a prefix: most for datasets, some for models.
 _PREFIXED = {
     "models": ("datasets", "license", "base_model"),
     "datasets": (
@@ -44,7 +43,7 @@ _PLAIN = {"models": ("library_name", "pipeline_tag", "language"), "datasets": ()
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads dates as the text they are: a card is answered as JSON."""
+    """Loads dates as strings, because cards are returned as JSON."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -55,31 +54,31 @@ _Loader.yaml_implicit_resolvers = {
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says; ``errors`` are what a commit of it is refused for."""
+    """The metadata of a card; a commit of a card with ``errors`` is refused."""
 
     data: dict[str, Any] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def text(self, name: str) -> str | None:
-        """Return a field that is a text, or ``None``."""
+    def string(self, name: str) -> str | None:
+        """Return a field if it is a string, else ``None``."""
         found = self.data.get(name)
         return found if isinstance(found, str) else None
 
     def tags(self, kind: str) -> list[str]:
-        """Return the tags that lists can be filtered by, for ``models``, ``datasets`` or ``spaces``."""
-        plain = [each for name in _PLAIN.get(kind, ()) for each in _texts(self.data.get(name))]
+        """Return the tags by which listings can be filtered, for ``models``, ``datasets`` or ``spaces``."""
+        plain = [each for name in _PLAIN.get(kind, ()) for each in _strings(self.data.get(name))]
         prefixed = [
             f"{_PREFIXES.get(name, name)}:{each}"
             for name in _PREFIXED.get(kind, ())
-            for each in _texts(self.data.get(name))
+            for each in _strings(self.data.get(name))
         ]
-        return [*dict.fromkeys((*plain, *_texts(self.data.get("tags")), *prefixed, "region:us"))]
+        return [*dict.fromkeys((*plain, *_strings(self.data.get("tags")), *prefixed, "region:us"))]
 
 
 @lru_cache(256)
 def read(text: str) -> Card:
-    """Return the card at the beginning of a text; one without a block of YAML says nothing."""
+    """Parse the card at the start of a text; without a YAML block it is empty."""
     block = _BLOCK.match(text)
     if block is None or not block[1].strip():
         return Card(warnings=(NO_METADATA,))
@@ -94,11 +93,11 @@ def read(text: str) -> Card:
     if not isinstance(found, dict):
         return Card(errors=("The metadata must be an object.",))
     data = {str(name): value for name, value in found.items()}
-    return Card(data, tuple(_wrong(data)))
+    return Card(data, tuple(_errors(data)))
 
 
 def _check_size(found: object) -> None:
-    """Refuse a value that a few lines of aliases make endless."""
+    """Refuse a value that YAML aliases make too large."""
     left, waiting = _MAX_METADATA, [found]
     while waiting:
         value = waiting.pop()
@@ -108,8 +107,8 @@ def _check_size(found: object) -> None:
         waiting += value if isinstance(value, list) else [*value, *value.values()] if isinstance(value, dict) else []
 
 
-def _wrong(data: dict[str, Any]) -> Iterable[str]:
-    for name in _TEXTS:
+def _errors(data: dict[str, Any]) -> Iterable[str]:
+    for name in _STRINGS:
         if data.get(name) is not None and not isinstance(data[name], str):
             yield f'"{name}" must be a string'
     for name in _LISTS:
@@ -127,5 +126,5 @@ def _wrong(data: dict[str, Any]) -> Iterable[str]:
         yield '"tags" must only contain strings'
 
 
-def _texts(found: object) -> list[str]:
+def _strings(found: object) -> list[str]:
     return [each for each in (found if isinstance(found, list) else [found]) if isinstance(each, str)]

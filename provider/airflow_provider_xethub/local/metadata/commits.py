@@ -1,6 +1,6 @@
-"""Writing commits, and the pull requests that commits open.
+"""Make commits, and the pull requests that commits open.
 
-A commit is one transaction: either everything in it is there, or nothing is.
+A commit is one transaction: all of its changes take effect, or none.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PutRegular:
 
 @dataclass(frozen=True)
 class PutXet:
-    """Add or replace a file whose content lies in CAS."""
+    """Add or replace a file whose content is in CAS."""
 
     path: str
     xet_hash: str
@@ -38,7 +38,7 @@ class PutXet:
 
 @dataclass(frozen=True)
 class DeleteFile:
-    """Delete one file, or the folder of that path."""
+    """Delete the file or the folder at that path."""
 
     path: str
 
@@ -55,7 +55,7 @@ Change = PutRegular | PutXet | DeleteFile | DeleteFolder
 
 @dataclass(frozen=True)
 class NewCommit:
-    """A commit that was just made, and the number of the pull request that it opened."""
+    """A new commit, and the number of the pull request that it opened."""
 
     commit: Commit
     pull_request: int | None = None
@@ -64,7 +64,7 @@ class NewCommit:
 class CommitWriter:
     """Makes commits and pull requests in the repositories of one local Hub.
 
-    :ivar discussions: what is said about them.
+    :ivar discussions: their discussions and pull requests.
     """
 
     def __init__(self, repositories: Repositories) -> None:
@@ -83,14 +83,14 @@ class CommitWriter:
         parent_commit: str | None = None,
         create_pr: bool = False,
     ) -> NewCommit:
-        """Apply ``changes`` in their order and move the branch. Without any change it is an empty commit.
+        """Apply ``changes`` in order, and move the branch. Without changes, make an empty commit.
 
-        :param parent_commit: refuse unless the branch still points there; 7 or more digits of the id suffice.
-        :param create_pr: leave the branch where it is and open a pull request with the commit.
+        :param parent_commit: refuse the commit unless the branch still points there; at least 7 digits of the id.
+        :param create_pr: leave the branch alone and open a pull request with the commit.
         :raises RevisionNotFoundError: the revision does not exist.
         :raises HubError: 412, the branch has moved.
-        :raises NothingToDeleteError: a path to be deleted does not exist.
-        :raises BadRequestError: a path breaks a rule, or the revision is a tag or a commit.
+        :raises NothingToDeleteError: a path to delete does not exist.
+        :raises BadRequestError: a path is invalid, or the revision is a tag or a commit.
         """
         with self._repositories.db.write() as connection:
             base = self._repositories.writable_ref(name, revision, proposes=create_pr)
@@ -117,7 +117,7 @@ class CommitWriter:
     def open_pull_request(
         self, name: str, title: str, description: str, author: str, base: str = DEFAULT_REVISION
     ) -> Discussion:
-        """Open a pull request without changes, to be committed to as ``refs/pr/N``.
+        """Open a pull request without changes; commits to it go to ``refs/pr/N``.
 
         :raises RevisionNotFoundError: ``base`` does not exist.
         """
@@ -128,18 +128,18 @@ class CommitWriter:
     def pull_request(self, name: str, number: int) -> Discussion:
         """Return one pull request.
 
-        :raises HubError: 404, there is none of that number.
+        :raises HubError: 404, there is no pull request with that number.
         """
         found = self.discussions.get(name, number)
         if not found.is_pull_request:
-            raise HubError(404, f"{name} has no pull request {number}; that number is a discussion.")
+            raise HubError(404, f"{name} has no pull request {number}; that number belongs to a discussion.")
         return found
 
     def merge(self, name: str, number: int, author: str) -> Commit:
-        """Bring what a pull request changed into its base, as one commit. Its version of a file wins.
+        """Merge the changes of a pull request into its base as one commit. Its version of a file wins.
 
-        :raises HubError: 404, there is none of that number.
-        :raises BadRequestError: it was merged already.
+        :raises HubError: 404, there is no pull request with that number.
+        :raises BadRequestError: it is already merged.
         """
         with self._repositories.db.write() as connection:
             pull_request = self.pull_request(name, number)
@@ -161,7 +161,7 @@ class CommitWriter:
             return commit
 
     def changed_by(self, name: str, pull_request: Discussion) -> tuple[dict[str, Entry], dict[str, Entry]]:
-        """Return the files where a pull request left its base, and those that it has now, by path.
+        """Return the files at the point where a pull request left its base, and its files now, by path.
 
         :raises RevisionNotFoundError: its base, or itself, was deleted.
         """
@@ -192,7 +192,7 @@ class CommitWriter:
             oid = trees.blob_oid(trees.pointer_text(change.sha256, change.size).encode())
             editor.put(Entry(path, "xet", oid, change.size, commit_id, change.sha256, change.xet_hash))
         else:
-            # The Hub takes the plain path of a folder for the folder; "/" at the end of a file's is refused.
+            # The Hub accepts the path of a folder without "/", and refuses the path of a file with "/".
             was_there = (isinstance(change, DeleteFile) and editor.delete_file(path)) or editor.delete_folder(path)
             if not was_there:
                 raise NothingToDeleteError(name, path, head)

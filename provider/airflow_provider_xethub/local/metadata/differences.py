@@ -1,4 +1,4 @@
-"""What a pull request changes, as git would show it."""
+"""The changes of a pull request as a git diff."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NOTHING = "/dev/null"
 
 
 def diff_text(before: dict[str, Entry], after: dict[str, Entry], read: Callable[[str], bytes]) -> str:
-    """Return the difference between two trees.
+    """Return the diff between two trees.
 
-    :param read: returns the content of a regular file by its git id.
+    :param read: returns the content of a regular file, given its git id.
     """
     lines: list[str] = []
     for path in sorted({*before, *after}):
@@ -40,7 +40,7 @@ def _file(path: str, old: Entry | None, new: Entry | None, read: Callable[[str],
 
 
 def _lines(entry: Entry | None, read: Callable[[str], bytes]) -> list[str] | None:
-    """Return the lines that git stores, ``None`` where they are no text or too many."""
+    """Return the lines that git stores; ``None`` for binary and for large files."""
     if entry is None:
         return []
     if entry.sha256 is not None:

@@ -1,7 +1,7 @@
-"""Discussions and pull requests: what they are about, and what happened in them.
+"""Discussions and pull requests, with their events.
 
-Both are numbered in one sequence per repository. A pull request is a discussion with a base: the branch that its own
-branch, ``refs/pr/N``, wants to be merged into.
+Both share one sequence of numbers per repository. A pull request is a discussion with a base: the branch into which its
+own branch, ``refs/pr/N``, is to be merged.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COLUMNS = "number, title, description, author, base, status, created"
 
 @dataclass(frozen=True)
 class Discussion:
-    """A discussion, or a pull request where ``base`` is the name of a branch. ``created`` in UNIX seconds."""
+    """A discussion, or a pull request if ``base`` names a branch. ``created`` in UNIX seconds."""
 
     number: int
     title: str
@@ -34,7 +34,7 @@ class Discussion:
 
     @property
     def is_pull_request(self) -> bool:
-        """Whether there are changes to be merged."""
+        """Whether this is a pull request."""
         return bool(self.base)
 
     @property
@@ -45,7 +45,7 @@ class Discussion:
 
 @dataclass(frozen=True)
 class DiscussionEvent:
-    """Something that happened in a discussion; ``data`` as the Hub writes it for its type."""
+    """An event in a discussion. ``data`` has the Hub's fields for its type."""
 
     id: str
     type: EventType
@@ -86,9 +86,9 @@ class Discussions:
         return [Discussion(*row) for row in rows]
 
     def get(self, name: str, number: int) -> Discussion:
-        """Return one of them.
+        """Return a discussion or pull request.
 
-        :raises HubError: 404, there is none of that number.
+        :raises HubError: 404, there is none with that number.
         """
         with self._db.read() as connection:
             row = connection.execute(
@@ -100,11 +100,11 @@ class Discussions:
         return Discussion(*row)
 
     def find(self, name: str, number: int) -> Discussion | None:
-        """Return one of them, or ``None``."""
+        """Return a discussion or pull request, or ``None``."""
         return next((one for one in self.find_all(name) if one.number == number), None)
 
     def events(self, name: str, number: int) -> list[DiscussionEvent]:
-        """Return what happened, oldest first."""
+        """Return the events of a discussion, oldest first."""
         with self._db.read() as connection:
             rows = connection.execute(
                 "SELECT id, type, author, created, data FROM hub_discussion_event"
@@ -123,10 +123,10 @@ class Discussions:
     def change_comment(
         self, name: str, number: int, comment: str, *, text: str | None = None, hidden: bool = False
     ) -> DiscussionEvent:
-        """Replace the text of a comment, or hide it for ever.
+        """Replace the text of a comment, or hide it permanently.
 
         :raises HubError: 404, there is no such comment.
-        :raises BadRequestError: it was hidden.
+        :raises BadRequestError: it is hidden.
         """
         with self._db.write() as connection:
             found = next(
@@ -135,7 +135,7 @@ class Discussions:
             if found is None:
                 raise HubError(404, f"Discussion {number} of {name} has no comment {comment!r}.")
             if found.data["hidden"]:
-                raise BadRequestError(f"Comment {comment!r} was hidden and cannot be changed any more.")
+                raise BadRequestError(f"Comment {comment!r} is hidden and cannot be changed.")
             data = _comment("" if text is None else text, edited=not hidden, hidden=hidden)
             connection.execute(
                 "UPDATE hub_discussion_event SET data = ? WHERE repository = ? AND number = ? AND id = ?",
@@ -144,7 +144,7 @@ class Discussions:
         return replace(found, data=data)
 
     def set_title(self, name: str, number: int, author: str, title: str) -> DiscussionEvent:
-        """Give it another title."""
+        """Change the title."""
         with self._db.write() as connection:
             old = self.get(name, number).title
             connection.execute(
@@ -155,10 +155,10 @@ class Discussions:
     def set_status(
         self, name: str, number: int, author: str, status: str, merge_commit: str | None = None
     ) -> DiscussionEvent:
-        """Set ``open``, ``closed`` or ``merged``.
+        """Set the status: ``open``, ``closed`` or ``merged``.
 
-        :param merge_commit: the id of the commit that merged it.
-        :raises BadRequestError: it was merged before.
+        :param merge_commit: id of the merge commit.
+        :raises BadRequestError: it is already merged.
         """
         with self._db.write() as connection:
             self.require_unmerged(name, number)
@@ -169,18 +169,18 @@ class Discussions:
             return self._add(name, number, "status-change", author, data)
 
     def commit(self, name: str, number: int, author: str, title: str, oid: str) -> DiscussionEvent:
-        """Record that a pull request was committed to."""
+        """Record a commit to a pull request."""
         return self._add(name, number, "commit", author, {"subject": title, "oid": oid})
 
     def require_unmerged(self, name: str, number: int) -> Discussion:
-        """Return a discussion that may still change.
+        """Return a discussion, after checking that it is not merged.
 
-        :raises HubError: 404, there is none of that number.
-        :raises BadRequestError: it was merged.
+        :raises HubError: 404, there is none with that number.
+        :raises BadRequestError: it is merged.
         """
         discussion = self.get(name, number)
         if discussion.status == "merged":
-            raise BadRequestError(f"Pull request {number} of {name} was merged already.")
+            raise BadRequestError(f"Pull request {number} of {name} is already merged.")
         return discussion
 
     def _add(self, name: str, number: int, kind: EventType, author: str, data: dict[str, Any]) -> DiscussionEvent:

@@ -1,4 +1,4 @@
-"""Gated repositories: everybody sees that they exist, and only who was let in may read their files."""
+"""Gated repositories: everyone may see them, but only users with granted access may read their files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATUSES: tuple[str, ...] = get_args(Status)
 
 @dataclass(frozen=True)
 class AccessRequest:
-    """A user who asked to be let in, or was. ``created`` in UNIX seconds."""
+    """A user's request for access, with its status. ``created`` in UNIX seconds."""
 
     user: str
     status: Status
@@ -24,27 +24,27 @@ class AccessRequest:
 
 
 class Gates:
-    """The gates of all repositories, and who is behind them."""
+    """The gates of all repositories, with their access requests."""
 
     def __init__(self, db: Database, clock: Callable[[], float]) -> None:
         self._db = db
         self._clock = clock
 
     def mode(self, repository: str) -> GateMode | None:
-        """Return how users get in: at once, or when the owner accepts; ``None`` where there is no gate."""
+        """Return whether requests are accepted automatically or by the owner; ``None`` without a gate."""
         with self._db.read() as connection:
             row = connection.execute("SELECT mode FROM hub_gate WHERE repository = ?", (repository,)).fetchone()
         return row[0] if row else None
 
     def set_mode(self, repository: str, mode: GateMode | None) -> None:
-        """Put a gate there, or take it away. Who was let in stays in."""
+        """Add, change or remove the gate of a repository. Granted access is kept."""
         with self._db.write() as connection:
             connection.execute("DELETE FROM hub_gate WHERE repository = ?", (repository,))
             if mode is not None:
                 connection.execute("INSERT INTO hub_gate (repository, mode) VALUES (?, ?)", (repository, mode))
 
     def status(self, repository: str, user: str) -> Status | None:
-        """Return what became of a user's request, or ``None`` where there was none."""
+        """Return the status of a user's request, or ``None`` if there is none."""
         with self._db.read() as connection:
             row = connection.execute(
                 "SELECT status FROM hub_gate_request WHERE repository = ? AND user_name = ?", (repository, user)
@@ -52,7 +52,7 @@ class Gates:
         return row[0] if row else None
 
     def set_status(self, repository: str, user: str, status: Status) -> None:
-        """Record a user's request, or what became of it."""
+        """Add a user's request, or change its status."""
         with self._db.write() as connection:
             connection.execute(
                 "INSERT INTO hub_gate_request (repository, user_name, status, created) VALUES (?, ?, ?, ?)"
@@ -61,7 +61,7 @@ class Gates:
             )
 
     def requests(self, repository: str, status: str) -> list[AccessRequest]:
-        """Return the requests of that status, in order of user."""
+        """Return the requests with that status, sorted by user."""
         with self._db.read() as connection:
             rows = connection.execute(
                 "SELECT user_name, status, created FROM hub_gate_request WHERE repository = ? AND status = ?"

@@ -12,7 +12,7 @@ HEADS, TAGS, PULLS = "refs/heads/", "refs/tags/", "refs/pr/"
 
 @dataclass(frozen=True)
 class Ref:
-    """A branch, tag or pull request: full name such as ``refs/heads/main``, and where it points."""
+    """A branch, tag or pull request: full name such as ``refs/heads/main``, and the id of its commit."""
 
     ref: str
     commit: str
@@ -21,7 +21,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Commit:
-    """One commit. ``created`` in UNIX seconds."""
+    """A commit. ``created`` in UNIX seconds."""
 
     id: str
     parent: str | None
@@ -33,7 +33,7 @@ class Commit:
 
 
 def new_commit_id() -> str:
-    """Return a new commit id: 40 hex digits, and not a hash, so that files can name it before it is stored."""
+    """Return a new commit id: 40 random hex digits, so that files can refer to it before the commit is stored."""
     return secrets.token_hex(20)
 
 

@@ -1,4 +1,4 @@
-"""The files whose content lies in CAS, in all revisions of a repository: finding them, deleting them for good."""
+"""Find files with content in CAS in all revisions of a repository, and delete them permanently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 @dataclass(frozen=True)
 class LargeFile:
-    """A file, where it came first: the reference, and when in UNIX seconds."""
+    """A file, with the reference and the time (UNIX seconds) of its first commit."""
 
     entry: Entry
     ref: str
@@ -22,7 +22,7 @@ class LargeFile:
 
 
 def find(repositories: Repositories, name: str) -> list[LargeFile]:
-    """Return every content once, those of ``main`` first."""
+    """Return each distinct file once, those of ``main`` first."""
     found: dict[str, LargeFile] = {}
     seen: set[str] = set()
     references = sorted(repositories.refs(name), key=lambda ref: (ref.ref != HEADS + DEFAULT_REVISION, ref.ref))
@@ -38,9 +38,9 @@ def find(repositories: Repositories, name: str) -> list[LargeFile]:
 
 
 def remove_from_history(repositories: Repositories, name: str, oids: Collection[str]) -> None:
-    """Take files out of every commit. Commits keep their ids here; at the real Hub they get new ones.
+    """Remove files from every commit. Commits keep their ids; on the real Hub they get new ones.
 
-    :param oids: git ids of the files' pointers.
+    :param oids: git ids of the files' LFS pointers.
     """
     with repositories.db.write() as connection:
         rows = connection.execute("SELECT id, tree FROM hub_commit WHERE repository = ?", (name,)).fetchall()

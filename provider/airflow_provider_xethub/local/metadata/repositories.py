@@ -1,7 +1,7 @@
-"""The repositories of the local Hub.
+"""The repositories of the local Hub: their names, references, commits and files.
 
-A repository is named ``datasets/acme/corpus`` here, and a model ``models/acme/m``: type first, always.
-Commits with changes are made in :mod:`airflow_provider_xethub.local.metadata.commits`.
+Repository names start with the type: ``datasets/acme/corpus``, and for a model ``models/acme/m``. Commits with changes
+are made in :mod:`airflow_provider_xethub.local.metadata.commits`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _COMMIT_COLUMNS = "id, parent, tree, title, message, author, created"
 
 KINDS = ("models", "datasets", "spaces", "buckets")
 
-# First segments of the web pages and of the API: a namespace of that name could never be reached.
+# First path segments of pages and of the API: a namespace of that name would be unreachable.
 RESERVED_NAMESPACES = frozenset({"_local", "api", "cas", "oauth", "v1", "zero-gpu", *KINDS})
 
 
 @dataclass(frozen=True)
 class Repository:
-    """One repository, without its content. ``created`` in UNIX seconds."""
+    """A repository, without its content. ``created`` in UNIX seconds."""
 
     name: str
     id: str
@@ -61,16 +61,17 @@ class Repository:
 
     @property
     def web_path(self) -> str:
-        """Path of its page and files; models have no prefix."""
+        """Path of its page and of its files; models have no prefix."""
         return f"/{self.repo_id}" if self.kind == "models" else f"/{self.name}"
 
 
 class Repositories:
     """All repositories of one local Hub.
 
-    Deleting a repository leaves the content of its files behind: another one may share it.
+    Deleting a repository keeps the content of its files, because other repositories may share it.
 
-    :ivar gates: which of them are gated, and who was let in.
+    :param clock: returns the time, UNIX seconds.
+    :ivar gates: gated repositories and their access requests.
     """
 
     def __init__(self, db: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -84,8 +85,8 @@ class Repositories:
     def create(self, name: str, *, private: bool = False, author: str = "local") -> Repository:
         """Create a repository with a first commit on ``main``, as the real Hub does. A bucket has no commits.
 
-        :raises ConflictError: it exists.
-        :raises BadRequestError: the name breaks a rule.
+        :raises ConflictError: it already exists.
+        :raises BadRequestError: the name is invalid.
         """
         repository = Repository(name, secrets.token_hex(12), private, self.clock())
         _check_name(name)
@@ -111,7 +112,7 @@ class Repositories:
     def get(self, name: str) -> Repository:
         """Return a repository.
 
-        :raises RepoNotFoundError: there is none of that name.
+        :raises RepoNotFoundError: there is no repository of that name.
         """
         with self.db.read() as connection:
             row = self._row(connection, name)
@@ -120,12 +121,12 @@ class Repositories:
         return Repository(row["name"], row["id"], bool(row["private"]), row["created"])
 
     def spelling(self, name: str) -> str:
-        """Return how a repository's name is spelled, in which letter case does not count; else the name as it is."""
+        """Return a repository's name in its own letter case; names that do not exist are returned unchanged."""
         with self.db.read() as connection:
             return self._spelling(connection, name) or name
 
     def moved_to(self, name: str) -> str | None:
-        """Return the name of the repository that had this one, or has it in other letter case; ``None`` for its own."""
+        """Return the current name of a repository that was moved or has other letter case; ``None`` if current."""
         if self.db.first("SELECT 1 FROM hub_repository WHERE name = :name", {"name": name}):
             return None
         with self.db.read() as connection:
@@ -133,7 +134,7 @@ class Repositories:
             return self._spelling(connection, name) or (row[0] if row else None)
 
     def find_all(self, kind: str | None = None) -> list[Repository]:
-        """Return all repositories, private ones included, in order of name."""
+        """Return all repositories, including private ones, sorted by name."""
         with self.db.read() as connection:
             rows = connection.execute("SELECT * FROM hub_repository ORDER BY name").fetchall()
         found = [Repository(row["name"], row["id"], bool(row["private"]), row["created"]) for row in rows]
@@ -142,7 +143,7 @@ class Repositories:
     def delete(self, name: str) -> None:
         """Delete a repository with its history.
 
-        :raises RepoNotFoundError: there is none of that name.
+        :raises RepoNotFoundError: there is no repository of that name.
         """
         self.get(name)
         with self.db.write() as connection:
@@ -151,18 +152,18 @@ class Repositories:
     def set_private(self, name: str, private: bool) -> None:
         """Make a repository private or public.
 
-        :raises RepoNotFoundError: there is none of that name.
+        :raises RepoNotFoundError: there is no repository of that name.
         """
         self.get(name)
         with self.db.write() as connection:
             connection.execute("UPDATE hub_repository SET private = ? WHERE name = ?", (private, name))
 
     def move(self, name: str, new_name: str) -> None:
-        """Rename a repository or give it to another namespace. Its old name leads to it until another takes that.
+        """Rename a repository or move it to another namespace. Its old name redirects until another takes it.
 
-        :raises RepoNotFoundError: there is none of that name.
+        :raises RepoNotFoundError: there is no repository of that name.
         :raises ConflictError: the new name is taken.
-        :raises BadRequestError: the new name breaks a rule.
+        :raises BadRequestError: the new name is invalid.
         """
         moved = self.get(name)
         _check_name(new_name)
@@ -176,12 +177,12 @@ class Repositories:
                 connection.execute("INSERT OR REPLACE INTO hub_moved VALUES (lower(?), ?)", (name, new_name))
 
     def duplicate(self, name: str, new_name: str, *, private: bool | None = None) -> Repository:
-        """Create a repository with the branches, tags and commits of another one; pull requests stay behind.
+        """Create a repository with the branches, tags and commits of another one, but not its pull requests.
 
-        :param private: as the other one where it is ``None``.
-        :raises RepoNotFoundError: there is none of that name.
+        :param private: Default: same as the original.
+        :raises RepoNotFoundError: there is no repository of that name.
         :raises ConflictError: the new name is taken.
-        :raises BadRequestError: the new name breaks a rule.
+        :raises BadRequestError: the new name is invalid.
         """
         with self.db.write() as connection:
             original = self.get(name)
@@ -211,9 +212,9 @@ class Repositories:
         return [Ref(*row) for row in rows]
 
     def resolve(self, name: str, revision: str) -> Commit:
-        """Return the commit that a branch, tag, ``refs/pr/N``, commit id (7 to 40 digits) or ``HEAD`` means.
+        """Return the commit of a branch, tag, ``refs/pr/N``, commit id (7 to 40 digits) or ``HEAD``.
 
-        :raises RevisionNotFoundError: it means nothing here.
+        :raises RevisionNotFoundError: the revision does not exist.
         """
         with self.db.read() as connection:
             for candidate in matching_refs(revision):
@@ -234,9 +235,9 @@ class Repositories:
     def writable_ref(self, name: str, revision: str, *, proposes: bool = False) -> Ref:
         """Return the branch or pull request that a commit to ``revision`` would move.
 
-        :param proposes: it is to be the base of a pull request.
-        :raises RevisionNotFoundError: it means nothing here, or what it means is no base of a pull request.
-        :raises BadRequestError: it is a tag or a commit, which do not move.
+        :param proposes: the revision is the base of a new pull request.
+        :raises RevisionNotFoundError: it does not exist, or cannot be the base of a pull request.
+        :raises BadRequestError: it is a tag or a commit.
         """
         movable = [ref for ref in matching_refs(revision) if ref.startswith((HEADS, PULLS))]
         held = {ref.ref: ref for ref in self.refs(name)}
@@ -253,16 +254,16 @@ class Repositories:
     def create_branch(
         self, name: str, branch: str, starting_point: str | None = None, *, overwrite: bool = False
     ) -> None:
-        """Create a branch at ``starting_point``, by default at ``main``.
+        """Create a branch at ``starting_point``. Default: ``main``.
 
-        :raises ConflictError: it exists.
+        :raises ConflictError: it already exists.
         :raises RevisionNotFoundError: the starting point does not exist.
-        :raises BadRequestError: git would refuse the name.
+        :raises BadRequestError: git does not allow the name.
         """
         self._create_ref(name, Ref(HEADS + branch, ""), starting_point or DEFAULT_REVISION, overwrite=overwrite)
 
     def create_empty_branch(self, name: str, branch: str, *, author: str, overwrite: bool = False) -> None:
-        """Create a branch that has nothing in it and no history; errors as in :meth:`create_branch`."""
+        """Create a branch without files and without history. Raises the errors of :meth:`create_branch`."""
         with self.db.write() as connection:
             commit = self.add_commit(
                 connection, name, None, trees.TreeEditor(connection, None), "initial commit", author=author
@@ -270,7 +271,7 @@ class Repositories:
             self.create_branch(name, branch, commit.id, overwrite=overwrite)
 
     def create_tag(self, name: str, tag: str, revision: str = DEFAULT_REVISION, message: str = "") -> None:
-        """Create a tag; errors as in :meth:`create_branch`."""
+        """Create a tag. Raises the errors of :meth:`create_branch`."""
         self._create_ref(name, Ref(TAGS + tag, "", message), revision)
 
     def delete_branch(self, name: str, branch: str) -> None:
@@ -291,10 +292,10 @@ class Repositories:
         self._delete_ref(name, TAGS + tag, tag)
 
     def squash(self, name: str, branch: str, title: str, author: str) -> None:
-        """Replace a branch's history by one commit with the same files.
+        """Replace a branch's history with one commit of the same files.
 
         :raises RevisionNotFoundError: the branch does not exist.
-        :raises BadRequestError: it is no branch.
+        :raises BadRequestError: it is not a branch.
         """
         with self.db.write() as connection:
             ref = self.writable_ref(name, branch)
@@ -303,7 +304,7 @@ class Repositories:
             commit = self.add_commit(connection, name, None, editor, title, author=author)
             self.set_ref(connection, name, Ref(ref.ref, commit.id))
 
-    # -- content
+    # -- commits and files
 
     def commits(self, name: str, revision: str) -> list[Commit]:
         """Return the history that ends at ``revision``, newest first.
@@ -325,7 +326,7 @@ class Repositories:
     def entry(self, name: str, commit: Commit, path: str) -> Entry:
         """Return the file or folder at ``path``.
 
-        :raises EntryNotFoundError: there is none.
+        :raises EntryNotFoundError: there is no file or folder at that path.
         """
         found = self.find(commit, path)
         if found is None:
@@ -338,7 +339,7 @@ class Repositories:
             return trees.find(connection, commit.tree, path)
 
     def find_each(self, commit: Commit, paths: Iterable[str]) -> dict[str, Entry]:
-        """Return the files and folders at those of the paths where there is one."""
+        """Return the files and folders at the given paths, by path; missing ones are omitted."""
         with self.db.read() as connection:
             return trees.find_each(connection, commit.tree, paths)
 
@@ -352,10 +353,10 @@ class Repositories:
         after: str = "",
         limit: int | None = None,
     ) -> list[Entry]:
-        """Return what a folder holds, folders included; the path of a file gives that file.
+        """Return the entries of a folder, including folders; for the path of a file, return that file.
 
-        :param after: begin behind the entry of this path.
-        :param limit: return at most so many.
+        :param after: start after the entry with this path.
+        :param limit: maximum number of entries.
         :raises EntryNotFoundError: there is nothing at ``path``.
         """
         with self.db.read() as connection:
@@ -375,10 +376,10 @@ class Repositories:
             (content,) = connection.execute("SELECT content FROM hub_blob WHERE id = ?", (oid,)).fetchone()
         return bytes(content)
 
-    # -- inside a transaction of the caller
+    # -- inside the caller's transaction
 
     def commit_of(self, connection: sqlite3.Connection, name: str, commit_id: str) -> Commit:
-        """Return a commit that is known to exist."""
+        """Return a commit that exists."""
         row = connection.execute(
             f"SELECT {_COMMIT_COLUMNS} FROM hub_commit WHERE repository = ? AND id = ?",  # noqa: S608
             (name, commit_id),
@@ -396,7 +397,7 @@ class Repositories:
         author: str = "local",
         commit_id: str | None = None,
     ) -> Commit:
-        """Store a commit of the edited tree; no reference is moved."""
+        """Store a commit of the edited tree, without moving a reference."""
         commit_id = commit_id or new_commit_id()
         commit = Commit(commit_id, parent, editor.save(commit_id), title, message, author, self.clock())
         connection.execute(
@@ -432,7 +433,7 @@ class Repositories:
 
     def _spelling(self, connection: sqlite3.Connection, name: str) -> str | None:
         rows = connection.execute("SELECT name FROM hub_repository WHERE lower(name) = lower(?)", (name,)).fetchall()
-        found = [str(row[0]) for row in rows]  # a folder of an earlier release may hold both spellings
+        found = [str(row[0]) for row in rows]  # data of an earlier release may have both spellings
         return name if name in found else next(iter(found), None)
 
     def _row(self, connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:

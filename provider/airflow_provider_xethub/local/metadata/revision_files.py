@@ -1,7 +1,7 @@
-"""Which files in CAS a revision has: what tokens of it may read.
+"""Find out whether a revision contains a file in CAS, so that tokens for it may read the file.
 
-The protocol limits a Xet token to a repository and a reference. CAS is asked by hash, and a commit lists files by path:
-so the hashes of its folders are remembered, and a later commit that shares most folders costs next to nothing.
+The protocol limits a Xet token to a repository and a revision. CAS requests name files by hash, but commits list them
+by path. So the hashes in each folder are cached, and later commits that share most folders need little work.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from airflow_provider_xethub.local.metadata import trees
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.store.errors import HubError
 
-_REMEMBERED = 65_536
+_CACHED_FOLDERS = 65_536
 
 
 class RevisionFiles:
-    """The files in CAS of all revisions. Its methods may be called from any thread."""
+    """The files of all revisions that are in CAS. All methods may be called from any thread."""
 
     def __init__(self, repositories: Repositories) -> None:
         self._repositories = repositories
-        self._cached = lru_cache(_REMEMBERED)(self._load)
+        self._cached = lru_cache(_CACHED_FOLDERS)(self._load)
 
     def has(self, repository: str, revision: str, xet_hash: str) -> bool:
-        """Return whether a file is in the commit that a revision means now; not where that does not exist."""
+        """Return whether a revision currently contains a file; ``False`` if the revision does not exist."""
         try:
             left = [self._repositories.resolve(repository, revision).tree]
         except HubError:

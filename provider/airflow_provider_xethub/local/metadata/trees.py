@@ -1,8 +1,8 @@
-"""Trees of files: one stored object per folder, shared between the commits in which the folder is the same.
+"""File trees: one stored object per folder, shared by all commits in which the folder is the same.
 
-So a commit stores the folders along the paths it changes, and nothing else, however large the repository is. A large
-folder is stored in parts, and only the parts that changed are stored again. Where a part begins depends on the names
-alone, so that a folder with the same content always has the same parts and the same id.
+So a commit stores only the folders along the paths it changes, however large the repository is. A large folder is
+stored in parts, and only changed parts are stored again. The boundaries of parts depend on names only, so that a folder
+with the same content always has the same parts and the same id.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Row = list[Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder at a commit.
+    """A file or folder in a commit.
 
-    ``oid`` is what git would call it: the blob of the content, or of the pointer text where the content lies in CAS.
-    ``commit`` is the last one that changed it. ``sha256`` and ``xet_hash`` are those of a Xet file.
+    ``oid`` is its git id; for a file in CAS, that of its LFS pointer. ``commit`` is the last commit that changed it.
+    Only Xet files have ``sha256`` and ``xet_hash``.
     """
 
     path: str
@@ -50,17 +50,17 @@ class Entry:
 
 
 def pointer_text(sha256: str, size: int) -> str:
-    """Return the text that git stores in place of a large file."""
+    """Return the LFS pointer that git stores in place of a large file."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
 
 
 def blob_oid(content: bytes) -> str:
-    """Return git's id of a blob: the sha1 of its header and content."""
+    """Return the git id of a blob: the sha1 of its header and content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def store_blob(connection: sqlite3.Connection, content: bytes) -> str:
-    """Store the content of a regular file and return its git id."""
+    """Store the content of a regular file, and return its git id."""
     oid = blob_oid(content)
     connection.execute("INSERT OR IGNORE INTO hub_blob (id, content) VALUES (?, ?)", (oid, content))
     return oid
@@ -72,7 +72,7 @@ def find(connection: sqlite3.Connection, tree: str, path: str) -> Entry | None:
 
 
 def find_each(connection: sqlite3.Connection, tree: str, paths: Iterable[str]) -> dict[str, Entry]:
-    """Return the entries at those of the paths where there is one; each part of a folder is read once."""
+    """Return the entries at the given paths, by path; each part of a folder is read at most once."""
     folders: dict[str, _Folder] = {}
     rows: dict[tuple[str, str], dict[str, Row]] = {}
     found = {}
@@ -100,10 +100,10 @@ def find_each(connection: sqlite3.Connection, tree: str, paths: Iterable[str]) -
 def walk(
     connection: sqlite3.Connection, tree: str, folder: str = "", *, recursive: bool, after: str = ""
 ) -> Iterator[Entry]:
-    """Yield the entries of a tree in order of name, a folder before what lies in it.
+    """Yield the entries of a tree, sorted by name, a folder before its content.
 
-    :param folder: the tree's own path.
-    :param after: begin behind this path; what comes before it is not read.
+    :param folder: path of the tree.
+    :param after: start after this path, without reading what comes before it.
     """
     prefix = f"{folder}/" if folder else ""
     first, _, deeper = after.removeprefix(prefix).partition("/")
@@ -122,7 +122,7 @@ def walk(
 
 
 def xet_hashes(connection: sqlite3.Connection, tree: str) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the Xet hashes of the files that a stored folder has itself, and the folders and parts below it."""
+    """Return the Xet hashes of the files directly in a stored folder or part, and the ids of its folders and parts."""
     stored = _fetch(connection, tree)
     if isinstance(stored, dict):
         return frozenset(), tuple(part for _, part in stored["parts"])
@@ -131,10 +131,10 @@ def xet_hashes(connection: sqlite3.Connection, tree: str) -> tuple[frozenset[str
 
 
 class TreeEditor:
-    """A tree being changed, in memory until :meth:`save`.
+    """Edits a tree in memory until :meth:`save`.
 
-    :param connection: inside a write transaction.
-    :param tree: the tree to begin with; ``None`` for an empty one.
+    :param connection: in a write transaction.
+    :param tree: id of the tree to edit; ``None`` for an empty one.
     """
 
     def __init__(self, connection: sqlite3.Connection, tree: str | None, path: str = "") -> None:
@@ -147,19 +147,19 @@ class TreeEditor:
     def put(self, entry: Entry) -> None:
         """Add or replace a file.
 
-        :raises BadRequestError: a folder on its way is a file, or it is a folder itself.
+        :raises BadRequestError: one of its parent folders is a file, or its path is a folder.
         """
         folder, name = self._descend(entry.path, create=True)
         if folder is None or not folder._may_be_file(name):
             raise BadRequestError(
                 f"{entry.path!r} cannot be committed: a file and a folder would have the same path. "
-                "Delete the one that is there first."
+                "Delete the existing one first."
             )
         folder._opened.pop(name, None)
         folder._entries[name] = entry
 
     def delete_file(self, path: str) -> bool:
-        """Delete a file and say whether it was there."""
+        """Delete a file, and return whether it existed."""
         folder, name = self._descend(path, create=False)
         if folder is None or name in folder._opened:
             return False
@@ -170,7 +170,7 @@ class TreeEditor:
         return True
 
     def delete_folder(self, path: str) -> bool:
-        """Delete a folder with everything in it and say whether it was there."""
+        """Delete a folder with everything in it, and return whether it existed."""
         folder, name = self._descend(path, create=False)
         if folder is None:
             return False
@@ -182,7 +182,7 @@ class TreeEditor:
         return opened is not None
 
     def save(self, commit: str) -> str:
-        """Store what was changed and return the id of the tree; folders left empty vanish, as in git."""
+        """Store the changed folders and return the id of the tree. As in git, empty folders disappear."""
         for name, child in self._opened.items():
             tree = child.save(commit)
             self._entries.pop(name, None)
@@ -227,7 +227,7 @@ class TreeEditor:
 
 
 class _Folder:
-    """A stored folder: where its parts begin, and their rows."""
+    """A stored folder: the first name of each part, and the rows of the parts."""
 
     def __init__(self, connection: sqlite3.Connection, tree: str) -> None:
         self._connection = connection
@@ -238,15 +238,15 @@ class _Folder:
         self._parts = [part for _, part in parts]
 
     def part_of(self, name: str) -> str:
-        """Return the id of the part that would hold ``name``."""
+        """Return the id of the part for ``name``."""
         return self._parts[max(0, bisect_right(self._first_names, name) - 1)]
 
     def parts_from(self, name: str) -> list[str]:
-        """Return the ids of the parts that hold ``name`` and what comes after it."""
+        """Return the ids of the parts from ``name`` on."""
         return self._parts[max(0, bisect_right(self._first_names, name) - 1) :]
 
     def rows(self, part: str) -> list[Row]:
-        """Return the rows of a part, in order of name."""
+        """Return the rows of a part, sorted by name."""
         if self._whole is not None:
             return self._whole
         rows: list[Row] = _fetch(self._connection, part)

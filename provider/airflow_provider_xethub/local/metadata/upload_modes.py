@@ -1,6 +1,6 @@
-"""Which files a commit carries inline and which go to CAS: the rules behind ``preupload``.
+"""Decide which files a commit carries inline and which go to CAS, for ``preupload``.
 
-The real Hub decides by the repository's ``.gitattributes``, by size, and by looking at the first bytes.
+The real Hub decides by the repository's ``.gitattributes``, by size, and by the first bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ UploadMode = Literal["lfs", "regular"]
 
 GITATTRIBUTES, GITIGNORE = ".gitattributes", ".gitignore"
 MAX_REGULAR_BYTES = 10 * 1024 * 1024
+SAMPLE_BYTES = 512
+"""Number of first bytes of a file that the decision considers."""
 
 _CHARACTER_CLASSES = {
     "alnum": "0-9A-Za-z",
@@ -28,7 +30,7 @@ _CHARACTER_CLASSES = {
 }
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
-# As the real Hub writes them into every new repository: archives, weights and arrays, and media in datasets.
+# As in every new repository of the real Hub: archives, weights and arrays, and media in datasets.
 _EVERYWHERE = (
     "*.7z *.arrow *.bin *.bz2 *.ckpt *.ftz *.gz *.h5 *.joblib *.lfs.* *.mlmodel *.model *.msgpack *.npy *.npz *.onnx "
     "*.ot *.parquet *.pb *.pickle *.pkl *.pt *.pth *.rar *.safetensors saved_model/**/* *.tar.* *.tar *.tflite *.tgz "
@@ -41,16 +43,16 @@ _IN_DATASETS = (
 
 
 def default_gitattributes(kind: str) -> str:
-    """Return what ``.gitattributes`` of a new repository says, of ``models``, ``datasets`` or ``spaces``."""
+    """Return the ``.gitattributes`` of a new repository of ``models``, ``datasets`` or ``spaces``."""
     patterns = f"{_EVERYWHERE} {_IN_DATASETS if kind == 'datasets' else ''}".split()
     return "".join(f"{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in patterns)
 
 
 def lfs_rules(gitattributes: str) -> Callable[[str], bool | None]:
-    """Return a function that says what ``.gitattributes`` says about a path: ``lfs``, not, or nothing.
+    """Return a function that applies ``.gitattributes`` to a path: ``True`` for LFS, ``False`` for not, or ``None``.
 
-    Patterns match as in git: without a slash the file name, others the whole path, never all that lies in a folder.
-    The last line that matches counts. Macros are not known here.
+    Patterns match as in git: the file name if they have no slash, else the whole path, but never all files of a folder.
+    The last matching line wins. Macros are not supported.
     """
     rules: list[tuple[re.Pattern[str], bool]] = []
     for line in gitattributes.splitlines():
@@ -66,9 +68,9 @@ def lfs_rules(gitattributes: str) -> Callable[[str], bool | None]:
 
 
 def ignored_paths(gitignore: str) -> Callable[[str], bool]:
-    """Return a function that says whether ``.gitignore`` leaves a path out.
+    """Return a function that tells whether ``.gitignore`` ignores a path.
 
-    The last line that matches counts, and nothing inside an ignored folder can be taken back.
+    The last matching line wins; paths inside an ignored folder cannot be re-included.
     """
     rules = [rule for line in gitignore.removeprefix("\ufeff").splitlines() for rule in _expressions(line)]
 
@@ -81,9 +83,10 @@ def ignored_paths(gitignore: str) -> Callable[[str], bool]:
 
 
 def upload_mode(size: int, sample: bytes, by_attributes: bool | None) -> UploadMode:
-    """Return ``lfs`` for what belongs into CAS: by attribute, over 10 MiB, or not text; nothing of size 0 does.
+    """Return ``lfs`` for files that go to CAS: by attribute, over 10 MiB, or binary. Empty files are ``regular``.
 
-    :param sample: the first bytes of the file, at most 512; they may end inside a character.
+    :param sample: the first :data:`SAMPLE_BYTES` bytes of the file; they may end inside a character.
+    :param by_attributes: what :func:`lfs_rules` says about its path.
     """
     if size == 0:
         return "regular"
@@ -93,7 +96,7 @@ def upload_mode(size: int, sample: bytes, by_attributes: bool | None) -> UploadM
 
 
 def _attributes_line(line: str) -> tuple[str, list[str]]:
-    """Return the pattern and the attributes of a line; a pattern with spaces is written in quotation marks."""
+    """Return the pattern and the attributes of a line; a pattern with spaces is in quotation marks."""
     line = line.strip()
     quoted = _QUOTED.match(line)
     if quoted:
@@ -103,10 +106,10 @@ def _attributes_line(line: str) -> tuple[str, list[str]]:
 
 
 def _expressions(pattern: str) -> list[tuple[re.Pattern[str], bool]]:
-    """Return what a pattern matches and whether it ignores (``!`` takes back); nothing for what is no pattern."""
+    """Return the expression of a pattern and whether it ignores (``!`` re-includes); empty for invalid patterns."""
     for name, characters in _CHARACTER_CLASSES.items():
         pattern = pattern.replace(f"[:{name}:]", characters)
-    if pattern.rstrip("/").endswith("/**"):  # what lies in the folder, and not the folder itself
+    if pattern.rstrip("/").endswith("/**"):  # the content of the folder, and not the folder itself
         pattern = pattern.rstrip("/") + "/*" + ("/" if pattern.endswith("/") else "")
     try:
         expression, ignores = GitIgnoreSpecPattern.pattern_to_regex(pattern)
@@ -116,12 +119,12 @@ def _expressions(pattern: str) -> list[tuple[re.Pattern[str], bool]]:
 
 
 def _last_match(rules: list[tuple[re.Pattern[str], bool]], path: str) -> bool | None:
-    """Return the answer of the last rule for this path; a folder's path ends with a slash."""
-    for expression, answer in reversed(rules):
+    """Return the result of the last matching rule; the path of a folder ends with a slash."""
+    for expression, result in reversed(rules):
         match = expression.match(path)
-        # This group is the slash behind a folder: with more to come, the folder was meant and not what lies in it.
+        # This group is the slash after a folder: if more follows, the pattern means the folder and not its content.
         if match is not None and (match.groupdict().get("ps_d") is None or match.end("ps_d") == len(path)):
-            return answer
+            return result
     return None
 
 

@@ -213,7 +213,7 @@ def test_what_a_shard_says_about_a_file_is_checked(content: ContentStore, upload
         ({"file_hash": b"\x01" * 32}, f"the hash of its chunks is {upload.xet_hash}"),
         ({"file_hash": bytes(32)}, f"the hash of its chunks is {upload.xet_hash}"),
         ({"segments": (), "range_hashes": ()}, "the hash of its chunks is 0000"),
-        ({"segments": (replace(segment, last=4),)}, f"chunks 0 to 4 of xorb {upload.xorb_hash}, which has only 3 chunks"),
+        ({"segments": (replace(segment, last=4),)}, f"chunks 0 to 4 of xorb {upload.xorb_hash}, which has only 3"),
         ({"segments": (replace(segment, raw_bytes=size - 1),)}, f"{size - 1} bytes, but chunks 0 to 3"),
         ({"segments": (replace(segment, first=1),)}, f"{size} bytes, but chunks 1 to 3"),
         ({"sha256": "ab" * 32}, f"gives the sha256 {'ab' * 32}, but its bytes have {upload.file.sha256}"),
