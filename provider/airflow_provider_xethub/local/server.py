@@ -32,6 +32,7 @@ from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
 from airflow_provider_xethub.local.hub.hosts import is_loopback
 from airflow_provider_xethub.local.local_store import BUILT_IN_USER, LocalStore
 from airflow_provider_xethub.local.store.access import Role
+from airflow_provider_xethub.local.store.paths import repository_name
 from airflow_provider_xethub.local.store.settings import Settings
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 
@@ -209,7 +210,7 @@ class LocalHub:
         :raises XetInputError: the name is invalid.
         """
         repo = Repo(repo_id, repo_type)
-        self.repositories.create(f"{repo_type}s/{repo_id}", private=private, author=BUILT_IN_USER)
+        self.repositories.create(repository_name(repo), private=private, author=BUILT_IN_USER)
         return repo
 
     def token(self, role: Scope = "write") -> str:

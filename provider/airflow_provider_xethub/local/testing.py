@@ -16,6 +16,7 @@ from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, SAMPLE_BYTES, lfs_rules, upload_mode
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError
+from airflow_provider_xethub.local.store.paths import repository_name
 from airflow_provider_xethub.xet.repo import Repo, RepoType
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class IsolatedHub:
         :raises BadRequestError: the path is invalid.
         """
         data = content.encode() if isinstance(content, str) else content
-        name = _name(repo)
+        name = repository_name(repo)
         self.server.repositories.get(name)
         if repo.is_bucket:
             stored = self.server.content.add_plain(data, repository=name)
@@ -93,7 +94,7 @@ class IsolatedHub:
 
         :raises RepoNotFoundError: the repository does not exist.
         """
-        name = _name(repo)
+        name = repository_name(repo)
         if repo.is_bucket:
             self.server.repositories.get(name)
             return sorted(file.path for file in self.server.bucket_files.beneath(name))
@@ -106,7 +107,7 @@ class IsolatedHub:
         :raises EntryNotFoundError: the file does not exist.
         :raises RepoNotFoundError: the repository does not exist.
         """
-        name = _name(repo)
+        name = repository_name(repo)
         if repo.is_bucket:
             self.server.repositories.get(name)
             found = self.server.bucket_files.get(name, path)
@@ -124,7 +125,7 @@ class IsolatedHub:
 
     def commits(self, repo: Repo) -> list[Commit]:
         """Return the commits of a repository's revision, newest first; the last one is the initial commit."""
-        return self.server.repositories.commits(_name(repo), repo.revision)
+        return self.server.repositories.commits(repository_name(repo), repo.revision)
 
     def requests(self, route: str = ".*", **only: Any) -> list[LoggedRequest]:
         """Return the requests of this test; see :meth:`RequestLog.requests`."""
@@ -172,8 +173,8 @@ class IsolatedHub:
                     self.server.content.forget_repository(repository.name)
 
     def _head(self, repo: Repo) -> Commit:
-        self.server.repositories.get(_name(repo))
-        return self.server.repositories.resolve(_name(repo), repo.revision)
+        self.server.repositories.get(repository_name(repo))
+        return self.server.repositories.resolve(repository_name(repo), repo.revision)
 
     def _is_lfs(self, repo: Repo, path: str) -> bool | None:
         rules = self.server.repositories.find(self._head(repo), GITATTRIBUTES)
@@ -183,7 +184,3 @@ class IsolatedHub:
 
 HubOfOneTest = IsolatedHub
 """Alias of :class:`IsolatedHub`, its name in release 0.1.0."""
-
-
-def _name(repo: Repo) -> str:
-    return f"{repo.repo_type}s/{repo.repo_id}"

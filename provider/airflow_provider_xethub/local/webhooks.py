@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25
 _TIMEOUT_SECONDS = 30.0
 
-Refs = dict[str, dict[str, str]]
-"""The commit id of each ref, by repository name."""
-
 
 class WebhookSender:
     """Sends webhooks until the ``with`` block ends; for trying out a receiver.
@@ -52,10 +49,10 @@ class WebhookSender:
         self._headers = {"Content-Type": "application/json", **({"X-Webhook-Secret": secret} if secret else {})}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="xethub-webhooks", daemon=True)
-        self._known: Refs = {}
+        self._known: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> WebhookSender:
-        self._known = self._refs()
+        self._known = self._hub.repositories.refs_of_all()
         self._thread.start()
         return self
 
@@ -67,18 +64,11 @@ class WebhookSender:
 
     def _run(self) -> None:
         while not self._stopping.wait(_POLL_SECONDS):
-            now = self._refs()
+            now = self._hub.repositories.refs_of_all()
             for name, refs in now.items():
                 if updated := _changed_refs(self._known.get(name, {}), refs):
                     self._send(_payload(self._hub.url, name, refs, updated))
             self._known = now
-
-    def _refs(self) -> Refs:
-        found: Refs = {}
-        with self._hub.repositories.db.read() as connection:
-            for row in connection.execute("SELECT repository, ref, commit_id FROM hub_ref ORDER BY repository, ref"):
-                found.setdefault(row["repository"], {})[row["ref"]] = row["commit_id"]
-        return found
 
     def _send(self, body: dict[str, Any]) -> None:
         request = Request(self._url, json.dumps(body).encode(), self._headers, method="POST")  # noqa: S310 - checked

@@ -211,6 +211,14 @@ class Repositories:
             ).fetchall()
         return [Ref(*row) for row in rows]
 
+    def refs_of_all(self) -> dict[str, dict[str, str]]:
+        """Return the commit id of each reference, by repository name."""
+        found: dict[str, dict[str, str]] = {}
+        with self.db.read() as connection:
+            for row in connection.execute("SELECT repository, ref, commit_id FROM hub_ref ORDER BY repository, ref"):
+                found.setdefault(row["repository"], {})[row["ref"]] = row["commit_id"]
+        return found
+
     def resolve(self, name: str, revision: str) -> Commit:
         """Return the commit of a branch, tag, ``refs/pr/N``, commit id (7 to 40 digits) or ``HEAD``.
 

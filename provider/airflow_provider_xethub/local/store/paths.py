@@ -1,12 +1,17 @@
-"""The rule for paths in repositories, for every route that takes one."""
+"""Names of repositories, and the rule for paths in them, for every route that takes one."""
 
 from __future__ import annotations
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
-from airflow_provider_xethub.xet.repo import check_path
+from airflow_provider_xethub.xet.repo import Repo, check_path
 
 MAX_NAME_BYTES = 255
+
+
+def repository_name(repo: Repo) -> str:
+    """Return the name under which a repository is stored, such as ``datasets/acme/corpus`` or ``models/acme/m``."""
+    return f"{repo.repo_type}s/{repo.repo_id}"
 
 
 def require_path(path: str) -> str:
