@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local.store.paths import repository_name
 from airflow_provider_xethub.xet.repo import REPO_TYPES, SCOPES, Repo, Scope, check_path
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class RepoPath:
     @property
     def name(self) -> str:
         """The name of the repository in the store, such as ``datasets/acme/corpus``."""
-        return store_name(self.repo)
+        return repository_name(self.repo)
 
     def __str__(self) -> str:
         return repo_text(self.repo) + (f":{self.path}" if self.path else "")
@@ -89,11 +90,6 @@ def grant_argument(text: str) -> tuple[str, Scope]:
     if not equals or scope not in SCOPES:
         raise UsageError(f"--grant {text!r} is not of the form WHERE=read or WHERE=write.")
     return where, "write" if scope == "write" else "read"
-
-
-def store_name(repo: Repo) -> str:
-    """Return the name of a repository in the store, such as ``datasets/acme/corpus``; models have a prefix too."""
-    return f"{repo.repo_type}s/{repo.repo_id}"
 
 
 def repo_text(repo: Repo) -> str:

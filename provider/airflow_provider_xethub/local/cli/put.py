@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.local.metadata.buckets import BucketFile
     from airflow_provider_xethub.local.metadata.commits import Change
 
-_SAMPLE_BYTES = 512
 _FOLLOW_THEM = "Add --follow-links to store what such links point to, or skip them with --exclude."
 
 
@@ -119,11 +118,11 @@ class _CommitUpload(_Upload):
     def add(self, source: _Source, stream: BinaryIO, advance: Callable[[int], None]) -> None:
         from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
         from airflow_provider_xethub.local.metadata.trees import blob_oid
-        from airflow_provider_xethub.local.metadata.upload_modes import upload_mode
+        from airflow_provider_xethub.local.metadata.upload_modes import SAMPLE_BYTES, upload_mode
 
         held = self._store.repositories.find(self._head, source.path)
         size = os.fstat(stream.fileno()).st_size
-        if upload_mode(size, stream.read(_SAMPLE_BYTES), self._is_lfs(source.path)) == "regular":
+        if upload_mode(size, stream.read(SAMPLE_BYTES), self._is_lfs(source.path)) == "regular":
             stream.seek(0)
             content = stream.read()
             advance(2 * len(content))

@@ -13,9 +13,9 @@ from airflow_provider_xethub.local.cli.arguments import (
     opened_store,
     repo_argument,
     repo_path_argument,
-    store_name,
 )
 from airflow_provider_xethub.local.cli.output import Cell, Moment, Size, print_table, print_text
+from airflow_provider_xethub.local.store.paths import repository_name
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.local_store import LocalStore
@@ -29,7 +29,7 @@ def create_repo(options: argparse.Namespace) -> None:
     """
     repo = repo_argument(options.repo)
     with opened_store(options.folder, must_exist=False) as store:
-        store.repositories.create(store_name(repo), private=options.private)
+        store.repositories.create(repository_name(repo), private=options.private)
     print_text(f"Created {repo.uri}")
 
 
