@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from importlib.metadata import version as installed_version
+from typing import Any
+
+from sphinx.application import Sphinx
 
 # autodoc imports the provider and with it Airflow, which writes its configuration to this folder.
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="xethub-docs-"))
@@ -36,3 +40,22 @@ html_static_path = ["_static"]
 html_css_files = ["xethub.css"]
 html_copy_source = False
 html_show_sourcelink = False
+
+_SHARED_DESCRIPTION = re.compile(r"( *):param (\w+(?:, \w+)+): (.*)")
+
+
+def _list_each_parameter(_app: Sphinx, _what: str, _name: str, _value: Any, _options: Any, lines: list[str]) -> None:
+    """Give each parameter of ``:param one, other: …`` its own entry; Sphinx takes the first word for a type."""
+    for index in range(len(lines) - 1, -1, -1):
+        match = _SHARED_DESCRIPTION.fullmatch(lines[index])
+        if match:
+            indent, names, description = match.groups()
+            following = index + 1
+            while following < len(lines) and lines[following].startswith(f"{indent} "):
+                description += f" {lines[following].strip()}"
+                following += 1
+            lines[index:following] = [f"{indent}:param {name}: {description}" for name in names.split(", ")]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", _list_each_parameter)
