@@ -88,7 +88,7 @@ class XetRetryPolicy(RetryPolicy):
             delay = self._bounded(error.retry_after)
             return RetryDecision.retry(delay, f"{name}: the {error.service} asks to wait {error.retry_after:.0f} s.")
         if isinstance(error, _TEMPORARY):
-            # The exponent is bounded, so that no number of tries overflows.
+            # The exponent is bounded, so that no number of attempts overflows.
             delay = self._bounded(self.min_delay.total_seconds() * 2 ** min(try_number - 1, 32))
             return RetryDecision.retry(delay, f"{name}: failure {try_number}.")
         return RetryDecision.default()

@@ -308,9 +308,9 @@ class XetRevisionSensor(XetSensor):
         self.check_written()
 
     def _poll(self, context: Context) -> Any | None:
-        begin = self._load_start(context)
-        if begin is not None:
-            return self._evaluate(NewCommitCondition(begin))
+        start = self._load_start(context)
+        if start is not None:
+            return self._evaluate(NewCommitCondition(start))
         if self.reschedule and not self.deferrable and _state_store(context) is None:
             raise XetInputError(
                 f"{self.task_id}: this version of Airflow keeps no task state between the polls of reschedule mode. "
@@ -321,10 +321,10 @@ class XetRevisionSensor(XetSensor):
         return None
 
     def _load_start(self, context: Context) -> str | None:
-        begin = self._start if self.newer_than is None else self.newer_than
-        if begin is None and (store := _state_store(context)) is not None:
-            begin = self._start = store.get(self._STATE)
-        return begin
+        start = self._start if self.newer_than is None else self.newer_than
+        if start is None and (store := _state_store(context)) is not None:
+            start = self._start = store.get(self._STATE)
+        return start
 
     def _store_start(self, context: Context, oid: str) -> None:
         self._start = oid
@@ -353,7 +353,7 @@ class XetRevisionSensor(XetSensor):
 
 
 def _state_store(context: Context) -> Any | None:
-    """Return the store that keeps values across the tries of a task; ``None`` before Airflow 3.3."""
+    """Return the store that keeps values across the attempts of a task; ``None`` before Airflow 3.3."""
     return context.get("task_state_store")
 
 

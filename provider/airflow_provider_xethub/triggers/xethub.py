@@ -261,7 +261,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         return self._classpath(), {**self._arguments(), "newer_than": self.newer_than, "once": self.once}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait, and yield a single event (``once``), or one event per commit for ever."""
+        """Wait, and yield a single event (``once``), or one event for each commit, without end."""
         if not self.once:
             events = self._watch()
         else:

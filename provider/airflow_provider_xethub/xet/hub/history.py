@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
 MAX_COMMITS = 1000
-"""Commits that are read at limit; what is older is not looked for."""
+"""Commits to read at most; older ones are not searched."""
 
 
 def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX_COMMITS) -> list[XetCommit]:

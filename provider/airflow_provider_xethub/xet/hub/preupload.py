@@ -83,8 +83,8 @@ def upload_modes(
     """
     about = f"the preupload request for {repo}"
 
-    def ask(batch: Sequence[XetFile]) -> dict[str, UploadMode]:
-        answer = hub.json(
+    def fetch(batch: Sequence[XetFile]) -> dict[str, UploadMode]:
+        response = hub.json(
             "POST",
             f"{repo.api_path}/preupload/{repo.quoted_revision}",
             about=about,
@@ -95,12 +95,12 @@ def upload_modes(
             },
         )
         with hub.reading(about):
-            described = answers.sequence(answers.mapping(answer, "JSON").get("files"), "files")
+            described = answers.sequence(answers.mapping(response, "JSON").get("files"), "files")
             return dict(_mode(answers.mapping(each, "a file")) for each in described)
 
     batches = [files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE)]
-    answered = workers.stoppable(lambda stopped: workers.each(ask, batches, MAX_CONCURRENT_REQUESTS, stopped))
-    modes = {path: mode for answer in answered for path, mode in answer.items()}
+    fetched = workers.stoppable(lambda stopped: workers.each(fetch, batches, MAX_CONCURRENT_REQUESTS, stopped))
+    modes = {path: mode for part in fetched for path, mode in part.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:
         raise XetProtocolError(f"The Hub at {hub.endpoint} returned no upload mode for {missing[0]} to {about}.")
