@@ -190,8 +190,8 @@ class Repositories:
             for table in ("hub_ref", "hub_commit"):
                 connection.execute(f"DELETE FROM {table} WHERE repository = ?", (new_name,))  # noqa: S608
             connection.execute(
-                "INSERT INTO hub_commit (repository, id, parent, tree, title, message, author, created)"
-                " SELECT ?, id, parent, tree, title, message, author, created FROM hub_commit WHERE repository = ?",
+                f"INSERT INTO hub_commit (repository, {_COMMIT_COLUMNS})"  # noqa: S608
+                f" SELECT ?, {_COMMIT_COLUMNS} FROM hub_commit WHERE repository = ?",
                 (new_name, name),
             )
             connection.execute(
@@ -322,10 +322,10 @@ class Repositories:
         with self.db.read() as connection:
             newest = self.resolve(name, revision)
             rows = connection.execute(
-                "WITH RECURSIVE ancestor (number, id) AS (SELECT 0, :newest UNION ALL"
+                "WITH RECURSIVE ancestor (number, id) AS (SELECT 0, :newest UNION ALL"  # noqa: S608
                 " SELECT number + 1, parent FROM ancestor JOIN hub_commit AS one"
                 " ON one.repository = :name AND one.id = ancestor.id WHERE parent IS NOT NULL)"
-                " SELECT id, parent, tree, title, message, author, created FROM ancestor JOIN hub_commit USING (id)"
+                f" SELECT {_COMMIT_COLUMNS} FROM ancestor JOIN hub_commit USING (id)"
                 " WHERE repository = :name ORDER BY number",
                 {"name": name, "newest": newest.id},
             ).fetchall()
