@@ -182,11 +182,11 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "it is not a Hub": ({}, Fault(_WHOAMI, status=404)),
     "redirects to": ({}, Fault(_WHOAMI, status=302, headers={"Location": "https://elsewhere.example/"})),
     "is not the URL of a Hub": ({"host": "ftp://hub"}, None),
-    "has blanks in it": ({"password": "hf_a hf_b"}, None),
-    "is not a text": ({"extra": {"ca_bundle": 5}}, None),
+    "contains whitespace": ({"password": "hf_a hf_b"}, None),
+    "must be a string": ({"extra": {"ca_bundle": 5}}, None),
     "is not a JSON object.": ({"extra": "[]"}, None),
-    "is not 1 to 600 seconds": ({"extra": {"timeout": 0}}, None),
-    "is not a JSON object of texts": ({"extra": {"secret_headers": "X-Key: 1"}}, None),
+    "must be between 1 and 600 seconds": ({"extra": {"timeout": 0}}, None),
+    "is not a JSON object of strings": ({"extra": {"secret_headers": "X-Key: 1"}}, None),
 }
 
 

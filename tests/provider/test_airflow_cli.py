@@ -118,11 +118,11 @@ def test_without_a_token_only_public_repositories_work(hub, test_it):
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"host": "ftp://hub.example"}, "the host of this connection is not the URL of a Hub"),
+        ({"host": "ftp://hub.example"}, "The host of this connection is not the URL of a Hub"),
         ({"host": "https://user:pw@hub.example"}, "is not the URL of a Hub"),
-        ({"password": "hf_a b"}, "is not a Hub token: it has blanks in it"),
-        ({"extra": '{"timeout": "soon"}'}, "the extra 'timeout' of this connection is not 1 to 600"),
-        ({"extra": '{"timeout": 1e9}'}, "is not 1 to 600 seconds"),
+        ({"password": "hf_a b"}, "is not a Hub token: it contains whitespace, control or non-ASCII characters"),
+        ({"extra": '{"timeout": "soon"}'}, "The extra 'timeout' of this connection must be between 1 and 600"),
+        ({"extra": '{"timeout": 1e9}'}, "must be between 1 and 600 seconds"),
         ({"extra": '{"secret_headers": "no json"}'}, "'secret_headers' of this connection is not a JSON"),
         ({"extra": '{"ca_bundle": "/nowhere/ca.pem"}', "host": "https://127.0.0.1:1"}, "/nowhere/ca.pem"),
     ],

@@ -87,7 +87,7 @@ class CasConnector:
                     raise
                 if not tokens.may_replace(token.conn_id):
                     raise self._without_connection(token, error) from error.__cause__
-                self._log.warning("CAS did not accept the token for %s; trying once more with a new one.", token.repo)
+                self._log.warning("CAS rejected the token for %s; trying once more with a new one.", token.repo)
                 return work(access(tokens.fetch(token.repo, token.scope)))
 
         return run

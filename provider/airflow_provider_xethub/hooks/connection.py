@@ -84,7 +84,7 @@ def endpoint(connection: Any) -> str:
         host += f":{connection.port}"
     if not _is_hub(host):
         raise XetInputError(
-            f"the host of connection {connection.conn_id!r} is not the URL of a Hub, such as {DEFAULT_ENDPOINT}."
+            f"The host of connection {connection.conn_id!r} is not the URL of a Hub, such as {DEFAULT_ENDPOINT}."
         )
     return host
 
@@ -99,7 +99,7 @@ def extras(connection: Any) -> dict[str, Any]:
     except Exception:  # Airflow's own error shows the text, and it may have a secret
         value = None
     if not isinstance(value, dict):
-        raise XetInputError(f"the extra of connection {connection.conn_id!r} is not a JSON object.")
+        raise XetInputError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
     return dict(value)
 
 
@@ -110,8 +110,8 @@ def _text(connection: Any, name: str) -> str:
     """
     value = extras(connection).get(name) or ""
     if not isinstance(value, str):
-        raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not a text.")
-    arguments.text(f"the extra {name!r} of connection {connection.conn_id!r}", value)
+        raise XetInputError(f"The extra {name!r} of connection {connection.conn_id!r} must be a string.")
+    arguments.text(f"The extra {name!r} of connection {connection.conn_id!r}", value)
     return value.strip()
 
 
@@ -142,7 +142,8 @@ def hub_token(connection: Any) -> str | None:
     token = (connection.password or "").strip()
     if not all("!" <= char <= "~" for char in token):
         raise XetInputError(
-            f"the password of connection {connection.conn_id!r} is not a Hub token: it has blanks in it."
+            f"The password of connection {connection.conn_id!r} is not a Hub token: it contains whitespace, control or "
+            "non-ASCII characters."
         )
     return token or None
 
@@ -158,7 +159,9 @@ def seconds(connection: Any, name: str, default: float) -> float:
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 1 <= number <= _MAX_SECONDS:
-        raise XetInputError(f"the extra {name!r} of connection {connection.conn_id!r} is not 1 to 600 seconds.")
+        raise XetInputError(
+            f"The extra {name!r} of connection {connection.conn_id!r} must be between 1 and 600 seconds."
+        )
     return number
 
 
@@ -178,7 +181,7 @@ def _ca_bundle(connection: Any) -> str | None:
     path = _text(connection, "ca_bundle") or None
     if path is not None and not Path(path).exists():
         raise XetInputError(
-            f"the extra 'ca_bundle' of connection {connection.conn_id!r} is not a file on this worker: {path}"
+            f"The extra 'ca_bundle' of connection {connection.conn_id!r} is not a file on this worker: {path}"
         )
     return path
 
@@ -194,7 +197,7 @@ def _proxy(connection: Any) -> str | None:
     parts = urlsplit(url) if _is_url(url) else None
     if parts is None or parts.path not in ("", "/") or parts.query:
         raise XetInputError(
-            f"the extra 'proxy' of connection {connection.conn_id!r} is not the URL of a proxy, such as "
+            f"The extra 'proxy' of connection {connection.conn_id!r} is not the URL of a proxy, such as "
             "http://proxy.example:3128."
         )
     for secret in (parts.password or "", unquote(parts.password or "")):
@@ -211,7 +214,7 @@ def _is_header(name: str, text: str) -> bool:
 def headers(connection: Any) -> dict[str, str]:
     """Return the extra headers, and hide their values in the logs.
 
-    :raises XetInputError: they are not a JSON object of texts.
+    :raises XetInputError: they are not a JSON object of strings.
     """
     value = extras(connection).get("secret_headers") or {}
     try:
@@ -220,7 +223,7 @@ def headers(connection: Any) -> dict[str, str]:
             raise TypeError
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise XetInputError(
-            f"the extra 'secret_headers' of connection {connection.conn_id!r} is not a JSON object of texts."
+            f"The extra 'secret_headers' of connection {connection.conn_id!r} is not a JSON object of strings."
         ) from None
     for text in parsed.values():
         sealing.mask(text)
@@ -283,7 +286,7 @@ class LazyConnection:
         found = self.found
         if found is None:
             if self.conn_id is None:
-                raise XetInputError("this needs a connection to the Hub, and xethub_conn_id is None.")
+                raise XetInputError("This needs a connection to the Hub, but xethub_conn_id is None.")
             raise not_found(self.conn_id)
         return Hub(
             endpoint(found),

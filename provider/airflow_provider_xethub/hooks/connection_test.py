@@ -27,8 +27,8 @@ def describe_credential(hub: Hub) -> str:
     # Somebody is looking at a button: an answer now is worth more than another try.
     hub.retries_enabled = False
     if not hub.has_token:
-        if not isinstance(_ask(hub, "/api/models?limit=1", "the test of the connection"), list):
-            raise _no_hub(hub, "answered with something else than a list of models")
+        if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
+            raise _no_hub(hub, "did not answer with a list of models")
         return f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):

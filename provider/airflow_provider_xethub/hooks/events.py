@@ -32,8 +32,8 @@ def value_of(event: Mapping[str, Any] | None) -> Any:
     status = event.get("status") if isinstance(event, Mapping) else None
     if event is None or status not in ("found", "failed"):
         raise XetProtocolError(
-            f"the trigger sent an event that is not known: {event!r}. Triggerer and worker have to have the same "
-            "version of this provider."
+            f"The trigger sent an unknown event: {event!r}. Install the same version of this "
+            "provider on triggerer and workers."
         )
     if status == "found":
         return event.get("value")

@@ -94,13 +94,13 @@ class GivenToken:
         if self.conn_id not in (None, conn_id):
             return XetTokenExpiredError(
                 f"{what}, and it was fetched with connection {self.conn_id!r}: set xethub_conn_id={self.conn_id!r} to "
-                "fetch another one."
+                "fetch a new one."
             )
         which = f"no connection {conn_id!r}" if conn_id else "no connection (xethub_conn_id is None)"
         return connection.needed(
             conn_id,
             XetTokenExpiredError(
-                f"{what}, and this worker has {which} to fetch another one with. Create it, or fetch the token nearer "
-                "to its use."
+                f"{what}, and this worker has {which} to fetch a new one. Create it, or fetch the token closer to its "
+                "use."
             ),
         )

@@ -38,7 +38,7 @@ def fernets() -> list[Fernet]:
         own = MultiFernet([Fernet(part.strip().encode()) for part in key.split(",")])
     except ValueError:
         # Not sealed with another key than the administrator meant; and the wrong one is not shown.
-        log.warning("[xethub] fernet_key is not a Fernet key (32 bytes in url-safe base64): tokens stay unsealed.")
+        log.warning("[xethub] fernet_key is not a Fernet key (32 bytes in URL-safe base64); tokens are not sealed.")
         return []
     return [fernet for fernet in [own, _airflow()] if fernet]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.given_token import GivenToken
+from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
 
@@ -82,7 +83,9 @@ class Tokens:
     def _keep(self, token: XetToken) -> XetToken:
         sealing.mask(token.access_token)
         self._fetched[token.scope, token.repo] = token
-        self._log.info("Fetched a %s token for %s, good for %.0f s.", token.scope, token.repo, token.seconds_left())
+        self._log.info(
+            "Fetched a %s token for %s, valid for %s.", token.scope, token.repo, duration(token.seconds_left())
+        )
         return token
 
     def seal(self, token: XetToken) -> SealedTokenDict:
@@ -155,7 +158,7 @@ class Tokens:
         repo, given = use.repo, use.given
         if given is None:
             if repo is None:
-                raise XetInputError("neither a token nor a repository was given: set token or repo_id.")
+                raise XetInputError("Neither a token nor a repository was given: set token or repo_id.")
             return self.get(repo, use.scope)
         opened = given.opened
         if opened is None:
@@ -169,10 +172,10 @@ class Tokens:
         end = f"expires in less than {FRESH_MARGIN:.0f} s"
         if opened.seconds_left() <= 0:
             end = f"expired at {opened.expires_at.to_iso8601_string()}"
-        what = f"the {opened.scope} token for {opened.repo} {end}"
+        what = f"The {opened.scope} token for {opened.repo} {end}"
         if not self.may_replace(opened.conn_id):
             raise given.stale_error(what, self._connection.conn_id)
-        self._log.info("%s; fetching another one.", what)
+        self._log.info("%s; fetching a new one.", what)
         return self.get(opened.repo, use.scope)
 
     def may_replace(self, conn_id: str | None) -> bool:

@@ -239,7 +239,7 @@ class XetHubConnection(BaseHook):
         :raises XetTokenScopeError: it is for something else. Nothing was sent.
         :raises XetTokenTamperedError: it was changed since it was sealed; or it does not open here, and says that it is
             for something else. Nothing was sent.
-        :raises XetTokenExpiredError: it is stale, and this task has no connection to fetch another one with.
+        :raises XetTokenExpiredError: it is stale, and this task has no connection to fetch a new one.
         :raises XetTokenSealError: it cannot be opened, and this task has no connection, or no ``repo``.
         :raises XetAirflowConnectionError: another one is needed, and Airflow did not return the connection.
         """

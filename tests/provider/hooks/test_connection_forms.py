@@ -292,5 +292,5 @@ def test_the_button_answers_through_airflows_api(api, hub):
     assert answer["status"] is False
     assert "the Hub token of this connection is missing, wrong or expired" in answer["message"]
     answer = api.post("/api/v2/connections/test", json={**body, "host": "ftp://x"}).json()
-    assert answer["message"].startswith("the host of this connection is not the URL of a Hub")
+    assert answer["message"].startswith("The host of this connection is not the URL of a Hub")
     assert "airflow_provider_xethub.hooks.xethub" in sys.modules

@@ -193,7 +193,7 @@ def test_from_a_bucket_to_a_repository_nothing_is_copied_and_the_way_is_told(hub
     run = run_task(XetCopyOperator, **of(to), **of(source, "source_"))
     assert isinstance(run.error, XetInputError)
     assert run.is_final
-    assert "the Hub cannot copy from a bucket (hf://buckets/" in run.text
+    assert "The Hub cannot copy from a bucket (hf://buckets/" in run.text
     assert "Download with XetDownloadOperator and upload with XetUploadOperator" in run.text
     assert not hub.log.requests("POST .*/(commit|lfs-files)/.*")
 
@@ -244,7 +244,7 @@ def test_a_file_that_the_source_does_not_have_any_more_is_named(hub, ask, make, 
     files[0] = {**files[0], "sha256": "12" * 32}
     run = run_task(XetCopyOperator, files=files, **of(to))
     assert isinstance(run.error, XetResponseError)
-    assert f"The Hub could not let {to} have 1 of 2 file(s) of {source}: a.bin (" in run.text
+    assert f"The Hub could not copy 1 of 2 files from {source} to {to}: a.bin (" in run.text
     assert "Nothing was committed." in run.text
     assert held(ask, to) == set()
 

@@ -283,7 +283,7 @@ def test_a_commit_refuses_a_parent_that_is_not_the_head(hub, uploaded, repo, run
     records = uploaded({"a.bin": binary(10, 3)})
     run = run_task(XetCommitOperator, files=records, parent_commit=first["oid"], task_id="third")
     assert run.is_final
-    assert "somebody else committed. a.bin changed since. Nothing was committed" in run.text
+    assert "someone else committed. a.bin changed since. Nothing was committed" in run.text
     assert commits(hub, repo) == 3
 
 

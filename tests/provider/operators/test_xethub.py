@@ -226,5 +226,5 @@ def test_forgetting_what_is_not_there_is_no_error(connection, repo):
 def test_a_commit_task_needs_something_to_commit(hub, connection, repo, run_task):
     run = run_task(XetCommitOperator, repo_id=repo.repo_id, repo_type="dataset")
     assert run.is_final
-    assert "nothing to commit" in run.text
+    assert "Nothing to commit" in run.text
     assert not hub.log.requests()

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
-from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, published_record
 from airflow_provider_xethub.xet.repo import Repo
@@ -77,7 +77,7 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
             missing.add(folder)
     if missing:
         raise XetNotFoundError(
-            f"Cannot delete {', '.join(sorted(missing))} from {request.repo}: not there. Nothing was changed.",
+            f"Cannot delete {', '.join(sorted(missing))} from {request.repo}: not found. Nothing was changed.",
             status=404,
         )
     return found
@@ -95,7 +95,7 @@ def _changes(files: Sequence[XetFile], deleted: Sequence[str], origins: Mapping[
 
 
 def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
-    about = f"the change of {len(changes)} file(s) in {bucket}"
+    about = f"the change of {counted(len(changes), 'file')} in {bucket}"
     answer = hub.json(
         "POST",
         f"{bucket.api_path}/batch",
@@ -111,6 +111,6 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
     if failed:
         raise XetResponseError(
             f"{len(failed)} of {len(changes)} changes in {bucket} failed: {shortened(failed, _MAX_NAMED, '; ')}. The "
-            "others were made; a retry makes only those that are missing.",
+            "others succeeded; a retry makes only the missing ones.",
             status=422,
         )

@@ -30,6 +30,7 @@ from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish.parts import (
     MAX_CHANGES,
     MAX_INLINE_BYTES,
@@ -141,7 +142,7 @@ class _Publication:
         # that.
         may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
         if may_be_done and self._find():
-            log.info("Found %d commit(s) of this work in %s.", len(self.done), self._repo)
+            log.info("Found %s of this work in %s.", counted(len(self.done), "commit"), self._repo)
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
         self._check_deletions(parts)
@@ -150,7 +151,7 @@ class _Publication:
                 self._make(parts)
             except _TooMuchError as error:
                 limits = parts[0].halved()
-                log.warning("%s Going on with parts of at most %d changes.", error, limits.changes)
+                log.warning("%s Continuing with parts of at most %d changes.", error, limits.changes)
             except XetHubError as error:
                 if self.done:
                     error.args = (f"{error} {self._so_far(len(parts))}", *error.args[1:])
@@ -160,7 +161,7 @@ class _Publication:
     def _so_far(self, missing: int) -> str:
         return (
             f"{len(self.done)} of {len(self.done) + missing} parts are committed ({self.done[-1].commit['oid']} is the "
-            "last); a retry of the task goes on with the rest."
+            "last); a retry of the task commits the rest."
         )
 
     def _check_deletions(self, parts: Sequence[Part]) -> None:
@@ -171,7 +172,7 @@ class _Publication:
             hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
             named = ", ".join(path.removesuffix("/") for path in missing)
             raise XetNotFoundError(
-                f"Cannot delete {named} from {self._request.repo}: not there. {self._nothing()}.{''.join(hints)}",
+                f"Cannot delete {named} from {self._request.repo}: not found. {self._nothing()}.{''.join(hints)}",
                 status=404,
             )
 
@@ -232,13 +233,13 @@ class _Publication:
         head = self._hub.latest_commits(self._repo)
         touched = self._touched(parts, self.parent, head[0]["oid"]) if head else ["everything"]
         if touched or self._opens_pull_request:
-            named = f" {', '.join(touched[:_MAX_NAMED])} changed since." if touched else ""
+            named = f" {shortened(touched, _MAX_NAMED)} changed since." if touched else ""
             return XetConflictError(
-                f"{self._repo} is not at {self.parent} any more: somebody else committed.{named} {self._nothing()}. "
+                f"{self._repo} is no longer at {self.parent}: someone else committed.{named} {self._nothing()}. "
                 "Read the new head and decide again, or leave out parent_commit.",
                 status=error.status,
             )
-        log.info("%s moved on to %s, which changed none of these paths.", self._repo, head[0]["oid"])
+        log.info("%s is now at %s, which changed none of these paths.", self._repo, head[0]["oid"])
         self.parent = head[0]["oid"]
         return None
 
@@ -369,7 +370,7 @@ class _Publication:
     def _head(self) -> XetCommit:
         head = self._hub.latest_commits(self._request.repo)
         if not head:
-            raise XetProtocolError(f"The Hub at {self._hub.endpoint} knows no commit of {self._request.repo}.")
+            raise XetProtocolError(f"The Hub at {self._hub.endpoint} has no commit of {self._request.repo}.")
         return head[0]
 
 

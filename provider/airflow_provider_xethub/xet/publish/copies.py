@@ -15,7 +15,7 @@ from airflow_provider_xethub.xet import answers, arguments
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
-from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish.parts import ContentsOf
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, xet_file_record
@@ -68,14 +68,14 @@ def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: Commi
     """
     target = request.repo
     if source.is_bucket and not target.is_bucket:
-        raise XetInputError(f"the Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
+        raise XetInputError(f"The Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
     originals: dict[str, XetFile] = {}
     records: list[XetFile] = []
     for path, file in targets:
         if target.is_bucket and not source.is_bucket and file["path"].rpartition("/")[2] == ".gitattributes":
             continue
         if not _is_inline(file) and not (file["xet_hash"] and (target.is_bucket or file["sha256"])):
-            raise XetInputError(f"{file['path']} of {source} is not in CAS, so that it cannot be copied. {_BY_HAND}")
+            raise XetInputError(f"{file['path']} of {source} is not in CAS, so it cannot be copied. {_BY_HAND}")
         xet_hash = None if _is_inline(file) else file["xet_hash"]
         records.append(xet_file_record(path, file["size"], target.uri, sha256=file["sha256"], xet_hash=xet_hash))
         originals[path] = file
@@ -105,7 +105,7 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
         for path, file in copies.originals.items()
         if not known[path].inline and known[path].current != file["sha256"]
     }
-    about = f"the request to let {target} have {len(wanted)} file(s) of {source}"
+    about = f"the request to copy {counted(len(wanted), 'file')} from {source} to {target}"
     failed: list[str] = []
     everything = list(wanted.values())
     for start in range(0, len(everything), BATCH):
@@ -122,7 +122,7 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
                 failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")
     if failed:
         raise XetResponseError(
-            f"The Hub could not let {target} have {len(failed)} of {len(wanted)} file(s) of {source}: "
+            f"The Hub could not copy {len(failed)} of {counted(len(wanted), 'file')} from {source} to {target}: "
             f"{shortened(failed, _MAX_NAMED, '; ')}. Nothing was committed. Both must be in the same storage region.",
             status=200,
         )
@@ -147,7 +147,7 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     digest = digest_of(file)
     if digest is None and content:
         raise XetInputError(
-            f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so that its content cannot "
+            f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so its content cannot "
             "be verified. Nothing was committed. Copy from records as XetListOperator returns them."
         )
     state = new_digest(digest[0] if digest else "sha256", len(content))

@@ -136,7 +136,7 @@ def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: C
             continue
         if not mode.inline and not file["sha256"]:
             raise XetInputError(
-                f"the record of {file['path']} has no sha256, which a commit to {request.repo} needs. Upload it again."
+                f"The record of {file['path']} has no sha256, which a commit to {request.repo} needs. Upload it again."
             )
         wanted.append(file)
     if ignored:

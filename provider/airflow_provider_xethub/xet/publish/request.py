@@ -62,7 +62,7 @@ class CommitRequest:
         if not self.message.strip():
             raise XetInputError(f"commit_message for {where} is empty.")
         if not self.files and not self.delete:
-            raise XetInputError(f"nothing to commit to {where}: neither files nor paths to delete were given.")
+            raise XetInputError(f"Nothing to commit to {where}: neither files nor paths to delete were given.")
         self._check_files(where)
         self._check_deletions(where)
 
@@ -103,7 +103,7 @@ class CommitRequest:
         for path in [file["path"] for file in self.files] if gone else ():
             above = {path[: at + 1] for at, char in enumerate(path) if char == "/"}
             if path in gone or above & folders:
-                raise XetInputError(f"{path} is to be both committed to and deleted from {where}.")
+                raise XetInputError(f"{path} would be both committed to and deleted from {where}.")
 
 
 def commit_key(request: CommitRequest, files: Sequence[XetFile]) -> str:

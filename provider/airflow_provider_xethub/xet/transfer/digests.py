@@ -57,7 +57,7 @@ def check(files: Sequence[XetFile]) -> None:
 
 def _unverifiable(file: XetFile) -> str:
     return (
-        f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so that the file cannot be "
+        f"The record of {file['path']} of {file['repo']} has no sha256 and no blob_id, so the file cannot be "
         "verified. Nothing was downloaded. Pass records as XetListOperator returns them, or give the task a connection "
         "(xethub_conn_id) that can look them up."
     )

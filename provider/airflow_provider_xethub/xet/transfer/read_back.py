@@ -21,7 +21,7 @@ from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
-from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer.download import download
 
@@ -46,8 +46,8 @@ def read_back(
     for file in files:
         if file["size"] > MAX_BYTES:
             raise XetInputError(
-                f"the Hub wants {file['path']} of {file['repo']} inline, in the commit, but it has {file['size']} "
-                "bytes. Let the .gitattributes of the repository name it with 'filter=lfs'. It was not committed."
+                f"The Hub wants {file['path']} of {file['repo']} inline, in the commit, but it has {file['size']} "
+                "bytes. Add it to the .gitattributes of the repository with 'filter=lfs'. It was not committed."
             )
     contents = {file["path"]: content for file in files if (content := _of_record(file)) is not None}
     rest = [file for file in files if file["path"] not in contents]
@@ -57,7 +57,7 @@ def read_back(
     except XetHubError as error:
         if not stored or isinstance(error, XetCancelledError):
             raise _explained(error, rest) from None
-        log.warning("%s Reading %d file(s) from where they were uploaded from.", error, len(stored))
+        log.warning("%s Reading %s from the original source.", error, counted(len(stored), "file"))
         refused = error
     with _explaining(stored, refused):
         contents |= _of_sources(stored, open_storage)
@@ -105,7 +105,7 @@ def _of_source(source: tuple[XetFile, Location, Storage]) -> bytes:
     file, where, storage = source
     entry = storage.look(storage.plain(where.path))
     if not isinstance(entry, Entry):
-        raise XetInputError(f"{where} is not there any more")
+        raise XetInputError(f"{where} no longer exists")
     content = b"".join(storage.blocks(entry)) if entry.size == file["size"] else b""
     if not _is_it(file, content):
         raise XetInputError(f"{where} has changed since")

@@ -391,7 +391,7 @@ def test_a_proxy_that_is_none_is_refused_without_showing_it(connection, value):
     connection(extra=json.dumps({"proxy": value}))
     with pytest.raises(XetInputError) as caught:
         XetHubConnection().whoami()
-    assert "the extra 'proxy' of connection 'xethub_default' is not the URL of a proxy" in str(caught.value)
+    assert "The extra 'proxy' of connection 'xethub_default' is not the URL of a proxy" in str(caught.value)
 
 
 # --- no network at all

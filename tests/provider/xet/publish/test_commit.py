@@ -346,7 +346,7 @@ def test_a_commit_may_only_delete(hub, repo):
 def test_nothing_is_committed_where_a_path_to_delete_is_missing(hub, repo, missing):
     publish(hub, repo, {"a.txt": TEXT}, message="first")
     text = missing.removesuffix("/")
-    with pytest.raises(XetNotFoundError, match=rf"Cannot delete {text} from hf://.*: not there. Nothing was committed"):
+    with pytest.raises(XetNotFoundError, match=rf"Cannot delete {text} from hf://.*: not found. Nothing was committed"):
         publish(hub, repo, {"new.txt": TEXT}, delete=["a.txt", missing], idempotency_key="k")
     assert (titles(hub, repo), tree(hub, repo)) == (["first"], {"a.txt"})
 

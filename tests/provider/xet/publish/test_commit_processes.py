@@ -123,7 +123,7 @@ def test_of_overlapping_work_upon_one_parent_exactly_one_is_made(hub, repo):
 
     (winner,) = [name for name, outcome in enumerate(outcomes) if outcome == 1]
     for outcome in outcomes[:winner] + outcomes[winner + 1 :]:
-        assert "any more: somebody else committed." in outcome or "Cannot delete" in outcome
+        assert "someone else committed." in outcome or "Cannot delete" in outcome
         assert "Nothing was committed." in outcome
     assert titles(hub, repo) == [f"p{winner}.0", "a commit"]
     assert {path for path in tree(hub, repo) if path.startswith("own/")} == {f"own/{winner}.txt"}

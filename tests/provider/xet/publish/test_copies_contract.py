@@ -128,7 +128,7 @@ def test_what_the_hub_says_about_a_file_is_shown_without_the_credential(connecti
 def test_a_wrong_answer_to_the_request_to_duplicate_is_a_protocol_error(connection, wrong):
     with SmallServer(lambda asked: Answer([] if "/paths-info" in asked.path else wrong)) as server:
         connection(host=server.url)
-        with pytest.raises(XetProtocolError, match="the request to let hf://acme/target@main have 1 file"):
+        with pytest.raises(XetProtocolError, match="the request to copy 1 file"):
             XetHubConnection().copy([record(ENTRIES[0])], CommitRequest(Repo("acme/target"), ()))
 
 

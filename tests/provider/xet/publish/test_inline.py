@@ -149,7 +149,7 @@ def test_a_cas_that_fails_for_now_is_asked_again_by_a_retry(hub, upload, repo, r
     assert "cannot be read back from CAS" in run.text
 
 
-@pytest.mark.parametrize(("now", "why"), [(None, "is not there any more"), (LONG[::-1], "has changed since")])
+@pytest.mark.parametrize(("now", "why"), [(None, "no longer exists"), (LONG[::-1], "has changed since")])
 def test_a_source_that_is_not_the_file_any_more_is_not_published(hub, upload, repo, run_task, tmp_path, now, why):
     records = upload({"a.csv": LONG}, stored=True)
     gone(hub, records[0])

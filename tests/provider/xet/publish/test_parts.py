@@ -214,7 +214,7 @@ def test_what_is_too_much_for_the_hub_is_cut_in_two(hub, repo, monkeypatch, capl
     with caplog.at_level(logging.WARNING):
         publish(hub, repo, FIVE, message="m")
     assert hub.faults.acted(slow) == 1
-    assert "Going on with parts of at most 2 changes." in caplog.text
+    assert "Continuing with parts of at most 2 changes." in caplog.text
     assert changed(hub, repo) == [["a.txt", "b.txt"], ["c.txt", "d.txt"], ["e.txt"]]
 
 

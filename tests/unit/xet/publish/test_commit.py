@@ -22,7 +22,7 @@ from support.commit_builders import ANYWHERE, BINARY, FILE, THROUGH_CAS, record
         ({"repo": Repo("acme/b", "bucket"), "parent_commit": "0" * 40}, "it has no commits. Leave out parent_commit"),
         ({"message": ""}, "commit_message for hf://datasets/acme/corpus@main is empty"),
         ({"message": " \n"}, "commit_message for hf://datasets/acme/corpus@main is empty"),
-        ({"files": ()}, "nothing to commit to hf://.*: neither files nor paths to delete were given"),
+        ({"files": ()}, "Nothing to commit to hf://.*: neither files nor paths to delete were given"),
         ({"files": [FILE, FILE]}, "a.bin occurs twice among the files to commit to hf://datasets/acme/corpus@main"),
         (
             {"files": [{**FILE, "repo": "hf://acme/corpus@main"}]},
@@ -34,11 +34,11 @@ from support.commit_builders import ANYWHERE, BINARY, FILE, THROUGH_CAS, record
         ({"files": [{"path": "a.bin"}]}, "files must be Xet file records"),
         ({"delete": ["../a"]}, "path '../a' in a repository is not valid"),
         ({"delete": ["/"]}, "path '' in a repository is not valid"),
-        ({"delete": ["a.bin"]}, "a.bin is to be both committed to and deleted from hf://"),
-        ({"delete": ["a.bin/"]}, "a.bin is to be both committed to and deleted from hf://"),
+        ({"delete": ["a.bin"]}, "a.bin would be both committed to and deleted from hf://"),
+        ({"delete": ["a.bin/"]}, "a.bin would be both committed to and deleted from hf://"),
         (
             {"files": [{**FILE, "path": "d/e/a.bin"}], "delete": ["d/"]},
-            "d/e/a.bin is to be both committed",
+            "d/e/a.bin would be both committed",
         ),
         ({"delete": ["b", "b"]}, "b occurs twice among the paths to be deleted in hf://"),
         ({"delete": ["b", "b/"]}, "b/ occurs twice among the paths to be deleted in hf://"),
@@ -61,5 +61,5 @@ def test_a_folder_may_be_deleted_beside_a_file_whose_name_begins_alike():
 
 def test_a_record_without_a_digest_cannot_be_committed():
     request = CommitRequest(ANYWHERE, [{**FILE, "sha256": None}])
-    with pytest.raises(XetInputError, match=r"the record of a.bin has no sha256, which a commit to hf://.* needs"):
+    with pytest.raises(XetInputError, match=r"The record of a.bin has no sha256, which a commit to hf://.* needs"):
         commit.publish(Hub("http://127.0.0.1:1"), request, THROUGH_CAS, lambda _: {})
