@@ -1,4 +1,4 @@
-"""The client library's own API, as the hook hands it out: with this Hub and its Hub token, and quiet."""
+"""The API of ``huggingface_hub`` for this Hub and its Hub token, without progress bars in task logs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 def of(endpoint: str, hub_token: str | None) -> HfApi:
     """Return the API of ``huggingface_hub`` for a Hub.
 
-    :param hub_token: without one, nor is one of the worker's environment used.
+    :param hub_token: ``None`` for none; a token in the worker's environment is not used either.
     """
     if not configuration.telemetry():
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    # Airflow logs each line of a task's stderr as an error. The library's own variable has the last word.
+    # Airflow logs each line of a task's stderr as an error. The library's own variable takes precedence.
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not _is_terminal():
         disable_progress_bars()
     return HfApi(endpoint=endpoint, token=hub_token or False)
@@ -31,5 +31,5 @@ def of(endpoint: str, hub_token: str | None) -> HfApi:
 def _is_terminal() -> bool:
     try:
         return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # none, or closed
+    except (AttributeError, ValueError):  # there is no stderr, or it is closed
         return False

@@ -8,10 +8,10 @@ SECTION = "xethub"
 
 
 def cache_folder() -> str:
-    """Return the folder for the cache of the client of CAS; empty where it is the client's own choice."""
+    """Return the folder for the cache of the transfer client; empty for the client's default."""
     return str(conf.get(SECTION, "cache_folder", fallback="") or "")
 
 
 def telemetry() -> bool:
-    """Whether the client libraries may report their figures to the Hub's operator."""
+    """Whether the client libraries may send telemetry to the Hub's operator."""
     return bool(conf.getboolean(SECTION, "telemetry", fallback=False))

@@ -1,4 +1,4 @@
-"""What an Airflow connection of type ``xethub`` says: each field read in one place, wrong ones named, none shown."""
+"""Reads an Airflow connection of type ``xethub``: each field in one place, wrong ones named, none shown."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _MAX_SECONDS = 600.0
 def read(conn_id: str, get: Callable[[str], Any]) -> Any | None:
     """Read a connection from Airflow; ``None`` where Airflow says that it is not defined.
 
-    Airflow says the same while a secrets backend or its own API server fails, and about a stored value that it cannot
-    parse: it logs the reason at debug level only.
+    Airflow says the same while a secrets backend or its own API server fails, and for a stored value that it cannot
+    parse; it logs the reason at debug level only.
 
     :param get: Airflow's ``BaseHook.get_connection``.
     :raises XetAirflowConnectionError: Airflow failed in another way.
@@ -56,9 +56,9 @@ def not_found(conn_id: str) -> XetAirflowConnectionError:
 
 
 def needed(conn_id: str | None, error: XetHubError) -> XetHubError:
-    """Return the error for work that fails because there is no connection: final only where that is certain.
+    """Return the error for work that fails without a connection; it is final only where the task names none.
 
-    :param error: what to raise where the task names no connection.
+    :param error: the error where the task names no connection.
     """
     if conn_id is None:
         return error
@@ -96,7 +96,7 @@ def extras(connection: Any) -> dict[str, Any]:
     """
     try:
         value = connection.extra_dejson
-    except Exception:  # Airflow's own error shows the text, and it may have a secret
+    except Exception:  # Airflow's own error shows the value, which may contain a secret
         value = None
     if not isinstance(value, dict):
         raise XetInputError(f"The extra of connection {connection.conn_id!r} is not a JSON object.")
@@ -104,9 +104,9 @@ def extras(connection: Any) -> dict[str, Any]:
 
 
 def _text(connection: Any, name: str) -> str:
-    """Return an extra that is a text.
+    """Return an extra that is a string.
 
-    :raises XetInputError: it is something else.
+    :raises XetInputError: it is not a string.
     """
     value = extras(connection).get(name) or ""
     if not isinstance(value, str):
@@ -116,7 +116,7 @@ def _text(connection: Any, name: str) -> str:
 
 
 def _is_url(url: str) -> bool:
-    """Whether it is an http or https URL with a host that every client reads alike."""
+    """Whether it is an http or https URL with a host that all clients parse the same way."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -135,9 +135,9 @@ def _is_hub(url: str) -> bool:
 
 
 def hub_token(connection: Any) -> str | None:
-    """Return the Hub token, without the blanks that come along when one is pasted.
+    """Return the Hub token, without whitespace around it from pasting.
 
-    :raises XetInputError: it has a character that no HTTP header may have.
+    :raises XetInputError: it contains a character that is not allowed in an HTTP header.
     """
     token = (connection.password or "").strip()
     if not all("!" <= char <= "~" for char in token):
@@ -166,9 +166,9 @@ def seconds(connection: Any, name: str, default: float) -> float:
 
 
 def network(connection: Any) -> Network:
-    """Return whom to trust and through which proxy to go, for the Hub and for CAS.
+    """Return the certificate authorities and the proxy for the Hub and CAS.
 
-    :raises XetInputError: the authorities are not there, or the proxy is none.
+    :raises XetInputError: the CA bundle does not exist, or the proxy is not a URL.
     """
     return Network(_ca_bundle(connection), _proxy(connection))
 
@@ -176,7 +176,7 @@ def network(connection: Any) -> Network:
 def _ca_bundle(connection: Any) -> str | None:
     """Return the file with the certificate authorities to trust, or ``None`` for the system's.
 
-    :raises XetInputError: it is not there; ``requests`` would say so with a bare ``OSError`` at each request.
+    :raises XetInputError: it does not exist; ``requests`` would raise a bare ``OSError`` at each request.
     """
     path = _text(connection, "ca_bundle") or None
     if path is not None and not Path(path).exists():
@@ -189,7 +189,7 @@ def _ca_bundle(connection: Any) -> str | None:
 def _proxy(connection: Any) -> str | None:
     """Return the URL of the proxy, and hide its password in the logs; ``None`` for that of the environment.
 
-    :raises XetInputError: it is not an http or https URL; a proxy variable like that would have no effect at all.
+    :raises XetInputError: it is not an http or https URL; such a proxy variable would have no effect.
     """
     url = _text(connection, "proxy")
     if not url:
@@ -206,13 +206,13 @@ def _proxy(connection: Any) -> str | None:
 
 
 def _is_header(name: str, text: str) -> bool:
-    """Whether HTTP can carry it: the client would raise in the middle of a request."""
+    """Whether HTTP can carry the header; otherwise the client would raise in the middle of a request."""
     plain = all(" " <= char <= "~" or char == "\t" for char in text) and text == text.strip()
     return plain and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is not None
 
 
 def headers(connection: Any) -> dict[str, str]:
-    """Return the extra headers, and hide their values in the logs.
+    """Return the extra headers, and mask their values in the logs.
 
     :raises XetInputError: they are not a JSON object of strings.
     """

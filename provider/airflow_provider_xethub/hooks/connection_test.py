@@ -1,4 +1,4 @@
-"""What the Test button says: who we are to a Hub, or why we are nobody there."""
+"""The answer of the Test button: whom the Hub token belongs to, or why the Hub does not say."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
 _NO_HUB = (400, 404, 405, 410, 501)
-"""Answers of a server that has no such route; a Hub has it for everybody."""
+"""Statuses of a server that lacks the route, which every Hub has."""
 
 _MAX_NAMED = 3
 _KINDS = {"fineGrained": "fine-grained"}
 
 
 def describe_credential(hub: Hub) -> str:
-    """Ask a Hub once who we are, and say it in one sentence without any secret.
+    """Ask a Hub once whom the Hub token belongs to, and return one sentence without any secret.
 
-    :raises XetHubError: it does not answer, does not know the Hub token, or is no Hub.
+    :raises XetHubError: it does not answer, does not know the Hub token, or is not a Hub.
     """
-    # Somebody is looking at a button: an answer now is worth more than another try.
+    # A user is waiting for the button: a prompt answer matters more than a retry.
     hub.retries_enabled = False
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
@@ -32,7 +32,7 @@ def describe_credential(hub: Hub) -> str:
         return f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):
-        raise _no_hub(hub, "did not say who the Hub token belongs to")
+        raise _no_hub(hub, "did not say whom the Hub token belongs to")
     kind = "the organization " if who.get("type") == "org" else ""
     return f"Connected to {hub.endpoint} as {kind}{hub.shown(who['name'])}, with {_credential(hub, who)}."
 
@@ -54,7 +54,7 @@ def _no_hub(hub: Hub, what: str) -> XetProtocolError:
 
 
 def _credential(hub: Hub, who: Mapping[str, Any]) -> str:
-    """Say with which credential: its kind, its name, and for a fine-grained one, what it is for."""
+    """Describe the credential: its kind, its name, and the scopes of a fine-grained one."""
     auth = _mapping(who.get("auth"))
     token = _mapping(auth.get("accessToken"))
     if not token:
@@ -65,7 +65,7 @@ def _credential(hub: Hub, who: Mapping[str, Any]) -> str:
 
 
 def _grants(hub: Hub, token: Mapping[str, Any]) -> str:
-    """Say which repositories and namespaces a fine-grained token is for."""
+    """List the repositories and namespaces that a fine-grained token grants access to."""
     scoped = _mapping(token.get("fineGrained")).get("scoped")
     said = []
     for each in scoped if isinstance(scoped, list) else []:

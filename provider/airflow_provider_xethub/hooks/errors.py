@@ -1,4 +1,4 @@
-"""Errors at the border to Airflow: what no retry can mend must not burn retries."""
+"""Errors on their way to Airflow: those that retrying cannot fix must not use up retries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _final_error(kind: type[XetHubError], args: tuple[Any, ...], attributes: Map
 
 @contextmanager
 def fail_without_retry() -> Iterator[None]:
-    """Make errors that no retry can mend also an ``AirflowFailException``, so that they do not burn retries."""
+    """Make errors that retrying cannot fix an ``AirflowFailException`` too, so that Airflow does not retry the task."""
     try:
         yield
     except XetHubError as error:
@@ -47,9 +47,9 @@ def fail_without_retry() -> Iterator[None]:
 
 @contextmanager
 def log_and_continue(log: logging.Logger, what: str) -> Iterator[None]:
-    """Log an error instead of raising it: for what only tells of work that is done, and must not make it be repeated.
+    """Log an error instead of raising it, where the work is done and only its report fails: it must not be repeated.
 
-    :param what: what goes without it. The error's own text is not logged, as it may quote anything.
+    :param what: what is missing because of the error. Its text is logged at debug level only, as it may quote anything.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a trigger tells the task that waits: a value, or an error that becomes this provider's own again."""
+"""Events from a trigger to its waiting task: a value, or an error that is rebuilt as this provider's own."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from airflow_provider_xethub.xet import answers
 
 
 def found(value: Any) -> dict[str, Any]:
-    """Build the event that brings a value."""
+    """Build the event that carries a value."""
     return {"status": "found", "value": value}
 
 
 def failed(error: XetHubError) -> dict[str, Any]:
-    """Build the event that brings an error."""
+    """Build the event that carries an error."""
     kinds = (kind.__name__ for kind in type(error).__mro__ if vars(exceptions).get(kind.__name__) is kind)
     event: dict[str, Any] = {"status": "failed", "error": next(kinds), "message": answers.text(str(error))}
     if isinstance(error, XetResponseError):

@@ -17,20 +17,20 @@ from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetT
 
 @dataclass(frozen=True)
 class GivenToken:
-    """A token after this worker tried to open it: ``opened`` is set, or ``claims`` and ``why_shut`` are.
+    """A token after this worker tried to open it: either ``opened`` is set, or ``claims`` and ``reason`` are.
 
     :param opened: the token, confirmed by its seal; without an access token once it has expired.
-    :param claims: what a value says that does not open here. Only to compare with what the task itself names.
-    :param why_shut: why it does not open here.
+    :param claims: the clear fields of a token that does not open here, only to compare with what the task names.
+    :param reason: why it does not open here.
     """
 
     opened: XetToken | None = None
     claims: SealedToken | None = None
-    why_shut: str = ""
+    reason: str = ""
 
     @classmethod
     def receive(cls, token: XetToken | SealedTokenDict) -> GivenToken:
-        """Try to open a token, and mask what comes out.
+        """Try to open a token, and mask its access token in logs.
 
         :raises XetInputError: it is not a token.
         :raises XetTokenTamperedError: it was changed since it was sealed.
@@ -44,7 +44,7 @@ class GivenToken:
         except XetTokenTamperedError:
             raise
         except XetTokenSealError as error:
-            return cls(claims=claims, why_shut=str(error))
+            return cls(claims=claims, reason=str(error))
         sealing.mask(opened.access_token)
         return cls(opened)
 
@@ -55,7 +55,7 @@ class GivenToken:
         return known.conn_id if known else None
 
     def check(self, scope: Scope, repo: Repo | None) -> None:
-        """Refuse it for another use.
+        """Refuse the token if it is for something else.
 
         :param repo: what the task works on; may be ``None`` where the token is opened.
         :raises XetTokenScopeError: it is for something else.
@@ -67,7 +67,7 @@ class GivenToken:
             self.claims.check_claims(scope, repo)
 
     def unopened_error(self, conn_id: str | None, *, names_repo: bool, has_connection: bool) -> XetHubError:
-        """Return the error about a token that does not open and cannot be replaced, with what the task lacks for that.
+        """Return the error for a token that neither opens nor can be replaced, naming what the task lacks.
 
         :param conn_id: the task's connection; ``has_connection`` says whether this worker can read it.
         :param names_repo: whether the task itself names a repository.
@@ -80,13 +80,13 @@ class GivenToken:
             lacks.append(f"xethub_conn_id={self.conn_id!r:.100}, if the token came from there")
         says = f"{self.claims.scope}, {self.claims.repo}" if self.claims else ""
         error = XetTokenSealError(
-            f"{self.why_shut}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
+            f"{self.reason}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
             f"lacks {' and '.join(lacks)}. Nothing confirms what the token says ({says})."
         )
         return error if has_connection or is_other else connection.needed(conn_id, error)
 
     def stale_error(self, what: str, conn_id: str | None) -> XetHubError:
-        """Return the error about a token that opens, is stale, and cannot be replaced.
+        """Return the error for a token that opens, is stale, and cannot be replaced.
 
         :param what: the token and how old it is.
         :param conn_id: the task's connection.

@@ -1,7 +1,7 @@
 """What the hook moved, for Airflow's lineage: repositories, and the files and object storage on the other side.
 
-The hook tells Airflow's collector of it, so that code in a ``@task`` has lineage without a word; operators make their
-OpenLineage facets of the same list, so that the two cannot differ.
+The hook reports it to Airflow's collector, so that code in a ``@task`` has lineage without more code; operators build
+their OpenLineage facets from the same list, so that the two cannot differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Direction = Literal["input", "output"]
 
 MAX_DATASETS = 100
-"""Datasets that one hook tells of; a list of sources can be long."""
+"""Most datasets that one hook reports; a list of sources can be long."""
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Moved:
 
     :param uri: its asset URI, never with a connection or a credential in it.
     :param repo: the repository, or ``None`` for files and object storage.
-    :param version: id of the commit that was read or made, if it is known.
-    :param files: how many files; of files and object storage not known, like their ``size`` in bytes.
+    :param version: id of the commit that was read or made, if known.
+    :param files: the number of files, like ``size`` in bytes known for repositories only.
     """
 
     direction: Direction
@@ -51,15 +51,15 @@ class Moved:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known about it, as extra of the asset that the collector makes."""
+        """What is known about it, as the extra of the collector's asset."""
         named = {"oid": self.version, "file_count": self.files, "bytes": self.size}
         return {name: value for name, value in named.items() if value is not None}
 
 
 class Lineage:
-    """What one hook moved so far. No method raises: the work is done.
+    """What one hook moved so far. No method raises, because the work is done.
 
-    :ivar moved: in its order.
+    :ivar moved: the datasets, in order.
     """
 
     def __init__(self, hook: Any) -> None:
@@ -67,24 +67,24 @@ class Lineage:
         self.moved: list[Moved] = []
 
     def read(self, repo: Repo, files: Sequence[XetFile]) -> None:
-        """Tell that files were read from a repository."""
+        """Record that files were read from a repository."""
         with log_and_continue(log, "Airflow's lineage lacks a repository"):
             self._add(_of_repo("input", repo, None, files))
 
     def uploaded(self, files: Sequence[XetFile]) -> None:
-        """Tell that files were sent for a repository, without a commit so far."""
+        """Record that files were uploaded for a repository, without a commit so far."""
         with log_and_continue(log, "Airflow's lineage lacks a repository"):
             self._add(_of_repo("output", Repo.from_uri(files[0]["repo"]), None, files))
 
     def committed(self, result: XetCommitResult) -> None:
-        """Tell what was committed: the files that are new or others than before."""
+        """Record what was committed: new and changed files."""
         with log_and_continue(log, "Airflow's lineage lacks a repository"):
             unchanged = set(result["unchanged"])
             files = [file for file in result["files"] if file["path"] not in unchanged]
             self._add(_of_repo("output", Repo.from_uri(result["repo"]), result["oid"] or None, files))
 
     def elsewhere(self, direction: Direction, places: Any) -> None:
-        """Tell of sources or destinations: local paths, and places in object storage."""
+        """Record sources or destinations: local paths and object storage."""
         from airflow_provider_xethub.xet.files.sources import each_source
 
         with log_and_continue(log, "Airflow's lineage lacks files"):
@@ -105,16 +105,16 @@ class Lineage:
 def _collector() -> Any | None:
     """Return Airflow's collector, or ``None`` where no plugin reads it.
 
-    Even the collector that collects nothing imports the asset factories of all providers: with Amazon's, that takes
+    Even a collector that collects nothing imports the asset factories of all providers; with Amazon's, that takes
     longer than a small upload.
     """
     try:
         from airflow.sdk.lineage import get_hook_lineage_collector
         from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
     except ImportError:  # Airflow 3.0 and 3.1
-        from airflow.lineage.hook import get_hook_lineage_collector as collector_of_old
+        from airflow.lineage.hook import get_hook_lineage_collector as get_old_collector
 
-        return collector_of_old()
+        return get_old_collector()
     return get_hook_lineage_collector() if get_hook_lineage_readers_plugins() else None
 
 

@@ -13,7 +13,7 @@ def count_transfer(direction: Direction, transfer: Mapping[str, Any], repo_type:
 
     :param transfer: :class:`~airflow_provider_xethub.xet.records.XetTransfer` or
         :class:`~airflow_provider_xethub.xet.records.XetReceived`.
-    :param repo_type: the only tag: a tag of many values, such as a repository, makes metrics expensive.
+    :param repo_type: the only tag, because tags with many values, such as a repository, make metrics expensive.
     """
     stats = _stats()
     tags = {"repo_type": repo_type}

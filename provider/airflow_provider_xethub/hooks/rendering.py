@@ -35,8 +35,8 @@ class RenderedArguments:
     def check_written(self) -> None:
         """Check what the DAG file says, at the end of a constructor.
 
-        The constructor of a mapped task runs on the worker, where an error in it takes Airflow 3.0 by surprise: there,
-        :meth:`check_rendered` does all of it.
+        The constructor of a mapped task runs on the worker, where Airflow 3.0 does not handle its errors. There,
+        :meth:`check_rendered` does all checks.
 
         :raises XetInputError: an argument is wrong.
         """

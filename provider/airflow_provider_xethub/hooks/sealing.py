@@ -1,4 +1,4 @@
-"""The keys of this worker: what seals Xet tokens for XCom, and what hides them in logs."""
+"""Sealing Xet tokens for XCom with this worker's keys, and masking secrets in its logs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fernets() -> list[Fernet]:
     try:
         own = MultiFernet([Fernet(part.strip().encode()) for part in key.split(",")])
     except ValueError:
-        # Not sealed with another key than the administrator meant; and the wrong one is not shown.
+        # Do not fall back to a key that the administrator did not mean, and do not show the wrong one.
         log.warning("[xethub] fernet_key is not a Fernet key (32 bytes in URL-safe base64); tokens are not sealed.")
         return []
     return [fernet for fernet in [own, _airflow()] if fernet]
@@ -51,7 +51,7 @@ def _airflow() -> Fernet | None:
             from airflow.models.crypto import get_fernet
         fernet = get_fernet()
     except Exception:
-        # A worker without a configuration has the text "{FERNET_KEY}" for a key, and Airflow raises over it.
+        # Without a configuration the key is the string "{FERNET_KEY}", and Airflow raises an error about it.
         return None
-    # Without a key Airflow hands out a stand-in that does not encrypt.
+    # Without a key Airflow returns a stand-in that does not encrypt.
     return fernet if getattr(fernet, "is_encrypted", False) else None

@@ -1,4 +1,4 @@
-"""Object storage with its Airflow connection: what ``ObjectStoragePath`` itself asks for a filesystem."""
+"""Object storage with its Airflow connection, opened the way ``ObjectStoragePath`` opens it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from airflow_provider_xethub.xet.files.object_storage import Location, Storage, 
 
 
 def open_storage(where: Location) -> Storage:
-    """Return the storage that a place is in; Airflow keeps one filesystem for each scheme and connection.
+    """Return the storage of a location; Airflow keeps one filesystem for each scheme and connection.
 
-    :raises XetInputError: there is no provider for the scheme on this worker, or its connection cannot be used.
-    :raises XetConnectionError: it does not answer.
+    :raises XetInputError: this worker has no provider for the scheme, or its connection cannot be used.
+    :raises XetConnectionError: the storage does not answer.
     """
     try:
         if where.of is not None:

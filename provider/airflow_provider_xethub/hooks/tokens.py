@@ -164,7 +164,7 @@ class Tokens:
         if opened is None:
             if repo is None or not self.may_replace(given.conn_id):
                 raise self._unopened_error(given, names_repo=repo is not None)
-            self._log.info("%s; fetching a %s token for %s, which this task names.", given.why_shut, use.scope, repo)
+            self._log.info("%s; fetching a %s token for %s, which this task names.", given.reason, use.scope, repo)
             return self.get(repo, use.scope)
         if opened.is_fresh():
             return opened

@@ -1,1 +1,1 @@
-"""Publishing what is in CAS: commits, buckets, copies."""
+"""Publishing files: what is uploaded, committed, put into buckets and copied."""

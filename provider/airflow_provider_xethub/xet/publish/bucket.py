@@ -1,4 +1,4 @@
-"""Publishing in a bucket: files that are in CAS, put by their Xet hash; no commits, no history, nothing inline.
+"""Publishing to a bucket: files in CAS are put by their Xet hash; there are no commits, no history and no inline files.
 
 Source: ``POST /api/buckets/{namespace}/{name}/batch`` as ``huggingface_hub`` 2.4 sends it.
 """
@@ -25,12 +25,12 @@ _MAX_NAMED = 10
 
 
 def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None = None) -> XetCommitResult:
-    """Put and delete files. What is there already with the same Xet hash is left alone, so a retry does only the rest.
+    """Put and delete files. Files with the same Xet hash in the bucket are skipped, so a retry does only the rest.
 
-    Not atomic: the Hub takes :data:`BATCH` changes at a time, and each of them for itself.
+    Not atomic: the Hub takes :data:`BATCH` changes at a time, and applies each on its own.
 
-    :param request: its ``files`` are in CAS; its ``message`` and ``description`` are not used.
-    :param origins: the repositories or buckets that have files which were not uploaded to this bucket, by path.
+    :param request: checked; its ``files`` are in CAS, its ``message`` and ``description`` are not used.
+    :param origins: the repositories or buckets of files that were not uploaded to this bucket, by path.
     :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
     :raises XetResponseError: some changes failed, and are named; the others were made.
     """
@@ -66,7 +66,7 @@ def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None
 
 
 def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
-    """Return the paths of the files that ``request.delete`` means; a folder means everything in it."""
+    """Return the paths of all files to delete; a folder stands for everything in it."""
     plain = [path for path in request.delete if not path.endswith("/")]
     missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
     found = list(plain)
@@ -102,7 +102,7 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         about=about,
         headers={"Content-Type": "application/x-ndjson"},
         data="".join(json.dumps(change) + "\n" for change in changes).encode(),
-        # 422: all of them failed; its body says why, as that of a success does.
+        # 422 means that all changes failed; its body lists the reasons like that of a success.
         accept=(422,),
     )
     with hub.reading(about):

@@ -1,10 +1,10 @@
-"""Publishing files that are already in CAS: one atomic commit, safe to retry. Buckets: :mod:`bucket`.
+"""Publishing files that are already in CAS in one atomic commit that is safe to retry. For buckets, see :mod:`bucket`.
 
 No public client API exists for this, so the requests are our own: ``preupload`` asks the Hub which files it stores
-inline, ``commit`` takes newline-delimited JSON. A contract test compares that with what ``huggingface_hub`` sends.
+inline, ``commit`` takes newline-delimited JSON. A contract test compares them with what ``huggingface_hub`` sends.
 
-Work that is too large for one commit becomes several, each upon the last. A line of their descriptions says which work
-they are of and how far they reach, so that a retry finds them and goes on from there.
+Work that is too large for one commit becomes several consecutive commits. A line in their descriptions identifies the
+work and how much of it they contain, so that a retry finds them and continues from there.
 """
 
 from __future__ import annotations
@@ -51,20 +51,20 @@ __all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_giti
 log = logging.getLogger(__name__)
 
 KEY_TRAILER = "Xet-Commit-Key"
-"""Last line of a commit's description: by it a retry finds a commit whose answer was lost."""
+"""Last line of a commit's description, by which a retry finds a commit whose response was lost."""
 
 COMMIT_TIMEOUT = 90.0
-"""Seconds to wait for the answer to a commit, at least: the Hub gives itself 60."""
+"""Least seconds to wait for the response to a commit: the Hub's own limit is 60."""
 
 ADVISED_CHANGES = 100
-"""Changes in one commit that the Hub advises. One that is too much for it is cut in two, but not below this."""
+"""Changes in one commit that the Hub recommends. A commit that is too large for it is halved, but not below this."""
 
 STATE = "xethub_commit"
-"""Key of the task state: the key of the work, and its newest commit so far."""
+"""Key of the task state, which holds the key of the work and its newest commit so far."""
 
 _PULL_REQUEST = "refs/pr/"
 _MOST_MOVES = 100
-"""How often in a row somebody else may commit first, before the request is repeated more slowly."""
+"""How often in a row someone else may commit first before the request is repeated more slowly."""
 
 _COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
@@ -75,7 +75,7 @@ _GATEWAY_TIMEOUT = 504
 
 @dataclass(frozen=True)
 class _Published:
-    """One commit of the work, where it is, and the position in the work's order that it reaches."""
+    """A commit of the work, its repository and revision, and the position in the work's order up to which it goes."""
 
     commit: XetCommit
     repo: Repo
@@ -83,22 +83,23 @@ class _Published:
     pull_request: str | None
 
 
-class _TooMuchError(Exception):
-    """The Hub did not manage a commit in its time, or does not take so large a one."""
+class _CommitTooLargeError(Exception):
+    """The Hub did not complete a commit in time, or rejects its size."""
 
 
 def publish(
     hub: Hub, request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf
 ) -> XetCommitResult:
-    """Publish the files in one commit, or find that they are published already.
+    """Publish the files in one commit, or find the commit of an earlier attempt.
 
     More than :data:`~airflow_provider_xethub.xet.publish.parts.MAX_CHANGES` changes, or more than
-    :data:`~airflow_provider_xethub.xet.publish.parts.MAX_INLINE_BYTES` of inline content, are several commits;
-    so is what the Hub does not manage at once.
+    :data:`~airflow_provider_xethub.xet.publish.parts.MAX_INLINE_BYTES` of inline content, are published in
+    several commits, as is a commit that the Hub does not complete in time.
 
+    :param request: checked.
     :param modes: from :func:`~airflow_provider_xethub.xet.hub.preupload.upload_modes`.
-    :param contents_of: returns the bytes of files that the Hub wants inline, by path; asked for one part at a time.
-    :raises XetConflictError: the branch is not at ``parent_commit`` any more.
+    :param contents_of: returns the bytes of inline files by path; called for one part at a time.
+    :raises XetConflictError: the branch is no longer at ``parent_commit``.
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
     """
     work = plan(request, modes, contents_of)
@@ -110,8 +111,8 @@ def publish(
 class _Publication:
     """The commits of one piece of work: those found, and those still to be made.
 
-    :ivar done: the commits so far, in their order.
-    :ivar parent: the commit that the next one must follow; ``None`` if it may follow any.
+    :ivar done: the commits so far, in order.
+    :ivar parent: the required parent of the next commit; ``None`` for any.
     """
 
     def __init__(self, hub: Hub, request: CommitRequest, work: Work, key: str) -> None:
@@ -128,7 +129,7 @@ class _Publication:
 
     @property
     def _repo(self) -> Repo:
-        """Where the next commit goes: to the pull request, once it is open."""
+        """The target of the next commit: the pull request, once it is open."""
         return self.done[-1].repo if self.done else self._request.repo
 
     @property
@@ -137,9 +138,8 @@ class _Publication:
 
     def publish(self) -> None:
         """Make the commits that are missing."""
-        # With a key of its own, an earlier try of the same work may have been here and lost the answer. Every later try
-        # asks: since then somebody may have changed the files again, and a second commit of the same work would undo
-        # that.
+        # An earlier attempt with the same key may have committed and lost the response. Every later attempt asks, as
+        # someone may have changed the files since, and a second commit of the same work would undo that.
         may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
         if may_be_done and self._find():
             log.info("Found %s of this work in %s.", counted(len(self.done), "commit"), self._repo)
@@ -149,7 +149,7 @@ class _Publication:
         while parts:
             try:
                 self._make(parts)
-            except _TooMuchError as error:
+            except _CommitTooLargeError as error:
                 limits = parts[0].halved()
                 log.warning("%s Continuing with parts of at most %d changes.", error, limits.changes)
             except XetHubError as error:
@@ -168,7 +168,7 @@ class _Publication:
         paths = [each for part in parts for each in part.changes if isinstance(each, str)]
         existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths]) if paths else set()
         if missing := [path for path in paths if path not in existing]:
-            # The Hub itself would take the plain path of a folder, and delete all that is in it.
+            # The Hub itself accepts the plain path of a folder, and deletes everything in it.
             hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
             named = ", ".join(path.removesuffix("/") for path in missing)
             raise XetNotFoundError(
@@ -180,7 +180,7 @@ class _Publication:
         return "Nothing more was committed" if self.done else "Nothing was committed"
 
     def _make(self, parts: Sequence[Part]) -> None:
-        """Send the first part until the Hub has it once. After a lost answer, look for it before sending again."""
+        """Send the first part until the Hub has it once. After a lost response, search for it before sending again."""
         part, number, total = parts[0], len(self.done) + 1, len(self.done) + len(parts)
         title = self._request.message + (f" (part {number} of {total})" if total > 1 else "")
 
@@ -192,23 +192,23 @@ class _Publication:
                     self._add([self._post(part, title)])
                     return None
                 except (XetConnectionError, XetServerError, XetConflictError) as error:
-                    if self._look():
+                    if self._search():
                         return None
                     if refused := self._follow_head(error, parts):
                         return refused
                     if isinstance(error, XetConflictError) and self.parent != parent and moves < _MOST_MOVES:
                         moves += 1
-                        continue  # somebody else got on, and so may we: no reason to wait
+                        continue  # someone else committed, so there is no reason to wait
                     if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:
-                        raise _TooMuchError(f"{error}") from None
+                        raise _CommitTooLargeError(f"{error}") from None
                     raise
                 except XetResponseError as error:
                     if error.status == _TOO_LARGE and len(part.changes) > 1:
-                        raise _TooMuchError(f"{error}") from None
+                        raise _CommitTooLargeError(f"{error}") from None
                     if isinstance(error, XetProtocolError):
-                        # An answer that cannot be read may have come after the commit was made.
+                        # The commit may have been made although its response cannot be read.
                         with suppress(XetHubError):
-                            if self._look():
+                            if self._search():
                                 return None
                         error.args = (f"{error} Whether the commit was made is unknown.", *error.args[1:])
                     raise
@@ -220,10 +220,10 @@ class _Publication:
             log.info("Part %d of %d is in %s: %s", number, total, self._repo, self.done[-1].commit["url"])
 
     def _follow_head(self, error: XetHubError, parts: Sequence[Part]) -> XetConflictError | None:
-        """Let the next try follow the head as it is now; return what refuses it where that would undo other work."""
+        """Let the next attempt follow the current head; return an error where that would undo other work."""
         if self._request.parent_commit is None:
             if not self._opens_pull_request:
-                # The first request may still be under way at the Hub. Tied to the head as it is now, only one of the
+                # The Hub may still be working on the first request. With the current head as parent, only one of the
                 # two can succeed.
                 head = self._hub.latest_commits(self._repo)
                 self.parent = head[0]["oid"] if head else None
@@ -244,7 +244,7 @@ class _Publication:
         return None
 
     def _touched(self, parts: Sequence[Part], since: str, until: str) -> list[str]:
-        """Return which paths still to be committed differ between two commits: all, where the first is not found."""
+        """Return which paths still to commit differ between two commits; all if the first is not found."""
         changes = [change for part in parts for change in part.changes]
         paths = [change if isinstance(change, str) else change["path"] for change in changes]
         files = [path for path in paths if not path.endswith("/")]
@@ -285,7 +285,7 @@ class _Publication:
             if self._opens_pull_request:
                 repo = repo.at(f"{_PULL_REQUEST}{answers.discussion_number(answer.get('pullRequestUrl'))}")
             commit = hub.commit_record(repo, answer.get("commitOid"), title, description)
-        # The address is made anew: that of the answer may lead anywhere.
+        # Build the URL here: the one in the response may lead anywhere.
         return _Published(commit, repo, part.until, self._url_of(repo) if self._opens_pull_request else None)
 
     def _trailer(self, until: int) -> str:
@@ -294,19 +294,19 @@ class _Publication:
         return f"{KEY_TRAILER}: {self._key}{reach}"
 
     def _add(self, commits: Sequence[_Published]) -> bool:
-        """Keep those commits that reach further than the ones before, and say whether there are any."""
+        """Keep the commits that go further than the ones before, and return whether there are any."""
         new = [each for each in commits if each.until > self._until]
         if new:
             self.done += new
-            # What comes next follows upon them where a parent was asked for, so that work in between is still seen.
+            # With a required parent, the next commit must follow these, so that other commits in between are noticed.
             self.parent = self.done[-1].commit["oid"] if self._request.parent_commit else None
         return bool(new)
 
     def _find(self) -> bool:
-        """Find what earlier tries committed; one may have been killed before it could remember its last commit."""
+        """Find what earlier attempts committed; one may have been killed before it stored its last commit."""
         self._recall()
         if self._until < len(self._work.order):
-            self._look()
+            self._search()
         return bool(self.done)
 
     def _remember(self) -> None:
@@ -315,7 +315,7 @@ class _Publication:
         self._request.task_state.remember(STATE, known)
 
     def _recall(self) -> None:
-        """Find the commits that an earlier try remembered: also when many others came since, on any pull request."""
+        """Find the commits that an earlier attempt stored, even behind many newer ones or on an older pull request."""
         known = self._request.task_state.recall(STATE)
         oid, revision = str(known.get("oid")), str(known.get("revision"))
         is_pull_request = self._request.create_pr and re.fullmatch(rf"{_PULL_REQUEST}\d+", revision)
@@ -324,15 +324,15 @@ class _Publication:
         if not is_pull_request and (self._request.create_pr or revision != self._request.repo.revision):
             return
         repo = self._request.repo.at(revision)
-        with suppress(XetNotFoundError):  # it is gone
+        with suppress(XetNotFoundError):  # it was deleted
             self._add(self._of_this_work(repo, self._url_of(repo) if is_pull_request else None, oid))
 
     def _url_of(self, pull_request: Repo) -> str:
         number = pull_request.revision.removeprefix(_PULL_REQUEST)
         return f"{self._hub.endpoint}{pull_request.web_path}/discussions/{number}"
 
-    def _look(self) -> bool:
-        """Look for commits of this work among the newest, on the branch or on the newest pull requests."""
+    def _search(self) -> bool:
+        """Search the newest commits of the branch, or of the newest pull requests, for this work."""
         if not self._opens_pull_request:
             return self._add(self._of_this_work(self._repo, None))
         repo, hub = self._request.repo, self._hub
@@ -345,7 +345,7 @@ class _Publication:
         return any(self._add(self._of_this_work(each, self._url_of(each))) for each in newest)
 
     def _of_this_work(self, repo: Repo, pull_request: str | None, until: str | None = None) -> list[_Published]:
-        """Return the commits with this work's key, oldest first: the last ones, or those up to a known one."""
+        """Return the commits with this work's key, oldest first, among the newest or among those up to a known one."""
         pattern = re.compile(rf"^{KEY_TRAILER}: {self._key}(?: \((\d+) of \d+\))?\s*$", re.MULTILINE)
         found = []
         for commit in reversed(self._hub.latest_commits(repo.at(until) if until else repo, _COMMITS_TO_SEARCH)):
@@ -355,7 +355,7 @@ class _Publication:
         return found
 
     def result(self) -> XetCommitResult:
-        """Return what was published, and by which commits."""
+        """Return the published files and the commits that published them."""
         head = self.done[-1].commit if self.done else self._head()
         return {
             **head,

@@ -1,8 +1,8 @@
 """Copies of files from one repository to another, without moving the bytes that are in CAS.
 
-To a repository, the Hub lets another one have the files (``POST …/lfs-files/duplicate``, as ``huggingface_hub`` 2.4
-does for ``CommitOperationCopy``), and a commit names them by sha256. To a bucket, they are put by their Xet hash with
-the repository that they come from. What a repository stores inline is not in CAS: it is read, and travels again.
+For a repository, the Hub duplicates the files (``POST …/lfs-files/duplicate``, as ``huggingface_hub`` 2.4 does for
+``CommitOperationCopy``), and a commit names them by sha256. Into a bucket, they are put by their Xet hash and source
+repository. Files that a repository stores inline are not in CAS: they are read and sent again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import counted, shortened
-from airflow_provider_xethub.xet.publish.parts import ContentsOf
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
@@ -30,12 +29,12 @@ _BY_HAND = "Download with XetDownloadOperator and upload with XetUploadOperator 
 
 @dataclass(frozen=True)
 class Copies:
-    """What is to be copied.
+    """A planned copy.
 
-    :param source: the repository, at the revision, that all of it comes from.
-    :param request: the commit; its files are what the copies will be.
+    :param source: the repository and revision of all originals.
+    :param request: the commit, with the records of the copies; checked.
     :param originals: the records in ``source``, by the path of the copy.
-    :param inline: the copies whose content the source stores inline.
+    :param inline: paths of the copies whose original is stored inline.
     """
 
     source: Repo
@@ -47,7 +46,7 @@ class Copies:
 def plan(
     source: Repo, files: Sequence[XetFile], request: CommitRequest, path_in_repo: str | None, *, single: bool
 ) -> Copies:
-    """Decide which file goes where, and refuse what cannot be copied.
+    """Plan copies below a folder, and refuse what cannot be copied.
 
     :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single`` file
         may have its new path here, without a slash at the end.
@@ -61,7 +60,7 @@ def plan(
 def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
     """Plan copies under given paths, and refuse what cannot be copied.
 
-    ``.gitattributes`` means nothing in a bucket and is left out there, as ``huggingface_hub`` does.
+    ``.gitattributes`` has no meaning in a bucket and is left out there, as by ``huggingface_hub``.
 
     :param targets: the path of each copy, and its original in ``source``.
     :raises XetInputError: the Hub cannot copy this, two files would get the same path, or a path is not valid.
@@ -85,17 +84,17 @@ def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: Commi
 
 
 def modes(hub: Hub, copies: Copies) -> dict[str, UploadMode]:
-    """Return how each copy is stored, which is as its original is, and what the repository has there now."""
+    """Return how each copy is stored (like its original), and what the repository has under its path now."""
     paths = list(copies.originals)
     there = {file["path"]: file.get("blob_id") or file["sha256"] for file in hub.get_files(copies.request.repo, paths)}
     return {path: UploadMode(path in copies.inline, there.get(path), False) for path in paths}
 
 
 def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None:
-    """Let the repository have those files of the source that are in CAS, before a commit names them.
+    """Duplicate the files of the source that are in CAS, before a commit names them.
 
-    :param known: from :func:`modes`; what is there already is left out.
-    :raises XetResponseError: the Hub does not do it for some of the files, which are named. Nothing was committed.
+    :param known: from :func:`modes`; files that are there already are left out.
+    :raises XetResponseError: the Hub could not copy some files, which are named. Nothing was committed.
     """
     source, target = copies.source, copies.request.repo
     if source.is_same_repo(target):
@@ -128,19 +127,10 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
         )
 
 
-def contents_of(hub: Hub, copies: Copies) -> ContentsOf:
-    """Return what reads inline files of the source, by the paths of their copies."""
-
-    def read(files: Sequence[XetFile]) -> dict[str, bytes]:
-        return {file["path"]: read_original(hub, copies, file["path"]) for file in files}
-
-    return read
-
-
 def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     """Return the content of one inline original.
 
-    :raises XetSourceError: it is not what the record says any more.
+    :raises XetSourceError: it no longer matches its record.
     """
     file = copies.originals[path]
     content = hub.read_inline(copies.source, file["path"]) if file["size"] else b""
@@ -161,7 +151,7 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
 
 
 def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:
-    """Add to a commit what was copied, and what of it had to be read."""
+    """Add to a commit the figures of the copy."""
     unchanged = set(committed["unchanged"])
     new = [file for file in committed["files"] if file["path"] not in unchanged]
     inline = [file for file in new if file["path"] in copies.inline]
@@ -177,7 +167,7 @@ def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:
 
 
 def _is_inline(file: XetFile) -> bool:
-    # A listing gives the blob id of what is stored inline; a record of an earlier upload may have a Xet hash besides.
+    # A listing has the blob id of inline files; a record of an earlier upload may have a Xet hash as well.
     return not file["size"] or "blob_id" in file or not (file["sha256"] or file["xet_hash"])
 
 

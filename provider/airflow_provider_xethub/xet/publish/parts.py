@@ -1,7 +1,7 @@
-"""A commit as the Hub takes it: what is in it, in which order, and into how many parts the Hub's limits cut it.
+"""The content of a commit: its changes, their order, and the parts that the Hub's limits require.
 
-Most work is one part. Files come in the order of their paths and then what is deleted, so that nothing is gone before
-its successor is there; only a file that stands where a folder is to be goes first.
+Most work is one part. Files come in the order of their paths, followed by deletions, so that nothing is deleted before
+its successor exists; only a file in the place of a new folder is deleted first.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ MAX_CHANGES = 25_000
 """Changes in one commit. ``huggingface_hub`` documents 25,000 LFS files for ``create_commit``."""
 
 MAX_INLINE_BYTES = 100 * 1024 * 1024
-"""Bytes of inline files in one commit. The Hub takes 1 GB; ``huggingface_hub`` 2.4 stops here in ``upload_folder``."""
+"""Bytes of inline files in one commit. The Hub accepts 1 GB; ``huggingface_hub.upload_folder`` 2.4 stops here."""
 
 ContentsOf = Callable[[Sequence[XetFile]], Mapping[str, bytes]]
-"""Returns the bytes of files that the Hub wants inline, by path."""
+"""Returns the bytes of inline files, by path."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one commit may hold."""
+    """The limits of one commit."""
 
     changes: int
     inline_bytes: int
@@ -48,8 +48,8 @@ class Part:
     """A run of the work's changes that fits into one commit.
 
     :param until: the position in the work's order at which it ends.
-    :param changes: records of files, and paths to delete; without the files that are there already.
-    :param inline_bytes: the size of those that travel in the commit itself.
+    :param changes: records of files, and paths to delete; without unchanged files.
+    :param inline_bytes: the size of the inline files.
     """
 
     until: int
@@ -57,19 +57,19 @@ class Part:
     inline_bytes: int
 
     def halved(self) -> Limits:
-        """Return the limits under which this part would have to be cut in two."""
+        """Return limits that split this part in two."""
         return Limits(len(self.changes) // 2, self.inline_bytes // 2)
 
 
 class InlineContents:
-    """The bytes of inline files: read for one part at a time, so that memory does not grow with the number of files."""
+    """The bytes of inline files, read for one part at a time, so that memory does not grow with the number of files."""
 
     def __init__(self, read: ContentsOf) -> None:
         self._read = read
         self._held: Mapping[str, bytes] = {}
 
     def of(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
-        """Return the bytes of these files by path; what was read last is still at hand."""
+        """Return the bytes of these files by path; those read last are kept."""
         if any(file["path"] not in self._held for file in files):
             self._held = {}
             self._held = self._read(files)
@@ -81,9 +81,9 @@ class Work:
     """All that a request publishes.
 
     :param files: in the order of the request, without those that ``.gitignore`` excludes.
-    :param order: the files by path and the paths to delete, as they are published.
-    :param unchanged: paths that the repository has with this content already.
-    :param inline: paths whose content travels in the commit.
+    :param order: the files by path and the paths to delete, in the order of publishing.
+    :param unchanged: paths that the repository already has with this content.
+    :param inline: paths of inline files.
     """
 
     files: Sequence[XetFile]
@@ -93,7 +93,7 @@ class Work:
     contents: InlineContents
 
     def parts(self, begin: int, limits: Limits) -> list[Part]:
-        """Cut the order into as few parts as the limits allow, from a position on."""
+        """Split the order, from a position on, into as few parts as the limits allow."""
         parts: list[Part] = []
         changes: list[XetFile | str] = []
         size = 0
@@ -124,7 +124,7 @@ class Work:
 
 
 def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf) -> Work:
-    """Compare what is asked with what the repository has, and put it into its order.
+    """Compare the request with what the repository has, and put the changes in order.
 
     :raises XetInputError: a record has no sha256, which the commit needs.
     """
@@ -168,7 +168,7 @@ def git_blob_id(content: bytes) -> str:
 
 def encoded(header: Mapping[str, Any], lines: Iterator[dict[str, Any]]) -> bytes:
     """Return the body of a commit request: newline-delimited JSON, the header first."""
-    body = io.BytesIO()  # gives its value without copying it
+    body = io.BytesIO()  # returns its value without a copy
     for line in itertools.chain([{"key": "header", "value": header}], lines):
         body.write(json.dumps(line).encode())
         body.write(b"\n")

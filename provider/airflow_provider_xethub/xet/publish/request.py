@@ -1,4 +1,4 @@
-"""What is asked of a commit, and what is refused before anything is sent."""
+"""The request for a commit, and the checks before anything is sent."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from airflow_provider_xethub.xet.task_state import TaskState
 
 MAX_MESSAGE = 10_000
 MAX_DESCRIPTION = 60_000
-"""Characters; below what is read of a description, so that the key at its end is found again."""
+"""Characters. Fewer than are read of a description, so that the key at its end is found again."""
 
 
 @dataclass(frozen=True)
 class CommitRequest:
-    """What is to be published.
+    """The request for a commit.
 
     :param repo: repository and branch (or ``refs/pr/N``).
     :param files: records of files that are in CAS.
     :param delete: paths to delete; a trailing slash means the folder.
     :param message: the commit's title.
     :param description: more text below it.
-    :param parent_commit: only commit if none of these paths changed since this commit.
+    :param parent_commit: commit only if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
-    :param idempotency_key: the same for all tries of one piece of work; ``None`` for one of this call alone.
-    :param is_first_try: whether no earlier try can have committed this: then there is nothing to look for before.
-    :param task_state: remembers for later tries where this was committed; without one they have to search.
+    :param idempotency_key: the same for all attempts of one piece of work; ``None`` for a new key of this call.
+    :param is_first_try: whether no earlier attempt can have committed this, so that there is nothing to search for.
+    :param task_state: stores for later attempts where this was committed; without one they have to search.
     """
 
     repo: Repo
@@ -47,16 +47,16 @@ class CommitRequest:
     task_state: TaskState = field(default_factory=TaskState, compare=False, repr=False)
 
     def check(self) -> None:
-        """Refuse what the Hub would refuse, or what could not be meant, before anything is sent.
+        """Refuse what the Hub would reject or what cannot be intended, before anything is sent.
 
-        :raises XetInputError: says which path or record.
+        :raises XetInputError: names the path or record.
         """
         where = str(self.repo)
         if self.repo.is_bucket and (self.parent_commit or self.create_pr):
             raise XetInputError(f"{where} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
         arguments.text(f"commit_message for {where}", self.message, MAX_MESSAGE)
         arguments.text(f"commit_description for {where}", self.description, MAX_DESCRIPTION)
-        # Left empty, these would not check what the caller wanted checked.
+        # An empty string would silently skip the check that the caller asked for.
         for name in ("parent_commit", "idempotency_key"):
             arguments.string(name, getattr(self, name))
         if not self.message.strip():

@@ -1,4 +1,4 @@
-"""What a file can be verified by: no file is downloaded of which nothing tells whether it is the right one."""
+"""Digests that downloads are verified by: a file without any is not downloaded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _EMPTY = "0" * 64
 
 
 def is_verifiable(file: XetFile) -> bool:
-    """Whether the record says what content is right.
+    """Whether the content can be verified by the record.
 
-    In a repository that is the sha256 or the git blob id. The Hub reports neither for bucket files, but their Xet hash
-    is computed over all bytes too. Of an empty file the size says everything.
+    In a repository, by its sha256 or git blob id. The Hub reports neither for bucket files, but their Xet hash is
+    computed over all bytes too. For an empty file the size is enough.
     """
     if not file["size"] or digest_of(file):
         return True
@@ -64,11 +64,11 @@ def _unverifiable(file: XetFile) -> str:
 
 
 def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[Place]:
-    """Return the targets with what their records lack to be verified, as the Hub reports it.
+    """Return the targets with missing digests filled in from the Hub.
 
-    :param hub: gives the Hub; ``None`` without a connection.
-    :raises XetInputError: a record lacks it, and nobody can be asked.
-    :raises XetSourceError: the Hub has another file under that path by now.
+    :param hub: opens the Hub; ``None`` without a connection.
+    :raises XetInputError: a digest is missing, and there is no connection to ask the Hub.
+    :raises XetSourceError: the Hub now has another file under that path.
     """
     lacking = [target.file for target in targets if not is_verifiable(target.file)]
     if not lacking or hub is None:
@@ -108,7 +108,7 @@ def _with_digest(file: XetFile, known: XetFile | None) -> XetFile:
 
 
 def is_other(file: XetFile, now: XetFile | None) -> bool:
-    """Whether what the Hub has now is another file than a record says."""
+    """Whether the Hub now has another file than the record describes."""
     if now is None or now["size"] != file["size"]:
         return True
     return any(
@@ -117,7 +117,7 @@ def is_other(file: XetFile, now: XetFile | None) -> bool:
 
 
 def changed(file: XetFile) -> XetSourceError:
-    """Return the error for a file that is another one at the Hub than its record says."""
+    """Return the error for a file that changed at the Hub since it was listed."""
     return XetSourceError(
         f"{file['path']} of {file['repo']} changed since it was listed. Nothing of it was kept. List it again, or list "
         "and download a commit (revision), which does not change."
@@ -127,6 +127,6 @@ def changed(file: XetFile) -> XetSourceError:
 def each(work: Callable[[T], R], files: Sequence[T]) -> list[R]:
     """Do work that reads whole files, a few files at a time.
 
-    The first error is raised after the work on the other files has finished, so that what is good is kept.
+    The first error is raised after the work on the other files has finished, so that their results are kept.
     """
     return threads.stoppable(lambda stopped: threads.each(work, files, VERIFIERS, stopped, go_on=True))

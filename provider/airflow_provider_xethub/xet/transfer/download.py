@@ -44,13 +44,13 @@ def download(
     hub: Callable[[], Hub] | None,
     attempt: Attempt = UNKNOWN,
 ) -> XetDownloadResult:
-    """Download, verify and keep files; those already there and equal are left alone.
+    """Download and verify files; files that are already there and equal are skipped.
 
-    :param with_cas_access: does the transfer with a token.
-    :param hub: gives the Hub, for files that the repository stores inline; ``None`` without a connection.
-    :param attempt: of the task that downloads: what earlier ones have left is removed.
-    :raises XetInputError: an inline file is wanted, and there is no connection.
-    :raises XetIntegrityError: what arrived is not the file. No damaged file is kept; good ones are.
+    :param with_cas_access: runs the transfer with a token.
+    :param hub: opens the Hub, for files that the repository stores inline; ``None`` without a connection.
+    :param attempt: of the task that downloads; files left by earlier attempts are removed.
+    :raises XetInputError: a file is stored inline, and there is no connection.
+    :raises XetIntegrityError: a file arrived damaged. Damaged files are not kept; good ones are.
     """
     started = time.monotonic()
     digests.check([target.file for target in targets])
@@ -67,7 +67,7 @@ def download(
         done.add(target.path)
 
     def work(access: CasAccess) -> int:
-        # The second time, only what is missing.
+        # A second attempt transfers only what is missing.
         missing = [target for target in todo if target.path not in done]
 
         def receive(number: int, pieces: Iterator[bytes]) -> None:
@@ -97,10 +97,10 @@ def download(
 def download_to_storage(
     targets: Sequence[StoredTarget], with_cas_access: WithCasAccess, hub: Callable[[], Hub] | None, state: TaskState
 ) -> XetDownloadResult:
-    """Stream files into object storage, verified while they pass; what the storage knows to be equal is left alone.
+    """Stream files into object storage, verified on the way; files that the storage reports as equal are skipped.
 
     :param with_cas_access, hub: as for :func:`download`.
-    :param state: remembers for a retry what it has to clear away.
+    :param state: stores for a retry what it has to remove.
     :raises XetHubError: as for :func:`download`.
     """
     started = time.monotonic()
@@ -117,7 +117,7 @@ def download_to_storage(
         done.add(target.path)
 
     def work(access: CasAccess) -> int:
-        # The second time, only what is missing.
+        # A second attempt transfers only what is missing.
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
         paths = [target.file["path"] for target in missing]
@@ -133,7 +133,7 @@ def download_to_storage(
 
 @contextmanager
 def _reporting_progress(done: Collection[object], todo: Collection[object]) -> Iterator[None]:
-    """Have the error of a token that expired meanwhile say how much of the work it was good for."""
+    """Add to the error of an expired token how many files are complete."""
     try:
         yield
     except XetTokenExpiredError as error:
@@ -159,11 +159,11 @@ def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> No
 def _fetch_inline(
     targets: Sequence[Place], hub: Callable[[], Hub] | None, receive: Callable[[Place, bytes], None]
 ) -> int:
-    """Read files that the repository stores inline, and empty ones, several at a time; return the bytes received.
+    """Read inline and empty files, several at a time; return the bytes received.
 
-    :param receive: verifies and keeps the content. What it finds damaged is read once more.
-    :raises XetIntegrityError: a file arrived damaged both times. All others were received.
-    :raises XetSourceError: a file changed at the Hub since it was listed. All others were received.
+    :param receive: verifies and keeps the content. A damaged file is read once more.
+    :raises XetIntegrityError: a file arrived damaged twice. All others were kept.
+    :raises XetSourceError: a file changed at the Hub since it was listed. All others were kept.
     """
     read = hub() if hub and any(target.file["size"] for target in targets) else None
     wrong: list[XetTransferError] = []

@@ -1,7 +1,7 @@
-"""The content of files that other tasks uploaded and that the Hub wants inline: the commit carries it.
+"""The content of files that other tasks uploaded to CAS and that the Hub wants inline in the commit.
 
 Those tasks could not ask the Hub, so these files are in CAS like all others. The committing task takes their content
-from the record where all of it is there, else from CAS, else from the object storage that they were uploaded from.
+from the record if the sample is the whole file, else from CAS, else from the object storage they were uploaded from.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from airflow_provider_xethub.xet.transfer.download import download
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 64 << 20
-"""Largest file that is put into a commit: it is held in memory, more than once. The Hub's own limit is 10 MiB."""
+"""Largest file that is committed inline: it is held in memory more than once. The Hub's own limit is 10 MiB."""
 
 _MAX_NAMED = 5
 
@@ -39,9 +39,9 @@ def read_back(
     """Return the content of uploaded files, by path, verified.
 
     :param files: records as :func:`airflow_provider_xethub.xet.transfer.upload.upload` returns them.
-    :param with_cas_access: reads from CAS with a token.
+    :param with_cas_access: runs the download with a token.
     :param open_storage: opens the object storage that a record names as its source.
-    :raises XetHubError: neither CAS nor the source of a file has it; says why, and what to do.
+    :raises XetHubError: neither CAS nor the source of a file returned it; the message says why, and what to do.
     """
     for file in files:
         if file["size"] > MAX_BYTES:
@@ -61,14 +61,14 @@ def read_back(
         refused = error
     with _explaining(stored, refused):
         contents |= _of_sources(stored, open_storage)
-    # CAS refuses all files because of one.
+    # CAS rejected all files because of one.
     left = [file for file in rest if file["path"] not in contents]
     with _explaining(left):
         return contents | _of_cas(left, with_cas_access)
 
 
 def _of_record(file: XetFile) -> bytes | None:
-    """Return the content where the record holds all of it, as its sample."""
+    """Return the content if the sample in the record is the whole file."""
     if file["size"] > SAMPLE_BYTES or "sample" not in file:
         return None
     try:
@@ -95,7 +95,7 @@ def _of_cas(files: Sequence[XetFile], with_cas_access: WithCasAccess) -> dict[st
 
 def _of_sources(files: Sequence[XetFile], open_storage: Callable[[Location], Storage]) -> dict[str, bytes]:
     places = [(file, where) for file in files if (where := location(file["storage_uri"]))]
-    # One after the other: two threads would open the same storage twice.
+    # One at a time: two threads would open the same storage twice.
     opened = [(file, where, open_storage(where)) for file, where in places]
     contents = threads.stoppable(lambda stopped: threads.each(_of_source, opened, AT_A_TIME, stopped))
     return {file["path"]: content for (file, _), content in zip(places, contents, strict=True)}
@@ -124,7 +124,7 @@ def _explained(error: XetHubError, files: Sequence[XetFile], other: XetHubError 
     """Return an error that says what the content is needed for.
 
     :param error: from CAS.
-    :param other: from the source; of its kind, if only for that one a retry makes sense.
+    :param other: from the source; it decides the class if only that error is worth a retry.
     """
     if isinstance(other or error, XetCancelledError):
         return other or error

@@ -1,8 +1,7 @@
-"""Which local files need no upload, because the repository holds exactly them already.
+"""Finds local files that need no upload because the repository already has them.
 
-Reading a file and computing its digest is cheaper than asking CAS about each of its pieces, so a folder of which
-little has changed is done in seconds. Objects of an object storage would have to be fetched for that: they are not
-looked at here.
+Reading a file and computing its digest is cheaper than asking CAS about each of its chunks, so a folder with few
+changes is done in seconds. Objects in object storage would have to be fetched for that, so they are not compared.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ def in_repository(
 ) -> tuple[dict[str, XetFile], dict[str, str]]:
     """Return the records of those files that the revision already has with the same content, by path.
 
-    :param modes: what the Hub said about each; ``current`` is the sha256 of what it has.
-    :returns: the records, and the sha256 of all files that had to be read, also of those that have changed.
+    :param modes: the Hub's answer for each file; ``current`` is the sha256 of the file it has.
+    :returns: the records, and the sha256 of all files that had to be read, including changed ones.
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
