@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from airflow_provider_xethub.exceptions import XetProtocolError
 from airflow_provider_xethub.xet import answers
@@ -96,7 +95,14 @@ def upload_modes(
         )
         with hub.reading(about):
             described = answers.sequence(answers.mapping(response, "JSON").get("files"), "files")
-            return dict(_mode(answers.mapping(each, "a file")) for each in described)
+            modes = {}
+            for file in [answers.mapping(each, "a file") for each in described]:
+                # The Hub calls the modes "lfs" and "regular".
+                is_inline = answers.identifier(file.get("uploadMode"), "an upload mode") == "regular"
+                current = None if file.get("oid") is None else answers.blob_id(file["oid"])
+                is_ignored = file.get("shouldIgnore") is True
+                modes[answers.path(file.get("path"))] = UploadMode(is_inline, current, is_ignored)
+            return modes
 
     batches = [files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE)]
     fetched = workers.stoppable(lambda stopped: workers.each(fetch, batches, MAX_CONCURRENT_REQUESTS, stopped))
@@ -105,15 +111,6 @@ def upload_modes(
     if missing:
         raise XetProtocolError(f"The Hub at {hub.endpoint} returned no upload mode for {missing[0]} to {about}.")
     for file in files:
-        if file["size"] == 0:
+        if file["size"] == 0:  # clients commit an empty file inline, because it has no pointer
             modes[file["path"]] = UploadMode(True, modes[file["path"]].current, modes[file["path"]].ignored)
     return modes
-
-
-def _mode(file: Mapping[str, Any]) -> tuple[str, UploadMode]:
-    mode = answers.identifier(file.get("uploadMode"), "an upload mode")
-    current = file.get("oid")
-    # The Hub calls the modes "lfs" and "regular". Clients commit an empty file inline, because it has no pointer.
-    return answers.path(file.get("path")), UploadMode(
-        mode == "regular", None if current is None else answers.blob_id(current), file.get("shouldIgnore") is True
-    )
