@@ -66,7 +66,6 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
     :param deferrable: Poll once, then wait in the triggerer without occupying a worker slot. Default:
         ``[operators] default_deferrable``.
     :param xethub_conn_id: Airflow connection ID.
-    :param kwargs: Parameters of Airflow's ``BaseSensorOperator``.
     """
 
     template_fields: Sequence[str] = REPO_FIELDS
@@ -197,7 +196,6 @@ class XetFileSensor(XetSensor):
     :param changed_from: The earlier content of the files: one record or a list of records, as an earlier sensor
         returned them, or, with ``path``, a Xet hash or sha256. Files with this content do not count.
     :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
-    :param kwargs: Parameters of :class:`XetSensor`.
     :returns: The :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
         that count.
     """
@@ -293,7 +291,6 @@ class XetRevisionSensor(XetSensor):
 
     :param newer_than: Commit ID; wait until the newest commit is a different one. ``None``: the commit that is the
         newest at the task's first poll. On Airflow 3.3 and later, the task's retries keep that commit.
-    :param kwargs: Parameters of :class:`XetSensor`.
     :returns: The newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
     """
 
