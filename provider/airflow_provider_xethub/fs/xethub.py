@@ -282,7 +282,7 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             text = f"Mode {mode!r} is not supported. Use r to read a file, w to replace it, or x to create it."
             raise NotImplementedError(text)
         if mode == "xb" and self.exists(path):
-            raise FileExistsError(errno.EEXIST, "exists already", path)
+            raise FileExistsError(errno.EEXIST, "already exists", path)
         reserve_memory = None if autocommit else self.transaction.reserve_memory
         return WritingFile(self, file, path, commit_message, reserve_memory)
 
@@ -363,7 +363,7 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
             self.mkdir(rpath)
             return
         if mode == "create" and self.exists(rpath):
-            raise FileExistsError(errno.EEXIST, "exists already", rpath)
+            raise FileExistsError(errno.EEXIST, "already exists", rpath)
         with Path(lpath).open("rb") as source, self.open(rpath, "wb", **options) as target:
             callback.set_size(os.fstat(source.fileno()).st_size)
             while data := source.read(self.blocksize):
@@ -384,7 +384,7 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
         :raises FileExistsError: ``path`` exists, and ``exist_ok`` does not allow it.
         """
         if self.exists(path) and not (exist_ok and self.isdir(path)):
-            raise FileExistsError(errno.EEXIST, "exists already", path)
+            raise FileExistsError(errno.EEXIST, "already exists", path)
         self.mkdir(path)
 
     def rmdir(self, path: str) -> None:
