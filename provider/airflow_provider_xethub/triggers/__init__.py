@@ -1,1 +1,1 @@
-"""Triggers."""
+"""Airflow triggers of the provider."""

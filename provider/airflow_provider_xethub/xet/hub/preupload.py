@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetProtocolError
-from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet import answers, threads
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -105,7 +104,7 @@ def upload_modes(
             return modes
 
     batches = [files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE)]
-    fetched = workers.stoppable(lambda stopped: workers.each(fetch, batches, MAX_CONCURRENT_REQUESTS, stopped))
+    fetched = threads.stoppable(lambda stopped: threads.each(fetch, batches, MAX_CONCURRENT_REQUESTS, stopped))
     modes = {path: mode for part in fetched for path, mode in part.items()}
     missing = [file["path"] for file in files if file["path"] not in modes]
     if missing:

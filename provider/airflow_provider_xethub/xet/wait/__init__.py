@@ -1,1 +1,1 @@
-"""Waiting for files and commits: conditions and the shared poller."""
+"""Wait for files and commits: conditions and the shared poller."""

@@ -1,4 +1,4 @@
-"""What a sensor or a trigger waits for, and what each poll means: both decide here, so they cannot disagree.
+"""Define what sensors and triggers wait for, and decide what each poll means, for both in the same way.
 
 A :class:`RepoState` holds what is known about a repository and fetches the rest from the Hub. A :class:`Condition` says
 what has to be fetched, and evaluates the state. A sensor has its own state and fetches everything on each poll. In a
@@ -22,11 +22,10 @@ from airflow_provider_xethub.exceptions import (
     XetRevisionNotFoundError,
 )
 from airflow_provider_xethub.xet import arguments
-from airflow_provider_xethub.xet import repo as names
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.records import XetCommit, XetFile
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo, check_path
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
@@ -92,7 +91,7 @@ class Snapshot:
 
 
 class Condition(Protocol):
-    """Decide whether what a sensor or a trigger waits for exists."""
+    """Describe what a sensor or a trigger waits for."""
 
     def evaluate(self, state: RepoState) -> Any | None:
         """Return the value of the condition, or ``None`` while it does not hold.
@@ -103,7 +102,7 @@ class Condition(Protocol):
 
 @dataclass(frozen=True)
 class FilesCondition:
-    """Hold when files exist and, if an earlier state is given, differ from it.
+    """Wait until files exist and, if an earlier state is given, differ from it.
 
     :param paths: All of these files must count.
     :param patterns: Files that match one of these patterns count (``*`` matches ``/`` as well).
@@ -124,7 +123,7 @@ class FilesCondition:
         if bool(self.paths) == bool(self.patterns):
             raise XetInputError("Give exactly one of path, paths and patterns.")
         for path in self.paths:
-            names.check_path(path)
+            check_path(path)
         arguments.selection("patterns", list(self.patterns) or None)
         if isinstance(self.min_files, bool) or not isinstance(self.min_files, int) or self.min_files < 1:
             raise XetInputError(f"min_files {self.min_files!r} must be a whole number of at least 1.")
@@ -156,7 +155,7 @@ class FilesCondition:
 
 @dataclass(frozen=True)
 class NewCommitCondition:
-    """Hold when the newest commit is another one than ``newer_than``.
+    """Wait until the newest commit is another one than ``newer_than``.
 
     :raises XetInputError: ``newer_than`` is not a commit ID.
     """
@@ -167,18 +166,18 @@ class NewCommitCondition:
         check_oid(self.newer_than)
 
     def evaluate(self, state: RepoState) -> XetCommit | None:
-        """Return the newest commit."""
+        """Return the newest commit if it is another one."""
         return state.head if state.head and state.head["oid"] != self.newer_than else None
 
 
 @dataclass(frozen=True)
 class CommitsSinceCondition:
-    """Hold when there are commits after ``after``; if that is ``None``, hold with the newest commit."""
+    """Wait for commits after ``after``; if that is ``None``, for any commit."""
 
     after: str | None
 
     def evaluate(self, state: RepoState) -> list[XetCommit] | None:
-        """Return these commits, oldest first; only the newest one if ``after`` is no longer in the history."""
+        """Return these commits, oldest first; only the newest if ``after`` is ``None`` or no longer in the history."""
         if state.head is None or state.head["oid"] == self.after:
             return None
         oids = [commit["oid"] for commit in state.history]
