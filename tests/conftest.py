@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_xethub.xet.repo import RepoType
+
 _HOME = Path(tempfile.mkdtemp(prefix="xethub-tests-"))
 # Set by test_on_postgresql.py: what an SQLAlchemy URL has after its driver.
 _POSTGRESQL = os.environ.get("XETHUB_TESTS_POSTGRESQL")
@@ -100,7 +102,7 @@ def make_repo(hub: LocalHub, request: pytest.FixtureRequest) -> Callable[..., Re
     """Makes an empty repository that no other test uses."""
     import uuid
 
-    def make(repo_type: str = "dataset", **options: object) -> Repo:
+    def make(repo_type: RepoType = "dataset", **options: bool) -> Repo:
         return hub.create_repo(f"local/r{uuid.uuid4().hex[:12]}", repo_type, **options)
 
     return make
@@ -175,7 +177,7 @@ def fernet_cache():
         except ImportError:  # before 3.2
             from airflow.models import crypto
 
-            crypto._fernet = None
+            vars(crypto)["_fernet"] = None
         else:
             get_fernet.cache_clear()
 

@@ -217,7 +217,7 @@ def _imported_before(arguments: dict[str, Any]) -> Work:
     """The same ``@task``, with the import at the top of the DAG file: paid at every parse instead of in ``execute``."""
     from huggingface_hub import HfApi
 
-    assert HfApi
+    assert HfApi is not None
     return _task(upload_file, arguments)
 
 

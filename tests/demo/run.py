@@ -10,16 +10,16 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import data
 import leaks
-import pendulum
 import services
 
 from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.xet.progress import duration, size
+from airflow_provider_xethub.xet.message_text import duration, size
 
 DAG = "xethub_quickstart"
 REPO = "datasets/local/penguins"
@@ -101,9 +101,13 @@ def run_once(airflow: services.Airflow, folder: Path, version: Path) -> dict[str
     }
 
 
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def describe(sealed: dict[str, Any], fetched_at: str) -> str:
     """Say what anybody may read in a token's XCom value: scope and remaining life."""
-    left = pendulum.parse(sealed["expires_at"]) - pendulum.parse(fetched_at)
+    left = moment(sealed["expires_at"]) - moment(fetched_at)
     return f"{sealed['scope']} for {duration(left.total_seconds())}"
 
 

@@ -75,7 +75,7 @@ def airflow(words: list[str], _: Path) -> None:
 
 
 def export(words: list[str], _: Path) -> None:
-    name, _, value = words[1].partition("=")
+    name, value = words[1].split("=", 1)
     if name.startswith("AIRFLOW_CONN_"):
         if value.startswith("{"):
             check_connection(Connection.from_json(value, conn_id=name))

@@ -8,6 +8,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def updates(asked: list[Asked]) -> list[dict[str, Any]]:
 
 
 def test_each_ref_that_moves_is_told_with_the_secret_in_the_body_that_the_hub_documents(
-    hub: LocalHub, name: str, where: dict[str, str]
+    hub: LocalHub, name: str, where: dict[str, Any]
 ) -> None:
     api = HfApi(endpoint=hub.url, token=hub.token())
     first = api.dataset_info(name).sha
@@ -72,7 +73,7 @@ def test_each_ref_that_moves_is_told_with_the_secret_in_the_body_that_the_hub_do
     assert webhooks.parse_ref_updates(asked[1].body) == webhooks.parse_ref_updates(asked[2].body) == []
 
 
-def test_it_reads_as_the_payload_of_huggingface_hub(hub: LocalHub, name: str, where: dict[str, str]) -> None:
+def test_it_reads_as_the_payload_of_huggingface_hub(hub: LocalHub, name: str, where: dict[str, Any]) -> None:
     from huggingface_hub import WebhookPayload
 
     with SmallServer(Answer()) as receiver, WebhookSender(hub, receiver.url):
@@ -84,14 +85,14 @@ def test_it_reads_as_the_payload_of_huggingface_hub(hub: LocalHub, name: str, wh
 
 
 def test_a_receiver_that_fails_is_told_in_the_log_and_the_next_webhook_is_sent(
-    hub: LocalHub, name: str, where: dict[str, str], caplog: pytest.LogCaptureFixture
+    hub: LocalHub, name: str, where: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     api = HfApi(endpoint=hub.url, token=hub.token())
     answers = iter([Answer(b"not today", status=503), Answer(length=99, status=200), Answer()])
     with SmallServer(lambda _: next(answers)) as receiver, WebhookSender(hub, receiver.url, SECRET):
         for number in range(3):
             api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo="a.txt", **where)
-            soon(lambda number=number: len(receiver.asked) == number + 1)
+            soon(partial(lambda number: len(receiver.asked) == number + 1, number))
     assert f"Could not deliver the webhook for {name}: HTTP status 503: not today" in caplog.text
     assert SECRET not in caplog.text
 

@@ -107,7 +107,7 @@ class ExecutionApi:
 
     def _context(self) -> dict[str, Any]:
         date = _START.isoformat()
-        dag_run = {
+        dag_run: dict[str, Any] = {
             "dag_id": "test",
             "run_id": RUN_ID,
             "logical_date": date,
@@ -259,7 +259,8 @@ def store_dag(dag: DAG) -> None:
     except ImportError:  # before 3.2
         from airflow.models.dagbag import DagBag, sync_bag_to_db
 
-        bag = DagBag(dag_folder="/dev/null", collect_dags=False, include_examples=False)
+        options: dict[str, Any] = {"include_examples": False}
+        bag = DagBag(dag_folder="/dev/null", collect_dags=False, **options)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, "dags-folder", None)
 

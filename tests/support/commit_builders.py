@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -18,13 +19,13 @@ def name_of(repo: Repo) -> str:
     return f"{repo.repo_type}s/{repo.repo_id}"
 
 
-def client(hub: LocalHub, **options: object) -> Hub:
+def client(hub: LocalHub, **options: Any) -> Hub:
     return Hub(hub.url, hub.token(), credential="connection 'xethub_default'", **options)
 
 
-def record(repo: Repo, path: str, content: bytes, **changes: object) -> XetFile:
+def record(repo: Repo, path: str, content: bytes, **changes: Any) -> XetFile:
     """The record of a file, as an upload returns it, without any upload."""
-    values = {
+    values: Any = {
         "path": path,
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -32,7 +33,8 @@ def record(repo: Repo, path: str, content: bytes, **changes: object) -> XetFile:
         "repo": repo.uri,
         "sample": base64.b64encode(content[:512]).decode(),
     }
-    return {**values, **changes}
+    values |= changes
+    return values
 
 
 def in_cas(hub: LocalHub, repo: Repo, files: Mapping[str, bytes]) -> list[XetFile]:
@@ -42,7 +44,7 @@ def in_cas(hub: LocalHub, repo: Repo, files: Mapping[str, bytes]) -> list[XetFil
 
 
 def publish(
-    hub: LocalHub, repo: Repo, files: Mapping[str, bytes] | None = None, *, by: Hub | None = None, **options: object
+    hub: LocalHub, repo: Repo, files: Mapping[str, bytes] | None = None, *, by: Hub | None = None, **options: Any
 ) -> XetCommitResult:
     """Commit files, asking the Hub first how it stores them."""
     by = by or client(hub)

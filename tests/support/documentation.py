@@ -90,7 +90,7 @@ def table(page: str, first: str, section: str | None = None) -> list[list[str]]:
     for line in lines:
         if line.startswith((f"| {first} |", f"| `{first}")):
             assert set(next(lines)) <= set("|-")
-            rows = []
+            rows: list[list[str]] = []
             for row in lines:
                 if not row.startswith("|"):
                     return rows

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
@@ -73,9 +74,10 @@ class FoldingLocal(spellings.Local):
     @contextmanager
     def trial(self, folder: str) -> Iterator[spellings.Trial]:
         with super().trial(folder) as trial:
-            place = trial._place
+            kind: Any = type(trial)
+            place: Path = vars(trial)["_place"]
 
-            class Folding(type(trial)):
+            class Folding(kind):
                 def has(self, name: str) -> bool:
                     return os.path.lexists(found(str(place / name), place))
 

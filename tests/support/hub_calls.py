@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -21,7 +22,7 @@ def binary(seed: str, size: int = 20_000) -> bytes:
     return b"\0" + random.Random(seed).randbytes(size - 1)
 
 
-def upload(api: HfApi, repo: str, path: str, content: object, **options: object) -> str:
+def upload(api: HfApi, repo: str, path: str, content: Any, **options: Any) -> str:
     done = api.upload_file(
         path_or_fileobj=content,  # type: ignore[arg-type]
         path_in_repo=path,
@@ -32,12 +33,12 @@ def upload(api: HfApi, repo: str, path: str, content: object, **options: object)
     return str(done.oid)
 
 
-def read(api: HfApi, repo: str, path: str, cache: Path, **options: object) -> bytes:
+def read(api: HfApi, repo: str, path: str, cache: Path, **options: Any) -> bytes:
     local = api.hf_hub_download(repo, path, repo_type="dataset", cache_dir=cache, **options)  # type: ignore[arg-type]
     return Path(local).read_bytes()
 
 
-def names(api: HfApi, repo: str, **options: object) -> set[str]:
+def names(api: HfApi, repo: str, **options: Any) -> set[str]:
     return set(api.list_repo_files(repo, repo_type="dataset", **options)) - {".gitattributes"}  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ import base64
 import json
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -72,7 +73,7 @@ class JavaScript:
         result = self._ask({"call": name, "params": self._params(params)})
         return result["items"], result["returned"]
 
-    def upload(self, repo: str, files: dict[str, bytes | Path], /, **params: Json) -> Json:
+    def upload(self, repo: str, files: Mapping[str, bytes | Path], /, **params: Json) -> Json:
         """Upload files in one commit, as ``uploadFiles`` does, and return what it returns."""
         listed = [{"path": path, "content": blob(content)} for path, content in files.items()]
         return self.call("uploadFiles", repo=repo, files=listed, **params)

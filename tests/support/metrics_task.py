@@ -8,7 +8,7 @@ import sys
 from support.airflow_runs import run_task
 
 
-def switch_on() -> None:
+def switch_on():
     """Begin to send metrics, as Airflow's worker does; Airflow 3.0 and 3.1 do so by themselves."""
     try:
         from airflow.sdk.observability import stats

@@ -178,7 +178,7 @@ def sftp_server(folder: Path) -> Iterator[Sftp]:
             0,
             server_factory=Server,
             server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder)),
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=bytes(folder)),
         )
         sftp.port = listener.get_port()
         ready.set()

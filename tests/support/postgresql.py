@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 PATIENCE = 60.0
 USER = "airflow"
@@ -32,14 +33,15 @@ def server() -> Iterator[str]:
     folder = programs()
     assert folder is not None, "PostgreSQL is missing: apt-get install postgresql"
     # It refuses to run as root; the Debian package brings this user.
-    user = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+    user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
     with TemporaryDirectory(prefix="xethub-postgresql-") as home:
         if user:
             shutil.chown(home, "postgres", "postgres")
         data, password, port = Path(home, "data"), secrets.token_hex(16), _free_port()
         (word := Path(home, "password")).write_text(password)
         word.chmod(0o644)
-        made = ["--pgdata", data, "--username", USER, "--pwfile", word, "--auth", "scram-sha-256", "--no-sync"]
+        made: list[str | Path] = ["--pgdata", data, "--username", USER, "--pwfile", word, "--no-sync"]
+        made += ["--auth", "scram-sha-256"]
         subprocess.run([folder / "initdb", *made], check=True, stdout=subprocess.DEVNULL, cwd=home, **user)
         settings = {
             "listen_addresses": "127.0.0.1",

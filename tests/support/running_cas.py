@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import uvicorn
 from starlette.applications import Starlette
@@ -23,6 +23,7 @@ from airflow_provider_xethub.local.store.database import Database
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Scope = Literal["read", "write"]
 
 
 @dataclass
@@ -48,7 +49,7 @@ class RunningCas:
     def url(self) -> str:
         return self.origin + self.base_path
 
-    def token(self, scope: str = "write", repository: str = repository, *, age: float = 0) -> str:
+    def token(self, scope: Scope = "write", repository: str = repository, *, age: float = 0) -> str:
         """Issue a Xet token, ``age`` seconds ago."""
         now = self.access.clock
         self.access.clock = lambda: now() - age
@@ -58,7 +59,7 @@ class RunningCas:
         finally:
             self.access.clock = now
 
-    def operation(self, scope: str = "write", repository: str = repository, **changes: object) -> dict[str, object]:
+    def operation(self, scope: Scope = "write", repository: str = repository, **changes: object) -> dict[str, object]:
         """Return the arguments that an operation of ``hf_xet.XetSession`` takes."""
         given = {
             "endpoint": self.url,

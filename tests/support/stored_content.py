@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
@@ -31,5 +32,5 @@ class Upload:
         self.listed = shard.ShardXorb(self.parsed.xorb_hash, self.parsed.chunk_hashes, tuple(sizes))
         self.xet_hash = to_hex(self.file.file_hash)
 
-    def shard(self, **changes: object) -> bytes:
+    def shard(self, **changes: Any) -> bytes:
         return shard.build(shard.Shard((replace(self.file, **changes),), (self.listed,)))

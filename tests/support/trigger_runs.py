@@ -38,7 +38,7 @@ class Triggerer:
 
     def start(self, triggers: dict[Any, BaseTrigger], *, store: Any = None) -> None:
         for name, trigger in triggers.items():
-            made = again(trigger)
+            made: Any = again(trigger)
             if store is not None:
                 made.asset_state_store = store
             self.events.setdefault(name, [])

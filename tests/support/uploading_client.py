@@ -71,7 +71,7 @@ def read_journal(path: Path) -> tuple[list[Attempt], dict[str, str]]:
 def main() -> None:
     task = Task(**json.loads(sys.argv[1]))
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     api = HfApi(endpoint=task.url, token=task.token)

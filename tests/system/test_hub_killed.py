@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -281,7 +282,7 @@ def _assert_leftovers_go(hub: HubProcess, kills: int) -> None:
     assert _leftovers(hub) == []
 
 
-def _listed(hub: HubProcess, path: str) -> list[dict[str, object]]:
+def _listed(hub: HubProcess, path: str) -> list[dict[str, Any]]:
     found, url = [], f"{path}?recursive=1"
     while url:
         answer = _get(hub, url)

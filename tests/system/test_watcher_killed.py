@@ -94,7 +94,8 @@ class Witness(threading.Thread):
         super().__init__(daemon=True)
         self._watched, self._stop_it = watched, threading.Event()
         self._first = watched.made[0]
-        self.looks, self.lost = 0, set()
+        self.looks = 0
+        self.lost: set[str] = set()
 
     def run(self) -> None:
         while not self._stop_it.wait(0.05):

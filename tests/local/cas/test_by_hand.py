@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from airflow_provider_xethub.local.cas.files import MAX_SHARD_BODY
-from airflow_provider_xethub.local.cas.xorbs import MAX_XORB_BODY
+from airflow_provider_xethub.local.cas.xorb_body import MAX_XORB_BODY
 from airflow_provider_xethub.local.formats import hashing, shard, xorb
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, bearer

@@ -6,6 +6,7 @@ import email
 import email.policy
 import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import hf_xet
@@ -162,7 +163,8 @@ def parts(answer: requests.Response) -> list[tuple[str, bytes]]:
     """Read a multipart body with the standard library's parser."""
     head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
     message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
-    return [(part["Content-Range"], part.get_payload(decode=True)) for part in message.iter_parts()]
+    pieces: Iterable[Any] = message.iter_parts()
+    return [(part["Content-Range"], part.get_payload(decode=True)) for part in pieces]
 
 
 def test_all_ranges_of_an_entry_come_in_one_answer(

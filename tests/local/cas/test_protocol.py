@@ -29,7 +29,7 @@ def stored(cas: RunningCas) -> Upload:
     return made
 
 
-def ask(cas: RunningCas, method: str, path: str, scope: str = "read", **options: Any) -> requests.Response:
+def ask(cas: RunningCas, method: str, path: str, scope: Any = "read", **options: Any) -> requests.Response:
     headers = {**bearer(cas.token(scope)), **options.pop("headers", {})}
     return requests.request(method, cas.url + path, headers=headers, timeout=10, **options)
 
@@ -167,7 +167,7 @@ def repo(hub: LocalHub) -> str:
     return hub.create_repo(f"acme/{os.urandom(6).hex()}", "dataset").repo_id
 
 
-def token(hub: LocalHub, repo: str, revision: str, scope: str = "read", **query: str) -> tuple[str, dict[str, str]]:
+def token(hub: LocalHub, repo: str, revision: str, scope: Any = "read", **query: str) -> tuple[str, dict[str, str]]:
     """Return the CAS URL and the header with a Xet token of a revision."""
     quoted = revision.replace("/", "%2F")
     answer = requests.get(
@@ -180,7 +180,7 @@ def token(hub: LocalHub, repo: str, revision: str, scope: str = "read", **query:
     return answer.json()["casUrl"], bearer(answer.json()["accessToken"])
 
 
-def status(hub: LocalHub, repo: str, revision: str, xet_hash: str, scope: str = "read") -> int:
+def status(hub: LocalHub, repo: str, revision: str, xet_hash: str, scope: Any = "read") -> int:
     """Return how a token of a revision fares with a file; all routes agree."""
     cas_url, headers = token(hub, repo, revision, scope)
     statuses = {

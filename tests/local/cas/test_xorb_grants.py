@@ -167,7 +167,8 @@ def test_an_upload_that_nobody_commits_is_deleted_after_a_while(cas: RunningCas)
     assert len(files_left(cas)) == 1
     cas.access.clock_offset = cas.access.data_url_life + 1
     try:
-        ask(cas, *(lambda name, body: (name, asked(body)))(*new_xorb()))
+        another, body = new_xorb()
+        ask(cas, another, asked(body))
     finally:
         cas.access.clock_offset = 0
     assert files_left(cas) == []

@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -351,7 +352,7 @@ def test_a_file_that_cannot_be_read_is_named(run, tmp_path: Path, monkeypatch: p
 
     really_open = Path.open
 
-    def refused(self: Path, *arguments: object, **named: object) -> object:
+    def refused(self: Path, *arguments: Any, **named: Any) -> object:
         if self == tmp_path / "f":
             raise PermissionError(13, "Permission denied", str(self))
         return really_open(self, *arguments, **named)

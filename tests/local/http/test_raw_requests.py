@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -28,14 +30,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 # -- NDJSON
 
 _SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-_LINES = [
+_LINES: list[Any] = [
     {"key": "header", "value": {"summary": "s", "description": "d", "parentCommit": ""}},
     {"key": "file", "value": {"path": "x/y.txt", "content": "aGk=", "encoding": "base64"}},
     {"key": "lfsFile", "value": {"path": "z.bin", "algo": "sha256", "oid": _SHA, "size": 0}},
     {"key": "deletedFile", "value": {"path": "a/b.txt"}},
     {"key": "deletedFolder", "value": {"path": "a/"}},
 ]
-_BATCH_LINES = [
+_BATCH_LINES: list[Any] = [
     {"type": "addFile", "path": "x", "xetHash": "0" * 64, "mtime": 1, "contentType": "t"},
     {"type": "copyFile", "path": "x", "xetHash": "0" * 64, "sourceRepoType": "bucket", "sourceRepoId": "acme/corpus"},
     {"type": "deleteFile", "path": "x"},
@@ -91,7 +93,7 @@ def test_the_repositories_can_be_read_after_all_these_commits(hub: HubProcess) -
         assert listed.status_code == 200
         for entry in listed.json():
             if entry["type"] == "file":
-                path = requests.utils.quote(entry["path"], safe="")
+                path = quote(entry["path"], safe="")
                 web = "" if kind == "models" else f"/{kind}"
                 found = requests.get(f"{hub.url}{web}/acme/corpus/resolve/main/{path}", timeout=HANG_SECONDS)
                 assert found.status_code == 200, entry

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 from huggingface_hub import HfApi
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from airflow_provider_xethub.local.hub import lfs as hub_lfs
 from airflow_provider_xethub.local.server import LocalHub

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import socket
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from airflow_provider_xethub.local.server import LocalHub
 
@@ -172,9 +173,7 @@ def test_a_reader_who_goes_away_ends_the_sending(hub: LocalHub) -> None:
     whole = random.Random(2).randbytes(48 * 1024 * 1024)
     stored = hub.content.add_plain(whole, repository=f"datasets/{REPO}")
     line = {"path": "big.bin", "algo": "sha256", "oid": stored.sha256, "size": len(whole)}
-    body = '{"key":"header","value":{"summary":"big"}}\n' + requests.compat.json.dumps(
-        {"key": "lfsFile", "value": line}
-    )  # type: ignore[attr-defined]
+    body = '{"key":"header","value":{"summary":"big"}}\n' + json.dumps({"key": "lfsFile", "value": line})
     requests.post(
         f"{hub.url}/api/datasets/{REPO}/commit/main",
         data=body,

@@ -17,7 +17,7 @@ import requests
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
-from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
+from airflow_provider_xethub.local.metadata.commits import Change, PutRegular, PutXet
 from airflow_provider_xethub.local.store.errors import HubError
 from support.examples import examples
 from support.hub_process import HubProcess
@@ -70,7 +70,7 @@ class Target:
                 file = BucketFile("data/big.bin", stored.size, stored.xet_hash, 1, 1.0)
                 self.store.bucket_files.put(name, file)
                 continue
-            changes = [
+            changes: list[Change] = [
                 PutRegular("README.md", b"# Corpus\n"),
                 PutXet("data/big.bin", stored.xet_hash, stored.sha256 or "", stored.size),
             ]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from datetime import datetime, timezone
+from importlib import import_module
 
 import pytest
 from airflow.sdk import ObjectStoragePath
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.airflow
 try:
     from airflow.sdk.io import get_fs
 except ImportError:  # Airflow 3.0
-    from airflow.io import get_fs
+    get_fs = import_module("airflow.io").get_fs
 
 PLANS, DATA = "GET /cas/.*/reconstructions/.*", "GET /cas/.*/data/.*"
 

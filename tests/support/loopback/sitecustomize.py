@@ -18,4 +18,4 @@ def _bind_here(self: socket.socket, address: Any) -> None:
     _bind(self, address)
 
 
-socket.socket.bind = _bind_here  # type: ignore[method-assign]
+setattr(socket.socket, "bind", _bind_here)  # noqa: B010 - for the type checker

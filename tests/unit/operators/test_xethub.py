@@ -36,7 +36,7 @@ IN_THE_DAG_FILE = {"commit", "create_pr", "deduplicate", "deferrable", "follow_l
 """Decisions that shape the DAG itself: written there, not computed."""
 
 
-def own_arguments(kind: type) -> set[str]:
+def own_arguments(kind) -> set[str]:
     found: set[str] = set()
     for each in kind.__mro__:
         if each in (BaseOperator, BaseSensorOperator):

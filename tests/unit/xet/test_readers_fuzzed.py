@@ -99,7 +99,7 @@ def paths_of(value: object, before: tuple = ()) -> list[tuple]:
     return [before, *(path for key, each in inner for path in paths_of(each, (*before, key)))]
 
 
-def replaced(value, path: tuple, odd):
+def replaced(value, path, odd):
     if not path:
         return odd
     copy = dict(value) if isinstance(value, dict) else list(value)
@@ -110,7 +110,7 @@ def replaced(value, path: tuple, odd):
 def almost(*shapes: object) -> st.SearchStrategy:
     """One of these values, with something odd somewhere in it, or instead of it."""
     places = [(shape, path) for shape in shapes for path in paths_of(shape)]
-    return st.builds(lambda place, odd: replaced(*place, odd), st.sampled_from(places), ODD)
+    return st.builds(lambda place, odd: replaced(place[0], place[1], odd), st.sampled_from(places), ODD)
 
 
 class Says(BaseAdapter):
@@ -135,7 +135,7 @@ def body_of(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def readers(hub: Hub) -> dict:
+def readers(hub):
     request = CommitRequest(REPO, [FILE])
     modes = {"a.bin": UploadMode(False, None, False)}
     copied = copies.plan(OTHER, [{**FILE, "repo": OTHER.uri}], request, None, single=True)

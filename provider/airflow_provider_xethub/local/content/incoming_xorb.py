@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from awscrt.checksums import crc64nvme  # type: ignore[import-untyped]
+from awscrt.checksums import crc64nvme
 
 from airflow_provider_xethub.local.formats import FormatError, xorb
 from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex

@@ -58,7 +58,7 @@ def test_all_xorbs_of_a_file_are_found_by_its_first_chunk(cas: RunningCas) -> No
     raw = random.Random(73).randbytes(2 * MIB)
     (info,) = upload(only_first_chunks(), cas.operation(), raw)
     (term,) = cas.content.reconstruct(info.hash).terms
-    chunks = list(xorb.decode(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes()))
+    chunks = list(map(bytes, xorb.decode(cas.content.xorbs.path(to_hex(term.xorb_hash)).read_bytes())))
     cas.content.forget_repository(cas.repository)
     xorbs = [stored_xorb(cas, *chunks[start : start + 8]) for start in range(0, len(chunks), 8)]
     assert len(xorbs) > 2

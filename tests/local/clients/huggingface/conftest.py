@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from airflow_provider_xethub.local.server import LocalHub
 

@@ -40,8 +40,9 @@ def test_folders_are_listed_matched_and_walked(files: HfFileSystem, api: HfApi, 
     root = f"datasets/{repo}"
     for path in ("a.txt", "d/b.txt", "d/e/c.txt", "d/e/f.md"):
         files.write_text(f"{root}/{path}", path)
-    assert sorted(files.ls(f"{root}/d", detail=False)) == [f"{root}/d/b.txt", f"{root}/d/e"]
-    assert sorted(files.glob(f"{root}/**/*.txt")) == [f"{root}/{path}" for path in ("a.txt", "d/b.txt", "d/e/c.txt")]
+    assert sorted(map(str, files.ls(f"{root}/d", detail=False))) == [f"{root}/d/b.txt", f"{root}/d/e"]
+    found = [str(path) for path in files.glob(f"{root}/**/*.txt")]
+    assert sorted(found) == [f"{root}/{path}" for path in ("a.txt", "d/b.txt", "d/e/c.txt")]
     assert set(files.find(f"{root}/d")) == {f"{root}/{path}" for path in ("d/b.txt", "d/e/c.txt", "d/e/f.md")}
     assert [found for _, _, found in files.walk(f"{root}/d")] == [["b.txt"], ["c.txt", "f.md"]]
 

@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
@@ -52,9 +53,9 @@ def another_javascript(javascript_hub: LocalHub) -> Iterator[JavaScript]:
         yield client
 
 
-def python_upload(api: HfApi, repo: str, path: str, content: object) -> None:
+def python_upload(api: HfApi, repo: str, path: str, content: Any) -> None:
     api.upload_file(
-        path_or_fileobj=content,  # type: ignore[arg-type]
+        path_or_fileobj=content,
         path_in_repo=path,
         repo_id=repo.removeprefix("datasets/"),
         repo_type="dataset",

@@ -11,6 +11,7 @@ from airflow_provider_xethub.exceptions import (
     XetConflictError,
     XetConnectionError,
     XetForbiddenError,
+    XetHubError,
     XetNotFoundError,
     XetRateLimitError,
     XetResponseError,
@@ -35,7 +36,7 @@ def client(url: str, hub_token: str | None = HUB_TOKEN, **options) -> Hub:
     return Hub(url, hub_token, credential="connection 'xethub_default'", **options)
 
 
-def refusal(answer: Answer, kind: type[Exception] = XetResponseError) -> XetResponseError:
+def refusal(answer: Answer, kind: type[XetHubError] = XetResponseError) -> XetHubError:
     with SmallServer(answer) as server, pytest.raises(kind) as caught:
         client(server.url).xet_token(REPO, "read")
     assert len(server.asked) == 1 or answer.status == 429 or answer.status >= 500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_a_hub_that_ignores_the_limit_is_cut_short():
 # --- answers of the wrong shape
 
 
-WRONG_ENTRIES = [
+WRONG_ENTRIES: list[Any] = [
     {},
     None,
     "x",

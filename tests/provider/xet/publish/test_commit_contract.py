@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -29,7 +30,7 @@ INLINE = ("inline.txt", "empty")
 
 
 def theirs(deletes=(), description="", parent=None) -> list[dict]:
-    operations = []
+    operations: list[Any] = []
     for path, content in CONTENTS.items():
         operation = CommitOperationAdd(path, content)
         operation._upload_mode = "regular" if path in INLINE else "lfs"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def key_of(request: CommitRequest, inline: tuple[str, ...] = (), ignored: tuple[
     return commit_key(request, work.files)
 
 
-def request(repo: Repo = DATASET, paths: tuple[tuple[str, bytes], ...] = TWO, **options: object) -> CommitRequest:
+def request(repo: Repo = DATASET, paths: tuple[tuple[str, bytes], ...] = TWO, **options: Any) -> CommitRequest:
     values = {"message": "Nightly", "idempotency_key": KEY, **options}
     return CommitRequest(repo, [record(repo, path, content) for path, content in paths], **values)
 
@@ -98,7 +99,7 @@ def test_the_keys_that_the_hook_writes_into_commits_are_those_of_version_0_1_0(c
             (found,) = [each for each in hook.hub.latest_commits(target, 20) if each["title"] == title]
             return re.fullmatch(r"(?:.*\n\n)?Xet-Commit-Key: (\w+)", found["description"])[1]
 
-        def named(title: str, target: Repo = repo, **options: object) -> CommitRequest:
+        def named(title: str, target: Repo = repo, **options: Any) -> CommitRequest:
             return CommitRequest(target, (), message=title, idempotency_key=KEY, **options)
 
         hook.publish(tmp_path / "out", named("folder", description="of two"))

@@ -10,8 +10,9 @@ from huggingface_hub import CommitOperationCopy, HfApi
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
-from support.small_server import Answer, Asked, SmallServer
+from support.small_server import Answer, SmallServer
 
 OID = "1" * 40
 SOURCE = Repo("acme/source", "dataset", "v1")
@@ -32,7 +33,7 @@ def entry(number: int) -> dict:
 ENTRIES = [entry(number) for number in range(COUNT)]
 
 
-def record(each: dict, repo: Repo = SOURCE) -> dict:
+def record(each: dict, repo: Repo = SOURCE) -> XetFile:
     return {
         "path": each["path"],
         "size": each["size"],
@@ -44,7 +45,7 @@ def record(each: dict, repo: Repo = SOURCE) -> dict:
 
 @pytest.fixture
 def server(connection):
-    def answer(asked: Asked) -> Answer:
+    def answer(asked):
         if "/paths-info" in asked.path:
             return Answer(ENTRIES if "/source/" in asked.path and asked.method == "POST" else [])
         if "/commit/" in asked.path:
@@ -111,7 +112,7 @@ def test_copies_to_a_bucket_are_asked_for_as_huggingface_hub_does(server, source
 
 @pytest.mark.parametrize("repo_type", ["model", "bucket"])
 def test_what_the_hub_says_about_a_file_is_shown_without_the_credential(connection, repo_type):
-    def answer(asked: Asked) -> Answer:
+    def answer(asked):
         if "/paths-info" in asked.path:
             return Answer([])
         error = f"no right\nfor {asked.headers['authorization']}"

@@ -16,7 +16,7 @@ from airflow_provider_xethub.local.content.store import ShardReceipt
 from airflow_provider_xethub.local.formats import FormatError
 
 
-def frames(register: Callable[..., object], on_frame: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
+def frames(register: Any, on_frame: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
     async def collect() -> list[Any]:
         seen = []
         async for line in shard_frames(register, interval=0.01):

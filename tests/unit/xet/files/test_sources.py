@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
-from airflow_provider_xethub.xet.files.sources import SAMPLE_BYTES, check_unchanged, collect, read_unchanged
+from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
+from airflow_provider_xethub.xet.files.sources import check_unchanged, collect, read_unchanged
 
 
 def write(folder, *paths, content="x"):

@@ -11,7 +11,7 @@ from airflow_provider_xethub.xet.files.sources import collect
 from support.builders import write
 
 
-def found(source, *args) -> list[str]:
+def found(source, *args):
     return [file.path_in_repo for file in collect(source, *args, open_storage=open_storage)]
 
 
