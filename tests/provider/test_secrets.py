@@ -24,7 +24,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.publish.commit import STATE
 from support.airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_one, store_dag
@@ -63,7 +63,7 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
 
 
 def test_no_error_shows_a_secret(hub, connection, secrets, repo, run_task, tmp_path, seen, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
     source = str(write(tmp_path / "in", {"a.bin": os.urandom(5000)}) / "a.bin")
@@ -179,7 +179,7 @@ def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, r
 
 def test_the_filesystem_shows_no_secret(hub, secrets, repo, fs, tmp_path, seen, monkeypatch):
     """Neither its errors, nor what it tells of files and itself, nor what it hands to another process."""
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     publish(repo, tmp_path / "before", {"a.bin": binary(), "b.csv": TEXT})
     with fs.open(name(repo, "a.bin"), "rb") as file:

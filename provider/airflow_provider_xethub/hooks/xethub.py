@@ -323,7 +323,7 @@ class XetHubConnection(BaseHook):
         """Download files, verify them, and give them their names in ``destination``.
 
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
-            :func:`airflow_provider_xethub.xet.files.targets.plan` for a ``single`` file.
+            :func:`airflow_provider_xethub.xet.files.targets.local_targets` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they say of which
             repository, and nothing confirms those that come from an XCom.
         :param single: whether one file was named, and not a folder or patterns.
@@ -346,11 +346,11 @@ class XetHubConnection(BaseHook):
         where = location(destination)
         if where is None:
             attempt = current_attempt()
-            planned = targets.plan(files, str(destination), single=single, attempt=attempt)
+            planned = targets.local_targets(files, str(destination), single=single, attempt=attempt)
             received = download(digests.completed(planned, hub), access, hub, attempt)
         else:
             stored = threads.interruptible(
-                lambda: object_targets.plan(files, where, open_storage(where), single=single)
+                lambda: object_targets.stored_targets(files, where, open_storage(where), single=single)
             )
             received = download_to_storage(digests.completed(stored, hub), access, hub, task_state or TaskState())
         self.lineage.read(repo, files)

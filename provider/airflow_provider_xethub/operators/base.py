@@ -234,9 +234,9 @@ class XetTransferOperator(XetOperator):
     ) -> None:
         """Report what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
         if direction == "upload":
-            self.log.info("Uploaded %s.", progress.sent(transfer))
+            self.log.info("Uploaded %s.", progress.upload_summary(transfer))
         else:
-            self.log.info("Downloaded %s.", progress.received(transfer))
+            self.log.info("Downloaded %s.", progress.download_summary(transfer))
         if self.do_xcom_push:
             context["ti"].xcom_push(key=key, value=transfer)
         count_transfer(direction, transfer, repo.repo_type)

@@ -1,8 +1,8 @@
-"""Read what the Hub and others say: each text, number and identifier of an answer passes through here. No I/O.
+"""Read responses of the Hub and of others: each text, number and identifier in them passes through here. Pure: no I/O.
 
-What only people read, such as the title of a commit, is made fit to store: PostgreSQL and the triggerer's own protocol
-refuse a NUL or half of a surrogate pair, which JSON allows. What identifies something, such as a path or a hash, is
-refused instead: a replaced character would make it the name of something else.
+Text for people, such as the title of a commit, is made storable: PostgreSQL and the triggerer's protocol refuse NUL or
+half of a surrogate pair, which JSON allows. Identifiers, such as a path or a hash, are refused instead: with a replaced
+character, they would identify something else.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256, UNSTORABL
 from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 
 MAX_TITLE = 1_000
-"""Characters of a title or a name; what is longer is cut."""
+"""Maximum length of a title or a name; longer ones are truncated."""
 
 MAX_TEXT = 65_536
-"""Characters of a description; what is longer is cut."""
+"""Maximum length of a description; longer ones are truncated."""
 
 MAX_PATH_BYTES = 4096
 MAX_INTEGER = 2**63 - 1
@@ -34,16 +34,16 @@ _BLOB_ID = re.compile(f"{COMMIT_ID.pattern}|{SHA256.pattern}")
 
 
 class WrongAnswerError(ValueError):
-    """A value of an answer is not what it must be. Says which and what it must be, and never shows the value."""
+    """A value in a response is wrong. The message says which one and what is expected, and never shows the value."""
 
 
 def parse(body: str | bytes) -> Any:
-    """Return the value of a JSON document in UTF-8; NaN, infinity and numbers of endless length are no JSON.
+    """Return the value of a JSON document in UTF-8; NaN, infinity and overlong numbers are refused.
 
-    :raises WrongAnswerError: it is something else, or nested too deeply.
+    :raises WrongAnswerError: it is not such a document, or it is nested too deeply.
     """
     try:
-        # Not left to json.loads: that accepts other encodings, and surrogates encoded in UTF-8.
+        # json.loads would accept other encodings, and surrogates encoded in UTF-8.
         text = body.decode("utf-8") if isinstance(body, bytes) else body
         return json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_int)
     except RecursionError:
@@ -63,7 +63,7 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    # Python takes quadratic time for long ones; nothing that is counted needs this many digits.
+    # Python takes quadratic time for long numbers; no count or size needs this many digits.
     if len(text) > _MAX_DIGITS:
         raise ValueError
     return int(text)
@@ -72,8 +72,8 @@ def _int(text: str) -> int:
 def mapping(value: object, name: str) -> Mapping[str, Any]:
     """Return a JSON object.
 
-    :param name: how to call it in the message; here and below.
-    :raises WrongAnswerError: it is something else; here and below.
+    :param name: its name in the message; the same in the functions below.
+    :raises WrongAnswerError: it has another type; the same in the functions below.
     """
     if not isinstance(value, Mapping):
         raise WrongAnswerError(f"{name} that is not an object")
@@ -95,12 +95,12 @@ def integer(value: object, name: str) -> int:
 
 
 def title(value: object) -> str:
-    """Return a text that people read, on one line; empty where it is missing or no text at all."""
+    """Return text for people, on one line; empty where it is missing or not a string."""
     return text(_BREAKS.sub(" ", value) if isinstance(value, str) else "", MAX_TITLE)
 
 
 def text(value: object, most: int = MAX_TEXT) -> str:
-    """Return a text that people read; empty where it is missing or no text at all."""
+    """Return text for people; empty where it is missing or not a string."""
     if not isinstance(value, str):
         return ""
     fit = _UNFIT.sub("\ufffd", value)
@@ -108,7 +108,7 @@ def text(value: object, most: int = MAX_TEXT) -> str:
 
 
 def identifier(value: object, name: str) -> str:
-    """Return a string that identifies something, and that every database can store."""
+    """Return an identifier: a string that every database can store."""
     if not isinstance(value, str) or not value:
         raise WrongAnswerError(f"{name} that is {'empty' if value == '' else 'not a string'}")
     if UNSTORABLE.search(value):
@@ -117,7 +117,7 @@ def identifier(value: object, name: str) -> str:
 
 
 def path(value: object, name: str = "a path") -> str:
-    """Return a path in a repository. Whether it may be written to is for :func:`repo.check_path` to say."""
+    """Return a path in a repository; :func:`repo.check_path` checks whether it may be written to."""
     if len(identifier(value, name).encode()) > MAX_PATH_BYTES:
         raise WrongAnswerError(f"{name} of more than {MAX_PATH_BYTES} bytes")
     return str(value)
@@ -145,7 +145,7 @@ def _matching(pattern: re.Pattern[str], value: object, name: str, expected: str)
 
 
 def xet_file(value: object) -> XetFile:
-    """Return a file record that came from elsewhere, such as through XCom, with nothing in it that was not checked."""
+    """Return a file record from elsewhere, such as from XCom, with all of its values checked."""
     record = mapping(value, "a record")
     missing = sorted(name for name in ("path", "size", "sha256", "xet_hash", "repo") if name not in record)
     if missing:
@@ -167,7 +167,7 @@ def xet_file(value: object) -> XetFile:
 
 
 def discussion_number(value: object) -> int:
-    """Return the number at the end of the address or the reference of a pull request."""
+    """Return the number at the end of the URL or the reference of a pull request."""
     found = _NUMBER.search(identifier(value, "a pull request"))
     if found is None:
         raise WrongAnswerError("a pull request that has no number")
@@ -175,14 +175,14 @@ def discussion_number(value: object) -> int:
 
 
 def kind(entry: object) -> str:
-    """Return what an entry of a listing is, such as ``file`` or ``directory``."""
+    """Return the type of an entry in a listing, such as ``file`` or ``directory``."""
     return identifier(mapping(entry, "an entry").get("type"), "a type")
 
 
 def file_record(entry: Mapping[str, Any], uri: str) -> XetFile:
     """Return the record of a file that a listing describes.
 
-    :param uri: of the repository.
+    :param uri: the URI of the repository.
     """
     lfs = entry.get("lfs")
     xet_hash = entry.get("xetHash")
@@ -198,19 +198,19 @@ def file_record(entry: Mapping[str, Any], uri: str) -> XetFile:
 
 
 def moment(value: object) -> datetime | None:
-    """Return the moment that an ISO 8601 timestamp means; ``None`` where there is none."""
+    """Return an ISO 8601 timestamp as a ``datetime``; ``None`` where it is missing."""
     if value is None or value == "":
         return None
     try:
         found = datetime.fromisoformat(identifier(value, "a timestamp").replace("Z", "+00:00"))
-        # A filesystem compares it with others, and counts its seconds.
+        # Timestamps are compared with each other, so each needs a time zone.
         return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):
         raise WrongAnswerError("a timestamp that is not ISO 8601") from None
 
 
 def is_storable(value: object) -> bool:
-    """Whether a value consists of what every database and the triggerer's protocol can carry as JSON."""
+    """Whether every database and the triggerer's protocol can store a value as JSON."""
     try:
         encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
         encoded.encode()

@@ -1,4 +1,4 @@
-"""Check arguments that users give, each kind in one place. Pure values, no I/O."""
+"""Check the arguments of operators and sensors, by kind. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_xethub.xet import repo
 from airflow_provider_xethub.xet.identifiers import UNSTORABLE
 
 OnEmpty = Literal["fail", "skip"]
-"""What a task does that has nothing to do."""
+"""What a task does when its selection matches no file."""
 
 NAMES = frozenset(
     {
@@ -30,16 +30,16 @@ NAMES = frozenset(
         "newer_than",
     }
 )
-"""Arguments that are one string, and may be left out. None of them can sensibly be called ``None``."""
+"""Optional arguments that are one string. A rendered ``"None"`` stands for a missing value: none can have that name."""
 
 STRINGS = NAMES | {"path", "path_in_repo"}
-"""Arguments that are one string, and may be left out."""
+"""Optional arguments that are one string."""
 
 SELECTIONS = frozenset({"paths", "patterns", "exclude", "token_task_ids"})
-"""Arguments that are a string or a list of strings, and may be left out."""
+"""Optional arguments that are a string or a list of strings."""
 
-PLACES = frozenset({"source", "destination"})
-"""Arguments that name files on the worker or in object storage, and cannot be left out."""
+LOCATIONS = frozenset({"source", "destination"})
+"""Required arguments that name files on the worker or in object storage."""
 
 RECORDS = frozenset({"files"})
 """Arguments that are lists of objects."""
@@ -47,19 +47,19 @@ RECORDS = frozenset({"files"})
 LISTS = SELECTIONS | {"delete", "source", "changed_from"}
 """Arguments that may be a string or a list."""
 
-RENDERED = STRINGS | LISTS | PLACES | RECORDS | {"scope", "min_files", "commit_message", "commit_description"}
-"""Template fields whose kind is known; those that are neither lists nor records are strings."""
+RENDERED = STRINGS | LISTS | LOCATIONS | RECORDS | {"scope", "min_files", "commit_message", "commit_description"}
+"""Template fields of known kind; those that are neither lists nor records are strings."""
 
 DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
-"""What stands in for an argument that a template rendered to ``None``, where it is not ``None``."""
+"""Defaults other than ``None``, for arguments that a template rendered to ``None``."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {"on_empty": ("fail", "skip"), "may_be_missing": (None, "revision", "repo")}
-"""Arguments that are one of a few values."""
+"""Arguments with a fixed set of values."""
 
 FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "read_only"})
 """Arguments that are ``True`` or ``False``; ``deduplicate`` may also be ``None``."""
 
-# A pattern may begin with "[" as well: a quote, a brace, or a number before a comma, tells the two apart.
+# A pattern may also begin with "["; a list has a quote, a brace, or a number before a comma.
 _LIST = re.compile(r"\[\s*\]|\[[\s\[(]*['\"{].*\]|\[\s*\d[\d.]*\s*,.*\]|Lazy\w+\(.*\)", re.DOTALL)
 _TEMPLATE = re.compile(r"\{[{%#]")
 _NATIVE = "render_template_as_native_obj turns strings that look like numbers into numbers"
@@ -68,10 +68,9 @@ _NATIVE = "render_template_as_native_obj turns strings that look like numbers in
 def text(name: str, value: Any, most: int | None = None) -> str:
     """Return an argument that is free text, such as ``commit_message``.
 
-    Airflow's database on PostgreSQL and the Hub refuse a NUL and half of a surrogate pair, and would do so only after
-    the work is done.
+    Airflow's database on PostgreSQL and the Hub refuse NUL and half of a surrogate pair, but only after the transfer.
 
-    :param most: how many characters it may have.
+    :param most: the maximum number of characters.
     :raises XetInputError: it is not a string, is too long, or contains such a character.
     """
     if not isinstance(value, str):
@@ -89,13 +88,13 @@ def text(name: str, value: Any, most: int | None = None) -> str:
 def selection(name: str, value: Any, remedy: str | None = None) -> list[str] | None:
     """Return an argument that selects paths, such as ``patterns`` or ``paths``, as a list.
 
-    ``None``, and only ``None``, selects everything. An empty string or list comes from an upstream task that found
-    nothing or from a parameter left empty; taken for "everything", it would publish or delete what nobody meant.
+    Only ``None`` selects everything. An empty string or list comes from an upstream task that found nothing, or from an
+    empty parameter; selecting everything would then publish or delete files by mistake.
 
     :param name: the argument's name, for the message.
     :param value: ``None``, a string, or a sequence of strings.
-    :param remedy: what to do instead; to leave the argument out where ``None``.
-    :raises XetInputError: it is empty, contains an empty string, or is something else.
+    :param remedy: the advice in the message. Default: to leave the argument out.
+    :raises XetInputError: it is empty, contains an empty string, or has another type.
     """
     if value is None:
         return None
@@ -117,7 +116,7 @@ def selection(name: str, value: Any, remedy: str | None = None) -> list[str] | N
 
 
 def string(name: str, value: Any) -> str | None:
-    """Return an argument that is one string. ``None``, and only ``None``, stands for its default.
+    """Return an argument that is one string, or ``None`` for its default.
 
     :param name: the argument's name, for the message.
     :raises XetInputError: it is empty, consists of whitespace or slashes only, or is not a string.
@@ -133,7 +132,7 @@ def string(name: str, value: Any) -> str | None:
     return value
 
 
-def place(name: str, value: Any) -> Any:
+def location(name: str, value: Any) -> Any:
     """Return an argument that names files on the worker or in object storage.
 
     :raises XetInputError: it is missing or empty, or the string of a list.
@@ -148,9 +147,9 @@ def place(name: str, value: Any) -> Any:
 def refuse_rendered_list(name: str, value: Any) -> None:
     """Refuse a list that a template turned into a string, such as ``"['a.csv', 'b.csv']"``.
 
-    A glob such as ``[ab].csv`` or ``[0-9]`` is not one.
+    A glob such as ``[ab].csv`` or ``[0-9]`` is accepted.
 
-    :raises XetInputError: it is one.
+    :raises XetInputError: it is such a string.
     """
     if isinstance(value, str) and _LIST.fullmatch(value.strip()):
         raise XetInputError(
@@ -160,11 +159,11 @@ def refuse_rendered_list(name: str, value: Any) -> None:
 
 
 def check_fields(task: Any, names: Iterable[str]) -> None:
-    """Check those attributes of a task whose kind is known, once they are rendered.
+    """Check the rendered attributes of a task whose kind is known.
 
-    :param task: an operator or a sensor; strings and selections are normalised.
-    :param names: of its attributes.
-    :raises XetInputError: one is empty, or of a wrong type; the message has its name.
+    :param task: an operator or a sensor; its strings and selections are normalised.
+    :param names: names of its attributes.
+    :raises XetInputError: one is empty or has a wrong type; the message names it.
     """
     for name in names:
         value = getattr(task, name)
@@ -173,8 +172,8 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
         elif name in SELECTIONS:
             remedy = "leave exclude out to exclude nothing" if name == "exclude" else None
             setattr(task, name, selection(name, value, remedy))
-        elif name in PLACES:
-            place(name, value)
+        elif name in LOCATIONS:
+            location(name, value)
         elif name in LISTS | RECORDS:
             refuse_rendered_list(name, value)
         elif name in DEFAULTS and value is None:
@@ -186,17 +185,17 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
 
 
 def check_written(task: Any, names: Iterable[str]) -> None:
-    """Check what a DAG file says, as far as it can be known there.
+    """Check the arguments that a DAG file writes literally, when it is parsed.
 
-    Templates, outputs of tasks, and whatever is empty are left for :func:`check_fields`: they are data, not code.
+    Templates, outputs of tasks and empty values are left to :func:`check_fields`: they are data, not code.
 
     :param task: an operator or a sensor.
-    :param names: of its attributes.
-    :raises XetInputError: one is wrong; the message has its name.
+    :param names: names of its attributes.
+    :raises XetInputError: one is wrong; the message names it.
     """
     for name in names:
         value = getattr(task, name, None)
-        if name in RENDERED and not _is_open(value):
+        if name in RENDERED and not _is_known_later(value):
             _check_literal(name, value)
     for name, value in vars(task).items():
         if name in FLAGS and not (name == "deduplicate" and value is None):
@@ -204,8 +203,8 @@ def check_written(task: Any, names: Iterable[str]) -> None:
         elif name in CHOICES and value not in CHOICES[name]:
             choices = " or ".join(map(repr, CHOICES[name]))
             raise XetInputError(f"{name} {value!r:.60} is unknown; use {choices}.")
-        elif name == "token" and (isinstance(value, str) or not (isinstance(value, Mapping) or _is_open(value))):
-            # Its value is not shown: it may be a Hub token.
+        elif name == "token" and (isinstance(value, str) or not (isinstance(value, Mapping) or _is_known_later(value))):
+            # The message does not show the value: it may be a Hub token.
             raise XetInputError(f"token is not the output of a XetTokenOperator but of type {type(value).__name__}.")
 
 
@@ -217,7 +216,7 @@ def _check_literal(name: str, value: Any) -> None:
             raise XetInputError(f"{name} must be Xet file records, as other tasks return them, not {_shown(value)}.")
     elif name == "min_files":
         if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()) or int(value) < 1:
-            raise XetInputError(f"min_files {value!r:.60} is not a number from 1 on.")
+            raise XetInputError(f"min_files {value!r:.60} must be a whole number of at least 1.")
     elif not isinstance(value, (str, PurePath)):
         raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
     elif name in _RULES:
@@ -231,9 +230,9 @@ def _check_elements(name: str, value: Any) -> None:
     """Check the types in an argument that may be a list."""
     is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and name != "destination"
     for each in value if is_list else [value]:
-        if isinstance(each, (str, PurePath)) or (each is not None and _is_open(each)):
+        if isinstance(each, (str, PurePath)) or (each is not None and _is_known_later(each)):
             continue
-        if name in PLACES and (isinstance(each, os.PathLike) or hasattr(each, "protocol")):
+        if name in LOCATIONS and (isinstance(each, os.PathLike) or hasattr(each, "protocol")):
             continue
         if name == "changed_from" and isinstance(each, Mapping):
             continue
@@ -242,8 +241,8 @@ def _check_elements(name: str, value: Any) -> None:
         raise XetInputError(f"{name} must {what}, not {_shown(each)}.")
 
 
-def _is_open(value: Any) -> bool:
-    """Whether it is only known when the task runs: a template, the output of a task, or empty."""
+def _is_known_later(value: Any) -> bool:
+    """Whether a value is known only when the task runs: a template, the output of a task, or empty."""
     if isinstance(value, (str, PurePath)):
         return not str(value).strip("/ ") or bool(_TEMPLATE.search(str(value)))
     if value is None or callable(value):
@@ -253,12 +252,12 @@ def _is_open(value: Any) -> bool:
 
 def _check_repo_type(value: str) -> None:
     if value not in repo.REPO_TYPES:
-        raise XetInputError(f"repo_type {value!r} is not known; use one of {', '.join(repo.REPO_TYPES)}.")
+        raise XetInputError(f"repo_type {value!r} is unknown; use one of {', '.join(repo.REPO_TYPES)}.")
 
 
 def _check_scope(value: str) -> None:
     if value not in repo.SCOPES:
-        raise XetInputError(f"scope {value!r} is not known; use 'read' or 'write'.")
+        raise XetInputError(f"scope {value!r} is unknown; use 'read' or 'write'.")
 
 
 _RULES: dict[str, Callable[[str], None]] = {
@@ -270,13 +269,13 @@ _RULES: dict[str, Callable[[str], None]] = {
     "source_revision": repo.check_revision,
     "scope": _check_scope,
 }
-"""What can be said of a name without the Hub."""
+"""Checks of names that need no Hub."""
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return an argument that is ``True`` or ``False``. A string is neither: ``"False"`` would count as true.
+    """Return an argument that is ``True`` or ``False``. The string ``"False"`` would count as true.
 
-    :raises XetInputError: it is something else.
+    :raises XetInputError: it is not a boolean.
     """
     if not isinstance(value, bool):
         raise XetInputError(f"{name} must be True or False, not {_shown(value)}. It is not a template field.")
@@ -286,7 +285,7 @@ def flag(name: str, value: Any) -> bool:
 def seconds(name: str, value: Any) -> float:
     """Return an argument that is a positive duration: a number of seconds, or a ``timedelta``.
 
-    :raises XetInputError: it is something else.
+    :raises XetInputError: it is not a positive duration.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:

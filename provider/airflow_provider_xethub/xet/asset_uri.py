@@ -1,8 +1,8 @@
-"""The ``hf://`` URIs of Airflow assets: a repository, or a file or folder in it. Pure values: no I/O.
+"""The ``hf://`` URIs of Airflow assets: a repository, or a file or folder in it. Pure: no I/O.
 
-``hf://[datasets/|spaces/|buckets/]namespace/name[@revision][/path]``. Everything has one URI only, because Airflow
-compares assets by it (and by their names, which it does not ask us about): no ``models/``, no ``@main``, no connection
-id, and percent-encoded in one way.
+``hf://[datasets/|spaces/|buckets/]namespace/name[@revision][/path]``. Each repository, folder or file has exactly one
+URI, because Airflow compares assets by URI (and by name, which providers do not control): no ``models/``, no ``@main``,
+no connection id, and one way of percent-encoding.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ SCHEME = "hf"
 _PREFIXES = {f"{repo_type}s": repo_type for repo_type in REPO_TYPES}
 _FORM = "hf://[datasets/|spaces/|buckets/]namespace/name[@revision][/path]"
 _SPECIAL_REVISION = re.compile(r"refs/(?:pr|convert)/[^/]+")
-# What RFC 3986 lets stand in a path, so that names such as "day=1" stay readable.
 READABLE = "/=@:+,!$&'()*;"
+"""Characters of a path that RFC 3986 does not require to encode, so that names such as ``day=1`` stay readable."""
 
 
 @dataclass(frozen=True)
 class AssetPlace:
-    """What an asset stands for.
+    """The repository, folder or file that an asset stands for.
 
     :param path: a file or folder in the repository; empty for all of it.
     """
@@ -39,7 +39,7 @@ class AssetPlace:
 
     @property
     def uri(self) -> str:
-        """The one URI of this place."""
+        """The only URI of this place."""
         return f"{URI_SCHEME}{self.name}"
 
     @property
@@ -64,16 +64,16 @@ def parse(uri: str) -> AssetPlace:
 
 
 def parse_parts(parts: SplitResult) -> AssetPlace:
-    """Return the place that a URI means, given in the parts into which Airflow takes it.
+    """Return the place that a URI means, from the parts into which Airflow splits it.
 
-    :raises XetInputError: see :func:`parse`. The message shows no user info.
+    :raises XetInputError: see :func:`parse`. The message does not show user info.
     """
-    where = parts.netloc.rpartition("@")[2]  # Airflow's own URIs have the connection id before it
+    where = parts.netloc.rpartition("@")[2]  # Airflow's own URIs have the connection id before the "@"
     shown = f"{parts.scheme}://{where}{parts.path}"
     if parts.scheme != SCHEME or not where:
-        raise XetInputError(f"{shown!r} is not the URI of something on the Hub; expected {_FORM}.")
+        raise XetInputError(f"{shown!r} is not the URI of a repository, folder or file on the Hub; expected {_FORM}.")
     if parts.query or parts.fragment:
-        raise XetInputError(f"{shown!r} goes on with '?' or '#'. In a path these are written as %3F and %23.")
+        raise XetInputError(f"{shown!r} contains '?' or '#'. Write them as %3F and %23.")
     segments = [where, *parts.path.strip("/").split("/")]
     repo_type = "model"
     if segments[0] in _PREFIXES:
@@ -84,7 +84,7 @@ def parse_parts(parts: SplitResult) -> AssetPlace:
     name, at, revision = segments[1].partition("@")
     path = rest[len(segments[1]) :].lstrip("/")
     if at and (special := _SPECIAL_REVISION.match(rest, len(name) + 1)):
-        # As the Hub's own clients write them: the only revisions whose slashes need no percent-encoding.
+        # As the clients of the Hub write them: the only revisions whose slashes need no percent-encoding.
         revision, path = special[0], rest[special.end() :].lstrip("/")
     if at and not revision:
         raise XetInputError(f"{shown!r} has an '@' without a revision; expected {_FORM}.")
@@ -96,4 +96,4 @@ def _decoded(text: str, shown: str) -> str:
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeError:
-        raise XetInputError(f"{shown!r} is not valid UTF-8, percent-encoded.") from None
+        raise XetInputError(f"{shown!r} is not percent-encoded UTF-8.") from None

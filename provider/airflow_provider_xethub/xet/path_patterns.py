@@ -1,7 +1,7 @@
-"""What users' patterns mean, the same for uploads, downloads, copies, listings and sensors. Pure, no I/O.
+"""Patterns of users, with the same meaning in uploads, downloads, copies, listings and sensors. Pure: no I/O.
 
-Two kinds: ``patterns`` and ``exclude`` are compared with whole paths, as ``huggingface_hub`` does it; a glob that names
-a source is compared part by part, as :mod:`glob` does it.
+There are two kinds: ``patterns`` and ``exclude`` match whole paths, as in ``huggingface_hub``; a glob that names a
+source matches part by part, as in :mod:`glob`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 def expanded(pattern: str) -> str:
-    """Return the pattern for what a pattern means: with a slash at its end it is a folder with all that is in it."""
+    """Return a pattern in full: with a slash at its end, it means a folder with all its content."""
     return pattern + "*" if pattern.endswith("/") else pattern
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path matches one of the patterns: ``*`` matches ``/`` as well, ``dir/`` is all that is in ``dir``."""
+    """Whether a path matches one of the patterns: ``*`` also matches ``/``; ``dir/`` matches all content of ``dir``."""
     return any(fnmatchcase(path, expanded(pattern)) for pattern in patterns)
 
 
 class Selection:
-    """Chooses among the files of a source.
+    """Selects among the files of a source.
 
     :param patterns: only paths that match one of these; all where ``None``.
     :param exclude: of these, not those that match one of these.
@@ -39,18 +39,18 @@ class Selection:
         self.exclude = selection("exclude", exclude, remedy="leave exclude out to exclude nothing") or []
         self._wanted = [(each, re.compile(translate(expanded(each))).match) for each in self.patterns or ()]
         self._unwanted = [re.compile(translate(expanded(each))).match for each in self.exclude]
-        # A star at the end matches whatever follows, so that what matches "folder/" matches all that is in it.
+        # A star at the end matches any rest, so that a match of "folder/" is a match of all its content.
         self._folders = [re.compile(translate(p)).match for each in self.exclude if (p := expanded(each)).endswith("*")]
         self._beginnings = [_literal(each) for each in self.patterns or ()]
         self._used: set[str] = set()
 
     @property
     def is_limited(self) -> bool:
-        """Whether some files may not be meant."""
+        """Whether it may leave files out."""
         return bool(self._wanted or self._unwanted)
 
     def takes(self, path: str) -> bool:
-        """Whether a file with this path below the source is meant."""
+        """Whether it selects a file with this path below the source."""
         if any(match(path) for match in self._unwanted):
             return False
         if not self._wanted:
@@ -60,14 +60,14 @@ class Selection:
         return bool(used)
 
     def may_take_below(self, folder: str) -> bool:
-        """Whether anything in this folder can be meant; only where not, the folder need not be listed."""
+        """Whether it may select a file in this folder; otherwise the folder need not be listed."""
         below = f"{folder}/"
         if any(match(below) for match in self._folders):
             return False
         return not self._wanted or any(below.startswith(each) or each.startswith(below) for each in self._beginnings)
 
     def takes_link(self, path: str) -> bool:
-        """Whether a link to a folder is meant: its own name may be excluded too."""
+        """Whether it selects a link to a folder, whose own name may be excluded."""
         return self.may_take_below(path) and not any(match(path) for match in self._unwanted)
 
     def unused(self) -> list[str]:
@@ -76,11 +76,11 @@ class Selection:
 
 
 class Glob:
-    """A glob pattern below the folder before its first wildcard: ``**`` is any number of folders.
+    """A glob pattern, relative to the folder before its first wildcard; ``**`` matches any number of folders.
 
-    As in :mod:`glob`, wildcards leave hidden names out.
+    As in :mod:`glob`, wildcards do not match hidden names.
 
-    :param pattern: what comes after that folder.
+    :param pattern: the part of the pattern after that folder.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -92,7 +92,7 @@ class Glob:
 
     @property
     def depth(self) -> int | None:
-        """How many levels it reaches; ``None`` where there is no limit."""
+        """The number of levels that it can match; ``None`` where there is no limit."""
         return None if "**" in self._parts else len(self._parts)
 
     def takes(self, path: str) -> bool:
@@ -105,12 +105,12 @@ class Glob:
 
 
 def has_wildcard(text: str) -> bool:
-    """Whether a text has one of the characters in it that patterns are made of."""
+    """Whether a string contains a wildcard."""
     return _MAGIC.search(text) is not None
 
 
 def _literal(pattern: str) -> str:
-    """Return a pattern's beginning, before its first wildcard."""
+    """Return the part of a pattern before its first wildcard."""
     found = _MAGIC.search(pattern)
     return pattern[: found.start()] if found else pattern
 

@@ -1,4 +1,4 @@
-"""Progress of a transfer: one line in the task log at a readable pace, and an end to a transfer that stands still."""
+"""Progress of a transfer: a line in the task log every few seconds, and an error when nothing moves any more."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
-from airflow_provider_xethub.xet.message_text import capitalized, duration, size
+from airflow_provider_xethub.xet.message_text import capitalized, counted, duration, size
 from airflow_provider_xethub.xet.records import XetReceived, XetTransfer
 
 log = logging.getLogger(__name__)
 
-INTERVAL = 10.0
-"""Seconds between two lines."""
+LOG_INTERVAL = 10.0
+"""Seconds between two log lines."""
 
-LOOK_INTERVAL = 0.5
-"""Seconds between two looks at whether anything has moved."""
+CHECK_INTERVAL = 0.5
+"""Seconds between two checks of whether anything has moved."""
 
 STALL_TIMEOUT = 120.0
-"""Seconds without any progress after which a transfer is ended. The client's own patience with one silent request is
-60 s, so that a single lost answer is its business."""
+"""Seconds without progress before a transfer is cancelled. The client itself gives up on a silent request after 60 s
+and retries it, so that one lost response does not end a transfer."""
 
 
 class Meter:
-    """Tells how far a transfer is, and notices that it stands still.
+    """Log how far a transfer is, and notice when it makes no progress.
 
-    :param about: the transfer, such as ``the upload of 3 file(s) to hf://acme/m@main``.
-    :param total_bytes: bytes of content in all.
-    :param report: returns the client's current report; ``hf_xet`` answers without a lock, from any thread.
-    :param stall_timeout: seconds without progress that are too long.
+    :param about: the transfer, such as ``the upload of 3 files to hf://acme/m@main``.
+    :param total_bytes: size of the whole content in bytes.
+    :param report: returns the client's current report; with ``hf_xet``, any thread may call it.
+    :param stall_timeout: seconds without progress before :meth:`check` raises.
     """
 
     def __init__(
@@ -40,30 +40,29 @@ class Meter:
         self._total = total_bytes
         self._report = report
         self._stall_timeout = stall_timeout
-        self._started = self._told = self._moved = time.monotonic()
-        self._pulse: tuple[object, ...] = ()
+        self._started = self._logged = self._moved = time.monotonic()
+        self._movement: tuple[object, ...] = ()
 
-    def look(self) -> None:
-        """Look at the transfer: log a line if it is time for one.
+    def check(self) -> None:
+        """Check the transfer, and log a line if one is due.
 
-        :raises XetStalledError: nothing has moved for too long.
+        :raises XetStalledError: nothing has moved for ``stall_timeout`` seconds.
         """
         now, report = time.monotonic(), self._report()
-        if (pulse := _pulse(report)) != self._pulse:
-            self._pulse, self._moved = pulse, now
+        if (movement := _movement(report)) != self._movement:
+            self._movement, self._moved = movement, now
         elif now - self._moved > self._stall_timeout:
             raise XetStalledError(
-                f"{capitalized(self._about)} stood still for {duration(now - self._moved)}, at "
-                f"{size(int(report.total_bytes_completed))} of {size(self._total)}, and was ended. Nothing was kept of "
-                "unfinished files. Let the task retry; if the service is only slow, raise stall_timeout in the "
-                "connection."
+                f"{capitalized(self._about)} made no progress for {duration(now - self._moved)} and was "
+                f"cancelled at {size(int(report.total_bytes_completed))} of {size(self._total)}. Let the task retry; "
+                "if the service is only slow, raise stall_timeout in the connection. Unfinished files were discarded."
             )
-        if now - self._told >= INTERVAL:
-            self._told = now
-            self.tell()
+        if now - self._logged >= LOG_INTERVAL:
+            self._logged = now
+            self.log_progress()
 
-    def tell(self) -> None:
-        """Log one line: share, bytes, rate, of an upload what need not be sent, and the time left at that rate."""
+    def log_progress(self) -> None:
+        """Log one line: share, bytes, rate, the time left at that rate, and for an upload what need not be sent."""
         report = self._report()
         done = int(report.total_bytes_completed)
         rate = done / max(time.monotonic() - self._started, 0.001)
@@ -74,34 +73,34 @@ class Meter:
 
 
 def _saved(report: Any) -> str:
-    """Return which share of an upload so far was not sent, because CAS has it or because it got smaller."""
+    """Return the share of an upload that was not sent so far: CAS has it already, or it was compressed."""
     done = int(report.total_bytes_completed)
-    if not done or getattr(report, "shard", None) is None:  # only uploads have one
+    if not done or getattr(report, "shard", None) is None:  # only reports of uploads have one
         return ""
     share = max(0.0, 1 - report.total_transfer_bytes_completed / done)
     return f", {100 * share:.0f} % deduplicated or compressed"
 
 
-def _pulse(report: Any) -> tuple[object, ...]:
-    """Return everything in a report that changes while a transfer moves; checking a large shard is progress as well."""
+def _movement(report: Any) -> tuple[object, ...]:
+    """Return all that changes in a report while a transfer moves; the check of a large shard is progress too."""
     shard = getattr(report, "shard", None)
     names = () if shard is None else [name for name in dir(shard) if name.startswith("total_")]
     bytes_moved = getattr(report, "total_transfer_bytes_completed", None)
     return (report.total_bytes_completed, bytes_moved, *(getattr(shard, name) for name in names))
 
 
-def sent(transfer: XetTransfer) -> str:
-    """Return the figures of an upload in one line: ``3 file(s), 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s``."""
+def upload_summary(transfer: XetTransfer) -> str:
+    """Return the figures of an upload in one line: ``3 files, 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s``."""
     share = 100 * transfer["bytes_deduplicated"] / transfer["bytes"] if transfer["bytes"] else 0
     return (
-        f"{transfer['files']} file(s), {size(transfer['bytes'])}: sent {size(transfer['bytes_sent'])}, "
+        f"{counted(transfer['files'], 'file')}, {size(transfer['bytes'])}: sent {size(transfer['bytes_sent'])}, "
         f"{share:.1f} % deduplicated, {transfer['seconds']:.1f} s"
     )
 
 
-def received(transfer: XetReceived) -> str:
-    """Return the figures of a download in one line: ``3 file(s), 68.2 MB, verified; 2 were there already; 0.8 s``."""
+def download_summary(transfer: XetReceived) -> str:
+    """Return the figures of a download in one line: ``3 files, 68.2 MB, verified; 2 skipped as unchanged; 0.8 s``."""
     return (
-        f"{transfer['files']} file(s), {size(transfer['bytes'])}, verified; {transfer['skipped']} were there already; "
-        f"{transfer['seconds']:.1f} s"
+        f"{counted(transfer['files'], 'file')}, {size(transfer['bytes'])}, verified; "
+        f"{transfer['skipped']} skipped as unchanged; {transfer['seconds']:.1f} s"
     )

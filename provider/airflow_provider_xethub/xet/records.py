@@ -1,4 +1,4 @@
-"""The plain JSON values that operators, sensors and the hook return, accept, and pass through XCom."""
+"""Plain JSON values that operators, sensors and the hook return, accept and pass through XCom."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class XetFile(_XetFile, total=False):
     """A file record.
 
     ``path`` in the repository, ``size`` in bytes, ``sha256`` and ``xet_hash`` in hex (``None`` where the Hub stores the
-    file inline instead of in CAS), ``repo`` as ``hf://`` URI. What an upload adds so that a commit can decide about the
-    file: ``sample``, in base64 a stand-in for its first bytes that is text or not as they are, ``sealed_sample``, the
-    first 512 bytes sealed where this worker has a key, and for object storage ``storage_uri``, where it came from. What
-    a listing adds for inline files: ``blob_id``, the git sha1. What a download adds: ``local_path``, or for object
-    storage ``storage_uri``. The operators take either as ``source``.
+    file inline instead of in CAS), ``repo`` as ``hf://`` URI. An upload adds what a commit needs to decide about the
+    file: ``sample``, in base64 a placeholder for its first bytes that is text or binary like them, ``sealed_sample``,
+    the first 512 bytes, sealed, where this worker has a key, and for object storage ``storage_uri``, the source. A
+    listing adds ``blob_id``, the git sha1, for inline files. A download adds ``local_path``, or for object storage
+    ``storage_uri``; the operators accept either as ``source``.
     """
 
     sample: str
@@ -90,9 +90,9 @@ class XetCommitResult(XetCommit):
     """What publishing returns.
 
     ``files`` as they are in that commit, ``deleted`` paths, the paths among ``files`` that were ``unchanged``, and
-    ``created``: ``False`` where everything was there already, so that ``oid`` is a commit found instead of made.
-    ``pull_request`` is its URL, or ``None``. ``commits`` are all that were needed, in their order: one, several where
-    the Hub's limits force it (the result describes the last), none in a bucket or where there was nothing to commit.
+    ``created``: ``False`` where everything existed already, so that ``oid`` is an existing commit.
+    ``pull_request`` is its URL, or ``None``. ``commits`` are all commits that were made, in order: usually one, several
+    where the limits of the Hub require it (the result describes the last), none in a bucket or where nothing changed.
     """
 
     files: list[XetFile]
@@ -104,11 +104,11 @@ class XetCommitResult(XetCommit):
 
 
 class XetAssetEvent(TypedDict):
-    """What the event of an asset says about a commit.
+    """The extra of an asset event: what it says about a commit.
 
     ``oid``, ``url`` and ``repo`` of the commit, whether it was ``created``, and its ``pull_request`` or ``None``.
-    ``files`` are the records of what is new or other than before in the asset, at most 100; ``file_count`` and
-    ``bytes`` count all of them. ``deleted`` are paths that were deleted, at most 100; ``deleted_count`` counts all.
+    ``files`` are the records of new and changed files of the asset, at most 100; ``file_count`` and ``bytes`` count all
+    of them. ``deleted`` are deleted paths, at most 100; ``deleted_count`` counts all.
     """
 
     oid: str
@@ -124,10 +124,10 @@ class XetAssetEvent(TypedDict):
 
 
 class XetTransfer(TypedDict):
-    """A transfer in figures.
+    """The figures of an upload.
 
-    ``files``, ``bytes`` of content, ``bytes_sent`` over the network, ``bytes_deduplicated`` (content that CAS had
-    already), ``seconds``.
+    ``files``, ``bytes`` of content, ``bytes_sent`` over the network, ``bytes_deduplicated`` (content that CAS
+    already had), ``seconds``.
     """
 
     files: int
@@ -138,23 +138,23 @@ class XetTransfer(TypedDict):
 
 
 class XetUploadResult(TypedDict):
-    """What an upload returns: the ``files`` and the ``transfer`` in figures."""
+    """What an upload returns: the ``files`` and the figures of the ``transfer``."""
 
     files: list[XetFile]
     transfer: XetTransfer
 
 
 class XetPublishResult(XetCommitResult):
-    """What an upload with its commit returns: the commit, and the ``transfer`` in figures."""
+    """What an upload with its commit returns: the commit, and the figures of the ``transfer``."""
 
     transfer: XetTransfer
 
 
 class XetCopied(TypedDict):
-    """A copy in figures.
+    """The figures of a copy.
 
-    ``files`` and ``bytes`` that were put, and how many ``inline_files`` and ``inline_bytes`` of these had to be read
-    and written because the source does not have them in CAS. What was there already is in neither.
+    ``files`` and ``bytes`` that were copied, and how many ``inline_files`` and ``inline_bytes`` of these had to be read
+    and written because the source does not have them in CAS. Files that existed already are not counted.
     """
 
     files: int
@@ -164,16 +164,16 @@ class XetCopied(TypedDict):
 
 
 class XetCopyResult(XetCommitResult):
-    """What a copy returns: the commit, and what was ``copied`` in figures."""
+    """What a copy returns: the commit, and the figures of what was ``copied``."""
 
     copied: XetCopied
 
 
 class XetReceived(TypedDict):
-    """A download in figures.
+    """The figures of a download.
 
     ``files`` and ``bytes`` that were fetched and verified, ``bytes_received`` over the network, files ``skipped``
-    because they were there already, ``seconds``.
+    because they existed already, ``seconds``.
     """
 
     files: int
@@ -184,7 +184,7 @@ class XetReceived(TypedDict):
 
 
 class XetDownloadResult(TypedDict):
-    """What a download returns: ``files`` with ``local_path`` or ``storage_uri``, and the ``transfer`` in figures."""
+    """What a download returns: ``files`` with ``local_path`` or ``storage_uri``, and figures of the ``transfer``."""
 
     files: list[XetFile]
     transfer: XetReceived

@@ -1,6 +1,6 @@
-"""The secrets of a connection, and what removes them from texts of others: servers and clients may repeat any of them.
+"""The secrets of a connection, and their removal from texts of servers and clients, which may repeat any of them.
 
-Airflow masks task logs only. Errors also reach the answer of the Test button and, from a trigger, the database.
+Airflow masks task logs only. Errors also reach the result of the Test button and, from a trigger, the database.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from urllib.request import getproxies
 HIDDEN = "***"
 
 _SHORTEST = 3
-"""Characters; anything shorter is no secret, and hiding it would make texts unreadable."""
+"""Characters; anything shorter is not a secret, and hiding it would make texts unreadable."""
 
-_UNMISTAKABLE = 6
-"""Characters from which a value is hidden within words as well."""
+_WITHIN_WORDS = 6
+"""Length from which a value is also hidden within words."""
 
-_NO_WORD = 16
-"""Characters from which a value is too long to be a word that may stand anywhere, such as the name of a host."""
+_LONGER_THAN_WORDS = 16
+"""Length from which a value is too long to be an ordinary word, such as a host name."""
 
 _PART = 8
-"""Characters from which the parts of a header's value are hidden too, such as what follows ``Bearer``."""
+"""Length from which parts of a header's value are hidden too, such as the token after ``Bearer``."""
 
 _TOKENS = 100
-"""Xet tokens that are remembered, the newest: a long process fetches another one every few minutes."""
+"""Newest Xet tokens that are kept: a long-running process fetches another one every few minutes."""
 
 
 class Secrets:
-    """Knows the secrets of one connection, in every form that a server or a client might repeat them in.
+    """The secrets of one connection, in every form in which a server or a client might repeat them.
 
     :param hub_token: the Hub token.
     :param headers: extra headers; all their values are secrets.
-    :param proxy: URL of the proxy; where ``None``, those of the environment count.
+    :param proxy: URL of the proxy; where ``None``, the proxies of the environment are used.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Secrets:
             self._pattern = _pattern({*self._values, *self._tokens})
 
     def hide(self, text: str) -> str:
-        """Return a text of a server or a client without any of the secrets."""
+        """Return the text of a server or a client with all secrets replaced."""
         return self._pattern.sub(HIDDEN, text) if self._pattern else text
 
     def are_in(self, text: str) -> bool:
-        """Whether a text that is needed as it is has one in it that cannot be there by chance."""
-        return any(len(value) >= _NO_WORD and value in text for value in self._values)
+        """Whether a text that must not be changed contains a secret, and not by chance."""
+        return any(len(value) >= _LONGER_THAN_WORDS and value in text for value in self._values)
 
 
 def _of_proxy(url: str) -> set[str]:
-    """Return user and password of a proxy's URL, and both as they are sent."""
-    # Not urlsplit, for which a "/" or "#" in a password begins the path.
+    """Return the user and password in a proxy's URL, also in the form in which they are sent."""
+    # urlsplit would take a "/" or "#" in a password as the start of the path.
     user, _, password = (url.partition("://")[2] or url).rpartition("@")[0].partition(":")
     raw, plain = f"{user}:{password}", f"{unquote(user)}:{unquote(password)}"
     basic = {base64.b64encode(each.encode()).decode() for each in (raw, plain)} if password else set()
@@ -79,5 +79,5 @@ def _of_proxy(url: str) -> set[str]:
 def _pattern(values: Iterable[str]) -> re.Pattern[str] | None:
     forms = {form for value in values for form in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
     known = sorted((form for form in forms if len(form.strip()) >= _SHORTEST), key=len, reverse=True)
-    texts = [re.escape(form) if len(form) >= _UNMISTAKABLE else rf"(?<!\w){re.escape(form)}(?!\w)" for form in known]
+    texts = [re.escape(form) if len(form) >= _WITHIN_WORDS else rf"(?<!\w){re.escape(form)}(?!\w)" for form in known]
     return re.compile("|".join(texts), re.IGNORECASE) if texts else None

@@ -46,7 +46,7 @@ class Repo:
 
     def __post_init__(self) -> None:
         if self.repo_type not in REPO_TYPES:
-            raise XetInputError(f"repo_type {self.repo_type!r} is not known; use one of {', '.join(REPO_TYPES)}.")
+            raise XetInputError(f"repo_type {self.repo_type!r} is unknown; use one of {', '.join(REPO_TYPES)}.")
         check_repo_id(self.repo_id)
         check_revision(self.revision)
         if self.is_bucket and self.revision != DEFAULT_REVISION:
@@ -62,7 +62,7 @@ class Repo:
 
     @property
     def uri(self) -> str:
-        """The ``hf://`` URI, such as ``hf://datasets/acme/corpus@main``; what tokens and records carry."""
+        """The ``hf://`` URI, such as ``hf://datasets/acme/corpus@main``, as in tokens and records."""
         prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
         revision = "" if self.is_bucket else f"@{quote(self.revision, safe='')}"
         return f"{URI_SCHEME}{prefix}{self.repo_id}{revision}"
@@ -94,7 +94,7 @@ class Repo:
         return replace(self, revision=revision)
 
     def is_same_repo(self, other: Repo) -> bool:
-        """Whether ``other`` is this repository, at whatever revision."""
+        """Whether ``other`` is this repository, at any revision."""
         return (self.repo_id, self.repo_type) == (other.repo_id, other.repo_type)
 
     @property
@@ -118,7 +118,7 @@ class Repo:
         :raises XetInputError: the scope is neither ``read`` nor ``write``.
         """
         if scope not in SCOPES:
-            raise XetInputError(f"scope {scope!r} is not known; use 'read' or 'write'.")
+            raise XetInputError(f"scope {scope!r} is unknown; use 'read' or 'write'.")
         path = f"{self.api_path}/xet-{scope}-token"
         return path if self.is_bucket else f"{path}/{self.quoted_revision}"
 
@@ -127,7 +127,7 @@ class Repo:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what the Hub would refuse: two names of 1 to 96 characters, joined by one slash.
+    """Refuse a repository id that the Hub would refuse: it must be two valid names, joined by one slash.
 
     :raises XetInputError: the repository id breaks a rule; the message shows it.
     """
@@ -148,7 +148,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def check_revision(revision: str) -> None:
-    """Refuse what git would refuse as the name of a branch, tag or commit.
+    """Refuse a revision that git would refuse as the name of a branch, tag or commit.
 
     :raises XetInputError: the revision breaks a rule; the message shows it.
     """
@@ -161,7 +161,7 @@ def check_revision(revision: str) -> None:
 
 
 def check_path(path: str) -> None:
-    """Refuse a path inside a repository that could mean another place: absolute, ``..``, backslash, control characters.
+    """Refuse a path that could lead elsewhere than into the repository: absolute, with ``..``, a backslash and so on.
 
     :raises XetInputError: the path breaks a rule; the message shows it.
     """
@@ -177,13 +177,13 @@ def check_path(path: str) -> None:
     elif any(part in ("", ".", "..") for part in path.split("/")):
         why = "it contains an empty, '.' or '..' segment"
     elif ".git" in path.lower().split("/"):
-        why = "it lies inside .git"
+        why = "it is inside .git"
     elif len(path.encode("utf-8", "surrogatepass")) > _MAX_PATH_BYTES:
         why = f"it is longer than {_MAX_PATH_BYTES} bytes"
     else:
         try:
             path.encode("utf-8")
         except UnicodeEncodeError:
-            why = "it is not valid unicode"
+            why = "it is not valid Unicode"
     if why:
         raise XetInputError(f"path {path!r} in a repository is not valid: {why}.")

@@ -1,7 +1,7 @@
-"""The first bytes of uploaded files, by which the Hub decides how to store them, on their way through XCom.
+"""The first bytes of uploaded files, from which the Hub decides how to store them, as they travel through XCom.
 
-Who can read an XCom could read the beginning of every file. So the bytes are sealed, and in clear there is only what
-kind of content they are: text or not, which is what the Hub decides by.
+Anyone who can read an XCom could read the start of every file. So the bytes are sealed, and only the kind of content,
+text or binary, is in clear: the Hub decides by that.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.token import Fernet
 
-# Tokens are sealed under the same keys: neither may be taken for the other.
+# Tokens are sealed with the same keys: the prefix keeps one from being used as the other.
 _PREFIX = b"xethub sample\n"
 _TEXT, _BINARY = (base64.b64encode(content).decode() for content in (b"text\n", b"\0"))
 
 
 def seal(files: Iterable[XetFile], fernet: Fernet | None) -> list[XetFile]:
-    """Return the records with their samples sealed; without a key only the kind of content remains.
+    """Return the records with sealed samples; without a key, only the kind of content remains.
 
     :param fernet: the key to seal with, or ``None`` where this worker has none.
     """
@@ -27,7 +27,7 @@ def seal(files: Iterable[XetFile], fernet: Fernet | None) -> list[XetFile]:
 
 
 def unseal(files: Iterable[XetFile], fernets: Sequence[Fernet]) -> list[XetFile]:
-    """Return the records with their samples in clear, for a commit; where no key opens one, with its kind only.
+    """Return the records with opened samples, for a commit; where no key opens one, with its kind only.
 
     :param fernets: the keys of this worker; may be empty.
     """
@@ -53,7 +53,7 @@ def _opened(file: XetFile, fernets: Sequence[Fernet]) -> XetFile:
     for fernet in fernets:
         try:
             content = fernet.decrypt(sealed.encode())
-        except Exception:  # noqa: S112 - another key, or edited: whatever it is, it does not open
+        except Exception:  # noqa: S112 - sealed with another key, or edited
             continue
         if content.startswith(_PREFIX):
             record["sample"] = base64.b64encode(content.removeprefix(_PREFIX)).decode()
@@ -63,7 +63,7 @@ def _opened(file: XetFile, fernets: Sequence[Fernet]) -> XetFile:
 
 def _is_text(sample: bytes) -> bool:
     try:
-        # It may end inside a character.
+        # The sample may end within a character.
         return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
         return False

@@ -1,8 +1,8 @@
-"""Names of temporary files, and which of them are certainly dead, so that they can be removed.
+"""Names of temporary files, and which of these files are abandoned, so that they can be removed.
 
-Several workers may write into one shared folder: other hosts, other map indexes of a task, other DAG runs, or another
-Airflow whose DAGs have the same names. A name therefore says for which file it is, which attempt of which task instance
-made it, and in which process of which system.
+Several writers may share a folder: other hosts, other map indexes of a task, other DAG runs, or another Airflow whose
+DAGs have the same names. Each name therefore identifies the final file, the attempt of the task instance, and the
+process and system that write it.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ class Attempt:
 
     @classmethod
     def of(cls, number: int, *instance: object) -> Attempt:
-        """Return the attempt ``number`` of the task instance that all of ``instance`` together names."""
+        """Return the attempt ``number`` of the task instance that the values of ``instance`` identify together."""
         return cls(_short(*map(str, instance)), number)
 
 
 UNKNOWN = Attempt()
-"""Outside of a task, or where the task does not say which one it is: it never removes the files of others."""
+"""Outside of a task, or where the task instance is unknown: never removes files of other task instances."""
 
 
 def new(path: Path, attempt: Attempt = UNKNOWN) -> Path:
-    """Return a temporary name beside ``path`` that is new, and that nobody can guess."""
+    """Return a new temporary path beside ``path`` that no one can guess."""
     return path.with_name(new_name(path.name, attempt))
 
 
 def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
-    """Return such a name for a file called ``name``, in any kind of folder."""
+    """Return a new temporary name for the file ``name``, in any kind of folder."""
     pid = os.getpid()
-    began = _began(pid)
+    began = _start_ticks(pid)
     system = _UNKNOWN if began is None else _system()
     return f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
 
 
-def again(part: Path) -> Path:
-    """Return a name like that of a temporary file, for the same file and writer, that nobody has seen yet.
+def another(part: Path) -> Path:
+    """Return another temporary path for the same file and writer as ``part``.
 
-    Who can guess a name could put a symbolic link there, and what is written would go where it leads.
+    Whoever can guess a name could create a symbolic link there, and redirect what is written.
     """
     before, _, _ = part.name.removesuffix(SUFFIX).rpartition("-")
     return part.with_name(f"{before or '.'}-{uuid.uuid4().hex}{SUFFIX}")
 
 
-def clear_left(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
-    """Remove temporary files for ``paths`` whose writer is certainly dead, and return them."""
+def remove_abandoned(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
+    """Remove the abandoned temporary files of ``paths``, and return them."""
     wanted: dict[Path, list[str]] = {}
     for path in paths:
         wanted.setdefault(path.parent, []).append(path.name)
@@ -79,36 +79,36 @@ def clear_left(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[Path]:
             continue
         with os.scandir(folder) as entries:
             found = [entry.name for entry in entries]
-        for name in left(found, names, attempt):
+        for name in abandoned(found, names, attempt):
             (folder / name).unlink(missing_ok=True)
             removed.append(folder / name)
     return removed
 
 
-def left(found: Iterable[str], names: Iterable[str], attempt: Attempt = UNKNOWN) -> list[str]:
-    """Return which of the names ``found`` in a folder are temporary files whose writer is certainly dead.
+def abandoned(found: Iterable[str], names: Iterable[str], attempt: Attempt = UNKNOWN) -> list[str]:
+    """Return which of the names ``found`` in a folder are temporary files of a writer that has certainly ended.
 
-    That is an earlier attempt of this task instance, on whatever host, or a process of this system that has ended.
-    Everything else may be somebody's who is still writing.
+    That is an earlier attempt of this task instance, on whatever host, or a process of this system that has exited.
+    Any other temporary file may still be in use.
 
-    :param names: the files for which they are.
+    :param names: the names of the final files.
     """
     parts = [(name, match) for name in found if (match := _NAME.fullmatch(name))]
     wanted = {_short(name) for name in names} if parts else set()
-    return [name for name, match in parts if match["file"] in wanted and _is_dead(match, attempt)]
+    return [name for name, match in parts if match["file"] in wanted and _is_abandoned(match, attempt)]
 
 
-def _is_dead(part: re.Match[str], attempt: Attempt) -> bool:
+def _is_abandoned(part: re.Match[str], attempt: Attempt) -> bool:
     is_own = part["instance"] != _UNKNOWN and part["instance"] == attempt.instance
     if is_own and 0 < int(part["attempt"]) < attempt.number:
         return True
     if part["system"] == _UNKNOWN or part["system"] != _system():
         return False
     pid = int(part["pid"])
-    if not _runs(pid):
+    if not _is_running(pid):
         return True
-    # A container that is started again gives the same numbers to other processes, even to this one.
-    now = _began(pid)
+    # A restarted container reuses the process ids, possibly even for this process.
+    now = _start_ticks(pid)
     return now is not None and now != int(part["began"])
 
 
@@ -117,9 +117,9 @@ def _short(*texts: str) -> str:
 
 
 def _system() -> str:
-    """Return what processes have in common that can see each other; ``0`` where nobody says (no Linux).
+    """Return an id that is the same for all processes that can see each other; ``0`` where it is unknown (not Linux).
 
-    A host name does not do: containers of different hosts may have the same one, and do not see each other's processes.
+    A host name does not suffice: containers on different hosts may share one, and do not see each other's processes.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -128,7 +128,7 @@ def _system() -> str:
         return _UNKNOWN
 
 
-def _runs(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -138,8 +138,8 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _began(pid: int) -> int | None:
-    """Return when a process began, in ticks since the start of the machine; ``None`` where that cannot be read."""
+def _start_ticks(pid: int) -> int | None:
+    """Return when a process started, in ticks since the boot of the machine; ``None`` where that cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         return int(stat.rpartition(")")[2].split()[19])

@@ -1,6 +1,6 @@
-"""Blocking work in daemon threads: so that it can be stopped, on many items at a time, and reading ahead of a writer.
+"""Blocking work in daemon threads: interruptible, on several items at a time, or reading ahead of a writer.
 
-Not a ``ThreadPoolExecutor``: the end of the process waits for its threads, and so for the digest of a large file.
+A ``ThreadPoolExecutor`` does not do: the interpreter waits for its threads at exit, such as for a large digest.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 2
-"""Blocks that are read before the writer wants them."""
+"""Blocks that are read before the writer asks for them."""
 
 TRANSFER = "xethub-transfer"
-"""Name of the thread that a task waits for."""
+"""Name of the threads that a task waits for."""
 
 STOP_SECONDS = 0.4
-"""How long a task that is stopped waits for its threads to remove what they have begun; the client needs 0.1 s."""
+"""Seconds that a stopped task waits until its threads have removed temporary files; the client needs 0.1 s."""
 
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) -> T:
-    """Do blocking work in a thread, so that a signal handler that raises (SIGTERM, execution_timeout) is heard at once.
+    """Run blocking work in a thread, so that a signal handler that raises (SIGTERM, execution_timeout) acts at once.
 
-    The client polls for signals in only one of its calls; the main thread waits in one that never blocks them.
+    Only one of the calls of the client polls for signals. The main thread waits in a call that signals interrupt.
     """
-    return begun(work)(meter)
+    return start(work)(meter)
 
 
-def begun(work: Callable[[], T]) -> Callable[..., T]:
-    """Begin blocking work in a thread, and return what waits for its result, as :func:`interruptible` does."""
+def start(work: Callable[[], T]) -> Callable[..., T]:
+    """Start blocking work in a thread, and return a function that waits for its result like :func:`interruptible`."""
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -46,7 +46,7 @@ def begun(work: Callable[[], T]) -> Callable[..., T]:
     def run() -> None:
         try:
             outcome.append(work())
-        except BaseException as error:  # the client also raises PanicException, which is no Exception
+        except BaseException as error:  # the client also raises PanicException, which is not an Exception
             failure.append(error)
         finally:
             done.set()
@@ -55,9 +55,9 @@ def begun(work: Callable[[], T]) -> Callable[..., T]:
     thread.start()
 
     def wait(meter: progress.Meter | None = None) -> T:
-        while not done.wait(progress.LOOK_INTERVAL):
+        while not done.wait(progress.CHECK_INTERVAL):
             if meter:
-                meter.look()
+                meter.check()
         thread.join()
         if failure:
             raise failure[0]
@@ -67,7 +67,7 @@ def begun(work: Callable[[], T]) -> Callable[..., T]:
 
 
 def stoppable(work: Callable[[threading.Event], R]) -> R:
-    """Do blocking work so that it stops at once when the task is stopped: the event it is given is then set."""
+    """Run blocking work that stops when the task is stopped: the event that it is given is then set."""
     stopped = threading.Event()
     try:
         return interruptible(lambda: work(stopped))
@@ -78,7 +78,7 @@ def stoppable(work: Callable[[threading.Event], R]) -> R:
 
 
 def join_transfers() -> None:
-    """Give threads that were told to stop a moment to remove what they have begun."""
+    """Wait up to :data:`STOP_SECONDS` until stopped threads have removed their temporary files."""
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threading.enumerate():
         if thread.name == TRANSFER:
@@ -94,12 +94,12 @@ def each(
     go_on: bool = False,
     abort: Callable[[], None] | None = None,
 ) -> list[R]:
-    """Do ``work`` with each item, a few at a time, and return the results in the order of the items.
+    """Run ``work`` on each item, a few at a time, and return the results in the order of the items.
 
-    :param stopped: when set, no more items are begun; ``work`` may look at it too.
-    :param go_on: whether the other items are still worked on after one has failed. Without it, ``stopped`` is set.
-    :param abort: called then as well; ends the work with the other items that has begun.
-    :raises Exception: the error that came first; with ``go_on`` that of the first item, after all others are done.
+    :param stopped: when set, no further items are started; ``work`` may check it too.
+    :param go_on: whether to continue with the other items after one has failed; otherwise ``stopped`` is set.
+    :param abort: called when an item fails and ``go_on`` is false; ends the work on other items.
+    :raises Exception: the first error in time; with ``go_on``, after all items, the error of the first failed item.
     """
     results: dict[int, R] = {}
     errors: dict[int, BaseException] = {}
@@ -115,7 +115,7 @@ def each(
             number, item = found
             try:
                 results[number] = work(item)
-            except BaseException as error:  # hf_xet also raises PanicException, which is no Exception
+            except BaseException as error:  # hf_xet also raises PanicException, which is not an Exception
                 errors[number] = error
                 if not go_on:
                     stopped.set()
@@ -128,26 +128,26 @@ def each(
     for thread in threads:
         thread.join()
     if errors:
-        # What fails after the first fails because of it.
+        # Later errors are consequences of the first.
         raise errors[min(errors)] if go_on else next(iter(errors.values()))
     if len(results) < len(items):
-        raise XetCancelledError("stopped from outside.")
+        raise XetCancelledError("The work was stopped from outside.")
     return [results[number] for number in range(len(items))]
 
 
 def read_ahead(blocks: Iterator[bytes], stopped: threading.Event) -> Iterator[bytes]:
-    """Yield ``blocks``, read in a thread of their own: at most :data:`AHEAD` before they are wanted, and one in hand.
+    """Yield ``blocks``, read in their own thread, at most :data:`AHEAD` and one more before they are asked for.
 
     :raises Exception: what reading them raises.
     :raises XetCancelledError: ``stopped`` was set.
     """
     waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
-    left = threading.Event()
+    finished = threading.Event()
 
     def put(what: bytes | BaseException | None) -> bool:
-        while not (left.is_set() or stopped.is_set()):
+        while not (finished.is_set() or stopped.is_set()):
             try:
-                waiting.put(what, timeout=_LOOK_SECONDS)
+                waiting.put(what, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return True
@@ -166,7 +166,7 @@ def read_ahead(blocks: Iterator[bytes], stopped: threading.Event) -> Iterator[by
     try:
         while not stopped.is_set():
             try:
-                block = waiting.get(timeout=_LOOK_SECONDS)
+                block = waiting.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
             if block is None:
@@ -174,6 +174,6 @@ def read_ahead(blocks: Iterator[bytes], stopped: threading.Event) -> Iterator[by
             if isinstance(block, BaseException):
                 raise block
             yield block
-        raise XetCancelledError("stopped from outside.")
+        raise XetCancelledError("The work was stopped from outside.")
     finally:
-        left.set()
+        finished.set()

@@ -1,7 +1,7 @@
-"""Xet tokens: taken from the Hub's answer, checked, and sealed for XCom.
+"""Xet tokens: read from the Hub's response, checked, and sealed for XCom.
 
-A Xet token is an access token, its expiry and a CAS URL, for one scope, repository and revision. Pure values: the Hub
-is asked in :mod:`airflow_provider_xethub.xet.hub.client`, the key to seal with comes from the hook.
+A Xet token is an access token, its expiry and a CAS URL, for one scope, repository and revision. Pure: no I/O. Tokens
+are requested in :mod:`airflow_provider_xethub.xet.hub.client`; the keys to seal them come from the hook.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FIELDS = {
 
 
 class SealedTokenDict(TypedDict):
-    """The XCom value of a Xet token: plain JSON, of no use without the Fernet key."""
+    """The XCom value of a Xet token: plain JSON, useless without the Fernet key."""
 
     xet_token: int
     scope: Scope
@@ -57,25 +57,25 @@ class SealedTokenDict(TypedDict):
 
 
 class Fernet(Protocol):
-    """What sealing needs of ``cryptography.fernet.Fernet`` or ``MultiFernet``."""
+    """The methods that sealing needs of ``cryptography.fernet.Fernet`` or ``MultiFernet``."""
 
     def encrypt(self, msg: bytes) -> bytes:
         """Encrypt and sign ``msg``."""
 
     def decrypt(self, msg: bytes) -> bytes:
-        """Return what :meth:`encrypt` was given, or raise."""
+        """Return the message that :meth:`encrypt` encrypted, or raise."""
 
 
 @dataclass(frozen=True)
 class XetToken:
     """A Xet token.
 
-    :param repo: repository and revision that it is for.
+    :param repo: its repository and revision.
     :param scope: ``read`` or ``write``; write supersedes read.
     :param cas_url: base URL of CAS, without a trailing slash.
     :param expires_at: when it expires, by the server's clock (UTC, whole seconds).
     :param conn_id: the Airflow connection it was fetched with, if any.
-    :param skew: server clock minus local clock, in seconds, as seen when the token was fetched.
+    :param skew: server clock minus local clock, in seconds, measured when the token was fetched.
     :param access_token: the secret. Never shown by ``repr``.
     """
 
@@ -88,7 +88,7 @@ class XetToken:
     access_token: str = field(repr=False, default="", compare=False)
 
     def serialize(self) -> NoReturn:
-        """Refuse to become an XCom value: Airflow asks for it by this name, and would store every field in plain text.
+        """Refuse to become an XCom value: Airflow calls this, and would otherwise store all fields in plain text.
 
         :raises XetInputError: always.
         """
@@ -101,7 +101,7 @@ class XetToken:
 
     @property
     def local_expiry(self) -> int:
-        """Unix seconds of the expiry by the *local* clock, which is the one ``hf_xet`` compares with."""
+        """The expiry in Unix seconds by the *local* clock, which ``hf_xet`` uses."""
         return int(self.expires_at.int_timestamp - self.skew)
 
     def seconds_left(self, now: float | None = None) -> float:
@@ -113,17 +113,17 @@ class XetToken:
         return self.seconds_left(now) > margin
 
     def check(self, scope: Scope, repo: Repo | None = None) -> None:
-        """Refuse a token that is not for this use; a write token may read.
+        """Refuse a token for another use; a write token may read.
 
-        :raises XetTokenScopeError: other scope, repository or revision; says which.
+        :raises XetTokenScopeError: scope, repository or revision differ; the message names them.
         """
         check_use(self.scope, self.repo, scope, repo)
 
 
 def check_use(has: Scope, has_repo: Repo, scope: Scope, repo: Repo | None) -> None:
-    """Apply the one rule for what a token may be used for.
+    """Check whether a token may be used for a scope and a repository: the only such rule.
 
-    :raises XetTokenScopeError: other scope, repository or revision; says which.
+    :raises XetTokenScopeError: scope, repository or revision differ; the message names them.
     """
     if scope == "write" and has != "write":
         raise XetTokenScopeError(
@@ -146,12 +146,12 @@ def parse_answer(
     received_at: float,
     conn_id: str | None = None,
 ) -> XetToken:
-    """Make a token of the Hub's answer, in its JSON form, its header form, or both.
+    """Create a token from the Hub's response, in its JSON form, its header form, or both.
 
     :param endpoint: the Hub's URL; decides whether a plain-http CAS URL is trusted.
-    :param body: the answer's body.
-    :param headers: the answer's headers; names in any case.
-    :param received_at: local Unix time when the answer arrived; with the ``Date`` header it gives the clock skew.
+    :param body: the body of the response.
+    :param headers: the headers of the response; names in any case.
+    :param received_at: local Unix time when the response arrived; with the ``Date`` header it gives the clock skew.
     :raises XetTokenFormatError: a field is missing, wrong or contradictory; the message names it, never its value.
     """
     where = f"the Hub's answer to the {scope} token request for {repo}"
@@ -165,12 +165,12 @@ def parse_answer(
     if exp <= received_at + skew:
         raise XetTokenFormatError(f"{where} has a field 'exp' that lies in the past.")
     if exp > _LAST_SECOND:
-        raise XetTokenFormatError(f"{where} has a field 'exp' that is no time in Unix seconds.")
+        raise XetTokenFormatError(f"{where} has a field 'exp' that is not a time in Unix seconds.")
     return XetToken(repo, scope, cas_url, pendulum.from_timestamp(exp), conn_id, skew, access_token)
 
 
 def _read_fields(body: str, headers: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Take each field from the JSON object or its header; where both speak they must agree."""
+    """Read each field from the JSON object or its header; where both exist, they must agree."""
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError):
@@ -200,16 +200,16 @@ def _check_text(name: str, value: object, where: str) -> str:
         raise XetTokenFormatError(f"{where} has a field {name!r} that is not a non-empty string.")
     if len(value) > MAX_FIELD_CHARS:
         raise XetTokenFormatError(f"{where} has a field {name!r} of more than {MAX_FIELD_CHARS} characters.")
-    # It becomes part of a header or URL; hf-xet panics on a newline there.
+    # The value becomes part of a header or URL, where hf-xet panics on a newline.
     if not all("!" <= char <= "~" for char in value):
         raise XetTokenFormatError(f"{where} has a field {name!r} with a control, blank or non-ASCII character.")
     return value
 
 
 def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
-    """Return the CAS URL without a trailing slash, if it may be trusted with an access token.
+    """Return the CAS URL without a trailing slash, if it may receive an access token.
 
-    Trusted are https URLs, and plain http where the Hub itself is spoken to in plain http (a local Hub).
+    Only https URLs may, and plain http where the Hub itself uses plain http (a local Hub).
 
     :raises XetTokenFormatError: any other scheme, no host, or user, query or fragment parts.
     """
@@ -234,15 +234,15 @@ def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
 
 
 def _skew(headers: Mapping[str, str], received_at: float) -> float:
-    """Seconds by which the server's clock is ahead of ours; 0 where the server does not tell."""
+    """Return the seconds by which the server's clock is ahead of the local clock; 0 where it is unknown."""
     date = next((value for name, value in headers.items() if name.lower() == "date"), None)
     seconds = None if date is None else unix_seconds(date)
-    # The header has whole seconds, cut off: the middle of that second is the best guess.
+    # The header has truncated seconds: the middle of that second is the best estimate.
     return 0.0 if seconds is None else seconds + 0.5 - received_at
 
 
 def unix_seconds(http_date: str) -> float | None:
-    """Return the Unix seconds of an HTTP date, or ``None`` if it is none. One without a zone is in UTC (RFC 9110)."""
+    """Return the Unix seconds of an HTTP date, which is in UTC without a zone; ``None`` for another string."""
     try:
         moment = parsedate_to_datetime(http_date)
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
@@ -252,10 +252,10 @@ def unix_seconds(http_date: str) -> float | None:
 
 @dataclass(frozen=True)
 class SealedToken:
-    """A Xet token as it travels through XCom. ``sealed`` is ``None`` where there was no key to seal with.
+    """A Xet token as it travels through XCom. ``sealed`` is ``None`` where there was no key to seal it.
 
-    Anybody who may write the XCom chooses what the other fields say: they are claims. Compare them, and use nothing of
-    them before :meth:`open` has confirmed them.
+    Anyone who can write the XCom can change the other fields: they are claims. Compare them, but do not use them before
+    :meth:`open` has confirmed them.
     """
 
     scope: Scope
@@ -267,7 +267,7 @@ class SealedToken:
 
     @classmethod
     def seal(cls, token: XetToken, fernet: Fernet | None) -> SealedToken:
-        """Seal ``token``; with no key the value is a reference only, and carries no token (fails closed)."""
+        """Seal ``token``; without a key, the value is only a reference and contains no token (fails closed)."""
         reference = cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, None)
         if fernet is None:
             return reference
@@ -293,8 +293,8 @@ class SealedToken:
     def from_xcom(cls, value: object) -> SealedToken:
         """Read an XCom value, without opening it.
 
-        :raises XetInputError: ``value`` is not a token at all (for instance a forgotten XCom, which is ``None``).
-        :raises XetTokenTamperedError: it was one, and no longer has the shape that this provider writes.
+        :raises XetInputError: ``value`` is not a token (for instance a deleted XCom, which is ``None``).
+        :raises XetTokenTamperedError: it is a token without the shape that this provider writes.
         """
         if not isinstance(value, Mapping) or "xet_token" not in value:
             raise XetInputError(
@@ -323,12 +323,12 @@ class SealedToken:
         return cls(cast("Literal['read', 'write']", scope), repo, cas_url, expires_at, conn_id, sealed)
 
     def open(self, fernets: Sequence[Fernet], now: float | None = None) -> XetToken:
-        """Confirm the claims with the first key that fits, and release the access token, unless it has expired.
+        """Confirm the claims with the first key that fits, and return the access token unless it has expired.
 
         :param fernets: the keys of this worker, in order of preference; may be empty.
         :param now: Unix seconds; the local clock when ``None``.
-        :returns: the token; an expired one is confirmed, and has no ``access_token``.
-        :raises XetTokenSealError: it carries no token, or no key here opens it. Its claims are unconfirmed.
+        :returns: the token; an expired one is confirmed, but has no ``access_token``.
+        :raises XetTokenSealError: it contains no token, or no key here opens it. Its claims are unconfirmed.
         :raises XetTokenTamperedError: a claim differs from what was sealed.
         """
         if self.sealed is None:
@@ -342,7 +342,7 @@ class SealedToken:
                 + ("it was sealed under another key, or its seal is broken" if fernets else "it has no Fernet key")
             )
         claims, access_token = self._clear(), payload.get("access_token")
-        # Names only: the payload may be anything that was ever encrypted with this key.
+        # The message has names only: the payload may be anything that was ever encrypted with this key.
         changed = [name for name, claim in claims.items() if payload.get(name) != claim]
         if changed or len(payload) != len(claims) + 1 or not isinstance(access_token, str) or not access_token:
             what = f" ({', '.join(changed)})" if changed else ""
@@ -354,11 +354,11 @@ class SealedToken:
         return token if token.seconds_left(now) > 0 else replace(token, access_token="")
 
     def check_claims(self, scope: Scope, repo: Repo) -> None:
-        """Refuse a token that does not open here and claims something else than the task itself names.
+        """Refuse a token that does not open here and whose claims differ from the arguments of the task.
 
         :param scope, repo: what the task needs, never taken from the token.
         :raises XetTokenTamperedError: it claims another repository or revision.
-        :raises XetTokenScopeError: it claims to be a read token, and the task writes.
+        :raises XetTokenScopeError: it claims to be a read token, but the task writes.
         """
         if self.repo != repo:
             raise XetTokenTamperedError(
@@ -373,7 +373,7 @@ def _decrypt(fernet: Fernet, sealed: str) -> dict[str, Any] | None:
     try:
         payload = json.loads(fernet.decrypt(sealed.encode("ascii")))
     except Exception:
-        # cryptography's InvalidToken, without importing cryptography here; whatever fails, it did not open.
+        # InvalidToken of cryptography, which is not imported here; after any error, it did not open.
         return None
     return payload if isinstance(payload, dict) else None
 

@@ -1,7 +1,7 @@
-"""Which server a URL names. Only URLs that every parser reads alike are accepted. Pure: no I/O.
+"""The server that a URL names. Only URLs that every parser reads alike are accepted. Pure: no I/O.
 
 ``urlsplit``, the HTTP library and the transfer client disagree about the host of a URL with a backslash, a user part, a
-control character or a character beyond ASCII: what one of them compares is not what another connects to.
+control character or a non-ASCII character: one might compare another host than the one another connects to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from urllib.parse import urljoin
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
-"""The public Hub: where a connection without a host goes."""
+"""The public Hub, used by connections without a host."""
 
 _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(
@@ -19,11 +19,11 @@ _URL = re.compile(
 
 
 def flaw(url: str) -> str | None:
-    """Return what keeps a URL, absolute or relative, from being read alike everywhere; ``None`` if nothing does."""
+    """Return why parsers may read a URL, absolute or relative, differently; ``None`` where they agree."""
     if "\\" in url:
         return "a backslash"
     if not url.isascii():
-        return "characters beyond ASCII"
+        return "non-ASCII characters"
     if not all("!" <= char <= "~" for char in url):
         return "spaces or control characters"
     return None
@@ -33,7 +33,7 @@ def origin(url: str, base: str = "") -> str:
     """Return scheme, host and port of an http or https URL, in lower case and with the default port written out.
 
     :param base: the URL that a relative one is relative to.
-    :raises ValueError: it is not such a URL, or not every parser reads it alike. The message does not repeat the URL.
+    :raises ValueError: it is not such a URL, or parsers may read it differently. The message does not repeat the URL.
     """
     found = flaw(url)
     if found:

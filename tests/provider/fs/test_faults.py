@@ -19,7 +19,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import ranges as cas_ranges
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import TEXT, binary, publish, sealed
 from support.filesystem_places import name
@@ -36,7 +36,7 @@ def filled(repo, fs, tmp_path):
 
 
 def test_a_token_that_is_refused_is_replaced(filled, fs, hub, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     issue = hub.access.issue_xet_token
 
     def issue_one_that_is_accepted(*args, **options):
@@ -73,14 +73,14 @@ def test_a_token_that_expires_while_a_file_is_open_is_replaced(filled, fs, hub, 
 
 @pytest.mark.parametrize("fault", [{"truncate": 100}, {"drop": "middle"}, {"status": 500}])
 def test_a_range_that_breaks_off_once_is_read_again(fault, filled, fs, hub, monkeypatch):
-    monkeypatch.setattr(cas, "RETRY_DELAY", "10ms")
+    monkeypatch.setattr(cas_session, "RETRY_DELAY", "10ms")
     hub.faults.add(Fault(DATA, times=1, **fault))
     assert fs.cat_file(name(filled, "a/b.bin"), 100, 2_000_000) == binary(3_000_000)[100:2_000_000]
 
 
 @pytest.mark.parametrize("fault", [{"truncate": 100}, {"drop": "before"}, {"status": 500}, {"status": 404}])
 def test_a_range_that_always_breaks_off_is_an_error_and_never_short(fault, filled, fs, hub, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     hub.faults.add(Fault(DATA, **fault))
     for _ in range(5):
         with pytest.raises(XetHubError):
@@ -97,7 +97,7 @@ def test_a_read_that_stands_still_ends_and_is_tried_once_more(filled, fs, hub, c
 
 
 def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     path = name(filled, "a/b.bin")
     hub.faults.add(Fault(DATA, times=1, corrupt=True))
     assert fs.cat_file(path) == binary(3_000_000)
@@ -120,7 +120,7 @@ def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, 
 
 def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):
     """Its streams may end early without an error: then there are too few bytes, and nothing else."""
-    real = cas_ranges.cas.begin
+    real = cas_ranges.cas_session.begin
     asked = []
     cut_to = {0: 9, 1: 0}
 
@@ -133,14 +133,14 @@ def test_what_the_client_ends_silently_is_noticed(filled, fs, hub, monkeypatch):
             content = b"".join(self._streams.download_stream(info, start, end))
             return iter([content[: cut_to.get(len(asked) - 1)]])
 
-    monkeypatch.setattr(cas_ranges.cas, "begin", lambda access, new: Silent(real(access, new)))
+    monkeypatch.setattr(cas_ranges.cas_session, "begin", lambda access, new: Silent(real(access, new)))
     assert fs.cat_file(name(filled, "a/b.bin"), 0, 100) == binary(3_000_000)[:100]
     assert asked == [(0, 100), (9, 100), (9, 100)]
     asked[:] = []
     cut_to = dict.fromkeys(range(100), 0)
     with pytest.raises(XetIntegrityError, match="ended early, after 0 bytes"):
         fs.cat_file(name(filled, "a/b.bin"), 0, 100)
-    assert len(asked) == cas_ranges.TRIES * cas_streams.ASKED
+    assert len(asked) == cas_ranges.TRIES * cas_streams.MAX_ATTEMPTS
 
 
 def test_a_hub_that_is_down_is_no_missing_file(filled, fs, hub, monkeypatch):

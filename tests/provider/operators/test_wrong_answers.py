@@ -17,7 +17,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.builders import binary, commits, names, publish, sealed, write
 
@@ -33,8 +33,8 @@ HTML = {"status": 200, "headers": {"Content-Type": "text/html"}, "body": "<html>
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, hub):
-    monkeypatch.setattr(cas, "RETRIES", 0)
-    monkeypatch.setattr(cas, "RETRY_DELAY", "20ms")
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRY_DELAY", "20ms")
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     # Without grants: to hf-xet any 200 there, such as a login page, says that the xorb is stored already.
     hub.faults.add(Fault(GRANTS, status=404))
@@ -138,9 +138,9 @@ def test_a_token_answer_that_breaks_the_protocol_is_refused(hub, where, source, 
 # --- CAS --------------------------------------------------------------------------------------------------------------
 
 STATUSES = [
-    (401, exceptions.XetUnauthorizedError, False, "the Xet token is not accepted. Fetch a new one"),
-    (403, exceptions.XetForbiddenError, False, "the Xet token may not do this"),
-    (404, exceptions.XetNotFoundError, False, "it does not know this file or upload"),
+    (401, exceptions.XetUnauthorizedError, False, "it rejected the Xet token. Fetch a new one"),
+    (403, exceptions.XetForbiddenError, False, "the Xet token lacks permission"),
+    (404, exceptions.XetNotFoundError, False, "it has no such file or upload"),
     (429, exceptions.XetRateLimitError, True, "too many requests. Let the task retry later"),
     (503, exceptions.XetServerError, True, "it has a problem. Let the task retry later"),
 ]
@@ -151,7 +151,7 @@ STATUSES = [
 def test_what_cas_answers_to_an_upload_is_said(hub, where, repo, source, run_task, status, kind, retried, text, commit):
     fault = hub.faults.add(Fault(UPLOADS, status=status))
     run = run_task(XetUploadOperator, source=source, commit=commit, **where)
-    ended(run, kind, text, "the upload of 2 file(s) to", repo.uri, f"{hub.url}/cas/", retried=retried)
+    ended(run, kind, text, "the upload of 2 files to", repo.uri, f"{hub.url}/cas/", retried=retried)
     assert hub.faults.acted(fault) == (2 if status == 401 else 1)
     assert len(hub.log.requests("GET .*/xet-write-token/main")) == (2 if status == 401 else 1)
     assert commits(hub, repo) == 1
@@ -165,7 +165,7 @@ def test_what_cas_answers_to_a_grant_is_said(hub, where, repo, source, run_task,
     hub.faults.clear()
     fault = hub.faults.add(Fault(GRANTS, status=status))
     run = run_task(XetUploadOperator, source=source, **where)
-    ended(run, kind, text, "the upload of 2 file(s) to", repo.uri, f"{hub.url}/cas/", retried=retried)
+    ended(run, kind, text, "the upload of 2 files to", repo.uri, f"{hub.url}/cas/", retried=retried)
     assert hub.faults.acted(fault)
     assert commits(hub, repo) == 1
     hub.faults.clear()
@@ -337,7 +337,7 @@ def test_a_token_that_expires_during_a_transfer_ends_it_where_there_is_no_connec
     token = sealed(repo, "write")
     disconnect()
     upload = run_task(XetUploadOperator, source=source, commit=False, token=token, deduplicate=True)
-    ended(upload, UNREADABLE, "this worker has no connection to fetch", retried=True)
+    ended(upload, UNREADABLE, "no connection is available to fetch", retried=True)
     nothing_happened(hub, repo, out)
 
 

@@ -62,7 +62,7 @@ def refused(run, kind, *parts):
         ({"repo_id": "corpus"}, "repo_id 'corpus' is not of the form 'namespace/name'"),
         ({"repo_id": "a/../b"}, "repo_id 'a/../b' is not of the form"),
         ({"repo_id": "a/b--c"}, "must not contain '--'"),
-        ({"repo_id": "a/b", "repo_type": "repository"}, "'repository' is not known; use one of model, dataset, space"),
+        ({"repo_id": "a/b", "repo_type": "repository"}, "'repository' is unknown; use one of model, dataset, space"),
         ({"repo_id": "a/b", "revision": "a..b"}, "revision 'a..b' is not a valid git reference"),
         ({"repo_id": "a/b", "repo_type": "bucket", "revision": "dev"}, "buckets have no revisions"),
         ({}, "repo_id is missing: give it to the task, or set it as default in connection 'xethub_default'"),
@@ -74,7 +74,7 @@ def test_a_wrong_name_is_refused_before_anything_is_sent(quiet, connection, run_
 
 def test_a_scope_that_does_not_exist_is_refused(quiet, where, run_task):
     run = run_task(XetTokenOperator, scope="admin", **where)
-    refused(run, exceptions.XetInputError, "scope 'admin' is not known; use 'read' or 'write'")
+    refused(run, exceptions.XetInputError, "scope 'admin' is unknown; use 'read' or 'write'")
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -253,7 +253,7 @@ def test_a_worker_without_the_connection_says_how_to_create_it(quiet, where, run
     ("sources", "text"),
     [
         (["nothing.bin"], "nothing.bin: does not exist"),
-        (["a.bin", "nothing.bin", "no.csv"], "2 source(s) cannot be read on this worker"),
+        (["a.bin", "nothing.bin", "no.csv"], "2 sources cannot be read on this worker"),
         (["*.parquet"], "*.parquet: matches no file"),
         (["none"], "none: no file found"),
         (["pipe"], "pipe: is not a regular file"),
@@ -340,7 +340,7 @@ def test_a_destination_that_cannot_be_written_is_named(hub, record, run_task, tm
     before = names(tmp_path)
     run = run_task(XetDownloadOperator, destination=str(tmp_path / destination), files=[record])
     assert isinstance(run.error, exceptions.XetDestinationError)
-    assert "cannot be written on this worker" in run.text or "is a folder; d/a.bin cannot take its place" in run.text
+    assert "cannot be written on this worker" in run.text or "is a folder; d/a.bin cannot replace it" in run.text
     assert run.state == "up_for_retry"
     assert not hub.log.requests("GET /cas/.*")
     assert names(tmp_path) == before

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetTransferError
 from airflow_provider_xethub.hooks.events import failed
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.network.settings import Network
 from support.small_server import Answer, SmallServer
@@ -51,7 +51,7 @@ def test_what_the_client_says_is_shown_without_secrets(repo, hook):
     given = replace(access, secrets=None, refresh=None, network=Network(None, f"http://anna:{PASSWORD}@proxy:1"))
     said = f"odd: {access.token.access_token}, xet-of-a-refresh, {hook._connection.found.password}, {PASSWORD}"
     for each, absent in ((access, said.split(", ")[:3]), (given, [access.token.access_token, PASSWORD])):
-        with pytest.raises(XetTransferError) as caught, cas.errors(each, "the upload", upload=True):
+        with pytest.raises(XetTransferError) as caught, cas_session.translated_errors(each, "the upload", upload=True):
             raise RuntimeError(said)
         assert "***" in str(caught.value)
         assert not any(one.removeprefix("odd: ") in str(caught.value) for one in absent)

@@ -144,11 +144,11 @@ def test_logs_tell_what_was_moved(somebody: Visitor, finished_run: Run) -> None:
     somebody.shows("Fetched a write token")
     # Mapped by name: penguins.csv, photos.bin, summary.csv.
     somebody.visit(finished_run.path("upload/mapped/1"))
-    somebody.shows("Uploaded 1 file(s), 3.0 MB: sent 3.0 MB")
+    somebody.shows("Uploaded 1 file, 3.0 MB: sent 3.0 MB")
     somebody.visit(finished_run.path("publish"))
     somebody.shows("Committed")
     somebody.visit(finished_run.path("download"))
-    somebody.shows("Downloaded 3 file(s)")
+    somebody.shows("Downloaded 3 files")
     somebody.picture("airflow-logs", height=460)
 
 

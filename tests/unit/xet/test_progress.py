@@ -11,17 +11,15 @@ from airflow_provider_xethub.xet import progress
 
 
 def told(caplog, total, done):
-    meter = progress.Meter("the upload of 1 file(s)", total, lambda: SimpleNamespace(total_bytes_completed=done))
+    meter = progress.Meter("the upload of 1 file", total, lambda: SimpleNamespace(total_bytes_completed=done))
     with caplog.at_level(logging.INFO):
-        meter.tell()
+        meter.log_progress()
     return caplog.messages[-1]
 
 
 def test_a_line_says_share_bytes_rate_and_time_left(caplog):
     line = told(caplog, 4_000_000, 1_000_000)
-    assert re.fullmatch(
-        r"25 % of the upload of 1 file\(s\): 1\.0 MB of 4\.0 MB, [\d.]+ [kMGT]?B/s, about \d+ s left", line
-    )
+    assert re.fullmatch(r"25 % of the upload of 1 file: 1\.0 MB of 4\.0 MB, [\d.]+ [kMGT]?B/s, about \d+ s left", line)
 
 
 def test_a_line_at_the_beginning_and_at_the_end_promises_nothing(caplog):
@@ -38,13 +36,13 @@ def test_the_figures_of_an_upload_fit_in_a_line():
         "bytes_deduplicated": 64_790_000,
         "seconds": 1.14,
     }
-    assert progress.sent(transfer) == "3 file(s), 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s"
-    assert "0.0 % deduplicated" in progress.sent({**transfer, "bytes": 0, "bytes_deduplicated": 0})
+    assert progress.upload_summary(transfer) == "3 files, 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s"
+    assert "0.0 % deduplicated" in progress.upload_summary({**transfer, "bytes": 0, "bytes_deduplicated": 0})
 
 
 def test_the_figures_of_a_download_fit_in_a_line():
     transfer = {"files": 1, "bytes": 1500, "bytes_received": 1600, "skipped": 2, "seconds": 0.8}
-    assert progress.received(transfer) == "1 file(s), 1.5 kB, verified; 2 were there already; 0.8 s"
+    assert progress.download_summary(transfer) == "1 file, 1.5 kB, verified; 2 skipped as unchanged; 0.8 s"
 
 
 def test_the_tree_of_errors_shows_each_with_its_base_and_what_a_retry_does():
@@ -74,7 +72,7 @@ def test_the_tree_of_errors_shows_each_with_its_base_and_what_a_retry_does():
 )
 def test_a_line_of_an_upload_says_what_need_not_be_sent(caplog, sent, text):
     report = SimpleNamespace(total_bytes_completed=1_000_000, total_transfer_bytes_completed=sent, shard=object())
-    meter = progress.Meter("the upload of 1 file(s)", 4_000_000, lambda: report)
+    meter = progress.Meter("the upload of 1 file", 4_000_000, lambda: report)
     with caplog.at_level(logging.INFO):
-        meter.tell()
+        meter.log_progress()
     assert f"/s, {text}, about" in caplog.messages[-1]

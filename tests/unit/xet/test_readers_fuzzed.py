@@ -14,7 +14,7 @@ from requests.adapters import BaseAdapter
 from airflow_provider_xethub.exceptions import XetHubError, XetResponseError
 from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.xet.answers import is_storable
-from airflow_provider_xethub.xet.files import targets as downloads
+from airflow_provider_xethub.xet.files import targets
 from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub import history, tree, webhooks
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -183,7 +183,7 @@ def test_every_answer_of_the_hub_is_read_or_refused(name, data):
 @settings(max_examples=examples(150))
 @given(value=almost(FILE, {"files": [FILE]}, [[FILE]], SEALED, *EVENTS))
 def test_every_value_of_an_xcom_is_read_or_refused(value):
-    for read in (downloads.check_files, SealedToken.from_xcom, events.value_of):
+    for read in (targets.check_files, SealedToken.from_xcom, events.value_of):
         _, error = attempt(lambda read=read: read(value))
         assert error is None or is_storable(events.failed(error))
     _, error = attempt(lambda: CommitRequest(REPO, [value]).check())

@@ -70,7 +70,7 @@ def test_the_refresh_route_names_scope_repository_and_encoded_revision(repo, pat
 
 @pytest.mark.parametrize("scope", ["", "admin", "READ", None])
 def test_an_unknown_scope_has_no_refresh_route(scope):
-    with pytest.raises(XetInputError, match=f"scope {re.escape(repr(scope))} is not known; use 'read' or 'write'"):
+    with pytest.raises(XetInputError, match=f"scope {re.escape(repr(scope))} is unknown; use 'read' or 'write'"):
         Repo("acme/m").token_path(scope)
 
 
@@ -138,7 +138,7 @@ def test_a_uri_is_parsed_or_refused_whatever_it_is(text):
 
 @pytest.mark.parametrize("repo_type", ["models", "", "Dataset", None])
 def test_an_unknown_type_is_refused_with_those_that_are_known(repo_type):
-    with pytest.raises(XetInputError, match="is not known; use one of model, dataset, space, bucket") as caught:
+    with pytest.raises(XetInputError, match="is unknown; use one of model, dataset, space, bucket") as caught:
         Repo("acme/m", repo_type)
     assert repr(repo_type) in str(caught.value)
 
@@ -229,12 +229,12 @@ def test_other_revisions_are_accepted(revision):
         ("./a", "it contains an empty, '.' or '..' segment"),
         ("a//b", "it contains an empty, '.' or '..' segment"),
         ("a/", "it contains an empty, '.' or '..' segment"),
-        (".git", "it lies inside .git"),
-        (".git/hooks/post-checkout", "it lies inside .git"),
-        ("vendored/.git/hooks/post-checkout", "it lies inside .git"),
-        (".GIT/config", "it lies inside .git"),
+        (".git", "it is inside .git"),
+        (".git/hooks/post-checkout", "it is inside .git"),
+        ("vendored/.git/hooks/post-checkout", "it is inside .git"),
+        (".GIT/config", "it is inside .git"),
         ("é" * 2049, "it is longer than 4096 bytes"),
-        ("a\ud800", "it is not valid unicode"),
+        ("a\ud800", "it is not valid Unicode"),
     ],
 )
 def test_a_path_that_could_mean_another_place_is_refused(path, why):

@@ -18,8 +18,8 @@ def test_a_store_that_does_not_answer_costs_a_warning(caplog):
     state = TaskState(Broken())
     state.remember("what", {"a": 1})
     assert state.recall("what") == {}
-    assert "could not be written (OSError): a retry does without" in caplog.text
-    assert "could not be read (OSError): a retry does without" in caplog.text
+    assert "could not be written (OSError); a retry starts without it" in caplog.text
+    assert "could not be read (OSError); a retry starts without it" in caplog.text
 
 
 def test_what_is_too_large_is_not_remembered(caplog):

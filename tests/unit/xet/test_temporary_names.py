@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
 
 FIRST, SECOND = (Attempt.of(number, "dag", "run", "load", 3, "2026-11-20") for number in (1, 2))
-linux = pytest.mark.skipif(part_files._began(os.getpid()) is None, reason="only Linux says when a process began")
+linux = pytest.mark.skipif(
+    temporary_names._start_ticks(os.getpid()) is None, reason="only Linux says when a process began"
+)
 
 
 def of_a_dead_process(path, attempt=UNKNOWN):
-    code = (
-        "import sys; from pathlib import Path; from airflow_provider_xethub.xet import temporary_names as part_files;"
-    )
-    code += "made = part_files.new(Path(sys.argv[1]), part_files.Attempt(sys.argv[2], int(sys.argv[3])));"
+    code = "import sys; from pathlib import Path; from airflow_provider_xethub.xet import temporary_names;"
+    code += "made = temporary_names.new(Path(sys.argv[1]), temporary_names.Attempt(sys.argv[2], int(sys.argv[3])));"
     code += "made.touch(); print(made)"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path), attempt.instance, str(attempt.number)],
@@ -38,8 +38,8 @@ def elsewhere(monkeypatch):
 
     def make(path, attempt, **named):
         with monkeypatch.context() as patch:
-            patch.setattr(part_files, "_system", lambda: named.get("system", "ab" * 6))
-            made = part_files.new(path, attempt)
+            patch.setattr(temporary_names, "_system", lambda: named.get("system", "ab" * 6))
+            made = temporary_names.new(path, attempt)
         made.touch()
         return made
 
@@ -51,10 +51,10 @@ def file(tmp_path):
     return tmp_path / "a.bin"
 
 
-@pytest.mark.parametrize("system", ["ab" * 6, part_files._UNKNOWN])
+@pytest.mark.parametrize("system", ["ab" * 6, temporary_names._UNKNOWN])
 def test_an_earlier_attempt_is_dead_on_whatever_host_it_was(elsewhere, file, system):
     left = elsewhere(file, FIRST, system=system)
-    assert part_files.clear_left([file], SECOND) == [left]
+    assert temporary_names.remove_abandoned([file], SECOND) == [left]
     assert not left.exists()
 
 
@@ -74,7 +74,7 @@ def test_an_earlier_attempt_is_dead_on_whatever_host_it_was(elsewhere, file, sys
 )
 def test_what_another_host_may_still_be_writing_stays(elsewhere, file, writer, here):
     part = elsewhere(file, writer)
-    assert part_files.clear_left([file], here) == []
+    assert temporary_names.remove_abandoned([file], here) == []
     assert part.exists()
 
 
@@ -82,12 +82,12 @@ def test_what_another_host_may_still_be_writing_stays(elsewhere, file, writer, h
 @pytest.mark.parametrize("here", [UNKNOWN, FIRST, SECOND])
 def test_what_a_process_of_this_system_left_that_has_ended_is_removed_whoever_it_was(file, here):
     left = [of_a_dead_process(file), of_a_dead_process(file, FIRST)]
-    assert sorted(part_files.clear_left([file, file.with_name("b.bin")], here)) == sorted(left)
+    assert sorted(temporary_names.remove_abandoned([file, file.with_name("b.bin")], here)) == sorted(left)
     assert list(file.parent.iterdir()) == []
 
 
 def test_nothing_else_is_removed(file):
-    own = part_files.new(file, FIRST)
+    own = temporary_names.new(file, FIRST)
     other_file = of_a_dead_process(file.with_name("b.bin"))
     old_name = f".{'0' * 16}-{'0' * 8}-1_1-{'0' * 32}.xetpart"
     odd = own.name.replace(f"-{os.getpid()}_", f"-{'9' * 30}_")
@@ -95,7 +95,7 @@ def test_nothing_else_is_removed(file):
         (file.parent / name).touch()
     before = sorted(file.parent.iterdir())
     assert {own, other_file} < set(before)
-    assert part_files.clear_left([file]) == []
+    assert temporary_names.remove_abandoned([file]) == []
     assert sorted(file.parent.iterdir()) == before
 
 
@@ -104,21 +104,21 @@ def test_nothing_else_is_removed(file):
 def test_what_a_process_left_whose_number_another_one_has_now_is_removed(file, monkeypatch, whose):
     """As after the restart of a container, in which all numbers are given anew."""
     with monkeypatch.context() as patch:
-        patch.setattr(part_files.os, "getpid", lambda: whose)
-        patch.setattr(part_files, "_began", lambda _: 12345)
-        left = part_files.new(file)
+        patch.setattr(temporary_names.os, "getpid", lambda: whose)
+        patch.setattr(temporary_names, "_start_ticks", lambda _: 12345)
+        left = temporary_names.new(file)
     left.touch()
-    assert part_files._runs(whose)
-    assert part_files.clear_left([file]) == [left]
+    assert temporary_names._is_running(whose)
+    assert temporary_names.remove_abandoned([file]) == [left]
 
 
 @linux
 def test_a_process_that_can_be_seen_and_not_read_about_is_alive(file, monkeypatch):
     """As with ``hidepid`` on /proc."""
-    part = part_files.new(file)
+    part = temporary_names.new(file)
     part.touch()
-    monkeypatch.setattr(part_files, "_began", lambda _: None)
-    assert part_files.clear_left([file]) == []
+    monkeypatch.setattr(temporary_names, "_start_ticks", lambda _: None)
+    assert temporary_names.remove_abandoned([file]) == []
 
 
 @linux
@@ -129,14 +129,14 @@ def test_containers_of_one_host_name_do_not_take_each_other_for_dead(file, monke
     monkeypatch.setattr(
         Path, "read_text", lambda path, **options: "other" if path.name == "boot_id" else read(path, **options)
     )
-    assert part_files.clear_left([file]) == []
+    assert temporary_names.remove_abandoned([file]) == []
     monkeypatch.undo()
-    assert part_files.clear_left([file]) == [left]
+    assert temporary_names.remove_abandoned([file]) == [left]
 
 
 def test_names_are_new_each_time_hidden_and_short(tmp_path):
     path = tmp_path / ("n" * 250)
-    names = {part_files.new(path, SECOND).name for _ in range(100)}
+    names = {temporary_names.new(path, SECOND).name for _ in range(100)}
     assert len(names) == 100
     # 143 bytes is the most where names are encrypted.
     assert all(name.startswith(".") and len(name.encode()) < 140 for name in names)

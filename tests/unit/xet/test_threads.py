@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_xethub.exceptions import XetCancelledError
-from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.files import targets as downloads
+from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.files import targets
 
 
 class StoppedError(Exception):
@@ -39,7 +39,7 @@ def test_work_that_is_stopped_gets_a_moment_to_clean_up(stop_soon):
         cleaned.set()
 
     with pytest.raises(StoppedError):
-        workers.stoppable(work)
+        threads.stoppable(work)
     assert cleaned.is_set()
 
 
@@ -47,7 +47,7 @@ def test_work_that_hears_nothing_is_left_behind(stop_soon):
     release = threading.Event()
     began = time.monotonic()
     with pytest.raises(StoppedError):
-        workers.stoppable(lambda _: release.wait(30))
+        threads.stoppable(lambda _: release.wait(30))
     assert time.monotonic() - began < 5
     release.set()
 
@@ -59,7 +59,7 @@ def test_reading_ahead_hears_at_once_that_it_is_stopped():
         yield b"first"
         never.wait(30)
 
-    reading = workers.read_ahead(blocks(), stopped)
+    reading = threads.read_ahead(blocks(), stopped)
     assert next(reading) == b"first"
     threading.Timer(0.1, stopped.set).start()
     with pytest.raises(XetCancelledError):
@@ -74,7 +74,7 @@ def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path, monkey
         raise StoppedError
 
     monkeypatch.setattr("pathlib.Path.unlink", interrupted)
-    target = downloads.Target({"path": "a"}, tmp_path / "d/a", tmp_path / "d/part")  # type: ignore[typeddict-item]
-    with pytest.raises(StoppedError), downloads.parts([target]):
+    target = targets.Target({"path": "a"}, tmp_path / "d/a", tmp_path / "d/part")  # type: ignore[typeddict-item]
+    with pytest.raises(StoppedError), targets.temporary_files([target]):
         assert list((tmp_path / "d").iterdir()) == []
     assert list((tmp_path / "d").iterdir()) == []

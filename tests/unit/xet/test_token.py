@@ -153,7 +153,7 @@ def test_whether_an_expiry_is_past_is_told_by_the_servers_clock():
 
 
 def test_an_expiry_in_milliseconds_is_refused():
-    assert "'exp' that is no time in Unix seconds" in refusal({**GOOD, "exp": EXP * 1000})
+    assert "'exp' that is not a time in Unix seconds" in refusal({**GOOD, "exp": EXP * 1000})
     assert parse({**GOOD, "exp": 253_402_300_799}).expires_at.year == 9999
 
 

@@ -87,7 +87,7 @@ def test_every_parser_agrees_on_the_origin_of_an_accepted_url(parts):
 
 @pytest.mark.parametrize("url", ["https://a\\@b", "https://a\\b", "https://a/\tb", "https://é", "https://a b"])
 def test_a_cas_url_that_parsers_read_differently_is_refused(url):
-    with pytest.raises(XetTokenFormatError, match=r"'casUrl' that has (a backslash|characters|spaces)"):
+    with pytest.raises(XetTokenFormatError, match=r"'casUrl' that has (a backslash|non-ASCII|spaces)"):
         check_cas_url(url, "https://hub.example", "the answer")
 
 

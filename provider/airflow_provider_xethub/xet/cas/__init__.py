@@ -1,1 +1,1 @@
-"""CAS through the native client: sessions, uploads, downloads, streams."""
+"""CAS through the native client: sessions, uploads, downloads and streams."""

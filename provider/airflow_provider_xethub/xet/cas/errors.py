@@ -1,7 +1,7 @@
-"""What a failure of ``hf_xet`` means: the one place that reads its texts.
+"""Map errors of ``hf_xet`` to exceptions of this provider: the only module that reads its error texts.
 
-The client reports nearly everything as ``ConnectionError``, ``RuntimeError`` or ``OSError`` with a text; the texts are
-those of hf-xet 1.8, and a test provokes each of them.
+The client reports nearly everything as ``ConnectionError``, ``RuntimeError`` or ``OSError`` with a text. The texts are
+those of hf-xet 1.8; a test provokes each of them.
 """
 
 from __future__ import annotations
@@ -49,60 +49,62 @@ _MAX_TEXT = 400
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
     408: (XetServerError, "the request took too long to arrive. Let the task retry later"),
     425: (XetServerError, "the request came too early. Let the task retry later"),
-    401: (XetUnauthorizedError, "the Xet token is not accepted. Fetch a new one"),
-    403: (XetForbiddenError, "the Xet token may not do this. Check its scope, repository and revision"),
-    404: (XetNotFoundError, "it does not know this file or upload. Check that it was uploaded to this repository"),
-    409: (XetConflictError, "somebody else was faster"),
-    412: (XetConflictError, "somebody else was faster"),
+    401: (XetUnauthorizedError, "it rejected the Xet token. Fetch a new one"),
+    403: (XetForbiddenError, "the Xet token lacks permission. Check its scope, repository and revision"),
+    404: (XetNotFoundError, "it has no such file or upload. Check that the file was uploaded to this repository"),
+    409: (XetConflictError, "someone else changed it first. Run the task again"),
+    412: (XetConflictError, "someone else changed it first. Run the task again"),
     429: (XetRateLimitError, "too many requests. Let the task retry later, or use fewer tasks"),
 }
 
 
-class Silent(NamedTuple):
-    """Who gave no answer: URL without a path, and whose it is."""
+class Unreachable(NamedTuple):
+    """A server that did not respond: its URL without a path, and the service that it belongs to."""
 
     url: str
     service: Service
 
 
-def no_answer_from(error: BaseException, cas_url: str) -> Silent | None:
-    """Return who did not answer, or only the proxy in its place, where that is what ``hf_xet`` raised.
+def unreachable_server(error: BaseException, cas_url: str) -> Unreachable | None:
+    """Return the server that did not respond, where that is the error; ``None`` for other errors.
 
-    It does not tell why.
-    Data may be elsewhere than CAS itself, and the next token comes from the Hub.
+    The client does not report the cause, nor whether only a proxy responded. The server need not be CAS itself: data
+    may be elsewhere, and the next token comes from the Hub.
     """
     found = _NO_ANSWER.search(str(error))
     parts = urlsplit((found[1] or found[2]) if found else cas_url)
     if not found or parts.scheme not in ("http", "https") or not parts.hostname:
         return None
-    return Silent(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "Hub" if "-token/" in parts.path else "CAS")
+    return Unreachable(
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", "Hub" if "-token/" in parts.path else "CAS"
+    )
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether ``hf_xet`` says only that nothing more comes: what went wrong it may tell when it is asked again."""
+    """Whether ``hf_xet`` reports only that no more data comes; it may report the cause when asked again."""
     return _LOST in str(error)
 
 
 def lacks_token(error: BaseException) -> bool:
-    """Whether ``hf_xet`` says, or may hide, that it got no Xet token for the one that expired."""
+    """Whether the cause is, or may be, that ``hf_xet`` got no new Xet token when the last one expired."""
     return bool(_NO_TOKEN.search(str(error)))
 
 
 def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secrets, upload: bool) -> XetHubError:
-    """Return the error for what ``hf_xet`` raised.
+    """Return the exception for an error of ``hf_xet``.
 
-    :param about: the transfer, such as ``the upload of 3 file(s) to hf://acme/m@main``.
+    :param about: the transfer, such as ``the upload of 3 files to hf://acme/m@main``.
     :param cas_url: where CAS is.
-    :param secrets: removed from the text should they ever occur there.
-    :param upload: the direction; decides whose fault an operating system error is.
+    :param secrets: removed from the text, should any occur in it.
+    :param upload: the direction; decides whether an error of the operating system concerns source or destination.
     """
     text = _clean(str(error), secrets)
     if "cancelled" in text.lower() or "aborted" in text.lower():
-        return XetCancelledError(f"{capitalized(about)} was stopped from outside. Nothing was kept.")
+        return XetCancelledError(f"{capitalized(about)} was stopped from outside. Partial results were discarded.")
     if "Token refresh not expected" in text:
         return XetTokenExpiredError(
-            f"The Xet token expired during {about}, and this worker has no connection to fetch another with. Give it "
-            "one with xethub_conn_id, or split work into transfers shorter than the token's life."
+            f"The Xet token expired during {about}, and no connection is available to fetch a new one. Set "
+            "xethub_conn_id on this task, or split the work into transfers that are shorter than the token's life."
         )
     refresh = "Token refresh failed" in text
     if status := _STATUS.search(text):
@@ -112,14 +114,14 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
     if "Server error" in text:
         return from_status(500, about, cas_url, "CAS")
     if _ANSWER.search(text):
-        # Cut off, or an HTML page: the client tells the two with one text, and the first is mended by a retry.
+        # Cut off, or an HTML page: the client has one text for both, and a retry can fix the first.
         return XetConnectionError(
-            f"CAS at {cas_url} gave an answer that broke off or is none of CAS during {about}. Let the task retry; if "
-            "it stays so, check the proxy."
+            f"CAS at {cas_url} returned a truncated or unexpected response during {about}. Let the task retry; if the "
+            "error persists, check the proxy."
         )
     if _DAMAGED.search(text):
         return XetIntegrityError(
-            f"{capitalized(about)} arrived damaged or ended early: {_tail(text)}. Nothing was kept."
+            f"{capitalized(about)} arrived damaged or ended early: {_tail(text)}. It was discarded."
         )
     if found := _OS_ERROR.search(text):
         kind = XetSourceError if upload else XetDestinationError
@@ -132,15 +134,15 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
 
 
 def from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
-    """Return the error for a status that CAS, or the Hub in its place, answered."""
+    """Return the exception for an error status of CAS, or of the Hub where the client refreshes its token."""
     default = (XetServerError, "it has a problem. Let the task retry later")
-    kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refuses the request"))
-    who = f"CAS at {cas_url}" if service == "CAS" else "The Hub, asked for the next Xet token,"
+    kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refused the request"))
+    who = f"CAS at {cas_url}" if service == "CAS" else "The Hub, asked for a new Xet token,"
     return kind(f"{who} answered {status} during {about}: {why}.", service=service, status=status)
 
 
 def _clean(text: str, secrets: Secrets) -> str:
-    # Data URLs authorise themselves by their query.
+    # The query of a data URL authorises the request.
     text = _QUERY.sub("?…", secrets.hide(text))
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 

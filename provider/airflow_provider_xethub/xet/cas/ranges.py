@@ -1,7 +1,7 @@
-"""Ranges of files in CAS, read through one stream group that is kept: to begin one takes as long as ten small reads.
+"""Ranges of files in CAS, read through one stream group that stays open: a new one costs as much as ten small reads.
 
-Ranges are not verified: the digest that the Hub knows is that of the whole file. Only their length is checked, because
-the client's streams can end early without an error.
+Ranges are not verified: the Hub only has the digest of the whole file. Only their length is checked, because streams of
+the client can end early without an error.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from airflow_provider_xethub.exceptions import (
     XetStalledError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.xet import progress
-from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet import progress, threads
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from airflow_provider_xethub.xet.message_text import capitalized
 
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 4
-"""Ranges that are read at the same time: together, 64 MB, they fit into the client's buffer."""
+"""Ranges that are read at the same time: together, with 64 MB, they fit into the buffer of the client."""
 
 TRIES = 3
-"""One more for a token that is not accepted, and one for what the end of another thread's read cut off."""
+"""Attempts: one more after a rejected token, and one after a read that the end of another thread's read cut off."""
 
 _USUAL_SIZE = 256 << 20
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A group of streams that has begun, in the process that began it."""
+    """An open group of streams, and the process that opened it."""
 
-    access: cas.CasAccess
+    access: cas_session.CasAccess
     session: XetSession
     streams: XetDownloadStreamGroup
     process: int
@@ -52,24 +51,24 @@ class _Group:
 class Ranges:
     """Reads ranges of the files of one repository, from any thread.
 
-    :param access: gives what is needed to reach CAS, with a fresh token; called with the token that CAS did not accept,
-        it has to be with another.
+    :param access: returns what is needed to reach CAS, with a fresh token; called with the access that CAS rejected, it
+        must return one with another token.
     """
 
-    def __init__(self, access: Callable[[cas.CasAccess | None], cas.CasAccess]) -> None:
+    def __init__(self, access: Callable[[cas_session.CasAccess | None], cas_session.CasAccess]) -> None:
         self._access = access
         self._turn = threading.Lock()
-        self._places = threading.BoundedSemaphore(AT_A_TIME)
+        self._slots = threading.BoundedSemaphore(AT_A_TIME)
         self._group: _Group | None = None
 
     def read(self, path: str, xet_hash: str, size: int, start: int, end: int) -> bytes:
         """Return the bytes of a file from ``start`` to ``end``, not verified.
 
-        A token that is not accepted is replaced; a read that stands still, or ends early, is tried once more.
+        A rejected token is replaced; a read that makes no progress or ends early is retried once.
 
         :param path: for messages.
         :param size: that of the file, in bytes.
-        :param end: the first byte that is not wanted; at most ``size``.
+        :param end: the first byte after the range; at most ``size``.
         :raises XetHubError: see :mod:`airflow_provider_xethub.exceptions`.
         """
         pieces = [
@@ -79,39 +78,39 @@ class Ranges:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def forget(self) -> None:
-        """Begin anew with the next read: what the group holds may be damaged."""
+        """Open a new group for the next read: the present one may hold damaged data."""
         self._group = None
 
     def _piece(self, path: str, xet_hash: str, size: int, start: int, end: int) -> bytes:
-        refused: cas.CasAccess | None = None
+        refused: cas_session.CasAccess | None = None
         stalled = False
-        for left in reversed(range(TRIES)):
-            group = self._begun(refused)
+        for attempts_left in reversed(range(TRIES)):
+            group = self._current(refused)
             try:
-                with self._places:
+                with self._slots:
                     return _read(group, path, (xet_hash, size), start, end)
             except XetUnauthorizedError as error:
-                if not left or error.service != "CAS" or group.access.refresh is None:
+                if not attempts_left or error.service != "CAS" or group.access.refresh is None:
                     raise
-                log.warning("CAS did not accept the token for %s; trying once more with a new one.", path)
+                log.warning("CAS rejected the token for %s; retrying with a new one.", path)
                 refused = group.access
             except (XetStalledError, XetIntegrityError, XetCancelledError) as error:
-                if not left or stalled:
+                if not attempts_left or stalled:
                     raise
-                log.warning("%s Trying once more.", error)
-                stalled = isinstance(error, XetStalledError)  # twice takes long enough
+                log.warning("%s Retrying.", error)
+                stalled = isinstance(error, XetStalledError)  # a second timeout would take too long
             self._drop(group)
         raise AssertionError("unreachable")
 
-    def _begun(self, refused: cas.CasAccess | None) -> _Group:
+    def _current(self, refused: cas_session.CasAccess | None) -> _Group:
         with self._turn:
             group = self._group
             if group is None or group.process != os.getpid():
                 access = self._access(refused)
-                about = f"the beginning of reads from {access.token.repo}"
-                with cas.errors(access, about, upload=False):
-                    session = cas.session(access, cas.settings(1, _USUAL_SIZE))
-                    streams = cas.begin(access, session.new_download_stream_group)
+                about = f"the start of reads from {access.token.repo}"
+                with cas_session.translated_errors(access, about, upload=False):
+                    session = cas_session.start(access, cas_session.settings(1, _USUAL_SIZE))
+                    streams = cas_session.begin(access, session.new_download_stream_group)
                 group = self._group = _Group(access, session, streams, os.getpid())
             return group
 
@@ -136,18 +135,18 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
         finally:
             over.set()
 
-    with cas.errors(access, about, upload=False):
+    with cas_session.translated_errors(access, about, upload=False):
         try:
-            workers.interruptible(work, progress.Meter(about, end - start, lambda: received, access.stall_timeout))
+            threads.interruptible(work, progress.Meter(about, end - start, lambda: received, access.stall_timeout))
         except BaseException:
-            # Only this wakes a stream that waits for data. It ends the reads of other threads too: they try again.
+            # Only this wakes a stream that waits for data. It also ends the reads of other threads, which retry.
             stopped.set()
             if not over.is_set():
                 group.session.sigint_abort()
             raise
     content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(content) != end - start:
-        if reason := cas.ended_early(access, file[0], about):
+        if reason := cas_session.early_end_reason(access, file[0], about):
             raise reason
         raise XetIntegrityError(f"{capitalized(about)} ended early, after {len(content)} bytes.")
     return content

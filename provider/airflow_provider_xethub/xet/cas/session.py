@@ -1,6 +1,7 @@
-"""Bytes in and out of CAS, over ``hf_xet``: the one place that knows how that client wants to be treated.
+"""Sessions of ``hf_xet``, the client of CAS: its settings and credentials, how it is aborted, and what its errors mean.
 
-``hf_xet`` is imported when the first transfer starts, never before: it starts threads and opens a log file.
+``hf_xet`` is imported when the first transfer starts, never before: see
+:mod:`airflow_provider_xethub.xet.native_client`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.xet import native_client, progress
-from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.cas import cache as client_cache
+from airflow_provider_xethub.xet import native_client, progress, threads
+from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import child_processes
@@ -33,40 +33,40 @@ SMALL_FILE = 4 << 20
 """Mean size in bytes below which an upload is bound by one deduplication query per file instead of by bandwidth."""
 
 TINY_FILE = 128 << 10
-"""Mean size in bytes below which asking CAS about each file takes longer than sending it: files of one chunk or two."""
+"""Mean size in bytes below which a deduplication query takes longer than sending the file: one chunk or two."""
 
 RETRIES = 4
 RETRY_DELAY = "2s"
-"""Tries after the first, and the wait before them, which doubles each time; the client's own defaults take minutes."""
+"""Retries, and the wait before the first of them, which doubles each time; the client's own defaults take minutes."""
 
 XORBS_AT_ONCE = 2
-"""Xorbs that are sent at the same time; each is in memory, and is lost to the next try when the task is killed."""
+"""Xorbs in flight at the same time; each is in memory, and the next attempt sends it again if the task is killed."""
 
 DOWNLOAD_BUFFER = "124mb"
-"""With the 16 MB that each file adds, two xorbs of 67 MB for a single one: one arrives while one is written. With room
-for hardly one, 1 GiB takes 4.0 s instead of 2.9 s with 50 ms for each answer; with more than two it is no faster."""
+"""With the 16 MB that each file adds, room for two xorbs of 67 MB for a single file: one arrives while one is written.
+With a smaller buffer, 1 GiB takes 4.0 s instead of 2.9 s at a latency of 50 ms; with a larger one it is no faster."""
 
 FIRST_REQUESTS = 8
-"""Requests at a time that a download begins with, instead of four."""
+"""Concurrent requests at the start of a download; the client's default is four."""
 
 LARGE_STREAMS = 2
 SMALL_STREAMS = 16
-"""Streams at the same time, of large and of small files: each holds a xorb in memory, or waits for one request."""
+"""Concurrent streams of large and of small files: a large one holds a xorb in memory, a small one awaits a response."""
 
 _ENVIRONMENT_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class CasAccess:
-    """What a transfer needs to reach CAS, always given to the client together.
+    """All that a transfer needs to reach CAS.
 
     :param token: an open Xet token.
     :param refresh: where the client gets the next one; ``None`` on a worker without a connection.
-    :param stall_timeout: seconds without progress after which the transfer is ended.
-    :param network: whom to trust, and through which proxy.
-    :param secrets: those of the connection, removed from what the client says; only that of the proxy where ``None``.
-    :param cache_folder: where the client keeps its cache; its own choice where ``None``.
-    :param telemetry: whether the client reports its figures to the operator of CAS.
+    :param stall_timeout: seconds without progress before the transfer is cancelled.
+    :param network: trusted certificate authorities, and the proxy.
+    :param secrets: those of the connection, removed from error texts; where ``None``, only that of the proxy.
+    :param cache_folder: where the client keeps its cache; its default where ``None``.
+    :param telemetry: whether the client sends usage figures to the operator of CAS.
     """
 
     token: XetToken
@@ -80,7 +80,7 @@ class CasAccess:
     def options(self) -> dict[str, Any]:
         """Return the authorisation of one operation, as keyword arguments of ``XetSession.new_*``.
 
-        The client silently drops a token without an expiry, and silently talks to port 8080 without an endpoint.
+        The client silently drops a token without an expiry, and silently connects to port 8080 without an endpoint.
         """
         return {
             "endpoint": self.token.cas_url,
@@ -89,7 +89,7 @@ class CasAccess:
         }
 
     def all_secrets(self) -> Secrets:
-        """Return the secrets of the connection and the tokens that the client has had."""
+        """Return the secrets of the connection with all tokens that the client was given."""
         secrets = self.secrets or Secrets(proxy=self.network.proxy)
         secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()))
         return secrets
@@ -105,12 +105,12 @@ class WithCasAccess(Protocol):
 def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
     """Return the client's settings for a worker that runs many tasks.
 
-    Bounded retries (62 s of waiting instead of six minutes for each call), bounded buffers (a quarter of a GB instead
-    of a fraction of the host's memory for each process), two xorbs on their way at a time, and many small files at a
-    time, because each waits for one deduplication query. What CAS has of a xorb is written down at once, so that the
-    next try need not send it again.
+    Retries are bounded (62 s of waiting for each call instead of six minutes), and so are buffers (a quarter of a GB
+    instead of a fraction of the host's memory for each process). Two xorbs are in flight at a time, and many small
+    files, because each waits for one deduplication query. The cache records each xorb at once when CAS has it, so that
+    the next attempt need not send it again.
 
-    :param deduplicate: whether to ask CAS for chunks that it has already; where ``None``, unless the files are tiny.
+    :param deduplicate: whether to query CAS for chunks that it has already. Default: unless the files are tiny.
     """
     mean = total_bytes / max(files, 1)
     small = files > 1 and mean < SMALL_FILE
@@ -132,28 +132,28 @@ def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> d
 
 
 def batches(sizes: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Yield which streams to run together, by number, and how many at the same time: large ones first, then small."""
+    """Yield the numbers of streams to run together, and how many at the same time: large ones first, then small."""
     large = [number for number, size in enumerate(sizes) if size >= SMALL_FILE]
     small = [number for number, size in enumerate(sizes) if size < SMALL_FILE]
     yield from ((numbers, most) for numbers, most in ((large, LARGE_STREAMS), (small, SMALL_STREAMS)) if numbers)
 
 
 @contextmanager
-def aborting(abort: Callable[[], None], stopped: threading.Event | None = None) -> Iterator[None]:
-    """Stop the transfer when anything but its success ends the block, also what a signal handler raises."""
+def abort_on_failure(abort: Callable[[], None], stopped: threading.Event | None = None) -> Iterator[None]:
+    """Abort the transfer when an exception ends the block, also one that a signal handler raises."""
     try:
         yield
     except BaseException:
         if stopped:
             stopped.set()
         abort()
-        workers.join_transfers()
+        threads.join_transfers()
         raise
 
 
 @contextmanager
-def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
-    """Turn what the client raises into our exceptions; ``about`` names the transfer in them."""
+def translated_errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
+    """Turn errors of the client into exceptions of this provider; ``about`` names the transfer in them."""
     try:
         yield
     except XetHubError:
@@ -162,7 +162,7 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
         token, refresh = access.token, access.refresh
         if refresh and refresh.failure and cas_errors.lacks_token(error):
             raise refresh.failure from None
-        silent = cas_errors.no_answer_from(error, token.cas_url)
+        silent = cas_errors.unreachable_server(error, token.cas_url)
         reason = None
         if silent:
             from airflow_provider_xethub.xet.network import errors as network_errors
@@ -173,10 +173,10 @@ def errors(access: CasAccess, about: str, *, upload: bool) -> Iterator[None]:
         ) from None
 
 
-def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | None:
-    """Return why a stream of the client ended before its file did, if CAS says it: the client may keep that to itself.
+def early_end_reason(access: CasAccess, xet_hash: str, about: str) -> XetHubError | None:
+    """Ask CAS why a stream of the client ended before its file did: the client may drop that error.
 
-    :returns: ``None`` if CAS has nothing against it, so that it may just have been cut off.
+    :returns: the error; ``None`` if CAS reports none, so that the connection may have been cut.
     """
     from airflow_provider_xethub.xet.network import errors as network_errors
 
@@ -187,20 +187,20 @@ def ended_early(access: CasAccess, xet_hash: str, about: str) -> XetHubError | N
     return cas_errors.from_status(status, about, access.token.cas_url, "CAS")
 
 
-def session(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
-    """Start the client; a session for each transfer, so that none is ever used across a fork."""
+def start(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
+    """Start a session of the client: a new one for each transfer, so that none is used across a fork."""
     native_client.prepare()
     from hf_xet import XetConfig, XetSession
 
-    own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": client_cache.SIZE_LIMIT}
+    own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": cas_cache.SIZE_LIMIT}
     return XetSession(config=XetConfig().with_config({**config, **own}))
 
 
 def begin(access: CasAccess, new: Callable[..., T]) -> T:
-    """Begin an operation with ``new``, one of the ``new_*`` of a session.
+    """Begin an operation with ``new``, one of the ``new_*`` methods of a session.
 
-    Only here the client reads proxy, authorities and cache folder, and only from the environment: it has them for this
-    moment, so that nothing else in this process goes through the proxy of the connection.
+    The client reads proxy, certificate authorities and cache folder only here, and only from environment variables.
+    They are set for this call only, so that nothing else in this process uses the proxy of the connection.
     """
     options = access.options()
     route = access.refresh.route() if access.refresh else None
@@ -215,20 +215,20 @@ def begin(access: CasAccess, new: Callable[..., T]) -> T:
 
 @contextmanager
 def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Have these variables in the environment of the process, and not in ``os.environ``: only native code sees them."""
+    """Set variables in the environment of the process, but not in ``os.environ``: only native code sees them."""
     if not variables:
         yield
         return
     is_secret = any("@" in value for value in variables.values() if value)  # a proxy with user and password
     with _ENVIRONMENT_LOCK, child_processes.blocked() if is_secret else nullcontext():
         try:
-            _put(variables)
+            _set_native(variables)
             yield
         finally:
-            _put({name: os.environ.get(name) for name in variables})
+            _set_native({name: os.environ.get(name) for name in variables})
 
 
-def _put(variables: Mapping[str, str | None]) -> None:
+def _set_native(variables: Mapping[str, str | None]) -> None:
     for name, value in variables.items():
         if value is None:
             os.unsetenv(name)

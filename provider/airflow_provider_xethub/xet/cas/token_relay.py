@@ -1,8 +1,8 @@
-"""The refresh route that ``hf_xet`` is given: one of ours on loopback, behind which our own session asks the Hub.
+"""The refresh route for ``hf_xet``: a server on loopback that fetches new Xet tokens with this provider's own session.
 
-The client would follow a redirect of the Hub's own route to any other origin, with the connection's secret headers, and
-writes these headers into its log. This way it never has them, nor the Hub token; the next Xet token is checked like the
-first one, redirects and the network's settings are those of every other request, and why there is none is known.
+The client would follow a redirect of the Hub's route to any origin, with the secret headers of the connection, and it
+logs these headers. With the relay it never has them, nor the Hub token. Each new Xet token is checked like the first,
+redirects and network settings are those of every other request, and the reason of a failure is known.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from airflow_provider_xethub.xet.token import XetToken
 
 log = logging.getLogger(__name__)
 
-_SILENT_SECONDS = 10.0
-"""How long a caller may take to send its request."""
+_REQUEST_TIMEOUT = 10.0
+"""Seconds within which a caller must send its request."""
 
 
 class Route(NamedTuple):
-    """A refresh route in the form that the client accepts."""
+    """A refresh route in the form that the client expects."""
 
     host: str
     url: str
@@ -42,11 +42,11 @@ class Route(NamedTuple):
 
 
 class Refresh:
-    """Where the client gets the next Xet tokens of one transfer; it works for as long as this object lives.
+    """The source of new Xet tokens for one transfer, for as long as this object lives.
 
-    :param fetch: asks the Hub, in a thread of its own.
-    :ivar failure: why there was no token when the client last asked; ``None`` if there was one.
-    :ivar tokens: the Xet tokens that the client got, to be hidden.
+    :param fetch: requests a token from the Hub; runs in another thread.
+    :ivar failure: why the last request of the client got no token; ``None`` if it got one.
+    :ivar tokens: the newest Xet tokens that the client got, to be removed from messages.
     """
 
     def __init__(self, fetch: Callable[[], XetToken]) -> None:
@@ -61,17 +61,17 @@ class Refresh:
         return f"{type(self).__name__}()"
 
     def route(self) -> Route | None:
-        """Return what the client needs to ask here, or ``None`` if this worker lets nobody listen on loopback.
+        """Return the route for the client, or ``None`` if this worker does not allow listening on loopback.
 
-        The client writes every header into its log but this one.
+        ``Authorization`` is the one header that the client does not log.
         """
-        relay = _of_this_process()
+        relay = _relay_of_process()
         return Route(relay.host, relay.serve(self), {"Authorization": f"Bearer {self._key}"}) if relay else None
 
     def answer(self, authorization: str) -> tuple[int, bytes]:
-        """Return status and body for a request of the client, which does not repeat it after a 403.
+        """Return status and body for a request of the client, which does not retry after a 403.
 
-        Who asks while the Hub is being asked gets the same answer: the client asks again after a minute.
+        Requests that arrive while the Hub is being asked get the same response: the client retries after a minute.
         """
         if not hmac.compare_digest(authorization.encode(), f"Bearer {self._key}".encode()):
             return 401, b"{}"
@@ -83,7 +83,7 @@ class Refresh:
             return self._status, self._body
 
     def _ask(self) -> None:
-        # Waits and retries were those of our own session.
+        # The session of the Hub has retried already.
         self._status, self._body = 403, b"{}"
         try:
             token = self._fetch()
@@ -92,7 +92,7 @@ class Refresh:
             return
         except Exception as error:
             kind = type(error).__name__
-            self.failure = XetHubError(f"The next Xet token could not be fetched ({kind}). Let the task retry.")
+            self.failure = XetHubError(f"A new Xet token could not be fetched ({kind}). Let the task retry.")
             return
         self.failure = None
         self.tokens = [*self.tokens[-3:], token.access_token]
@@ -113,11 +113,11 @@ class _Relay(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, name="xethub-token-relay", daemon=True).start()
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which asks DNS for the name of the address.
+        # HTTPServer's own method would look up the address in DNS.
         socketserver.TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
-        log.debug("A request for the next Xet token broke off (%s).", type(sys.exc_info()[1]).__name__)
+        log.debug("A request for a new Xet token was cut off (%s).", type(sys.exc_info()[1]).__name__)
 
     def serve(self, refresh: Refresh) -> str:
         path = f"/xet-token/{next(self._numbers)}"
@@ -131,7 +131,7 @@ class _Relay(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Relay
-    timeout = _SILENT_SECONDS
+    timeout = _REQUEST_TIMEOUT
 
     def do_GET(self) -> None:
         status, body = self.server.answer(self.path, self.headers.get("Authorization", ""))
@@ -142,23 +142,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet: the task's log is for the user."""
+        """Log nothing: the task log is for the user."""
 
 
 _relay: _Relay | None = None
 _RELAY_LOCK = threading.Lock()
 
 
-def _of_this_process() -> _Relay | None:
+def _relay_of_process() -> _Relay | None:
     global _relay
     with _RELAY_LOCK:
         if _relay is None:
-            _relay = _started()
+            _relay = _start()
         return _relay
 
 
 def _after_fork() -> None:
-    # The child has the socket and not the thread; and another thread may have held the lock.
+    # The child process has the socket but not the thread, and another thread may have held the lock.
     global _relay, _RELAY_LOCK
     if _relay is not None:
         _relay.socket.close()
@@ -168,13 +168,13 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _started() -> _Relay | None:
-    # An address of its own, so that a proxy can be left out for it alone: a Hub may be on loopback as well. Elsewhere
-    # than on Linux only the usual one exists.
+def _start() -> _Relay | None:
+    # A separate address, so that it alone can be excluded from a proxy: a Hub may be on loopback too. Systems other
+    # than Linux only have 127.0.0.1.
     pick = random.SystemRandom().randint
     own = f"127.{pick(1, 254)}.{pick(1, 254)}.{pick(1, 254)}"
     for host in (own, "127.0.0.1"):
         with contextlib.suppress(OSError):
             return _Relay(host)
-    log.warning("Nothing can listen on loopback here: transfers end when the Xet token they begin with expires.")
+    log.warning("This worker cannot listen on loopback: transfers end when the Xet token that they start with expires.")
     return None

@@ -1,4 +1,4 @@
-"""Uploads to CAS: files and streams, each read once, and no faster than memory allows."""
+"""Uploads to CAS: files and streams, each read once, within a bound on memory."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
-from airflow_provider_xethub.xet import native_client, progress
-from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.cas import session as cas
-from airflow_provider_xethub.xet.message_text import os_reason
+from airflow_provider_xethub.xet import native_client, progress, threads
+from airflow_provider_xethub.xet.cas import session as cas_session
+from airflow_provider_xethub.xet.message_text import counted, os_reason
 from airflow_provider_xethub.xet.records import XetTransfer
 
 MEMORY = 390_000_000
-"""Bytes of memory of the process within which an upload prepares one more xorb while others are on their way. A process
-that has more without it gets by with one at a time."""
+"""Below this resident size of the process, in bytes, assemble another xorb while earlier ones are in flight. A process
+that is larger anyway assembles one at a time."""
 
 XORB = 64 << 20
 """Bytes of content in a full xorb; its data section in CAS has no more (xet-core ``MAX_XORB_BYTES``)."""
 
 
 class Ahead(NamedTuple):
-    """How far an upload may be ahead of CAS.
+    """How many bytes may be written before CAS has stored them.
 
-    :param always: bytes handed to the client that are not in CAS.
-    :param filling: with more than that, bytes that are in no xorb yet, while there is memory.
+    :param always: bytes passed to the client that are not yet in CAS.
+    :param filling: beyond that, bytes that are in no xorb yet, while memory allows.
     """
 
     always: int
@@ -37,63 +36,63 @@ class Ahead(NamedTuple):
 
 
 SEVERAL = Ahead(136_000_000, 136_000_000)
-"""For several streams: two xorbs and a little more. More would only be memory. Fewer, and nothing would move any more:
-each large file fills a xorb of its own, and the ends of those that are done fill another."""
+"""For several streams: a little more than two xorbs. More would only use memory. With less, the upload would block:
+each large file fills a xorb of its own, and the ends of finished files fill another."""
 
 ONE = Ahead(0, 80_000_000)
-"""For a single stream: one xorb and what the client looks at before it adds it."""
+"""For a single stream: one xorb, and what the client examines before it adds it."""
 
 FILES = Ahead(80_000_000, 0)
-"""For small files, which the client reads when it comes to them: a xorb and a little more. What memory there is now
-says nothing about then."""
+"""For small files, which the client reads later, by itself: a little more than a xorb. The memory that is free now says
+nothing about that moment."""
 
-STREAMS = ((32 << 20, 1), (cas.SMALL_FILE, 2), (0, 16))
-"""Of streams with so many bytes and more, how many at the same time. What they hold back until a xorb is full, and what
-those before them have left, fits into :data:`SEVERAL`: so something always moves."""
+STREAMS = ((32 << 20, 1), (cas_session.SMALL_FILE, 2), (0, 16))
+"""Smallest size in bytes, and the number of concurrent streams of at least that size. What these hold back until a xorb
+is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, so that the upload never blocks."""
 
 BLOCK = 1 << 20
-"""Bytes read of a large local file at a time."""
+"""Bytes of a large local file that are read at a time."""
 
-_PACE_SECONDS = 0.01
-_PATIENCE_SECONDS = 10.0
+_POLL_SECONDS = 0.01
+_STALL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What CAS knows about one uploaded file: Xet hash and sha256 in hex, size in bytes."""
+    """What CAS reports about an uploaded file: Xet hash and sha256 in hex, size in bytes."""
 
     xet_hash: str
     sha256: str
     size: int
 
 
-class Streamed(Protocol):
-    """A source that is no local file."""
+class StreamSource(Protocol):
+    """A source that is not a local file."""
 
     def blocks(self) -> Iterator[bytes]:
-        """Read it from the beginning."""
+        """Read the content from the beginning."""
 
 
 EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
 
 
 def upload(
-    access: cas.CasAccess,
-    sources: Sequence[Path | Streamed],
+    access: cas_session.CasAccess,
+    sources: Sequence[Path | StreamSource],
     sizes: Sequence[int],
     deduplicate: bool | None = None,
     digests: Sequence[str | None] = (),
 ) -> tuple[list[Uploaded], XetTransfer]:
-    """Upload files and streams, each read once; their sha256 is computed in that pass, where it is not known.
+    """Upload files and streams, each read once; where the sha256 is unknown, it is computed in that pass.
 
-    :param sources: existing regular files, or what is streamed.
+    :param sources: existing regular files, or streams.
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: the sha256 of each in hex, as far as it is known.
     :returns: one entry for each source in the same order, and the transfer in figures.
-    :raises XetHubError: nothing can be published of what was sent; see :mod:`airflow_provider_xethub.exceptions`.
+    :raises XetHubError: nothing that was sent can be published; see :mod:`airflow_provider_xethub.exceptions`.
     """
-    about = f"the upload of {len(sources)} file(s) to {access.token.repo}"
+    about = f"the upload of {counted(len(sources), 'file')} to {access.token.repo}"
     for source in sources:
         if isinstance(source, Path):
             native_client.native_path(source)
@@ -101,45 +100,45 @@ def upload(
     stopped = threading.Event()
     full = [number for number in range(len(sources)) if sizes[number]]
     known = {number: digest for number, digest in enumerate(digests) if digest}
-    with cas.errors(access, about, upload=True):
-        session = cas.session(access, cas.settings(len(full), sum(sizes), deduplicate))
-        commit = cas.begin(access, session.new_upload_commit)
+    with cas_session.translated_errors(access, about, upload=True):
+        session = cas_session.start(access, cas_session.settings(len(full), sum(sizes), deduplicate))
+        commit = cas_session.begin(access, session.new_upload_commit)
         handles: dict[int, Any] = {}
         sent: dict[int, Any] = {}
-        streams: dict[int, Streamed] = {}
+        streams: dict[int, StreamSource] = {}
         for number in full:
             source = sources[number]
             if not isinstance(source, Path):
                 streams[number] = source
-            elif sizes[number] > cas.SMALL_FILE:
-                # Of a file that the client reads itself, it takes in far more than it can send.
+            elif sizes[number] > cas_session.SMALL_FILE:
+                # Of a file that it reads itself, the client reads far more than it can send.
                 streams[number] = _LargeFile(source, sizes[number])
 
         pace = Pace(commit, stopped, (SEVERAL if len(full) > 1 else ONE) if streams else FILES)
 
         def send(number: int) -> None:
-            with cas.errors(access, about, upload=True):
+            with cas_session.translated_errors(access, about, upload=True):
                 sent[number] = _send(commit, streams[number], sizes[number], pace, known.get(number))
 
         def work() -> tuple[dict[int, Uploaded], Any]:
-            left = list(streams)
+            waiting = list(streams)
             for least, most in STREAMS:
-                workers.each(send, [number for number in left if sizes[number] >= least], most, stopped)
-                left = [number for number in left if sizes[number] < least]
+                threads.each(send, [number for number in waiting if sizes[number] >= least], most, stopped)
+                waiting = [number for number in waiting if sizes[number] < least]
             for number in full:
                 if number not in streams:
-                    pace.before(sizes[number])
+                    pace.wait(sizes[number])
                     handles[number] = _start_file(commit, sources[number], known.get(number))
             report = commit.wait_to_finish()
-            by_task = report.uploads  # made anew at each look
+            by_task = report.uploads  # a new copy at each access
             infos = {number: by_task[handle.task_id()].xet_info for number, handle in handles.items()}
             infos |= {number: meta.xet_info for number, meta in sent.items()}
             done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
             return done, report.dedup_metrics
 
-        with cas.aborting(commit.abort, stopped):
+        with cas_session.abort_on_failure(commit.abort, stopped):
             meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout)
-            uploaded, metrics = workers.interruptible(work, meter)
+            uploaded, metrics = threads.interruptible(work, meter)
     return [uploaded.get(number, EMPTY) for number in range(len(sources))], {
         "files": len(sources),
         "bytes": metrics.total_bytes,
@@ -151,7 +150,7 @@ def upload(
 
 @dataclass(frozen=True)
 class _LargeFile:
-    """A local file that is streamed: at most the bytes it had, should somebody be appending to it for ever."""
+    """A local file that is streamed, up to the size it had: another process may keep appending to it."""
 
     path: Path
     size: int
@@ -178,14 +177,14 @@ def _start_file(commit: Any, path: Any, digest: str | None) -> Any:
 
 
 def _unreadable(path: Path, error: OSError) -> XetSourceError:
-    return XetSourceError(f"{path} cannot be read any more: {os_reason(error)}. Nothing was published.")
+    return XetSourceError(f"{path} can no longer be read: {os_reason(error)}. Nothing was published.")
 
 
 class Pace:
-    """Keeps an upload from taking more memory than it needs to keep the way to CAS busy.
+    """Limit the memory of an upload to what keeps the connection to CAS busy.
 
-    Left to itself, the client takes 200 MB of one stream before it lets the writer wait, and 64 MB of each file. A xorb
-    is in memory as content until it is full, and from then on as it is sent, until CAS has answered.
+    By itself, the client accepts 200 MB of one stream before it blocks the writer, and 64 MB of each file. A xorb is in
+    memory as raw content until it is full, then in the form that is sent, until CAS has responded.
     """
 
     def __init__(self, commit: Any, stopped: threading.Event, ahead: Ahead) -> None:
@@ -197,52 +196,52 @@ class Pace:
         self._turn = threading.Lock()
         self.stopped = stopped
 
-    def before(self, count: int) -> None:
-        """Wait until ``count`` bytes more may be written, though not where nothing moves: what waits may need them.
+    def wait(self, count: int) -> None:
+        """Wait until ``count`` more bytes may be written, or nothing has moved for a while: the client may need them.
 
-        One writer at a time: the others wait for their turn.
+        One writer at a time; the others wait for their turn.
 
         :raises XetCancelledError: the upload was stopped.
         """
         with self._turn:
             while not self.stopped.is_set():
-                if self._may_go_on(count):
+                if self._may_continue(count):
                     self._written += count
                     return
-                time.sleep(_PACE_SECONDS)
-        raise XetCancelledError("stopped from outside.")
+                time.sleep(_POLL_SECONDS)
+        raise XetCancelledError("The upload was stopped from outside.")
 
-    def _may_go_on(self, count: int) -> bool:
+    def _may_continue(self, count: int) -> bool:
         report = self._commit.progress()
         done = int(report.total_bytes_completed)
-        # What is in xorbs; the client counts the last bytes of one as done only when CAS has answered.
-        on_its_way = int(report.total_transfer_bytes - report.total_transfer_bytes_completed)
-        if (done, on_its_way) != self._seen:
-            self._seen, self._moved = (done, on_its_way), time.monotonic()
+        # Bytes in xorbs; the client counts the last bytes of a xorb as done only when CAS has responded.
+        in_flight = int(report.total_transfer_bytes - report.total_transfer_bytes_completed)
+        if (done, in_flight) != self._seen:
+            self._seen, self._moved = (done, in_flight), time.monotonic()
         ahead = self._written + min(count, BLOCK) - done
-        if ahead <= self._ahead.always or time.monotonic() - self._moved > _PATIENCE_SECONDS:
+        if ahead <= self._ahead.always or time.monotonic() - self._moved > _STALL_SECONDS:
             return True
-        filling = ahead - on_its_way
+        filling = ahead - in_flight
         if filling > self._ahead.filling:
             return False
-        # With a block that goes over the end of a xorb, that is prepared at once.
-        is_full = self._written + count - done - on_its_way >= XORB - BLOCK
-        return not on_its_way or _memory() + count + (XORB if is_full else 0) <= MEMORY
+        # A block that crosses the end of a xorb makes the client assemble that xorb at once.
+        is_full = self._written + count - done - in_flight >= XORB - BLOCK
+        return not in_flight or _memory() + count + (XORB if is_full else 0) <= MEMORY
 
 
 def _memory() -> int:
-    """Return how many bytes of memory this process has."""
+    """Return the resident size of this process in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
-def _send(commit: Any, source: Streamed, size: int, pace: Pace, digest: str | None) -> Any:
-    """Stream one source into CAS, and return what CAS knows about it."""
+def _send(commit: Any, source: StreamSource, size: int, pace: Pace, digest: str | None) -> Any:
+    """Stream one source into CAS, and return what CAS reports about it."""
     stream = commit.start_upload_stream(sha256=digest)
     blocks = source.blocks()
-    # A small one is read at once.
-    for block in workers.read_ahead(blocks, pace.stopped) if size > cas.SMALL_FILE else blocks:
-        pace.before(len(block))
+    # A small source is read at once.
+    for block in threads.read_ahead(blocks, pace.stopped) if size > cas_session.SMALL_FILE else blocks:
+        pace.wait(len(block))
         stream.write(block)
     return stream.finish()

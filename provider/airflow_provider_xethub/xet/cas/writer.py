@@ -1,4 +1,4 @@
-"""A stream into CAS that is written to piece by piece, of which nobody knows yet how long it gets."""
+"""A stream of unknown length into CAS, written piece by piece."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from airflow_provider_xethub.exceptions import XetIntegrityError
-from airflow_provider_xethub.xet import progress
-from airflow_provider_xethub.xet import threads as workers
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet import progress, threads
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import uploads as cas_uploads
 from airflow_provider_xethub.xet.cas.uploads import Uploaded
+from airflow_provider_xethub.xet.message_text import capitalized
 
 T = TypeVar("T")
 
@@ -19,44 +19,45 @@ _USUAL_SIZE = 1 << 30
 
 
 class CasWriter:
-    """One file on its way into CAS; in memory is only what CAS has not taken yet.
+    """One file that is written to CAS; only what CAS has not accepted yet is in memory.
 
-    Time between two calls does not count as standing still. What is in CAS before :meth:`finish` belongs to no file.
+    Time between two calls does not count towards the stall timeout. Before :meth:`finish`, the content belongs to no
+    file.
 
-    :param access: for writing; with a refresh route, the client gets new tokens by itself for as long as it takes.
+    :param access: for writing; with a refresh route, the client fetches new tokens for as long as it takes.
     :param path: for messages.
     """
 
-    def __init__(self, access: cas.CasAccess, path: str) -> None:
+    def __init__(self, access: cas_session.CasAccess, path: str) -> None:
         self._access = access
         self._about = f"the upload of {path} to {access.token.repo}"
         self._stopped = threading.Event()
         self._written = 0
-        with cas.errors(access, self._about, upload=True):
-            session = cas.session(access, cas.settings(1, _USUAL_SIZE))
-            self._commit = cas.begin(access, session.new_upload_commit)
+        with cas_session.translated_errors(access, self._about, upload=True):
+            session = cas_session.start(access, cas_session.settings(1, _USUAL_SIZE))
+            self._commit = cas_session.begin(access, session.new_upload_commit)
             self._stream = self._commit.start_upload_stream()
         self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE)
 
     def write(self, block: bytes) -> None:
-        """Send the next bytes, as fast as CAS takes them.
+        """Send the next bytes, as fast as CAS accepts them.
 
-        :raises XetHubError: the upload failed, and cannot go on.
+        :raises XetHubError: the upload failed and cannot continue.
         """
 
         def work() -> None:
             for start in range(0, len(block), cas_uploads.BLOCK):
                 piece = block[start : start + cas_uploads.BLOCK]
-                self._pace.before(len(piece))
+                self._pace.wait(len(piece))
                 self._stream.write(piece)
 
         self._written += len(block)
         self._do(work)
 
     def finish(self) -> Uploaded:
-        """Wait until all of it is in CAS.
+        """Wait until the whole file is in CAS.
 
-        :raises XetHubError: it is not.
+        :raises XetHubError: the upload failed.
         """
 
         def work() -> Uploaded:
@@ -66,15 +67,20 @@ class CasWriter:
 
         uploaded = self._do(work)
         if uploaded.size != self._written:
-            raise XetIntegrityError(f"{self._about} took {uploaded.size} of {self._written} bytes. Let the task retry.")
+            raise XetIntegrityError(
+                f"{capitalized(self._about)} stored {uploaded.size} of {self._written} bytes. Let the task retry."
+            )
         return uploaded
 
     def abort(self) -> None:
-        """Stop; nothing can be published of it."""
+        """Stop the upload; the file cannot be published."""
         self._stopped.set()
         self._commit.abort()
 
     def _do(self, work: Callable[[], T]) -> T:
-        with cas.errors(self._access, self._about, upload=True), cas.aborting(self._commit.abort, self._stopped):
+        with (
+            cas_session.translated_errors(self._access, self._about, upload=True),
+            cas_session.abort_on_failure(self._commit.abort, self._stopped),
+        ):
             meter = progress.Meter(self._about, self._written, self._commit.progress, self._access.stall_timeout)
-            return workers.interruptible(work, meter)
+            return threads.interruptible(work, meter)

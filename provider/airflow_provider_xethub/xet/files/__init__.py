@@ -1,1 +1,1 @@
-"""Files on both ends of a transfer: sources and targets, local and in object storage."""
+"""Files at both ends of a transfer: sources and targets, on the worker and in object storage."""

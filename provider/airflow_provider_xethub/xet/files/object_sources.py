@@ -1,4 +1,4 @@
-"""What an upload reads from object storage: files, folders and glob patterns, each looked at with one listing."""
+"""Sources of uploads in object storage: files, folders and glob patterns, each examined with one listing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetSourceError
-from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files import source_rules
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, BLOCK, Location, Storage
 from airflow_provider_xethub.xet.files.source_rules import Findings
@@ -18,18 +18,18 @@ from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
 
 SAMPLE_BYTES = 512
-"""Leading bytes that the Hub wants to see before it decides how a file is stored."""
+"""Leading bytes that the Hub examines to decide how a file is stored."""
 
 KEPT_BYTES = 32 << 20
-"""Bytes of files of at most one block that are read in full instead of their sample only: they are read once."""
+"""Total size of small files that are read in full instead of only their sample, so that they are read once."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A file, a folder or a glob pattern in object storage, to be looked at now and again.
+    """A file, a folder or a glob pattern in object storage, which can be listed more than once.
 
     :param base: the file, or the folder that paths are relative to.
-    :param pattern: for a glob, what comes after ``base``.
+    :param pattern: for a glob, the part after ``base``.
     """
 
     storage: Storage
@@ -38,9 +38,9 @@ class Listing:
     pattern: str = ""
 
     def files(self) -> list[tuple[Entry, str]]:
-        """Return what is there now, each with its path below ``base``: also what no upload takes."""
+        """Return the entries that exist now, each with its path below ``base``, also those that no upload includes."""
         if self.kind == "file":
-            entry = self.storage.look(self.base)
+            entry = self.storage.stat(self.base)
             return [(entry, posixpath.basename(self.base))] if isinstance(entry, Entry) else []
         pattern = Glob(self.pattern) if self.kind == "glob" else None
         prefix = self.base.rstrip("/") + "/"
@@ -53,13 +53,13 @@ class Listing:
 
 @dataclass
 class StoredFile:
-    """A file to upload from object storage, as it was when it was looked at.
+    """A file to upload from object storage, in the state in which it was found.
 
-    :param entry: where it lies, its size and version.
+    :param entry: its path, size and version.
     :param path_in_repo: its path in the repository.
-    :param listing: how it was found.
-    :param sample: its first :data:`SAMPLE_BYTES` bytes, once they were read.
-    :param content: all of it, where it was read with the sample.
+    :param listing: the listing that found it.
+    :param sample: its first :data:`SAMPLE_BYTES` bytes, once they have been read.
+    :param content: the whole content, where it was read with the sample.
     """
 
     entry: Entry
@@ -73,11 +73,11 @@ class StoredFile:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Its size in bytes."""
         return self.entry.size
 
     def blocks(self) -> Iterator[bytes]:
-        """Read it from the beginning."""
+        """Read the content from the beginning."""
         if self.content is not None:
             yield self.content
             return
@@ -86,40 +86,40 @@ class StoredFile:
                 self.sample = block[:SAMPLE_BYTES]
             yield block
 
-    def fetch_sample(self, *, keep: bool) -> None:
-        """Read its first bytes only, or all of a small file, to ``keep`` it."""
+    def fetch_sample(self, *, whole: bool) -> None:
+        """Read the first bytes only, or the ``whole`` content of a small file."""
         if self.size:
-            head = self.listing.storage.head(self.entry, self.size if keep else SAMPLE_BYTES)
+            head = self.listing.storage.head(self.entry, self.size if whole else SAMPLE_BYTES)
             self.sample = head[:SAMPLE_BYTES]
-            self.content = head if keep else None
+            self.content = head if whole else None
 
 
 def fetch_samples(files: Sequence[StoredFile], stopped: threading.Event) -> None:
-    """Read the first bytes of files, and all of as many small ones as fit into :data:`KEPT_BYTES`.
+    """Read the first bytes of files, and the whole content of as many small ones as fit into :data:`KEPT_BYTES`.
 
-    :raises XetSourceError: one cannot be read.
+    :raises XetSourceError: a file cannot be read.
     """
-    kept: set[int] = set()
+    small: set[int] = set()
     total = 0
     for number in sorted(range(len(files)), key=lambda number: files[number].size):
         total += files[number].size
         if total > KEPT_BYTES or files[number].size > BLOCK:
             break
-        kept.add(number)
+        small.add(number)
     numbers = range(len(files))
-    workers.each(lambda number: files[number].fetch_sample(keep=number in kept), numbers, AT_A_TIME, stopped)
+    threads.each(lambda number: files[number].fetch_sample(whole=number in small), numbers, AT_A_TIME, stopped)
 
 
 def find(
     where: Location, storage: Storage, selection: Selection, findings: Findings, *, follow_links: bool
 ) -> tuple[Listing, list[tuple[Entry, str]]]:
-    """Return what a place is, and its files, each with its path below the source.
+    """Return the listing of a source, and its files, each with its path below the source.
 
-    :param selection: which of them are meant.
-    :param findings: where to say what is left out or refused.
+    :param selection: selects among the files.
+    :param findings: collects what is left out or refused.
     :param follow_links: whether to follow links that lead out of the source.
     :raises XetSourceError: it does not exist, or cannot be read.
-    :raises XetEmptySourceError: there is no file in it, or none that matches.
+    :raises XetEmptySourceError: it has no file, or none that matches.
     """
     listing = _listing(where, storage)
     found = listing.files()
@@ -133,7 +133,7 @@ def find(
 
 
 class _Rule:
-    """The rule of :mod:`airflow_provider_xethub.xet.files.source_rules` for what one listing has found."""
+    """The rule of :mod:`airflow_provider_xethub.xet.files.source_rules`, applied to one listing."""
 
     def __init__(self, listing: Listing, selection: Selection, findings: Findings, *, follow_links: bool) -> None:
         self._listing = listing
@@ -143,7 +143,7 @@ class _Rule:
         self._left_out: dict[str, bool] = {}
 
     def takes(self, entry: Entry, relative: str) -> bool:
-        """Whether it is uploaded; say why where a user has to know."""
+        """Whether an entry is uploaded; otherwise record the reason where the user needs to know it."""
         if entry.kind == "folder":
             if self._selection.takes_link(relative) and not self._is_left_out(relative):
                 self._folder_link(entry, relative)
@@ -151,23 +151,23 @@ class _Rule:
         if not self._selection.takes(relative) or self._is_left_out(relative):
             return False
         if entry.kind == "marker":
-            if relative:  # the source's own says nothing
+            if relative:  # the marker of the source itself does not count
                 self._findings.leave_out(source_rules.MARKER, relative)
         elif entry.kind == "dangling":
-            self._findings.problems.append(f"{self._uri(entry)}: is a link that leads nowhere")
+            self._findings.problems.append(f"{self._uri(entry)}: is a dangling link")
         elif entry.kind == "other":
             self._findings.problems.append(f"{self._uri(entry)}: is not a regular file")
         elif entry.link is not None and not self._follow_links and not self._stays(entry.link):
             self._findings.leaving.append(f"{self._uri(entry)} -> {entry.link or 'unknown'}")
         elif "" in relative.split("/"):
-            what = "ends in '/'" if not relative.endswith("//") and relative.endswith("/") else "has '//' in it"
+            what = "ends in '/'" if not relative.endswith("//") and relative.endswith("/") else "contains '//'"
             self._findings.refused.append(f"{self._uri(entry)} (its key {what})")
         else:
             return True
         return False
 
     def _folder_link(self, entry: Entry, relative: str) -> None:
-        # Nothing tells whether such a link leads back to where it is: no storage has a number for its folders.
+        # Whether such a link leads back to a folder above it is unknown: storages have no ids for folders.
         if self._stays(entry.link or "") and not self._follow_links:
             self._findings.leave_out(source_rules.FOLDER_LINK, relative)
         elif self._follow_links:
@@ -188,7 +188,7 @@ class _Rule:
         return self._listing.storage.real_path(self._listing.base)
 
     def _is_left_out(self, relative: str) -> bool:
-        """Whether a file, or a folder above it, is left out; each of these is named once."""
+        """Whether a file, or a folder above it, is left out; each of these is recorded once."""
         above, path = posixpath.basename(self._listing.base), ""
         for name in relative.split("/"):
             path = f"{path}/{name}" if path else name
@@ -210,19 +210,19 @@ def _listing(where: Location, storage: Storage) -> Listing:
     path = storage.plain(where.path)
     if where.path.endswith("/"):
         return Listing(storage, "folder", path)
-    there = storage.look(path)
-    if there is not None:
-        return Listing(storage, "folder" if there == "folder" else "file", path)
+    found = storage.stat(path)
+    if found is not None:
+        return Listing(storage, "folder" if found == "folder" else "file", path)
     if not has_wildcard(path):
         raise XetSourceError(f"{where}: does not exist")
     parts = path.split("/")
-    # The name of a bucket has no wildcard.
+    # Bucket names have no wildcards.
     first = next((number for number, part in enumerate(parts) if number and has_wildcard(part)), len(parts) - 1)
     return Listing(storage, "glob", "/".join(parts[:first]) or "/", "/".join(parts[first:]))
 
 
 def changed(files: Sequence[StoredFile], stopped: threading.Event) -> list[str]:
-    """Return the URIs of files that are not there any more as they were; each listing is made once more."""
+    """Return the URIs of files that have changed or vanished; each source is listed once more."""
     by_listing: dict[Listing, list[StoredFile]] = {}
     for file in files:
         by_listing.setdefault(file.listing, []).append(file)
@@ -231,4 +231,4 @@ def changed(files: Sequence[StoredFile], stopped: threading.Event) -> list[str]:
         now = {entry for entry, _ in listing.files()}
         return [str(file) for file in by_listing[listing] if file.entry not in now]
 
-    return [uri for uris in workers.each(compare, list(by_listing), AT_A_TIME, stopped) for uri in uris]
+    return [uri for uris in threads.each(compare, list(by_listing), AT_A_TIME, stopped) for uri in uris]

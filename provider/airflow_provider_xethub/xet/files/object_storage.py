@@ -1,7 +1,7 @@
-"""Object storage as Airflow offers it: what an ``ObjectStoragePath`` can name, through its ``fsspec`` filesystem.
+"""Object storage, as an ``ObjectStoragePath`` names it, through its ``fsspec`` filesystem.
 
-The one place that knows how such filesystems want to be treated. Nothing here touches the local disk, and nothing here
-knows Airflow: :mod:`airflow_provider_xethub.hooks.storage` opens the filesystem with its connection.
+The differences between such filesystems are handled here only. Nothing here uses the local disk or Airflow:
+:mod:`airflow_provider_xethub.hooks.storage` opens the filesystem with its connection.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.files import object_writers, storage_entries
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 
 BLOCK = 4 << 20
-"""Bytes that are read at a time."""
+"""Bytes of one read."""
 
 AT_A_TIME = 16
-"""Requests to the storage at the same time."""
+"""Concurrent requests to the storage."""
 
 PART = 8 << 20
-"""Bytes of one part of a multipart upload, which may have 10,000 of them."""
+"""Bytes of one part of a multipart upload, which may have 10,000 parts."""
 
 DIGEST = "xet-sha256"
-"""Name of the object metadata in which the sha256 is kept, where the storage keeps any."""
+"""Name of the object metadata that holds the sha256, in storages with object metadata."""
 
 _MULTIPART = {"s3", "s3a", "s3n"}
-"""Where an object appears, complete, when its upload is closed, and never before."""
+"""Schemes of storages where an object becomes visible, complete, when its upload is closed."""
 
 _WITHOUT_FOLDERS = _MULTIPART | {"gs", "gcs", "abfs", "abfss", "adl", "az"}
 _HUBS = {"hf", "xethub"}
@@ -56,7 +56,7 @@ class Location:
     """A place in object storage: ``scheme://conn_id@path``.
 
     :param path: as the filesystem takes it, nothing in it percent-encoded.
-    :param of: the ``ObjectStoragePath`` it was given as, or ``None``.
+    :param of: the ``ObjectStoragePath`` that named it, or ``None``.
     """
 
     scheme: str
@@ -72,9 +72,9 @@ class Location:
 def location(value: object) -> Location | None:
     """Return the place in object storage that a URI or an ``ObjectStoragePath`` names; ``None`` for anything local.
 
-    The text after the scheme and the connection is taken as it is: ``#``, ``?`` and ``%`` are part of names.
+    After the scheme and the connection, ``#``, ``?`` and ``%`` are part of names.
 
-    :raises XetInputError: there is a password in it.
+    :raises XetInputError: the URI contains a password.
     """
     if not isinstance(value, str):
         scheme = getattr(value, "protocol", "")
@@ -89,18 +89,18 @@ def location(value: object) -> Location | None:
     scheme, conn_id, path = match[1].lower(), match[2] or None, match[3]
     if conn_id and ":" in conn_id:
         raise XetInputError(
-            f"the {scheme}:// URI has a password in it, which would be seen in the Airflow UI. Put it into an Airflow "
+            f"the {scheme}:// URI contains a password, which the Airflow UI would show. Put it into an Airflow "
             f"connection, and write {scheme}://<connection id>@…"
         )
     if scheme in _HOST_IN_CONNECTION:
         path = path[path.find("/") :] if "/" in path else "/"
     if not path.strip("/"):
-        raise XetInputError(f"{scheme}:// names no bucket or folder.")
+        raise XetInputError(f"{scheme}:// does not name a bucket or folder.")
     return Location(scheme, conn_id, path)
 
 
 class Writer:
-    """An object that is being written; nothing is seen under its name before :meth:`keep`."""
+    """An object that is being written; it is visible under its name only after :meth:`finish`."""
 
     def __init__(self, inner: object_writers.Writing, errors: Callable[[], AbstractContextManager[None]]) -> None:
         self._inner = inner
@@ -111,28 +111,28 @@ class Writer:
         with self._errors():
             self._inner.write(data)
 
-    def keep(self) -> None:
-        """Give it its name."""
+    def finish(self) -> None:
+        """Complete the object under its final name."""
         with self._errors():
-            self._inner.keep()
+            self._inner.finish()
 
     @property
     def upload_id(self) -> str | None:
-        """What the storage calls an upload in parts, once the first one was sent; ``None`` where there is none."""
+        """The id of a multipart upload, once the first part was sent; ``None`` otherwise."""
         return getattr(self._inner, "upload_id", None)
 
 
 class Storage:
     """One filesystem with its connection.
 
-    All methods raise errors that name the URI and say why; no credential is ever in them.
+    Errors of all methods name the URI and the reason, and never contain a credential.
 
     :param fs: an ``fsspec.AbstractFileSystem``.
-    :param attempt: of the task that works with it: decides which temporary files are its own.
+    :param attempt: the attempt of the task that uses it; identifies its own temporary files.
     """
 
     def __init__(
-        self, fs: Any, scheme: str, conn_id: str | None, attempt: part_files.Attempt = part_files.UNKNOWN
+        self, fs: Any, scheme: str, conn_id: str | None, attempt: temporary_names.Attempt = temporary_names.UNKNOWN
     ) -> None:
         self._fs = fs
         self.attempt = attempt
@@ -145,8 +145,8 @@ class Storage:
 
     # --- reading --------------------------------------------------------------------------------------------------
 
-    def look(self, path: str) -> Entry | str | None:
-        """Return the file at ``path``, the text ``folder``, or ``None`` where there is nothing."""
+    def stat(self, path: str) -> Entry | str | None:
+        """Return the file at ``path``, the string ``folder``, or ``None`` where nothing exists."""
         with self._errors(XetSourceError, path):
             self._fs.invalidate_cache()
             try:
@@ -156,21 +156,21 @@ class Storage:
             return "folder" if info["type"] == "directory" else storage_entries.entry(info)
 
     def find(self, folder: str, depth: int | None = None) -> list[Entry]:
-        """List what is below a folder, sorted: files, links, and objects that stand for folders.
+        """List the entries below a folder, sorted: files, links, and objects that stand for folders.
 
-        :param depth: levels to descend; all where ``None``.
+        :param depth: levels to descend. Default: all.
         """
         with self._errors(XetSourceError, folder):
             self._fs.invalidate_cache()
             return storage_entries.below(self._fs, self.scheme, folder, depth)
 
     def real_path(self, path: str) -> str | None:
-        """Return a path without symbolic links in it; ``None`` where the storage does not tell, or has none."""
+        """Return a path without symbolic links; ``None`` where the storage has none or does not resolve them."""
         with self._errors(XetSourceError, path):
             return storage_entries.real_path(self._fs, self.scheme, path)
 
     def plain(self, path: str) -> str:
-        """Return a path without slash at its end, in the form in which the filesystem lists it."""
+        """Return a path without a trailing slash, in the form in which the filesystem lists it."""
         return str(self._fs._strip_protocol(path)).rstrip("/") or "/"
 
     def head(self, entry: Entry, count: int) -> bytes:
@@ -185,12 +185,12 @@ class Storage:
                 yield block
 
     def _open(self, entry: Entry) -> Any:
-        # No cache of its own: the blocks are read once, in order. Other kinds of filesystems do not know the option.
+        # No cache: the blocks are read once, in order. Other filesystems do not have the option.
         options: dict[str, Any] = {}
         if self.scheme in _WITHOUT_FOLDERS:
             options = {"cache_type": "none", "block_size": BLOCK}
         if self.scheme in _MULTIPART:
-            # Where a key is also the prefix of others, the filesystem takes the object for an empty folder.
+            # Where a key is also a prefix of others, the filesystem would treat the object as an empty folder.
             options["size"] = entry.size
         return self._fs.open(entry.path, "rb", **options)
 
@@ -203,7 +203,7 @@ class Storage:
             return bool(self._fs.isdir(path))
 
     def keeps_digests(self, folder: str) -> bool:
-        """Whether :meth:`recorded` can know anything about what is below a folder: there may be nothing there."""
+        """Whether :meth:`recorded` can have values for objects below a folder, which may not exist."""
         if self.scheme not in _MULTIPART:
             return False
         with self._errors(XetDestinationError, folder):
@@ -214,24 +214,24 @@ class Storage:
             return True
 
     def recorded(self, path: str) -> tuple[int, str] | None:
-        """Return size and sha256 of what this provider wrote to ``path``; ``None`` where the storage cannot tell."""
+        """Return size and sha256 of an object that this provider wrote to ``path``; ``None`` where unknown."""
         if self.scheme not in _MULTIPART:
             return None
         with self._errors(XetDestinationError, path):
             try:
-                # First what takes one request: for an object that is not there, ``info`` would also list.
+                # The metadata first, with one request: for a missing object, ``info`` would also list.
                 digest = self._fs.metadata(path, refresh=True).get(DIGEST)
                 return (self._fs.info(path, refresh=True)["size"], digest) if digest else None
             except FileNotFoundError:
                 return None
 
     @property
-    def tells_names_apart(self) -> bool:
-        """Whether it is known to: object stores compare keys byte by byte, and so does the Hub."""
+    def distinguishes_names(self) -> bool:
+        """Whether names that differ in any byte are different here: so in object stores and on the Hub."""
         return self.scheme in _WITHOUT_FOLDERS or self.scheme in _HUBS
 
-    def listed(self, folder: str) -> list[str]:
-        """Return the names in a folder; none where there is no such folder."""
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; empty where the folder does not exist."""
         with self._errors(XetDestinationError, folder):
             self._fs.invalidate_cache()
             try:
@@ -240,13 +240,13 @@ class Storage:
                 return []
 
     def has(self, path: str) -> bool:
-        """Whether there is anything at ``path``."""
+        """Whether anything exists at ``path``."""
         with self._errors(XetDestinationError, path):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(path))
 
     def touch(self, path: str) -> None:
-        """Write an empty file, and the folders above it."""
+        """Create an empty file, and the folders above it."""
         with self._errors(XetDestinationError, path):
             self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
             self._fs.pipe_file(path, b"")
@@ -257,33 +257,33 @@ class Storage:
             self._fs.rm_file(path)
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder and what is in it, if it can be removed."""
+        """Remove a folder and its content, if possible."""
         with suppress(Exception):
             self._fs.rm(folder, recursive=True)
 
-    def clear_left(self, folder: str, names: Sequence[str]) -> None:
-        """Remove what writers that are certainly dead have left in a folder while they wrote the files ``names``.
+    def remove_abandoned(self, folder: str, names: Sequence[str]) -> None:
+        """Remove the abandoned temporary files of the files ``names`` in a folder.
 
-        Nothing is there where objects appear only when they are complete.
+        Where objects become visible only when they are complete, there are none.
         """
         if self.scheme in _MULTIPART:
             return
-        for part in part_files.left(self.listed(folder), names, self.attempt):
+        for part in temporary_names.abandoned(self.names(folder), names, self.attempt):
             with self._errors(XetDestinationError, folder), suppress(FileNotFoundError):
                 self._fs.rm_file(f"{folder}/{part}")
 
     def abort(self, path: str, upload_id: str) -> None:
-        """Abort an upload in parts to ``path``; one that is complete, or aborted already, stays as it is."""
+        """Abort a multipart upload to ``path``; no effect where it is already complete or aborted."""
         bucket, key, _ = self._fs.split_path(path)
-        # The storage may forbid it, and what stays is seen under no name.
+        # The storage may forbid it, and leftover parts are not visible.
         with suppress(Exception):
             self._fs.abort_mpu(bucket, key, upload_id)
 
     @contextmanager
     def writing(self, path: str, size: int, sha256: str | None) -> Iterator[Writer]:
-        """Write an object of ``size`` bytes; what is not kept at the end of the block is discarded.
+        """Write an object of ``size`` bytes; unless the block finishes it, the object is discarded.
 
-        :param sha256: kept with the object where the storage keeps any metadata.
+        :param sha256: stored as metadata of the object, in storages with object metadata.
         :raises XetDestinationError: it cannot be written.
         """
         errors = partial(self._errors, XetDestinationError, path)
@@ -293,7 +293,7 @@ class Storage:
                 options = {"Metadata": {DIGEST: sha256}} if sha256 else {}
                 inner = object_writers.Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
             else:
-                part = part_files.new_name(posixpath.basename(path), self.attempt)
+                part = temporary_names.new_name(posixpath.basename(path), self.attempt)
                 inner = object_writers.Beside(self._fs, path, size, part, folders=self.scheme not in _WITHOUT_FOLDERS)
         try:
             yield Writer(inner, errors)
@@ -317,17 +317,17 @@ class Storage:
         if isinstance(error, PermissionError) or re.search("Credential|Denied|Forbidden|Unauthor", name):
             access = "read" if kind is XetSourceError else "written"
             with_what = f"connection {self.conn_id!r}" if self.conn_id else "a connection in the URI"
-            return f"may not be {access} ({text or name}). Check the credentials: {with_what}."
+            return f"cannot be {access}: permission denied ({text or name}). Check the credentials: {with_what}."
         if isinstance(error, FileNotFoundError):
-            return "does not exist." if kind is XetSourceError else f"there is no such bucket or folder ({text})."
+            return "does not exist." if kind is XetSourceError else f"the bucket or folder does not exist ({text})."
         return f"{name}: {text}" if text else name
 
 
 def unusable(where: Location, error: Exception) -> XetHubError:
-    """Return the error for a filesystem that cannot be opened at all; final where no retry can mend it."""
+    """Return the error for a filesystem that cannot be opened; final where retrying cannot fix it."""
     if "No filesystem registered" in str(error):
         return XetInputError(
-            f"{where}: no Airflow provider on this worker offers {where.scheme}://. Install the one for this storage."
+            f"{where}: no Airflow provider on this worker supports {where.scheme}://. Install the one for this storage."
         )
     text = f"{where} cannot be reached: {type(error).__name__}: {_clean(str(error))}. Check its Airflow connection."
     final = isinstance(error, (PermissionError, ValueError, TypeError, LookupError, AttributeError, ImportError))
@@ -335,5 +335,5 @@ def unusable(where: Location, error: Exception) -> XetHubError:
 
 
 def _clean(text: str) -> str:
-    # URLs may carry a password or a signature.
+    # URLs may contain a password or a signature.
     return " ".join(_SECRETS.sub("…", text).split())[:_MAX_TEXT]

@@ -1,4 +1,4 @@
-"""How an object comes into being: nothing is seen under its name before it is complete and kept."""
+"""Writers of objects: an object is visible under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Writing(Protocol):
     def write(self, data: bytes) -> None:
         """Write the next bytes."""
 
-    def keep(self) -> None:
-        """Give it its name."""
+    def finish(self) -> None:
+        """Complete the object under its final name."""
 
     def discard(self) -> None:
-        """Remove what was not kept."""
+        """Remove the object unless it was finished."""
 
 
 class Multipart:
-    """An upload in parts, which the storage shows when it is completed."""
+    """A multipart upload, visible when it is completed."""
 
     def __init__(self, fs: Any, path: str, part: int, options: Mapping[str, Any]) -> None:
         self._part = part
@@ -30,29 +30,31 @@ class Multipart:
 
     def write(self, data: bytes) -> None:
         """Write the next bytes."""
-        for start in range(0, len(data), self._part):  # it would send a piece of 64 MB as one part, from a copy
+        for start in range(
+            0, len(data), self._part
+        ):  # the filesystem would copy a piece of 64 MB and send it as one part
             self._file.write(memoryview(data)[start : start + self._part])
 
     @property
     def upload_id(self) -> str | None:
-        """What the storage calls it, once the first part was sent."""
-        begun = self._file and self._file.mpu
-        return str(begun["UploadId"]) if begun else None
+        """The id of the upload in the storage, once the first part was sent."""
+        upload = self._file and self._file.mpu
+        return str(upload["UploadId"]) if upload else None
 
-    def keep(self) -> None:
-        """Give it its name."""
+    def finish(self) -> None:
+        """Complete the object under its final name."""
         self._file.close()
         self._file = None
 
     def discard(self) -> None:
-        """Remove what was not kept."""
+        """Remove the object unless it was finished."""
         if self._file is not None:
             file, self._file = self._file, None
             try:
-                with suppress(Exception):  # an upload whose begin failed; what stays is not seen under any name
+                with suppress(Exception):  # the upload may not have started; its parts are not visible
                     file.discard()
             finally:
-                file.closed = True  # otherwise it may complete itself when it is collected
+                file.closed = True  # otherwise garbage collection may complete it
 
 
 class Beside:
@@ -64,19 +66,19 @@ class Beside:
         if folders:
             fs.makedirs(folder, exist_ok=True)
             if fs.isdir(path):
-                raise IsADirectoryError("is a folder; a file cannot take its place")
+                raise IsADirectoryError("is a folder; a file cannot replace it")
         self._part: str | None = f"{folder}/{part}"
         try:
             self._file = fs.open(self._part, "wb")
         except FileExistsError:  # the folder is a file
-            raise NotADirectoryError(f"{folder} is no folder") from None
+            raise NotADirectoryError(f"{folder} is not a folder") from None
 
     def write(self, data: bytes) -> None:
         """Write the next bytes."""
         self._file.write(data)
 
-    def keep(self) -> None:
-        """Give it its name."""
+    def finish(self) -> None:
+        """Complete the object under its final name."""
         self._file.close()
         size = self._fs.info(self._part)["size"]
         if size != self._size:
@@ -85,7 +87,7 @@ class Beside:
         self._part = None
 
     def discard(self) -> None:
-        """Remove what was not kept."""
+        """Remove the object unless it was finished."""
         if self._part is not None:
             part, self._part = self._part, None
             with suppress(Exception):

@@ -1,17 +1,16 @@
-"""What belongs to a source: the one rule for local folders, globs, lists, object storage and ``xethub-local put``.
+"""Which files belong to a source: one rule for local folders, globs, lists, object storage and ``xethub-local put``.
 
-* Left out: ``.git`` (folder or file), ``.cache/huggingface``, temporary files of this provider, and what
-  ``huggingface_hub`` leaves of an unfinished download; at any level.
-* A link to a file inside the source is that file.
-* A link to a folder inside the source is left out, as ``huggingface_hub`` does it: what is in the folder is found where
-  it lies.
+* Left out at any level: ``.git`` (folder or file), ``.cache/huggingface``, temporary files of this provider, and
+  unfinished downloads of ``huggingface_hub``.
+* A link to a file inside the source is uploaded as that file.
+* A link to a folder inside the source is left out, as in ``huggingface_hub``: the files are found in the folder itself.
 * A link that leads out of the source is refused. The files of a snapshot in a Hugging Face cache may link to the
   ``blobs`` of their own repository, and to those that the repositories of the cache share.
-* With ``follow_links`` all links are followed, but never back into a folder that a path comes from.
+* With ``follow_links`` all links are followed, except those that lead back to a folder above them.
 
-The rule is for what is found below a source. What is named itself, a link as well, is what somebody wants.
+The rule applies to what is found below a source, not to the source itself, which may also be a link.
 
-Pure: no I/O, so that both sides, the provider and the local Hub, can use it.
+Pure: no I/O, so that both the provider and the local Hub can use it.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from airflow_provider_xethub.xet.identifiers import SHA256
 from airflow_provider_xethub.xet.message_text import shortened
 
 MOST_NAMED = 20
-"""Names in an error."""
+"""Maximum number of names in an error."""
 
-FOLLOW_THEM = "To upload what such links lead to, set follow_links=True; otherwise exclude them."
+FOLLOW_THEM = "To upload the targets of such links, set follow_links=True; otherwise exclude the links."
 
 _MOST_LEFT_OUT_NAMED = 5
 
@@ -46,7 +45,7 @@ _REPO_IN_CACHE = re.compile(r"(?:models|datasets|spaces)--.+")
 def left_out(name: str, folder: str) -> str | None:
     """Return why a file or folder is left out; ``None`` where it is not.
 
-    :param folder: the name of the folder it is in.
+    :param folder: the name of the folder that contains it.
     """
     if name == "huggingface":
         return CLIENT if folder == ".cache" else None
@@ -61,7 +60,7 @@ def left_out(name: str, folder: str) -> str | None:
 
 
 def cached_repo(folder: str) -> str | None:
-    """Return the folder of the repository to which a snapshot in a Hugging Face cache belongs.
+    """Return the repository folder that a snapshot in a Hugging Face cache belongs to.
 
     :param folder: the real path of a folder: ``…/models--acme--m/snapshots/<revision>``, or one below it.
     :returns: ``…/models--acme--m``; ``None`` if the folder is not part of a snapshot.
@@ -74,10 +73,10 @@ def cached_repo(folder: str) -> str | None:
 
 
 def is_blob(path: str, repo: str | None) -> bool:
-    """Whether a file is where a Hugging Face cache keeps the content of a repository.
+    """Whether a file is content of a repository in a Hugging Face cache.
 
     :param path: its real path: ``blobs/<id>`` of the repository itself, or ``blobs/9c/9c26…`` of the cache, where
-        ``huggingface_hub`` keeps by Xet hash what its repositories share.
+        ``huggingface_hub`` keeps shared content by Xet hash.
     :param repo: from :func:`cached_repo`.
     """
     if repo is None:
@@ -88,19 +87,19 @@ def is_blob(path: str, repo: str | None) -> bool:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Whether a real path is that of a folder, or of something below it."""
+    """Whether a real path is that of a folder, or of an entry below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 @dataclass
 class Findings:
-    """What the search for files noticed, of all sources of one upload.
+    """Findings of the search for files, for all sources of one upload.
 
-    :ivar problems: what cannot be read, with the reason; another try may succeed.
-    :ivar empty: sources in which there is no file.
-    :ivar left_out: names of what was left out, by the reason.
+    :ivar problems: unreadable entries, with the reason; a retry may succeed.
+    :ivar empty: sources without a file.
+    :ivar left_out: names of entries that were left out, by reason.
     :ivar leaving: links that lead out of their source.
-    :ivar refused: what no repository can have, with the reason.
+    :ivar refused: entries that a repository cannot have, with the reason.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -110,21 +109,21 @@ class Findings:
     refused: list[str] = field(default_factory=list)
 
     def leave_out(self, reason: str, name: str) -> None:
-        """Remember that something was left out."""
+        """Record that an entry was left out."""
         self.left_out.setdefault(reason, []).append(name)
 
     def left_out_text(self) -> str:
-        """Say what was left out, by count and name; nothing where nothing was."""
+        """Describe what was left out, by count and name; empty where nothing was."""
         return "; ".join(
             f"{reason} ({len(names)}): {_shortened(names, _MOST_LEFT_OUT_NAMED)}"
             for reason, names in sorted(self.left_out.items())
         )
 
     def check(self, remedy: str = FOLLOW_THEM) -> None:
-        """Refuse what no other try can make right.
+        """Refuse entries that a retry cannot fix.
 
-        :param remedy: what to do about links that lead out of the source.
-        :raises XetInputError: names all of it.
+        :param remedy: the advice about links that lead out of the source.
+        :raises XetInputError: there are such entries; the message names them.
         """
         if self.leaving:
             many = len(self.leaving) > 1
@@ -140,10 +139,10 @@ class Findings:
 
 
 def check_paths(found: Iterable[str]) -> None:
-    """Refuse a file that would be a folder of other files at the same time.
+    """Refuse a file that would also be the folder of another file.
 
     :param found: paths in the repository.
-    :raises XetInputError: names both.
+    :raises XetInputError: there is one; the message names both files.
     """
     paths = set(found)
     folders: dict[str, str] = {}
@@ -156,13 +155,13 @@ def check_paths(found: Iterable[str]) -> None:
             folders[folder] = path
     if both := sorted(paths & folders.keys()):
         raise XetInputError(
-            f"{both[0]} would be both a file and the folder of {folders[both[0]]} in the repository, which it cannot "
-            "be. Nothing was uploaded. Exclude one of them, or upload them to different folders."
+            f"{both[0]} would be both a file and the folder of {folders[both[0]]} in the repository. "
+            "Nothing was uploaded. Exclude one of them, or upload them to different folders."
         )
 
 
 def shown(name: str) -> str:
-    """Return a name as a log or message can show it: bytes that are no UTF-8 and control characters are escaped."""
+    """Return a name for a log or message: with bytes that are not UTF-8 and control characters escaped."""
     return name if name.isprintable() else ascii(name)
 
 

@@ -1,6 +1,6 @@
-"""Finding the files of a local folder, by the rule of :mod:`airflow_provider_xethub.xet.files.source_rules`.
+"""Find the files of a local folder, by the rule of :mod:`airflow_provider_xethub.xet.files.source_rules`.
 
-A folder is listed once; what is no link costs no further look.
+Each folder is listed once; only links need another system call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Folder = tuple[int, int]
 class _Todo:
     """A folder to be listed.
 
-    :param above: the folders that its path comes through, where links are followed.
+    :param above: the folders on the way to it, where links are followed.
     """
 
     path: str
@@ -34,10 +34,10 @@ class _Todo:
 class Scan:
     """One search below a folder.
 
-    :param folder: the folder; a link itself is followed.
-    :param selection: which of its files are meant.
-    :param findings: where to say what is left out, refused or unreadable.
-    :param glob: only files that match this too.
+    :param folder: the folder; it may be a link itself.
+    :param selection: selects among its files.
+    :param findings: collects what is left out, refused or unreadable.
+    :param glob: selects only files that match it too.
     :param follow_links: whether to follow links to folders, and links that lead out of the folder.
     :ivar listed: the folders that were listed so far.
     """

@@ -1,6 +1,6 @@
-"""What an upload reads: files, folders, globs, lists, local or in object storage, with their paths in the repository.
+"""Sources of uploads: files, folders, globs and lists, local or in object storage, with their paths in the repository.
 
-Everything is looked at before anything is sent, so that one error names all that is missing.
+Everything is examined before anything is sent, so that one error names all missing files.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
-from airflow_provider_xethub.xet import threads as workers
+from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
-from airflow_provider_xethub.xet.files import object_sources as stored_sources
+from airflow_provider_xethub.xet.files import object_sources
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
 from airflow_provider_xethub.xet.files.source_scan import Scan
 from airflow_provider_xethub.xet.files.storage_entries import Entry
-from airflow_provider_xethub.xet.message_text import os_reason, shortened
+from airflow_provider_xethub.xet.message_text import counted, os_reason, shortened
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
 from airflow_provider_xethub.xet.repo import check_path
 
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file to upload, as it was when it was looked at.
+    """A file to upload, in the state in which it was found.
 
-    :param path: where it lies.
+    :param path: its path on the worker.
     :param path_in_repo: its path in the repository.
     :param size: bytes.
     :param mtime_ns: time of its last change, in nanoseconds.
-    :param ctime_ns: the same of its inode: who sets ``mtime`` back cannot set this one.
+    :param ctime_ns: time of the last change of its inode, which cannot be set back like ``mtime``.
     :param sample: its first :data:`SAMPLE_BYTES` bytes.
     """
 
@@ -57,9 +57,9 @@ SourceFile: TypeAlias = "LocalFile | StoredFile"
 
 
 def each_source(source: Any) -> list[Any]:
-    """Return the sources that an argument names: itself, or what is in the list.
+    """Return the sources that an argument names: itself, or the items of a list.
 
-    :raises XetInputError: one is no path, or empty, or a list that became a string.
+    :raises XetInputError: a source is not a path, is empty, or is a list that became a string.
     """
     if source is None or isinstance(source, (bytes, Mapping, Iterator)):
         raise XetInputError(
@@ -71,7 +71,7 @@ def each_source(source: Any) -> list[Any]:
     except TypeError:
         raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {source!r:.80}.") from None
     if not sources:
-        raise XetInputError("source is an empty list: there is nothing to upload.")
+        raise XetInputError("source is an empty list, so there is nothing to upload.")
     for each in sources:
         if not isinstance(each, (str, os.PathLike)) and not hasattr(each, "protocol"):
             raise XetInputError(f"source must be paths, URIs or ObjectStoragePaths, not {each!r:.80}.")
@@ -85,9 +85,9 @@ def each_source(source: Any) -> list[Any]:
             text.encode()
         except UnicodeEncodeError:
             raise XetInputError(
-                f"source {text!r} is not valid UTF-8, and Hub and Airflow take no other names. Rename it."
+                f"source {text!r} is not valid UTF-8, which the Hub and Airflow require. Rename it."
             ) from None
-    selection("source", texts, remedy="to upload the working folder, name it: '.'")
+    selection("source", texts, remedy="to upload the working folder, write '.'")
     return sources
 
 
@@ -102,21 +102,21 @@ def collect(
 ) -> list[SourceFile]:
     """Find all files of ``source``, in the order of their paths in the repository.
 
-    What is left out, what becomes of links and what is refused: :mod:`airflow_provider_xethub.xet.files.source_rules`.
+    :mod:`airflow_provider_xethub.xet.files.source_rules` says what is left out or refused, and what links mean.
 
     :param source: a file, a folder, a glob pattern (``**`` matches folders), or a list of these. Below a folder, paths
         in the repository are relative to it; for a glob, to its part before the first wildcard. The same in object
-        storage, as ``ObjectStoragePath`` or as its URI ``scheme://conn_id@path``; there a slash at the end means a
+        storage, as ``ObjectStoragePath`` or as its URI ``scheme://conn_id@path``, where a trailing slash means a
         folder.
     :param path_in_repo: for a single file its path in the repository, or, with a trailing slash, its folder. For
-        everything else the folder to put it into; the root where ``None``.
-    :param patterns: of the files found, only those whose path below ``source`` matches one of these (``*`` matches
-        ``/`` as well, ``dir/`` is all that is in ``dir``); all where ``None``.
-    :param open_storage: opens the filesystem of a place in object storage.
-    :param exclude: of these, not those whose path matches one of these.
+        all other sources the folder to put them into. Default: the root.
+    :param patterns: upload only files whose path below ``source`` matches one of these (``*`` also matches ``/``, and
+        ``dir/`` matches all content of ``dir``). Default: all.
+    :param open_storage: opens the filesystem of a location in object storage.
+    :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source.
-    :raises XetSourceError: something is missing or unreadable; names all of it.
-    :raises XetEmptySourceError: everything can be read, and there is no file, or none that matches.
+    :raises XetSourceError: files are missing or unreadable; the message names them.
+    :raises XetEmptySourceError: everything is readable, but there is no file, or none that matches.
     :raises XetInputError: an argument is empty, a link leads out of the source, a path is not valid in a repository, or
         two files would get the same path.
     """
@@ -152,23 +152,25 @@ def collect(
     files = [
         file
         for target, item in sorted(found.items())
-        if (file := item if isinstance(item, StoredFile) else _look(item, target, problems))
+        if (file := item if isinstance(item, StoredFile) else _open_local(item, target, problems))
     ]
     if not problems and not files:
-        text = "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_nothing(chosen, findings)}"
-        raise XetEmptySourceError(f"Nothing was uploaded, because there is no file on this worker: {shown(text)}")
+        text = (
+            "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_why_empty(chosen, findings)}"
+        )
+        raise XetEmptySourceError(f"Nothing was uploaded, because no file was found on this worker: {shown(text)}")
     problems += findings.empty
     if problems:
         raise XetSourceError(
-            f"Nothing was uploaded, because {len(problems)} source(s) cannot be read on this worker: "
+            f"Nothing was uploaded, because {counted(len(problems), 'source')} cannot be read on this worker: "
             + shortened([shown(problem) for problem in problems], MOST_NAMED, "; ")
         )
     _log(findings, chosen)
     return files
 
 
-def _nothing(chosen: Selection, findings: Findings) -> str:
-    """Say why there is no file."""
+def _why_empty(chosen: Selection, findings: Findings) -> str:
+    """Explain why there is no file."""
     text = "no file found"
     if chosen.patterns:
         text += f" that matches {', '.join(map(repr, chosen.patterns))}"
@@ -179,9 +181,9 @@ def _nothing(chosen: Selection, findings: Findings) -> str:
 
 
 def _log(findings: Findings, chosen: Selection) -> None:
-    """Say what is not uploaded, in one line each."""
+    """Log what is not uploaded."""
     if text := findings.left_out_text():
-        hint = " follow_links=True follows links." if FOLDER_LINK in findings.left_out else ""
+        hint = " Set follow_links=True to follow links." if FOLDER_LINK in findings.left_out else ""
         log.info("Left out of the upload: %s.%s", text, hint)
     if unused := chosen.unused():
         log.warning("No file of the source matches %s.", ", ".join(map(repr, unused)))
@@ -194,25 +196,25 @@ def _find_stored(
     findings: Findings,
     *,
     follow_links: bool,
-) -> dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]]:
-    """Return what is in object storage, by the number of its source."""
+) -> dict[int, tuple[object_sources.Listing, list[tuple[Entry, str]]]]:
+    """Return the files in object storage, by the number of their source."""
     places = [(number, where) for number, each in enumerate(sources) if (where := location(each))]
     if places and open_storage is None:
-        raise XetInputError(f"{places[0][1]} is in object storage, which cannot be opened here.")
-    found: dict[int, tuple[stored_sources.Listing, list[tuple[Entry, str]]]] = {}
-    said: dict[int, XetSourceError] = {}
+        raise XetInputError(f"{places[0][1]} is in object storage, which this operation cannot open.")
+    found: dict[int, tuple[object_sources.Listing, list[tuple[Entry, str]]]] = {}
+    errors: dict[int, XetSourceError] = {}
 
     def find(place: tuple[int, Location, Storage]) -> None:
         number, where, storage = place
         try:
-            found[number] = stored_sources.find(where, storage, chosen, findings, follow_links=follow_links)
+            found[number] = object_sources.find(where, storage, chosen, findings, follow_links=follow_links)
         except XetSourceError as error:
-            said[number] = error
+            errors[number] = error
 
-    # One after the other: two threads would open the same storage twice.
+    # Sequentially: two threads would open the same storage twice.
     opened = [(number, where, open_storage(where)) for number, where in places] if open_storage else []
-    workers.each(find, opened, AT_A_TIME, threading.Event())
-    for _, error in sorted(said.items()):
+    threads.each(find, opened, AT_A_TIME, threading.Event())
+    for _, error in sorted(errors.items()):
         (findings.empty if isinstance(error, XetEmptySourceError) else findings.problems).append(str(error).rstrip("."))
     return found
 
@@ -258,10 +260,10 @@ def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
     return f"{path_in_repo.rstrip('/')}/{relative}"
 
 
-def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
-    """Open the file as the upload will; say what is wrong with it otherwise."""
+def _open_local(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
+    """Open the file as the upload will, or add the reason why not to ``problems``."""
     try:
-        # Opening a pipe could block for ever, and nobody else may have made one of it since it was found.
+        # Opening a pipe could block for ever, and the file may have been replaced by one since it was found.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
@@ -278,16 +280,16 @@ def _look(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | Non
 
 
 def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:
-    """Make sure that what was sent is what was looked at.
+    """Make sure that the files did not change while they were read.
 
-    :param sent: the bytes that were read of each file, in the same order.
+    :param sent: the number of bytes read of each file, in the same order.
     :param stopped: when set, the check ends.
-    :raises XetSourceError: names every file that changed meanwhile; what was read of it is a mixture.
+    :raises XetSourceError: files changed, so that a mixture was read; the message names them.
     """
     changed = [str(file) for file, size in zip(files, sent, strict=True) if size != file.size or _is_changed(file)]
     stored = [file for file in files if isinstance(file, StoredFile)]
     if stored:
-        changed += [uri for uri in stored_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
+        changed += [uri for uri in object_sources.changed(stored, stopped or threading.Event()) if uri not in changed]
     if changed:
         raise XetSourceError(
             f"{', '.join(changed[:MOST_NAMED])} changed while being uploaded. Nothing was published. Upload when the "
@@ -306,13 +308,13 @@ def _is_changed(file: SourceFile) -> bool:
 
 
 def read_unchanged(files: Sequence[SourceFile], stopped: threading.Event) -> list[bytes]:
-    """Return the content of small files, if they are still what was looked at.
+    """Return the content of small files, if they have not changed since they were found.
 
-    :param stopped: when set, no more is read.
-    :raises XetSourceError: one changed, or cannot be read any more.
+    :param stopped: when set, reading ends.
+    :raises XetSourceError: a file changed, or can no longer be read.
     """
-    contents = workers.each(_read, files, AT_A_TIME, stopped)
-    # All at once: what is in object storage is listed again for it.
+    contents = threads.each(_read, files, AT_A_TIME, stopped)
+    # All together: for object storage, each source is listed again.
     check_unchanged(files, [len(content) for content in contents], stopped)
     return contents
 
@@ -323,4 +325,4 @@ def _read(file: SourceFile) -> bytes:
     except XetSourceError:
         raise
     except OSError as error:
-        raise XetSourceError(f"{file} cannot be read any more: {os_reason(error)}.") from error
+        raise XetSourceError(f"{file} can no longer be read: {os_reason(error)}.") from error

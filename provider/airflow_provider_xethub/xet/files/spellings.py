@@ -1,8 +1,8 @@
-"""Destinations that do not tell names apart: ``Data.csv`` and ``data.csv``, or two Unicode forms of one name.
+"""Destinations that treat different names as equal: ``Data.csv`` and ``data.csv``, or two Unicode forms of one name.
 
-Such destinations are SMB shares, macOS, FAT, some NFS and some volumes of containers. There, two files would silently
-become one. Nothing tells from outside how a destination compares names, so it is asked, with empty files in a folder
-that is removed at once; and only where names are there that some destination takes for the same.
+Such destinations are SMB shares, macOS, FAT, some NFS and some container volumes. There, two files would silently
+become one. Only a test shows how a destination compares names: with empty files in a folder that is removed at once,
+and only where there are names that some filesystem treats as equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
 
 _MAX_NAMED = 5
@@ -32,30 +32,30 @@ class Trial(Protocol):
         """Create an empty file."""
 
     def remove(self, name: str) -> None:
-        """Remove it."""
+        """Remove a file."""
 
     def listed(self) -> list[str]:
         """Return the names as the destination stores them."""
 
 
 class Destination(Protocol):
-    """What has to be known of a destination. Paths have slashes, whatever the system."""
+    """The operations that the check needs of a destination. Paths have slashes on every system."""
 
     def shown(self, folder: str) -> str:
-        """Return what a folder is called in messages."""
+        """Return the name of a folder for messages."""
 
     def listed(self, folders: Sequence[str]) -> list[list[str]]:
-        """Return the names in each folder; none where there is no such folder."""
+        """Return the names in each folder; empty where a folder does not exist."""
 
     def has(self, path: str) -> bool:
         """Whether a path leads to something."""
 
     def trial(self, folder: str) -> AbstractContextManager[Trial]:
-        """Make a folder to try names in, that treats names as ``folder`` does or will; remove it at the end."""
+        """Create a folder that compares names as ``folder`` does or will; remove it at the end."""
 
 
 def key(name: str) -> str:
-    """Return what names have in common that any known filesystem may take for the same."""
+    """Return a key that is equal for names that any known filesystem may treat as equal."""
     if name.isascii():
         return name.lower().rstrip(". ")
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
@@ -64,13 +64,13 @@ def key(name: str) -> str:
 
 
 def check(destination: Destination, root: str, paths: Sequence[str], repo: str) -> None:
-    """Refuse files that would become one there, or take the place of one with another spelling.
+    """Refuse files that would become one file there, or replace a file with another spelling of its name.
 
-    :param root: the folder that all goes into.
+    :param root: the folder that the files go into.
     :param paths: of the files, relative to it.
-    :param repo: where they come from, for the message.
-    :raises XetInputError: names both. Nothing was written.
-    :raises XetDestinationError: it cannot be found out.
+    :param repo: the repository of the files, for the message.
+    :raises XetInputError: there are such files; the message names two. Nothing was written.
+    :raises XetDestinationError: the test failed.
     """
     tree: dict[str, dict[str, str]] = {}
     for path in paths:
@@ -101,7 +101,7 @@ def _below(root: str, folder: str) -> str:
 
 
 def _alike(names: Collection[str]) -> list[list[str]]:
-    """Return those names, in groups, that some filesystem takes for the same."""
+    """Return the groups of names that some filesystem treats as equal."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(key(name), []).append(name)
@@ -109,7 +109,7 @@ def _alike(names: Collection[str]) -> list[list[str]]:
 
 
 class _Merged(NamedTuple):
-    """Two names that the destination takes for one; sorted, those of files come first."""
+    """Two names that the destination treats as equal; names of files sort first."""
 
     what: str
     paths: tuple[str, str]
@@ -143,9 +143,9 @@ def _refusal(merged: Sequence[_Merged], repo: str) -> XetInputError:
     first, *others = merged
     same = shortened([" and ".join(each.paths) for each in others], _MAX_NAMED)
     return XetInputError(
-        f"{first.paths[0]} and {first.paths[1]} would share one {first.what}: {first.folder} does not tell "
-        f"{first.names[0]!a} and {first.names[1]!a} apart. Nothing of {repo} was written. Download them into different "
-        f"folders, or select one of them.{f' The same holds for {same}.' if others else ''}"
+        f"{first.paths[0]} and {first.paths[1]} would share one {first.what}: {first.folder} treats "
+        f"{first.names[0]!a} and {first.names[1]!a} as equal. Nothing of {repo} was written. Download them into "
+        f"different folders, or select one of them.{f' The same applies to {same}.' if others else ''}"
     )
 
 
@@ -173,11 +173,11 @@ def _check_what_is_there(
         with destination.trial(folder) as trial:
             trial.create(name)
             as_stored = trial.listed()
-        # Some store another form than they are given: then it may be the same file, downloaded before.
+        # Some store another form of a name than the given one: then it may be the same file, downloaded before.
         if there.isdisjoint(as_stored) and name not in destination.listed([folder])[0]:
             raise XetInputError(
-                f"{children[name]} would take the place of {alike[0]!a}: {destination.shown(folder)} does not tell it "
-                f"from {name!a}. Nothing of {repo} was written. Move {alike[0]!a} away, or choose another destination."
+                f"{children[name]} would replace {alike[0]!a}: {destination.shown(folder)} treats it and {name!a} as "
+                f"equal. Nothing of {repo} was written. Move {alike[0]!a} away, or choose another destination."
             )
 
 
@@ -185,11 +185,11 @@ class Local:
     """A folder on this worker."""
 
     def shown(self, folder: str) -> str:
-        """Show it as it is."""
+        """Return the path as it is."""
         return folder
 
     def listed(self, folders: Sequence[str]) -> list[list[str]]:
-        """List folders."""
+        """Return the names in each folder."""
         return [self._listed(folder) for folder in folders]
 
     def _listed(self, folder: str) -> list[str]:
@@ -201,17 +201,17 @@ class Local:
             raise _unusable(folder, error) from error
 
     def has(self, path: str) -> bool:
-        """Look."""
+        """Whether a path leads to something."""
         return os.path.lexists(path)
 
     @contextmanager
     def trial(self, folder: str) -> Iterator[Trial]:
-        """Make the folder in the one that will hold it, or in what is there above it."""
+        """Create the folder in ``folder``, or in the nearest existing folder above it."""
         above = Path(folder)
         while not above.is_dir() and above != above.parent:
             above = above.parent
         try:
-            place = above / part_files.new_name("/")
+            place = above / temporary_names.new_name("/")
             place.mkdir(0o700)
         except OSError as error:
             raise _unusable(above, error) from error

@@ -1,6 +1,6 @@
-"""What a filesystem of an object storage lists: files, links, and what stands for a folder.
+"""Entries in the listing of an object storage: files, links, and objects that stand for folders.
 
-The one place that knows how each kind of storage describes them. Nothing is left out here: that is decided by
+The differences between kinds of storage are handled here only. Nothing is left out: that is up to
 :mod:`airflow_provider_xethub.xet.files.source_rules`, for local folders and object storage alike.
 """
 
@@ -24,13 +24,13 @@ _LINK_SECONDS = 60
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in object storage as it was when it was looked at.
+    """A file in object storage, in the state in which it was found.
 
-    :param path: as its filesystem names it.
+    :param path: its path in the filesystem.
     :param size: bytes.
-    :param version: what else tells one content from another, such as ETag and time of last change.
+    :param version: what else distinguishes one content from another, such as ETag and time of last change.
     :param kind: what it is; a ``marker`` is an empty object whose key ends in a slash and that stands for a folder.
-    :param link: for a symbolic link, the real path of what it leads to, empty where the storage does not tell it.
+    :param link: for a symbolic link, the real path of its target, empty where the storage does not report it.
     """
 
     path: str
@@ -41,30 +41,30 @@ class Entry:
 
 
 def entry(info: Mapping[str, Any]) -> Entry:
-    """Return what a filesystem says of a file.
+    """Return the entry for a file that a filesystem describes.
 
     :raises XetSourceError: its size is unknown.
     """
     if not isinstance(info.get("size"), int):
-        raise XetSourceError(f"{info['name']}: the storage does not tell its size.")
+        raise XetSourceError(f"{info['name']}: the storage does not report its size.")
     version = tuple(f"{name}={info[name]}" for name in _VERSIONS if info.get(name) is not None)
     return Entry(info["name"], info["size"], version)
 
 
 def below(fs: Any, scheme: str, folder: str, depth: int | None) -> list[Entry]:
-    """List what is below a folder, sorted, without the folders themselves.
+    """List the entries below a folder, sorted, without the folders themselves.
 
-    :param depth: levels to descend; all where ``None``. Links to folders are listed, and never followed.
+    :param depth: levels to descend. Default: all. Links to folders are listed, and never followed.
     """
     found = fs.find(folder, maxdepth=depth, detail=True)
     return [_listed(fs, scheme, name, found[name]) for name in sorted(found)]
 
 
 def real_path(fs: Any, scheme: str, path: str) -> str | None:
-    """Return a path without symbolic links in it; ``None`` where the storage does not tell."""
+    """Return a path without symbolic links; ``None`` where the storage does not resolve them."""
     if scheme in _LOCAL:
         return os.path.realpath(path)
-    pool = getattr(fs, "_pool", None)  # SFTP: the filesystem itself offers no way to ask
+    pool = getattr(fs, "_pool", None)  # SFTP: the filesystem itself has no method for it
     if pool is None or not hasattr(pool, "get"):
         return None
 

@@ -1,4 +1,4 @@
-"""Where downloaded files go: never outside the destination, never under their name before they are verified."""
+"""Targets of downloads on the worker: never outside the destination, verified before they get their final name."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
-from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet import temporary_names as part_files
+from airflow_provider_xethub.xet import answers, temporary_names
 from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile
@@ -25,7 +24,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Target:
-    """A file to download: its record, its final path, and the temporary one beside it."""
+    """A file to download: its record, its final path, and the temporary path beside it."""
 
     file: XetFile
     path: Path
@@ -33,9 +32,9 @@ class Target:
 
 
 def check_files(files: object) -> list[XetFile]:
-    """Return the records, flattened: mapped tasks give a list of lists.
+    """Return the file records, flattened: mapped tasks return a list of lists.
 
-    :raises XetInputError: something else is among them.
+    :raises XetInputError: an item is not a file record.
     """
     if isinstance(files, Mapping) and "files" in files:
         files = files["files"]  # the result of a commit
@@ -45,15 +44,15 @@ def check_files(files: object) -> list[XetFile]:
         raise XetInputError(
             f"files must be Xet file records, as XetUploadOperator or XetListOperator return them, not {files!r:.80}."
         )
-    # In Airflow 3.0, a mapped task that was skipped has returned this instead of nothing.
+    # In Airflow 3.0, the output of a skipped mapped task contains this instead of nothing.
     there = [each for each in files if type(each).__name__ != "ArgNotSet"]
     return [record for each in there for record in check_files(each)]
 
 
 def check_record(value: object) -> XetFile:
-    """Return a file record, if it is one; it comes through XCom, where anybody may have edited it.
+    """Check a file record, which comes through XCom, where anyone may have edited it.
 
-    :raises XetInputError: it is none; says of which file and what is wrong.
+    :raises XetInputError: it is not a valid record; the message names the file and the mistake.
     """
     try:
         return answers.xet_file(value)
@@ -66,30 +65,32 @@ def check_record(value: object) -> XetFile:
 
 
 def repo_of(files: Sequence[XetFile]) -> Repo:
-    """Return the one repository and revision that all records are of.
+    """Return the repository and revision of the records.
 
-    :raises XetInputError: they are of several, or there are none.
+    :raises XetInputError: there are no records, or they are of several repositories.
     """
     if not files:
-        raise XetInputError("there are no files: an empty list tells no repository.")
+        raise XetInputError("there are no files: an empty list does not name a repository.")
     uris = {file["repo"] for file in files}
     if len(uris) != 1:
-        raise XetInputError(f"the files are of several repositories ({', '.join(sorted(uris))}): one task for each.")
+        raise XetInputError(
+            f"the files are of several repositories ({', '.join(sorted(uris))}). Use one task for each."
+        )
     return Repo.from_uri(uris.pop())
 
 
-def plan(
+def local_targets(
     files: Sequence[XetFile],
     destination: str | os.PathLike[str],
     *,
     single: bool,
-    attempt: part_files.Attempt = part_files.UNKNOWN,
+    attempt: temporary_names.Attempt = temporary_names.UNKNOWN,
 ) -> list[Target]:
-    """Decide where each file goes, and refuse what would leave ``destination``.
+    """Decide on the path of each file, and refuse paths outside of ``destination``.
 
     :param destination: a folder; for a ``single`` file it may name the file itself, unless it is an existing folder or
         ends with a slash.
-    :param attempt: of the task that downloads; goes into the names of temporary files.
+    :param attempt: the attempt of the task that downloads, for the names of temporary files.
     :raises XetInputError: a path would leave the folder, directly or through a symbolic link in it, or two files would
         become one. Nothing was written.
     """
@@ -101,7 +102,7 @@ def plan(
     except UnicodeEncodeError:
         is_name = False
     if not is_name:
-        raise XetInputError(f"destination {text!r:.80} contains a character that no file name can have.")
+        raise XetInputError(f"destination {text!r:.80} contains a character that file names cannot have.")
     root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
     if root.parts[:1] and root.parts[0].startswith("~"):
         raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
@@ -123,11 +124,11 @@ def plan(
                 f"{longest} bytes that the file system of this worker allows for a name."
             )
         if not as_file and path.parent not in folders and not path.parent.resolve().is_relative_to(resolved):
-            raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}. Refused.")
+            raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}.")
         folders.add(path.parent)
         if path in targets:
-            raise XetInputError(f"two of the files would be written to {path}.")
-        targets[path] = Target(file, path, part_files.new(path, attempt))
+            raise XetInputError(f"two of the files would be written to {path}. Download them to different folders.")
+        targets[path] = Target(file, path, temporary_names.new(path, attempt))
     if files:
         folder = root.parent if as_file else root
         paths = [root.name] if as_file else [file["path"] for file in files]
@@ -136,7 +137,7 @@ def plan(
 
 
 def _longest_name(root: Path) -> int:
-    """Return how many bytes a name may have in this folder, or where it will be made."""
+    """Return how many bytes a name may have in this folder, which need not exist."""
     for folder in (root, *root.absolute().parents):
         with suppress(OSError, ValueError):
             return os.pathconf(folder, "PC_NAME_MAX")
@@ -144,31 +145,31 @@ def _longest_name(root: Path) -> int:
 
 
 @contextmanager
-def parts(
-    targets: Sequence[Target], equal: Sequence[Target] = (), attempt: part_files.Attempt = part_files.UNKNOWN
+def temporary_files(
+    targets: Sequence[Target], equal: Sequence[Target] = (), attempt: temporary_names.Attempt = temporary_names.UNKNOWN
 ) -> Iterator[None]:
-    """Make the folders, and remove the temporary files at the end, whatever happens; those of dead writers at once.
+    """Create the folders, remove abandoned temporary files, and at the end remove those of this download.
 
-    :param equal: files that are there already. An earlier try may have left something beside them too.
-    :param attempt: of the task that downloads.
-    :raises XetDestinationError: a folder cannot be made or written; says which.
+    :param equal: files that exist already; an earlier attempt may have left temporary files beside them too.
+    :param attempt: the attempt of the task that downloads.
+    :raises XetDestinationError: a folder cannot be created or written; the message names it.
     """
     for folder in {target.path.parent for target in targets}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Without a name where the system can: a task may be stopped at this very moment.
+            # It has no name where the system supports that: the task may be stopped at this moment.
             with TemporaryFile(dir=folder):
                 pass
         except OSError as error:
             raise XetDestinationError(
                 f"{folder} cannot be written on this worker: {os_reason(error)}. Nothing was downloaded."
             ) from error
-    part_files.clear_left([target.path for target in (*targets, *equal)], attempt)
+    temporary_names.remove_abandoned([target.path for target in (*targets, *equal)], attempt)
     for target in targets:
         with _writing(target):
             is_folder = target.path.is_dir()
         if is_folder:
-            raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot take its place.")
+            raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot replace it.")
     try:
         yield
     finally:
@@ -177,9 +178,9 @@ def parts(
 
 
 def write(target: Target, content: bytes) -> None:
-    """Write the temporary file; never through a link that somebody put there.
+    """Write the temporary file, but never through a symbolic link.
 
-    :raises XetDestinationError: the file cannot be written; what is written of it is removed.
+    :raises XetDestinationError: the file cannot be written; a partial file is removed.
     """
     with _writing(target):
         target.part.unlink(missing_ok=True)
@@ -190,7 +191,7 @@ def write(target: Target, content: bytes) -> None:
 
 @contextmanager
 def _writing(target: Target) -> Iterator[None]:
-    """Turn what the system says about a path into our errors, with path and repository."""
+    """Turn errors of the operating system into exceptions of this provider, with path and repository."""
     try:
         yield
     except XetHubError:
@@ -199,36 +200,36 @@ def _writing(target: Target) -> Iterator[None]:
         kind = XetInputError if error.errno == errno.ENAMETOOLONG else XetDestinationError
         reason = os_reason(error)
         about = f"{target.file['path']} of {target.file['repo']}"
-        text = f"{about} cannot be written to {target.path} on this worker: {reason}. Nothing of it was kept."
+        text = f"{about} cannot be written to {target.path} on this worker: {reason}. It was discarded."
         raise kind(text) from error
 
 
-def is_like(target: Target) -> bool:
-    """Whether the final path holds a file of the same size.
+def has_same_size(target: Target) -> bool:
+    """Whether the final path holds a regular file of the same size.
 
-    :raises XetHubError: nothing can be there: such as a name that is too long.
+    :raises XetHubError: the path cannot exist, for example because a name is too long.
     """
     with _writing(target):
-        return _is_like(target)
+        return _size_matches(target)
 
 
-def _is_like(target: Target) -> bool:
+def _size_matches(target: Target) -> bool:
     return not target.path.is_symlink() and target.path.is_file() and target.path.stat().st_size == target.file["size"]
 
 
-def is_there(target: Target) -> bool:
-    """Whether the final path already holds exactly this file; never without a digest to tell."""
+def is_unchanged(target: Target) -> bool:
+    """Whether the final path already holds this file; ``False`` where no digest is known."""
     wanted = digest_of(target.file)
-    if wanted is None or not is_like(target):
+    if wanted is None or not has_same_size(target):
         return False
     return digest(target.path, wanted[0], target.file["size"]) == wanted[1]
 
 
-def receive(target: Target, pieces: Iterable[bytes]) -> None:
-    """Verify what is in the temporary file, and give it its final name.
+def complete(target: Target, pieces: Iterable[bytes]) -> None:
+    """Verify the temporary file, and rename it to its final name.
 
-    :param pieces: what is in the temporary file, read while it was written; saves reading it again.
-    :raises XetIntegrityError: size or digest differ; the final path is as it was.
+    :param pieces: its content, read while it was written, which saves reading it again.
+    :raises XetIntegrityError: size or digest differ; the final path is unchanged.
     """
     wanted = digest_of(target.file)
     size = 0
@@ -238,50 +239,50 @@ def receive(target: Target, pieces: Iterable[bytes]) -> None:
         if state:
             state.update(piece)
     if wanted and state and state.hexdigest() == wanted[1] and size == target.part.stat().st_size:
-        _name(target)
+        _rename(target)
     else:
-        # The file on disk decides, not what was seen of it.
-        keep(target)
+        # The file on disk decides, not the pieces that were read.
+        complete_from_disk(target)
 
 
-def keep(target: Target) -> None:
-    """Read the temporary file, verify it, and give it its final name.
+def complete_from_disk(target: Target) -> None:
+    """Read the temporary file, verify it, and rename it to its final name.
 
-    :raises XetIntegrityError: size or digest differ; the final path is as it was.
+    :raises XetIntegrityError: size or digest differ; the final path is unchanged.
     """
     size = target.part.stat().st_size
     about = f"{target.file['path']} of {target.file['repo']} arrived"
     if size != target.file["size"]:
-        raise XetIntegrityError(f"{about} with {size} bytes instead of {target.file['size']}. Nothing of it was kept.")
+        raise XetIntegrityError(f"{about} with {size} bytes instead of {target.file['size']}. It was discarded.")
     wanted = digest_of(target.file)
     if wanted is not None:
         actual = digest(target.part, wanted[0], size)
         if actual != wanted[1]:
             raise XetIntegrityError(
-                f"{about} damaged: {wanted[0]} is {actual} instead of {wanted[1]}. Nothing of it was kept."
+                f"{about} damaged: {wanted[0]} is {actual} instead of {wanted[1]}. It was discarded."
             )
-    _name(target)
+    _rename(target)
 
 
-def _name(target: Target) -> None:
+def _rename(target: Target) -> None:
     with _writing(target):
         target.part.replace(target.path)
 
 
 def digest_of(file: XetFile) -> tuple[str, str] | None:
-    """Return by which digest a file can be verified, and its value; ``None`` where the Hub tells neither."""
+    """Return the kind and value of the digest that verifies a file; ``None`` where the Hub reports none."""
     if file["sha256"]:
         return "sha256", file["sha256"]
     return ("git blob sha1", file["blob_id"]) if file.get("blob_id") else None
 
 
 def new_digest(kind: str, size: int) -> Any:
-    """Return the state of a digest of a file of ``size`` bytes, as :func:`digest_of` names it."""
+    """Start a digest of the kind that :func:`digest_of` returns, for a file of ``size`` bytes."""
     return hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 def digest(path: Path, kind: str, size: int) -> str:
-    """Return the digest of a file, read once in blocks."""
+    """Compute the digest of a file, in blocks."""
     state = new_digest(kind, size)
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):

@@ -54,8 +54,8 @@ def download(
     """
     started = time.monotonic()
     digests.check([target.file for target in targets])
-    there = xet_hash.are_there(targets)
-    equal = digests.each(lambda target: target.path in there or local_targets.is_there(target), targets)
+    there = xet_hash.unchanged(targets)
+    equal = digests.each(lambda target: target.path in there or local_targets.is_unchanged(target), targets)
     todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
@@ -63,7 +63,7 @@ def download(
 
     def receive_inline(target: Target, content: bytes) -> None:
         local_targets.write(target, content)
-        local_targets.keep(target)
+        local_targets.complete_from_disk(target)
         done.add(target.path)
 
     def work(access: CasAccess) -> int:
@@ -73,9 +73,9 @@ def download(
         def receive(number: int, pieces: Iterator[bytes]) -> None:
             target = missing[number]
             if local_targets.digest_of(target.file):
-                local_targets.receive(target, pieces)
+                local_targets.complete(target, pieces)
             else:
-                xet_hash.receive(target, pieces)
+                xet_hash.complete(target, pieces)
             done.add(target.path)
 
         wanted = [
@@ -85,7 +85,7 @@ def download(
         return downloads.fetch(access, wanted, receive)
 
     others = [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]
-    with local_targets.parts(todo, others, attempt):
+    with local_targets.temporary_files(todo, others, attempt):
         received = _fetch_inline(inline, hub, receive_inline)
         if len(done) < len(todo):
             with _reporting_progress(done, todo):
@@ -106,14 +106,14 @@ def download_to_storage(
     started = time.monotonic()
     digests.check([target.file for target in targets])
     unfinished = object_targets.Unfinished(state)
-    threads.stoppable(lambda stopped: object_targets.clear_left(targets, unfinished, stopped))
+    threads.stoppable(lambda stopped: object_targets.remove_abandoned(targets, unfinished, stopped))
     todo = threads.stoppable(lambda stopped: object_targets.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     _check_inline([target.file for target in inline if target.file["size"]], hub)
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
-        object_targets.receive(target, pieces, unfinished)
+        object_targets.write(target, pieces, unfinished)
         done.add(target.path)
 
     def work(access: CasAccess) -> int:

@@ -103,7 +103,7 @@ def _of_sources(files: Sequence[XetFile], open_storage: Callable[[Location], Sto
 
 def _of_source(source: tuple[XetFile, Location, Storage]) -> bytes:
     file, where, storage = source
-    entry = storage.look(storage.plain(where.path))
+    entry = storage.stat(storage.plain(where.path))
     if not isinstance(entry, Entry):
         raise XetInputError(f"{where} no longer exists")
     content = b"".join(storage.blocks(entry)) if entry.size == file["size"] else b""

@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError
-from airflow_provider_xethub.xet.cas import cache as client_cache
+from airflow_provider_xethub.xet.cas import cache as cas_cache
 from support.builders import binary, write
 
 
@@ -61,8 +61,8 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_that_stays(
     assert stat.S_IMODE(instead.stat().st_mode) == 0o700
     assert remembered(instead)
     assert (
-        f"{not_a_folder} cannot be the cache of the client of CAS on this worker (not a directory); it is {instead} "
-        "instead. Set [xethub] cache_folder." in caplog.text
+        f"{not_a_folder} cannot be the cache of the CAS client on this worker (not a directory); using {instead}. "
+        "Set [xethub] cache_folder." in caplog.text
     )
     round_trip()
     assert list(temporary.iterdir()) == [instead]
@@ -71,7 +71,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_that_stays(
 def test_where_there_is_no_folder_at_all_nothing_is_sent(hub, round_trip, monkeypatch, not_a_folder):
     monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
     monkeypatch.setattr(tempfile, "tempdir", str(not_a_folder))
-    with pytest.raises(XetDestinationError, match=r"Nothing was sent. Set \[xethub\] cache_folder to one that can be"):
+    with pytest.raises(XetDestinationError, match=r"Set .* to a writable one\. .*Nothing was sent"):
         round_trip()
     assert not hub.log.requests(".* /cas/.*")
 
@@ -85,7 +85,7 @@ def test_where_there_is_no_folder_at_all_nothing_is_sent(hub, round_trip, monkey
         ({"HOME": "/d"}, "/d/.cache/huggingface/xet"),
     ],
 )
-def test_the_clients_own_choice_is_known(environment, folder, monkeypatch, tmp_path):
+def test_the_clients_default_folder_is_known(environment, folder, monkeypatch, tmp_path):
     code = (
         "import os, sys; os.environ.update(HF_XET_LOG_DEST=os.devnull); from hf_xet import XetSession;"
         "XetSession().new_upload_commit(endpoint='http://127.0.0.1:1', token='x', token_expiry_unix_secs=1 << 40);"
@@ -99,12 +99,12 @@ def test_the_clients_own_choice_is_known(environment, folder, monkeypatch, tmp_p
         monkeypatch.delenv(name, raising=False)
     for name, path in here.items():
         monkeypatch.setenv(name, path)
-    assert client_cache._own_choice(os.environ) == made
+    assert cas_cache._default_folder(os.environ) == made
 
 
 def test_the_cache_is_bounded(round_trip, monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW__XETHUB__CACHE_FOLDER", str(tmp_path / "cache"))
-    monkeypatch.setattr(client_cache, "SIZE_LIMIT", "1kb")
+    monkeypatch.setattr(cas_cache, "SIZE_LIMIT", "1kb")
     for seed in range(8):
         round_trip(seed)
     bounded = sum(each.stat().st_size for each in remembered(tmp_path / "cache"))

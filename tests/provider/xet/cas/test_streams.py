@@ -11,7 +11,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
 from airflow_provider_xethub.xet.cas import ranges as cas_ranges
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import binary, publish
 
@@ -24,7 +24,7 @@ TIMES = 60
 
 @pytest.fixture
 def file(connection, repo, tmp_path, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     [file] = publish(repo, tmp_path / "before", {"a.bin": binary(3000, repo)})
     return file
 
@@ -32,7 +32,7 @@ def file(connection, repo, tmp_path, monkeypatch):
 @pytest.fixture
 def access(file, repo):
     """What a worker without a connection has: a token, and nowhere to get another one."""
-    return cas.CasAccess(XetHubConnection().get_token(repo, "read"))
+    return cas_session.CasAccess(XetHubConnection().get_token(repo, "read"))
 
 
 def stream(access, file, folder):

@@ -24,7 +24,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import token_relay
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.hub import client as hub_module
@@ -35,7 +35,11 @@ from support.small_server import Answer, SmallServer
 
 SECRET = "proxy-key-5e1f0c"
 TOKEN = XetToken(
-    Repo("acme/m"), "read", "https://cas.example", pendulum.from_timestamp(4_000_000_000), access_token="xet-access"
+    Repo("acme/m"),
+    "read",
+    "https://cas.example",
+    pendulum.from_timestamp(4_000_000_000),
+    access_token="xet-access",
 )
 
 
@@ -51,7 +55,11 @@ def test_only_who_has_the_key_is_answered(relayed):
     refresh = Refresh(lambda: TOKEN)
     route = refresh.route()
     asked = relayed.get(route.url, headers=route.headers)
-    assert asked.json() == {"accessToken": "xet-access", "exp": TOKEN.local_expiry, "casUrl": "https://cas.example"}
+    assert asked.json() == {
+        "accessToken": "xet-access",
+        "exp": TOKEN.local_expiry,
+        "casUrl": "https://cas.example",
+    }
     other = Refresh(lambda: TOKEN).route().headers
     for headers in ({}, other, {"Authorization": "Bearer "}, {"Authorization": "Bearer \xe9"}):
         assert relayed.get(route.url, headers=headers).status_code == 401
@@ -157,10 +165,10 @@ def test_where_nothing_can_listen_a_transfer_has_no_refresh_route(monkeypatch, c
     monkeypatch.setattr(token_relay, "_relay", None)
     monkeypatch.setattr(token_relay, "_Relay", refuse)
     begun = {}
-    access = cas.CasAccess(TOKEN, refresh=Refresh(lambda: TOKEN))
-    cas.begin(access, lambda **options: begun.update(options))
+    access = cas_session.CasAccess(TOKEN, refresh=Refresh(lambda: TOKEN))
+    cas_session.begin(access, lambda **options: begun.update(options))
     assert set(begun) == {"endpoint", "token", "token_expiry_unix_secs"}
-    assert "Nothing can listen on loopback here" in caplog.text
+    assert "This worker cannot listen on loopback" in caplog.text
 
 
 # --- transfers
@@ -188,7 +196,7 @@ def gateway(hub):
 @pytest.fixture
 def long_transfer(hub, repo, connection, gateway, tmp_path, monkeypatch):
     """Does an upload that outlives its first token."""
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
 
     def upload():

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from support.builders import content, write
 
 QUERIES = "GET /cas/.*/v1/chunks/.*"
@@ -46,7 +46,13 @@ def test_of_a_slightly_changed_file_only_the_change_is_sent(hub, where, tmp_path
 
 
 def test_files_of_all_sizes_arrive_as_they_are(hub, where, repo, tmp_path, run_task):
-    sizes = {"empty": 0, "one": 1, "small": cas.SMALL_FILE, "large": cas.SMALL_FILE + 1, "larger": 40_000_001}
+    sizes = {
+        "empty": 0,
+        "one": 1,
+        "small": cas_session.SMALL_FILE,
+        "large": cas_session.SMALL_FILE + 1,
+        "larger": 40_000_001,
+    }
     files = {f"{name}.bin": os.urandom(size) for name, size in sizes.items()}
 
     result = run_task(XetUploadOperator, source=str(write(tmp_path / "in", files)), **where).value
@@ -59,7 +65,7 @@ def test_files_of_all_sizes_arrive_as_they_are(hub, where, repo, tmp_path, run_t
 def test_the_clients_report_is_looked_at_once_not_for_each_file(hub, hook, repo, tmp_path, monkeypatch):
     """It is made anew at each look: with 5,000 files that took half a minute."""
     looks = []
-    session = cas.session
+    start = cas_session.start
 
     class Report:
         def __init__(self, real):
@@ -87,23 +93,23 @@ def test_the_clients_report_is_looked_at_once_not_for_each_file(hub, hook, repo,
         def new_upload_commit(self, **options):
             return Commit(self.real.new_upload_commit(**options))
 
-    monkeypatch.setattr(cas, "session", lambda *of: Session(session(*of)))
+    monkeypatch.setattr(cas_session, "start", lambda *of: Session(start(*of)))
     source = write(tmp_path / "in", {f"{number}.bin": os.urandom(100) for number in range(50)})
 
     assert len(hook.upload(source, repo)["files"]) == 50
     assert len(looks) == 1
 
 
-@pytest.mark.parametrize("size", [5000, cas.SMALL_FILE + 1])
+@pytest.mark.parametrize("size", [5000, cas_session.SMALL_FILE + 1])
 def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path, monkeypatch, size):
     source = write(tmp_path / "in", {"a.bin": os.urandom(size), "b.bin": b"b"})
-    session = cas.session
+    start = cas_session.start
 
     def delete_and_begin(*of):
         (source / "a.bin").unlink()
-        return session(*of)
+        return start(*of)
 
-    monkeypatch.setattr(cas, "session", delete_and_begin)
+    monkeypatch.setattr(cas_session, "start", delete_and_begin)
 
-    with pytest.raises(XetSourceError, match=r"in/a\.bin cannot be read any more: no such file or directory"):
+    with pytest.raises(XetSourceError, match=r"in/a\.bin can no longer be read: no such file or directory"):
         hook.upload(source, repo)

@@ -37,9 +37,9 @@ def test_a_destination_that_tells_names_apart_gets_all_of_them(many, tmp_path, a
 
 def test_a_share_is_asked_and_gets_nothing_of_two_that_it_takes_for_one(many, share):
     files, contents = many
-    with pytest.raises(XetInputError, match=r"would share one file: share://share does not tell 'Data.bin'") as refused:
+    with pytest.raises(XetInputError, match=r"would share one file: share://share treats 'Data.bin'") as refused:
         XetHubConnection().download(FoldingPlace(share), files)
-    assert f"The same holds for {NFD} and {NFC}, A/x.bin and a/y.bin." in str(refused.value)
+    assert f"The same applies to {NFD} and {NFC}, A/x.bin and a/y.bin." in str(refused.value)
     assert list(share.iterdir()) == []
     some = [file for file in files if file["path"] in ("Data.bin", "a/y.bin", NFC)]
     for _ in range(2):
@@ -54,7 +54,7 @@ def test_what_is_there_is_not_replaced_under_another_spelling(many, share, path)
     files, _ = many
     write(share, {"Data.bin": b"mine", "a/y.bin": b"mine"})
     one = [file for file in files if file["path"] == path]
-    with pytest.raises(XetInputError, match=f"{path} would take the place of .* Move '(Data.bin|a)' away"):
+    with pytest.raises(XetInputError, match=f"{path} would replace .* Move '(Data.bin|a)' away"):
         XetHubConnection().download(FoldingPlace(share), one)
     assert {name: (share / name).read_bytes() for name in names(share)} == {"Data.bin": b"mine", "a/y.bin": b"mine"}
 
@@ -63,7 +63,7 @@ def test_a_single_file_does_not_replace_one_of_another_spelling(many, share):
     files, _ = many
     write(share, {"Data.bin": b"mine"})
     one = [file for file in files if file["path"] == "data.bin"]
-    with pytest.raises(XetInputError, match=r"data.bin would take the place of 'Data.bin'"):
+    with pytest.raises(XetInputError, match=r"data.bin would replace 'Data.bin'"):
         XetHubConnection().download(FoldingPlace(share, "data.bin"), one, single=True)
     XetHubConnection().download(FoldingPlace(share, "new.bin"), one, single=True)
     XetHubConnection().download(FoldingPlace(share, "Data.bin"), one, single=True)

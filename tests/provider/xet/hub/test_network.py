@@ -173,7 +173,7 @@ def test_a_redirect_to_another_origin_is_refused_and_no_hub_token_goes_there(sta
         ("https://user:pass@other.example/x", "an invalid URL"),
         ("https://other.example\\@127.0.0.1/x", "a URL with a backslash"),
         ("/\\other.example/x", "a URL with a backslash"),
-        ("http://other.example/\xc3\xa9", "a URL with characters beyond ASCII"),
+        ("http://other.example/\xc3\xa9", "a URL with non-ASCII characters"),
         ("http://other.example\t/x", "a URL with spaces or control characters"),
         ("//other.example/x", "http://other.example:80"),
         ("file:///etc/passwd", "an invalid URL"),

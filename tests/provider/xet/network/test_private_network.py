@@ -20,7 +20,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.network import errors as network_errors
 from airflow_provider_xethub.xet.network.settings import Network, host_and_port
@@ -34,7 +34,7 @@ LOGIN = f"{USER}:{quote(PASSWORD, safe='')}"
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
 
 
@@ -406,7 +406,7 @@ def test_a_worker_that_cannot_reach_cas_is_told_why(hub, repo, tmp_path, host, s
     with pytest.raises(XetConnectionError) as caught:
         XetHubConnection(None).upload(str(write(tmp_path / "in", {"a.bin": binary()})), repo, token=token)
     assert str(caught.value) == (
-        f"CAS at {url} could not be reached for the upload of 1 file(s) to {repo} ({says}). Check the network and the "
+        f"CAS at {url} could not be reached for the upload of 1 file to {repo} ({says}). Check the network and the "
         "proxy."
     )
     assert caught.value.retryable

@@ -12,7 +12,7 @@ from huggingface_hub import HfApi
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetInputError, XetNotFoundError, XetServerError
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.transfer import read_back as inline
 from support import object_stores
 from support.builders import TEXT, binary, commits, content, write
@@ -141,7 +141,7 @@ def test_a_refused_token_without_a_source_is_final_and_explained(hub, upload, re
 
 
 def test_a_cas_that_fails_for_now_is_asked_again_by_a_retry(hub, upload, repo, run_task, monkeypatch):
-    monkeypatch.setattr(cas, "RETRIES", 0)
+    monkeypatch.setattr(cas_session, "RETRIES", 0)
     records = upload({"a.csv": LONG})
     hub.faults.add(Fault("GET /cas/.*", status=503))
     run = run_task(XetCommitOperator, files=records)

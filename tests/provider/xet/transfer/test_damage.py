@@ -16,7 +16,7 @@ from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from support.builders import binary, names, publish
 
 pytestmark = pytest.mark.long
@@ -68,7 +68,7 @@ def test_these_are_at_least_200_downloads():
 @pytest.fixture
 def published(hub, repo, connection, tmp_path, monkeypatch):
     """The records and contents of files that each have xorbs of their own."""
-    monkeypatch.setattr(cas, "RETRY_DELAY", "1ms")
+    monkeypatch.setattr(cas_session, "RETRY_DELAY", "1ms")
     connection(extra={"stall_timeout": 20})
     contents = {f"d/{size}.bin": binary(size, size) for size in SIZES}
     contents |= {f"good/{number}.bin": binary(20_000, f"good {number}") for number in range(GOOD)}
@@ -138,7 +138,7 @@ def test_damage_is_noticed_and_mended_where_it_does_not_last(hub, repo, publishe
         if (shape in NOT_OF_ONE_BYTE and victim["size"] == 1) or (place != PLACES[0] and order.random() < 0.5):
             continue
         # Half of them are read while they are written.
-        monkeypatch.setattr(cas_downloads, "FOLLOWED", 1 if order.random() < 0.5 else 16 << 20)
+        monkeypatch.setattr(cas_downloads, "READ_WHILE_WRITTEN", 1 if order.random() < 0.5 else 16 << 20)
         times = None if lasts else 1
         plan = plan_of(repo, victim)
         if shape in DATA:

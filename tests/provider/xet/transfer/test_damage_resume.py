@@ -11,8 +11,8 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
-from airflow_provider_xethub.xet.files.targets import plan
-from airflow_provider_xethub.xet.files.xet_hash import receive
+from airflow_provider_xethub.xet.files.targets import local_targets
+from airflow_provider_xethub.xet.files.xet_hash import complete
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import binary, names, publish, sealed, write
 
@@ -40,7 +40,7 @@ def is_whole(out, files, folder):
 def test_a_401_in_the_middle_leads_to_one_new_token_and_to_the_rest(
     hub, hook, repo, many, tmp_path, monkeypatch, followed
 ):
-    monkeypatch.setattr(cas_downloads, "FOLLOWED", followed)
+    monkeypatch.setattr(cas_downloads, "READ_WHILE_WRITTEN", followed)
     hub.log.clear()
     refused = hub.faults.add(Fault(last_of(many), times=1, status=401, delay=LATE))
 
@@ -62,7 +62,7 @@ def test_a_401_in_the_middle_of_a_large_file_leads_to_one_new_token(hub, hook, r
     assert len(hub.log.requests("GET .*/xet-read-token/main")) == 2
 
 
-def test_without_a_connection_a_401_in_the_middle_says_so_and_keeps_what_is_there(
+def test_without_a_connection_a_401_in_the_middle_says_so_and_keeps_what_is_unchanged(
     hub, repo, many, tmp_path, disconnect
 ):
     token = sealed(repo)
@@ -126,11 +126,11 @@ def test_a_bucket_file_is_verified_by_its_xet_hash_and_fetched_once_more(hub, ho
 
 
 def test_a_bucket_file_that_arrives_damaged_is_refused(in_bucket, tmp_path):
-    (target,) = plan(in_bucket[:1], tmp_path / "out", single=False)
+    (target,) = local_targets(in_bucket[:1], tmp_path / "out", single=False)
     (tmp_path / "out").mkdir()
     target.part.write_bytes(binary(199_999) + b"x")
     with pytest.raises(XetIntegrityError, match=f"a.bin of {in_bucket[0]['repo']} arrived damaged: its Xet hash is"):
-        receive(target, [target.part.read_bytes()])
+        complete(target, [target.part.read_bytes()])
     assert names(tmp_path / "out") == [target.part.name]
 
 

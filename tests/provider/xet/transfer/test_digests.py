@@ -74,7 +74,7 @@ def test_an_inline_file_that_changed_since_it_was_listed_is_said_to_have_changed
         (
             "12" * 32,
             XetNotFoundError,
-            "CAS at .* answered 404 during the download of a.bin .* does not know this file",
+            "CAS at .* answered 404 during the download of a.bin .* has no such file",
         ),
         ("00" * 32, XetInputError, "record of a.bin of .* has 5000 bytes and the Xet hash of an empty file"),
     ],

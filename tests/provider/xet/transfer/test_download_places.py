@@ -13,8 +13,8 @@ from airflow_provider_xethub.exceptions import XetDestinationError, XetInputErro
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
-from airflow_provider_xethub.xet import temporary_names as part_files
-from airflow_provider_xethub.xet.files.targets import parts, plan, write
+from airflow_provider_xethub.xet import temporary_names
+from airflow_provider_xethub.xet.files.targets import local_targets, temporary_files, write
 from airflow_provider_xethub.xet.temporary_names import Attempt
 from support.airflow_runs import RUN_ID
 from support.builders import TEXT, binary, names, publish
@@ -75,8 +75,8 @@ def test_a_disk_that_is_full_while_an_inline_file_is_written_is_named(files, hoo
 def test_nothing_is_written_through_a_link_under_a_temporary_name(files, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    (target,) = plan([files["b.csv"]], tmp_path / "out", single=False)
-    with parts([target]):
+    (target,) = local_targets([files["b.csv"]], tmp_path / "out", single=False)
+    with temporary_files([target]):
         target.part.symlink_to(victim)
         write(target, TEXT)
         assert target.part.read_bytes() == TEXT
@@ -119,8 +119,8 @@ def test_a_retry_removes_what_its_own_attempts_left_and_nothing_of_another_map_i
     options = {"destination": f"file://{out}/" if as_uri else str(out), "files": [files["a.bin"]]}
     attempts = [Attempt.of(1, "test", RUN_ID, "task", index, "2026-11-20 00:00:00+00:00") for index in (-1, 0)]
     with monkeypatch.context() as patch:
-        patch.setattr(part_files, "_system", lambda: "ab" * 6)
-        own, other = (part_files.new(out / "a.bin", attempt) for attempt in attempts)
+        patch.setattr(temporary_names, "_system", lambda: "ab" * 6)
+        own, other = (temporary_names.new(out / "a.bin", attempt) for attempt in attempts)
     own.touch()
     other.touch()
     run_task(XetDownloadOperator, **options).value  # noqa: B018

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from airflow_provider_xethub.xet.cas import cache as client_cache
+from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.native_client import xet_hashes
 from support.builders import binary, write
 
@@ -24,18 +24,18 @@ def test_a_cache_that_somebody_else_prepared_is_not_used(monkeypatch, not_a_fold
     else:
         place.mkdir()
         place.chmod(0o777)
-    instead = client_cache.folder()
+    instead = cas_cache.folder()
     assert instead == place.with_name(f"{place.name}-1")
     assert stat.S_IMODE(instead.stat().st_mode) == 0o700
-    assert client_cache.folder() == instead  # a retry finds it again
+    assert cas_cache.folder() == instead  # a retry finds it again
     assert not place.is_dir() or list(place.iterdir()) == []
 
 
 def test_where_all_of_them_were_prepared_each_process_has_a_new_one(monkeypatch, not_a_folder, temporary):
     monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
-    for number in range(client_cache._CANDIDATES):
+    for number in range(cas_cache._CANDIDATES):
         (temporary / f"xethub-cache-{os.getuid()}{f'-{number}' if number else ''}").touch()
-    assert stat.S_IMODE(client_cache.folder().stat().st_mode) == 0o700
+    assert stat.S_IMODE(cas_cache.folder().stat().st_mode) == 0o700
 
 
 def test_hashes_need_no_cache(monkeypatch, not_a_folder, tmp_path):

@@ -8,7 +8,7 @@ from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.redaction import Secrets
 
-ABOUT = "the upload of 1 file(s) to hf://a/b@main"
+ABOUT = "the upload of 1 file to hf://a/b@main"
 SECRET = "xet_secret_value"
 
 
@@ -26,16 +26,16 @@ def read(text, *, upload=True):
         ("I/O error: Permission denied (os error 13)", True, exceptions.XetSourceError, "permission denied"),
         ("Rate limited: slow down", True, exceptions.XetRateLimitError, "answered 429"),
         ("Server error: x", True, exceptions.XetServerError, "answered 500"),
-        ("HTTP status client error (409 Conflict)", True, exceptions.XetConflictError, "somebody else was faster"),
-        ("HTTP status client error (418 I'm a teapot)", True, exceptions.XetResponseError, "refuses the request"),
+        ("HTTP status client error (409 Conflict)", True, exceptions.XetConflictError, "someone else changed it first"),
+        ("HTTP status client error (418 I'm a teapot)", True, exceptions.XetResponseError, "refused the request"),
         (
             "Auth error: Token refresh failed: HTTP status client error (401 Unauthorized)",
             True,
             exceptions.XetUnauthorizedError,
-            "The Hub, asked for the next Xet token, answered 401",
+            "The Hub, asked for a new Xet token, answered 401",
         ),
         ("File size mismatch: expected 9 bytes", False, exceptions.XetIntegrityError, "expected 9 bytes"),
-        ("Format error: Chunk header parse error", False, exceptions.XetIntegrityError, "Nothing was kept"),
+        ("Format error: Chunk header parse error", False, exceptions.XetIntegrityError, "It was discarded"),
         (
             "Malformed data: cannot convert value 255 to CompressionScheme",
             False,
@@ -67,7 +67,7 @@ def test_each_text_has_its_error(text, upload, kind, said):
     error = read(text, upload=upload)
     assert type(error) is kind
     assert said in str(error)
-    assert "of 1 file(s)" in str(error)
+    assert "of 1 file" in str(error)
 
 
 def test_a_refresh_that_fails_is_not_taken_for_cas_refusing_the_token():

@@ -22,14 +22,14 @@ def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, ahead=cas_
     """Return how many bytes an upload writes of which the client's report does not change."""
     commit = type("Commit", (), {"progress": lambda self: report})()
     stopped = threading.Event()
-    monkeypatch.setattr(cas_uploads, "_PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(cas_uploads, "_STALL_SECONDS", 3600)
     monkeypatch.setattr(cas_uploads, "_memory", lambda: memory)
     pace = cas_uploads.Pace(commit, stopped, ahead)
     given = []
 
     def write_on():
         while not stopped.is_set():
-            pace.before(count)
+            pace.wait(count)
             given.append(count)
 
     thread = threading.Thread(target=pytest.raises, args=(XetHubError, write_on), daemon=True)

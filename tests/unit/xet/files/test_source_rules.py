@@ -301,7 +301,7 @@ def test_a_name_that_is_not_utf_8_is_refused_for_good(tmp_path, as_list, path_in
     with pytest.raises(XetInputError, match=r"is not valid UTF-8") as caught:
         collect([name] if as_list else name, path_in_repo)
     str(caught.value).encode()
-    with pytest.raises(XetInputError, match="is not valid unicode") as caught:
+    with pytest.raises(XetInputError, match="is not valid Unicode") as caught:
         collect(tmp_path)
     str(caught.value).encode()
 

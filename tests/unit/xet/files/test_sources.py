@@ -134,7 +134,7 @@ def test_unusual_names_are_fine(tmp_path, name):
     [
         ("back\\slash", "contains a backslash"),
         ("new\nline", "contains a control character"),
-        (os.fsdecode(b"latin-\xe9"), "is not valid unicode"),
+        (os.fsdecode(b"latin-\xe9"), "is not valid Unicode"),
     ],
 )
 def test_names_that_a_repository_cannot_have_are_refused(tmp_path, name, why):
@@ -165,7 +165,7 @@ def test_all_that_is_wrong_is_named_in_one_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     given = ["gone.txt", "gone.d/", "*.csv", "here.txt", "pipe", "dangling"]
-    with pytest.raises(XetSourceError, match=r"Nothing was uploaded, because 5 source\(s\) cannot be read") as caught:
+    with pytest.raises(XetSourceError, match=r"Nothing was uploaded, because 5 sources cannot be read") as caught:
         collect([f"{tmp_path}/{each}" for each in given])
     message = str(caught.value)
     for text in ("gone.txt: does not exist", "gone.d/: does not exist", "*.csv: matches no file"):
@@ -176,7 +176,7 @@ def test_all_that_is_wrong_is_named_in_one_error(tmp_path):
 
 
 def test_of_very_many_missing_sources_twenty_are_named(tmp_path):
-    with pytest.raises(XetSourceError, match=r"because 25 source\(s\).* and 5 more$") as caught:
+    with pytest.raises(XetSourceError, match=r"because 25 sources.* and 5 more$") as caught:
         collect([tmp_path / f"gone-{number:02}" for number in range(25)])
     assert str(caught.value).count("does not exist") == 20
 
@@ -241,7 +241,7 @@ def test_a_file_that_changed_is_named(tmp_path, change):
     with pytest.raises(XetSourceError, match=r"b.txt changed while being uploaded. Nothing was published") as caught:
         check_unchanged(files, [1, 1])
     assert "a.txt" not in str(caught.value)
-    with pytest.raises(XetSourceError, match=r"changed while being uploaded|cannot be read any more: no such file"):
+    with pytest.raises(XetSourceError, match=r"changed while being uploaded|can no longer be read: no such file"):
         read_unchanged([files[1]], threading.Event())
 
 

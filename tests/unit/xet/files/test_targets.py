@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
-from airflow_provider_xethub.xet.files.targets import Target, check_files, is_there, keep, parts, plan, repo_of
+from airflow_provider_xethub.xet.files.targets import (
+    Target,
+    check_files,
+    complete_from_disk,
+    is_unchanged,
+    local_targets,
+    repo_of,
+    temporary_files,
+)
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -31,12 +39,12 @@ def inline(path="a.txt", content=b"content", **changes) -> dict:
 
 
 def planned(folder, *files, single=False) -> list[str]:
-    return [str(target.path.relative_to(folder)) for target in plan(files, folder, single=single)]
+    return [str(target.path.relative_to(folder)) for target in local_targets(files, folder, single=single)]
 
 
 def arrived(folder, file, content=b"content") -> Target:
     """A target whose temporary file holds ``content``."""
-    (target,) = plan([file], folder, single=False)
+    (target,) = local_targets([file], folder, single=False)
     target.part.parent.mkdir(parents=True, exist_ok=True)
     target.part.write_bytes(content)
     return target
@@ -87,7 +95,7 @@ def test_all_files_must_be_of_one_repository():
 
 def test_files_keep_their_paths_below_the_destination(tmp_path):
     assert planned(tmp_path, record("a.bin"), record("b/c.bin"), record("b/ü 🎉")) == ["a.bin", "b/c.bin", "b/ü 🎉"]
-    (target,) = plan([record("b/c.bin")], tmp_path, single=False)
+    (target,) = local_targets([record("b/c.bin")], tmp_path, single=False)
     assert target.part.parent == target.path.parent
     assert target.part.name.startswith(".")
 
@@ -98,27 +106,27 @@ def test_files_keep_their_paths_below_the_destination(tmp_path):
 )
 def test_a_single_file_takes_the_destinations_name_unless_that_is_a_folder(tmp_path, destination, expected):
     (tmp_path / "folder").mkdir()
-    (target,) = plan([record("d/a.bin")], f"{tmp_path}/{destination}", single=True)
+    (target,) = local_targets([record("d/a.bin")], f"{tmp_path}/{destination}", single=True)
     assert target.path == tmp_path / expected
 
 
 def test_only_what_was_asked_for_singly_takes_the_destinations_name(tmp_path):
-    assert plan([record("a.bin")], tmp_path / "x", single=False)[0].path == tmp_path / "x/a.bin"
+    assert local_targets([record("a.bin")], tmp_path / "x", single=False)[0].path == tmp_path / "x/a.bin"
     assert planned(tmp_path / "x", record("a"), record("b"), single=True) == ["a", "b"]
 
 
 def test_a_destination_may_begin_with_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert plan([record("a")], "~/out", single=False)[0].path == tmp_path / "out/a"
+    assert local_targets([record("a")], "~/out", single=False)[0].path == tmp_path / "out/a"
     with pytest.raises(XetInputError, match="destination '~no-such-user/x' is in the home folder of an unknown user"):
-        plan([record("a")], "~no-such-user/x", single=False)
+        local_targets([record("a")], "~no-such-user/x", single=False)
 
 
 @pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../b", "..", "a\\..\\b", "", ".git/hooks/post-checkout"])
 def test_a_path_that_leaves_the_destination_is_refused(tmp_path, path, single):
     with pytest.raises(XetInputError, match="in a repository is not valid"):
-        plan([record("good"), record(path)], tmp_path / "out", single=single)
+        local_targets([record("good"), record(path)], tmp_path / "out", single=single)
     assert not (tmp_path / "out").exists()
 
 
@@ -128,7 +136,7 @@ def test_a_path_that_leaves_the_destination_is_refused(tmp_path, path, single):
 def test_no_path_is_planned_outside_of_the_destination(path):
     root = os.path.realpath("/tmp/xethub-destination")
     try:
-        (target,) = plan([record(path)], root, single=False)
+        (target,) = local_targets([record(path)], root, single=False)
     except XetInputError:
         return
     assert os.path.realpath(target.path).startswith(root + os.sep)
@@ -142,8 +150,8 @@ def test_a_link_inside_the_destination_that_leads_out_is_refused(tmp_path):
     (out / "dangling").symlink_to(tmp_path / "nothing")
     (out / "inside").symlink_to(out / "real")
     for path in ("link/a", "link/sub/a", "dangling/a"):
-        with pytest.raises(XetInputError, match=f"{path} of {URI} would be written outside of .*/out. Refused"):
-            plan([record(path)], out, single=False)
+        with pytest.raises(XetInputError, match=rf"{path} of {URI} would be written outside of .*/out\."):
+            local_targets([record(path)], out, single=False)
     assert planned(out, record("inside/a")) == ["inside/a"]
 
 
@@ -155,12 +163,12 @@ def test_a_destination_that_is_a_link_itself_is_fine(tmp_path):
 
 def test_two_files_for_one_path_are_refused(tmp_path):
     with pytest.raises(XetInputError, match=f"two of the files would be written to {tmp_path}/a"):
-        plan([record("a"), record("a")], tmp_path, single=False)
+        local_targets([record("a"), record("a")], tmp_path, single=False)
 
 
 def test_an_empty_destination_is_refused():
     with pytest.raises(XetInputError, match="destination is empty"):
-        plan([record()], "", single=False)
+        local_targets([record()], "", single=False)
 
 
 # --- the folders
@@ -168,33 +176,33 @@ def test_an_empty_destination_is_refused():
 
 def test_a_destination_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
-    targets = plan([record("sub/a")], tmp_path / "file", single=False)
+    targets = local_targets([record("sub/a")], tmp_path / "file", single=False)
     with pytest.raises(XetDestinationError, match=r"file/sub cannot be written on this worker: not a directory"):
-        parts(targets).__enter__()
-    targets = plan([record("a")], "/proc/no/such", single=False)
+        temporary_files(targets).__enter__()
+    targets = local_targets([record("a")], "/proc/no/such", single=False)
     with pytest.raises(XetDestinationError, match=r"/proc/no/such cannot be written.*Nothing was downloaded"):
-        parts(targets).__enter__()
+        temporary_files(targets).__enter__()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(XetDestinationError, match="permission denied"):
-        parts(plan([record("a")], tmp_path, single=False)).__enter__()
+        temporary_files(local_targets([record("a")], tmp_path, single=False)).__enter__()
 
 
 def test_a_file_cannot_take_the_place_of_a_folder(tmp_path):
     (tmp_path / "a").mkdir()
-    with pytest.raises(XetDestinationError, match=r"/a is a folder; a cannot take its place"):
-        parts(plan([record("a")], tmp_path, single=False)).__enter__()
+    with pytest.raises(XetDestinationError, match=r"/a is a folder; a cannot replace it"):
+        temporary_files(local_targets([record("a")], tmp_path, single=False)).__enter__()
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_temporary_files_are_gone_at_the_end_whatever_happens(tmp_path):
-    targets = plan([record("s/a"), record("s/b")], tmp_path, single=False)
+    targets = local_targets([record("s/a"), record("s/b")], tmp_path, single=False)
 
     def stop_in_the_middle():
-        with parts(targets):
+        with temporary_files(targets):
             targets[0].part.write_bytes(b"half")
             raise KeyboardInterrupt
 
@@ -210,7 +218,7 @@ def test_temporary_files_are_gone_at_the_end_whatever_happens(tmp_path):
 def test_what_arrived_whole_gets_its_name(tmp_path, file):
     target = arrived(tmp_path, file)
     target.path.write_bytes(b"old")
-    keep(target)
+    complete_from_disk(target)
     assert target.path.read_bytes() == b"content"
     assert list(tmp_path.iterdir()) == [target.path]
 
@@ -219,7 +227,7 @@ def test_a_link_under_the_name_is_replaced_and_not_written_through(tmp_path):
     (tmp_path / "precious").write_text("precious")
     target = arrived(tmp_path / "out", record())
     target.path.symlink_to(tmp_path / "precious")
-    keep(target)
+    complete_from_disk(target)
     assert not target.path.is_symlink()
     assert (tmp_path / "precious").read_text() == "precious"
 
@@ -227,35 +235,35 @@ def test_a_link_under_the_name_is_replaced_and_not_written_through(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "text"),
     [
-        (record(), b"conten", "arrived with 6 bytes instead of 7. Nothing of it was kept"),
+        (record(), b"conten", "arrived with 6 bytes instead of 7. It was discarded"),
         (record(), b"content+", "arrived with 8 bytes instead of 7"),
         (record(sha256=None), b"", "arrived with 0 bytes instead of 7"),
-        (record(), b"CONTENT", "arrived damaged: sha256 is .* instead of .*Nothing of it was kept"),
+        (record(), b"CONTENT", "arrived damaged: sha256 is .* instead of .*It was discarded"),
         (inline(), b"CONTENT", "arrived damaged: git blob sha1 is .* instead of"),
     ],
 )
 def test_what_is_not_the_file_leaves_the_old_one_as_it_was(tmp_path, file, content, text):
-    (target,) = plan([file], tmp_path, single=False)
+    (target,) = local_targets([file], tmp_path, single=False)
     target.path.write_bytes(b"old")
-    with parts([target]):
+    with temporary_files([target]):
         target.part.write_bytes(content)
         with pytest.raises(XetIntegrityError, match=f"{file['path']} of {URI} {text}"):
-            keep(target)
+            complete_from_disk(target)
     assert target.path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target.path]
 
 
 def test_sha256_goes_before_the_blob_id(tmp_path):
     target = arrived(tmp_path, record(blob_id="0" * 40))
-    keep(target)
+    complete_from_disk(target)
     assert target.path.read_bytes() == b"content"
 
 
 def test_files_of_more_than_one_block_are_verified_to_the_end(tmp_path):
     content = bytes(3 << 20) + b"end"
-    keep(arrived(tmp_path, record(content=content), content))
+    complete_from_disk(arrived(tmp_path, record(content=content), content))
     with pytest.raises(XetIntegrityError, match="sha256 is"):
-        keep(arrived(tmp_path, record(content=content), content[:-3] + b"END"))
+        complete_from_disk(arrived(tmp_path, record(content=content), content[:-3] + b"END"))
 
 
 # --- already there
@@ -273,23 +281,23 @@ def test_files_of_more_than_one_block_are_verified_to_the_end(tmp_path):
     ],
 )
 def test_a_file_is_there_only_if_it_can_be_shown_to_be_equal(tmp_path, file, content, there):
-    (target,) = plan([file], tmp_path, single=False)
-    assert not is_there(target)
+    (target,) = local_targets([file], tmp_path, single=False)
+    assert not is_unchanged(target)
     target.path.write_bytes(content)
-    assert is_there(target) is there
+    assert is_unchanged(target) is there
 
 
 def test_neither_a_link_nor_a_folder_is_the_file(tmp_path):
-    (target,) = plan([record()], tmp_path, single=False)
+    (target,) = local_targets([record()], tmp_path, single=False)
     (tmp_path / "same").write_bytes(b"content")
     target.path.symlink_to(tmp_path / "same")
-    assert not is_there(target)
+    assert not is_unchanged(target)
     target.path.unlink()
     target.path.mkdir()
-    assert not is_there(target)
+    assert not is_unchanged(target)
 
 
 @pytest.mark.parametrize("destination", ["out\0", "out\ud800"])
 def test_a_destination_that_no_file_system_has_is_refused(destination):
-    with pytest.raises(XetInputError, match="contains a character that no file name can have"):
-        plan([record()], destination, single=False)
+    with pytest.raises(XetInputError, match="contains a character that file names cannot have"):
+        local_targets([record()], destination, single=False)

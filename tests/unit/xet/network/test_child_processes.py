@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.xet.cas import session as cas
+from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.network import child_processes
 
 SECRET = "door-9b2e47d1"
@@ -63,7 +63,7 @@ def test_a_child_that_another_thread_starts_meanwhile_does_not_know_the_secret(t
     held = 0
     for _ in range(12):
         time.sleep(0.01)
-        with cas._environment(VARIABLES):
+        with cas_session._environment(VARIABLES):
             held += 1
             time.sleep(0.02)
     over.set()
@@ -75,7 +75,7 @@ def test_a_child_that_another_thread_starts_meanwhile_does_not_know_the_secret(t
 
 
 def test_native_code_sees_the_variables_and_nothing_else_does():
-    with cas._environment(VARIABLES):
+    with cas_session._environment(VARIABLES):
         assert SECRET not in str(os.environ)
         shown = Path("/proc/self/environ")
         assert not shown.exists() or SECRET not in shown.read_text()
