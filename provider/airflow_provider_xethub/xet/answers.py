@@ -210,7 +210,7 @@ def moment(value: object) -> datetime | None:
 
 
 def is_storable(value: object) -> bool:
-    """Whether every database and the triggerer's protocol can store a value as JSON."""
+    """Return whether every database and the triggerer's protocol can store a value as JSON."""
     try:
         encoded = json.dumps(value, allow_nan=False, ensure_ascii=False)
         encoded.encode()

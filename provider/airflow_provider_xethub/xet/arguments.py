@@ -242,7 +242,7 @@ def _check_elements(name: str, value: Any) -> None:
 
 
 def _is_known_later(value: Any) -> bool:
-    """Whether a value is known only when the task runs: a template, the output of a task, or empty."""
+    """Return whether a value is known only when the task runs: a template, the output of a task, or empty."""
     if isinstance(value, (str, PurePath)):
         return not str(value).strip("/ ") or bool(_TEMPLATE.search(str(value)))
     if value is None or callable(value):

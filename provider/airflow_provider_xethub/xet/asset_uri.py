@@ -51,7 +51,7 @@ class AssetPlace:
         return f"{repo.web_path.lstrip('/')}{revision}{path}"
 
     def has(self, path: str) -> bool:
-        """Whether a path of the repository is this file, or in this folder."""
+        """Return whether a path of the repository is this file, or in this folder."""
         return not self.path or path == self.path or path.startswith(f"{self.path}/")
 
 

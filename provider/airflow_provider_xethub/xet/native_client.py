@@ -53,9 +53,9 @@ def xet_hashes(paths: Sequence[Path]) -> list[str]:
 
 
 class XetHash:
-    """The Xet hash of bytes that pass by, used like a digest of ``hashlib``; nothing is written to disk.
+    """Compute the Xet hash of bytes in memory, with the interface of a ``hashlib`` digest and without a file.
 
-    The client only hashes files: it reads this one from a pipe.
+    The client only hashes files: it reads the bytes from a pipe.
     """
 
     def __init__(self) -> None:
@@ -75,31 +75,31 @@ class XetHash:
         except BaseException as error:
             self._failure.append(error)
         finally:
-            os.close(reading)  # ends a write that waits
+            os.close(reading)  # ends a blocked write
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
-        left = memoryview(data)
+        """Add the next bytes."""
+        rest = memoryview(data)
         try:
-            while left:
-                left = left[os.write(self._writing, left) :]
+            while rest:
+                rest = rest[os.write(self._writing, rest) :]
         except BrokenPipeError:
             if not self._failure:
                 self._thread.join()
 
     def hexdigest(self) -> str:
-        """Return the hash of all that came; nothing may come after that.
+        """Return the hash of all bytes; no more may be added.
 
-        :raises XetTransferError: the client cannot compute it here.
+        :raises XetTransferError: the client failed to compute it.
         """
         self.close()
         self._thread.join()
         if not self._hashes:
-            raise XetTransferError(f"The Xet hash of what arrived could not be computed here: {self._failure[0]}.")
+            raise XetTransferError(f"The Xet hash could not be computed on this worker: {self._failure[0]}.")
         return self._hashes[0]
 
     def close(self) -> None:
-        """End it, whether or not anybody wants to know the hash."""
+        """Stop the computation, also if the hash was not requested."""
         if self._is_open:
             self._is_open = False
             os.close(self._writing)

@@ -50,7 +50,7 @@ class Selection:
         return bool(self._wanted or self._unwanted)
 
     def takes(self, path: str) -> bool:
-        """Whether it selects a file with this path below the source."""
+        """Return whether it selects a file with this path below the source."""
         if any(match(path) for match in self._unwanted):
             return False
         if not self._wanted:
@@ -60,14 +60,14 @@ class Selection:
         return bool(used)
 
     def may_take_below(self, folder: str) -> bool:
-        """Whether it may select a file in this folder; otherwise the folder need not be listed."""
+        """Return whether it may select a file in this folder; otherwise the folder need not be listed."""
         below = f"{folder}/"
         if any(match(below) for match in self._folders):
             return False
         return not self._wanted or any(below.startswith(each) or each.startswith(below) for each in self._beginnings)
 
     def takes_link(self, path: str) -> bool:
-        """Whether it selects a link to a folder, whose own name may be excluded."""
+        """Return whether it selects a link to a folder, whose own name may be excluded."""
         return self.may_take_below(path) and not any(match(path) for match in self._unwanted)
 
     def unused(self) -> list[str]:
@@ -96,16 +96,16 @@ class Glob:
         return None if "**" in self._parts else len(self._parts)
 
     def takes(self, path: str) -> bool:
-        """Whether a file with this path below the folder matches."""
+        """Return whether a file with this path below the folder matches."""
         return _matches(path.split("/"), self._parts)
 
     def may_take_below(self, folder: str) -> bool:
-        """Whether a file somewhere in this folder can match."""
+        """Return whether a file somewhere in this folder can match."""
         return _may_match_below(folder.split("/"), self._parts)
 
 
 def has_wildcard(text: str) -> bool:
-    """Whether a string contains a wildcard."""
+    """Return whether a string contains a wildcard."""
     return _MAGIC.search(text) is not None
 
 

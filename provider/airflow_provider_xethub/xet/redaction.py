@@ -63,7 +63,7 @@ class Secrets:
         return self._pattern.sub(HIDDEN, text) if self._pattern else text
 
     def are_in(self, text: str) -> bool:
-        """Whether a text that must not be changed contains a secret, and not by chance."""
+        """Return whether a text that must not be changed contains a secret, and not by chance."""
         return any(len(value) >= _LONGER_THAN_WORDS and value in text for value in self._values)
 
 

@@ -94,7 +94,7 @@ class Repo:
         return replace(self, revision=revision)
 
     def is_same_repo(self, other: Repo) -> bool:
-        """Whether ``other`` is this repository, at any revision."""
+        """Return whether ``other`` is this repository, at any revision."""
         return (self.repo_id, self.repo_type) == (other.repo_id, other.repo_type)
 
     @property
@@ -113,7 +113,7 @@ class Repo:
         return quote(self.revision, safe="")
 
     def token_path(self, scope: Scope) -> str:
-        """Path of the refresh route: where the Hub issues Xet tokens of this scope.
+        """Return the path of the refresh route: where the Hub issues Xet tokens of this scope.
 
         :raises XetInputError: the scope is neither ``read`` nor ``write``.
         """

@@ -32,7 +32,7 @@ class TaskState:
         self._store = store
 
     def __bool__(self) -> bool:
-        """Whether there is a store."""
+        """Return whether there is a store."""
         return self._store is not None
 
     def recall(self, key: str) -> dict[str, Any]:

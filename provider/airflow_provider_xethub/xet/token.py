@@ -105,11 +105,11 @@ class XetToken:
         return int(self.expires_at.int_timestamp - self.skew)
 
     def seconds_left(self, now: float | None = None) -> float:
-        """Seconds until expiry; negative once expired."""
+        """Return the seconds until expiry; negative once expired."""
         return self.local_expiry - (time.time() if now is None else now)
 
     def is_fresh(self, margin: float = FRESH_MARGIN, now: float | None = None) -> bool:
-        """Whether more than ``margin`` seconds are left."""
+        """Return whether more than ``margin`` seconds are left."""
         return self.seconds_left(now) > margin
 
     def check(self, scope: Scope, repo: Repo | None = None) -> None:

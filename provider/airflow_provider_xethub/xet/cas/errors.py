@@ -81,12 +81,12 @@ def unreachable_server(error: BaseException, cas_url: str) -> Unreachable | None
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether ``hf_xet`` reports only that no more data comes; it may report the cause when asked again."""
+    """Return whether ``hf_xet`` reports only that no more data comes; it may report the cause when asked again."""
     return _LOST in str(error)
 
 
 def lacks_token(error: BaseException) -> bool:
-    """Whether the cause is, or may be, that ``hf_xet`` got no new Xet token when the last one expired."""
+    """Return whether the cause is, or may be, that ``hf_xet`` got no new Xet token when the last one expired."""
     return bool(_NO_TOKEN.search(str(error)))
 
 

@@ -143,7 +143,7 @@ class _Rule:
         self._left_out: dict[str, bool] = {}
 
     def takes(self, entry: Entry, relative: str) -> bool:
-        """Whether an entry is uploaded; otherwise record the reason where the user needs to know it."""
+        """Return whether an entry is uploaded; otherwise record the reason where the user needs to know it."""
         if entry.kind == "folder":
             if self._selection.takes_link(relative) and not self._is_left_out(relative):
                 self._folder_link(entry, relative)
@@ -188,7 +188,7 @@ class _Rule:
         return self._listing.storage.real_path(self._listing.base)
 
     def _is_left_out(self, relative: str) -> bool:
-        """Whether a file, or a folder above it, is left out; each of these is recorded once."""
+        """Return whether a file, or a folder above it, is left out; each of these is recorded once."""
         above, path = posixpath.basename(self._listing.base), ""
         for name in relative.split("/"):
             path = f"{path}/{name}" if path else name

@@ -197,13 +197,13 @@ class Storage:
     # --- writing --------------------------------------------------------------------------------------------------
 
     def is_folder(self, path: str) -> bool:
-        """Whether there is a folder at ``path``."""
+        """Return whether there is a folder at ``path``."""
         with self._errors(XetDestinationError, path):
             self._fs.invalidate_cache()
             return bool(self._fs.isdir(path))
 
     def keeps_digests(self, folder: str) -> bool:
-        """Whether :meth:`recorded` can have values for objects below a folder, which may not exist."""
+        """Return whether :meth:`recorded` can have values for objects below a folder, which may not exist."""
         if self.scheme not in _MULTIPART:
             return False
         with self._errors(XetDestinationError, folder):
@@ -240,7 +240,7 @@ class Storage:
                 return []
 
     def has(self, path: str) -> bool:
-        """Whether anything exists at ``path``."""
+        """Return whether anything exists at ``path``."""
         with self._errors(XetDestinationError, path):
             self._fs.invalidate_cache()
             return bool(self._fs.exists(path))

@@ -73,7 +73,7 @@ def cached_repo(folder: str) -> str | None:
 
 
 def is_blob(path: str, repo: str | None) -> bool:
-    """Whether a file is content of a repository in a Hugging Face cache.
+    """Return whether a file is content of a repository in a Hugging Face cache.
 
     :param path: its real path: ``blobs/<id>`` of the repository itself, or ``blobs/9c/9c26…`` of the cache, where
         ``huggingface_hub`` keeps shared content by Xet hash.
@@ -87,7 +87,7 @@ def is_blob(path: str, repo: str | None) -> bool:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Whether a real path is that of a folder, or of an entry below it."""
+    """Return whether a real path is that of a folder, or of an entry below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 

@@ -26,7 +26,7 @@ class Trial(Protocol):
     """An empty folder to try names in."""
 
     def has(self, name: str) -> bool:
-        """Whether a name leads to something."""
+        """Return whether a name leads to something."""
 
     def create(self, name: str) -> None:
         """Create an empty file."""
@@ -48,7 +48,7 @@ class Destination(Protocol):
         """Return the names in each folder; empty where a folder does not exist."""
 
     def has(self, path: str) -> bool:
-        """Whether a path leads to something."""
+        """Return whether a path leads to something."""
 
     def trial(self, folder: str) -> AbstractContextManager[Trial]:
         """Create a folder that compares names as ``folder`` does or will; remove it at the end."""
@@ -201,7 +201,7 @@ class Local:
             raise _unusable(folder, error) from error
 
     def has(self, path: str) -> bool:
-        """Whether a path leads to something."""
+        """Return whether a path leads to something."""
         return os.path.lexists(path)
 
     @contextmanager

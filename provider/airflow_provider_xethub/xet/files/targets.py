@@ -205,7 +205,7 @@ def _writing(target: Target) -> Iterator[None]:
 
 
 def has_same_size(target: Target) -> bool:
-    """Whether the final path holds a regular file of the same size.
+    """Return whether the final path holds a regular file of the same size.
 
     :raises XetHubError: the path cannot exist, for example because a name is too long.
     """
@@ -218,7 +218,7 @@ def _size_matches(target: Target) -> bool:
 
 
 def is_unchanged(target: Target) -> bool:
-    """Whether the final path already holds this file; ``False`` where no digest is known."""
+    """Return whether the final path already holds this file; ``False`` where no digest is known."""
     wanted = digest_of(target.file)
     if wanted is None or not has_same_size(target):
         return False

@@ -39,5 +39,5 @@ def test_a_hash_that_cannot_be_computed_says_so_and_waits_for_nothing(monkeypatc
     state = native_client.XetHash()
     for _ in range(5):
         state.update(bytes(100_000))
-    with pytest.raises(native_client.XetTransferError, match="could not be computed here: no"):
+    with pytest.raises(native_client.XetTransferError, match="could not be computed on this worker: no"):
         state.hexdigest()
