@@ -12,7 +12,7 @@ from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
-_NO_HUB = (400, 404, 405, 410, 501)
+_STATUSES_WITHOUT_ROUTE = (400, 404, 405, 410, 501)
 """Statuses of a server that lacks the route, which every Hub has."""
 
 _MAX_NAMED = 3
@@ -28,11 +28,11 @@ def describe_credential(hub: Hub) -> str:
     hub.retries_enabled = False
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
-            raise _no_hub(hub, "did not answer with a list of models")
+            raise _not_a_hub(hub, "did not answer with a list of models")
         return f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):
-        raise _no_hub(hub, "did not say whom the Hub token belongs to")
+        raise _not_a_hub(hub, "did not say whom the Hub token belongs to")
     kind = "the organization " if who.get("type") == "org" else ""
     return f"Connected to {hub.endpoint} as {kind}{hub.shown(who['name'])}, with {_credential(hub, who)}."
 
@@ -41,12 +41,12 @@ def _ask(hub: Hub, path: str, about: str) -> Any:
     try:
         return hub.json("GET", path, about=about)
     except XetResponseError as error:
-        if error.status in _NO_HUB:
-            raise _no_hub(hub, f"answered {error.status} to {about}") from None
+        if error.status in _STATUSES_WITHOUT_ROUTE:
+            raise _not_a_hub(hub, f"answered {error.status} to {about}") from None
         raise
 
 
-def _no_hub(hub: Hub, what: str) -> XetProtocolError:
+def _not_a_hub(hub: Hub, what: str) -> XetProtocolError:
     return XetProtocolError(
         f"{hub.endpoint} {what}: it is not a Hub. The host of the connection must be the URL of the Hub alone, such as "
         f"{DEFAULT_ENDPOINT}, without a repository."

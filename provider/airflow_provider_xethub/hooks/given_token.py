@@ -29,7 +29,7 @@ class GivenToken:
     reason: str = ""
 
     @classmethod
-    def receive(cls, token: XetToken | SealedTokenDict) -> GivenToken:
+    def open(cls, token: XetToken | SealedTokenDict) -> GivenToken:
         """Try to open a token, and mask its access token in logs.
 
         :raises XetInputError: it is not a token.

@@ -108,10 +108,10 @@ class Tokens:
         Opening takes the key, which may come from a secrets backend.
         """
         if isinstance(token, XetToken):
-            return GivenToken.receive(token)
+            return GivenToken.open(token)
         known = self._given
         if known is None or known[0] != token:
-            given = GivenToken.receive(token)
+            given = GivenToken.open(token)
             # Both at once, as threads may share a hook.
             known = self._given = dict(token), given
         return known[1]

@@ -481,7 +481,7 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.files.targets import repo_of
         from airflow_provider_xethub.xet.publish import copies
 
-        return self._copy(copies.plan(repo_of(files), files, request, path_in_repo, single=single))
+        return self._copy(copies.plan_copies(repo_of(files), files, request, path_in_repo, single=single))
 
     @fail_without_retry()
     def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
@@ -495,7 +495,7 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.publish import copies
 
         source = repo_of(list(copies_by_path.values()))
-        return self._copy(copies.plan_as(source, list(copies_by_path.items()), request))
+        return self._copy(copies.plan_copies_as(source, list(copies_by_path.items()), request))
 
     def _copy(self, job: Copies) -> XetCopyResult:
         result = self._publisher.copy(job)

@@ -138,7 +138,7 @@ def body_of(value: object) -> bytes:
 def readers(hub):
     request = CommitRequest(REPO, [FILE])
     modes = {"a.bin": UploadMode(False, None, False)}
-    copied = copies.plan(OTHER, [{**FILE, "repo": OTHER.uri}], request, None, single=True)
+    copied = copies.plan_copies(OTHER, [{**FILE, "repo": OTHER.uri}], request, None, single=True)
     return {
         "token": lambda: asdict(hub.xet_token(REPO, "read"))["access_token"],
         "list_files": lambda: hub.list_files(REPO),

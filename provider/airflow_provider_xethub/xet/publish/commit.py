@@ -40,7 +40,7 @@ from airflow_provider_xethub.xet.publish.parts import (
     Work,
     encoded,
     git_blob_id,
-    plan,
+    plan_work,
 )
 from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
 from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, published_record
@@ -63,7 +63,7 @@ STATE = "xethub_commit"
 """Key of the task state, which holds the key of the work and its newest commit so far."""
 
 _PULL_REQUEST = "refs/pr/"
-_MOST_MOVES = 100
+_MAX_OVERTAKES = 100
 """How often in a row someone else may commit first before the request is repeated more slowly."""
 
 _COMMITS_TO_SEARCH = 50
@@ -102,7 +102,7 @@ def publish(
     :raises XetConflictError: the branch is no longer at ``parent_commit``.
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
     """
-    work = plan(request, modes, contents_of)
+    work = plan_work(request, modes, contents_of)
     publication = _Publication(hub, request, work, commit_key(request, work.files))
     publication.publish()
     return publication.result()
@@ -196,7 +196,7 @@ class _Publication:
                         return None
                     if refused := self._follow_head(error, parts):
                         return refused
-                    if isinstance(error, XetConflictError) and self.parent != parent and moves < _MOST_MOVES:
+                    if isinstance(error, XetConflictError) and self.parent != parent and moves < _MAX_OVERTAKES:
                         moves += 1
                         continue  # someone else committed, so there is no reason to wait
                     if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:

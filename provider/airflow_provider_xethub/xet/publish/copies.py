@@ -43,21 +43,23 @@ class Copies:
     inline: Collection[str]
 
 
-def plan(
+def plan_copies(
     source: Repo, files: Sequence[XetFile], request: CommitRequest, path_in_repo: str | None, *, single: bool
 ) -> Copies:
     """Plan copies below a folder, and refuse what cannot be copied.
 
     :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single`` file
         may have its new path here, without a slash at the end.
-    :raises XetInputError: as :func:`plan_as`, or ``path_in_repo`` is empty.
+    :raises XetInputError: as :func:`plan_copies_as`, or ``path_in_repo`` is empty.
     """
     arguments.string("path_in_repo", path_in_repo)
     exact = single and len(files) == 1
-    return plan_as(source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request)
+    return plan_copies_as(
+        source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request
+    )
 
 
-def plan_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
+def plan_copies_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
     """Plan copies under given paths, and refuse what cannot be copied.
 
     ``.gitattributes`` has no meaning in a bucket and is left out there, as by ``huggingface_hub``.

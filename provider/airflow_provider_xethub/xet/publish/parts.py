@@ -23,7 +23,7 @@ from airflow_provider_xethub.xet.records import XetFile
 
 log = logging.getLogger(__name__)
 
-_MOST_NAMED = 20
+_MAX_NAMED = 20
 
 MAX_CHANGES = 25_000
 """Changes in one commit. ``huggingface_hub`` documents 25,000 LFS files for ``create_commit``."""
@@ -123,7 +123,7 @@ class Work:
                 yield {"key": "lfsFile", "value": value}
 
 
-def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf) -> Work:
+def plan_work(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf) -> Work:
     """Compare the request with what the repository has, and put the changes in order.
 
     :raises XetInputError: a record has no sha256, which the commit needs.
@@ -145,7 +145,7 @@ def plan(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: C
             len(ignored),
             len(request.files),
             request.repo,
-            ", ".join(sorted(ignored)[:_MOST_NAMED]) + (" …" if len(ignored) > _MOST_NAMED else ""),
+            ", ".join(sorted(ignored)[:_MAX_NAMED]) + (" …" if len(ignored) > _MAX_NAMED else ""),
         )
     contents = InlineContents(contents_of)
     inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)

@@ -21,7 +21,7 @@ from airflow_provider_xethub.xet.repo import Repo
 
 T = TypeVar("T")
 R = TypeVar("R")
-Place = TypeVar("Place", Target, StoredTarget)
+AnyTarget = TypeVar("AnyTarget", Target, StoredTarget)
 
 VERIFIERS = 4
 """Files whose digests are computed at the same time."""
@@ -63,7 +63,7 @@ def _unverifiable(file: XetFile) -> str:
     )
 
 
-def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[Place]:
+def completed(targets: Sequence[AnyTarget], hub: Callable[[], Hub] | None) -> list[AnyTarget]:
     """Return the targets with missing digests filled in from the Hub.
 
     :param hub: opens the Hub; ``None`` without a connection.
@@ -87,7 +87,7 @@ def completed(targets: Sequence[Place], hub: Callable[[], Hub] | None) -> list[P
         for file in opened.get_files(Repo.from_uri(uri), paths)
     }
 
-    def full(target: Place) -> Place:
+    def full(target: AnyTarget) -> AnyTarget:
         file = target.file
         if is_verifiable(file):
             return target

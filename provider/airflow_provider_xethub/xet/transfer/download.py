@@ -30,7 +30,7 @@ from airflow_provider_xethub.xet.task_state import TaskState
 from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
 from airflow_provider_xethub.xet.transfer import digests
 
-Place = TypeVar("Place", Target, StoredTarget)
+AnyTarget = TypeVar("AnyTarget", Target, StoredTarget)
 
 INLINE_AT_A_TIME = 8
 """Inline files read from the Hub at the same time: as many as its connections are kept open for."""
@@ -157,7 +157,7 @@ def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> No
 
 
 def _fetch_inline(
-    targets: Sequence[Place], hub: Callable[[], Hub] | None, receive: Callable[[Place, bytes], None]
+    targets: Sequence[AnyTarget], hub: Callable[[], Hub] | None, receive: Callable[[AnyTarget, bytes], None]
 ) -> int:
     """Read inline and empty files, several at a time; return the bytes received.
 
@@ -168,7 +168,7 @@ def _fetch_inline(
     read = hub() if hub and any(target.file["size"] for target in targets) else None
     wrong: list[XetTransferError] = []
 
-    def fetch(target: Place) -> int:
+    def fetch(target: AnyTarget) -> int:
         file = target.file
         repo = Repo.from_uri(file["repo"])
         for is_last in (False, True):

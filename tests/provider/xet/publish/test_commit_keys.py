@@ -11,7 +11,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish import copies
-from airflow_provider_xethub.xet.publish.parts import plan
+from airflow_provider_xethub.xet.publish.parts import plan_work
 from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import record
@@ -28,7 +28,7 @@ def key_of(request: CommitRequest, inline: tuple[str, ...] = (), ignored: tuple[
     """The key that a commit of this request has, as far as the Hub decides how it stores the files."""
     contents = dict(TWO)
     modes = {file["path"]: UploadMode(file["path"] in inline, None, file["path"] in ignored) for file in request.files}
-    work = plan(request, modes, lambda files: {file["path"]: contents[file["path"]] for file in files})
+    work = plan_work(request, modes, lambda files: {file["path"]: contents[file["path"]] for file in files})
     return commit_key(request, work.files)
 
 
@@ -81,7 +81,7 @@ def test_the_key_of_a_copy_is_that_of_version_0_1_0(target, key):
         {**record(SOURCE, "empty", b""), "xet_hash": None},
     ]
     base = CommitRequest(target, (), message="Copy", idempotency_key=KEY)
-    copied = copies.plan(SOURCE, originals, base, "from", single=False).request
+    copied = copies.plan_copies(SOURCE, originals, base, "from", single=False).request
     assert commit_key(copied, copied.files) == key
 
 

@@ -137,7 +137,7 @@ def test_a_bucket_file_read_from_begin_to_end_is_verified(hub, hook, in_bucket, 
 
 def test_a_copy_of_an_inline_file_that_nothing_tells_about_is_refused(bare, hook, repo, make_repo):
     for path, wrong in (("c.csv", XetInputError), ("empty", None)):
-        planned = copies.plan(repo, [bare[path]], CommitRequest(make_repo(), ()), None, single=False)
+        planned = copies.plan_copies(repo, [bare[path]], CommitRequest(make_repo(), ()), None, single=False)
         if wrong:
             with pytest.raises(wrong, match=r"c.csv of hf://.* has no sha256 and no blob_id"):
                 copies.read_original(hook.hub, planned, path)

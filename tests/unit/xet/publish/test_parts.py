@@ -18,7 +18,7 @@ def work(paths, delete=(), inline=(), unchanged=()):
         if file["path"] in unchanged:
             modes[file["path"]] = UploadMode(False, file["sha256"], False)
     request = CommitRequest(Repo("a/b"), files, delete)
-    return commit_parts.plan(request, modes, lambda wanted: {file["path"]: b"x" * 10 for file in wanted})
+    return commit_parts.plan_work(request, modes, lambda wanted: {file["path"]: b"x" * 10 for file in wanted})
 
 
 def cut(it, changes=1000, inline_bytes=1000, begin=0):
