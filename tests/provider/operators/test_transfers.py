@@ -130,7 +130,7 @@ def test_an_upload_refuses_to_overwrite_what_others_committed(hub, connection, r
     run = run_task(XetUploadOperator, source=str(source), parent_commit=first["oid"], **where)
     assert run.is_final
     assert isinstance(run.error, XetConflictError)
-    assert f"is not at {first['oid']} any more" in run.text
+    assert f"is no longer at {first['oid']}" in run.text
     assert content(hub, repo, "a.bin", tmp_path) == binary(9, 2)
 
 

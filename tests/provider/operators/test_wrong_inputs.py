@@ -197,7 +197,7 @@ def test_an_expired_token_is_replaced_where_there_is_a_connection(hub, where, re
     run = run_task(XetUploadOperator, source=source, token=token, commit=False)
     assert isinstance(run.error, exceptions.XetAirflowConnectionError)
     assert f"The write token for {repo} expired at" in run.text
-    assert "fetch the token nearer" in run.text
+    assert "fetch the token closer" in run.text
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None)
     refused(run, exceptions.XetTokenExpiredError, f"The write token for {repo} expired at", "set xethub_conn_id=")
     assert not hub.log.requests()
