@@ -7,7 +7,7 @@ BIN := .venv/bin
 # The tests of one file stay together: they share a Hub, and often an Airflow.
 PROCESSES ?= 2
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
-# What pytest, or the script of a target, is told in addition: make test ARGS="tests/unit/xet/test_token.py -k stale".
+# What pytest, or the script of a target, is told in addition: make test ARGS="tests/unit/xet/test_token.py -k fresh".
 ARGS ?=
 # Without a path, all tests but those of make compat.
 PATHS = $(if $(filter tests/%,$(ARGS)),,tests --ignore tests/compat)
@@ -36,7 +36,7 @@ setup: $(INSTALLED)  ## Install everything into .venv.
 demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub, and show what happened.
 	@$(BIN)/python tests/demo/run.py
 
-test: $(INSTALLED)  ## Run the tests, or some of them: make test ARGS="tests/unit/xet/test_token.py -k stale".
+test: $(INSTALLED)  ## Run the tests, or some of them: make test ARGS="tests/unit/xet/test_token.py -k fresh".
 	$(PYTEST) -m "not long" $(PATHS) $(ARGS)
 
 test-unit: $(INSTALLED)  ## Run the tests that need no server and no database (a minute).

@@ -100,8 +100,10 @@ def check_connection(connection: Connection) -> None:
 
 def make(words: list[str], _: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in words[1:]:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for word in words[1:]:
+        name, is_set, value = word.partition("=")
+        assert re.search(rf"^{name} \?=" if is_set else rf"^{name}:", makefile, re.MULTILINE), word
+        assert all((ROOT / path).exists() for path in value.split() if "/" in path), word
 
 
 def execute(words: list[str], folder: Path) -> None:
