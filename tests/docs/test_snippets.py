@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -21,6 +23,7 @@ import pytest
 from airflow.models.connection import Connection
 
 from airflow_provider_xethub import get_provider_info
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.repo import Repo
@@ -189,15 +192,43 @@ def test_settings_exist(block):
 # --- the pages themselves ---------------------------------------------------------------------------------------------
 
 
-def test_architecture_names_every_module():
+def test_the_architecture_page_names_every_room_that_exists_and_no_other():
     text = (DOCS / "architecture.md").read_text()
     package = ROOT / "provider/airflow_provider_xethub"
-    for path in package.iterdir():
-        if path.name not in ("__init__.py", "__pycache__", "py.typed"):
-            assert f"`{path.name}{'/' if path.is_dir() else ''}`" in text, path.name
-    for name in re.findall(r"^\| `([^`|]+)`", text, re.MULTILINE):
-        if name.endswith((".py", "/")):
+    rooms = [*package.iterdir(), *(package / "xet").iterdir(), *(package / "local").iterdir()]
+    for path in rooms:
+        if (path.name.startswith("_") and path.name != "_moved.py") or path.name == "py.typed":
+            continue
+        if path.is_dir() or path.parent == package:
+            name = path.relative_to(package).as_posix().removeprefix("local/")
+            assert f"`{name}{'/' if path.is_dir() else ''}`" in text, name
+    for row in re.findall(r"^\| (`[^|]+`) \|", text.partition("\n## Dep")[0], re.MULTILINE):
+        for name in re.findall(r"`([^`]+(?:\.py|/))`", row):
             assert (package / name).exists(), name
+
+
+def test_the_names_on_the_architecture_page_exist():
+    text = (DOCS / "architecture.md").read_text()
+    rooms = ("assets", "decorators", "fs", "hooks", "links", "plugins", "sensors", "triggers", "xet")
+    found = set(re.findall(rf"`((?:{'|'.join(rooms)})\.[\w.]+)`", text))
+    assert len(found) > 40
+    for name in sorted(found):
+        module, attributes = f"airflow_provider_xethub.{name}", []
+        while not find_module(module):
+            module, _, attribute = module.rpartition(".")
+            attributes.insert(0, attribute)
+        thing = importlib.import_module(module)
+        for attribute in attributes:
+            thing = getattr(thing, attribute, None) or pytest.fail(f"{name}: no {attribute} in {thing}")
+    for name in re.findall(r"`hook\.(\w+)", text):
+        assert hasattr(XetHubConnection, name), name
+
+
+def find_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_the_diagram_is_an_svg_file_that_loads_nothing():
