@@ -106,7 +106,7 @@ def test_what_is_gone_from_cas_is_read_from_its_source(hub, upload, repo, run_ta
     fault = gone(hub, stored[0])
     assert run_task(XetCommitOperator, files=[*stored, local]).value
     assert hub.faults.acted(fault)
-    assert "Reading 1 file(s) from where they were uploaded from" in caplog.text
+    assert "Reading 1 file from the original source" in caplog.text
     for name, expected in {"a.csv": LONG, "c.bin": binary(), "d.csv": LONG + TEXT}.items():
         assert content(hub, repo, name, tmp_path) == expected
 
