@@ -52,7 +52,7 @@ T = TypeVar("T")
 
 
 class XetHubConnection(BaseHook):
-    """A Hub, as an Airflow connection describes it: tokens, files, transfers and commits.
+    """The Hub of an Airflow connection: tokens, files, transfers and commits.
 
     Connection: ``host`` is the Hub's endpoint (default ``https://huggingface.co``), ``password`` the Hub token; the
     extras are those of :data:`airflow_provider_xethub.get_provider_info.CONNECTION_FIELDS`.
@@ -154,7 +154,7 @@ class XetHubConnection(BaseHook):
         try:
             return True, describe_credential(self._connection.open_hub("this connection"))
         except XetHubError as error:
-            # Airflow tests a form under a random connection id, which means nothing to the user.
+            # Airflow tests a form under a random connection ID, which means nothing to the user.
             return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
 
     # --- tokens ---------------------------------------------------------------------------------------------------
@@ -320,16 +320,16 @@ class XetHubConnection(BaseHook):
         token: XetToken | SealedTokenDict | None = None,
         task_state: TaskState | None = None,
     ) -> XetDownloadResult:
-        """Download files, verify them, and give them their names in ``destination``.
+        """Download files and verify them before they appear under their names in ``destination``.
 
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
             :func:`airflow_provider_xethub.xet.files.targets.local_targets` for a ``single`` file.
-        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they say of which
+        :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they name the
             repository, and nothing confirms those that come from an XCom.
-        :param single: whether one file was named, and not a folder or patterns.
+        :param single: whether one file was named, rather than a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
-        :param task_state: remembers for a retry which uploads in parts it has to abort, should this try be killed.
-        :raises XetHubError: no damaged or partial file is left under its name.
+        :param task_state: stores for a retry which multipart uploads to abort if this attempt is killed.
+        :raises XetHubError: no damaged or partial file is left under a final name.
         """
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
@@ -370,7 +370,7 @@ class XetHubConnection(BaseHook):
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
     ) -> XetUploadResult:
-        """Upload files to CAS, without publishing them: :meth:`commit` does that with the records returned.
+        """Upload files to CAS without publishing them; :meth:`commit` publishes the returned records.
 
         :param source: file, folder, glob pattern, or a list of these, local or in object storage; see
             :func:`airflow_provider_xethub.xet.files.sources.collect`.
@@ -378,11 +378,11 @@ class XetHubConnection(BaseHook):
         :param path_in_repo: the folder there, or the new path of a single file; the root where ``None``.
         :param patterns: of a folder, only paths that match one of these (``*`` matches ``/`` as well); all where
             ``None``.
-        :param exclude: of these, not those that match one of these.
+        :param exclude: leave out paths that match one of these.
         :param follow_links: whether to follow links to folders, and links that lead out of the source.
         :param token: a write token; fetched through the connection where ``None``.
-        :param deduplicate: whether to ask CAS for chunks that it has already, so that they need not be sent; where
-            ``None``, unless the files are so small that asking takes longer than sending.
+        :param deduplicate: whether to ask CAS for chunks that it already has, so that they are not sent; ``None`` asks
+            unless the files are so small that asking takes longer than sending.
         :raises XetInputError: an argument is empty; ``None`` stands for its default.
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
@@ -415,7 +415,7 @@ class XetHubConnection(BaseHook):
     ) -> XetPublishResult:
         """Upload files and publish them in one commit.
 
-        The Hub is asked first which files it wants inline: those are not sent through CAS.
+        The Hub says first which files it wants inline; these are not sent through CAS.
 
         :param request: the commit, without ``files``.
         :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate: as for :meth:`upload`.
@@ -438,8 +438,8 @@ class XetHubConnection(BaseHook):
     def commit(self, request: CommitRequest) -> XetCommitResult:
         """Publish files that are in CAS in one commit; safe to retry.
 
-        Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. A
-        bucket has no commits: there the files are put.
+        Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. In a
+        bucket, which has no commits, the files are put.
 
         :raises XetHubError: nothing was committed.
         """
@@ -449,7 +449,7 @@ class XetHubConnection(BaseHook):
 
     @fail_without_retry()
     def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
-        """Publish what is in memory, and with it what ``request.files`` has in CAS, in one commit.
+        """Publish bytes in memory, together with the files of ``request``, which are in CAS, in one commit.
 
         :param contents: small files, by their paths in the repository.
         :param request: the commit.
@@ -466,15 +466,15 @@ class XetHubConnection(BaseHook):
         path_in_repo: str | None = None,
         single: bool = False,
     ) -> XetCopyResult:
-        """Copy files of another repository, another revision or a bucket, without moving the bytes that are in CAS.
+        """Copy files from another repository, revision or bucket, without moving the bytes that are in CAS.
 
-        What the source stores inline is read and written again. To a bucket, that goes through CAS.
+        Files that the source stores inline are read and sent again; to a bucket, through CAS.
 
         :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository.
         :param request: the commit, without ``files``; its repository is where the copies go.
-        :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. A ``single``
-            file may have its new path here, without a slash at the end.
-        :param single: whether one file was named, and not a folder or patterns.
+        :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a
+            ``single`` file, its new path, without a slash at the end.
+        :param single: whether one file was named, rather than a folder or patterns.
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
@@ -488,7 +488,7 @@ class XetHubConnection(BaseHook):
         """Copy files as :meth:`copy` does, each to a path of its own.
 
         :param copies_by_path: records of one repository, by the path of the copy.
-        :param request: the commit, without ``files``; its ``delete`` goes with the same commit, so that a move is one.
+        :param request: the commit, without ``files``; its ``delete`` is part of the same commit, so that a move is one.
         :raises XetHubError: as for :meth:`copy`.
         """
         from airflow_provider_xethub.xet.files.targets import repo_of
