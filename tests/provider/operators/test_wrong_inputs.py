@@ -132,7 +132,7 @@ def test_records_of_another_repository_than_the_token_or_the_arguments_are_refus
     run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=files, token=token)
     refused(run, exceptions.XetTokenScopeError, f"the token is for {repo}, but the files are from {files[0]['repo']}")
     run = run_task(XetDownloadOperator, destination=str(tmp_path / "out"), files=files, **where)
-    refused(run, exceptions.XetInputError, f"this task is for {repo}, not for {files[0]['repo']}")
+    refused(run, exceptions.XetInputError, f"this task is for {repo}, but the files are from {files[0]['repo']}")
     assert not hub.log.requests()
     assert not (tmp_path / "out").exists()
 
