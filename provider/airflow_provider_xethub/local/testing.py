@@ -7,6 +7,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.control.faults import Faults
 from airflow_provider_xethub.local.control.logged_request import LoggedRequest
 from airflow_provider_xethub.local.control.request_log import RequestLog
@@ -21,6 +22,8 @@ from airflow_provider_xethub.xet.repo import Repo, RepoType
 
 if TYPE_CHECKING:
     import pytest
+
+__all__ = ["Fault", "HubOfOneTest", "IsolatedHub"]
 
 _DIRECT = "127.0.0.1,localhost"
 
