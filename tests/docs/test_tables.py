@@ -191,7 +191,7 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
 
 
 def test_every_answer_of_the_connection_test_is_explained():
-    assert [row[0].strip("`") for row in table("connection.md", "The answer has")] == list(_PROVOKED)
+    assert [row[0].strip("`") for row in table("connection.md", "The result contains")] == list(_PROVOKED)
 
 
 @pytest.mark.parametrize("fragment", _PROVOKED)
