@@ -109,7 +109,7 @@ def test_a_page_is_no_hub(hub, test_it):
 def test_without_a_token_only_public_repositories_work(hub, test_it):
     good, text = test_it(password=None)
     assert good
-    assert f"{hub.url} answers. Without a Hub token (password), only public repositories work" in text
+    assert f"{hub.url} responds. Without a Hub token (password), only public repositories work" in text
     hub.faults.add(Fault(".*", status=200, headers={"Content-Type": "text/html"}, body="<html>"))
     good, text = test_it(password=None)
     assert not good

@@ -56,7 +56,7 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
     text = seen.text()
     assert "Fetched a write token" in text
     assert STATE in text or not HAS_STATE_STORE
-    assert f"Forgot the token of task {token.task_id}" in text
+    assert f"Deleted the token of task {token.task_id}" in text
     assert len(secrets()) >= 6
     assert {each.split()[0] for each in secrets.proxy.through} >= {"GET", "POST", "PUT"}
     assert_absent(secrets(), text)

@@ -1,4 +1,4 @@
-"""The answer of the Test button: whom the Hub token belongs to, or why the Hub does not say."""
+"""The result of the Test button: the owner of the Hub token, or the reason why it is unknown."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _KINDS = {"fineGrained": "fine-grained"}
 
 
 def describe_credential(hub: Hub) -> str:
-    """Ask a Hub once whom the Hub token belongs to, and return one sentence without any secret.
+    """Ask a Hub once for the owner of the Hub token, and return one sentence without any secret.
 
-    :raises XetHubError: it does not answer, does not know the Hub token, or is not a Hub.
+    :raises XetHubError: it does not respond, rejects the Hub token, or is not a Hub.
     """
-    # A user is waiting for the button: a prompt answer matters more than a retry.
+    # A user waits for the result: a quick response matters more than a retry.
     hub.retries_enabled = False
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
-            raise _not_a_hub(hub, "did not answer with a list of models")
-        return f"{hub.endpoint} answers. Without a Hub token (password), only public repositories work."
+            raise _not_a_hub(hub, "did not return a list of models")
+        return f"{hub.endpoint} responds. Without a Hub token (password), only public repositories work."
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):
-        raise _not_a_hub(hub, "did not say whom the Hub token belongs to")
+        raise _not_a_hub(hub, "did not return the owner of the Hub token")
     kind = "the organization " if who.get("type") == "org" else ""
     return f"Connected to {hub.endpoint} as {kind}{hub.shown(who['name'])}, with {_credential(hub, who)}."
 

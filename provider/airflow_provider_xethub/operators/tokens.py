@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class XetTokenOperator(XetOperator):
     """Fetch a Xet token for one repository and revision, and return it sealed.
 
-    A person who reads the XCom value in the database, the UI or a log cannot use it. Without a Fernet key it is only a
+    The XCom value does not reveal the token in the database, the UI or a log. Without a Fernet key it is only a
     reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.
@@ -66,7 +66,7 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
                 ti = context["ti"]
                 for map_index in self._map_indexes(context, task_id):
                     _delete_xcom(task_id, ti.dag_id, ti.run_id, map_index)
-                self.log.info("Forgot the token of task %s.", task_id)
+                self.log.info("Deleted the token of task %s.", task_id)
 
     def _task_ids(self) -> list[str]:
         if self.token_task_ids is not None:

@@ -202,7 +202,7 @@ def _check_text(name: str, value: object, where: str) -> str:
         raise XetTokenFormatError(f"{where} has a field {name!r} of more than {MAX_FIELD_CHARS} characters.")
     # The value becomes part of a header or URL, where hf-xet panics on a newline.
     if not all("!" <= char <= "~" for char in value):
-        raise XetTokenFormatError(f"{where} has a field {name!r} with a control, blank or non-ASCII character.")
+        raise XetTokenFormatError(f"{where} has a field {name!r} with whitespace, a control or non-ASCII character.")
     return value
 
 

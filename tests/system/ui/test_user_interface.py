@@ -154,7 +154,7 @@ def test_logs_tell_what_was_moved(somebody: Visitor, finished_run: Run) -> None:
 
 def test_the_tokens_are_forgotten_at_the_end(somebody: Visitor, finished_run: Run) -> None:
     somebody.visit(finished_run.path("forget_tokens"))
-    somebody.shows("Forgot the token of task write_token", "Forgot the token of task read_token")
+    somebody.shows("Deleted the token of task write_token", "Deleted the token of task read_token")
     for task in ("write_token", "read_token"):
         somebody.visit(finished_run.path(task, "xcom"))
         # What may be left is where the link leads.

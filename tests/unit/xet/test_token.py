@@ -130,7 +130,7 @@ def test_a_token_of_64000_characters_is_accepted_and_one_more_is_refused():
 )
 def test_a_control_blank_or_non_ascii_character_is_refused(name, char, at):
     value = GOOD[name][:at] + char + GOOD[name][at:]
-    assert f"{name!r} with a control, blank or non-ASCII character" in refusal({**GOOD, name: value})
+    assert f"{name!r} with whitespace, a control or non-ASCII character" in refusal({**GOOD, name: value})
 
 
 # --- time
