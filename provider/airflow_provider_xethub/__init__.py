@@ -1,7 +1,7 @@
 """Apache Airflow provider for Hugging Face Xet storage.
 
-The values that DAG authors write or receive are importable from here. Nothing is loaded before it is asked for: Airflow
-imports this package in every component, even where a DAG is only parsed.
+The values that DAG authors write or receive are importable from here. Each is loaded when it is first used, because
+Airflow imports this package in every component, also to parse DAGs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Module paths that the documentation of 0.1.0 named and that have moved: they work for one release, with a warning."""
+"""Keep module paths of the documentation of 0.1.0 that have moved working for one release, with a warning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOVED = {
 
 
 class _MovedFinder(MetaPathFinder):
-    """Find a module at its old path. Python asks only after it has found nothing there itself."""
+    """Find a module at its old path. Python calls this only after its own finders have found nothing."""
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None, /
@@ -46,13 +46,13 @@ class _MovedFinder(MetaPathFinder):
 
 
 class _MovedLoader(Loader):
-    """Load the module at its new path, so that both paths give the same one."""
+    """Load the module at its new path, so that both paths yield the same module."""
 
     def __init__(self, new: str) -> None:
         self._new = new
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module of the new path in place of the empty one; Python takes what it finds there."""
+        """Replace the empty module by the one at the new path; Python returns what is in ``sys.modules``."""
         sys.modules[module.__name__] = import_module(self._new)
 
 

@@ -148,10 +148,10 @@ class XetTLSError(XetConnectionError):
 class XetResponseError(XetHubError):
     """The Hub or CAS returned an unsuccessful response. Not retried, except by the subclasses that say so.
 
-    :param message: What happened, to which repository or path, and what to do next.
-    :param service: Who responded: ``Hub`` or ``CAS``.
-    :param status: The HTTP status; ``None`` if the client library hides it.
-    :param retry_after: Seconds that the server asks to wait before the next attempt; ``None`` if it does not.
+    :param message: what happened, to which repository or path, and what to do next.
+    :param service: who responded: ``Hub`` or ``CAS``.
+    :param status: the HTTP status; ``None`` if the client library hides it.
+    :param retry_after: seconds that the server asks to wait before the next attempt; ``None`` if it does not.
     """
 
     retryable = False

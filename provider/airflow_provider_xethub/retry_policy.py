@@ -47,9 +47,9 @@ class XetRetryPolicy(RetryPolicy):
     errors that neither belong to this provider nor were raised from one that does, and to errors of a source or a
     destination, which time alone does not fix.
 
-    :param min_delay: Delay after the first failure of the network or the service: no response, 5xx, a stalled transfer,
+    :param min_delay: delay after the first failure of the network or the service: no response, 5xx, a stalled transfer,
         a connection that Airflow did not return. Doubled after each further failure. Default: 30 seconds.
-    :param max_delay: Longest delay, even if the Hub asks for more. Default: 2 hours.
+    :param max_delay: longest delay, even if the Hub asks for more. Default: 2 hours.
     :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``.
     """
 
@@ -72,11 +72,11 @@ class XetRetryPolicy(RetryPolicy):
     ) -> RetryDecision:
         """Decide whether and when Airflow retries the task.
 
-        :param exception: What the task raised.
-        :param try_number: Number of the attempt, starting at 1.
-        :param max_tries: Not used: Airflow enforces it.
-        :param context: Not used.
-        :returns: The decision, with a reason that Airflow shows as ``retry_reason``.
+        :param exception: what the task raised.
+        :param try_number: number of the attempt, starting at 1.
+        :param max_tries: not used: Airflow enforces it.
+        :param context: not used.
+        :returns: the decision, with a reason that Airflow shows as ``retry_reason``.
         """
         error = _cause(exception)
         if error is None:
@@ -105,7 +105,7 @@ class XetRetryPolicy(RetryPolicy):
     def deserialize(cls, data: dict[str, Any]) -> XetRetryPolicy:
         """Build the policy from what :meth:`serialize` returned.
 
-        :param data: The arguments, in seconds.
+        :param data: the arguments, in seconds.
         """
         return cls(**{name: timedelta(seconds=seconds) for name, seconds in data.items()})
 

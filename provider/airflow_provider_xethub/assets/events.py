@@ -29,7 +29,7 @@ def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
 
     :param result: the commit, as ``XetUploadOperator``, ``XetCommitOperator``, ``XetCopyOperator`` and the hook return
         it.
-    :param path: describe only changes of this file, or in this folder; all changes where it is empty.
+    :param path: describe only changes of this file, or in this folder. Default: all changes.
     """
     place = AssetPlace(Repo.from_uri(result["repo"]), path)
     unchanged = set(result["unchanged"])

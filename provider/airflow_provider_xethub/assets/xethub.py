@@ -32,7 +32,7 @@ def create_asset(
     :param repo_id: ``namespace/name``.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``.
     :param revision: branch, tag, commit or ``refs/pr/N``.
-    :param path: a file or folder in it; the whole repository where it is empty.
+    :param path: a file or folder in it. Default: the whole repository.
     :param extra: the asset's extra.
     :raises XetInputError: a name breaks the Hub's rules. In a DAG file, Airflow shows this as an import error.
     """

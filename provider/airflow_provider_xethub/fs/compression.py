@@ -30,7 +30,7 @@ def compression_of(path: str, compression: object) -> str | None:
 
 
 class _CompressorTarget:
-    """The file object that a compressor writes to. Without ``file``, a compressor that is closed late does no harm."""
+    """The file object that a compressor writes to. Without ``file``, it discards what is written."""
 
     def __init__(self, file: WritingFile) -> None:
         self.file: WritingFile | None = file
@@ -39,13 +39,13 @@ class _CompressorTarget:
         return self.file.write(data) if self.file is not None else len(data)
 
     def flush(self) -> None:
-        """Do nothing: the file keeps what it was given."""
+        """Do nothing: the file has the data already."""
 
 
 class WritingCompressed(io.BufferedIOBase):
     """Compress bytes into a :class:`WritingFile`.
 
-    If it is left by an exception, or never closed, nothing is published.
+    Nothing is published if an exception leaves its ``with`` block, or if it is never closed.
     """
 
     def __init__(self, file: WritingFile, compression: str) -> None:
@@ -66,7 +66,7 @@ class WritingCompressed(io.BufferedIOBase):
         return len(view)
 
     def close(self) -> None:
-        """Publish the file, or leave that to its transaction.
+        """Publish the file, or let its transaction publish it.
 
         :raises XetHubError: nothing was published.
         """

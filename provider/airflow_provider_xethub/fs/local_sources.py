@@ -79,7 +79,7 @@ _SELECTED: ContextVar[SelectedSources | None] = ContextVar("xethub_selected_sour
 
 @contextmanager
 def selecting(lpath: Any, rpath: Any, *, recursive: bool) -> Iterator[None]:
-    """Let :func:`is_selected` apply to one ``put``; two lists of files and targets select all of them.
+    """Make :func:`is_selected` apply to one ``put``. If both arguments are lists, all files are selected.
 
     :raises XetHubError: as for :class:`SelectedSources`.
     """

@@ -125,12 +125,12 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
     """A file that is written. When it is closed, it becomes a commit, or a part of its transaction's commit.
 
-    A file that is left by an exception, or never closed, is not published.
+    It is not published if an exception leaves its ``with`` block, or if it is never closed.
 
     :param fs: the filesystem.
     :param hub_path: the path of the file in its repository.
     :param name: the path of the file in the filesystem.
-    :param message: title of the commit; a default one where ``None``.
+    :param message: title of the commit. ``None``: a default title.
     :param reserve_memory: asks the transaction whether a file of this size may stay in memory until its end; ``None``
         where the file is a commit of its own.
     :ivar published: the commit, once there is one.
@@ -197,7 +197,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
         return stream_record(self.hub_path.path, uploaded, self._sample, self.hub_path.repo.uri)
 
     def close(self) -> None:
-        """Publish the file, or leave that to its transaction.
+        """Publish the file, or let its transaction publish it.
 
         :raises XetTransferError: an earlier write failed; nothing is published.
         :raises XetHubError: nothing was committed.
@@ -244,7 +244,7 @@ class WritingFile(AbstractBufferedFile):  # type: ignore[misc]
 
 
 class WritingText(io.TextIOWrapper):
-    """Write text into a :class:`WritingFile`. If it is left by an exception, or never closed, nothing is published."""
+    """Write text into a :class:`WritingFile`. It is published only if its block completes."""
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Publish the file at the end of a ``with`` block, unless an exception leaves the block."""

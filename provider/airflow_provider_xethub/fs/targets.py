@@ -30,7 +30,7 @@ def check_named(argument: str, value: Any) -> None:
 
 @contextmanager
 def dry_run() -> Iterator[None]:
-    """Only check in this block that each file gets a target of its own, by :func:`check_target`.
+    """Make :func:`check_target` only check, in this block, that each file gets its own target.
 
     :raises XetInputError: two files would get the same target.
     """
@@ -42,7 +42,7 @@ def dry_run() -> Iterator[None]:
 
 
 def check_target(source: Any, target: Any, *, is_folder: bool) -> bool:
-    """Check the target of a file in a dry run; return whether this is one, so that nothing is to be transferred."""
+    """Check the target of a file in a dry run; return whether this is a dry run, which transfers nothing."""
     sources = _SOURCES.get()
     if sources is None:
         return False

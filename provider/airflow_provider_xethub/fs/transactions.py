@@ -19,9 +19,9 @@ MAX_BYTES_IN_MEMORY = 64 << 20
 class XetTransaction(Transaction):  # type: ignore[misc]  # fsspec has no types
     """Publish all files that a thread writes in one commit for each repository and revision.
 
-    A block that is left by an exception publishes nothing.
+    Nothing is published if an exception leaves the block.
 
-    :ivar folders: folders that were made in it; they are forgotten when it ends.
+    :ivar folders: folders that were created in it; they are discarded when it ends.
     """
 
     fs: Any

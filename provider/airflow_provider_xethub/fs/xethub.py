@@ -48,8 +48,8 @@ _TEXT_OPTIONS = ("encoding", "errors", "newline")
 def get_fs(conn_id: str | None, storage_options: Mapping[str, Any] | None = None) -> AbstractFileSystem:
     """Return the filesystem of a connection. It sends no request before it is used.
 
-    Without a connection it is that of ``xethub_default``. For that one the argument is left out, as ``fsspec`` leaves
-    it out for ``xethub://`` addresses, so that one path has one filesystem.
+    Default: the connection ``xethub_default``. For this connection the argument is omitted, as ``fsspec`` omits it for
+    ``xethub://`` addresses, so that each path has one filesystem.
     """
     default = {} if conn_id in (None, DEFAULT_CONN_ID) else {"conn_id": conn_id}
     return XetHubFileSystem(**default, **(storage_options or {}))
@@ -410,7 +410,7 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
 
         :param path: a file, a folder, a pattern, or a list of these.
         :param recursive: whether to delete folders with everything in them.
-        :param maxdepth: delete no files below this level; all where ``None``.
+        :param maxdepth: delete no files below this level. ``None``: all.
         :raises FileNotFoundError: a path does not exist. Nothing was deleted.
         """
         self.invalidate_cache()  # files committed since the last listing are deleted, too

@@ -307,7 +307,7 @@ class LazyConnection:
         if found is not None:
             return extras(found).get(name)
         if self.conn_id is not None:
-            # Nobody knows which default it has.
+            # Its defaults are unknown.
             raise not_found(self.conn_id)
         return None
 

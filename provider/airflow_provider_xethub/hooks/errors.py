@@ -1,4 +1,4 @@
-"""Errors on their way to Airflow: those that retrying cannot fix must not use up retries."""
+"""Convert errors for Airflow: an error that retrying cannot fix must not use up retries."""
 
 from __future__ import annotations
 

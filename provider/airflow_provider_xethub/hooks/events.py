@@ -27,7 +27,7 @@ def failed(error: XetHubError) -> dict[str, Any]:
 def value_of(event: Mapping[str, Any] | None) -> Any:
     """Return the value of an event.
 
-    :raises XetHubError: the error that it brings.
+    :raises XetHubError: the error that it carries.
     """
     status = event.get("status") if isinstance(event, Mapping) else None
     if event is None or status not in ("found", "failed"):

@@ -39,7 +39,7 @@ class RepositoryTaskMixin(RenderedArguments):
     def set_repo_arguments(
         self, *, repo_id: str | None, repo_type: str | None, revision: str | None, xethub_conn_id: str | None
     ) -> None:
-        """Keep the arguments, for the constructors of the bases."""
+        """Store the arguments; called by the constructors of the bases."""
         self.repo_id = repo_id
         self.repo_type = repo_type
         self.revision = revision

@@ -50,8 +50,8 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
 
     A subclass implements :meth:`work`.
 
-    :param repo_id: ``namespace/name``. ``None``: that of the token, the records or the connection. A token that does
-        not open on the worker does not count, because nothing confirms what it says.
+    :param repo_id: ``namespace/name``. ``None``: that of the token, the records or the connection. A token that
+        cannot be opened on the worker is ignored, because nothing confirms its content.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. ``None``: as for ``repo_id``, and then ``model``.
     :param revision: branch, tag, commit or ``refs/pr/N``. ``None``: as for ``repo_id``, and then ``main``.
     :param xethub_conn_id: the connection; ``None`` on workers that have none and work with ``token`` only.
@@ -92,7 +92,7 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         self.check_rendered()
 
     def work(self, context: Context) -> Any:
-        """Do what the operator is for, and return its XCom value."""
+        """Do the work of the operator, and return its XCom value."""
         raise NotImplementedError(f"{type(self).__name__} does not implement work().")
 
     def on_kill(self) -> None:
@@ -107,10 +107,10 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository that the arguments name, else that of the token, the records or the connection.
 
-        A token that does not open on this worker decides nothing, and neither do records then; see ``hook.token_repo``.
+        A token that cannot be opened on this worker is ignored, and then the records are, too; see ``hook.token_repo``.
 
         :raises XetInputError: nothing names a repository, or a name is not valid.
-        :raises XetTokenSealError: only a token that does not open on this worker names one.
+        :raises XetTokenSealError: only a token that cannot be opened on this worker names one.
         """
         if token is not None:
             repo = self.hook.token_repo(token, self.repo_id, self.repo_type, self.revision)
@@ -280,7 +280,7 @@ class XetCommittingOperator(XetOperator):
     def commit_request(
         self, context: Context, repo: Repo, files: Sequence[XetFile] = (), delete: Sequence[str] = ()
     ) -> CommitRequest:
-        """Return the request for this task's commit; all tries of one task instance have the same idempotency key."""
+        """Return the request for this task's commit; all attempts of a task instance have the same idempotency key."""
         ti = context["ti"]
         return CommitRequest(
             repo,
@@ -310,5 +310,5 @@ class XetCommittingOperator(XetOperator):
 
 
 def task_state(context: Context) -> TaskState:
-    """Return what all tries of one task instance remember; before Airflow 3.3 they remember nothing."""
+    """Return the state that all attempts of a task instance share; before Airflow 3.3 it stores nothing."""
     return TaskState(context.get("task_state_store"))

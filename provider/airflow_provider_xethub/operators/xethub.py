@@ -54,8 +54,8 @@ COPY_MESSAGE = "Copy {{ task_instance.task_id }} of {{ dag.dag_id }}"
 class XetListOperator(XetOperator):
     """List the files of a repository.
 
-    :param path: only this file, or the files in this folder; all where ``None``.
-    :param patterns: only paths that match one of these (``*`` matches ``/`` as well); all where ``None``.
+    :param path: only this file, or the files in this folder. ``None``: all.
+    :param patterns: only paths that match one of these (``*`` matches ``/`` as well). ``None``: all.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`.
     """
 
@@ -88,7 +88,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
     :param path_in_repo: for a single file, its path in the repository, or its folder with a trailing slash; otherwise
         the folder for all files. ``None``: the root.
     :param patterns: only files below ``source`` whose relative path matches one of these (``*`` matches ``/`` as well,
-        and ``dir/`` matches everything in ``dir``); all where ``None``.
+        and ``dir/`` matches everything in ``dir``). ``None``: all.
     :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source. Without it, the
         former are left out and the latter refused.
@@ -245,7 +245,7 @@ class XetCopyOperator(XetCommittingOperator):
     """Copy files from another repository, another revision or a bucket, without moving the bytes that are in CAS.
 
     Small files that the source stores inline are read and written again. Files that the destination already has are
-    left alone. ``repo_id``, ``repo_type`` and ``revision`` name the destination; the connection must have access to
+    not copied. ``repo_id``, ``repo_type`` and ``revision`` name the destination; the connection must have access to
     both sides. The Hub copies from repositories to repositories and buckets, and from buckets to buckets, in one
     storage region. Without ``path``, ``paths``, ``patterns`` and ``files``, the whole source is copied.
 
@@ -257,7 +257,7 @@ class XetCopyOperator(XetCommittingOperator):
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
     :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
-    :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a single
+    :param path_in_repo: the folder below which the files keep their paths. ``None``: the root. For a single
         ``path``, the path of the copy, or its folder with a trailing slash.
     :param commit_message: title of the commit.
     :param on_empty: what to do if ``files`` is an empty list, the source is empty, or nothing matches ``patterns``:

@@ -65,9 +65,9 @@ def record_events(asset_id: int, payloads: Iterable[Mapping[str, Any]], before: 
     All in one transaction, and serialised for each asset across all processes: a body that arrives twice at the same
     time creates one event.
 
-    :param payloads: Commits with ``previous``, as a watcher reports them.
+    :param payloads: commits with ``previous``, as a watcher reports them.
     :param before: ID of the commit where the branch was before the first of them.
-    :returns: The number of events created.
+    :returns: the number of events created.
     """
     with create_session() as session:
         # Locks the row (SQLite: the database) first, so that the following queries see all earlier events.

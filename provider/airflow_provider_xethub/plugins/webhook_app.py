@@ -30,7 +30,7 @@ _CLOSE = {"Connection": "close"}  # discards the rest of the body
 def build_app(secrets: WebhookSecrets, conn_id: str | None) -> FastAPI:
     """Build the application with its only route, ``POST /webhook``.
 
-    :param secrets: The secrets of which a webhook must send one.
+    :param secrets: the secrets of which a webhook must send one.
     :param conn_id: Airflow connection ID to read the commits of a webhook with. ``None``: the commits are not read.
     """
     app = FastAPI(title="Webhooks of the Xet Hub", docs_url=None, redoc_url=None, openapi_url=None)

@@ -42,7 +42,7 @@ def time_left(sensor: BaseSensorOperator, elapsed: float) -> timedelta:
 
     Airflow itself enforces ``execution_timeout`` only while a task runs on a worker.
 
-    :param elapsed: Seconds since the task started.
+    :param elapsed: seconds since the task started.
     """
     limit = sensor.timeout
     if sensor.execution_timeout is not None:
@@ -58,10 +58,10 @@ def finish_interrupted(
     After ``timeout``, poke one last time, as the other modes do. ``execution_timeout`` interrupts the other modes
     instead, and Airflow's retries apply; so it does here.
 
-    :param error: The timeout, or the skip that ``soft_fail`` and ``never_fail`` turn a timeout into.
+    :param error: the timeout, or the skip that ``soft_fail`` and ``never_fail`` turn a timeout into.
     :raises AirflowSensorTimeout: ``timeout`` has passed.
     :raises AirflowTaskTimeout: ``execution_timeout`` has passed.
-    :raises AirflowSkipException: One of them has passed and the sensor skips on timeouts, or the task was skipped for
+    :raises AirflowSkipException: one of them has passed and the sensor skips on timeouts, or the task was skipped for
         another reason.
     """
     is_skip = isinstance(error, AirflowSkipException)

@@ -60,10 +60,10 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
     :param repo_id: ``namespace/name``. ``None``: the connection's default.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. ``None``: the connection's default, else
         ``model``.
-    :param revision: Branch, tag, commit or ``refs/pr/N``. ``None``: the connection's default, else ``main``.
+    :param revision: branch, tag, commit or ``refs/pr/N``. ``None``: the connection's default, else ``main``.
     :param may_be_missing: ``revision``: wait for a revision that does not exist yet. ``repo``: wait for a repository
         that does not exist yet, too. ``None``: fail if either is missing.
-    :param deferrable: Poll once, then wait in the triggerer without occupying a worker slot. Default:
+    :param deferrable: poll once, then wait in the triggerer without occupying a worker slot. Default:
         ``[operators] default_deferrable``.
     :param xethub_conn_id: Airflow connection ID.
     """
@@ -189,14 +189,14 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
 class XetFileSensor(XetSensor):
     """Wait until files exist in a repository, or until they have changed.
 
-    :param path: Wait for this file.
-    :param paths: Wait until all of these files exist.
-    :param patterns: Wait until files match one of these patterns (``*`` matches ``/`` as well).
-    :param min_files: How many files must match ``patterns``. Default: 1.
-    :param changed_from: The earlier content of the files: one record or a list of records, as an earlier sensor
+    :param path: wait for this file.
+    :param paths: wait until all of these files exist.
+    :param patterns: wait until files match one of these patterns (``*`` matches ``/`` as well).
+    :param min_files: how many files must match ``patterns``. Default: 1.
+    :param changed_from: the earlier content of the files: one record or a list of records, as an earlier sensor
         returned them, or, with ``path``, a Xet hash or sha256. Files with this content do not count.
-    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
-    :returns: The :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
+    :param newer_than: commit ID. Files that are unchanged since that commit do not count.
+    :returns: the :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
         that count.
     """
 
@@ -289,9 +289,9 @@ class XetFileSensor(XetSensor):
 class XetRevisionSensor(XetSensor):
     """Wait until a revision has a new commit.
 
-    :param newer_than: Commit ID; wait until the newest commit is a different one. ``None``: the commit that is the
+    :param newer_than: commit ID; wait until the newest commit is a different one. ``None``: the commit that is the
         newest at the task's first poll. On Airflow 3.3 and later, the task's retries keep that commit.
-    :returns: The newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
+    :returns: the newest :class:`~airflow_provider_xethub.xet.records.XetCommit`.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "newer_than")

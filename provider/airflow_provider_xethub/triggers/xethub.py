@@ -167,20 +167,20 @@ class XetFileTrigger(_XetTrigger):
 
     :param repo_id: ``namespace/name``.
     :param repo_type: ``model``, ``dataset``, ``space`` or ``bucket``. Default: ``model``.
-    :param revision: Branch, tag, commit or ``refs/pr/N``. Default: ``main``.
+    :param revision: branch, tag, commit or ``refs/pr/N``. Default: ``main``.
     :param xethub_conn_id: Airflow connection ID.
-    :param poke_interval: Seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
+    :param poke_interval: seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
         interval applies. Default: 60.
-    :param exponential_backoff: Lengthen the interval after each poll, as Airflow's sensors do with this argument.
-    :param max_wait: Longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
+    :param exponential_backoff: lengthen the interval after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
     :param may_be_missing: ``revision`` or ``repo``: wait for what does not exist yet. ``None``: fail if the repository
         or the revision is missing.
-    :param paths: Wait until all of these files exist.
-    :param patterns: Wait until files match one of these patterns (``*`` matches ``/`` as well).
-    :param min_files: How many files must match the patterns.
-    :param known: Earlier hashes of the files, by path. Files that still have one of them do not count.
-    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
-    :raises XetTriggerArgumentError: An argument is wrong.
+    :param paths: wait until all of these files exist.
+    :param patterns: wait until files match one of these patterns (``*`` matches ``/`` as well).
+    :param min_files: how many files must match the patterns.
+    :param known: earlier hashes of the files, by path. Files that still have one of them do not count.
+    :param newer_than: commit ID. Files that are unchanged since that commit do not count.
+    :raises XetTriggerArgumentError: an argument is wrong.
     """
 
     @_reject_arguments()
@@ -231,17 +231,17 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
 
     :param repo_id: ``namespace/name``.
     :param repo_type: ``model``, ``dataset`` or ``space``; a bucket has no commits. Default: ``model``.
-    :param revision: Branch, tag or ``refs/pr/N``. Default: ``main``.
+    :param revision: branch, tag or ``refs/pr/N``. Default: ``main``.
     :param xethub_conn_id: Airflow connection ID.
-    :param poke_interval: Seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
+    :param poke_interval: seconds between two polls, or a ``timedelta``. If several triggers share a poll, the shortest
         interval applies. Default: 60.
-    :param exponential_backoff: Lengthen the interval after each poll, as Airflow's sensors do with this argument.
-    :param max_wait: Longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
+    :param exponential_backoff: lengthen the interval after each poll, as Airflow's sensors do with this argument.
+    :param max_wait: longest interval with ``exponential_backoff``: seconds or a ``timedelta``. ``None``: no limit.
     :param may_be_missing: ``revision`` or ``repo``: wait for what does not exist yet. ``None``: fail if the repository
         or the revision is missing. A watcher always waits for both.
-    :param newer_than: Commit ID: report only commits after this one.
-    :param once: For a sensor: yield a single event, with the newest commit or with the error that prevents it.
-    :raises XetTriggerArgumentError: An argument is wrong.
+    :param newer_than: commit ID: report only commits after this one.
+    :param once: for a sensor: yield a single event, with the newest commit or with the error that prevents it.
+    :raises XetTriggerArgumentError: an argument is wrong.
     """
 
     @_reject_arguments()
@@ -338,7 +338,7 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
 def _event(payload: Mapping[str, Any], repo: Repo) -> TriggerEvent:
     """Build an event that the database can store; any other event would stop the whole triggerer.
 
-    :raises XetProtocolError: The database cannot store it. Only this trigger fails.
+    :raises XetProtocolError: the database cannot store it. Only this trigger fails.
     """
     if not is_storable(payload):
         raise XetProtocolError(

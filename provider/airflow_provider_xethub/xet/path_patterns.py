@@ -29,7 +29,7 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
 class Selection:
     """Selects among the files of a source.
 
-    :param patterns: only paths that match one of these; all where ``None``.
+    :param patterns: only paths that match one of these. ``None``: all.
     :param exclude: of these, not those that match one of these.
     :raises XetInputError: one of them is empty, or not a string or a list of strings.
     """

@@ -36,7 +36,7 @@ class Secrets:
 
     :param hub_token: the Hub token.
     :param headers: extra headers; all their values are secrets.
-    :param proxy: URL of the proxy; where ``None``, the proxies of the environment are used.
+    :param proxy: URL of the proxy. ``None``: the proxies of the environment.
     """
 
     def __init__(

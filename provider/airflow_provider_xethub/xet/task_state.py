@@ -1,6 +1,6 @@
 """Values that a task keeps for its retries, on whatever worker they run: in the task state store of Airflow 3.3.
 
-Before 3.3 there is no store, and nothing is kept. The UI and the API show what is in it, so it never holds a token, a
+Before 3.3 there is no store, and nothing is stored. The UI and the API show its content, so it never holds a token, a
 signed URL or another credential. It is only a hint: each value is checked before it is used, and a store that does not
 respond only causes a warning.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class TaskState:
-    """The task state store of one task instance, shared by its tries.
+    """The task state store of one task instance, shared by its attempts.
 
     :param store: ``context["task_state_store"]``; ``None`` where there is none.
     """

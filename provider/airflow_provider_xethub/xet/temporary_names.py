@@ -62,7 +62,7 @@ def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
 def another(part: Path) -> Path:
     """Return another temporary path for the same file and writer as ``part``.
 
-    Whoever can guess a name could create a symbolic link there, and redirect what is written.
+    Anyone who can guess a name could create a symbolic link there, and redirect the content.
     """
     before, _, _ = part.name.removesuffix(SUFFIX).rpartition("-")
     return part.with_name(f"{before or '.'}-{uuid.uuid4().hex}{SUFFIX}")

@@ -30,7 +30,7 @@ def check_xorb(listed: shard.ShardXorb, xorbs: XorbStore) -> None:
 def check_file(file: shard.ShardFile, xorbs: XorbStore) -> None:
     """Check a file's segments, verification hashes and file hash against the stored xorbs.
 
-    The verification hashes prove that the uploader knows the chunks, and not only the hash of somebody else's xorb.
+    The verification hashes prove that the uploader knows the chunks, and not only the hash of another user's xorb.
     A file without them is refused.
 
     :raises FormatError: the message names the file, the segment and what does not match.

@@ -29,7 +29,7 @@ class ServerState:
         """Switch off all faults, forget requests, counters and transfers, and restore the initial settings.
 
         :param data: also delete all repositories and buckets with their access to files in CAS. Users and their Hub
-            tokens stay, and so do the bytes in CAS, which nobody can read any more.
+            tokens are kept, and so are the bytes in CAS, which can no longer be read.
         :return: the number of repositories that were deleted.
         """
         self.faults.clear()

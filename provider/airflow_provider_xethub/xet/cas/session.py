@@ -64,8 +64,8 @@ class CasAccess:
     :param refresh: where the client gets the next one; ``None`` on a worker without a connection.
     :param stall_timeout: seconds without progress before the transfer is cancelled.
     :param network: trusted certificate authorities, and the proxy.
-    :param secrets: those of the connection, removed from error texts; where ``None``, only that of the proxy.
-    :param cache_folder: where the client keeps its cache; its default where ``None``.
+    :param secrets: those of the connection, removed from error texts. ``None``: only that of the proxy.
+    :param cache_folder: where the client keeps its cache. ``None``: the client's default.
     :param telemetry: whether the client sends usage figures to the operator of CAS.
     """
 

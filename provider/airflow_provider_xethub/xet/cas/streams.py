@@ -108,7 +108,7 @@ def fetch(
                     raise reason
 
     with cas_session.translated_errors(access, about, upload=False):
-        # Buffers must not be smaller: limited to 64 MB, two large streams block each other for ever.
+        # Buffers must not be smaller: limited to 64 MB, two large streams block each other forever.
         session = cas_session.start(access, cas_session.settings(len(files), sum(sizes)))
         # One group for all: beginning and ending a group takes as long as ten small files.
         group = cas_session.begin(access, session.new_download_stream_group)

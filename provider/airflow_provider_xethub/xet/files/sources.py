@@ -263,7 +263,7 @@ def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
 def _open_local(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
     """Open the file as the upload will, or add the reason why not to ``problems``."""
     try:
-        # Opening a pipe could block for ever, and the file may have been replaced by one since it was found.
+        # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)

@@ -40,9 +40,9 @@ OnChange = Callable[[bool, "list[str] | None"], None]
 class BucketStream:
     """Follow one bucket in a thread until :meth:`stop`.
 
-    :param hub: A Hub client that nothing else uses, because its session belongs to the thread.
-    :param bucket: The bucket to follow.
-    :param on_change: Called in that thread for each change, and when the stream opens or closes.
+    :param hub: a Hub client that nothing else uses, because its session belongs to the thread.
+    :param bucket: the bucket to follow.
+    :param on_change: called in that thread for each change, and when the stream opens or closes.
     """
 
     def __init__(self, hub: Hub, bucket: Repo, on_change: OnChange) -> None:
@@ -82,7 +82,7 @@ class BucketStream:
                 self._on_change(False, [])
                 return
             except Exception as error:
-                # Any error: if the thread ended here, nobody would poll the bucket often enough.
+                # Any error: if the thread ended here, the bucket would no longer be polled often enough.
                 log.debug("The event stream of %s was interrupted: %s", self._bucket, type(error).__name__)
             if self._stop.is_set():
                 return

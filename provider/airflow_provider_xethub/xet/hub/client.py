@@ -49,12 +49,12 @@ class Hub:
     """Send requests to a Hub with a credential.
 
     :param endpoint: URL of the Hub, without a trailing slash.
-    :param hub_token: The Hub token; ``None`` for public repositories.
-    :param credential: Name of the credential in messages, such as ``connection 'xethub_default'``.
+    :param hub_token: the Hub token; ``None`` for public repositories.
+    :param credential: name of the credential in messages, such as ``connection 'xethub_default'``.
     :param conn_id: Airflow connection ID, for the tokens that are fetched.
-    :param timeout: Seconds to wait for a response.
+    :param timeout: seconds to wait for a response.
     :param network: CA bundle and proxy. ``None``: the settings of the environment.
-    :param headers: Extra headers for every request to the Hub.
+    :param headers: extra headers for every request to the Hub.
     :ivar retries_enabled: ``False`` for a caller that schedules its own retries: then each request is sent once.
     """
 
@@ -92,10 +92,10 @@ class Hub:
         Refused connections, timeouts, 429 and 5xx are retried: at most :data:`MAX_TRIES` attempts, as long as the
         delays fit into :data:`RETRY_BUDGET`. ``Retry-After`` and ``RateLimit`` determine the delays.
 
-        :param about: What the request is for, for messages, such as ``the read token request for hf://a/b@main``.
+        :param about: what the request is for, for messages, such as ``the read token request for hf://a/b@main``.
         :param retry: ``False`` if a second identical request could do harm.
-        :param accept: Statuses that count as a success for this request.
-        :raises XetHubError: No response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
+        :param accept: statuses that count as a success for this request.
+        :raises XetHubError: no response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
         """
 
         def once() -> requests.Response:
@@ -134,8 +134,8 @@ class Hub:
     def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
         """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
 
-        :raises XetTokenFormatError: The response breaks the protocol.
-        :raises XetHubError: See :meth:`request`.
+        :raises XetTokenFormatError: the response breaks the protocol.
+        :raises XetHubError: see :meth:`request`.
         """
         about = f"the {scope} token request for {repo}"
         response = self.request("GET", repo.token_path(scope), about=about)
@@ -159,7 +159,7 @@ class Hub:
     def next_page(self, response: requests.Response, about: str) -> str:
         """Return the URL of the next page from the header ``Link``; empty after the last page.
 
-        :raises XetProtocolError: The URL is not on the Hub.
+        :raises XetProtocolError: the URL is not on the Hub.
         """
         link = response.links.get("next", {}).get("url", "")
         if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
@@ -184,7 +184,7 @@ class Hub:
     def list_files(self, repo: Repo, path: str | None = None) -> list[XetFile]:
         """List all files of a repository, or those in the folder ``path``, sorted by path.
 
-        :raises XetNotFoundError: The repository, the revision or the folder does not exist. A bucket has no folders, so
+        :raises XetNotFoundError: the repository, the revision or the folder does not exist. A bucket has no folders, so
             that a folder without files is an empty list.
         """
         entries = self.tree(repo, path, recursive=True)
@@ -193,9 +193,9 @@ class Hub:
     def tree(self, repo: Repo, path: str | None = None, *, recursive: bool, enough: int | None = None) -> list[Any]:
         """Return the Hub's entries for the files and folders of a repository, or of the folder ``path``.
 
-        :param recursive: Include the content of subfolders. A recursive listing of a bucket contains only files.
-        :param enough: Request no further page after this many entries. ``None``: request all pages.
-        :raises XetNotFoundError: See :meth:`list_files`.
+        :param recursive: include the content of subfolders. A recursive listing of a bucket contains only files.
+        :param enough: request no further page after this many entries. ``None``: request all pages.
+        :raises XetNotFoundError: see :meth:`list_files`.
         """
         about = _about_tree(repo, path)
         url, params = tree_routes.request(repo, path, recursive=recursive)
@@ -209,7 +209,7 @@ class Hub:
     def pages(self, url: str, params: dict[str, str] | None, about: str) -> Iterator[list[Any]]:
         """Request a list page by page, following the header ``Link``.
 
-        :raises XetProtocolError: A page is not a list, or the number of pages exceeds the limit.
+        :raises XetProtocolError: a page is not a list, or the number of pages exceeds the limit.
         """
         seen: set[str] = set()
         empty = 0
@@ -227,7 +227,7 @@ class Hub:
     def get_files(self, repo: Repo, paths: Sequence[str]) -> list[XetFile]:
         """Return the records of those ``paths`` that exist and are files, in the given order.
 
-        :raises XetNotFoundError: The repository or the revision does not exist.
+        :raises XetNotFoundError: the repository or the revision does not exist.
         """
         about = _about_paths(repo, paths)
         found = {file["path"]: file for file in self._files(repo, self.paths_info(repo, paths), about)}
@@ -244,7 +244,7 @@ class Hub:
     def paths_info(self, repo: Repo, paths: Sequence[str], *, expand: bool = False) -> list[Any]:
         """Return the Hub's entries for those ``paths`` that exist; in a repository, also folders.
 
-        :param expand: Include the commit of the last change, which takes the Hub longer.
+        :param expand: include the commit of the last change, which takes the Hub longer.
         """
         about = _about_paths(repo, paths)
         url = f"{repo.api_path}/paths-info" + ("" if repo.is_bucket else f"/{repo.quoted_revision}")
@@ -272,8 +272,8 @@ class Hub:
     def latest_commits(self, repo: Repo, limit: int = 1) -> list[XetCommit]:
         """Return the newest commits of the revision, newest first.
 
-        :raises XetInputError: The repository is a bucket, which has no commits.
-        :raises XetNotFoundError: The repository or the revision does not exist.
+        :raises XetInputError: the repository is a bucket, which has no commits.
+        :raises XetNotFoundError: the repository or the revision does not exist.
         """
         if repo.is_bucket:
             raise XetInputError(f"{repo} is a bucket: it has no commits.")
@@ -286,7 +286,7 @@ class Hub:
     def read_inline(self, repo: Repo, path: str) -> bytes:
         """Return the content of a file that the repository stores inline (``GET …/resolve/{revision}/{path}``).
 
-        :raises XetNotFoundError: The repository, the revision or the path does not exist.
+        :raises XetNotFoundError: the repository, the revision or the path does not exist.
         """
         url = f"{repo.web_path}/resolve/{repo.quoted_revision}/{quote(path)}"
         return self.request("GET", url, about=f"the download of {path} from {repo}").content
@@ -311,7 +311,7 @@ class Hub:
 def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool] = lambda _: False) -> T:
     """Call ``once`` until it succeeds, its error is final, or the attempts or the delay budget are exhausted.
 
-    :param also: Returns whether another error is worth a retry.
+    :param also: returns whether another error is worth a retry.
     """
 
     def delay(state: tenacity.RetryCallState) -> float:

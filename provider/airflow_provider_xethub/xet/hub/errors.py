@@ -47,9 +47,9 @@ def from_response(
     ``X-Error-Code`` takes precedence over the status, because the Hub returns both 401 and 404 for a repository to
     which the credential has no access.
 
-    :param about: What was requested, such as ``the read token request for hf://acme/m@main``.
-    :param credential: Name of the credential, such as ``connection 'xethub_default'``.
-    :param secrets: Removed from the text of the server.
+    :param about: what was requested, such as ``the read token request for hf://acme/m@main``.
+    :param credential: name of the credential, such as ``connection 'xethub_default'``.
+    :param secrets: removed from the text of the server.
     """
     code = headers.get("X-Error-Code", "")
     said = server_text(headers, body, secrets)
@@ -104,7 +104,7 @@ def from_response(
 def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
     """Return the JSON value of a response.
 
-    :raises XetProtocolError: The content is something else, typically the page of a proxy or of a wrong host.
+    :raises XetProtocolError: the content is something else, typically the page of a proxy or of a wrong host.
     """
     try:
         return answers.parse(body)
@@ -117,7 +117,7 @@ def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint:
 def reading(about: str, endpoint: str) -> Iterator[None]:
     """Turn any error that reading an unexpected response raises into a protocol error; all readers use this.
 
-    :raises XetProtocolError: The response has unexpected content; the message names it.
+    :raises XetProtocolError: the response has unexpected content; the message names it.
     """
     try:
         yield

@@ -24,7 +24,7 @@ def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX
 
     If one of ``known`` is not among the newest ``limit`` commits, that many are returned.
 
-    :raises XetNotFoundError: The repository or the revision does not exist.
+    :raises XetNotFoundError: the repository or the revision does not exist.
     """
     about = f"the commits of {repo}"
     missing = set(known)

@@ -21,9 +21,9 @@ Kind = Literal["folder", "file", "commit", "discussion"]
 class HubPage:
     """Identify a page of a repository.
 
-    :param repo: The repository, at the revision of the page.
-    :param kind: What the page shows.
-    :param name: Path of the folder (empty: the root) or file, ID of the commit, or number of the discussion.
+    :param repo: the repository, at the revision of the page.
+    :param kind: what the page shows.
+    :param name: path of the folder (empty: the root) or file, ID of the commit, or number of the discussion.
     """
 
     repo: Repo

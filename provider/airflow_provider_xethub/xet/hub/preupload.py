@@ -33,7 +33,7 @@ def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
     Only for a small upload that certainly goes through CAS, because one of its files is large or binary. For any other
     upload, and if nothing has changed, the token request may turn out unnecessary.
 
-    :param files: Size and first bytes of each file.
+    :param files: size and first bytes of each file.
     """
     uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
     return uses_cas and sum(size for size, _ in files) < SMALL_UPLOAD_BYTES
@@ -43,10 +43,10 @@ def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
 class UploadMode:
     """Describe how the Hub wants to store a file.
 
-    :param inline: Whether the content travels in the commit instead of through CAS.
-    :param current: Hash of the content that is now at that path: sha256, or git blob sha1 for an inline file. ``None``:
+    :param inline: whether the content travels in the commit instead of through CAS.
+    :param current: hash of the content that is now at that path: sha256, or git blob sha1 for an inline file. ``None``:
         there is no such file.
-    :param ignored: Whether the repository's ``.gitignore`` excludes the file.
+    :param ignored: whether the repository's ``.gitignore`` excludes the file.
     """
 
     inline: bool
@@ -61,8 +61,8 @@ def own_gitignore(
 
     As in git, a byte order mark at its beginning is not part of it.
 
-    :param contents_of: Returns the bytes of files, by path.
-    :raises XetHubError: It cannot be read.
+    :param contents_of: returns the bytes of files, by path.
+    :raises XetHubError: it cannot be read.
     """
     own = [file for file in files if file["path"] == GITIGNORE]
     return contents_of(own)[GITIGNORE].decode("utf-8-sig", "replace") if own else None
@@ -73,11 +73,11 @@ def upload_modes(
 ) -> dict[str, UploadMode]:
     """Ask the Hub how it wants to store each file (``POST …/preupload``), by path.
 
-    :param files: Records with ``path``, ``size`` and ``sample``.
-    :param create_pr: Whether the commit will open a pull request.
-    :param gitignore: Content of the ``.gitignore`` that is published with the files, from :func:`own_gitignore`.
+    :param files: records with ``path``, ``size`` and ``sample``.
+    :param create_pr: whether the commit will open a pull request.
+    :param gitignore: content of the ``.gitignore`` that is published with the files, from :func:`own_gitignore`.
         ``None``: the ``.gitignore`` of the repository applies.
-    :raises XetHubError: See :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
+    :raises XetHubError: see :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
     """
     about = f"the preupload request for {repo}"
 

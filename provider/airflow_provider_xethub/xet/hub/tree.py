@@ -17,12 +17,12 @@ from airflow_provider_xethub.xet.repo import Repo
 class Node:
     """Describe a file or a folder.
 
-    :param path: Path in the repository.
-    :param size: Size in bytes; ``None`` for a folder.
-    :param sha256: In hex, if the Hub reports it; not for inline files and files in buckets.
-    :param xet_hash: In hex; ``None`` for inline files.
-    :param blob_id: In hex; ``None`` for files in buckets.
-    :param modified: Time of the last change, if known.
+    :param path: path in the repository.
+    :param size: size in bytes; ``None`` for a folder.
+    :param sha256: in hex, if the Hub reports it; not for inline files and files in buckets.
+    :param xet_hash: in hex; ``None`` for inline files.
+    :param blob_id: in hex; ``None`` for files in buckets.
+    :param modified: time of the last change, if known.
     :param commit: ID of the commit of the last change, if it was requested.
     """
 
@@ -45,8 +45,8 @@ def get_node(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node |
 
     A bucket may have a file and a folder with the same path; the file is returned.
 
-    :param expand: Include the commit of the last change. A bucket has none, and reports the time in any case.
-    :raises XetNotFoundError: The repository or the revision does not exist.
+    :param expand: include the commit of the last change. A bucket has none, and reports the time in any case.
+    :raises XetNotFoundError: the repository or the revision does not exist.
     """
     if not path:
         _check_repo(hub, repo)
@@ -61,8 +61,8 @@ def get_node(hub: Hub, repo: Repo, path: str, *, expand: bool = False) -> Node |
 def list_folder(hub: Hub, repo: Repo, path: str, *, recursive: bool) -> list[Node]:
     """Return the content of a folder, sorted by path, a file before a folder of the same path.
 
-    :param recursive: Include the subfolders and their content.
-    :raises XetNotFoundError: The repository, the revision or the folder does not exist.
+    :param recursive: include the subfolders and their content.
+    :raises XetNotFoundError: the repository, the revision or the folder does not exist.
     """
     nodes = _nodes(hub, repo, hub.tree(repo, path or None, recursive=recursive), path)
     if repo.is_bucket:

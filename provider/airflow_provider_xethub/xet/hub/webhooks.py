@@ -35,7 +35,7 @@ _SECRET = re.compile(r"[!-~]+")
 class RefUpdate:
     """Describe a branch, tag or pull request that points to another commit.
 
-    :param repo: The repository, at that branch, tag or pull request.
+    :param repo: the repository, at that branch, tag or pull request.
     :param before: ID of the commit before the update.
     :param after: ID of the commit after the update.
     :param commit_url: URL of the page of ``after``.
@@ -50,8 +50,8 @@ class RefUpdate:
 class WebhookSecrets:
     """Check the secret of a webhook against those that are valid; only digests are kept in memory.
 
-    :param text: One secret, or several separated by commas during a rotation.
-    :raises XetInputError: A secret is too short, or not valid in an HTTP header. The message does not show it.
+    :param text: one secret, or several separated by commas during a rotation.
+    :raises XetInputError: a secret is too short, or not valid in an HTTP header. The message does not show it.
     """
 
     def __init__(self, text: str) -> None:
@@ -82,7 +82,7 @@ def parse_ref_updates(body: bytes) -> list[RefUpdate]:
 
     New and deleted refs are skipped: as for a watcher, a branch starts with the commit at which it was created.
 
-    :raises XetInputError: The body is not that of a webhook. The message names the field, but not its value.
+    :raises XetInputError: the body is not that of a webhook. The message names the field, but not its value.
     """
     payload = _parsed(body)
     scope = _text(_field(payload, "event", dict), "scope", "event.")
@@ -172,8 +172,8 @@ def _page(repo: dict[str, Any], at: Repo) -> str:
 def event_payloads(update: RefUpdate, history: Iterable[Any]) -> list[dict[str, Any]]:
     """Return the payloads that a watcher would report: one for each commit, oldest first, with ``previous``.
 
-    :param update: The updated ref.
-    :param history: The commits at ``update.after``, newest first, back to ``update.before``. If it is empty because the
+    :param update: the updated ref.
+    :param history: the commits at ``update.after``, newest first, back to ``update.before``. If it is empty because the
         Hub was not asked, there is one payload with an empty title and description.
     """
     new = list(history)

@@ -96,7 +96,7 @@ def _read(response: requests.Response) -> None:
 class _Deadline:
     """Close the connection of this thread's request when the response takes too long.
 
-    :param seconds: Limit, counted from when the request is sent. ``None``: no limit.
+    :param seconds: limit, counted from when the request is sent. ``None``: no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:

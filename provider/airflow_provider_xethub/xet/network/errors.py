@@ -39,10 +39,10 @@ def from_exception(
 
     The message does not repeat the text of the library, which may quote a proxy URL with its password.
 
-    :param about: What was requested, such as ``the read token request for hf://acme/m@main``.
-    :param service: Which service was called.
+    :param about: what was requested, such as ``the read token request for hf://acme/m@main``.
+    :param service: which service was called.
     :param url: URL of the service, without a path.
-    :param network: The network settings of the request.
+    :param network: the network settings of the request.
     """
     who = f"{_NAMES[service]} at {url}"
     if isinstance(error, requests.exceptions.ProxyError):
@@ -80,8 +80,8 @@ def proxy_error(
 ) -> XetConnectionError:
     """Return the error for a proxy that did not forward a request, without its username and password.
 
-    :param status: The HTTP status that the proxy returned; ``None`` if it did not respond.
-    :param reason: Why the proxy did not respond, for the message.
+    :param status: the HTTP status that the proxy returned; ``None`` if it did not respond.
+    :param reason: why the proxy did not respond, for the message.
     """
     found = network.proxy or find_proxy(get_environ_proxies(url), url)
     name = f"The proxy {host_and_port(found)}" if found else "A proxy"
@@ -118,8 +118,8 @@ def _unusable_proxy(proxy: str, consequence: str, network: Network) -> XetProxyE
 def probe(url: str, *, about: str, service: Service, network: Network) -> XetHubError | None:
     """Send a request to a service to find out why it does not respond, because the CAS client hides the reason.
 
-    :param about: What was requested, for the message.
-    :returns: The reason; ``None`` if the service responds now, with any status.
+    :param about: what was requested, for the message.
+    :returns: the reason; ``None`` if the service responds now, with any status.
     """
     session = requests.Session()
     session.auth = lambda request: request  # otherwise requests would send a credential from ~/.netrc

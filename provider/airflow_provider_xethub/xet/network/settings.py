@@ -24,7 +24,7 @@ _CLIENT_CA_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 class Network:
     """Hold the network settings of a connection; the worker's environment applies where they are ``None``.
 
-    :param ca_bundle: File or folder with the certificate authorities to trust. Default: the system's.
+    :param ca_bundle: file or folder with the certificate authorities to trust. Default: the system's.
     :param proxy: URL of the proxy. It may contain a username and password, so it is never shown. ``NO_PROXY`` does not
         apply to it.
     """
@@ -45,7 +45,7 @@ class Network:
         ``hf_xet`` prefers proxy variables in capitals, and does not read the variables in which ``requests`` looks for
         the CA bundle. If only those are set, they are passed on to ``hf_xet``.
 
-        :param direct: Address to reach without a proxy.
+        :param direct: address to reach without a proxy.
         """
         variables: dict[str, str | None] = {}
         if self.proxy:

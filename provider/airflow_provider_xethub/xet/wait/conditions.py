@@ -43,8 +43,8 @@ MAX_REQUESTED_DELAY = 3600.0
 class Snapshot:
     """Hold the file records of a repository at one revision, as far as they have been fetched.
 
-    :param repo: The repository at the revision to fetch from.
-    :param uri: The value of ``repo`` in the records.
+    :param repo: the repository at the revision to fetch from.
+    :param uri: the value of ``repo`` in the records.
     """
 
     def __init__(self, repo: Repo, uri: str) -> None:
@@ -57,8 +57,8 @@ class Snapshot:
     def fetch(self, hub: Hub, paths: Iterable[str], *, listing: bool) -> bool:
         """Fetch what is missing.
 
-        :param listing: Fetch all files instead of ``paths``.
-        :returns: Whether a request was necessary.
+        :param listing: fetch all files instead of ``paths``.
+        :returns: whether a request was necessary.
         """
         if self._is_listed:
             return False
@@ -96,7 +96,7 @@ class Condition(Protocol):
     def evaluate(self, state: RepoState) -> Any | None:
         """Return the value of the condition, or ``None`` while it does not hold.
 
-        :raises XetNotFoundError: It can never hold.
+        :raises XetNotFoundError: it can never hold.
         """
 
 
@@ -104,13 +104,13 @@ class Condition(Protocol):
 class FilesCondition:
     """Wait until files exist and, if an earlier state is given, differ from it.
 
-    :param paths: All of these files must count.
-    :param patterns: Files that match one of these patterns count (``*`` matches ``/`` as well).
-    :param min_files: How many files must match the patterns.
-    :param known: Earlier hashes of the files (Xet hash, sha256 or git sha1), by path. Files that still have one of them
+    :param paths: all of these files must count.
+    :param patterns: files that match one of these patterns count (``*`` matches ``/`` as well).
+    :param min_files: how many files must match the patterns.
+    :param known: earlier hashes of the files (Xet hash, sha256 or git sha1), by path. Files that still have one of them
         do not count.
-    :param newer_than: Commit ID. Files that are unchanged since that commit do not count.
-    :raises XetInputError: An argument is wrong.
+    :param newer_than: commit ID. Files that are unchanged since that commit do not count.
+    :raises XetInputError: an argument is wrong.
     """
 
     paths: tuple[str, ...] = ()
@@ -189,9 +189,9 @@ class CommitsSinceCondition:
 class RepoState:
     """Hold what is known about a repository: its newest commits and file records.
 
-    :param is_shared: Keep the file records until the newest commit changes. Otherwise each refresh fetches them again.
-    :ivar is_streamed: Whether an event stream reports changes of this bucket, so that its files need no refresh.
-    :ivar version: Increases with each change, so that a condition need not be evaluated twice on the same state.
+    :param is_shared: keep the file records until the newest commit changes. Otherwise each refresh fetches them again.
+    :ivar is_streamed: whether an event stream reports changes of this bucket, so that its files need no refresh.
+    :ivar version: increases with each change, so that a condition need not be evaluated twice on the same state.
     """
 
     def __init__(self, repo: Repo, *, is_shared: bool = False) -> None:
@@ -209,7 +209,7 @@ class RepoState:
     def files_at(self, oid: str) -> Snapshot:
         """Return the files at a commit.
 
-        :raises XetNotFoundError: The commit does not exist.
+        :raises XetNotFoundError: the commit does not exist.
         """
         snapshot = self._bases[oid]
         if snapshot.error is not None:
@@ -223,7 +223,7 @@ class RepoState:
     def refresh(self, hub: Hub, conditions: Sequence[Condition]) -> None:
         """Fetch what the conditions need: one request while nothing has changed, two after a change.
 
-        :raises XetHubError: See :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
+        :raises XetHubError: see :meth:`airflow_provider_xethub.xet.hub.client.Hub.request`.
         """
         for condition in conditions:
             check_condition(condition, self._repo)
@@ -292,7 +292,7 @@ def hashes(file: XetFile) -> set[str]:
 def check_condition(condition: Condition, repo: Repo) -> None:
     """Reject a condition on commits of a bucket, which has none.
 
-    :raises XetInputError: The condition needs commits, and the repository is a bucket.
+    :raises XetInputError: the condition needs commits, and the repository is a bucket.
     """
     if repo.is_bucket and not isinstance(condition, FilesCondition):
         raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
@@ -303,7 +303,7 @@ def check_condition(condition: Condition, repo: Repo) -> None:
 def check_oid(oid: object) -> None:
     """Reject a value that is not a commit ID.
 
-    :raises XetInputError: It is something else, such as the name of a branch.
+    :raises XetInputError: it is something else, such as the name of a branch.
     """
     if not isinstance(oid, str) or not COMMIT_ID.fullmatch(oid):
         raise XetInputError(f"newer_than {oid!r} is not a commit ID: 40 hex digits, as in the field oid of a commit.")
@@ -312,7 +312,7 @@ def check_oid(oid: object) -> None:
 def check_missing(value: object) -> None:
     """Reject an unknown value of ``may_be_missing``.
 
-    :raises XetInputError: It is neither ``None`` nor ``revision`` nor ``repo``.
+    :raises XetInputError: it is neither ``None`` nor ``revision`` nor ``repo``.
     """
     if value not in (None, "revision", "repo"):
         raise XetInputError(f"may_be_missing {value!r} must be 'revision', 'repo' or None.")
@@ -324,7 +324,7 @@ def is_fatal(error: XetHubError, may_be_missing: Missing | None, *, is_first: bo
     A rate limit never does. An error that retrying cannot fix does, unless it says that something is missing which may
     not exist yet. An outage ends the wait at the first poll, where it may mean a wrong host, but not later.
 
-    :param is_first: Whether no poll has succeeded yet.
+    :param is_first: whether no poll has succeeded yet.
     """
     if isinstance(error, XetRateLimitError):
         return False
@@ -347,8 +347,8 @@ def requested_delay(error: XetHubError) -> float:
 def delay_after_failure(error: XetHubError, failures: int, interval: float) -> float:
     """Return the seconds to the next poll after an error: what the Hub asks for, otherwise doubled for each failure.
 
-    :param failures: How many polls in a row have failed, including this one.
-    :param interval: Seconds between two successful polls; the delay is at least this long.
+    :param failures: how many polls in a row have failed, including this one.
+    :param interval: seconds between two successful polls; the delay is at least this long.
     """
     if getattr(error, "retry_after", None) is not None:
         return max(interval, requested_delay(error))

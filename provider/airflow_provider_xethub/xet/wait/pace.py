@@ -14,9 +14,9 @@ class Pace:
     With exponential backoff, the n-th interval is a random value between 1 and 2 times ``interval * 2 ** (n - 2)``, and
     at least a second: what ``BaseSensorOperator`` computes in poke mode.
 
-    :param interval: Seconds between two polls without backoff.
-    :param is_exponential: Double the interval after each poll.
-    :param max_seconds: Longest interval; applies only with ``is_exponential``, as in Airflow. ``None``: no limit.
+    :param interval: seconds between two polls without backoff.
+    :param is_exponential: double the interval after each poll.
+    :param max_seconds: longest interval; applies only with ``is_exponential``, as in Airflow. ``None``: no limit.
     """
 
     def __init__(self, interval: float, *, is_exponential: bool = False, max_seconds: float | None = None) -> None:
@@ -30,7 +30,7 @@ class Pace:
     def record_poll(self, now: float) -> None:
         """Count a poll and compute the next interval; a poll that was made early for other subscribers does not count.
 
-        :param now: When the poll started, on a monotonic clock.
+        :param now: when the poll started, on a monotonic clock.
         """
         if not self._is_exponential or (self._last is not None and now < self._last + self.seconds):
             return

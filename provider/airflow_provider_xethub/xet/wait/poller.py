@@ -70,10 +70,10 @@ Message = PollResult | PollFailure | PollRecovery | Exception
 class Subscription:
     """Receive the results of a shared poll for one condition.
 
-    :param condition: What to wait for; may be replaced at any time.
-    :param pace: The interval between two polls that this subscriber needs.
-    :param may_be_missing: See :func:`airflow_provider_xethub.xet.wait.conditions.is_fatal`.
-    :param is_endless: Keep waiting even after errors that retrying cannot fix, such as a credential that is wrong now.
+    :param condition: what to wait for; may be replaced at any time.
+    :param pace: the interval between two polls that this subscriber needs.
+    :param may_be_missing: see :func:`airflow_provider_xethub.xet.wait.conditions.is_fatal`.
+    :param is_endless: keep waiting even after errors that retrying cannot fix, such as a credential that is wrong now.
     """
 
     def __init__(self, condition: Condition, pace: Pace, may_be_missing: Missing | None, *, is_endless: bool) -> None:
@@ -88,7 +88,7 @@ class Subscription:
     async def next(self) -> PollResult | PollFailure | PollRecovery:
         """Wait for the next message: a result of the current condition, a failure or a recovery.
 
-        :raises XetHubError: The condition can never hold.
+        :raises XetHubError: the condition can never hold.
         """
         while True:
             message = await self._messages.get()
@@ -192,7 +192,7 @@ class _Poller:
     async def _poll_and_deliver(self) -> float | None:
         """Poll once, and deliver the outcome to all subscribers.
 
-        :returns: Seconds to wait after a failure; ``None`` after a success.
+        :returns: seconds to wait after a failure; ``None`` after a success.
         """
         is_fresh = self._hub is None
         try:
@@ -235,7 +235,7 @@ class _Poller:
             raise
         except Exception as error:
             log.exception("The poll of %s failed unexpectedly.", self._repo)
-            # The poll may have stopped halfway: start with an empty state, in a version that nobody has evaluated.
+            # The poll may have stopped halfway: start with an empty state, in a version that is not evaluated yet.
             broken, self._state = self._state, RepoState(self._repo, is_shared=True)
             self._state.is_streamed, self._state.version = broken.is_streamed, broken.version + 1
             self._changed_paths = None
@@ -354,8 +354,8 @@ async def subscribe(
     """Subscribe to the poll of a repository; the first subscriber starts it.
 
     :param conn_id: Airflow connection ID; subscribers with the same connection and repository share a poll.
-    :param open_hub: Opens the Hub of that connection; called again after the Hub rejects a credential.
-    :param condition: See :class:`Subscription`, also for the remaining parameters.
+    :param open_hub: opens the Hub of that connection; called again after the Hub rejects a credential.
+    :param condition: see :class:`Subscription`, also for the remaining parameters.
     """
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     key = (conn_id, repo)
