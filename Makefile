@@ -8,7 +8,7 @@ BIN := .venv/bin
 # share a Hub, and often an Airflow.
 PROCESSES ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
-# What pytest, or the script of a target, is told in addition: make test ARGS="tests/unit/xet/test_token.py -k fresh".
+# Further arguments for pytest or for the script of a target: make test ARGS="tests/unit/xet/test_token.py -k fresh".
 ARGS ?=
 # Without a path, all tests but those of make compat.
 PATHS = $(if $(filter tests/%,$(ARGS)),,tests --ignore tests/compat)

@@ -73,7 +73,7 @@ class HubRequest:
 
     @property
     def repository(self) -> str:
-        """The repository of the URL, such as ``datasets/acme/corpus``, which need not exist."""
+        """The repository of the URL, such as ``datasets/acme/corpus``, even if it does not exist."""
         return "/".join((self.kind or self.param("kind"), self.param("namespace"), self.param("name")))
 
     @property

@@ -137,7 +137,7 @@ def local_targets(
 
 
 def _longest_name(root: Path) -> int:
-    """Return how many bytes a name may have in this folder, which need not exist."""
+    """Return how many bytes a name can have in this folder, even if the folder does not exist yet."""
     for folder in (root, *root.absolute().parents):
         with suppress(OSError, ValueError):
             return os.pathconf(folder, "PC_NAME_MAX")
