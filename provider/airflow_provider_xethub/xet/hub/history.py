@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from airflow_provider_xethub.exceptions import XetNotFoundError
+from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.records import XetCommit
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_COMMITS = 1000
 """Commits to read at most; older ones are not searched."""
+
+_PAGE = 100
 
 
 def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX_COMMITS) -> list[XetCommit]:
@@ -39,3 +43,33 @@ def commits_until(hub: Hub, repo: Repo, known: Collection[str], limit: int = MAX
         if len(found) >= limit:
             break
     return found[:limit]
+
+
+def parents(hub: Hub, repo: Repo, oids: Collection[str]) -> dict[str, str | None]:
+    """Return the commit before each of these commits; ``None`` for the first of the repository.
+
+    :param repo: the repository at the newest of the commits.
+    :raises XetNotFoundError: the commits are no longer in the repository, or not within the newest
+        :data:`MAX_COMMITS` before it.
+    """
+    about = f"the commits of {repo}"
+    found: dict[str, str | None] = {}
+    child, seen = "", 0
+    params = {"limit": str(min(len(oids) + 1, _PAGE))}
+    for page in hub.pages(f"{repo.api_path}/commits/{repo.quoted_revision}", params, about):
+        with hub.reading(about):
+            for entry in page:
+                oid = hub.listed_commit(repo, entry)["oid"]
+                if child in oids:
+                    found[child] = oid
+                if len(found) == len(set(oids)):
+                    return found
+                child, seen = oid, seen + 1
+        if seen >= MAX_COMMITS:
+            break
+    else:
+        if child in oids:
+            found[child] = None
+    if missing := sorted(set(oids) - found.keys()):
+        raise XetNotFoundError(f"{shortened(missing, 3)} not found in the history of {repo}.", status=404)
+    return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
+from airflow_provider_xethub.xet.hub.history import parents
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted, shortened
@@ -122,6 +123,7 @@ class _Publication:
         self._key = key
         self.done: list[_Published] = []
         self.parent = request.parent_commit
+        self._unchanged = work.unchanged
 
     @property
     def _until(self) -> int:
@@ -143,6 +145,7 @@ class _Publication:
         may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
         if may_be_done and self._find():
             log.info("Found %s of this work in %s.", counted(len(self.done), "commit"), self._repo)
+            self._unchanged = self._unchanged_before(self.done[0])
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
         self._check_deletions(parts)
@@ -309,6 +312,25 @@ class _Publication:
             self._search()
         return bool(self.done)
 
+    def _unchanged_before(self, first: _Published) -> Collection[str]:
+        """Return which paths had this content before the first commit of an earlier attempt.
+
+        The repository has that commit now, so a comparison with its head would call unchanged what the commit changed.
+        """
+        hub, oid = self._hub, first.commit["oid"]
+        try:
+            parent = parents(hub, first.repo.at(oid), [oid])[oid]
+            paths = [file["path"] for file in self._work.files] if parent else []
+            there = hub.get_files(first.repo.at(str(parent)), paths) if paths else []
+        except XetNotFoundError:
+            return ()  # the history was squashed since
+        before = {file["path"]: file["sha256"] or file.get("blob_id") for file in there}
+        wanted = {
+            file["path"]: file.get("blob_id") if file["path"] in self._work.inline else file["sha256"]
+            for file in self._work.files
+        }
+        return {path for path, digest in wanted.items() if digest == before.get(path)}
+
     def _remember(self) -> None:
         last = self.done[-1]
         known = {"key": self._key, "oid": last.commit["oid"], "revision": last.repo.revision}
@@ -361,7 +383,7 @@ class _Publication:
             **head,
             "files": [published_record(file, head["repo"]) for file in self._work.files],
             "deleted": list(self._request.delete),
-            "unchanged": sorted(self._work.unchanged),
+            "unchanged": sorted(self._unchanged),
             "created": bool(self.done),
             "pull_request": next((each.pull_request for each in self.done if each.pull_request), None),
             "commits": [each.commit for each in self.done],

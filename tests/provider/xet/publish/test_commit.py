@@ -141,8 +141,27 @@ def test_after_a_dropped_connection_there_is_exactly_one_commit(hub, repo, drop)
 def test_a_commit_found_again_is_described_like_one_just_made(hub, repo):
     made = publish(hub, repo, {"a.bin": BINARY}, description="more", idempotency_key="k")
     found = publish(hub, repo, {"a.bin": BINARY}, description="more", idempotency_key="k")
-    assert {**found, "unchanged": []} == made
+    assert found == made
     assert made["description"].startswith("more\n\nXet-Commit-Key: ")
+
+
+def test_a_commit_found_again_has_what_it_changed_and_not_what_is_the_same_since(hub, repo):
+    """Asset events are made of this: they would say that a commit whose task was killed changed nothing."""
+    publish(hub, repo, {"same.bin": BINARY, "same.csv": TEXT, "other.csv": b"1\n"})
+    files = {"same.bin": BINARY, "same.csv": TEXT, "other.csv": TEXT, "new.bin": BINARY * 2}
+    made = publish(hub, repo, files, idempotency_key="k")
+    publish(hub, repo, {"same.csv": b"theirs\n"}, message="theirs")
+    found = publish(hub, repo, files, idempotency_key="k")
+    assert found["unchanged"] == made["unchanged"] == ["same.bin", "same.csv"]
+    assert found["oid"] == made["oid"]
+
+
+def test_a_commit_found_again_after_its_parent_was_squashed_away_changed_everything(hub, repo):
+    publish(hub, repo, {"same.bin": BINARY})
+    files = {"same.bin": BINARY, "new.csv": TEXT}
+    publish(hub, repo, files, idempotency_key="k")
+    hub.faults.add(Fault("POST .*/paths-info/.*", times=1, status=404))
+    assert publish(hub, repo, files, idempotency_key="k")["unchanged"] == []
 
 
 @pytest.mark.parametrize("create_pr", [False, True])
