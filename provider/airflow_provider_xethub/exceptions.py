@@ -95,14 +95,17 @@ class XetTokenFormatError(XetTokenError, ValueError):
 
 
 class XetTokenExpiredError(XetTokenError, PermissionError):
-    """The token expired, and the task has no connection to fetch a new one.
+    """The token expired, or the content in records is too old, and the task has no connection to fetch a new one.
 
-    Not retried: the same token would be used again. Fetch it closer to its use, or give the task the connection.
+    Not retried: the same XCom would be used again. Fetch it closer to its use, or give the task the connection.
     """
 
 
 class XetTokenScopeError(XetTokenError, PermissionError):
-    """The token is for another scope, repository or revision. Not retried. Raised before any network call."""
+    """The token, or content in records, is for another scope, repository or revision.
+
+    Not retried. Raised before any network call.
+    """
 
 
 class XetTokenSealError(XetTokenError, PermissionError):
@@ -115,7 +118,8 @@ class XetTokenSealError(XetTokenError, PermissionError):
 class XetTokenTamperedError(XetTokenSealError):
     """The XCom value was changed after it was sealed, or it cannot be decrypted and contradicts the task's arguments.
 
-    Not retried, and never answered by fetching another token for what the value claims.
+    The value is a token, or the record of an inline file with its content. Not retried, and never answered by fetching
+    another token for what the value claims.
     """
 
 

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import XetHubError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection, sealing
+from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
@@ -276,7 +277,12 @@ class XetHubConnection(BaseHook):
 
     @fail_without_retry()
     def list_files(
-        self, repo: Repo, path: str | None = None, patterns: str | Sequence[str] | None = None
+        self,
+        repo: Repo,
+        path: str | None = None,
+        patterns: str | Sequence[str] | None = None,
+        *,
+        inline_content: bool | None = False,
     ) -> list[XetFile]:
         """List the files of a repository.
 
@@ -285,9 +291,36 @@ class XetHubConnection(BaseHook):
             folder: a bucket may have a file of the same name.
         :param patterns: only paths that match one of these (``*`` matches ``/`` as well, ``dir/`` is
             all that is in ``dir``).
-        :raises XetInputError: ``path`` or ``patterns`` is empty.
+        :param inline_content: put the content of inline files into the records, sealed, for workers without the
+            connection; ``True`` fails if not all of it fits, ``None`` takes the smallest files.
+        :raises XetInputError: ``path`` or ``patterns`` is empty, or there is too much inline content.
+        :raises XetTokenSealError: ``inline_content`` is ``True``, and this worker has no Fernet key.
         :raises XetNotFoundError: repository, revision or path does not exist.
         """
+        if inline_content is False:
+            return self._list(repo, path, patterns)
+        return inline_contents.listed(
+            self._connection.hub,
+            repo,
+            lambda pinned: self._list(pinned, path, patterns),
+            required=inline_content is True,
+        )
+
+    @fail_without_retry()
+    def add_inline_content(self, files: Sequence[XetFile], *, required: bool = True) -> list[XetFile]:
+        """Return records with the content of inline files, sealed, for workers that have a token and no connection.
+
+        :param files: records of one repository and revision, as uploads, sensors and asset events give them.
+        :param required: whether to fail if not all content fits; otherwise the smallest files get theirs.
+        :raises XetInputError: the records are of several repositories, or there is too much content.
+        :raises XetTokenSealError: ``required``, and this worker has no Fernet key.
+        :raises XetSourceError: a file changed since its record was made.
+        """
+        from airflow_provider_xethub.xet.files.targets import repo_of
+
+        return inline_contents.add(self._connection.hub, files, repo_of(files), required=required) if files else []
+
+    def _list(self, repo: Repo, path: str | None, patterns: str | Sequence[str] | None) -> list[XetFile]:
         path = arguments.string("path", path)
         wanted = arguments.selection("patterns", patterns)
         name = path.strip("/") if path is not None else None
@@ -341,18 +374,22 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.transfer.download import download, download_to_storage
 
         repo = targets.repo_of(files)
-        access = self._cas.bind(self._tokens.accept(token, "read", repo))
+        use = self._tokens.accept(token, "read", repo)
+        access = self._cas.bind(use)
         hub = (lambda: self._connection.hub) if self.xethub_conn_id is not None else None
+        contents = inline_contents.of_records(files, use, self._tokens, self._connection)
         where = location(destination)
         if where is None:
             attempt = current_attempt()
             planned = targets.local_targets(files, str(destination), single=single, attempt=attempt)
-            received = download(digests.completed(planned, hub), access, hub, attempt)
+            received = download(digests.completed(planned, hub), access, hub, attempt, contents)
         else:
             stored = threads.interruptible(
                 lambda: object_targets.stored_targets(files, where, open_storage(where), single=single)
             )
-            received = download_to_storage(digests.completed(stored, hub), access, hub, task_state or TaskState())
+            received = download_to_storage(
+                digests.completed(stored, hub), access, hub, task_state or TaskState(), contents
+            )
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
+from airflow_provider_xethub.hooks.inline_content import is_needed_after
 from airflow_provider_xethub.operators.base import (
     COMMIT_FIELDS,
     REPO_FIELDS,
@@ -56,21 +57,35 @@ class XetListOperator(XetOperator):
 
     :param path: only this file, or the files in this folder. ``None``: all.
     :param patterns: only paths that match one of these (``*`` matches ``/`` as well). ``None``: all.
+    :param inline_content: whether the records contain the content of files that the Hub stores inline, sealed, so that
+        workers without the connection can download them, too; fails if not all of it fits. ``None``: of as many as
+        fit, if a later task of the DAG takes ``files`` and has ``xethub_conn_id=None``.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "path", "patterns")
 
-    def __init__(self, *, path: str | None = None, patterns: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        patterns: str | Sequence[str] | None = None,
+        inline_content: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.patterns = patterns
+        self.inline_content = inline_content
         self.check_written()
 
     def work(self, context: Context) -> list[XetFile]:  # noqa: ARG002
         """List the files."""
         repo = self.resolve_repo()
-        files = self.hook.list_files(repo, self.path, self.patterns)
+        inline_content = self.inline_content
+        if inline_content is None and not is_needed_after(self):
+            inline_content = False
+        files = self.hook.list_files(repo, self.path, self.patterns, inline_content=inline_content)
         self.hub_page = page_of_files(repo, files)
         total = size(sum(file["size"] for file in files))
         self.log.info("Found %s in %s, %s in total.", counted(len(files), "file"), repo, total)

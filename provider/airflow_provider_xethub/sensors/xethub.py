@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.events import value_of
+from airflow_provider_xethub.hooks.inline_content import is_needed_after
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
@@ -196,6 +197,8 @@ class XetFileSensor(XetSensor):
     :param changed_from: the earlier content of the files: one record or a list of records, as an earlier sensor
         returned them, or, with ``path``, a Xet hash or sha256. Files with this content do not count.
     :param newer_than: commit ID. Files that are unchanged since that commit do not count.
+    :param inline_content: as for :class:`~airflow_provider_xethub.operators.xethub.XetListOperator`: whether the
+        records contain the content of files that the Hub stores inline, sealed.
     :returns: the :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
         that count.
     """
@@ -219,6 +222,7 @@ class XetFileSensor(XetSensor):
         min_files: int = 1,
         changed_from: str | XetFile | Sequence[XetFile] | None = None,
         newer_than: str | None = None,
+        inline_content: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -228,6 +232,7 @@ class XetFileSensor(XetSensor):
         self.min_files = min_files
         self.changed_from = changed_from
         self.newer_than = newer_than
+        self.inline_content = inline_content
         self.check_written()
 
     @cached_property
@@ -283,6 +288,9 @@ class XetFileSensor(XetSensor):
 
     def _finish(self, context: Context, value: list[XetFile]) -> XetFile | list[XetFile]:  # noqa: ARG002
         self.hub_page = page_of_files(Repo.from_uri(value[0]["repo"]), value)
+        if self.inline_content or (self.inline_content is None and is_needed_after(self)):
+            with fail_without_retry():
+                value = self.hook.add_inline_content(value, required=self.inline_content is True)
         return value[0] if self.path else value
 
 

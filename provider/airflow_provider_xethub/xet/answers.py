@@ -160,7 +160,7 @@ def xet_file(value: object) -> XetFile:
     }
     if record.get("blob_id") is not None:
         blob_id(record["blob_id"])
-    for name in ("sample", "local_path", "storage_uri"):
+    for name in ("sample", "sealed_content", "local_path", "storage_uri"):
         if not isinstance(record.get(name, ""), str):
             raise WrongAnswerError(f"{name!r} that is not a string")
     return cast("XetFile", checked)

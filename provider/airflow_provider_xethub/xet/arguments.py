@@ -56,8 +56,11 @@ DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
 CHOICES: dict[str, tuple[Any, ...]] = {"on_empty": ("fail", "skip"), "may_be_missing": (None, "revision", "repo")}
 """Arguments with a fixed set of values."""
 
-FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "read_only"})
-"""Arguments that are ``True`` or ``False``; ``deduplicate`` may also be ``None``."""
+FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "inline_content", "read_only"})
+"""Arguments that are ``True`` or ``False``."""
+
+OPTIONAL_FLAGS = frozenset({"deduplicate", "inline_content"})
+"""Flags that may also be ``None``, which lets the task decide."""
 
 # A pattern may also begin with "["; a list has a quote, a brace, or a number before a comma.
 _LIST = re.compile(r"\[\s*\]|\[[\s\[(]*['\"{].*\]|\[\s*\d[\d.]*\s*,.*\]|Lazy\w+\(.*\)", re.DOTALL)
@@ -198,7 +201,7 @@ def check_written(task: Any, names: Iterable[str]) -> None:
         if name in RENDERED and not _is_known_later(value):
             _check_literal(name, value)
     for name, value in vars(task).items():
-        if name in FLAGS and not (name == "deduplicate" and value is None):
+        if name in FLAGS and not (name in OPTIONAL_FLAGS and value is None):
             flag(name, value)
         elif name in CHOICES and value not in CHOICES[name]:
             choices = " or ".join(map(repr, CHOICES[name]))

@@ -22,13 +22,15 @@ class XetFile(_XetFile, total=False):
     file inline instead of in CAS), ``repo`` as ``hf://`` URI. An upload adds what a commit needs to decide about the
     file: ``sample``, in base64 a placeholder for its first bytes that is text or binary like them, ``sealed_sample``,
     the first 512 bytes, sealed, where this worker has a key, and for object storage ``storage_uri``, the source. A
-    listing adds ``blob_id``, the git sha1, for inline files. A download adds ``local_path``, or for object storage
-    ``storage_uri``; the operators accept either as ``source``.
+    listing adds ``blob_id``, the git sha1, for inline files, and on request ``sealed_content``, which a worker without
+    the connection opens. A download adds ``local_path``, or for object storage ``storage_uri``; the operators accept
+    either as ``source``.
     """
 
     sample: str
     sealed_sample: str
     blob_id: str
+    sealed_content: str
     local_path: str
     storage_uri: str
 
@@ -68,6 +70,7 @@ def published_record(file: XetFile, repo: str) -> XetFile:
     record = file.copy()
     record.pop("sample", None)
     record.pop("sealed_sample", None)
+    record.pop("sealed_content", None)
     record.pop("storage_uri", None)
     record["repo"] = repo
     return record

@@ -39,6 +39,7 @@ WRONG = [
     (XetUploadOperator, "commit", ["False", 0, None]),
     (XetUploadOperator, "create_pr", ["False", "{{ params.pr }}"]),
     (XetUploadOperator, "deduplicate", ["no"]),
+    (XetListOperator, "inline_content", "yes"),
     (XetUploadOperator, "follow_links", ["yes"]),
     (XetUploadOperator, "exclude", [7, [7]]),
     (XetUploadOperator, "on_empty", ["ignore", None, True]),

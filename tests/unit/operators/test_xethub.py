@@ -32,7 +32,16 @@ CLASSES = [
     and kind.__module__.startswith("airflow_provider_xethub.")
 ]
 
-IN_THE_DAG_FILE = {"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "may_be_missing", "on_empty"}
+IN_THE_DAG_FILE = {
+    "commit",
+    "create_pr",
+    "deduplicate",
+    "deferrable",
+    "follow_links",
+    "inline_content",
+    "may_be_missing",
+    "on_empty",
+}
 """Decisions that shape the DAG itself: written there, not computed."""
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
@@ -24,6 +24,7 @@ from airflow_provider_xethub.xet.files import targets as local_targets
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.records import XetDownloadResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -35,7 +36,19 @@ AnyTarget = TypeVar("AnyTarget", Target, StoredTarget)
 INLINE_AT_A_TIME = 8
 """Inline files read from the Hub at the same time: as many as its connections are kept open for."""
 
+_MAX_NAMED = 10
+
 log = logging.getLogger(__name__)
+
+
+class Contents(Protocol):
+    """The content of inline files that comes with their records, for a worker without a connection."""
+
+    def check(self, files: Sequence[XetFile]) -> None:
+        """Refuse these files, before anything is written, unless :meth:`read` may return their content."""
+
+    def read(self, file: XetFile) -> bytes:
+        """Return the content of a file."""
 
 
 def download(
@@ -43,13 +56,15 @@ def download(
     with_cas_access: WithCasAccess,
     hub: Callable[[], Hub] | None,
     attempt: Attempt = UNKNOWN,
+    contents: Contents | None = None,
 ) -> XetDownloadResult:
     """Download and verify files; files that are already there and equal are skipped.
 
     :param with_cas_access: runs the transfer with a token.
     :param hub: opens the Hub, for files that the repository stores inline; ``None`` without a connection.
     :param attempt: of the task that downloads; files left by earlier attempts are removed.
-    :raises XetInputError: a file is stored inline, and there is no connection.
+    :param contents: inline content that came with the records, instead of ``hub``; ``None`` with a connection.
+    :raises XetInputError: a file is stored inline, and there is neither a connection nor its content.
     :raises XetIntegrityError: a file arrived damaged. Damaged files are not kept; good ones are.
     """
     started = time.monotonic()
@@ -58,7 +73,7 @@ def download(
     equal = digests.each(lambda target: target.path in there or local_targets.is_unchanged(target), targets)
     todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
-    _check_inline([target.file for target in inline if target.file["size"]], hub)
+    _check_inline([target.file for target in inline if target.file["size"]], hub, contents)
     done: set[Path] = set()
 
     def receive_inline(target: Target, content: bytes) -> None:
@@ -86,7 +101,7 @@ def download(
 
     others = [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]
     with local_targets.temporary_files(todo, others, attempt):
-        received = _fetch_inline(inline, hub, receive_inline)
+        received = _fetch_inline(inline, hub, receive_inline, contents)
         if len(done) < len(todo):
             with _reporting_progress(done, todo):
                 received += with_cas_access(work)
@@ -95,11 +110,15 @@ def download(
 
 
 def download_to_storage(
-    targets: Sequence[StoredTarget], with_cas_access: WithCasAccess, hub: Callable[[], Hub] | None, state: TaskState
+    targets: Sequence[StoredTarget],
+    with_cas_access: WithCasAccess,
+    hub: Callable[[], Hub] | None,
+    state: TaskState,
+    contents: Contents | None = None,
 ) -> XetDownloadResult:
     """Stream files into object storage, verified on the way; files that the storage reports as equal are skipped.
 
-    :param with_cas_access, hub: as for :func:`download`.
+    :param with_cas_access, hub, contents: as for :func:`download`.
     :param state: stores for a retry what it has to remove.
     :raises XetHubError: as for :func:`download`.
     """
@@ -109,7 +128,7 @@ def download_to_storage(
     threads.stoppable(lambda stopped: object_targets.remove_abandoned(targets, unfinished, stopped))
     todo = threads.stoppable(lambda stopped: object_targets.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
-    _check_inline([target.file for target in inline if target.file["size"]], hub)
+    _check_inline([target.file for target in inline if target.file["size"]], hub, contents)
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
@@ -123,7 +142,7 @@ def download_to_storage(
         paths = [target.file["path"] for target in missing]
         return streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces), paths)
 
-    received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])))
+    received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])), contents)
     if len(done) < len(todo):
         with _reporting_progress(done, todo):
             received += with_cas_access(work)
@@ -141,35 +160,54 @@ def _reporting_progress(done: Collection[object], todo: Collection[object]) -> I
         raise XetTokenExpiredError(text) from None
 
 
-def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None) -> None:
-    if not files:
-        return
-    text = (
-        f"{files[0]['path']} of {files[0]['repo']} is stored inline in the repository, not in CAS: "
-        "reading it needs a connection on this worker (xethub_conn_id)."
+def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None, contents: Contents | None) -> None:
+    lacking = [file for file in files if contents is None or "sealed_content" not in file]
+    if lacking and hub is None:
+        raise XetInputError(_lacking(lacking))
+    if lacking and hub is not None:
+        try:
+            hub()
+        except XetAirflowConnectionError as error:
+            raise XetAirflowConnectionError(f"{_lacking(lacking)} {error}") from error
+    if contents is not None:
+        contents.check(files)
+
+
+def _lacking(files: Sequence[XetFile]) -> str:
+    are = "is stored inline and its record has" if len(files) == 1 else "are stored inline and their records have"
+    names = shortened([file["path"] for file in files], _MAX_NAMED)
+    # The records of a listing have it for every inline file, those of an upload do not.
+    in_lfs = [file["path"] for file in files if not file.get("blob_id")]
+    only = f"If {shortened(in_lfs, 1)} is in LFS but not in CAS, only a connection helps. " if in_lfs else ""
+    return (
+        f"{counted(len(files), 'file')} {are} no content: list with inline_content=True, or set xethub_conn_id. "
+        f"In {files[0]['repo']}, the repository itself stores {names}, not CAS, so a token alone cannot read them. "
+        "Either the task that lists them, with the connection, puts the content into the records, or this task gets a "
+        f"connection. {only}Nothing was downloaded."
     )
-    if hub is None:
-        raise XetInputError(text)
-    try:
-        hub()
-    except XetAirflowConnectionError as error:
-        raise XetAirflowConnectionError(f"{text} {error}") from error
 
 
 def _fetch_inline(
-    targets: Sequence[AnyTarget], hub: Callable[[], Hub] | None, receive: Callable[[AnyTarget, bytes], None]
+    targets: Sequence[AnyTarget],
+    hub: Callable[[], Hub] | None,
+    receive: Callable[[AnyTarget, bytes], None],
+    contents: Contents | None,
 ) -> int:
     """Read inline and empty files, several at a time; return the bytes received.
 
     :param receive: verifies and keeps the content. A damaged file is read once more.
+    :param contents: what came with the records; nothing is received then.
     :raises XetIntegrityError: a file arrived damaged twice. All others were kept.
     :raises XetSourceError: a file changed at the Hub since it was listed. All others were kept.
     """
-    read = hub() if hub and any(target.file["size"] for target in targets) else None
+    read = hub() if hub and contents is None and any(target.file["size"] for target in targets) else None
     wrong: list[XetTransferError] = []
 
     def fetch(target: AnyTarget) -> int:
         file = target.file
+        if contents is not None and file["size"]:
+            receive(target, contents.read(file))
+            return 0
         repo = Repo.from_uri(file["repo"])
         for is_last in (False, True):
             content = read.read_inline(repo, file["path"]) if read and file["size"] else b""
@@ -194,7 +232,7 @@ def _fetch_inline(
 
 
 def _placed(file: XetFile, name: str, place: str) -> XetFile:
-    kept = {key: value for key, value in file.items() if key not in ("local_path", "storage_uri")}
+    kept = {key: value for key, value in file.items() if key not in ("local_path", "storage_uri", "sealed_content")}
     return {**kept, name: place}  # type: ignore[typeddict-item]
 
 
