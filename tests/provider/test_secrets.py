@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zlib
 
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, Asset, task
@@ -159,6 +160,47 @@ def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path):
     for form in (base64.b64encode(f"anna:{PROXY_PASSWORD}".encode()).decode(), "X-Proxy-Key", "x-proxy-key"):
         assert form not in text
     assert_absent(secrets(), text)
+
+
+def test_the_content_of_inline_files_is_nowhere_in_clear(hub, secrets, repo, run_task, tmp_path, seen, disconnect):
+    """Not in an XCom, a rendered field, a log or an error, whether a task without a connection takes or refuses it."""
+    private = b'{"internal_name": "project-hunter2", "note": "not for everybody"}\n'
+    publish(repo, tmp_path / "before", {"config.json": private, "a.bin": binary()})
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
+    with new_dag() as dag:
+        token = XetTokenOperator(task_id="token", **where)
+        look = XetListOperator(task_id="look", **where)
+        download = XetDownloadOperator(
+            task_id="download",
+            destination=str(tmp_path / "out"),
+            files=look.output,
+            token=token.output,
+            xethub_conn_id=None,
+        )
+    api = ExecutionApi()
+    for each in (token, look):
+        assert seen.run(run_one(each, api=api)).state == "success"
+    hub.faults.add(Fault("GET .*/config.json", corrupt=True))
+    assert "damaged" in seen.run(run_one(look)).text
+    hub.faults.clear()
+    disconnect()
+    run = seen.run(run_one(download, api=api))
+    assert run.state == "success", run.error
+    assert (tmp_path / "out/config.json").read_bytes() == private
+    files = api.xcoms["look", "return_value", -1]
+    [config] = [file for file in files if file["path"] == "config.json"]
+    spoiled = [{"blob_id": "0" * 40}, {"sealed_content": config["sealed_content"][:-40]}, {"path": "other.json"}]
+    for change in (*spoiled, {"repo": "hf://acme/other"}):
+        options = {"token": api.xcoms["token", "return_value", -1], "destination": str(tmp_path / "new")}
+        assert seen.run(
+            run_task(XetDownloadOperator, files=[{**config, **change}], xethub_conn_id=None, **options)
+        ).error
+    seen.add(api.xcoms, api.state, dag, look, download, download.__dict__)
+    text = seen.text()
+    assert "Sealed the content of 2 inline files" in text
+    assert "sealed_content" in text
+    forms = {"project-hunter2", *(base64.b64encode(form).decode()[:40] for form in (private, zlib.compress(private)))}
+    assert_absent({*secrets(), *forms}, text)
 
 
 def test_neither_link_nor_asset_event_nor_lineage_shows_a_secret(hub, secrets, repo, run_task, hook, tmp_path, seen):
