@@ -1,11 +1,16 @@
-"""Fan-out on a real distributed executor: two Celery workers without Hub credential and without a shared disk."""
+"""Fan-out and token-only downloads on Celery: workers without a Hub credential and without a shared disk."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from airflow_provider_xethub.local.control.faults import Fault
 from demo import leaks
@@ -19,6 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 DAG = "xethub_fan_out"
 KILLED = "xethub_fan_out_with_a_killed_worker"
 DAGS = Path(__file__).parents[1] / "support/dags"
+EXAMPLE = Path(__file__).parents[2] / "dags_example/xethub_token_only.py"
 BUCKET = "camera"
 XORB = 64 << 20
 
@@ -56,12 +62,14 @@ def fleet(running_hub, s3, tmp_path_factory, request):
     storage = connection("aws", conn_type="aws", login=object_stores.KEY, password=object_stores.SECRET, extra=extra)
     workers = [
         Worker("clerk", ("hub", "default"), hub_connection),
-        Worker("one", ("upload",), storage),
+        Worker("one", ("upload", "gpu"), storage),
         Worker("two", ("upload",), storage),
     ]
     folder = tmp_path_factory.mktemp("celery")
     failed = request.session.testsfailed
-    with celery_airflow(folder, DAGS, workers) as fleet:
+    dags = shutil.copytree(DAGS, tmp_path_factory.mktemp("dags"), dirs_exist_ok=True)
+    shutil.copy(EXAMPLE, dags)
+    with celery_airflow(folder, dags, workers) as fleet:
         for name in ("one", "two"):
             home = fleet.workers[name].home
             write(home / "outbox", shared_files())
@@ -127,6 +135,46 @@ def test_two_workers_upload_and_one_commit_publishes_it(hub, fleet, repo, tmp_pa
     assert found == set(probes), "the search looked in the wrong place"
     noted = [len(list((fleet.workers[name].home / "environments").iterdir())) for name in ("one", "two")]
     assert sum(noted) == len(sources) + 4
+
+
+def test_a_worker_with_only_a_token_downloads_a_model_with_readme_and_config(hub, fleet, make_repo, tmp_path):
+    """The example ``dags_example/xethub_token_only.py``, as it is."""
+    model = make_repo("model")
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    files = {
+        "README.md": b"---\nlicense: mit\n---\n# project-hunter2\n",
+        "config.json": json.dumps({"model_type": "bert", "name": "project-hunter2"}).encode(),
+        "model.safetensors": len(header).to_bytes(8, "little") + header + bytes(range(24)),
+        "onnx/model.onnx": binary(300_000),
+        "tokenizer.json": json.dumps({f"project-hunter2 {number}": number for number in range(50_000)}).encode(),
+    }
+    source = write(tmp_path / "model", files)
+    HfApi(endpoint=hub.url, token=hub.token()).upload_folder(repo_id=model.repo_id, folder_path=source)
+    hub.log.clear()
+    run_id = fleet.run("xethub_token_only", {"repo_id": model.repo_id, "destination": "~/model"})
+    state, tasks = fleet.finish("xethub_token_only", run_id)
+    assert state == "success", states(tasks)
+    assert {task["task_id"]: task["unixname"] for task in tasks} == {
+        **dict.fromkeys(("list_files", "token", "forget_token"), "clerk"),
+        **dict.fromkeys(("download", "load"), "one"),
+    }
+    assert fleet.airflow.xcom("xethub_token_only", run_id, "load") == "bert"
+    folder = fleet.workers["one"].home / "model"
+    assert {path: (folder / path).read_bytes() for path in files} == files
+    if find_spec("safetensors"):
+        tensors = import_module("safetensors.numpy").load_file(folder / "model.safetensors")
+        assert tensors["weight"].shape == (2, 3)
+    # One for the commit, the listing, the token, and each inline file, all by the clerk; the download sent none.
+    asked = Counter(request.route for request in hub.log.requests("(GET|POST|HEAD) (?!/cas/).*"))
+    assert asked.total() == 3 + 4, asked
+
+    # Neither the Hub token nor the content of a file is anywhere but where it was downloaded to.
+    shutil.rmtree(folder)
+    issued = hub.access.issued_xet_tokens()
+    secrets = {"write": hub.token(), "content": "project-hunter2"} | {f"xet {n}": each for n, each in enumerate(issued)}
+    database = fleet.folder / "airflow/airflow.db"
+    assert leaks.find(secrets, database, [fleet.folder]) == []
+    assert leaks.find({"sealed": "sealed_content"}, database, [])
 
 
 def test_the_upload_of_a_worker_that_was_killed_is_done_by_the_other(hub, fleet, repo, tmp_path):
