@@ -30,9 +30,16 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def lfs_files(request: HubRequest) -> Response:
-    """List the files of all revisions whose content is in CAS."""
+    """List the files of all revisions, and of commits that no revision can reach any more, with content in CAS.
+
+    Content that was uploaded and never committed is not listed. Whether the real Hub lists it is not documented.
+    """
     request.require("read")
-    found = large_files.find(request.hub.repositories, request.repository)
+    found = [
+        file
+        for file in large_files.find(request.hub.repositories, request.repository)
+        if file.entry.xet_hash and request.hub.content.is_readable(request.repository, file.entry.xet_hash)
+    ]
     return page_response(request, found, _describe, _FILES_PER_PAGE)
 
 
@@ -56,6 +63,7 @@ def _describe(file: LargeFile) -> dict[str, Any]:
         "filename": file.entry.path,
         "oid": file.entry.sha256,
         "pushedAt": iso_time(file.pushed),
-        "ref": file.ref.removeprefix(HEADS),
+        "ref": file.ref and file.ref.removeprefix(HEADS),
         "size": file.entry.size,
+        "xetHash": file.entry.xet_hash,
     }

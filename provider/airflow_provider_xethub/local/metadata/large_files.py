@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_xethub.local.metadata import trees
-from airflow_provider_xethub.local.metadata.history import HEADS
+from airflow_provider_xethub.local.metadata.history import HEADS, Commit
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.metadata.trees import Entry
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
@@ -14,26 +14,39 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 @dataclass(frozen=True)
 class LargeFile:
-    """A file, with the reference and the time (UNIX seconds) of its first commit."""
+    """A file, with the reference and the time (UNIX seconds) of its first commit.
+
+    :param ref: ``None`` where no reference can reach the file any more.
+    """
 
     entry: Entry
-    ref: str
+    ref: str | None
     pushed: float
 
 
 def find(repositories: Repositories, name: str) -> list[LargeFile]:
-    """Return each distinct file once, those of ``main`` first."""
+    """Return each distinct file once: those of ``main`` first, and last those that no reference can reach.
+
+    The Hub keeps the latter after a squash or the deletion of a branch; that it lists them is why its documentation
+    recommends this list for freeing storage.
+    """
     found: dict[str, LargeFile] = {}
     seen: set[str] = set()
     references = sorted(repositories.refs(name), key=lambda ref: (ref.ref != HEADS + DEFAULT_REVISION, ref.ref))
+
+    def add(commit: Commit, ref: str | None) -> None:
+        if commit.tree in seen:
+            return
+        seen.add(commit.tree)
+        for entry in repositories.entries(name, commit):
+            if entry.kind == "xet" and entry.oid not in found:
+                found[entry.oid] = LargeFile(entry, ref, commit.created)
+
     for reference in references:
         for commit in reversed(repositories.commits(name, reference.ref)):
-            if commit.tree in seen:
-                continue
-            seen.add(commit.tree)
-            for entry in repositories.entries(name, commit):
-                if entry.kind == "xet" and entry.oid not in found:
-                    found[entry.oid] = LargeFile(entry, reference.ref, commit.created)
+            add(commit, reference.ref)
+    for commit in repositories.all_commits(name):
+        add(commit, None)
     return [*found.values()]
 
 

@@ -331,6 +331,15 @@ class Repositories:
             ).fetchall()
         return [Commit(*row) for row in rows]
 
+    def all_commits(self, name: str) -> list[Commit]:
+        """Return all commits, oldest first, also those that no reference can reach any more."""
+        with self.db.read() as connection:
+            rows = connection.execute(
+                f"SELECT {_COMMIT_COLUMNS} FROM hub_commit WHERE repository = ? ORDER BY created",  # noqa: S608
+                (name,),
+            ).fetchall()
+        return [Commit(*row) for row in rows]
+
     def entry(self, name: str, commit: Commit, path: str) -> Entry:
         """Return the file or folder at ``path``.
 

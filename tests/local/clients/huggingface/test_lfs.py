@@ -91,3 +91,20 @@ def test_a_pointer_without_its_content_is_no_file(api: HfApi, repo: str) -> None
     assert "a.bin" in api.list_repo_files(repo, repo_type="dataset")
     with pytest.raises(RemoteEntryNotFoundError):
         api.hf_hub_download(repo, "a.bin", repo_type="dataset")
+    assert [*api.list_lfs_files(repo, repo_type="dataset")] == []
+
+
+def test_files_that_no_revision_can_reach_are_listed_until_they_are_deleted(
+    hub: LocalHub, api: HfApi, repo: str
+) -> None:
+    upload(api, repo, "a.bin", binary("old"))
+    upload(api, repo, "a.bin", binary("new"))
+    api.create_branch(repo, branch="draft", repo_type="dataset")
+    upload(api, repo, "draft.bin", binary("draft"), revision="draft")
+    api.delete_branch(repo, branch="draft", repo_type="dataset")
+    api.super_squash_history(repo, repo_type="dataset")
+    found = [*api.list_lfs_files(repo, repo_type="dataset")]
+    assert [(file.filename, file.ref) for file in found] == [("a.bin", "main"), ("a.bin", None), ("draft.bin", None)]
+    api.permanently_delete_lfs_files(repo, found[1:], rewrite_history=False, repo_type="dataset")
+    assert [file.filename for file in api.list_lfs_files(repo, repo_type="dataset")] == ["a.bin"]
+    assert hub.content.file_by_sha256(found[1].oid, repository=f"datasets/{repo}") is None
