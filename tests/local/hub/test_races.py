@@ -52,6 +52,7 @@ def test_pull_requests_get_a_number_each_and_are_merged_once(hub: LocalHub) -> N
     numbers = _at_once(lambda _: _ask(hub, "POST", "/api/datasets/acme/pulls/discussions", json=body).json()["num"])
     assert sorted(numbers) == list(range(1, _AT_ONCE + 1))
     assert _commit(hub, "acme/pulls", "new.txt", revision="refs%2Fpr%2F1").status_code == 200
+    _ask(hub, "POST", "/api/datasets/acme/pulls/discussions/1/status", json={"status": "open"})
     statuses = _at_once(lambda _: _ask(hub, "POST", "/api/datasets/acme/pulls/discussions/1/merge").status_code)
     assert sorted(statuses)[0] == 200
     assert all(400 <= status < 500 for status in sorted(statuses)[1:])

@@ -45,7 +45,7 @@ def list_discussions(request: HubRequest) -> Response:
         discussion
         for discussion in reversed(request.hub.commits.discussions.find_all(request.repository))
         if kind in ("", "all") or discussion.is_pull_request == (kind == "pull_request")
-        if status in ("", "all") or (discussion.status == "open") == (status == "open")
+        if status in ("", "all") or (discussion.status in ("open", "draft")) == (status == "open")
         if author in ("", discussion.author)
     ]
     start = request.number("p", 0) * _PER_PAGE
@@ -54,7 +54,10 @@ def list_discussions(request: HubRequest) -> Response:
 
 
 def open_discussion(request: HubRequest) -> Response:
-    """Open a discussion, or a pull request without commits."""
+    """Open a discussion, or a pull request without commits.
+
+    The latter is a draft, as ``HfApi.create_pull_request`` documents; ``HfApi.change_discussion_status`` publishes it.
+    """
     body = request.json()
     is_pull_request = flag_field(body, "pullRequest")
     request.require("read")
@@ -84,7 +87,7 @@ def describe_discussion(request: HubRequest) -> Response:
         changes = {"base": f"refs/heads/{discussion.base}"}
         merges = [event.data["mergeCommitId"] for event in events if event.data.get("mergeCommitId")]
         changes |= {"mergeCommitId": merges[0]} if merges else {}
-        answer |= {"filesWithConflicts": [], "changes": changes, "diff": ""}
+        answer |= {"filesWithConflicts": _conflicts(request, discussion), "changes": changes, "diff": ""}
         if request.flag("diff"):
             answer["diff"] = _diff(request, discussion)
     return JSONResponse(answer)
@@ -169,6 +172,15 @@ def _describe(request: HubRequest, discussion: Discussion) -> dict[str, Any]:
         "isPullRequest": discussion.is_pull_request,
         "repo": {"name": repo_id, "type": kind.removesuffix("s")},
     }
+
+
+def _conflicts(request: HubRequest, pull_request: Discussion) -> list[str]:
+    if pull_request.status == "merged":
+        return []
+    try:
+        return request.hub.commits.conflicts(request.repository, pull_request)
+    except RevisionNotFoundError:  # its base was deleted
+        return []
 
 
 def _diff(request: HubRequest, pull_request: Discussion) -> str:

@@ -13,7 +13,7 @@ from airflow_provider_xethub.local.metadata.discussions import Discussion, Discu
 from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, Commit, Ref, new_commit_id
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.metadata.trees import Entry
-from airflow_provider_xethub.local.store.errors import HubError, NothingToDeleteError
+from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, NothingToDeleteError
 from airflow_provider_xethub.local.store.paths import require_path
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
@@ -110,20 +110,20 @@ class CommitWriter:
                 if base.ref.startswith(PULLS):
                     self.discussions.commit(name, int(base.ref.removeprefix(PULLS)), author, title, commit.id)
                 return NewCommit(commit)
-            pull_request = self._open(name, revision, commit, title, message, author)
+            pull_request = self._open(name, revision, commit, title, message, author, "open")
             self.discussions.commit(name, pull_request.number, author, title, commit.id)
             return NewCommit(commit, pull_request.number)
 
     def open_pull_request(
         self, name: str, title: str, description: str, author: str, base: str = DEFAULT_REVISION
     ) -> Discussion:
-        """Open a pull request without changes; commits to it go to ``refs/pr/N``.
+        """Open a pull request without changes, as a draft; commits to it go to ``refs/pr/N``.
 
         :raises RevisionNotFoundError: ``base`` does not exist.
         """
         with self._repositories.db.write():
             head = self._repositories.resolve(name, base)
-            return self._open(name, base, head, title, description, author)
+            return self._open(name, base, head, title, description, author, "draft")
 
     def pull_request(self, name: str, number: int) -> Discussion:
         """Return one pull request.
@@ -136,14 +136,21 @@ class CommitWriter:
         return found
 
     def merge(self, name: str, number: int, author: str) -> Commit:
-        """Merge the changes of a pull request into its base as one commit. Its version of a file wins.
+        """Merge the changes of a pull request into its base as one commit.
 
-        :raises HubError: 404, there is no pull request with that number.
-        :raises BadRequestError: it is already merged.
+        The statuses of refusals are guesses; no client checks them.
+
+        :raises HubError: 404, there is no pull request with that number; 409, it conflicts with its base.
+        :raises BadRequestError: it is merged, closed or a draft.
         """
         with self._repositories.db.write() as connection:
             pull_request = self.pull_request(name, number)
             self.discussions.require_unmerged(name, number)
+            if pull_request.status != "open":
+                found = "a draft; publish it" if pull_request.status == "draft" else "closed; reopen it"
+                raise BadRequestError(f"Pull request {number} of {name} is {found} before it is merged.")
+            if conflicts := self.conflicts(name, pull_request):
+                raise HubError(409, f"Pull request {number} of {name} has conflicts in {', '.join(conflicts[:10])}.")
             base = self._repositories.writable_ref(name, pull_request.base)
             before, after = self.changed_by(name, pull_request)
             editor = trees.TreeEditor(connection, self._repositories.commit_of(connection, name, base.commit).tree)
@@ -159,6 +166,22 @@ class CommitWriter:
             self._repositories.set_ref(connection, name, Ref(base.ref, commit.id))
             self.discussions.set_status(name, number, author, "merged", commit.id)
             return commit
+
+    def conflicts(self, name: str, pull_request: Discussion) -> list[str]:
+        """Return the paths that an unmerged pull request and its base have both changed, and differently.
+
+        :raises RevisionNotFoundError: its base, or itself, was deleted.
+        """
+        before, after = self.changed_by(name, pull_request)
+        base = self._repositories.resolve(name, HEADS + pull_request.base)
+        now = {entry.path: entry for entry in self._files(name, base)}
+        return sorted(
+            path
+            for path in before.keys() | after.keys() | now.keys()
+            if _differ(before.get(path), after.get(path))
+            and _differ(before.get(path), now.get(path))
+            and _differ(after.get(path), now.get(path))
+        )
 
     def changed_by(self, name: str, pull_request: Discussion) -> tuple[dict[str, Entry], dict[str, Entry]]:
         """Return the files at the point where a pull request left its base, and its files now, by path.
@@ -176,9 +199,11 @@ class CommitWriter:
             return []
         return [entry for entry in self._repositories.entries(name, commit) if entry.kind != "directory"]
 
-    def _open(self, name: str, base: str, head: Commit, title: str, description: str, author: str) -> Discussion:
+    def _open(
+        self, name: str, base: str, head: Commit, title: str, description: str, author: str, status: str
+    ) -> Discussion:
         with self._repositories.db.write() as connection:
-            opened = self.discussions.open(name, title, description, author, base)
+            opened = self.discussions.open(name, title, description, author, base, status)
             self._repositories.set_ref(connection, name, Ref(opened.ref, head.id))
         return opened
 
@@ -196,3 +221,8 @@ class CommitWriter:
             was_there = (isinstance(change, DeleteFile) and editor.delete_file(path)) or editor.delete_folder(path)
             if not was_there:
                 raise NothingToDeleteError(name, path, head)
+
+
+def _differ(one: Entry | None, other: Entry | None) -> bool:
+    """Return whether two files at the same path have different content; the commits that wrote them do not matter."""
+    return (one and one.oid) != (other and other.oid)

@@ -61,13 +61,15 @@ class Discussions:
         self._db = db
         self._clock = clock
 
-    def open(self, name: str, title: str, description: str, author: str, base: str = "") -> Discussion:
+    def open(
+        self, name: str, title: str, description: str, author: str, base: str = "", status: str = "open"
+    ) -> Discussion:
         """Open a discussion, or a pull request into ``base``; its description is the first comment."""
         with self._db.write() as connection:
             (last,) = connection.execute(
                 "SELECT coalesce(max(number), 0) FROM hub_discussion WHERE repository = ?", (name,)
             ).fetchone()
-            opened = Discussion(last + 1, title, description, author, base, "open", self._clock())
+            opened = Discussion(last + 1, title, description, author, base, status, self._clock())
             connection.execute(
                 f"INSERT INTO hub_discussion (repository, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 (name, opened.number, title, description, author, base, opened.status, opened.created),
@@ -155,7 +157,7 @@ class Discussions:
     def set_status(
         self, name: str, number: int, author: str, status: str, merge_commit: str | None = None
     ) -> DiscussionEvent:
-        """Set the status: ``open``, ``closed`` or ``merged``.
+        """Set the status: ``open``, ``closed`` or ``merged``. Opening a draft publishes it.
 
         :param merge_commit: id of the merge commit.
         :raises BadRequestError: it is already merged.

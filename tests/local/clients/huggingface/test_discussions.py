@@ -67,10 +67,13 @@ def test_an_empty_pull_request_is_opened_committed_to_and_closed(api: HfApi, rep
         "refs/pr/1",
         "refs/heads/main",
     )
+    assert opened.status == "draft"
     oid = upload(api, repo, "a.txt", b"1", revision="refs/pr/1", commit_message="pushed")
+    refused(lambda: api.merge_pull_request(repo, 1, repo_type="dataset"), 400)
     events = api.get_discussion_details(repo, 1, repo_type="dataset").events
     assert [(event.type, getattr(event, "oid", None)) for event in events] == [("comment", None), ("commit", oid)]
     api.change_discussion_status(repo, 1, "closed", repo_type="dataset")
+    refused(lambda: api.merge_pull_request(repo, 1, repo_type="dataset"), 400)
     api.change_discussion_status(repo, 1, "open", repo_type="dataset")
     api.merge_pull_request(repo, 1, repo_type="dataset", comment="thanks")
     refused(lambda: api.merge_pull_request(repo, 1, repo_type="dataset"), 400)
@@ -121,3 +124,11 @@ def test_a_difference_of_what_is_no_text_is_short(api: HfApi, repo: str) -> None
     diff = api.get_discussion_details(repo, 1, repo_type="dataset").diff or ""
     assert "diff --git a/empty b/empty" in diff
     assert "latin.txt" in diff
+
+
+def test_the_files_that_conflict_are_named(api: HfApi, repo: str) -> None:
+    upload(api, repo, "a.txt", b"proposed", create_pr=True)
+    assert api.get_discussion_details(repo, 1, repo_type="dataset").conflicting_files == []
+    upload(api, repo, "a.txt", b"overtaken")
+    assert api.get_discussion_details(repo, 1, repo_type="dataset").conflicting_files == ["a.txt"]
+    refused(lambda: api.merge_pull_request(repo, 1, repo_type="dataset"), 409)

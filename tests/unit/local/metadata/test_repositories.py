@@ -253,6 +253,36 @@ def test_a_pull_request_leaves_its_base_until_it_is_merged(repositories: Reposit
         writer.merge(NAME, 2, "local")
 
 
+def test_a_pull_request_that_conflicts_with_its_base_is_not_merged(
+    repositories: Repositories, writer: CommitWriter
+) -> None:
+    commit(writer, PutRegular("a", b"1"), PutRegular("b", b"1"), PutRegular("c", b"1"))
+    writer.commit(
+        NAME, "main", [PutRegular("a", b"2"), PutRegular("b", b"2"), DeleteFile("c")], title="pr", create_pr=True
+    )
+    commit(writer, PutRegular("a", b"3"), PutRegular("b", b"2"), PutRegular("d", b"1"))
+    assert writer.conflicts(NAME, writer.pull_request(NAME, 1)) == ["a"]  # both wrote the same b
+    with pytest.raises(HubError, match="conflicts in a") as caught:
+        writer.merge(NAME, 1, "local")
+    assert (caught.value.status, files(repositories)["a"]) == (409, b"3")
+    commit(writer, PutRegular("a", b"3"), revision="refs/pr/1")
+    writer.merge(NAME, 1, "local")
+    assert files(repositories) == {"a": b"3", "b": b"2", "d": b"1"}
+
+
+def test_only_an_open_pull_request_is_merged(repositories: Repositories, writer: CommitWriter) -> None:
+    writer.open_pull_request(NAME, "later", "", "local")
+    commit(writer, PutRegular("a", b"1"), revision="refs/pr/1")
+    with pytest.raises(BadRequestError, match="is a draft; publish it"):
+        writer.merge(NAME, 1, "local")
+    writer.discussions.set_status(NAME, 1, "local", "closed")
+    with pytest.raises(BadRequestError, match="is closed; reopen it"):
+        writer.merge(NAME, 1, "local")
+    writer.discussions.set_status(NAME, 1, "local", "open")
+    writer.merge(NAME, 1, "local")
+    assert files(repositories) == {"a": b"1"}
+
+
 def test_squashing_keeps_the_files_and_drops_the_history(repositories: Repositories, writer: CommitWriter) -> None:
     commit(writer, PutRegular("d/a", b"1"))
     commit(writer, PutRegular("b", b"2"))
