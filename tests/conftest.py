@@ -94,6 +94,7 @@ def hub(running_hub: LocalHub) -> Iterator[LocalHub]:
     running_hub.log.clear()
     yield running_hub
     running_hub.faults.clear()
+    running_hub.scans.clear()
     running_hub.access.token_life = 900
 
 

@@ -73,7 +73,7 @@ def build_app(
     # hf-xet remembers uploads by CAS URL, so each data folder needs a URL of its own.
     cas_path = f"/cas/{store.instance_id}"
     origin = _origin(public_url)
-    hub = HubBackend(store.repositories, store.commits, store.access, store.content, origin, cas_path)
+    hub = HubBackend(store.repositories, store.commits, store.access, store.content, store.scans, origin, cas_path)
     web_routes: list[BaseRoute] = []
     # Models come last: their paths have no prefix and would match everything, even the page of a bucket named "raw".
     for kind in sorted(KINDS, key=lambda kind: kind == "models"):

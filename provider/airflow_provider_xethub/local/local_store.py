@@ -9,6 +9,7 @@ from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.metadata.buckets import BucketFiles
 from airflow_provider_xethub.local.metadata.commits import CommitWriter
 from airflow_provider_xethub.local.metadata.repositories import Repositories
+from airflow_provider_xethub.local.metadata.scans import Scans
 from airflow_provider_xethub.local.store.access import EVERYTHING, Access, load_signing_key
 from airflow_provider_xethub.local.store.database import Database
 from airflow_provider_xethub.local.store.folder import make_private, write_once
@@ -37,6 +38,7 @@ class LocalStore:
         self.content = ContentStore(folder, self.db)
         self.repositories = Repositories(self.db, clock=self.access.now)
         self.commits = CommitWriter(self.repositories)
+        self.scans = Scans(self.access.now)
         self.bucket_files = BucketFiles(self.db, clock=self.access.now)
         write_token = self.access.add_user(
             BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN

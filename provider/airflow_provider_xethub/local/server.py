@@ -59,6 +59,7 @@ class LocalHub:
     :ivar access: users and tokens, :class:`~airflow_provider_xethub.local.store.access.Access`.
     :ivar repositories: :class:`~airflow_provider_xethub.local.metadata.repositories.Repositories`.
     :ivar content: content of CAS, :class:`~airflow_provider_xethub.local.content.store.ContentStore`.
+    :ivar scans: what is reported about scans of files, :class:`~airflow_provider_xethub.local.metadata.scans.Scans`.
     :ivar faults: injected faults, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
     :ivar log: request log, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
     :raises OSError: the folder cannot be written.
@@ -89,6 +90,7 @@ class LocalHub:
         self.commits = self._store.commits
         self.content = self._store.content
         self.bucket_files = self._store.bucket_files
+        self.scans = self._store.scans
         self.faults = Faults()
         self.log = RequestLog()
         self._control = ServerState(self._store, self.faults, self.log, self.access.settings)
@@ -170,7 +172,7 @@ class LocalHub:
         self._store.close()
 
     def reset(self, *, data: bool = False) -> None:
-        """Disarm all faults, clear the request log, and restore the initial settings.
+        """Disarm all faults, clear the request log and the rules about scans, and restore the initial settings.
 
         :param data: also delete all repositories and buckets. Users and their Hub tokens stay.
         """

@@ -14,6 +14,7 @@ from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.metadata.buckets import BucketFile
 from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.metadata.history import Commit
+from airflow_provider_xethub.local.metadata.scans import Scans
 from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, SAMPLE_BYTES, lfs_rules, upload_mode
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError
@@ -35,6 +36,7 @@ class IsolatedHub:
     :ivar token: a Hub token with write access to :attr:`namespace` only.
     :ivar namespace: empty at first, and deleted after the test.
     :ivar faults: injected faults, :class:`~airflow_provider_xethub.local.control.faults.Faults`.
+    :ivar scans: what is reported about scans of files, :class:`~airflow_provider_xethub.local.metadata.scans.Scans`.
     :ivar log: request log, :class:`~airflow_provider_xethub.local.control.request_log.RequestLog`.
     :ivar server: the local Hub itself, :class:`~airflow_provider_xethub.local.server.LocalHub`.
     """
@@ -46,6 +48,7 @@ class IsolatedHub:
         self.url: str = server.url
         self.token: str = server.add_user(self.namespace, role="write")
         self.faults: Faults = server.faults
+        self.scans: Scans = server.scans
         self.log: RequestLog = server.log
         self._monkeypatch = monkeypatch
         for name in ("NO_PROXY", "no_proxy"):

@@ -24,6 +24,7 @@ from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import KEPT
 from airflow_provider_xethub.local.control.server_state import ServerState
 from airflow_provider_xethub.local.hub.request import error_response
+from airflow_provider_xethub.local.metadata.scans import ScanRule
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
 
 PREFIX = "/_local/"
@@ -55,6 +56,9 @@ def routes(state: ServerState) -> list[Route]:
         ("GET", "counters", list_counters),
         ("GET", "transfers", list_transfers),
         ("GET", "transfers/{session}", show_transfer),
+        ("GET", "scans", list_scans),
+        ("POST", "scans", add_scan),
+        ("DELETE", "scans", forget_scans),
         ("POST", "reset", reset),
     ]
     return [Route(PREFIX + path, _endpoint(state, function), methods=[method]) for method, path, function in table]
@@ -162,6 +166,24 @@ def show_transfer(request: _ControlRequest) -> Response:
     if transfer is None:
         raise HubError(404, f"Unknown transfer {session[:64]!r}: it sent no requests, or they have been forgotten.")
     return _json(transfer.to_json())
+
+
+def list_scans(request: _ControlRequest) -> Response:
+    """List the rules that say what is reported about scans of files, in the order in which they are tried."""
+    return _json({"scans": [rule.to_json() for rule in request.state.store.scans.rules()]})
+
+
+def add_scan(request: _ControlRequest) -> Response:
+    """Add a rule: which ``status`` to report about files, by ``path`` and ``repository``."""
+    rule = ScanRule.from_json(request.body)
+    request.state.store.scans.add(rule)
+    return _json(rule.to_json(), 201)
+
+
+def forget_scans(request: _ControlRequest) -> Response:
+    """Remove all rules, so that every file is reported as safe."""
+    request.state.store.scans.clear()
+    return Response(status_code=204)
 
 
 def reset(request: _ControlRequest) -> Response:

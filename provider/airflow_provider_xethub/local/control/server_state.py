@@ -26,13 +26,14 @@ class ServerState:
     initial_settings: Settings
 
     def reset(self, *, data: bool = False) -> int:
-        """Switch off all faults, forget requests, counters and transfers, and restore the initial settings.
+        """Switch off all faults, forget requests, transfers and rules about scans, and restore the initial settings.
 
         :param data: also delete all repositories and buckets with their access to files in CAS. Users and their Hub
             tokens are kept, and so are the bytes in CAS, which can no longer be read.
         :return: the number of repositories that were deleted.
         """
         self.faults.clear()
+        self.store.scans.clear()
         self.store.access.settings = self.initial_settings
         names = [repository.name for repository in self.store.repositories.find_all()] if data else []
         with self.store.db.write():

@@ -134,13 +134,18 @@ def describe_entry(entry: Entry) -> dict[str, Any]:
 def _describer(request: HubRequest, *, expand: bool) -> Callable[[Entry], dict[str, Any]]:
     if not expand:
         return describe_entry
-    known: dict[str, dict[str, str]] = {}
+    known: dict[str, Commit] = {}
 
     def describe(entry: Entry) -> dict[str, Any]:
         if entry.commit not in known:
-            commit = request.hub.repositories.resolve(request.repository, entry.commit)
-            known[entry.commit] = {"id": commit.id, "title": commit.title, "date": iso_time(commit.created)}
-        return {**describe_entry(entry), "lastCommit": known[entry.commit]}
+            known[entry.commit] = request.hub.repositories.resolve(request.repository, entry.commit)
+        commit = known[entry.commit]
+        last = {"id": commit.id, "title": commit.title, "date": iso_time(commit.created)}
+        answer = {**describe_entry(entry), "lastCommit": last}
+        if entry.kind != "directory":
+            report = request.hub.scans.report(request.repository, entry.path, commit.created)
+            answer |= {} if report is None else {"securityFileStatus": report}
+        return answer
 
     return describe
 

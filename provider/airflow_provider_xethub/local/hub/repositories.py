@@ -17,7 +17,7 @@ from airflow_provider_xethub.local.hub.commits import inline_files
 from airflow_provider_xethub.local.hub.list_query import Summary, expanded, filter_of, in_order
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.hub.visibility import wants_private
-from airflow_provider_xethub.local.metadata import cards
+from airflow_provider_xethub.local.metadata import cards, scans
 from airflow_provider_xethub.local.metadata.commits import Change, PutRegular
 from airflow_provider_xethub.local.metadata.gates import GATE_MODES
 from airflow_provider_xethub.local.metadata.repositories import KINDS, Repository
@@ -231,6 +231,10 @@ def describe(request: HubRequest) -> Response:
     commit = request.hub.repositories.resolve(repository.name, answer["sha"])
     files = [entry for entry in request.hub.repositories.entries(repository.name, commit) if entry.kind != "directory"]
     answer["siblings"] = [_sibling(entry, blobs=request.flag("blobs")) for entry in files]
+    if repository.kind == "models" and request.flag("securityStatus"):
+        answer["securityRepoStatus"] = scans.summary(
+            {entry.path: request.hub.scans.report(repository.name, entry.path, commit.created) for entry in files}
+        )
     answer["usedStorage"] = sum(entry.size for entry in files)
     return JSONResponse(expanded(request.http.query_params, answer))
 

@@ -24,6 +24,7 @@ from airflow_provider_xethub.local.content.store import ContentStore
 from airflow_provider_xethub.local.http.json_fields import parse_object, whole_number
 from airflow_provider_xethub.local.metadata.commits import CommitWriter
 from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES, Repositories, Repository
+from airflow_provider_xethub.local.metadata.scans import Scans
 from airflow_provider_xethub.local.store.access import Access, Identity
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, RepoNotFoundError
 from airflow_provider_xethub.local.store.paths import require_path
@@ -47,6 +48,7 @@ class HubBackend:
     commits: CommitWriter
     access: Access
     content: ContentStore
+    scans: Scans
     public_url: PublicUrl
     cas_path: str
 

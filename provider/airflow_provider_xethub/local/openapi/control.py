@@ -24,6 +24,9 @@ _NEW_FAULT = fields(
     {"name": TEXT, "route": TEXT, "times": NUMBER, "skip": NUMBER, "client": TEXT, "delay": _SECONDS, "status": NUMBER},
 )
 _TRANSFER = fields({"session": TEXT})
+_SCAN = fields(
+    {"status": TEXT}, {"path": TEXT, "repository": TEXT, "scanner": TEXT, "delay": _SECONDS, "message": TEXT}
+)
 _DONE = Operation(media_type="", status=(204,))
 
 CONTROL_OPERATIONS: Mapping[str, Operation] = {
@@ -48,6 +51,9 @@ CONTROL_OPERATIONS: Mapping[str, Operation] = {
     ),
     "control.api.list_transfers": Operation(fields({"transfers": listed(_TRANSFER)})),
     "control.api.show_transfer": Operation(_TRANSFER),
+    "control.api.list_scans": Operation(fields({"scans": listed(_SCAN)})),
+    "control.api.add_scan": Operation(_SCAN, status=(201,), body={JSON: _SCAN}),
+    "control.api.forget_scans": _DONE,
     "control.api.reset": Operation(fields({"repositories_deleted": NUMBER}), body={JSON: fields({}, {"data": FLAG})}),
     "openapi.document.answer_openapi": Operation(fields({"openapi": TEXT, "paths": ANYTHING}), credential="none"),
 }

@@ -40,9 +40,15 @@ _NEW_REPOSITORY = fields(
         "visibility": choice("public", "private"),
     },
 )
+_SCAN = fields({"status": TEXT})
 _ENTRY = fields(
     {"type": choice("file", "directory"), "oid": TEXT, "size": NUMBER, "path": TEXT},
-    {"lfs": _LFS_OBJECT, "xetHash": HASH, "lastCommit": fields({"id": TEXT, "title": TEXT, "date": TIME})},
+    {
+        "lfs": _LFS_OBJECT,
+        "xetHash": HASH,
+        "lastCommit": fields({"id": TEXT, "title": TEXT, "date": TIME}),
+        "securityFileStatus": fields({"status": TEXT, "avScan": _SCAN, "pickleImportScan": _SCAN}),
+    },
 )
 _PATHS = fields({"paths": listed(TEXT)}, {"expand": FLAG})
 _COMMIT = fields({"id": TEXT, "title": TEXT, "message": TEXT, "date": TIME, "authors": listed(fields({"user": TEXT}))})
@@ -81,7 +87,7 @@ HUB_OPERATIONS: Mapping[str, Operation] = {
         body={JSON: fields({"fromRepo": TEXT, "toRepo": TEXT}, {"type": choice("model", "dataset", "space")})},
     ),
     "hub.repositories.list_all": Operation(listed(_REPOSITORY), query={**_PAGE, **_FILTERS}),
-    "hub.repositories.describe": Operation(_REPOSITORY, query={"blobs": FLAG}),
+    "hub.repositories.describe": Operation(_REPOSITORY, query={"blobs": FLAG, "securityStatus": FLAG}),
     "hub.repositories.list_storage": Operation(
         listed(fields({"id": TEXT, "type": TEXT, "updatedAt": TIME, "visibility": TEXT, "storage": NUMBER})),
         query=_PAGE,

@@ -25,6 +25,7 @@ def hub(server: LocalHub) -> Iterator[LocalHub]:
     server.log.clear()
     yield server
     server.faults.clear()
+    server.scans.clear()
 
 
 @pytest.fixture
