@@ -253,12 +253,22 @@ class _Publication:
         files = [path for path in paths if not path.endswith("/")]
         folders = [path.rstrip("/") for path in paths if path.endswith("/")]
 
+        # A new file in the place of a folder removes what is in it, and the other way round.
+        above = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}
+        named = sorted({*files, *above})
+
         def content(revision: str) -> dict[str, tuple[Any, ...]]:
             repo = self._repo.at(revision)
-            found = self._hub.get_files(repo, files) if files else []
+            found = self._hub.get_files(repo, named) if named else []
             for folder in folders:
                 found += self._hub.list_files(repo, folder)
-            return {file["path"]: (file["size"], file["sha256"], file.get("blob_id")) for file in found}
+            there: dict[str, tuple[Any, ...]] = {
+                path: ("folder",)
+                for path in (self._hub.existing_paths(repo, files) if files else ())
+                if path.endswith("/")
+            }
+            there |= {file["path"]: (file["size"], file["sha256"], file.get("blob_id")) for file in found}
+            return there
 
         try:
             before, after = content(since), content(until)

@@ -1,7 +1,8 @@
 """The content of a commit: its changes, their order, and the parts that the Hub's limits require.
 
 Most work is one part. Files come in the order of their paths, followed by deletions, so that nothing is deleted before
-its successor exists; only a file in the place of a new folder is deleted first.
+its successor exists; only a file in the place of a new folder is deleted first, and so are files in a folder that
+becomes a file.
 """
 
 from __future__ import annotations
@@ -180,9 +181,15 @@ def _path(file: XetFile) -> str:
 
 
 def _order(files: Sequence[XetFile], delete: Sequence[str]) -> list[XetFile | str]:
-    folders = {file["path"][:at] for file in files for at, char in enumerate(file["path"]) if char == "/"}
-    in_the_way = [path for path in delete if path in folders]
-    return [*in_the_way, *sorted(files, key=_path), *(path for path in delete if path not in folders)]
+    new = {file["path"] for file in files}
+    folders = {path[:at] for path in new for at, char in enumerate(path) if char == "/"}
+
+    def is_in_the_way(path: str) -> bool:
+        return path in folders or any(path[:at] in new for at, char in enumerate(path) if char == "/")
+
+    in_the_way = {path for path in delete if is_in_the_way(path)}
+    first = [path for path in delete if path in in_the_way]
+    return [*first, *sorted(files, key=_path), *(path for path in delete if path not in in_the_way)]
 
 
 def _batches(files: Sequence[XetFile]) -> Iterator[list[XetFile]]:

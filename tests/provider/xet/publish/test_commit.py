@@ -293,6 +293,21 @@ def test_a_deletion_upon_another_parent_is_refused_where_somebody_changed_what_i
     assert titles(hub, repo) == ["theirs", "a commit"]
 
 
+@pytest.mark.parametrize(
+    ("theirs", "mine", "named"),
+    [("a/theirs.txt", "a", "a/"), ("a", "a/b/mine.txt", "a")],
+    ids=["a file for a folder", "a folder for a file"],
+)
+def test_a_commit_upon_another_parent_is_refused_where_it_would_take_the_place_of_new_work(
+    hub, repo, theirs, mine, named
+):
+    head = publish(hub, repo, {"other.txt": TEXT})["oid"]
+    publish(hub, repo, {theirs: TEXT}, message="theirs")
+    with pytest.raises(XetConflictError, match=rf"someone else committed. {named} changed since"):
+        publish(hub, repo, {mine: TEXT}, parent_commit=head)
+    assert tree(hub, repo) == {"other.txt", theirs}
+
+
 def test_a_parent_that_nobody_knows_is_refused(hub, repo):
     publish(hub, repo, {"a.txt": TEXT})
     with pytest.raises(XetConflictError, match="is no longer at 1234567890123456789012345678901234567890"):

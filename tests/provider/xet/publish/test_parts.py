@@ -94,6 +94,12 @@ def test_a_file_gives_way_to_a_folder_of_its_name(hub, repo):
     assert tree(hub, repo) == {"data/a.txt"}
 
 
+def test_a_folder_gives_way_to_a_file_of_its_name(hub, repo):
+    publish(hub, repo, {"data/a.txt": TEXT, "data/b/c.txt": TEXT})
+    publish(hub, repo, {"data": TEXT}, delete=["data/a.txt", "data/b/c.txt"])
+    assert tree(hub, repo) == {"data"}
+
+
 def test_only_what_changed_counts(hub, repo, by_two):
     publish(hub, repo, {path: content for path, content in FIVE.items() if path != "c.txt"})
     assert publish(hub, repo, FIVE, message="c")["commits"][0]["title"] == "c"

@@ -34,6 +34,10 @@ def test_files_come_by_path_then_what_is_deleted_and_what_is_in_the_way_of_a_fol
     assert cut(it, changes=2) == [["b", "a"], ["b/x", "c"], ["z", "old/"]]
 
 
+def test_what_is_in_the_way_of_a_file_comes_first_too():
+    assert cut(work(["a", "b"], delete=["z", "b/x/y", "b/c/"])) == [["b/x/y", "b/c/", "a", "b", "z"]]
+
+
 def test_a_part_holds_no_more_inline_bytes_than_allowed_but_at_least_one_file():
     it = work(["a", "b", "c", "d", "e"], inline=["a", "b", "d", "e"])
     assert cut(it, inline_bytes=20) == [["a", "b", "c"], ["d", "e"]]
