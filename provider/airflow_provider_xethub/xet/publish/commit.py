@@ -4,7 +4,8 @@ No public client API exists for this, so the requests are our own: ``preupload``
 inline, ``commit`` takes newline-delimited JSON. A contract test compares them with what ``huggingface_hub`` sends.
 
 Work that is too large for one commit becomes several consecutive commits. A line in their descriptions identifies the
-work and how much of it they contain, so that a retry finds them and continues from there.
+work and how much of it they contain, so that a retry finds them and continues from there. Where the branch must change
+only once, these commits go to a pull request that is merged at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_xethub.exceptions import (
@@ -32,6 +33,7 @@ from airflow_provider_xethub.xet.hub.history import parents
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.publish import pull_requests
 from airflow_provider_xethub.xet.publish.parts import (
     MAX_CHANGES,
     MAX_INLINE_BYTES,
@@ -43,7 +45,7 @@ from airflow_provider_xethub.xet.publish.parts import (
     git_blob_id,
     plan_work,
 )
-from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
+from airflow_provider_xethub.xet.publish.request import COMMIT_TIMEOUT, CommitRequest, commit_key
 from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -53,9 +55,6 @@ log = logging.getLogger(__name__)
 
 KEY_TRAILER = "Xet-Commit-Key"
 """Last line of a commit's description, by which a retry finds a commit whose response was lost."""
-
-COMMIT_TIMEOUT = 90.0
-"""Least seconds to wait for the response to a commit: the Hub's own limit is 60."""
 
 ADVISED_CHANGES = 100
 """Changes in one commit that the Hub recommends. A commit that is too large for it is halved, but not below this."""
@@ -88,6 +87,10 @@ class _CommitTooLargeError(Exception):
     """The Hub did not complete a commit in time, or rejects its size."""
 
 
+class _SeveralCommitsNeededError(Exception):
+    """The work does not fit into one commit, and must not change the branch more than once."""
+
+
 def publish(
     hub: Hub, request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf
 ) -> XetCommitResult:
@@ -105,8 +108,49 @@ def publish(
     """
     work = plan_work(request, modes, contents_of)
     publication = _Publication(hub, request, work, commit_key(request, work.files))
-    publication.publish()
+    try:
+        publication.publish()
+    except _SeveralCommitsNeededError:
+        return _publish_through_pull_request(publication, hub, request, work)
     return publication.result()
+
+
+def _publish_through_pull_request(
+    direct: _Publication, hub: Hub, request: CommitRequest, work: Work
+) -> XetCommitResult:
+    """Make the commits on a pull request, and merge it.
+
+    :param direct: a commit to the branch that the Hub may have made after it timed out.
+    """
+    proposal = replace(request, create_pr=True, atomic=False)
+    publication = _Publication(hub, proposal, work, commit_key(proposal, work.files), is_merged_later=True)
+    publication.publish()
+    result = publication.result()
+    proposed = Repo.from_uri(result["repo"])
+    number = answers.discussion_number(proposed.revision)
+    log.info("All %s are in pull request %s.", counted(len(publication.done), "part"), result["pull_request"])
+    if pull_requests.merged_as(hub, proposed, number) is None:
+        if direct.found_late():
+            pull_requests.close(hub, proposed, number, "The same changes were committed to the branch.")
+            return direct.result()
+        if touched := publication.touched_since(request.parent_commit):
+            pull_requests.close(hub, proposed, number, "The branch has changed, so this was planned again.")
+            raise XetConflictError(
+                f"{request.repo} is no longer at {request.parent_commit}: someone else committed. "
+                f"{shortened(touched, _MAX_NAMED)} changed since. Pull request {number} was closed without a merge. "
+                "Read the new head and decide again, or leave out parent_commit.",
+                status=409,
+            )
+    oid = pull_requests.merge(hub, proposed, number)
+    [merged] = hub.latest_commits(request.repo.at(oid))
+    commit: XetCommit = {**merged, "repo": request.repo.uri}
+    return {
+        **result,
+        **commit,
+        "files": [published_record(file, commit["repo"]) for file in result["files"]],
+        "pull_request": None,
+        "commits": [commit],
+    }
 
 
 class _Publication:
@@ -116,11 +160,14 @@ class _Publication:
     :ivar parent: the required parent of the next commit; ``None`` for any.
     """
 
-    def __init__(self, hub: Hub, request: CommitRequest, work: Work, key: str) -> None:
+    def __init__(
+        self, hub: Hub, request: CommitRequest, work: Work, key: str, *, is_merged_later: bool = False
+    ) -> None:
         self._hub = hub
         self._request = request
         self._work = work
         self._key = key
+        self._is_merged_later = is_merged_later
         self.done: list[_Published] = []
         self.parent = request.parent_commit
         self._unchanged = work.unchanged
@@ -133,6 +180,12 @@ class _Publication:
     def _repo(self) -> Repo:
         """The target of the next commit: the pull request, once it is open."""
         return self.done[-1].repo if self.done else self._request.repo
+
+    @property
+    def _is_atomic(self) -> bool:
+        """Whether several commits need a pull request; one on a pull request is not possible, nor needed."""
+        request = self._request
+        return request.atomic and not request.create_pr and not request.repo.revision.startswith(_PULL_REQUEST)
 
     @property
     def _opens_pull_request(self) -> bool:
@@ -149,10 +202,15 @@ class _Publication:
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
         self._check_deletions(parts)
+        if self._is_atomic and len(parts) > 1:
+            raise _SeveralCommitsNeededError
         while parts:
             try:
                 self._make(parts)
             except _CommitTooLargeError as error:
+                if self._is_atomic:
+                    log.warning("%s Continuing with a pull request.", error)
+                    raise _SeveralCommitsNeededError from None
                 limits = parts[0].halved()
                 log.warning("%s Continuing with parts of at most %d changes.", error, limits.changes)
             except XetHubError as error:
@@ -160,6 +218,17 @@ class _Publication:
                     error.args = (f"{error} {self._so_far(len(parts))}", *error.args[1:])
                 raise
             parts = self._work.parts(self._until, limits)
+
+    def found_late(self) -> bool:
+        """Return whether the Hub has made a commit of this work since its request timed out."""
+        return self._search()
+
+    def touched_since(self, parent: str | None) -> list[str]:
+        """Return which paths of this work have changed on the branch since a commit."""
+        head = self._hub.latest_commits(self._request.repo)
+        if parent is None or not head or head[0]["oid"] == parent:
+            return []
+        return self._touched(self._work.parts(0, Limits(MAX_CHANGES, MAX_INLINE_BYTES)), parent, head[0]["oid"])
 
     def _so_far(self, missing: int) -> str:
         return (
@@ -185,7 +254,9 @@ class _Publication:
     def _make(self, parts: Sequence[Part]) -> None:
         """Send the first part until the Hub has it once. After a lost response, search for it before sending again."""
         part, number, total = parts[0], len(self.done) + 1, len(self.done) + len(parts)
-        title = self._request.message + (f" (part {number} of {total})" if total > 1 else "")
+        is_title_of_all = self._is_merged_later and number == 1  # the merge gets the title of the pull request
+        suffix = f" (part {number} of {total})" if total > 1 and not is_title_of_all else ""
+        title = self._request.message + suffix
 
         def once() -> XetConflictError | None:
             moves = 0

@@ -18,6 +18,9 @@ MAX_MESSAGE = 10_000
 MAX_DESCRIPTION = 60_000
 """Characters. Fewer than are read of a description, so that the key at its end is found again."""
 
+COMMIT_TIMEOUT = 90.0
+"""Least seconds to wait for the response to a commit: the Hub's own limit is 60."""
+
 
 @dataclass(frozen=True)
 class CommitRequest:
@@ -30,6 +33,8 @@ class CommitRequest:
     :param description: more text below it.
     :param parent_commit: commit only if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
+    :param atomic: change the branch only once: what does not fit into one commit is committed to a pull request, which
+        is merged at the end. A pull request itself may have several commits.
     :param idempotency_key: the same for all attempts of one piece of work; ``None`` for a new key of this call.
     :param is_first_try: whether no earlier attempt can have committed this, so that there is nothing to search for.
     :param task_state: stores for later attempts where this was committed; without one they have to search.
@@ -45,6 +50,7 @@ class CommitRequest:
     idempotency_key: str | None = None
     is_first_try: bool = False
     task_state: TaskState = field(default_factory=TaskState, compare=False, repr=False)
+    atomic: bool = False
 
     def check(self) -> None:
         """Refuse what the Hub would reject or what cannot be intended, before anything is sent.
