@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection
-from airflow_provider_xethub.hooks.errors import fail_without_retry
+from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -81,7 +81,7 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         """Check the arguments and do the work; errors that retrying cannot fix fail the task at once."""
         self._executing = True
         try:
-            with fail_without_retry():
+            with fail_task(self.log):
                 self.prepare(context)
                 return self.work(context)
         finally:

@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.hooks.errors import fail_without_retry
+from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet.repo import Scope
@@ -60,7 +60,7 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
 
     def execute(self, context: Context) -> None:
         """Delete the XComs. A missing XCom is not an error."""
-        with fail_without_retry():
+        with fail_task(self.log):
             self.check_rendered()
             for task_id in self._task_ids():
                 ti = context["ti"]

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
-from airflow_provider_xethub.hooks.errors import fail_without_retry
+from airflow_provider_xethub.hooks.errors import fail_task, fail_without_retry
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.inline_content import is_needed_after
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
@@ -101,8 +101,10 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poll until the condition holds, or poll once and then wait in the triggerer."""
-        if not self.deferrable:
-            return super().execute(context)
+        with fail_task(self.log):
+            return self._poll_or_defer(context) if self.deferrable else super().execute(context)
+
+    def _poll_or_defer(self, context: Context) -> Any:
         started = time.monotonic()
         first = deferral.poll(self, context)
         if not first:
@@ -112,11 +114,12 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the deferral; after a timeout, finish as the other modes do."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except (AirflowSensorTimeout, AirflowSkipException) as error:
-            self._has_polled = True
-            return deferral.finish_interrupted(self, context, error)
+        with fail_task(self.log):
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except (AirflowSensorTimeout, AirflowSkipException) as error:
+                self._has_polled = True
+                return deferral.finish_interrupted(self, context, error)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return what the trigger found, or raise the error that it reported."""
