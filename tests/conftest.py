@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ if _POSTGRESQL:
     }
 
 import pytest  # noqa: E402
+import structlog.dev  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
@@ -54,6 +56,12 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.repo import Repo
     from support.airflow_runs import DagRun, TaskRun
 
+
+if version("apache-airflow").startswith("3.0."):
+    # A task that runs in the process of this Airflow logs as structlog does by itself: the traceback of a failure in
+    # colour, with the values of all variables, takes as long as ten tasks. Later ones write it plainly.
+    _plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 # By itself Hypothesis has other settings where CI is set, and fails tests whose input is slow to generate, as it is on
 # a busy machine. These are the same examples for everybody: a new one must not fail somebody else's change. To look
