@@ -22,11 +22,16 @@
     │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
     │   │   └── XetRevisionNotFoundError         404: the repository exists, the revision does not         final
     │   ├── XetConflictError                     409 or 412: someone else changed it first                 final
+    │   │   └── XetPullRequestClosedError        the pull request was closed without being merged          final
     │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
     │   │   └── XetCommitQuotaError              429: the hourly limit of commits is reached               retry
     │   ├── XetServerError                       5xx, 408 or 425                                           retry
     │   ├── XetRedirectError                     a redirect to another origin; not followed                final
     │   └── XetProtocolError                     a success with unexpected content                         final
+    ├── XetScanError                             what the Hub reports about its security scan of files
+    │   ├── XetUnsafeFileError (PermissionError) a scanner found an issue                                  final
+    │   ├── XetScanPendingError                  there is no result yet                                    retry
+    │   └── XetScanMissingError (LookupError)    the Hub reports no scan at all                            final
     └── XetTransferError
         ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
         │   └── XetEmptySourceError              the source contains no file                               retry
@@ -197,6 +202,13 @@ class XetConflictError(XetResponseError):
     """
 
 
+class XetPullRequestClosedError(XetConflictError):
+    """The pull request was closed without being merged.
+
+    Not retried: reopen it, or publish again.
+    """
+
+
 class XetRateLimitError(XetResponseError):
     """429: too many requests, also after the retries within the request.
 
@@ -225,6 +237,32 @@ class XetRedirectError(XetResponseError):
 
 class XetProtocolError(XetResponseError):
     """A successful response has unexpected content, such as an HTML page instead of JSON. Not retried."""
+
+
+class XetScanError(XetHubError):
+    """Base of the errors about the Hub's security scan of files. Nothing was downloaded."""
+
+
+class XetUnsafeFileError(XetScanError, PermissionError):
+    """The Hub's security scan found an issue in a file, or reports a result that this provider does not know.
+
+    Not retried. The message names the files and the scanners.
+    """
+
+    retryable = False
+
+
+class XetScanPendingError(XetScanError):
+    """The Hub has not scanned a file yet, or its scanner failed. Retried: scans take up to a few minutes."""
+
+
+class XetScanMissingError(XetScanError, LookupError):
+    """The Hub reports no scan of a file, not even one without a result yet.
+
+    Not retried: such a Hub offers no scans, or not for this file.
+    """
+
+    retryable = False
 
 
 class XetTransferError(XetHubError):

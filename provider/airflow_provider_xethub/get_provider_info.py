@@ -85,9 +85,35 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.hooks.xethub"]}],
-        "operators": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.operators.xethub"]}],
-        "sensors": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.sensors.xethub"]}],
-        "triggers": [{"integration-name": "Xet Hub", "python-modules": ["airflow_provider_xethub.triggers.xethub"]}],
+        "operators": [
+            {
+                "integration-name": "Xet Hub",
+                "python-modules": [
+                    "airflow_provider_xethub.operators.pull_requests",
+                    "airflow_provider_xethub.operators.xethub",
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "Xet Hub",
+                "python-modules": [
+                    "airflow_provider_xethub.sensors.pull_requests",
+                    "airflow_provider_xethub.sensors.scans",
+                    "airflow_provider_xethub.sensors.xethub",
+                ],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Xet Hub",
+                "python-modules": [
+                    "airflow_provider_xethub.triggers.pull_requests",
+                    "airflow_provider_xethub.triggers.scans",
+                    "airflow_provider_xethub.triggers.xethub",
+                ],
+            }
+        ],
         "task-decorators": [
             {"name": "xethub", "class-name": "airflow_provider_xethub.decorators.xethub.xethub_task"},
         ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub.exceptions import XetHubError, XetNotFoundError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection, sealing
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.cas.session import CasAccess
     from airflow_provider_xethub.xet.files.sources import SourceFile
+    from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
     from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.publish.copies import Copies
     from airflow_provider_xethub.xet.publish.publisher import Publisher
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         XetDownloadResult,
         XetFile,
         XetPublishResult,
+        XetPullRequest,
         XetUploadResult,
     )
     from airflow_provider_xethub.xet.task_state import TaskState
@@ -351,6 +353,7 @@ class XetHubConnection(BaseHook):
         *,
         single: bool = False,
         token: XetToken | SealedTokenDict | None = None,
+        require_safe: bool = False,
         task_state: TaskState | None = None,
     ) -> XetDownloadResult:
         """Download files and verify them before they appear under their names in ``destination``.
@@ -361,7 +364,10 @@ class XetHubConnection(BaseHook):
             repository, and nothing confirms those that come from an XCom.
         :param single: whether one file was named, rather than a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
+        :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written.
+            Needs the connection.
         :param task_state: stores for a retry which multipart uploads to abort if this attempt is killed.
+        :raises XetScanError: the Hub has not scanned a file, or not found it safe. Nothing was written.
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
         from airflow_provider_xethub.hooks.attempt import current_attempt
@@ -376,6 +382,8 @@ class XetHubConnection(BaseHook):
         repo = targets.repo_of(files)
         use = self._tokens.accept(token, "read", repo)
         access = self._cas.bind(use)
+        if require_safe:
+            self._require_safe(repo, files)
         hub = (lambda: self._connection.hub) if self.xethub_conn_id is not None else None
         contents = inline_contents.of_records(files, use, self._tokens, self._connection)
         where = location(destination)
@@ -393,6 +401,14 @@ class XetHubConnection(BaseHook):
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received
+
+    def _require_safe(self, repo: Repo, files: Sequence[XetFile]) -> None:
+        from airflow_provider_xethub.xet.hub import scans
+
+        if not self.has_connection:
+            text = "require_safe asks the Hub for its security scan, which needs a connection, not only a token"
+            raise connection.needed(self.xethub_conn_id, XetInputError(text))
+        scans.require_safe(self._connection.hub, repo, files)
 
     @fail_without_retry()
     def upload(
@@ -570,6 +586,85 @@ class XetHubConnection(BaseHook):
         path_in_repo = arguments.string("path_in_repo", path_in_repo)
         find = partial(sources.collect, source, path_in_repo, patterns, open_storage)
         return threads.interruptible(lambda: find(exclude=exclude, follow_links=follow_links))
+
+    # --- pull requests --------------------------------------------------------------------------------------------
+
+    @fail_without_retry()
+    def get_pull_request(self, repo: Repo, number: int) -> XetPullRequest:
+        """Return the state of a pull request.
+
+        :raises XetNotFoundError: there is no such pull request.
+        """
+        from airflow_provider_xethub.xet.hub import pull_requests
+
+        return pull_requests.get(self._connection.hub, repo, number).record
+
+    @fail_without_retry()
+    def open_pull_request(self, repo: Repo, title: str, description: str = "") -> XetPullRequest:
+        """Open an empty pull request into ``main``, as a draft; commits to its ``repo`` fill it.
+
+        What publishes with ``create_pr=True`` opens one by itself. Not safe to retry: it may open a second one.
+        """
+        from airflow_provider_xethub.xet.hub import pull_request_calls
+
+        return pull_request_calls.open_pull_request(self._api_calls, repo, title, description)
+
+    @fail_without_retry()
+    def merge_pull_request(
+        self,
+        repo: Repo,
+        number: int,
+        *,
+        comment: str | None = None,
+        head_commit: str | None = None,
+        is_first_try: bool = True,
+    ) -> XetCommitResult:
+        """Merge a pull request, and return the commit and the files that it changed; safe to retry.
+
+        A draft is published first. If it is merged already, that is a success, and ``created`` is ``False`` unless an
+        earlier attempt may have merged it.
+
+        :param comment: text of a comment on the merge.
+        :param head_commit: ID of the newest commit in the pull request; merge only if no other has been added.
+        :param is_first_try: whether no earlier attempt can have merged it.
+        :raises XetPullRequestClosedError: it is closed. Nothing was merged.
+        :raises XetConflictError: it conflicts with its branch, or has other commits. Nothing was merged.
+        """
+        from airflow_provider_xethub.xet.hub import pull_request_calls
+
+        result = pull_request_calls.merge(
+            self._api_calls, repo, number, comment=comment, head_commit=head_commit, is_first_try=is_first_try
+        )
+        self.lineage.committed(result)
+        return result
+
+    @fail_without_retry()
+    def close_pull_request(self, repo: Repo, number: int, *, comment: str | None = None) -> XetPullRequest:
+        """Close a pull request without merging it. If it is closed already, that is a success.
+
+        :param comment: text of a comment that says why.
+        :raises XetConflictError: it is merged.
+        """
+        from airflow_provider_xethub.xet.hub import pull_request_calls
+
+        return pull_request_calls.close(self._api_calls, repo, number, comment=comment)
+
+    @fail_without_retry()
+    def comment_pull_request(self, repo: Repo, number: int, text: str, *, key: str | None = None) -> bool:
+        """Comment on a pull request, and return whether a comment was added.
+
+        :param key: the same for all attempts of one piece of work, so that the comment is added once. ``None``: always
+            add one.
+        """
+        from airflow_provider_xethub.xet.hub import pull_request_calls
+
+        return pull_request_calls.comment_on(self._api_calls, repo, number, text, key=key)
+
+    @property
+    def _api_calls(self) -> ApiCalls:
+        from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+
+        return ApiCalls(self._connection.hub, lambda: self.api)
 
     # --- connection form of Airflow 3.0 and 3.1; later versions read get_provider_info() -----------------------------
 

@@ -376,6 +376,8 @@ class XetDownloadOperator(XetTransferOperator):
     :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
     :param on_empty: what to do if ``files`` is an empty list, the repository is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
+    :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written. Needs
+        the connection, also with ``token``.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile` with ``local_path``, in object storage
         with ``storage_uri``. The figures are the XCom ``transfer``.
     """
@@ -391,9 +393,11 @@ class XetDownloadOperator(XetTransferOperator):
         patterns: str | Sequence[str] | None = None,
         files: Any = None,
         on_empty: OnEmpty = "fail",
+        require_safe: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.require_safe = require_safe
         self.destination = destination
         self.path = path
         self.paths = paths
@@ -424,7 +428,12 @@ class XetDownloadOperator(XetTransferOperator):
             self.hook.check_token(token, "read", repo)
             files = self.find_files(repo, self.path, self.paths, self.patterns)
         result = self.hook.download(
-            self.destination, files, single=self.is_single(files), token=token, task_state=task_state(context)
+            self.destination,
+            files,
+            single=self.is_single(files),
+            token=token,
+            require_safe=self.require_safe,
+            task_state=task_state(context),
         )
         self.report_transfer(context, "download", result["transfer"], repo)
         self.hub_page = page_of_files(repo, files)

@@ -28,11 +28,12 @@ NAMES = frozenset(
         "source_revision",
         "parent_commit",
         "newer_than",
+        "head_commit",
     }
 )
 """Optional arguments that are one string. A rendered ``"None"`` stands for a missing value: none can have that name."""
 
-STRINGS = NAMES | {"path", "path_in_repo"}
+STRINGS = NAMES | {"path", "path_in_repo", "comment"}
 """Optional arguments that are one string."""
 
 SELECTIONS = frozenset({"paths", "patterns", "exclude", "token_task_ids"})
@@ -53,10 +54,25 @@ RENDERED = STRINGS | LISTS | LOCATIONS | RECORDS | {"scope", "min_files", "commi
 DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
 """Defaults other than ``None``, for arguments that a template rendered to ``None``."""
 
-CHOICES: dict[str, tuple[Any, ...]] = {"on_empty": ("fail", "skip"), "may_be_missing": (None, "revision", "repo")}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "on_empty": ("fail", "skip"),
+    "may_be_missing": (None, "revision", "repo"),
+    "missing_scan": ("fail", "wait", "accept"),
+}
 """Arguments with a fixed set of values."""
 
-FLAGS = frozenset({"commit", "create_pr", "deduplicate", "deferrable", "follow_links", "inline_content", "read_only"})
+FLAGS = frozenset(
+    {
+        "commit",
+        "create_pr",
+        "deduplicate",
+        "deferrable",
+        "follow_links",
+        "inline_content",
+        "read_only",
+        "require_safe",
+    }
+)
 """Arguments that are ``True`` or ``False``."""
 
 OPTIONAL_FLAGS = frozenset({"deduplicate", "inline_content"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 class _XetFile(TypedDict):
@@ -96,6 +96,7 @@ class XetCommitResult(XetCommit):
     ``created``: ``False`` where everything existed already, so that ``oid`` is an existing commit.
     ``pull_request`` is its URL, or ``None``. ``commits`` are all commits that were made, in order: usually one, several
     where the limits of the Hub require it (the result describes the last), none in a bucket or where nothing changed.
+    ``pull_request_number`` is the number in that URL, or ``None``.
     """
 
     files: list[XetFile]
@@ -103,7 +104,36 @@ class XetCommitResult(XetCommit):
     unchanged: list[str]
     created: bool
     pull_request: str | None
+    pull_request_number: int | None
     commits: list[XetCommit]
+
+
+class XetScanResult(XetCommit):
+    """A commit whose files the Hub's security scan found safe.
+
+    ``file_count`` selected files with ``bytes`` of content; ``scanned_count`` is lower where the Hub reports no scan of
+    some, which ``missing_scan="accept"`` allows.
+    """
+
+    file_count: int
+    scanned_count: int
+    bytes: int
+
+
+class XetPullRequest(TypedDict):
+    """A pull request: its ``number``, ``url``, ``repo`` as ``hf://`` URI at ``refs/pr/N``, ``title`` and ``status``.
+
+    ``status`` is ``draft``, ``open``, ``merged`` or ``closed``. ``base`` is the branch that it is to be merged into.
+    ``conflicts`` are the paths that conflict with that branch; ``True`` where there are some, but the Hub lists none.
+    """
+
+    number: int
+    url: str
+    repo: str
+    title: str
+    status: Literal["draft", "open", "merged", "closed"]
+    base: str
+    conflicts: list[str] | bool
 
 
 class XetAssetEvent(TypedDict):

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import XetCancelledError
 from airflow_provider_xethub.xet import progress
@@ -29,7 +29,14 @@ STOP_SECONDS = 0.4
 _POLL_SECONDS = 0.05
 
 
-def interruptible(work: Callable[[], T], meter: progress.Meter | None = None) -> T:
+class Watch(Protocol):
+    """What is asked regularly whether to go on waiting, such as :class:`progress.Meter`."""
+
+    def check(self) -> object:
+        """Raise an error to end the wait."""
+
+
+def interruptible(work: Callable[[], T], meter: Watch | None = None) -> T:
     """Run blocking work in a thread, so that a signal handler that raises (SIGTERM, execution_timeout) acts at once.
 
     Only one of the calls of the client polls for signals. The main thread waits in a call that signals interrupt.
@@ -54,7 +61,7 @@ def start(work: Callable[[], T]) -> Callable[..., T]:
     thread = threading.Thread(target=run, name=TRANSFER, daemon=True)
     thread.start()
 
-    def wait(meter: progress.Meter | None = None) -> T:
+    def wait(meter: Watch | None = None) -> T:
         while not done.wait(progress.CHECK_INTERVAL):
             if meter:
                 meter.check()

@@ -61,6 +61,7 @@ def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None
         "unchanged": sorted(unchanged),
         "created": bool(changes),
         "pull_request": None,
+        "pull_request_number": None,
         "commits": [],
     }
 

@@ -460,13 +460,17 @@ class _Publication:
     def result(self) -> XetCommitResult:
         """Return the published files and the commits that published them."""
         head = self.done[-1].commit if self.done else self._head()
+        opened = next((each for each in self.done if each.pull_request), None)
+        pull_request = opened.pull_request if opened else None
+        number = int(opened.repo.revision.removeprefix(_PULL_REQUEST)) if opened else None
         return {
             **head,
             "files": [published_record(file, head["repo"]) for file in self._work.files],
             "deleted": list(self._request.delete),
             "unchanged": sorted(self._unchanged),
             "created": bool(self.done),
-            "pull_request": next((each.pull_request for each in self.done if each.pull_request), None),
+            "pull_request": pull_request,
+            "pull_request_number": number,
             "commits": [each.commit for each in self.done],
         }
 

@@ -26,6 +26,7 @@ from airflow_provider_xethub.xet.identifiers import COMMIT_ID, SHA256
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.records import XetCommit, XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
+from airflow_provider_xethub.xet.wait.details import DetailCondition, MergedCondition, check_pull_request
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
@@ -204,6 +205,7 @@ class RepoState:
         self.files = Snapshot(repo, repo.uri)
         self._bases: dict[str, Snapshot] = {}
         self.listing_error: XetProtocolError | None = None
+        self.details: dict[object, Any] = {}
         self.version = 0
 
     def files_at(self, oid: str) -> Snapshot:
@@ -228,7 +230,11 @@ class RepoState:
         for condition in conditions:
             check_condition(condition, self._repo)
         files = [condition for condition in conditions if isinstance(condition, FilesCondition)]
-        self._fetch_head(hub, conditions, wants_files=bool(files))
+        details = [condition for condition in conditions if isinstance(condition, DetailCondition)]
+        others = [condition for condition in conditions if condition not in details or condition.needs_head]
+        if others:
+            self._fetch_head(hub, others, wants_files=bool(files))
+        self._fetch_details(hub, details, is_alone=len(details) == len(conditions))
         self.listing_error = None
         try:
             self._fetch_files(hub, files)
@@ -238,6 +244,23 @@ class RepoState:
                 raise
             self.listing_error = error
             self.version += 1
+
+    def _fetch_details(self, hub: Hub, conditions: Sequence[DetailCondition], *, is_alone: bool) -> None:
+        by_key = {condition.key: condition for condition in conditions}
+        self.details = {key: value for key, value in self.details.items() if key in by_key}
+        for key, condition in by_key.items():
+            known = self.details.get(key)
+            before = None if isinstance(known, XetHubError) else known
+            try:
+                found = condition.fetch(hub, self._repo, self.head, before)
+            except XetHubError as error:
+                # Conditions on commits and files must not fail because of details that cannot be had.
+                if error.retryable or (is_alone and len(by_key) == 1):
+                    raise
+                found = error
+            if found != known:
+                self.details[key] = found
+                self.version += 1
 
     def _fetch_files(self, hub: Hub, files: Sequence[FilesCondition]) -> None:
         paths = {path for condition in files for path in condition.paths}
@@ -294,6 +317,10 @@ def check_condition(condition: Condition, repo: Repo) -> None:
 
     :raises XetInputError: the condition needs commits, and the repository is a bucket.
     """
+    if repo.is_bucket and isinstance(condition, DetailCondition):
+        raise XetInputError(f"{repo} is a bucket: it has neither pull requests nor security scans.")
+    if isinstance(condition, MergedCondition):
+        check_pull_request(repo)
     if repo.is_bucket and not isinstance(condition, FilesCondition):
         raise XetInputError(f"{repo} is a bucket: it has no commits. Wait for its files with XetFileSensor.")
     if repo.is_bucket and isinstance(condition, FilesCondition) and condition.newer_than:

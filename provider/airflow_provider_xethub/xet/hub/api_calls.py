@@ -1,0 +1,115 @@
+"""Run one call of ``huggingface_hub.HfApi`` with a time limit, with retries, and with this provider's errors.
+
+The library itself has neither a timeout nor retries for these calls, and its errors quote URLs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetInputError, XetTimeoutError
+from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.hub import errors as hub_errors
+from airflow_provider_xethub.xet.hub.client import Hub, with_retries
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+
+CALL_TIMEOUT = 120.0
+"""Least seconds to wait for one call: deleting or squashing a large repository takes the Hub longer than a listing."""
+
+
+class ApiCalls:
+    """Calls of ``huggingface_hub`` for one Hub.
+
+    :param hub: the same Hub, for reading, and for the names and secrets in messages.
+    :param api: opens the client; called when the first call is made.
+    """
+
+    def __init__(self, hub: Hub, api: Callable[[], HfApi]) -> None:
+        self.hub = hub
+        self._api = api
+
+    def run(self, about: str, call: Callable[[HfApi], T], *, retry: bool = True) -> T:
+        """Run a call, and repeat it where :func:`~airflow_provider_xethub.xet.hub.client.with_retries` does.
+
+        The call must be safe to repeat: the response to an attempt may be lost after the Hub did the work.
+
+        :param about: what the call is for, in messages, such as ``the creation of hf://acme/m``.
+        :param retry: ``False`` if a second identical call could do harm.
+        :raises XetHubError: see :mod:`airflow_provider_xethub.exceptions`.
+        """
+
+        def once() -> T | _TimeUpError:
+            limit = _TimeLimit(max(self.hub.timeout, CALL_TIMEOUT), about, self.hub.endpoint)
+            try:
+                return threads.start(lambda: self._call(about, call))(limit)
+            except _TimeUpError as error:
+                return error  # waiting several times as long would hide it from the task
+
+        outcome = with_retries(once) if retry and self.hub.retries_enabled else once()
+        if isinstance(outcome, _TimeUpError):
+            raise XetTimeoutError(str(outcome))
+        return outcome
+
+    def _call(self, about: str, call: Callable[[HfApi], T]) -> T:
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        api = self._api()
+        try:
+            with self.hub.reading(about):
+                return call(api)
+        except HfHubHTTPError as error:
+            # "from None": the message of the library quotes the URL and the response.
+            raise hub_errors.from_response(
+                error.response.status_code,
+                error.response.headers,
+                error.response.text,
+                about=about,
+                credential=self.hub.credential,
+                secrets=self.hub.secrets,
+            ) from None
+        except OfflineModeIsEnabled:
+            raise XetInputError(f"HF_HUB_OFFLINE is set on this worker, so {about} was not sent. Unset it.") from None
+        except _library(HfHubHTTPError).HTTPError as error:
+            raise self._not_reached(about, error, _library(HfHubHTTPError)) from None
+
+    def _not_reached(self, about: str, error: Exception, library: Any) -> XetHubError:
+        """Return the error for a call without a response, without the text of the library, which may quote a proxy."""
+        where = f"The Hub at {self.hub.endpoint}"
+        if isinstance(error, library.TimeoutException):
+            return XetTimeoutError(f"{where} did not respond to {about} in time. Check the network.")
+        return XetConnectionError(
+            f"{where} could not be reached for {about} ({type(error).__name__}). Check the network. huggingface_hub "
+            "sends this request: it knows HTTPS_PROXY and SSL_CERT_FILE of the worker, but not the proxy, CA bundle "
+            "and headers of the connection."
+        )
+
+
+class _TimeUpError(Exception):
+    """A call took too long."""
+
+
+class _TimeLimit:
+    """Ends the wait for a call. Its thread goes on waiting, as the library has no means to stop it."""
+
+    def __init__(self, seconds: float, about: str, endpoint: str) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._text = (
+            f"The Hub at {endpoint} did not complete {about} within {seconds:.0f} s. It may still do so. Let the task "
+            "retry, or raise timeout in the connection."
+        )
+
+    def check(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise _TimeUpError(self._text)
+
+
+def _library(error: type[Exception]) -> Any:
+    """Return the HTTP library of ``huggingface_hub``: its errors are public, the name of the library is not ours."""
+    return import_module(error.__mro__[1].__module__.partition(".")[0])
