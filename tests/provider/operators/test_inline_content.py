@@ -125,6 +125,26 @@ def test_a_worker_with_a_token_alone_writes_to_object_storage(hub, listed, token
     assert {name: data for name, data in contents(tmp_path / "stored").items() if name in FILES} == FILES
 
 
+@pytest.mark.parametrize("repo_type", ["dataset", "space"])
+@pytest.mark.parametrize("revision", ["refs/pr/1", "dev/x", "commit"])
+def test_every_kind_of_repository_and_revision_works(
+    hub, connection, make_repo, hook, run_task, disconnect, tmp_path, repo_type, revision
+):
+    repo = make_repo(repo_type)
+    name = f"{repo_type}s/{repo.repo_id}"
+    hub.repositories.create_branch(name, "dev/x")
+    at = repo.at("dev/x" if revision == "dev/x" else "main")
+    request = CommitRequest(at, (), message="new", create_pr=revision == "refs/pr/1")
+    made = hook.publish_contents({"config.json": CONFIG}, request)
+    where = {"repo_id": repo.repo_id, "repo_type": repo_type, "revision": revision.replace("commit", made["oid"])}
+    files = run_task(XetListOperator, inline_content=True, path="config.json", **where).value
+    token = run_task(XetTokenOperator, **where).value
+    disconnect()
+    options = {"token": token, "xethub_conn_id": None, "destination": str(tmp_path / "out")}
+    assert run_task(XetDownloadOperator, files=files, **where, **options).value
+    assert (tmp_path / "out/config.json").read_bytes() == CONFIG
+
+
 def test_a_worker_that_names_a_connection_that_it_does_not_have_uses_the_content_too(listed, token_only, tmp_path):
     assert token_only(list(listed.values()), xethub_conn_id="xethub_default").value
     assert (tmp_path / "out/config.json").read_bytes() == CONFIG
@@ -138,49 +158,34 @@ def test_with_the_connection_the_hub_is_asked_and_the_content_is_ignored(hub, li
     assert len(hub.log.requests(RESOLVE)) == 1
 
 
-def test_a_dag_with_mapped_downloads_without_a_connection_needs_no_argument(airflow_db, model, tmp_path):
+def test_in_a_dag_no_argument_is_needed_whatever_is_mapped(airflow_db, model, tmp_path):
     with new_dag() as dag:
         where = {"repo_id": model.repo_id}
         token = XetTokenOperator(task_id="token", **where)
-        look = XetListOperator(task_id="look", **where)
+        look = XetListOperator(task_id="look", **where, patterns="[!.]*")
+        with_token = {"token": token.output, "xethub_conn_id": None}
 
         @task
-        def without_hidden(files):
-            return [file for file in files if not file["path"].startswith(".")]
+        def halves(files):
+            return [files[:2], files[2:]]
 
-        download = XetDownloadOperator.partial(
-            task_id="download", token=token.output, destination=str(tmp_path / "out"), xethub_conn_id=None
-        ).expand(files=without_hidden(look.output))
-        [token, look] >> download
-    run = run_dag(dag)
-    assert run.state == "success", run.states
-    assert contents(tmp_path / "out") == FILES
-    assert "hidden_size" not in json.dumps(run.rendered("download"))
+        download = XetDownloadOperator.partial(task_id="download", destination=str(tmp_path / "mapped"), **with_token)
+        token >> download.expand(files=halves(look.output))
 
+        mapped = XetListOperator.partial(task_id="mapped", **where).expand(patterns=["*.md", "*.json"])
+        XetDownloadOperator(task_id="get", files=mapped.output, destination=str(tmp_path / "listed"), **with_token)
 
-def test_a_mapped_listing_brings_the_content_too(airflow_db, model, tmp_path):
-    with new_dag() as dag:
-        token = XetTokenOperator(task_id="token", repo_id=model.repo_id)
-        look = XetListOperator.partial(task_id="look", repo_id=model.repo_id).expand(patterns=["*.md", "*.json"])
-        XetDownloadOperator(
-            task_id="get", files=look.output, token=token.output, destination=str(tmp_path), xethub_conn_id=None
-        )
-    assert run_dag(dag).state == "success"
-    assert set(contents(tmp_path)) >= set(INLINE)
-
-
-def test_a_function_gets_its_files_with_a_token_alone(airflow_db, model, tmp_path):
-    with new_dag() as dag:
-        token = XetTokenOperator(task_id="token", repo_id=model.repo_id)
-        look = XetListOperator(task_id="look", repo_id=model.repo_id, patterns="*.json")
-
-        @task.xethub(token=token.output, xethub_conn_id=None, read_only=True, repo_id=model.repo_id)
+        @task.xethub(read_only=True, **where, **with_token)
         def sizes(files):
-            return [json.loads(file.read_text()).get("hidden_size") for file in files]
+            return [json.loads(file.read_text()).get("hidden_size") for file in files if file.suffix == ".json"]
 
         sizes(files=look.output)
     run = run_dag(dag)
+    assert run.state == "success", run.states
+    assert contents(tmp_path / "mapped") == FILES
+    assert set(contents(tmp_path / "listed")) == set(INLINE)
     assert run.xcoms("sizes") == [[768, None]]
+    assert "hidden_size" not in json.dumps([run.rendered("download"), run.xcoms("look"), run.xcoms("mapped")])
 
 
 # --- what the listing does --------------------------------------------------------------------------------------------
