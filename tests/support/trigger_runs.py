@@ -11,6 +11,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_xethub.triggers.pull_requests import XetPullRequestTrigger
+from airflow_provider_xethub.triggers.scans import XetScanTrigger
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 
 PATIENCE = 60.0
@@ -88,6 +90,11 @@ TRIGGERS = [
     XetFileTrigger(repo_id="acme/corpus", repo_type="bucket", paths=["a"]),
     XetRevisionTrigger(repo_id="acme/corpus"),
     XetRevisionTrigger(repo_id="acme/corpus", repo_type="space", newer_than="a" * 40, once=True, may_be_missing="repo"),
+    XetPullRequestTrigger(repo_id="acme/corpus", repo_type="dataset", revision="refs/pr/7", xethub_conn_id="other"),
+    XetScanTrigger(repo_id="acme/corpus"),
+    XetScanTrigger(
+        repo_id="acme/corpus", revision="refs/pr/1", patterns=["*.bin"], exclude=["b*"], missing_scan="wait",
+    ),
 ]  # fmt: skip
 """Each trigger, with few and with many arguments."""
 

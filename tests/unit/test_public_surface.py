@@ -244,6 +244,8 @@ def test_a_trigger_is_the_same_after_it_was_in_the_database(kind):
     for arguments in (arguments_for(kind), arguments_for(kind, only_required=False)):
         if "paths" in parameters(kind):
             arguments["paths"] = ["d/a.bin"]
+        if kind.__name__ == "XetPullRequestTrigger":
+            arguments["revision"] = "refs/pr/1"
         if "exponential_backoff" in parameters(kind):
             arguments["exponential_backoff"] = True  # without it, it and max_wait are left out
         trigger = kind(**arguments)

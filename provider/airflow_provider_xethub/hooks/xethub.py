@@ -593,6 +593,8 @@ class XetHubConnection(BaseHook):
     def get_pull_request(self, repo: Repo, number: int) -> XetPullRequest:
         """Return the state of a pull request.
 
+        :param repo: its repository, at any revision.
+        :param number: its number.
         :raises XetNotFoundError: there is no such pull request.
         """
         from airflow_provider_xethub.xet.hub import pull_requests
@@ -604,6 +606,10 @@ class XetHubConnection(BaseHook):
         """Open an empty pull request into ``main``, as a draft; commits to its ``repo`` fill it.
 
         What publishes with ``create_pr=True`` opens one by itself. Not safe to retry: it may open a second one.
+
+        :param repo: the repository.
+        :param title: its title.
+        :param description: the text of its first comment.
         """
         from airflow_provider_xethub.xet.hub import pull_request_calls
 
@@ -624,6 +630,8 @@ class XetHubConnection(BaseHook):
         A draft is published first. If it is merged already, that is a success, and ``created`` is ``False`` unless an
         earlier attempt may have merged it.
 
+        :param repo: its repository, at any revision.
+        :param number: its number.
         :param comment: text of a comment on the merge.
         :param head_commit: ID of the newest commit in the pull request; merge only if no other has been added.
         :param is_first_try: whether no earlier attempt can have merged it.
@@ -642,6 +650,8 @@ class XetHubConnection(BaseHook):
     def close_pull_request(self, repo: Repo, number: int, *, comment: str | None = None) -> XetPullRequest:
         """Close a pull request without merging it. If it is closed already, that is a success.
 
+        :param repo: its repository, at any revision.
+        :param number: its number.
         :param comment: text of a comment that says why.
         :raises XetConflictError: it is merged.
         """
@@ -653,6 +663,9 @@ class XetHubConnection(BaseHook):
     def comment_pull_request(self, repo: Repo, number: int, text: str, *, key: str | None = None) -> bool:
         """Comment on a pull request, and return whether a comment was added.
 
+        :param repo: its repository, at any revision.
+        :param number: its number.
+        :param text: the comment, in Markdown.
         :param key: the same for all attempts of one piece of work, so that the comment is added once. ``None``: always
             add one.
         """

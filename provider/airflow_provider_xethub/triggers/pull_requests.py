@@ -30,8 +30,8 @@ class XetPullRequestTrigger(_XetTrigger):
     """
 
     @_reject_arguments()
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, revision: str, **kwargs: Any) -> None:
+        super().__init__(revision=revision, **kwargs)
         check_condition(MergedCondition(), self.repo)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

@@ -211,7 +211,7 @@ def test_an_empty_comment_is_refused(hub, opened, where, run_task):
 
 def test_a_discussion_and_a_missing_pull_request_are_told_apart(repo, hook):
     hook.api.create_discussion(repo.repo_id, "Why?", repo_type="dataset")
-    with pytest.raises(XetInputError, match="1 of .* is a discussion, not a pull request"):
+    with pytest.raises(XetInputError, match=r"1 of .* is a discussion, not a pull request"):
         hook.merge_pull_request(repo, 1)
     with pytest.raises(XetNotFoundError, match="pull request 7"):
         hook.merge_pull_request(repo, 7)

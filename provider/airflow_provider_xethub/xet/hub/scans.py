@@ -1,9 +1,9 @@
 """The Hub's security scans of files: what it reports, and what that means.
 
 Source: ``RepoFile`` of ``huggingface_hub`` 2.4, and the public OpenAPI description of the Hub: the entries of
-paths-info with ``expand`` have ``securityFileStatus``, with a ``status`` for the file and one for each scanner. The Hub's
-documentation adds that a scan takes up to a few minutes, and that a file without a result is being scanned, waits for
-it, or could not be scanned.
+paths-info with ``expand`` have ``securityFileStatus``, with a ``status`` for the file and one for each scanner. The
+Hub's documentation adds that a scan takes up to a few minutes, and that a file without a result is being scanned, waits
+for it, or could not be scanned.
 
 Guesses, safe either way: that the report may be missing for a moment after a commit (so a young file counts as not
 scanned yet), that a result which is not known here means an issue, and that files of pull requests are scanned like
