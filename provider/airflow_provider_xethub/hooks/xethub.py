@@ -42,6 +42,9 @@ if TYPE_CHECKING:
         XetCopyResult,
         XetDownloadResult,
         XetFile,
+        XetMirrorDownload,
+        XetMirrorPlan,
+        XetMirrorResult,
         XetPublishResult,
         XetPullRequest,
         XetUploadResult,
@@ -485,6 +488,133 @@ class XetHubConnection(BaseHook):
         )
         self.lineage.elsewhere("input", source)
         self.lineage.committed(result)
+        return result
+
+    @fail_without_retry()
+    def mirror(
+        self,
+        source: Place,
+        request: CommitRequest,
+        *,
+        path_in_repo: str | None = None,
+        patterns: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        protect: str | Sequence[str] | None = None,
+        max_delete_share: float = 0.5,
+        allow_empty: bool = False,
+        follow_links: bool = False,
+        deduplicate: bool | None = None,
+        dry_run: bool = False,
+    ) -> XetMirrorResult | XetMirrorPlan:
+        """Make a folder of a repository equal to a source, in one commit with all additions, changes and deletions.
+
+        In a bucket, which has no commits, additions come first and deletions last.
+
+        :param source: one folder, local or in object storage.
+        :param request: the commit, without ``files`` and ``delete``.
+        :param path_in_repo: the folder of the repository; the root where ``None``.
+        :param patterns, exclude: files whose path below the folder they do not select are neither uploaded nor deleted.
+        :param protect: files that match one of these are never deleted.
+        :param max_delete_share: refuse to delete more than this share of the selected files of the folder.
+        :param allow_empty: whether the source may have no file.
+        :param follow_links, deduplicate: as for :meth:`upload`.
+        :param dry_run: return the plan, and change nothing.
+        :raises XetEmptySourceError: there is no file to upload, and ``allow_empty`` is false.
+        :raises XetConflictError: others keep committing to the same files.
+        :raises XetHubError: nothing was committed.
+        """
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.xet import threads
+        from airflow_provider_xethub.xet.files import mirror_plan, sources
+
+        repo = request.repo
+        rules = mirror_plan.rules(
+            patterns,
+            exclude,
+            protect,
+            max_delete_share,
+            path_in_repo,
+            allow_empty=allow_empty,
+            always_protected=() if repo.is_bucket else mirror_plan.ALWAYS_PROTECTED,
+        )
+        collect = partial(sources.collect_folder, source, rules.folder or None, patterns, open_storage)
+        files = threads.interruptible(
+            lambda: collect(exclude=exclude, follow_links=follow_links, allow_empty=allow_empty)
+        )
+        job = self._publisher.mirror(
+            files,
+            request,
+            rules,
+            write_access=self._cas.bind(TokenUse("write", repo)),
+            prefetch=partial(self._tokens.prefetch, scope="write"),
+            deduplicate=deduplicate,
+        )
+        if dry_run:
+            return job.plan()
+        result = job.run()
+        self.lineage.elsewhere("input", source)
+        self.lineage.committed(result)
+        return result
+
+    @fail_without_retry()
+    def mirror_download(
+        self,
+        destination: Place,
+        repo: Repo,
+        *,
+        path_in_repo: str | None = None,
+        patterns: str | Sequence[str] | None = None,
+        exclude: str | Sequence[str] | None = None,
+        protect: str | Sequence[str] | None = None,
+        max_delete_share: float = 0.5,
+        allow_empty: bool = False,
+        dry_run: bool = False,
+        task_state: TaskState | None = None,
+    ) -> XetMirrorDownload | XetMirrorPlan:
+        """Make a destination equal to a folder of a repository, as far as its files are from earlier mirrors.
+
+        :param destination: a folder, local or in object storage. Its ``.xethub-mirror.json`` records what mirrors put
+            there; nothing else is deleted.
+        :param repo: the repository; of a branch, its newest commit is mirrored.
+        :param path_in_repo: the folder of the repository; the root where ``None``.
+        :param patterns, exclude: files whose path below the folder they do not select are neither downloaded nor
+            deleted.
+        :param protect: files that match one of these are never deleted.
+        :param max_delete_share: refuse to delete more than this share of the selected files.
+        :param allow_empty: whether the folder of the repository may have no file.
+        :param dry_run: return the plan, and change nothing.
+        :param task_state: as for :meth:`download`.
+        :raises XetInputError: more would be deleted than is allowed, or the destination mirrors something else.
+        :raises XetHubError: no damaged file was kept, and nothing was deleted before all other files were complete.
+        """
+        from airflow_provider_xethub.hooks.attempt import current_attempt
+        from airflow_provider_xethub.hooks.storage import open_storage
+        from airflow_provider_xethub.xet import threads
+        from airflow_provider_xethub.xet.files import mirror_plan
+        from airflow_provider_xethub.xet.files.object_storage import location
+        from airflow_provider_xethub.xet.hub.folders import list_folder
+        from airflow_provider_xethub.xet.task_state import TaskState
+        from airflow_provider_xethub.xet.transfer import mirror
+
+        rules = mirror_plan.rules(patterns, exclude, protect, max_delete_share, path_in_repo, allow_empty=allow_empty)
+        pinned = repo if repo.is_bucket else repo.at(self.get_latest_commit(repo)["oid"])
+        files = list(list_folder(self._connection.hub, pinned, rules.folder).values())
+        access = self._cas.bind(TokenUse("read", pinned))
+        where = location(destination)
+        end: mirror.Destination
+        if where is None:
+            end = mirror.LocalDestination(destination, access, lambda: self._connection.hub, current_attempt())
+        else:
+            storage = threads.interruptible(lambda: open_storage(where))
+            end = mirror.StoredDestination(
+                where, storage, access, lambda: self._connection.hub, task_state or TaskState()
+            )
+        job = mirror.MirrorDownload(pinned, files, rules, end.place, end.fetch)
+        if dry_run:
+            return job.plan()
+        result = job.run()
+        self.lineage.read(pinned, result["files"])
+        self.lineage.elsewhere("output", destination)
         return result
 
     @fail_without_retry()

@@ -1,4 +1,4 @@
-"""Operators: list, upload, commit, copy and download files; fetch and forget tokens.
+"""Operators: list, upload, commit, copy, mirror and download files; fetch and forget tokens.
 
 Importing this module loads no client library: ``requests``, ``hf_xet`` and ``huggingface_hub`` load in the task.
 """
@@ -18,6 +18,7 @@ from airflow_provider_xethub.operators.base import (
     XetTransferOperator,
     task_state,
 )
+from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
@@ -40,6 +41,7 @@ __all__ = [
     "XetDownloadOperator",
     "XetForgetTokenOperator",
     "XetListOperator",
+    "XetMirrorOperator",
     "XetOperator",
     "XetTokenOperator",
     "XetTransferOperator",

@@ -36,8 +36,14 @@ NAMES = frozenset(
 STRINGS = NAMES | {"path", "path_in_repo", "comment"}
 """Optional arguments that are one string."""
 
-SELECTIONS = frozenset({"paths", "patterns", "exclude", "token_task_ids"})
+SELECTIONS = frozenset({"paths", "patterns", "exclude", "protect", "token_task_ids"})
 """Optional arguments that are a string or a list of strings."""
+
+REMEDIES = {
+    "exclude": "leave exclude out to exclude nothing",
+    "protect": "leave protect out to protect nothing more",
+}
+"""What to do about an empty selection that does not select everything by default."""
 
 LOCATIONS = frozenset({"source", "destination"})
 """Required arguments that name files on the worker or in object storage."""
@@ -63,6 +69,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 FLAGS = frozenset(
     {
+        "allow_empty",
         "commit",
         "create_pr",
         "deduplicate",
@@ -189,7 +196,7 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
         if name in STRINGS:
             setattr(task, name, string(name, value))
         elif name in SELECTIONS:
-            remedy = "leave exclude out to exclude nothing" if name == "exclude" else None
+            remedy = REMEDIES.get(name)
             setattr(task, name, selection(name, value, remedy))
         elif name in LOCATIONS:
             location(name, value)
@@ -299,6 +306,20 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise XetInputError(f"{name} must be True or False, not {_shown(value)}. It is not a template field.")
     return value
+
+
+def share(name: str, value: Any) -> float:
+    """Return an argument that is a share: a number from 0 to 1, or a template that was rendered to one.
+
+    :raises XetInputError: it is not such a number.
+    """
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
+        raise XetInputError(f"{name} must be a number from 0 to 1, not {value!r:.60} ({type(value).__name__}).")
+    return float(number)
 
 
 def seconds(name: str, value: Any) -> float:

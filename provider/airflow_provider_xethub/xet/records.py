@@ -221,3 +221,42 @@ class XetDownloadResult(TypedDict):
 
     files: list[XetFile]
     transfer: XetReceived
+
+
+class XetMirrorPlan(TypedDict):
+    """What a mirror changes. All paths are paths in the repository.
+
+    ``repo`` as ``hf://`` URI, and ``oid``, the commit that was compared; empty for a bucket. ``added``, ``changed`` and
+    ``removed`` are paths, and ``kept`` are those that were not removed: protected ones, and in a destination those that
+    were edited since an earlier mirror put them there. ``unchanged`` counts the other files. ``bytes`` is the size of
+    added and changed files: the most that is transferred, because CAS may have parts of them.
+    """
+
+    repo: str
+    oid: str
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    kept: list[str]
+    unchanged: int
+    bytes: int
+
+
+class XetMirrorResult(XetPublishResult):
+    """What mirroring a source to a repository returns: the commit, the ``transfer``, and the ``plan`` that was made.
+
+    ``files`` are the added and changed files only, and ``deleted`` the removed ones. A retry that finds nothing to do
+    describes what the commit of the earlier attempt changed.
+    """
+
+    plan: XetMirrorPlan
+
+
+class XetMirrorDownload(XetDownloadResult):
+    """What mirroring a repository to a destination returns.
+
+    ``files`` are the added and changed files only, with ``local_path`` or ``storage_uri``. ``removed`` in the ``plan``
+    are those that were removed.
+    """
+
+    plan: XetMirrorPlan

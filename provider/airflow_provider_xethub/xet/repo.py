@@ -8,6 +8,7 @@ Pure values, no I/O. Source of the URL rules: the Hub's token documentation (``G
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import quote, unquote
@@ -187,3 +188,10 @@ def check_path(path: str) -> None:
             why = "it is not valid Unicode"
     if why:
         raise XetInputError(f"path {path!r} in a repository is not valid: {why}.")
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders that a path is in, the deepest first."""
+    while at := path.rfind("/") + 1:
+        path = path[: at - 1]
+        yield path

@@ -261,6 +261,16 @@ class Storage:
         with suppress(Exception):
             self._fs.rm(folder, recursive=True)
 
+    @property
+    def has_folders(self) -> bool:
+        """Whether a name is either a file or a folder; in object stores, a key can also be the beginning of others."""
+        return self.scheme not in _WITHOUT_FOLDERS
+
+    def remove_empty_folder(self, folder: str) -> None:
+        """Remove a folder if it is empty."""
+        with suppress(Exception):
+            self._fs.rmdir(folder)
+
     def remove_abandoned(self, folder: str, names: Sequence[str]) -> None:
         """Remove the abandoned temporary files of the files ``names`` in a folder.
 

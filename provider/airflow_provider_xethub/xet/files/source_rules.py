@@ -1,7 +1,7 @@
 """Which files belong to a source: one rule for local folders, globs, lists, object storage and ``xethub-local put``.
 
-* Left out at any level: ``.git`` (folder or file), ``.cache/huggingface``, temporary files of this provider, and
-  unfinished downloads of ``huggingface_hub``.
+* Left out at any level: ``.git`` (folder or file), ``.cache/huggingface``, temporary files and mirror records of this
+  provider, and unfinished downloads of ``huggingface_hub``.
 * A link to a file inside the source is uploaded as that file.
 * A link to a folder inside the source is left out, as in ``huggingface_hub``: the files are found in the folder itself.
 * A link that leads out of the source is refused. The files of a snapshot in a Hugging Face cache may link to the
@@ -34,9 +34,13 @@ _MOST_LEFT_OUT_NAMED = 5
 GIT = "git's own"
 CLIENT = "notes of huggingface_hub"
 UNFINISHED = "unfinished downloads"
+RECORD = "records of mirrors"
 MARKER = "empty objects that stand for folders"
 FOLDER_LINK = "links to folders"
 LOOP = "links back to a folder that they are in"
+
+MIRROR_RECORD = ".xethub-mirror.json"
+"""The file in which a mirror records what it put into a folder."""
 
 _UNFINISHED = re.compile(r"(?:.+\.)?[0-9a-f]{40,64}(?:\.[0-9a-f]{8})?\.incomplete")
 _REPO_IN_CACHE = re.compile(r"(?:models|datasets|spaces)--.+")
@@ -54,6 +58,8 @@ def left_out(name: str, folder: str) -> str | None:
             return GIT
         if name.endswith(temporary_names.SUFFIX):
             return UNFINISHED
+        if name == MIRROR_RECORD:
+            return RECORD
     if folder == ".locks" and _REPO_IN_CACHE.fullmatch(name):
         return CLIENT
     return UNFINISHED if name.endswith(".incomplete") and _UNFINISHED.fullmatch(name) else None

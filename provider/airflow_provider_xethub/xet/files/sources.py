@@ -169,6 +169,49 @@ def collect(
     return files
 
 
+def collect_folder(
+    source: Any,
+    path_in_repo: str | None,
+    patterns: str | Sequence[str] | None,
+    open_storage: Callable[[Location], Storage],
+    *,
+    exclude: str | Sequence[str] | None = None,
+    follow_links: bool = False,
+    allow_empty: bool = False,
+) -> list[SourceFile]:
+    """Find all files of one folder, for a mirror: a folder that is missing is not an empty one.
+
+    :param allow_empty: return an empty list where the folder has no file, or none that matches.
+    :raises XetInputError: the source is not one folder.
+    :raises XetSourceError: it does not exist. Other arguments and errors are those of :func:`collect`.
+    """
+    sources = each_source(source)
+    if len(sources) != 1 or not (isinstance(source, (str, os.PathLike)) or hasattr(source, "protocol")):
+        raise XetInputError(f"A mirror needs one folder as source, not {source!r:.80}. Nothing was changed.")
+    where = location(sources[0])
+    if where is None:
+        path = Path(os.path.expanduser(str(sources[0])))  # noqa: PTH111 - pathlib raises over an unknown user
+        is_there, is_folder = os.path.lexists(path), path.is_dir()
+    else:
+        storage = open_storage(where)
+        found = "folder" if where.path.endswith("/") else storage.stat(storage.plain(where.path))
+        is_there, is_folder = found is not None, found == "folder"
+    if not is_there:
+        raise XetSourceError(f"The source {where or path} does not exist on this worker. Nothing was changed.")
+    if not is_folder:
+        raise XetInputError(
+            f"The source {where or path} is not a folder, so it cannot be mirrored. Nothing was changed."
+        )
+    try:
+        return collect(source, path_in_repo, patterns, open_storage, exclude=exclude, follow_links=follow_links)
+    except XetEmptySourceError as error:
+        if allow_empty:
+            return []
+        raise XetEmptySourceError(
+            f"The source has no file to mirror: {error} To remove everything that it replaces, set allow_empty=True."
+        ) from error
+
+
 def _why_empty(chosen: Selection, findings: Findings) -> str:
     """Explain why there is no file."""
     text = "no file found"

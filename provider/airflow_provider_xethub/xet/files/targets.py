@@ -95,17 +95,7 @@ def local_targets(
         become one. Nothing was written.
     """
     text = os.fspath(destination)
-    if not text:
-        raise XetInputError("destination is empty.")
-    try:
-        is_name = b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        is_name = False
-    if not is_name:
-        raise XetInputError(f"destination {text!r:.80} contains a character that file names cannot have.")
-    root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
-    if root.parts[:1] and root.parts[0].startswith("~"):
-        raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
+    root = root_of(text)
     try:
         as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
     except OSError as error:
@@ -134,6 +124,25 @@ def local_targets(
         paths = [root.name] if as_file else [file["path"] for file in files]
         spellings.check(spellings.Local(), str(folder), paths, files[0]["repo"])
     return list(targets.values())
+
+
+def root_of(text: str) -> Path:
+    """Return the path that a destination names.
+
+    :raises XetInputError: it is empty, or no path.
+    """
+    if not text:
+        raise XetInputError("destination is empty.")
+    try:
+        is_name = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        is_name = False
+    if not is_name:
+        raise XetInputError(f"destination {text!r:.80} contains a character that file names cannot have.")
+    root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
+    if root.parts[:1] and root.parts[0].startswith("~"):
+        raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
+    return root
 
 
 def _longest_name(root: Path) -> int:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
+from airflow_provider_xethub.xet.files.mirror_plan import Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
+from airflow_provider_xethub.xet.publish.mirror import Mirror
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,
@@ -119,6 +122,26 @@ class Publisher:
         sources = SourceFiles(files, write_access, prefetch, deduplicate)
         committed, transfer = self._publish(replace(request, files=sources.records(request.repo)), sources)
         return {**committed, "transfer": transfer}
+
+    def mirror(
+        self,
+        files: Sequence[SourceFile],
+        request: CommitRequest,
+        rules: Rules,
+        *,
+        write_access: WithCasAccess,
+        prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
+        deduplicate: bool | None = None,
+    ) -> Mirror:
+        """Return the mirror of a source, which can be planned and run.
+
+        :param files: all selected files of the source.
+        :param request: without ``files`` and ``delete``.
+        :param rules: what may be touched.
+        :param write_access, prefetch, deduplicate: as for :meth:`publish_files`.
+        """
+        publish = partial(self.publish_files, write_access=write_access, prefetch=prefetch, deduplicate=deduplicate)
+        return Mirror(self._hub(), files, request, rules, publish)
 
     def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
         """Publish bytes in memory, together with the files of the request, which are in CAS.

@@ -1,0 +1,241 @@
+"""The plan of a mirror: what it adds, changes, removes and keeps, and when it is refused. Pure: no I/O.
+
+Both directions use the same rule. *Wanted* are the selected files of the side that is copied, *there* are the files of
+the side that becomes equal to it. All paths are paths in the repository.
+
+* Files that ``patterns`` and ``exclude`` do not select are neither copied nor removed.
+* Protected files are copied, but never removed.
+* A file is never removed by way of another one: where a file would take the place of a folder with files that stay, or
+  the other way round, the mirror is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.message_text import counted, shortened, size
+from airflow_provider_xethub.xet.path_patterns import Selection, matches
+from airflow_provider_xethub.xet.records import XetMirrorPlan
+from airflow_provider_xethub.xet.repo import check_path, folders_above
+
+ALWAYS_PROTECTED = (".gitattributes", "README.md")
+"""Files in the root of a repository that the Hub or its users write there: the rules of storage, and the card."""
+
+MAX_DELETE_SHARE = 0.5
+"""Default of the largest share of files that a mirror removes."""
+
+MOST_SHOWN = 50
+"""Paths of each kind in the table of a plan."""
+
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a mirror may touch.
+
+    :param selection: selects by the path below the mirrored folder.
+    :param protect: patterns of paths below the mirrored folder that are never removed.
+    :param max_delete_share: refuse to remove more than this share of the files that it may remove.
+    :param allow_empty: whether the side that is copied may have no file.
+    :param folder: the mirrored folder of the repository, without a slash at its end. Empty: the root.
+    :param always_protected: paths in the repository that are never removed.
+    """
+
+    selection: Selection
+    protect: Sequence[str] = ()
+    max_delete_share: float = MAX_DELETE_SHARE
+    allow_empty: bool = False
+    folder: str = ""
+    always_protected: Collection[str] = ()
+
+    def relative(self, path: str) -> str:
+        """Return the path below the mirrored folder."""
+        return path[len(self.folder) + 1 :] if self.folder else path
+
+    def full(self, relative: str) -> str:
+        """Return the path in the repository."""
+        return f"{self.folder}/{relative}" if self.folder else relative
+
+    def selects(self, path: str) -> bool:
+        """Return whether the mirror may touch a path in the repository."""
+        return self.selection.takes(self.relative(path))
+
+    def protects(self, path: str) -> bool:
+        """Return whether a path in the repository is never removed."""
+        return path in self.always_protected or matches(self.relative(path), self.protect)
+
+
+def rules(
+    patterns: str | Sequence[str] | None = None,
+    exclude: str | Sequence[str] | None = None,
+    protect: str | Sequence[str] | None = None,
+    max_delete_share: float = MAX_DELETE_SHARE,
+    path_in_repo: str | None = None,
+    *,
+    allow_empty: bool = False,
+    always_protected: Collection[str] = (),
+) -> Rules:
+    """Check the arguments of a mirror.
+
+    :raises XetInputError: one of them is empty or of the wrong type; ``None`` stands for its default.
+    """
+    protected = arguments.selection("protect", protect, arguments.REMEDIES["protect"]) or []
+    share = arguments.share("max_delete_share", max_delete_share)
+    folder = (arguments.string("path_in_repo", path_in_repo) or "").strip("/")
+    if folder:
+        check_path(folder)
+    return Rules(Selection(patterns, exclude), protected, share, allow_empty, folder, always_protected)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a mirror does. All paths are sorted.
+
+    :param added: wanted, and not there.
+    :param changed: wanted, and there with other content.
+    :param removed: there, and not wanted.
+    :param unchanged: there with the wanted content.
+    :param kept: there and not wanted, but protected, or not known to be from an earlier mirror.
+    :param size: bytes of the added and changed files.
+    """
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+    unchanged: Sequence[str]
+    kept: Sequence[str]
+    size: int
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.added or self.changed or self.removed)
+
+    def as_record(self, repo: str, oid: str) -> XetMirrorPlan:
+        """Return the plan as a JSON value.
+
+        :param repo: the ``hf://`` URI of the repository and revision.
+        :param oid: the commit that was compared; empty for a bucket.
+        """
+        return {
+            "repo": repo,
+            "oid": oid,
+            "added": list(self.added),
+            "changed": list(self.changed),
+            "removed": list(self.removed),
+            "kept": list(self.kept),
+            "unchanged": len(self.unchanged),
+            "bytes": self.size,
+        }
+
+
+def compare(
+    wanted: Mapping[str, int],
+    there: Collection[str],
+    equal: Collection[str],
+    rules: Rules,
+    untouchable: Collection[str] = (),
+) -> Plan:
+    """Compare both sides.
+
+    :param wanted: the size of each file that is to be there, by path. All of them are selected.
+    :param there: the paths of all files that are there, also of those that are not selected.
+    :param equal: the paths of files that are there with the wanted content.
+    :param untouchable: paths that are there and must not be removed, because they are not from an earlier mirror.
+    """
+    present = set(there)
+    stray = sorted(path for path in present - wanted.keys() if rules.selects(path))
+    kept = {path for path in stray if path in untouchable or rules.protects(path)}
+    added = sorted(wanted.keys() - present)
+    changed = sorted(wanted.keys() & present - set(equal))
+    return Plan(
+        added,
+        changed,
+        [path for path in stray if path not in kept],
+        sorted(wanted.keys() & set(equal)),
+        sorted(kept),
+        sum(wanted[path] for path in [*added, *changed]),
+    )
+
+
+def check(
+    plan: Plan, wanted: Collection[str], there: Collection[str], rules: Rules, where: str, *, has_folders: bool
+) -> None:
+    """Refuse a mirror that would remove what nobody meant to remove.
+
+    :param wanted, there: as for :func:`compare`.
+    :param where: what would be changed, for the message.
+    :param has_folders: whether a name there is either a file or a folder; in buckets and object stores, it can be both.
+    :raises XetInputError: too many files would be removed, or a file that stays is in the way of another one.
+    """
+    at_risk = sum(1 for path in there if rules.selects(path) and not rules.protects(path))
+    share = len(plan.removed) / at_risk if at_risk else 0.0
+    if share > rules.max_delete_share:
+        raise XetInputError(
+            f"The mirror would remove {len(plan.removed)} of {counted(at_risk, 'file')} of {where} ({share:.0%}): "
+            f"more than max_delete_share={rules.max_delete_share:g} allows. Nothing was changed. Check the source; if "
+            f"this is meant, set max_delete_share={_rounded_up(share):g}. It would remove "
+            f"{shortened(plan.removed, _MAX_NAMED)}."
+        )
+    if has_folders:
+        _check_clashes(wanted, set(there) - set(plan.removed) - set(wanted), where)
+
+
+def _check_clashes(wanted: Collection[str], stays: Collection[str], where: str) -> None:
+    """Refuse a file in the place of a folder that stays, and a folder in the place of a file that stays."""
+    paths = set(wanted)
+    for path in sorted(stays):
+        if above := next((folder for folder in folders_above(path) if folder in paths), None):
+            raise XetInputError(
+                f"{above} cannot be written to {where}: {path} is in a folder of that name, and the mirror does not "
+                f"remove it. Nothing was changed. Remove {path} first, or exclude {above}."
+            )
+    files = paths | set(stays)
+    for path in sorted(paths):
+        if above := next((folder for folder in folders_above(path) if folder in files), None):
+            raise XetInputError(
+                f"{path} cannot be written to {where}: {above} is a file there, and the mirror does not remove it. "
+                f"Nothing was changed. Remove {above} first, or exclude one of them."
+            )
+
+
+def summary(plan: XetMirrorPlan) -> str:
+    """Return the plan in one line."""
+    parts = [f"{len(plan[kind])} {kind}" for kind in _KINDS]  # type: ignore[literal-required]
+    text = f"{', '.join(parts)}, {plan['unchanged']} unchanged"
+    return f"{text}, {len(plan['kept'])} kept" if plan["kept"] else text
+
+
+def table(plan: XetMirrorPlan, *, sends: bool) -> str:
+    """Return the plan as a table for the log.
+
+    :param sends: whether the bytes are sent to the Hub, where deduplication may save some of them.
+    """
+    lines = [
+        f"{kind:<8} {path if path.isprintable() else ascii(path)}"
+        for kind in (*_KINDS, "kept")
+        for path in _first(plan[kind])  # type: ignore[literal-required]
+    ]
+    if sends:
+        # The client of CAS finds out what is there already only by uploading.
+        lines.append(f"at most {size(plan['bytes'])} to send; CAS may have parts of it already")
+    else:
+        lines.append(f"at most {size(plan['bytes'])} to receive")
+    return "\n".join([summary(plan), *lines])
+
+
+_KINDS = ("added", "changed", "removed")
+
+
+def _first(paths: Sequence[str]) -> Iterator[str]:
+    yield from paths[:MOST_SHOWN]
+    if len(paths) > MOST_SHOWN:
+        yield f"… and {len(paths) - MOST_SHOWN} more"
+
+
+def _rounded_up(share: float) -> float:
+    return min(1.0, (int(share * 100) + 1) / 100)

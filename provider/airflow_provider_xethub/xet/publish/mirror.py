@@ -1,0 +1,314 @@
+"""Mirrors a source to a repository or a bucket: compare, plan, and publish the difference.
+
+In a repository, what was listed is what is compared and replaced: the commit requires the listed head, and a concurrent
+commit that touches the same paths leads to a new plan. The branch changes once. A bucket has no commits: there,
+additions come first and deletions last, and a file is deleted only if it is still the one that was listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
+from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.files import mirror_plan
+from airflow_provider_xethub.xet.files.content_identity import identity
+from airflow_provider_xethub.xet.files.mirror_plan import Plan, Rules
+from airflow_provider_xethub.xet.files.sources import SourceFile
+from airflow_provider_xethub.xet.hub import preupload
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.folders import list_folder
+from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.publish import pull_requests
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.records import (
+    XetCommit,
+    XetFile,
+    XetMirrorPlan,
+    XetMirrorResult,
+    XetPublishResult,
+    published_record,
+)
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.transfer import upload
+from airflow_provider_xethub.xet.transfer.same_content import SourceContents
+
+log = logging.getLogger(__name__)
+
+MARK = "Xet-Mirror-Key"
+"""A line in the description of a mirror's commit, by which a retry finds it even if there is nothing left to do."""
+
+MAX_PLANS = 5
+"""How often a mirror is planned, while others keep committing to the same paths."""
+
+_COMMITS_TO_SEARCH = 50
+_PULL_REQUESTS_TO_SEARCH = 5
+_MAX_NAMED = 10
+
+Publish = Callable[[Sequence[SourceFile], CommitRequest], XetPublishResult]
+"""Uploads files, and publishes them with the deletions of the request."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A source, and the folder of a repository that becomes equal to it.
+
+    :param hub: the Hub.
+    :param files: all files of the source that are selected, with their paths in the repository.
+    :param request: the commit, without ``files`` and ``delete``.
+    :param rules: what may be touched.
+    :param publish: publishes the difference.
+    """
+
+    hub: Hub
+    files: Sequence[SourceFile]
+    request: CommitRequest
+    rules: Rules
+    publish: Publish
+
+    def plan(self) -> XetMirrorPlan:
+        """Return what the mirror would change now. Nothing is uploaded and nothing is changed.
+
+        :raises XetHubError: as for :meth:`run`.
+        """
+        parent, there = self._listed()
+        return self._plan(SourceContents(self.files), parent, there).as_record(self.request.repo.uri, parent)
+
+    def run(self) -> XetMirrorResult:
+        """Make the folder equal to the source.
+
+        :raises XetEmptySourceError: the source has no file, and ``allow_empty`` is not set.
+        :raises XetInputError: more would be removed than ``max_delete_share`` allows, or a file that stays is in the
+            way of another one. Nothing was changed.
+        :raises XetConflictError: others keep committing to the same paths. Nothing was committed.
+        """
+        repo = self.request.repo
+        if repo.is_bucket:
+            return self._run_in_bucket()
+        request = _marked(self.request, self.rules)
+        contents = SourceContents(self.files)
+        for number in range(1, MAX_PLANS + 1):
+            parent, there = self._listed()
+            plan = self._plan(contents, parent, there)
+            if not plan.is_needed:
+                earlier = None if request.is_first_try else _Earlier(self.hub, request, self.rules).find()
+                return earlier or _result(self._nothing_to_do(parent), plan, repo, parent)
+            try:
+                published = self._publish(plan, replace(request, parent_commit=parent, atomic=True))
+            except (XetConflictError, XetNotFoundError) as error:
+                if self.request.parent_commit or self._head() == parent:
+                    raise
+                if number == MAX_PLANS:
+                    raise XetConflictError(
+                        f"{repo} changed {number} times in the mirrored files while they were compared. Nothing was "
+                        f"committed. Let the task retry when the other writers are done. {error}",
+                        status=getattr(error, "status", None),
+                    ) from error
+                log.info("%s has changed since it was listed. Comparing again. %s", repo, error)
+                continue
+            return _result(published, plan, repo, parent)
+        raise AssertionError("the last plan returns or raises")
+
+    def _head(self) -> str:
+        commits = self.hub.latest_commits(self.request.repo)
+        if not commits:
+            raise XetNotFoundError(f"{self.request.repo} has no commits yet.", status=404)
+        return commits[0]["oid"]
+
+    def _listed(self) -> tuple[str, dict[str, XetFile]]:
+        """Return the commit that is compared, and its files in the folder, by path."""
+        repo = self.request.repo
+        parent = "" if repo.is_bucket else self.request.parent_commit or self._head()
+        listed = repo if repo.is_bucket else repo.at(parent)
+        return parent, list_folder(self.hub, listed, self.rules.folder)
+
+    def _plan(self, contents: SourceContents, parent: str, there: Mapping[str, XetFile]) -> Plan:
+        """Compare the source with a listing, and check the result."""
+        repo = self.request.repo
+        if not self.files and not self.rules.allow_empty:
+            raise XetEmptySourceError(
+                f"The source has no file, so the mirror would remove everything from {repo}. Nothing was changed. "
+                "Check the source; if this is meant, set allow_empty=True."
+            )
+        sizes = {file.path_in_repo: file.size for file in self.files}
+        equal = contents.equal(there)
+        for path in self._ignored([file for file in self.files if file.path_in_repo not in equal], there, parent):
+            del sizes[path]
+        plan = mirror_plan.compare(sizes, there.keys(), equal, self.rules, {f.path_in_repo for f in self.files})
+        mirror_plan.check(plan, sizes.keys(), there.keys(), self.rules, str(repo), has_folders=not repo.is_bucket)
+        return plan
+
+    def _ignored(self, files: Sequence[SourceFile], there: Mapping[str, XetFile], parent: str) -> list[str]:
+        """Return which files the ``.gitignore`` of the repository excludes: no upload includes them."""
+        repo = self.request.repo
+        if repo.is_bucket or not files:
+            return []
+        own = any(file.path_in_repo == preupload.GITIGNORE for file in self.files)
+        if not own and preupload.GITIGNORE not in there:
+            is_there = self.rules.folder and self.hub.get_files(repo.at(parent), [preupload.GITIGNORE])
+            if not is_there:
+                return []
+        upload.fetch_samples(files)
+        text = preupload.own_gitignore(
+            upload.source_records([file for file in self.files if file.path_in_repo == preupload.GITIGNORE], repo.uri),
+            lambda records: upload.read_inline([f for f in self.files if f.path_in_repo == records[0]["path"]]),
+        )
+        modes = preupload.upload_modes(self.hub, repo, upload.source_records(files, repo.uri), gitignore=text)
+        ignored = sorted(path for path, mode in modes.items() if mode.ignored)
+        if ignored:
+            log.warning(
+                "Left out, because the .gitignore of %s excludes them: %s", repo, shortened(ignored, _MAX_NAMED)
+            )
+        return ignored
+
+    def _publish(self, plan: Plan, request: CommitRequest) -> XetPublishResult:
+        new = {*plan.added, *plan.changed}
+        return self.publish(
+            [file for file in self.files if file.path_in_repo in new], replace(request, delete=plan.removed)
+        )
+
+    def _nothing_to_do(self, parent: str) -> XetPublishResult:
+        repo = self.request.repo
+        commit: XetCommit
+        if repo.is_bucket:
+            commit = _bucket_commit(self.hub, self.request)
+        else:
+            [commit] = self.hub.latest_commits(repo.at(parent))
+            commit = {**commit, "repo": repo.uri}
+        return {
+            **commit,
+            "files": [],
+            "deleted": [],
+            "unchanged": [],
+            "created": False,
+            "pull_request": None,
+            "commits": [],
+            "transfer": upload.no_transfer(),
+        }
+
+    def _run_in_bucket(self) -> XetMirrorResult:
+        """Put what is new and changed, and then delete what is no longer in the source.
+
+        A retry after a failure does the rest, because it compares again.
+        """
+        bucket = self.request.repo
+        _, there = self._listed()
+        plan = self._plan(SourceContents(self.files), "", there)
+        result = self._nothing_to_do("")
+        if not plan.is_needed:
+            return _result(result, plan, bucket, "")
+        if plan.added or plan.changed:
+            result = self._publish(replace(plan, removed=[]), self.request)
+        now = {file["path"]: file for file in self.hub.get_files(bucket, plan.removed)} if plan.removed else {}
+        same = [path for path in plan.removed if path in now and identity(now[path]) == identity(there[path])]
+        if changed := sorted(set(plan.removed) & now.keys() - set(same)):
+            log.warning(
+                "Kept in %s, because others changed them since they were listed: %s",
+                bucket,
+                shortened(changed, _MAX_NAMED),
+            )
+        if same:
+            self.publish([], replace(self.request, delete=same))
+        plan = replace(plan, removed=same, kept=sorted({*plan.kept, *changed}))
+        created = result["created"] or bool(same)
+        return _result({**result, "deleted": same, "created": created}, plan, bucket, "")
+
+
+def _marked(request: CommitRequest, rules: Rules) -> CommitRequest:
+    """Return the request with the line that a retry searches for, if it can be retried."""
+    if request.idempotency_key is None:
+        return request
+    return replace(request, description=f"{request.description}\n\n{_mark(request, rules)}".lstrip())
+
+
+def _mark(request: CommitRequest, rules: Rules) -> str:
+    work = json.dumps([request.repo.uri, rules.folder, request.idempotency_key])
+    return f"{MARK}: {hashlib.sha256(work.encode()).hexdigest()[:32]}"
+
+
+class _Earlier:
+    """The search for the commit of an earlier attempt.
+
+    After a commit whose response was lost, the next attempt finds nothing left to do. It reports that commit, so that
+    the event of its outlet is complete.
+    """
+
+    def __init__(self, hub: Hub, request: CommitRequest, rules: Rules) -> None:
+        self._hub = hub
+        self._request = request
+        self._rules = rules
+        self._mark = _mark(request, rules) if request.idempotency_key is not None else None
+
+    def find(self) -> XetMirrorResult | None:
+        """Return what an earlier attempt committed to the branch; ``None`` where it committed nothing.
+
+        The commits of an open pull request are found when they are made again.
+        """
+        if self._mark is None:
+            return None
+        history = self._hub.latest_commits(self._request.repo, _COMMITS_TO_SEARCH + 1)
+        oids = [commit["oid"] for commit in history]
+        at = next((at for at, commit in enumerate(history) if self._mark in commit["description"].splitlines()), None)
+        if at is None and not self._request.create_pr:
+            merged = self._merged()
+            at = oids.index(merged) if merged in oids else None
+        if at is None or at + 1 >= len(history):
+            return None
+        log.info("An earlier attempt of this task has committed: %s", history[at]["url"])
+        return self._describe(history[at], oids[at + 1])
+
+    def _merged(self) -> str | None:
+        """Return the commit by which the pull request of an earlier attempt was merged.
+
+        It is a guess that the description of that commit need not repeat those of the pull request's commits.
+        """
+        repo = self._request.repo
+        about = f"the branches of {repo}"
+        refs = self._hub.json("GET", f"{repo.api_path}/refs", about=about, params={"include_prs": "1"})
+        with self._hub.reading(about):
+            found = answers.mapping(refs, "JSON").get("pullRequests") or []
+            numbers = sorted((answers.discussion_number(ref.get("ref")) for ref in found), reverse=True)
+        for number in numbers[:_PULL_REQUESTS_TO_SEARCH]:
+            with suppress(XetNotFoundError):
+                commits = self._hub.latest_commits(repo.at(f"refs/pr/{number}"), _COMMITS_TO_SEARCH)
+                if any(self._mark in commit["description"].splitlines() for commit in commits):
+                    return pull_requests.merged_as(self._hub, repo, number)
+        return None
+
+    def _describe(self, commit: XetCommit, parent: str) -> XetMirrorResult:
+        """Return the result of a commit: its difference from the one before."""
+        repo, folder = self._request.repo, self._rules.folder
+        before = list_folder(self._hub, repo.at(parent), folder)
+        after = list_folder(self._hub, repo.at(commit["oid"]), folder)
+        equal = {path for path in before.keys() & after.keys() if identity(before[path]) == identity(after[path])}
+        sizes = {path: file["size"] for path, file in after.items()}
+        added, changed = sorted(after.keys() - before.keys()), sorted(before.keys() & after.keys() - equal)
+        removed = sorted(before.keys() - after.keys())
+        plan = Plan(added, changed, removed, sorted(equal), (), sum(sizes[path] for path in (*added, *changed)))
+        here: XetCommit = {**commit, "repo": repo.uri}
+        return {
+            **here,
+            "files": [published_record(after[path], repo.uri) for path in sorted((*added, *changed))],
+            "deleted": removed,
+            "unchanged": [],
+            "created": True,
+            "pull_request": None,
+            "commits": [here],
+            "transfer": upload.no_transfer(),
+            "plan": plan.as_record(repo.uri, parent),
+        }
+
+
+def _result(published: XetPublishResult, plan: Plan, repo: Repo, parent: str) -> XetMirrorResult:
+    return {**published, "plan": plan.as_record(repo.uri, parent)}
+
+
+def _bucket_commit(hub: Hub, request: CommitRequest) -> XetCommit:
+    bucket = request.repo
+    url = f"{hub.endpoint}{bucket.web_path}"
+    return {"oid": "", "url": url, "repo": bucket.uri, "title": request.message, "description": request.description}
