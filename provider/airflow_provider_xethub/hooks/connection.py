@@ -48,8 +48,8 @@ def read(conn_id: str, get: Callable[[str], Any]) -> Any | None:
 def not_found(conn_id: str) -> XetAirflowConnectionError:
     """Return the error for a connection that Airflow says is not defined."""
     return XetAirflowConnectionError(
-        f"Airflow found no connection {conn_id!r}. If it exists, retry: Airflow reports the same while a secrets "
-        "backend or its API server is unavailable. Otherwise create it in the UI, or with: "
+        f"Airflow found no connection {conn_id!r}. Create it, or retry if it exists: Airflow reports the same while a "
+        "secrets backend or its API server is unavailable. The UI creates one, or: "
         f"airflow connections add {conn_id} --conn-type xethub --conn-password hf_… (xethub_conn_id=None on workers "
         "that have none on purpose)."
     )

@@ -93,14 +93,14 @@ class GivenToken:
         """
         if self.conn_id not in (None, conn_id):
             return XetTokenExpiredError(
-                f"{what}, and it was fetched with connection {self.conn_id!r}: set xethub_conn_id={self.conn_id!r} to "
-                "fetch a new one."
+                f"{what}. Set xethub_conn_id={self.conn_id!r}, with which it was fetched, so that this task can fetch "
+                "a new one."
             )
         which = f"no connection {conn_id!r}" if conn_id else "no connection (xethub_conn_id is None)"
         return connection.needed(
             conn_id,
             XetTokenExpiredError(
-                f"{what}, and this worker has {which} to fetch a new one. Create it, or fetch the token closer to its "
-                "use."
+                f"{what}. Fetch it closer to its use, or create a connection: this worker has {which} to fetch a new "
+                "one."
             ),
         )

@@ -169,9 +169,7 @@ class Tokens:
         if opened.is_fresh():
             return opened
         # The client refuses to start with a stale token.
-        end = f"expires in less than {FRESH_MARGIN:.0f} s"
-        if opened.seconds_left() <= 0:
-            end = f"expired at {opened.expires_at.to_iso8601_string()}"
+        end = f"expires within {FRESH_MARGIN:.0f} s" if opened.seconds_left() > 0 else "has expired"
         what = f"The {opened.scope} token for {opened.repo} {end}"
         if not self.may_replace(opened.conn_id):
             raise given.stale_error(what, self._connection.conn_id)

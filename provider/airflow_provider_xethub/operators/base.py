@@ -102,7 +102,10 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         """
         if self._executing:
             self._executing = False
-            raise XetCancelledError(f"Task {self.task_id} was stopped. Unfinished work was discarded.")
+            raise XetCancelledError(
+                f"Task {self.task_id} was stopped from outside, and unfinished work was discarded. Clear it to run it "
+                "again."
+            )
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository that the arguments name, else that of the token, the records or the connection.
@@ -167,12 +170,16 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
             names = list(dict.fromkeys(arguments.selection("paths", paths) or ()))
             files = self.hook.get_files(repo, names)
             if missing := sorted(set(names) - {file["path"] for file in files}):
-                raise XetNotFoundError(f"{', '.join(missing)} not found in {repo}. Check the paths.", status=404)
+                raise XetNotFoundError(
+                    f"{counted(len(missing), 'path')} not found in {repo}. Check paths: {', '.join(missing)}",
+                    status=404,
+                )
             return files
         files = self.hook.list_files(repo, path, patterns)
         if not files:
-            matching = f" that match {patterns!r}" if patterns is not None else ""
-            self.fail_or_skip(XetNotFoundError(f"{repo} has no files{matching}.", status=404))
+            matching, check = (f" matches {patterns!r} in", "patterns") if patterns is not None else (" in", "repo_id")
+            text = f"No file{matching} {repo}. Check {check}, or set on_empty='skip' if this is normal."
+            self.fail_or_skip(XetNotFoundError(text, status=404))
         return files
 
     def check_files(self, files: Any, action: str) -> list[XetFile]:
@@ -187,7 +194,8 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
 
         records = [] if files is None else downloads.check_files(files)
         if not records:
-            self.fail_or_skip(XetInputError(f"{self.task_id}: files is empty, so there is nothing to {action}."))
+            text = f"{self.task_id}: files is empty, so there is nothing to {action}"
+            self.fail_or_skip(XetInputError(f"{text}. Check the task that returns it, or set on_empty='skip'."))
         return records
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:  # noqa: ARG002
@@ -222,11 +230,12 @@ class XetTransferOperator(XetOperator):
         value: SealedTokenDict | None = self.token.resolve(context)
         if value is None:
             tasks = ", ".join(sorted(operator.task_id for operator, _ in self.token.iter_references()))
-            text = f"Task {tasks} has no token in XCom: it was deleted, or {tasks} did not run before this task"
+            text = f"Task {tasks} has no token in XCom"
+            why = f"It was deleted, or {tasks} did not run before this task"
             if not self.hook.has_connection:
-                error = XetInputError(f"{text} (between mapped tasks, write {tasks} >> {self.task_id}).")
+                error = XetInputError(f"{text}. Write {tasks} >> {self.task_id}, or run {tasks} again. {why}.")
                 raise connection.needed(self.hook.xethub_conn_id, error)
-            self.log.info("%s. Fetching another one.", text)
+            self.log.info("%s. %s. Fetching another one.", text, why)
         return value
 
     def report_transfer(

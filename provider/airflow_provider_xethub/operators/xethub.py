@@ -90,7 +90,10 @@ class XetListOperator(XetOperator):
         files = self.hook.list_files(repo, self.path, self.patterns, inline_content=inline_content)
         self.hub_page = page_of_files(repo, files)
         total = size(sum(file["size"] for file in files))
-        self.log.info("Found %s in %s, %s in total.", counted(len(files), "file"), repo, total)
+        if files or self.patterns is None:
+            self.log.info("Found %s in %s, %s in total.", counted(len(files), "file"), repo, total)
+        else:
+            self.log.warning("No file in %s matches %r. If this is not normal, check patterns.", repo, self.patterns)
         return files
 
 
@@ -168,7 +171,9 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         :param default: the repository, where neither the arguments nor the token name one.
         """
         if isinstance(source, Sequence) and not source and not isinstance(source, str):
-            error = XetInputError(f"{self.task_id}: source is an empty list, so there is nothing to upload.")
+            error = XetInputError(
+                f"{self.task_id}: source is an empty list. Check what makes it, or set on_empty='skip'."
+            )
             self.fail_or_skip(error)
         token = self.resolve_token(context)
         repo = self.resolve_repo(token, default)
@@ -254,7 +259,9 @@ class XetCommitOperator(XetCommittingOperator):
         empty += ["delete"] if self._has_delete and not delete and self.delete is not None else []
         if empty and (self.on_empty == "fail" or not (files or delete)):
             are_empty = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty"
-            self.fail_or_skip(XetInputError(f"{self.task_id}: {are_empty}, so there is nothing to commit."))
+            self.fail_or_skip(
+                XetInputError(f"{self.task_id}: {are_empty}. Check what makes it, or set on_empty='skip'.")
+            )
         return files, delete
 
 

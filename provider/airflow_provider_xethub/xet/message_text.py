@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_REPO = re.compile(r"hf://\S+")
 
 
 def capitalized(text: str) -> str:
     """Return the text with its first letter in upper case, and all others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def repo_in(about: str) -> str:
+    """Return the repository that a request or transfer is about, which messages name first; else ``about`` itself.
+
+    :param about: such as ``the upload of 3 files to hf://acme/m@main``; of two repositories, the target is the last.
+    """
+    found = _REPO.findall(about)
+    return str(found[-1]) if found else about
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
-from airflow_provider_xethub.xet.message_text import capitalized, counted, duration, size
+from airflow_provider_xethub.xet.message_text import counted, duration, size
 from airflow_provider_xethub.xet.records import XetReceived, XetTransfer
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,27 @@ class Meter:
             self._movement, self._moved = movement, now
         elif now - self._moved > self._stall_timeout:
             raise XetStalledError(
-                f"{capitalized(self._about)} made no progress for {duration(now - self._moved)} and was "
-                f"cancelled at {size(int(report.total_bytes_completed))} of {size(self._total)}. Let the task retry; "
-                "if the service is only slow, raise stall_timeout in the connection. Unfinished files were discarded."
+                f"No progress for {duration(now - self._moved)} in {self._about}. Let the task retry; if the service "
+                "is only slow, raise stall_timeout in the connection. It was cancelled at "
+                f"{size(int(report.total_bytes_completed))} of {size(self._total)}; unfinished files were discarded."
             )
         if now - self._logged >= LOG_INTERVAL:
             self._logged = now
-            self.log_progress()
+            if now - self._moved >= LOG_INTERVAL:
+                self._log_no_progress(now - self._moved)
+            else:
+                self.log_progress()
+
+    def _log_no_progress(self, seconds: float) -> None:
+        """Log that nothing moves: the client retries on its own, and does not say so."""
+        how_far = f"{size(int(self._report().total_bytes_completed))} of {size(self._total)}"
+        log.warning(
+            "No progress for %s at %s in %s. The client retries; after %s without progress the transfer is cancelled.",
+            duration(seconds),
+            how_far,
+            self._about,
+            duration(self._stall_timeout),
+        )
 
     def log_progress(self) -> None:
         """Log one line: share, bytes, rate, the time left at that rate, and for an upload what need not be sent."""

@@ -168,7 +168,7 @@ def test_it_says_that_a_token_has_expired(hub, press):
     hub.faults.add(Fault("GET /api/whoami-v2", status=401, headers={"Content-Type": "application/json"}, body=said))
     works, message = press()
     assert not works
-    assert "the Hub token of this connection is missing, wrong or expired" in message
+    assert "The Hub token of this connection is missing, wrong or expired" in message
     assert 'The Hub says: User Access Token "pipelines" is expired' in message
 
 
@@ -290,7 +290,7 @@ def test_the_button_answers_through_airflows_api(api, hub):
     assert f"Connected to {hub.url} as local, with the write token" in answer["message"]
     answer = api.post("/api/v2/connections/test", json={**body, "password": "hf_wrong"}).json()
     assert answer["status"] is False
-    assert "the Hub token of this connection is missing, wrong or expired" in answer["message"]
+    assert "The Hub token of this connection is missing, wrong or expired" in answer["message"]
     answer = api.post("/api/v2/connections/test", json={**body, "host": "ftp://x"}).json()
     assert answer["message"].startswith("The host of this connection is not the URL of a Hub")
     assert "airflow_provider_xethub.hooks.xethub" in sys.modules

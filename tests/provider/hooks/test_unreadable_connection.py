@@ -65,7 +65,9 @@ def test_a_retry_reads_the_connection(vault, repo, run_task, tmp_path, monkeypat
     run = run_task(kind, repo_id=repo.repo_id, **arguments)
     assert run.state == "up_for_retry"
     assert isinstance(run.error, XetAirflowConnectionError)
-    assert run.text.startswith("Airflow found no connection 'xethub_default'. If it exists, retry: Airflow reports")
+    assert run.text.startswith(
+        "Airflow found no connection 'xethub_default'. Create it, or retry if it exists: Airflow"
+    )
     assert "vault is restarting" not in run.text
     monkeypatch.setattr(vault, "error", None)
     publish(repo, tmp_path, {"a.bin": binary()})

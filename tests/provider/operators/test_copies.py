@@ -225,7 +225,7 @@ def test_what_is_not_there_is_told(make, run_task):
     source, to = make("dataset", FILES), make("dataset")
     run = run_task(XetCopyOperator, paths=["a.bin", "nowhere"], **of(to), **of(source, "source_"))
     assert isinstance(run.error, XetNotFoundError)
-    assert f"nowhere not found in {source}. Check the paths." in run.text
+    assert f"1 path not found in {source}. Check paths: nowhere" in run.text
 
 
 def test_an_inline_file_that_changed_since_it_was_listed_is_not_copied(ask, make, run_task, tmp_path):

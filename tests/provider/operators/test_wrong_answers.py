@@ -101,7 +101,12 @@ def test_a_hub_that_is_down_or_no_hub_is_told_apart(hub, where, repo, record, ru
     hub.stop()
     try:
         run = run_task(kind, **where, **arguments)
-        ended(run, exceptions.XetConnectionError, f"The Hub at {hub.url} could not be reached for", retried=True)
+        ended(
+            run,
+            exceptions.XetConnectionError,
+            f"The Hub at {hub.url} could not be reached (connection refused). Check",
+            retried=True,
+        )
         assert "connection refused" in run.text
     finally:
         hub.start()
@@ -228,9 +233,9 @@ def test_a_cas_that_is_down_can_be_tried_again(hub, repo, source, record, run_ta
     hub.stop()
     try:
         run = run_task(XetUploadOperator, source=source, commit=False, token=token)
-        ended(run, exceptions.XetConnectionError, "could not be reached for the upload", retried=True)
+        ended(run, exceptions.XetConnectionError, "could not be reached (the connection was closed)", retried=True)
         run = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
-        ended(run, exceptions.XetConnectionError, "could not be reached for the download", retried=True)
+        ended(run, exceptions.XetConnectionError, "could not be reached (the connection was closed)", retried=True)
     finally:
         hub.start()
     nothing_happened(hub, repo, out)
@@ -256,8 +261,8 @@ def test_an_answer_that_breaks_off_or_is_none_of_cas_can_be_tried_again(
     ("fault", "text"),
     [
         ({"corrupt": True}, "d/a.bin of hf://"),
-        ({"corrupt": True}, "arrived damaged: sha256 is"),
-        ({"truncate": 100}, "arrived damaged or ended early: unexpected end of file"),
+        ({"corrupt": True}, "arrived damaged. Let the task retry; what arrived was discarded: sha256 is"),
+        ({"truncate": 100}, "arrived damaged or ended early. Let the task retry: unexpected end of file"),
         ({"truncate": 0}, "expected 5000 uncompressed bytes, got 0"),
         ({"status": 206, "body": b"\xff" * 6000}, "arrived damaged or ended early"),
         ({"status": 206, "body": bytes(6000)}, "arrived damaged or ended early"),
@@ -321,7 +326,7 @@ def test_a_stale_token_is_refused_before_the_transfer_where_there_is_no_connecti
     upload = run_task(XetUploadOperator, source=source, commit=False, token=token)
     download = run_task(XetDownloadOperator, destination=str(out), files=[record], token=token)
     for run in (upload, download):
-        ended(run, UNREADABLE, "expires in less than 30 s, and this worker has no", retried=True)
+        ended(run, UNREADABLE, "expires within 30 s. Fetch it closer to its use", retried=True)
         assert "it reports the same while a secrets backend or its API server is unavailable" in run.text
     run = run_task(XetUploadOperator, source=source, commit=False, token=token, xethub_conn_id=None)
     ended(run, exceptions.XetTokenExpiredError, "set xethub_conn_id='xethub_default'", retried=False)

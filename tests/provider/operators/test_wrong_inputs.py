@@ -196,10 +196,10 @@ def test_an_expired_token_is_replaced_where_there_is_a_connection(hub, where, re
     hub.log.clear()
     run = run_task(XetUploadOperator, source=source, token=token, commit=False)
     assert isinstance(run.error, exceptions.XetAirflowConnectionError)
-    assert f"The write token for {repo} expired at" in run.text
+    assert f"The write token for {repo} has expired. " in run.text
     assert "fetch the token closer" in run.text
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None)
-    refused(run, exceptions.XetTokenExpiredError, f"The write token for {repo} expired at", "set xethub_conn_id=")
+    refused(run, exceptions.XetTokenExpiredError, f"The write token for {repo} has expired. ", "Set xethub_conn_id=")
     assert not hub.log.requests()
 
 
@@ -241,7 +241,9 @@ def test_a_worker_without_the_connection_says_how_to_create_it(quiet, where, run
     run = run_task(kind, **where, **ALL[kind])
     assert isinstance(run.error, exceptions.XetAirflowConnectionError)
     assert run.state == "up_for_retry"
-    assert run.text.startswith("Airflow found no connection 'xethub_default'. If it exists, retry: Airflow reports the")
+    assert run.text.startswith(
+        "Airflow found no connection 'xethub_default'. Create it, or retry if it exists: Airflow"
+    )
     assert "airflow connections add xethub_default --conn-type xethub" in run.text
 
 

@@ -92,7 +92,7 @@ def test_the_test_button_says_who_we_are_and_what_is_wrong(somebody: Visitor, co
     somebody.picture("airflow-connection-test", height=420)
     change_token(WRONG_TOKEN)
     press()
-    somebody.shows("Test Connection Failed", "the Hub token of this connection is missing, wrong or expired")
+    somebody.shows("Test Connection Failed", "The Hub token of this connection is missing, wrong or expired")
     somebody.visit("/connections")
     change_token(hub.token())
 

@@ -93,11 +93,15 @@ def test_the_full_traceback_is_logged_at_debug_level(caplog):
 
 
 def test_a_cause_is_shown_with_the_place_it_came_from():
-    with pytest.raises(XetServerError) as caught, errors.fail_task(log):
+    @errors.fail_without_retry()
+    def fail() -> None:
         try:
-            int("no number")
+            threads.interruptible(lambda: int("no number"))
         except ValueError as error:
             raise XetServerError("The Hub failed.") from error
+
+    with pytest.raises(XetServerError) as caught:
+        fail()
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(functions(caught.value.__cause__)) == 1
 

@@ -76,3 +76,16 @@ def test_a_line_of_an_upload_says_what_need_not_be_sent(caplog, sent, text):
     with caplog.at_level(logging.INFO):
         meter.log_progress()
     assert f"/s, {text}, about" in caplog.messages[-1]
+
+
+def test_a_transfer_that_stands_still_says_so_before_it_is_cancelled(caplog, monkeypatch):
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0)
+    report = SimpleNamespace(total_bytes_completed=1_000_000)
+    meter = progress.Meter("the upload of 1 file to hf://a/b@main", 4_000_000, lambda: report)
+    meter.check()  # a megabyte more than at the start
+    meter.check()
+    assert [each.levelname for each in caplog.records][-1] == "WARNING"
+    assert caplog.messages[-1] == (
+        "No progress for 0 s at 1.0 MB of 4.0 MB in the upload of 1 file to hf://a/b@main. The client retries; after "
+        "2 min without progress the transfer is cancelled."
+    )

@@ -72,7 +72,7 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
     more, still = _fetch_once(access, [files[each] for each in numbers], lambda at, some: consume(numbers[at], some))
     if still:
         others = f" {counted(len(still) - 1, 'other file')} arrived damaged as well." if len(still) > 1 else ""
-        raise XetIntegrityError(f"{still[min(still)]} It was fetched twice; let the task retry.{others}")
+        raise XetIntegrityError(f"{still[min(still)]} It was fetched twice.{others}")
     return received + more
 
 

@@ -28,7 +28,7 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.xet.message_text import capitalized
+from airflow_provider_xethub.xet.message_text import capitalized, repo_in
 from airflow_provider_xethub.xet.redaction import Secrets
 
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
@@ -47,11 +47,11 @@ _NO_TOKEN = re.compile(rf"Token refresh failed|Auth error|/xet-token/|{_LOST}")
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
-    408: (XetServerError, "the request took too long to arrive. Let the task retry later"),
+    408: (XetServerError, "the request took too long. Let the task retry later"),
     425: (XetServerError, "the request came too early. Let the task retry later"),
     401: (XetUnauthorizedError, "it rejected the Xet token. Fetch a new one"),
     403: (XetForbiddenError, "the Xet token lacks permission. Check its scope, repository and revision"),
-    404: (XetNotFoundError, "it has no such file or upload. Check that the file was uploaded to this repository"),
+    404: (XetNotFoundError, "it has no such file or upload. Upload the file to this repository first"),
     409: (XetConflictError, "someone else changed it first. Run the task again"),
     412: (XetConflictError, "someone else changed it first. Run the task again"),
     429: (XetRateLimitError, "too many requests. Let the task retry later, or use fewer tasks"),
@@ -100,11 +100,14 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
     """
     text = _clean(str(error), secrets)
     if "cancelled" in text.lower() or "aborted" in text.lower():
-        return XetCancelledError(f"{capitalized(about)} was stopped from outside. Partial results were discarded.")
+        return XetCancelledError(
+            f"Stopped from outside, and partial results were discarded. Run the task again. This ended {about}."
+        )
     if "Token refresh not expected" in text:
         return XetTokenExpiredError(
-            f"The Xet token expired during {about}, and no connection is available to fetch a new one. Set "
-            "xethub_conn_id on this task, or split the work into transfers that are shorter than the token's life."
+            "The Xet token expired, and no connection is available to fetch a new one. Set xethub_conn_id on this "
+            "task, or split the work into transfers that are shorter than the token's life. It expired during "
+            f"{about}."
         )
     refresh = "Token refresh failed" in text
     if status := _STATUS.search(text):
@@ -116,29 +119,35 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
     if _ANSWER.search(text):
         # Cut off, or an HTML page: the client has one text for both, and a retry can fix the first.
         return XetConnectionError(
-            f"CAS at {cas_url} returned a truncated or unexpected response during {about}. Let the task retry; if the "
-            "error persists, check the proxy."
+            f"CAS returned a truncated or unexpected response. Let the task retry; if the error persists, check the "
+            f"proxy. This ended {about}; CAS is at {cas_url}."
         )
     if _DAMAGED.search(text):
         return XetIntegrityError(
-            f"{capitalized(about)} arrived damaged or ended early: {_tail(text)}. It was discarded."
+            f"Content of {repo_in(about)} arrived damaged or ended early. Let the task retry: {_tail(text)}. It was "
+            f"discarded. This ended {about}."
         )
     if found := _OS_ERROR.search(text):
         kind = XetSourceError if upload else XetDestinationError
-        return kind(f"{capitalized(about)} failed on this worker: {found[1].strip().lower()}.")
+        what = "source" if upload else "destination"
+        return kind(
+            f"{found[1].strip()} on this worker. Correct that, or choose another {what}, and run the task again. This "
+            f"ended {about}."
+        )
     if "Network error" in text or "error sending request" in text or "Auth error" in text:
         return XetConnectionError(
-            f"CAS at {cas_url} could not be reached during {about}. Check the network and the proxy."
+            f"CAS at {cas_url} could not be reached. Check the network and the proxy. This ended {about}."
         )
-    return XetTransferError(f"{capitalized(about)} failed: {_tail(text)}.")
+    return XetTransferError(f"{capitalized(about)} failed. Let the task retry; report it if it repeats: {_tail(text)}.")
 
 
 def from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
     """Return the exception for an error status of CAS, or of the Hub where the client refreshes its token."""
     default = (XetServerError, "it has a problem. Let the task retry later")
     kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refused the request"))
-    who = f"CAS at {cas_url}" if service == "CAS" else "The Hub, asked for a new Xet token,"
-    return kind(f"{who} answered {status} during {about}: {why}.", service=service, status=status)
+    who, where = ("CAS", f"; CAS is at {cas_url}") if service == "CAS" else ("The Hub, asked for a new Xet token,", "")
+    text = f"{who} answered {status} for {repo_in(about)}: {why}. This ended {about}{where}."
+    return kind(text, service=service, status=status)
 
 
 def _clean(text: str, secrets: Secrets) -> str:

@@ -148,5 +148,5 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
     if len(content) != end - start:
         if reason := cas_session.early_end_reason(access, file[0], about):
             raise reason
-        raise XetIntegrityError(f"{capitalized(about)} ended early, after {len(content)} bytes.")
+        raise XetIntegrityError(f"{capitalized(about)} ended early, after {len(content)} bytes. Let the task retry.")
     return content

@@ -35,9 +35,12 @@ SMALL_FILE = 4 << 20
 TINY_FILE = 128 << 10
 """Mean size in bytes below which a deduplication query takes longer than sending the file: one chunk or two."""
 
-RETRIES = 4
+RETRIES = 6
 RETRY_DELAY = "2s"
-"""Retries, and the wait before the first of them, which doubles each time; the client's own defaults take minutes."""
+"""Retries, and the longest wait before the first of them, which doubles each time up to 30 s.
+
+The client waits a random part of it: 45 s for each call on average, and 90 s at most, which is less than the timeout
+for stalled transfers. Its own defaults wait for up to six minutes."""
 
 XORBS_AT_ONCE = 2
 """Xorbs in flight at the same time; each is in memory, and the next attempt sends it again if the task is killed."""
@@ -105,7 +108,7 @@ class WithCasAccess(Protocol):
 def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
     """Return the client's settings for a worker that runs many tasks.
 
-    Retries are bounded (62 s of waiting for each call instead of six minutes), and so are buffers (a quarter of a GB
+    Retries are bounded (90 s of waiting for each call instead of six minutes), and so are buffers (a quarter of a GB
     instead of a fraction of the host's memory for each process). Two xorbs are in flight at a time, and many small
     files, because each waits for one deduplication query. The cache records each xorb at once when CAS has it, so that
     the next attempt need not send it again.

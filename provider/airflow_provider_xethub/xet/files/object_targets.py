@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import temporary_names, threads
 from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage
-from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
+from airflow_provider_xethub.xet.files.targets import damaged, digest_of, new_digest
 from airflow_provider_xethub.xet.native_client import XetHash
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import check_path
@@ -194,12 +194,11 @@ def write(target: StoredTarget, pieces: Iterable[bytes], unfinished: Unfinished)
                 if not is_known and (upload_id := writer.upload_id):
                     unfinished.started(target, upload_id)
                     is_known = True
-            about = f"{file['path']} of {file['repo']} arrived"
             if size != file["size"]:
-                raise XetIntegrityError(f"{about} with {size} bytes instead of {file['size']}. It was discarded.")
+                raise damaged(file, f"it has {size} bytes instead of {file['size']}")
             kind, digest = wanted or ("Xet hash", file["xet_hash"])
             if state and (found := state.hexdigest()) != digest:
-                raise XetIntegrityError(f"{about} damaged: {kind} is {found} instead of {digest}. It was discarded.")
+                raise damaged(file, f"{kind} is {found} instead of {digest}")
             writer.finish()
     finally:
         if isinstance(state, XetHash):

@@ -158,11 +158,14 @@ def collect(
         text = (
             "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_why_empty(chosen, findings)}"
         )
-        raise XetEmptySourceError(f"Nothing was uploaded, because no file was found on this worker: {shown(text)}")
+        check = "source and patterns" if chosen.is_limited else "source"
+        raise XetEmptySourceError(
+            f"Nothing to upload: no file was found on this worker. Check {check}, or set on_empty='skip': {shown(text)}"
+        )
     problems += findings.empty
     if problems:
         raise XetSourceError(
-            f"Nothing was uploaded, because {counted(len(problems), 'source')} cannot be read on this worker: "
+            f"{counted(len(problems), 'source')} cannot be read on this worker. Check source; nothing was uploaded: "
             + shortened([shown(problem) for problem in problems], MOST_NAMED, "; ")
         )
     _log(findings, chosen)

@@ -171,7 +171,8 @@ def temporary_files(
                 pass
         except OSError as error:
             raise XetDestinationError(
-                f"{folder} cannot be written on this worker: {os_reason(error)}. Nothing was downloaded."
+                f"{folder} cannot be written on this worker: {os_reason(error)}. Correct that, or choose another "
+                "destination. Nothing was downloaded."
             ) from error
     temporary_names.remove_abandoned([target.path for target in (*targets, *equal)], attempt)
     for target in targets:
@@ -209,7 +210,10 @@ def _writing(target: Target) -> Iterator[None]:
         kind = XetInputError if error.errno == errno.ENAMETOOLONG else XetDestinationError
         reason = os_reason(error)
         about = f"{target.file['path']} of {target.file['repo']}"
-        text = f"{about} cannot be written to {target.path} on this worker: {reason}. It was discarded."
+        text = (
+            f"{target.path} cannot be written on this worker: {reason}. Correct that, or choose another destination. "
+            f"It was for {about}, which was discarded."
+        )
         raise kind(text) from error
 
 
@@ -260,17 +264,25 @@ def complete_from_disk(target: Target) -> None:
     :raises XetIntegrityError: size or digest differ; the final path is unchanged.
     """
     size = target.part.stat().st_size
-    about = f"{target.file['path']} of {target.file['repo']} arrived"
     if size != target.file["size"]:
-        raise XetIntegrityError(f"{about} with {size} bytes instead of {target.file['size']}. It was discarded.")
+        raise damaged(target.file, f"it has {size} bytes instead of {target.file['size']}")
     wanted = digest_of(target.file)
     if wanted is not None:
         actual = digest(target.part, wanted[0], size)
         if actual != wanted[1]:
-            raise XetIntegrityError(
-                f"{about} damaged: {wanted[0]} is {actual} instead of {wanted[1]}. It was discarded."
-            )
+            raise damaged(target.file, f"{wanted[0]} is {actual} instead of {wanted[1]}")
     _rename(target)
+
+
+def damaged(file: XetFile, difference: str) -> XetIntegrityError:
+    """Return the error for content that is not the file.
+
+    :param difference: such as ``sha256 is 3f… instead of 9b…``.
+    """
+    return XetIntegrityError(
+        f"{file['path']} of {file['repo']} arrived damaged. Let the task retry; what arrived was discarded: "
+        f"{difference}."
+    )
 
 
 def _rename(target: Target) -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from airflow_provider_xethub.exceptions import XetIntegrityError
 from airflow_provider_xethub.xet import native_client
-from airflow_provider_xethub.xet.files.targets import Target, complete_from_disk, digest_of, has_same_size
-from airflow_provider_xethub.xet.records import XetFile
+from airflow_provider_xethub.xet.files.targets import Target, complete_from_disk, damaged, digest_of, has_same_size
 
 
 def unchanged(targets: Sequence[Target]) -> set[Path]:
@@ -31,13 +29,5 @@ def complete(target: Target, pieces: Iterable[bytes]) -> None:
         pass
     [xet_hash] = native_client.xet_hashes([target.part])
     if xet_hash != target.file["xet_hash"]:
-        raise damaged(target.file, xet_hash)
+        raise damaged(target.file, f"Xet hash is {xet_hash} instead of {target.file['xet_hash']}")
     complete_from_disk(target)
-
-
-def damaged(file: XetFile, xet_hash: str) -> XetIntegrityError:
-    """Return the error for a file that arrived with a wrong Xet hash."""
-    return XetIntegrityError(
-        f"{file['path']} of {file['repo']} arrived damaged: its Xet hash is {xet_hash} instead of {file['xet_hash']}. "
-        "It was discarded."
-    )

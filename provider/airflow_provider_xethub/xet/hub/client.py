@@ -5,6 +5,8 @@ All requests go through one :class:`~airflow_provider_xethub.xet.hub.session.Hub
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +27,7 @@ from airflow_provider_xethub.xet import answers, urls
 from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub import tree_routes
 from airflow_provider_xethub.xet.hub.session import HubSession
+from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
 from airflow_provider_xethub.xet.network.bounded_answers import TooLargeError
@@ -38,11 +41,17 @@ DEFAULT_TIMEOUT = 30.0
 MAX_PATHS = 1000
 """Paths in one metadata request."""
 
-MAX_TRIES = 5
+MAX_TRIES = 7
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 30.0
+"""Seconds between two attempts of a request; the first delay doubles each time."""
+
 RETRY_BUDGET = 60.0
-"""Longest total delay between the attempts of one request, in seconds."""
+"""Seconds after its first attempt within which a request is repeated."""
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Hub:
@@ -89,8 +98,8 @@ class Hub:
     ) -> requests.Response:
         """Send a request and return its successful response.
 
-        Refused connections, timeouts, 429 and 5xx are retried: at most :data:`MAX_TRIES` attempts, as long as the
-        delays fit into :data:`RETRY_BUDGET`. ``Retry-After`` and ``RateLimit`` determine the delays.
+        Refused connections, timeouts, 429 and 5xx are retried: at most :data:`MAX_TRIES` attempts within
+        :data:`RETRY_BUDGET`. ``Retry-After`` and ``RateLimit`` determine the delays. Each retry is logged.
 
         :param about: what the request is for, for messages, such as ``the read token request for hf://a/b@main``.
         :param retry: ``False`` if a second identical request could do harm.
@@ -318,7 +327,10 @@ def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool]
         error = state.outcome.exception() if state.outcome else None
         hint = getattr(error, "retry_after", None)
         # A hint beyond the budget ends the attempts at once (stop_before_delay); the task's own retry takes over.
-        return float(hint) if hint is not None else tenacity.wait_random_exponential(multiplier=0.5, max=8)(state)
+        if hint is not None:
+            return float(hint)
+        is_conflict = error is not None and also(error)
+        return next_delay(state.attempt_number, state.seconds_since_start or 0.0, is_conflict=is_conflict)
 
     def is_worth_retrying(error: BaseException) -> bool:
         if isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError)) and error.retryable:
@@ -329,8 +341,27 @@ def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool]
         retry=tenacity.retry_if_exception(is_worth_retrying),
         stop=tenacity.stop_after_attempt(MAX_TRIES) | tenacity.stop_before_delay(RETRY_BUDGET),
         wait=delay,
+        before_sleep=_log_retry,
         reraise=True,
     )(once)
+
+
+def next_delay(attempt: int, elapsed: float, *, is_conflict: bool = False) -> float:
+    """Return how many seconds to wait after an attempt that failed, so that the attempts use up the budget.
+
+    :param attempt: number of the attempt; the first is 1.
+    :param elapsed: seconds since the first attempt began.
+    :param is_conflict: whether others send requests at the same time, which must not meet again.
+    """
+    longest = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY, max(0.0, RETRY_BUDGET - elapsed))
+    return longest * random.uniform(0.0 if is_conflict else 0.75, 1.0)  # noqa: S311 - no secret depends on it
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    happened = str(error).split(". ", 1)[0].rstrip(".")
+    wait = duration(state.upcoming_sleep)
+    log.warning("%s; retrying in %s (%d of %d).", happened, wait, state.attempt_number, MAX_TRIES - 1)
 
 
 def _about_tree(repo: Repo, path: str | None) -> str:

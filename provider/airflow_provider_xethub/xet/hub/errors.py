@@ -22,6 +22,7 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.message_text import repo_in
 from airflow_provider_xethub.xet.redaction import HIDDEN, Secrets
 from airflow_provider_xethub.xet.token import unix_seconds
 
@@ -53,52 +54,56 @@ def from_response(
     """
     code = headers.get("X-Error-Code", "")
     said = server_text(headers, body, secrets)
-    what = f"The Hub answered {status} to {about}"
+    repo = repo_in(about)
+    asked = f" The Hub answered {status} to {about}.{said}"
     if code == "RevisionNotFound":
         error: type[XetResponseError] = XetRevisionNotFoundError
-        text = f"{what}: this revision does not exist. Check the revision, or create the branch first.{said}"
+        text = f"Revision not found ({status}): {repo}. Check revision, or create the branch first."
     elif code == "EntryNotFound":
         error = XetNotFoundError
-        text = f"{what}: this path does not exist.{said}"
+        text = f"Path not found ({status}). Check it, and the revision."
     elif code == "RepoNotFound" or status == 404:
         error = XetNotFoundError
         text = (
-            f"{what}: it does not exist, or {credential} has no access. Check repo_id, repo_type and revision, and "
-            f"the permissions of the Hub token.{said}"
+            f"{repo} not found ({status}). Check repo_id, repo_type and revision, and whether {credential} has access: "
+            "the Hub hides a private repository from a Hub token without access."
         )
     elif status == 401:
         error = XetUnauthorizedError
         text = (
-            f"{what}: the Hub token of {credential} is missing, wrong or expired. Set a valid one "
-            f"in the connection (Hub token in its form, password elsewhere).{said}"
+            f"The Hub token of {credential} is missing, wrong or expired ({status}). Set a valid one in the connection "
+            "(Hub token in its form, password elsewhere)."
         )
     elif status == 403:
         error = XetForbiddenError
-        gated = " Request access on the page of the repository." if code == "GatedRepo" else ""
-        text = f"{what}: the Hub token of {credential} lacks permission. Use a token that has it.{gated}{said}"
+        gated = "request access on its page, or " if code == "GatedRepo" else ""
+        text = (
+            f"No permission for {repo} (403): {gated}use a Hub token that has it. The Hub token of {credential} lacks "
+            "permission."
+        )
     elif status in (409, 412):
         error = XetConflictError
-        text = f"{what}: someone else changed it first, or it already exists.{said}"
+        text = f"{repo} was changed by someone else, or it already exists ({status}). Read it and decide again."
     elif status == 429 and _COMMIT_QUOTA.search(said):
         # The RateLimit header of this response is about requests and says nothing about the limit of commits.
         return XetCommitQuotaError(
-            f"{what}: {credential} has reached its hourly limit of commits. Nothing was committed. Publish more "
-            "files in one commit (XetUploadOperator with commit=False, then one XetCommitOperator), and set "
-            f"retry_delay=timedelta(hours=1) on this task.{said}",
+            f"The hourly limit of commits of {credential} is reached (429). Set retry_delay=timedelta(hours=1) on this "
+            "task, or publish more files in one commit (XetUploadOperator with commit=False, then one "
+            f"XetCommitOperator). Nothing was committed to {repo}.{asked}",
             service="Hub",
             status=status,
             retry_after=_HOUR,
         )
     elif status == 429:
         error = XetRateLimitError
-        text = f"{what}: too many requests from {credential}. Let the task retry later, or run fewer tasks.{said}"
+        text = f"Too many requests from {credential} (429). Let the task retry later, or run fewer tasks."
     elif status >= 500 or status in RETRYABLE_STATUSES:
         error = XetServerError
-        text = f"{what}: the Hub has a problem. Let the task retry later.{said}"
+        text = f"The Hub answered {status} for {repo}. Let the task retry later: the Hub has a problem."
     else:
         error = XetResponseError
-        text = f"{what}.{said}"
-    return error(text, service="Hub", status=status, retry_after=retry_after(headers))
+        text = f"The Hub rejected a request for {repo} ({status}). Correct what it says below, or report it."
+    return error(text + asked, service="Hub", status=status, retry_after=retry_after(headers))
 
 
 def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:
@@ -132,8 +137,8 @@ def reading(about: str, endpoint: str) -> Iterator[None]:
 def unexpected_response(about: str, endpoint: str, kind: str) -> XetProtocolError:
     """Return the error for a successful response with unexpected content."""
     return XetProtocolError(
-        f"The Hub at {endpoint} answered {about} with {kind}. Check that the host of the connection is a Hub, not a "
-        "website or the login page of a proxy."
+        f"{endpoint} did not answer like a Hub, but with {kind}. Check that the host of the connection is a Hub, not a "
+        f"website or the login page of a proxy. This was the answer to {about}."
     )
 
 

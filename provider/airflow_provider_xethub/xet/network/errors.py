@@ -53,25 +53,30 @@ def from_exception(
     ):
         alternative = ", or check the scheme of the host"
         return XetTLSError(
-            f"The certificate of {who} is not trusted here, so {about} was not sent. Set ca_bundle in the connection"
-            f"{alternative if service == 'Hub' else ' (SSL_CERT_FILE on a worker without the connection)'}."
+            f"The certificate of {who} is not trusted here. Set ca_bundle in the connection"
+            f"{alternative if service == 'Hub' else ' (SSL_CERT_FILE on a worker without the connection)'}. "
+            f"{capitalized(about)} was not sent."
         )
     # While the body arrives, requests reports a timeout as a ConnectionError.
     if isinstance(error, requests.exceptions.Timeout) or any(isinstance(e, ReadTimeoutError) for e in error.args):
         raise_it = ", or raise timeout in the connection" if service == "Hub" else " and the proxy"
-        return XetTimeoutError(f"{capitalized(who)} did not respond to {about} in time. Check the network{raise_it}.")
+        return XetTimeoutError(
+            f"{capitalized(who)} did not respond in time. Check the network{raise_it}. No response came to {about}."
+        )
     if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         check = "the network and the host of the connection" if service == "Hub" else "the network and the proxy"
         return XetConnectionError(
-            f"{capitalized(who)} could not be reached for {about} ({_reason(error)}). Check {check}."
+            f"{capitalized(who)} could not be reached ({_reason(error)}). Check {check}. This ended {about}."
         )
     if isinstance(error, (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL)):
         # The URL of the service was checked before, so this is about a proxy.
         proxy = network.proxy or find_proxy(get_environ_proxies(url), url)
         if proxy:
-            return _unusable_proxy(proxy, f"{about} was not sent to {who}", network)
+            return _unusable_proxy(proxy, f"{capitalized(about)} was not sent to {who}.", network)
     return XetProtocolError(
-        f"{capitalized(who)} returned an unusable response to {about} ({type(error).__name__}).", service=service
+        f"{capitalized(who)} returned an unusable response ({type(error).__name__}). Check the host and the proxy. "
+        f"This was the response to {about}.",
+        service=service,
     )
 
 
@@ -86,19 +91,15 @@ def proxy_error(
     found = network.proxy or find_proxy(get_environ_proxies(url), url)
     name = f"The proxy {host_and_port(found)}" if found else "A proxy"
     where = "proxy in the connection" if network.proxy else "HTTPS_PROXY, HTTP_PROXY and NO_PROXY on this worker"
-    route = f"on the way to {_NAMES[service]} at {url}"
+    lost = f"It is on the way to {_NAMES[service]} at {url}; {about} was not sent."
     if status == PROXY_AUTHENTICATION_REQUIRED:
-        return XetProxyError(
-            f"{name} {route} requires a (different) username and password (407), so {about} "
-            f"was not sent. Correct {where}."
-        )
+        return XetProxyError(f"{name} requires a (different) username and password (407). Correct {where}. {lost}")
     if status is not None and status < 500:
         return XetProxyError(
-            f"{name} {route} blocks this request ({status}), so {about} was not sent. Ask its administrator to "
-            f"allow {url}, or correct {where}."
+            f"{name} blocks {url} ({status}). Ask its administrator to allow it, or correct {where}. {lost}"
         )
     why = f"returned {status}" if status else "could not be reached" + (f" ({reason})" if reason else "")
-    return XetConnectionError(f"{name} {route} {why}, so {about} was not sent. Check {where}.")
+    return XetConnectionError(f"{name} {why}. Check {where}. {lost}")
 
 
 def _unusable_proxy(proxy: str, consequence: str, network: Network) -> XetProxyError:
@@ -106,12 +107,11 @@ def _unusable_proxy(proxy: str, consequence: str, network: Network) -> XetProxyE
     where = "proxy in the connection" if network.proxy else "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
     if proxy.lower().startswith("socks"):
         return XetProxyError(
-            f"SOCKS proxies require the package PySocks on this worker, so {consequence}. Install it "
-            f"(pip install PySocks), or set {where} to the URL of an HTTP proxy."
+            "A SOCKS proxy needs the package PySocks on this worker. Install it (pip install PySocks), or set "
+            f"{where} to the URL of an HTTP proxy. {consequence}"
         )
     return XetProxyError(
-        f"The proxy URL of this worker is invalid, so {consequence}. Set {where} to a URL like "
-        "http://proxy.example:3128."
+        f"The proxy URL of this worker is invalid. Set {where} to a URL like http://proxy.example:3128. {consequence}"
     )
 
 

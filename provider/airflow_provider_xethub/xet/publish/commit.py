@@ -244,7 +244,8 @@ class _Publication:
             hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
             named = ", ".join(path.removesuffix("/") for path in missing)
             raise XetNotFoundError(
-                f"Cannot delete {named} from {self._request.repo}: not found. {self._nothing()}.{''.join(hints)}",
+                f"Cannot delete {named} from {self._request.repo}: not found. Check delete. {self._nothing()}."
+                f"{''.join(hints)}",
                 status=404,
             )
 
@@ -309,8 +310,8 @@ class _Publication:
         if touched or self._opens_pull_request:
             named = f" {shortened(touched, _MAX_NAMED)} changed since." if touched else ""
             return XetConflictError(
-                f"{self._repo} is no longer at {self.parent}: someone else committed.{named} {self._nothing()}. "
-                "Read the new head and decide again, or leave out parent_commit.",
+                f"{self._repo} has changed: someone else committed. Read its new head and decide again, or leave out "
+                f"parent_commit. It is no longer at {self.parent}.{named} {self._nothing()}.",
                 status=error.status,
             )
         log.info("%s is now at %s, which changed none of these paths.", self._repo, head[0]["oid"])

@@ -220,7 +220,7 @@ def _fetch_inline(
                     wrong.append(digests.changed(file))
                     break
                 if is_last:
-                    wrong.append(XetIntegrityError(f"{error} It was fetched twice; let the task retry."))
+                    wrong.append(XetIntegrityError(f"{error} It was fetched twice."))
                 else:
                     log.warning("%s Fetching it once more.", error)
         return len(content)

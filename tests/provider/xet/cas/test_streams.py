@@ -93,7 +93,7 @@ def test_what_cas_answers_is_told_even_where_the_client_never_does(
     with pytest.raises(exceptions.XetIntegrityError, match="ended early"):
         do(access, file, tmp_path)
     hub.faults.add(Fault(READS, status=status))
-    with pytest.raises(kind, match=f"CAS at .* answered {status} during the"):
+    with pytest.raises(kind, match=f"CAS answered {status} for hf://"):
         do(access, file, tmp_path)
 
 

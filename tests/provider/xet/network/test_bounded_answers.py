@@ -119,7 +119,7 @@ def test_an_answer_without_end_is_given_up(answer):
 def test_an_answer_that_takes_for_ever_is_given_up(answer, monkeypatch):
     monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 0.1)
     started = time.monotonic()
-    with says(answer) as url, pytest.raises(XetTimeoutError, match=r"did not respond to the listing .* in time"):
+    with says(answer) as url, pytest.raises(XetTimeoutError, match=r"did not respond in time.* the listing"):
         impatient(url).list_files(REPO)
     assert time.monotonic() - started < 4
 

@@ -158,7 +158,7 @@ def test_without_them_cas_is_named(tls_hub, token_of, tmp_path, direction):
     }[direction]
     with pytest.raises(XetTLSError) as caught:
         work()
-    assert str(caught.value).startswith(f"The certificate of CAS at {tls_hub.url} is not trusted here, so the ")
+    assert str(caught.value).startswith(f"The certificate of CAS at {tls_hub.url} is not trusted here. Set ")
     assert "Set ca_bundle in the connection (SSL_CERT_FILE on a worker without the connection)." in str(caught.value)
     assert not caught.value.retryable
     assert not tls_hub.log.requests()
@@ -295,7 +295,8 @@ def test_a_wrong_proxy_is_named_without_its_credential(
     assert isinstance(caught.value, kind)
     assert caught.value.retryable == (kind is XetConnectionError)
     name = "the Hub" if service == "Hub" else "CAS"
-    assert str(caught.value).startswith(f"The proxy {address} on the way to {name} at {server.url} {says}, so the ")
+    assert str(caught.value).startswith(f"The proxy {address} {says}. ")
+    assert f"It is on the way to {name} at {server.url}; the " in str(caught.value)
     assert "proxy in the connection" in str(caught.value)
     for secret in (WRONG, "wr0ng", USER + ":"):
         assert secret not in str(caught.value)
@@ -313,7 +314,7 @@ def test_a_wrong_proxy_of_the_environment_is_named_too(hub, repo, tmp_path, monk
     monkeypatch.setenv("HTTP_PROXY", f"http://{USER}:{WRONG}@127.0.0.1:{port}")
     with pytest.raises(XetConnectionError) as caught:
         XetHubConnection(None).upload(str(write(tmp_path / "in", {"a.bin": binary()})), repo, token=token)
-    assert f"The proxy 127.0.0.1:{port} on the way to CAS" in str(caught.value)
+    assert f"The proxy 127.0.0.1:{port} could not be reached (connection refused). Check" in str(caught.value)
     assert "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY on this worker." in str(caught.value)
     assert "wr0ng" not in str(caught.value)
 
@@ -321,10 +322,10 @@ def test_a_wrong_proxy_of_the_environment_is_named_too(hub, repo, tmp_path, monk
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("socks5h://anna:wr0ng@127.0.0.1:1", "SOCKS proxies require the package PySocks on this worker, so "),
-        ("socks4://127.0.0.1:1", "SOCKS proxies require the package PySocks on this worker, so "),
+        ("socks5h://anna:wr0ng@127.0.0.1:1", "A SOCKS proxy needs the package PySocks on this worker. Install"),
+        ("socks4://127.0.0.1:1", "A SOCKS proxy needs the package PySocks on this worker. Install"),
         *(
-            (value, "The proxy URL of this worker is invalid, so ")
+            (value, "The proxy URL of this worker is invalid. Set ")
             for value in (
                 "nonsense://anna:wr0ng@proxy:1",
                 "http://anna:wr0ng",
@@ -406,8 +407,8 @@ def test_a_worker_that_cannot_reach_cas_is_told_why(hub, repo, tmp_path, host, s
     with pytest.raises(XetConnectionError) as caught:
         XetHubConnection(None).upload(str(write(tmp_path / "in", {"a.bin": binary()})), repo, token=token)
     assert str(caught.value) == (
-        f"CAS at {url} could not be reached for the upload of 1 file to {repo} ({says}). Check the network and the "
-        "proxy."
+        f"CAS at {url} could not be reached ({says}). Check the network and the proxy. This ended the upload of 1 file "
+        f"to {repo}."
     )
     assert caught.value.retryable
 
@@ -424,7 +425,9 @@ def test_where_only_the_data_cannot_be_reached_that_host_is_named(connection, tm
         url = f"http://127.0.0.1:{hub.port}"
         token = hub_module.Hub(url, hub.token()).xet_token(repo, "read")
         token = replace(token, cas_url=token.cas_url.replace(elsewhere, url))
-        with pytest.raises(XetConnectionError, match=f"^CAS at {elsewhere} could not be reached for the download"):
+        with pytest.raises(
+            XetConnectionError, match=f"^CAS at {elsewhere} could not be reached .*This ended the download"
+        ):
             XetHubConnection(None).download(tmp_path / "out", records, token=token)
     assert names(tmp_path / "out") == []
 

@@ -74,7 +74,7 @@ def test_an_inline_file_that_changed_since_it_was_listed_is_said_to_have_changed
         (
             "12" * 32,
             XetNotFoundError,
-            "CAS at .* answered 404 during the download of a.bin .* has no such file",
+            "CAS answered 404 for hf://.* has no such file .* the download of a.bin ",
         ),
         ("00" * 32, XetInputError, "record of a.bin of .* has 5000 bytes and the Xet hash of an empty file"),
     ],
@@ -111,7 +111,7 @@ def test_a_bucket_file_that_stays_damaged_never_appears_in_object_storage(hub, h
     hook.download(f"file://{tmp_path}/right/", [wrong])
     assert names(tmp_path / "right") == [files[0]["path"]]
     hub.faults.add(Fault(DATA, corrupt=True))
-    with pytest.raises(XetIntegrityError, match=r"00.bin of hf://buckets/.* arrived damaged: Xet hash is"):
+    with pytest.raises(XetIntegrityError, match=r"00.bin of hf://buckets/.* arrived damaged .*: Xet hash is"):
         hook.download(f"file://{tmp_path}/out/", files[:1])
     assert names(tmp_path / "out") == []
 

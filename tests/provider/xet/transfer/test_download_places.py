@@ -65,7 +65,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_is_full_while_an_inline_file_is_written_is_named(files, hook, small_disk):
     assert files["large.csv"]["xet_hash"] is None
-    text = f"large.csv of hf://.* cannot be written to {small_disk}/large.csv .*no space left on device"
+    text = f"{small_disk}/large.csv cannot be written .*no space left on device.*large.csv of hf://.*"
     with pytest.raises(XetDestinationError, match=text):
         hook.download(small_disk, [files["large.csv"], files["b.csv"]])
     assert "large.csv" not in names(small_disk)

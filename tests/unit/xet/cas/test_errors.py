@@ -22,8 +22,18 @@ def read(text, *, upload=True):
     ("text", "upload", "kind", "said"),
     [
         ("User cancelled: commit_blocking cancelled by user", True, exceptions.XetCancelledError, "from outside"),
-        ("I/O error: No space left on device (os error 28)", False, exceptions.XetDestinationError, "no space left"),
-        ("I/O error: Permission denied (os error 13)", True, exceptions.XetSourceError, "permission denied"),
+        (
+            "I/O error: No space left on device (os error 28)",
+            False,
+            exceptions.XetDestinationError,
+            "No space left on device on this worker. Correct",
+        ),
+        (
+            "I/O error: Permission denied (os error 13)",
+            True,
+            exceptions.XetSourceError,
+            "Permission denied on this worker. Correct",
+        ),
         ("Rate limited: slow down", True, exceptions.XetRateLimitError, "answered 429"),
         ("Server error: x", True, exceptions.XetServerError, "answered 500"),
         ("HTTP status client error (409 Conflict)", True, exceptions.XetConflictError, "someone else changed it first"),
@@ -40,27 +50,27 @@ def read(text, *, upload=True):
             "Malformed data: cannot convert value 255 to CompressionScheme",
             False,
             exceptions.XetIntegrityError,
-            "arrived damaged or ended early",
+            "arrived damaged or ended early. Let the task retry",
         ),
         (
             "Internal Writer Error: Data sender was dropped before sending data.",
             False,
             exceptions.XetIntegrityError,
-            "arrived damaged or ended early",
+            "arrived damaged or ended early. Let the task retry",
         ),
         (
             "IO Error: write_vectored returned 0 with non-empty buffers.",
             False,
             exceptions.XetIntegrityError,
-            "arrived damaged or ended early",
+            "arrived damaged or ended early. Let the task retry",
         ),
         (
             'task 7 panicked with message "range end out of bounds: 9 <= 3"',
             False,
             exceptions.XetIntegrityError,
-            "arrived damaged or ended early",
+            "arrived damaged or ended early. Let the task retry",
         ),
-        ("Task error: something new", True, exceptions.XetTransferError, "failed: something new."),
+        ("Task error: something new", True, exceptions.XetTransferError, "if it repeats: something new."),
     ],
 )
 def test_each_text_has_its_error(text, upload, kind, said):

@@ -165,7 +165,7 @@ def test_all_that_is_wrong_is_named_in_one_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     given = ["gone.txt", "gone.d/", "*.csv", "here.txt", "pipe", "dangling"]
-    with pytest.raises(XetSourceError, match=r"Nothing was uploaded, because 5 sources cannot be read") as caught:
+    with pytest.raises(XetSourceError, match=r"^5 sources cannot be read") as caught:
         collect([f"{tmp_path}/{each}" for each in given])
     message = str(caught.value)
     for text in ("gone.txt: does not exist", "gone.d/: does not exist", "*.csv: matches no file"):
@@ -176,7 +176,7 @@ def test_all_that_is_wrong_is_named_in_one_error(tmp_path):
 
 
 def test_of_very_many_missing_sources_twenty_are_named(tmp_path):
-    with pytest.raises(XetSourceError, match=r"because 25 sources.* and 5 more$") as caught:
+    with pytest.raises(XetSourceError, match=r"25 sources.* and 5 more$") as caught:
         collect([tmp_path / f"gone-{number:02}" for number in range(25)])
     assert str(caught.value).count("does not exist") == 20
 
