@@ -187,6 +187,7 @@ class Mirror:
             "unchanged": [],
             "created": False,
             "pull_request": None,
+            "pull_request_number": None,
             "commits": [],
             "transfer": upload.no_transfer(),
         }
@@ -298,6 +299,7 @@ class _Earlier:
             "unchanged": [],
             "created": True,
             "pull_request": None,
+            "pull_request_number": None,
             "commits": [here],
             "transfer": upload.no_transfer(),
             "plan": plan.as_record(repo.uri, parent),
