@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_xethub import _moved
 
 if TYPE_CHECKING:
+    from airflow_provider_xethub.assets.changes import changes_of, files_of
     from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
         XetAssetEvent,
+        XetChanges,
         XetCommit,
         XetCommitResult,
         XetCopied,
@@ -41,6 +43,7 @@ __all__ = [
     "CommitRequest",
     "SealedTokenDict",
     "XetAssetEvent",
+    "XetChanges",
     "XetCommit",
     "XetCommitResult",
     "XetCopied",
@@ -57,6 +60,8 @@ __all__ = [
     "XetToken",
     "XetTransfer",
     "XetUploadResult",
+    "changes_of",
+    "files_of",
 ]
 
 _MODULES = {
@@ -64,6 +69,8 @@ _MODULES = {
     "Repo": "xet.repo",
     "SealedTokenDict": "xet.token",
     "XetToken": "xet.token",
+    "changes_of": "assets.changes",
+    "files_of": "assets.changes",
 }
 
 _moved.install()

@@ -17,6 +17,7 @@ NAMES = [
     "Repo",
     "SealedTokenDict",
     "XetAssetEvent",
+    "XetChanges",
     "XetCommit",
     "XetCommitResult",
     "XetCopied",
@@ -30,6 +31,8 @@ NAMES = [
     "XetToken",
     "XetTransfer",
     "XetUploadResult",
+    "changes_of",
+    "files_of",
 ]
 # What the documentation of 0.1.0 imported or named in each module that moved.
 DOCUMENTED = {

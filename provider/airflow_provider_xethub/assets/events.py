@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from airflow_provider_xethub.xet.asset_uri import AssetPlace
-from airflow_provider_xethub.xet.records import XetAssetEvent, XetCommitResult
+from airflow_provider_xethub.xet.hub.pages import common_folder
+from airflow_provider_xethub.xet.records import XetAssetEvent, XetCommitResult, pinned_record
 from airflow_provider_xethub.xet.repo import Repo
 
 MAX_FILES = 100
@@ -21,6 +22,9 @@ MAX_DELETED = 100
 MAX_PATH_BYTES = 16_384
 """The most bytes that the paths of the listed files may have together; the same for the deleted paths."""
 
+MAX_COMMITS = 1000
+"""The most commits that an event lists. It lists none if there are more."""
+
 T = TypeVar("T")
 
 
@@ -31,21 +35,30 @@ def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
         it.
     :param path: describe only changes of this file, or in this folder. Default: all changes.
     """
-    place = AssetPlace(Repo.from_uri(result["repo"]), path)
+    repo = Repo.from_uri(result["repo"])
+    place = AssetPlace(repo, path)
+    pinned = repo.at(result["oid"]).uri if result["oid"] else repo.uri
     unchanged = set(result["unchanged"])
     files = [file for file in result["files"] if file["path"] not in unchanged and place.has(file["path"])]
-    deleted = [path for path in result["deleted"] if _concerns(place, path)]
+    deleted = [each for each in result["deleted"] if _concerns(place, each)]
+    listed = _bounded(((pinned_record(file, pinned), file["path"]) for file in files), MAX_FILES)
+    listed_deleted = _bounded(((each, each) for each in deleted), MAX_DELETED)
+    folder = common_folder([*(file["path"] for file in files), *deleted])
+    commits = [commit["oid"] for commit in result["commits"]]
     return {
         "oid": result["oid"],
         "url": result["url"],
         "repo": result["repo"],
         "created": result["created"],
         "pull_request": result["pull_request"],
-        "files": _bounded(((file, file["path"]) for file in files), MAX_FILES),
+        "files": listed,
         "file_count": len(files),
         "bytes": sum(file["size"] for file in files),
-        "deleted": _bounded(((each, each) for each in deleted), MAX_DELETED),
+        "deleted": listed_deleted,
         "deleted_count": len(deleted),
+        "complete": (len(listed), len(listed_deleted)) == (len(files), len(deleted)),
+        "path": folder if place.has(folder) else path,
+        "commits": commits if len(commits) <= MAX_COMMITS else [],
     }
 
 

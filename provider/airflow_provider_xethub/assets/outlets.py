@@ -62,5 +62,8 @@ def _extra_of_alias(result: XetCommitResult) -> dict[str, Any]:
     from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
     extra = _extra(result)
+    if AIRFLOW_V_3_1_PLUS:
+        return extra
     # Airflow 3.0 hashes the extra of an alias event, and fails the task if it contains a list.
-    return extra if AIRFLOW_V_3_1_PLUS else {key: each for key, each in extra.items() if not isinstance(each, list)}
+    is_complete = not (extra["file_count"] or extra["deleted_count"])
+    return {key: each for key, each in extra.items() if not isinstance(each, list)} | {"complete": is_complete}

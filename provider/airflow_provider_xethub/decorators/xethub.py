@@ -18,6 +18,7 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.records import is_pinned
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedTokenDict
 
@@ -155,7 +156,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         if records == []:
             text = f"{self.task_id}: the list of files is empty, so there is nothing to process."
             self.fail_or_skip(XetInputError(text))
-        default = downloads.repo_of(records) if records else None
+        default = self.default_repo(records) if records and not self.read_only else None
         if not self.read_only:
             self._check_destination(token, default)
         with TemporaryDirectory(prefix="xethub-task-", ignore_cleanup_errors=True) as temporary:
@@ -207,11 +208,12 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     ) -> list[Path]:
         from airflow_provider_xethub.xet.files import targets as downloads
 
-        source = downloads.repo_of(records)
+        source = downloads.source_of(records)
         # A token is for one repository; any other repository is read through the connection.
-        if token is not None and (self.hook.confirmed_repo(token) or self.resolve_repo(token)) != source:
-            token = None
-        result = self.hook.download(folder, records, token=token)
+        repo = None if token is None else self.hook.confirmed_repo(token) or self.resolve_repo(token)
+        if repo is not None and repo != source and not (repo.is_same_repo(source) and all(map(is_pinned, records))):
+            token = repo = None
+        result = self.hook.download(folder, records, token=token, repo=repo)
         self.report_transfer(context, "download", result["transfer"], source, key="received")
         return [Path(file["local_path"]) for file in result["files"]]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
     from huggingface_hub import HfApi
 
-    from airflow_provider_xethub.xet.cas.session import CasAccess
+    from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
     from airflow_provider_xethub.xet.hub.client import Hub
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.publish.publisher import Publisher
     from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
+        XetChanges,
         XetCommit,
         XetCommitResult,
         XetCopyResult,
@@ -349,6 +350,25 @@ class XetHubConnection(BaseHook):
         return commits[0]
 
     @fail_without_retry()
+    def get_changes(self, repo: Repo, since: str | None, path: str = "") -> XetChanges:
+        """Return which files are new or different in a revision, compared with an earlier commit, and which are gone.
+
+        It lists only folders that have changed. The records name the commit of the revision.
+
+        :param repo: the repository at the newer revision.
+        :param since: ID of the commit to compare with. ``None``: with an empty repository.
+        :param path: only this file, or the files in this folder. Default: all.
+        :raises XetInputError: the repository is a bucket, which has no commits.
+        :raises XetNotFoundError: the repository or one of the commits does not exist.
+        """
+        from airflow_provider_xethub.xet.hub.changes import changes
+        from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+
+        if not repo.is_bucket and not COMMIT_ID.fullmatch(repo.revision):
+            repo = repo.at(self.get_latest_commit(repo)["oid"])
+        return changes(self.hub, repo, since, path)
+
+    @fail_without_retry()
     def download(
         self,
         destination: Place,
@@ -357,6 +377,7 @@ class XetHubConnection(BaseHook):
         single: bool = False,
         token: XetToken | SealedTokenDict | None = None,
         require_safe: bool = False,
+        repo: Repo | None = None,
         task_state: TaskState | None = None,
     ) -> XetDownloadResult:
         """Download files and verify them before they appear under their names in ``destination``.
@@ -364,12 +385,14 @@ class XetHubConnection(BaseHook):
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
             :func:`airflow_provider_xethub.xet.files.targets.local_targets` for a ``single`` file.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they name the
-            repository, and nothing confirms those that come from an XCom.
+            repository, and nothing confirms those that come from an XCom. Each is read at the revision that it names.
         :param single: whether one file was named, rather than a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
+        :param repo: the repository and revision that the token is for. ``None``: those of the records.
         :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written.
             Needs the connection.
         :param task_state: stores for a retry which multipart uploads to abort if this attempt is killed.
+        :raises XetInputError: the files are of several repositories, or of another one than ``repo``.
         :raises XetScanError: the Hub has not scanned a file, or not found it safe. Nothing was written.
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
@@ -380,38 +403,54 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.files.object_storage import location
         from airflow_provider_xethub.xet.task_state import TaskState
         from airflow_provider_xethub.xet.transfer import digests
-        from airflow_provider_xethub.xet.transfer.download import download, download_to_storage
+        from airflow_provider_xethub.xet.transfer.download import download, download_each, download_to_storage
 
-        repo = targets.repo_of(files)
+        source = targets.source_of(files)
+        repo = repo or source
+        if not source.is_same_repo(repo):
+            raise XetInputError(f"the files are of {source}, not of {repo}.")
         use = self._tokens.accept(token, "read", repo)
-        access = self._cas.bind(use)
         if require_safe:
-            self._require_safe(repo, files)
+            self._require_safe(files)
         hub = (lambda: self._connection.hub) if self.xethub_conn_id is not None else None
         contents = inline_contents.of_records(files, use, self._tokens, self._connection)
+
+        def access_to(uri: str) -> WithCasAccess:
+            # A token that is fetched here is for the revision that the record names: CAS need not give it other files.
+            return self._cas.bind(use if token is not None else TokenUse("read", Repo.from_uri(uri)))
+
         where = location(destination)
         if where is None:
             attempt = current_attempt()
             planned = targets.local_targets(files, str(destination), single=single, attempt=attempt)
-            received = download(digests.completed(planned, hub), access, hub, attempt, contents)
+            received = download_each(
+                digests.completed(planned, hub),
+                access_to,
+                lambda some, access: download(some, access, hub, attempt, contents),
+            )
         else:
             stored = threads.interruptible(
                 lambda: object_targets.stored_targets(files, where, open_storage(where), single=single)
             )
-            received = download_to_storage(
-                digests.completed(stored, hub), access, hub, task_state or TaskState(), contents
+            state = task_state or TaskState()
+            received = download_each(
+                digests.completed(stored, hub),
+                access_to,
+                lambda some, access: download_to_storage(some, access, hub, state, contents),
             )
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received
 
-    def _require_safe(self, repo: Repo, files: Sequence[XetFile]) -> None:
+    def _require_safe(self, files: Sequence[XetFile]) -> None:
         from airflow_provider_xethub.xet.hub import scans
 
         if not self.has_connection:
             text = "require_safe asks the Hub for its security scan, which needs a connection, not only a token"
             raise connection.needed(self.xethub_conn_id, XetInputError(text))
-        scans.require_safe(self._connection.hub, repo, files)
+        for uri in dict.fromkeys(file["repo"] for file in files):
+            here = [file for file in files if file["repo"] == uri]
+            scans.require_safe(self._connection.hub, Repo.from_uri(uri), here)
 
     @fail_without_retry()
     def upload(
@@ -661,10 +700,10 @@ class XetHubConnection(BaseHook):
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub.xet.files.targets import repo_of
+        from airflow_provider_xethub.xet.files.targets import source_of
         from airflow_provider_xethub.xet.publish import copies
 
-        return self._copy(copies.plan_copies(repo_of(files), files, request, path_in_repo, single=single))
+        return self._copy(copies.plan_copies(source_of(files), files, request, path_in_repo, single=single))
 
     @fail_without_retry()
     def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
@@ -674,10 +713,10 @@ class XetHubConnection(BaseHook):
         :param request: the commit, without ``files``; its ``delete`` is part of the same commit, so that a move is one.
         :raises XetHubError: as for :meth:`copy`.
         """
-        from airflow_provider_xethub.xet.files.targets import repo_of
+        from airflow_provider_xethub.xet.files.targets import source_of
         from airflow_provider_xethub.xet.publish import copies
 
-        source = repo_of(list(copies_by_path.values()))
+        source = source_of(list(copies_by_path.values()))
         return self._copy(copies.plan_copies_as(source, list(copies_by_path.items()), request))
 
     def _copy(self, job: Copies) -> XetCopyResult:

@@ -19,7 +19,8 @@ from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.records import is_pinned
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 from airflow_provider_xethub.xet.task_state import TaskState
 from airflow_provider_xethub.xet.token import SealedTokenDict
 
@@ -285,6 +286,26 @@ class XetCommittingOperator(XetOperator):
         super().prepare(context)
         if self.commit_message is None:
             self.commit_message = self.render_template(self.default_message, context)
+
+    def default_repo(self, files: Sequence[XetFile]) -> Repo:
+        """Return the repository of records, where a commit goes if the arguments name no other.
+
+        :raises XetInputError: the arguments name no revision, and the records are of several, or of a commit, which
+            nothing can be committed to.
+        """
+        from airflow_provider_xethub.xet.files import targets
+
+        source = targets.source_of(files)
+        if self.revision is not None or getattr(self, "token", None) is not None:
+            return source
+        if not any(map(is_pinned, files)):
+            return targets.repo_of(files)
+        if (self.repo_id or source.repo_id, self.repo_type or source.repo_type) != (source.repo_id, source.repo_type):
+            return source.at(DEFAULT_REVISION)
+        raise XetInputError(
+            f"{self.task_id}: name the revision to commit to, such as revision='main', because the files are those of "
+            f"a commit: {files[0]['repo']}."
+        )
 
     def commit_request(
         self, context: Context, repo: Repo, files: Sequence[XetFile] = (), delete: Sequence[str] = ()

@@ -6,7 +6,7 @@ Importing this module loads no client library: ``requests``, ``hf_xet`` and ``hu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
 from airflow_provider_xethub.hooks.inline_content import is_needed_after
@@ -24,6 +24,7 @@ from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import page_of_files
 from airflow_provider_xethub.xet.message_text import counted, size
+from airflow_provider_xethub.xet.records import is_pinned
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -240,10 +241,8 @@ class XetCommitOperator(XetCommittingOperator):
 
     def work(self, context: Context) -> XetCommitResult:
         """Publish the files."""
-        from airflow_provider_xethub.xet.files import targets as downloads
-
         files, delete = self._changes()
-        repo = self.resolve_repo(default=downloads.repo_of(files) if files else None)
+        repo = self.resolve_repo(default=self.default_repo(files) if files else None)
         result = self.hook.commit(self.commit_request(context, repo, files, delete))
         self.report_commit(context, result)
         return result
@@ -424,14 +423,15 @@ class XetDownloadOperator(XetTransferOperator):
         self.given_selection()
         if self._has_files or self.files is not None:
             files = self.check_files(self.files, "download")
-            repo = self.resolve_repo(token, downloads.repo_of(files))
-            files = _at_revision_of(repo, files)
-            if (origin := downloads.repo_of(files)) != repo:
+            source = downloads.source_of(files)
+            repo = self.resolve_repo(token, source)
+            if not source.is_same_repo(repo):
                 kind, what = (XetInputError, "this task") if token is None else (XetTokenScopeError, "the token")
                 raise kind(
-                    f"{what} is for {repo}, but the files are from {origin}. Download the files of each repository in "
+                    f"{what} is for {repo}, but the files are from {source}. Download the files of each repository in "
                     "a task of its own."
                 )
+            files = files if self.revision is None and repo == source else self._at_revision(repo, files)
         else:
             repo = self.resolve_repo(token)
             self.hook.check_token(token, "read", repo)
@@ -442,16 +442,19 @@ class XetDownloadOperator(XetTransferOperator):
             single=self.is_single(files),
             token=token,
             require_safe=self.require_safe,
+            repo=repo,
             task_state=task_state(context),
         )
         self.report_transfer(context, "download", result["transfer"], repo)
         self.hub_page = page_of_files(repo, files)
         return result["files"]
 
+    def _at_revision(self, repo: Repo, files: list[XetFile]) -> list[XetFile]:
+        """Return the records as records of ``repo``. Those of a commit stay as they are, unless the task names another.
 
-def _at_revision_of(repo: Repo, files: list[XetFile]) -> list[XetFile]:
-    """Return records of another revision of the repository as records of this one, and others as they are."""
-    uris = {file["repo"] for file in files}
-    if uris != {repo.uri} and all(Repo.from_uri(uri).is_same_repo(repo) for uri in uris):
-        return [{**file, "repo": repo.uri} for file in files]
-    return files
+        A branch may have another file under the same path since then.
+        """
+        return [
+            file if self.revision is None and is_pinned(file) else cast("XetFile", {**file, "repo": repo.uri})
+            for file in files
+        ]

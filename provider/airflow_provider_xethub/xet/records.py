@@ -6,6 +6,8 @@ import base64
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+
 
 class _XetFile(TypedDict):
     path: str
@@ -76,6 +78,25 @@ def published_record(file: XetFile, repo: str) -> XetFile:
     return record
 
 
+def pinned_record(file: XetFile, repo: str) -> XetFile:
+    """Return the record of a published file as a listing of its commit has it.
+
+    A file that the Hub stores inline has no Xet hash there, though it may have been uploaded to CAS before: nothing in
+    the repository refers to that upload, so CAS need not keep it.
+
+    :param repo: the ``hf://`` URI of the repository at the commit.
+    """
+    record = published_record(file, repo)
+    if record.get("blob_id"):
+        record["xet_hash"] = None
+    return record
+
+
+def is_pinned(file: XetFile) -> bool:
+    """Return whether the record names a commit, so that it always means the same file."""
+    return COMMIT_ID.fullmatch(file["repo"].rpartition("@")[2]) is not None
+
+
 class XetCommit(TypedDict):
     """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message.
 
@@ -136,12 +157,26 @@ class XetPullRequest(TypedDict):
     conflicts: list[str] | bool
 
 
+class XetChanges(TypedDict):
+    """What changed: the records of new and changed ``files``, and the ``deleted`` paths.
+
+    A deleted path with a slash at the end is a folder with everything in it.
+    """
+
+    files: list[XetFile]
+    deleted: list[str]
+
+
 class XetAssetEvent(TypedDict):
     """The extra of an asset event: what it says about a commit.
 
     ``oid``, ``url`` and ``repo`` of the commit, whether it was ``created``, and its ``pull_request`` or ``None``.
     ``files`` are the records of new and changed files of the asset, at most 100; ``file_count`` and ``bytes`` count all
-    of them. ``deleted`` are deleted paths, at most 100; ``deleted_count`` counts all.
+    of them. ``deleted`` are deleted paths, at most 100; ``deleted_count`` counts all. ``complete`` says whether both
+    lists contain all; if not, ``files_of`` gets the others from the Hub: from the ``commits`` that were made, usually
+    one, in the folder ``path``, which contains all changes.
+
+    The ``repo`` of each record names that commit, so that whatever is committed later, it stays the same file.
     """
 
     oid: str
@@ -154,6 +189,9 @@ class XetAssetEvent(TypedDict):
     bytes: int
     deleted: Sequence[str]
     deleted_count: int
+    complete: bool
+    path: str
+    commits: Sequence[str]
 
 
 class XetTransfer(TypedDict):

@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 from airflow.sdk import Asset, AssetAlias, task
 
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
@@ -50,12 +51,17 @@ def test_an_upload_tells_the_outlet_what_it_committed(hub, connection, repo, whe
     assert {name: extra[name] for name in ("oid", "url", "repo", "created", "pull_request")} == {
         name: run.value[name] for name in ("oid", "url", "repo", "created", "pull_request")
     }
-    assert extra["files"] == run.value["files"]
+    listed = XetHubConnection().list_files(repo.at(extra["oid"]), patterns=["train/*", "notes.csv"])
+    assert [{**file, "sha256": None if "blob_id" in file else file["sha256"]} for file in extra["files"]] == listed
+    assert all(file["sha256"] for file in extra["files"])
+    assert {file["repo"] for file in extra["files"]} == {f"hf://datasets/{repo.repo_id}@{extra['oid']}"}
     assert (extra["file_count"], extra["bytes"]) == (3, 5000 + 2 * len(TEXT))
+    assert (extra["complete"], extra["path"], extra["commits"]) == (True, "", [extra["oid"]])
     assert (extra["deleted"], extra["deleted_count"]) == ([], 0)
     again = run_task(XetUploadOperator, source=source, outlets=[corpus], task_id="again", **where)
     told = events(again)[corpus.uri]
     assert (told["oid"], told["created"], told["files"], told["bytes"]) == (extra["oid"], False, [], 0)
+    assert (told["complete"], told["commits"]) == (True, [])
 
 
 def test_commits_and_copies_tell_it_too(hub, connection, repo, where, source, run_task):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet import answers, temporary_names
 from airflow_provider_xethub.xet.files import spellings
-from airflow_provider_xethub.xet.message_text import os_reason
+from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 
 _BLOCK = 1 << 20
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,33 @@ def check_record(value: object) -> XetFile:
 def repo_of(files: Sequence[XetFile]) -> Repo:
     """Return the repository and revision of the records.
 
-    :raises XetInputError: there are no records, or they are of several repositories.
+    :raises XetInputError: there are no records, or they are of several repositories or revisions.
     """
     if not files:
         raise XetInputError("there are no files: an empty list does not name a repository.")
     uris = {file["repo"] for file in files}
     if len(uris) != 1:
-        raise XetInputError(
-            f"the files are of several repositories ({', '.join(sorted(uris))}). Use one task for each."
-        )
+        several = "repositories" if _are_of_several_repositories(uris) else "revisions"
+        remedy = "Use one task for each." if several == "repositories" else "Name the revision."
+        raise XetInputError(f"the files are of several {several} ({shortened(sorted(uris), _MAX_NAMED)}). {remedy}")
     return Repo.from_uri(uris.pop())
+
+
+def source_of(files: Sequence[XetFile]) -> Repo:
+    """Return the repository that records are read from, at the revision of the first.
+
+    Records of several revisions can be read together: CAS is asked for content, and the Hub for each inline file at the
+    revision of its own record.
+
+    :raises XetInputError: there are no records, or they are of several repositories.
+    """
+    if not files or _are_of_several_repositories({file["repo"] for file in files}):
+        return repo_of(files)  # raises
+    return Repo.from_uri(files[0]["repo"])
+
+
+def _are_of_several_repositories(uris: Collection[str]) -> bool:
+    return len({(repo.repo_type, repo.repo_id) for repo in map(Repo.from_uri, uris)}) > 1
 
 
 def local_targets(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from airflow_provider_xethub.exceptions import XetNotFoundError
+from airflow_provider_xethub.exceptions import XetRevisionNotFoundError
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.records import XetCommit
 from airflow_provider_xethub.xet.repo import Repo
@@ -49,7 +49,7 @@ def parents(hub: Hub, repo: Repo, oids: Collection[str]) -> dict[str, str | None
     """Return the commit before each of these commits; ``None`` for the first of the repository.
 
     :param repo: the repository at the newest of the commits.
-    :raises XetNotFoundError: the commits are no longer in the repository, or not within the newest
+    :raises XetRevisionNotFoundError: the commits are no longer in the repository, or not within the newest
         :data:`MAX_COMMITS` before it.
     """
     about = f"the commits of {repo}"
@@ -71,5 +71,5 @@ def parents(hub: Hub, repo: Repo, oids: Collection[str]) -> dict[str, str | None
         if child in oids:
             found[child] = None
     if missing := sorted(set(oids) - found.keys()):
-        raise XetNotFoundError(f"{shortened(missing, 3)} not found in the history of {repo}.", status=404)
+        raise XetRevisionNotFoundError(f"{shortened(missing, 3)} not found in the history of {repo}.", status=404)
     return found

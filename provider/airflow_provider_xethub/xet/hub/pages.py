@@ -46,7 +46,7 @@ def page_of_files(repo: Repo, files: Sequence[XetFile]) -> HubPage:
     """Return the page of a single file, or of the folder that contains all files."""
     if len(files) == 1:
         return HubPage(repo, "file", files[0]["path"])
-    return HubPage(repo, "folder", _common_folder([file["path"] for file in files]))
+    return HubPage(repo, "folder", common_folder([file["path"] for file in files]))
 
 
 def page_of_commit(commit: XetCommit, files: Sequence[XetFile] = (), pull_request: str | None = None) -> HubPage:
@@ -61,7 +61,7 @@ def page_of_commit(commit: XetCommit, files: Sequence[XetFile] = (), pull_reques
     return HubPage(repo, "commit", commit["oid"])
 
 
-def _common_folder(paths: Sequence[str]) -> str:
+def common_folder(paths: Sequence[str]) -> str:
     """Return the deepest folder that contains all paths; of sorted paths, the first and the last differ most."""
     if not paths:
         return ""

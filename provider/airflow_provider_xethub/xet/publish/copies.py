@@ -31,7 +31,7 @@ _BY_HAND = "Download with XetDownloadOperator and upload with XetUploadOperator 
 class Copies:
     """A planned copy.
 
-    :param source: the repository and revision of all originals.
+    :param source: the repository of all originals; the record of each names its revision.
     :param request: the commit, with the records of the copies; checked.
     :param originals: the records in ``source``, by the path of the copy.
     :param inline: paths of the copies whose original is stored inline.
@@ -135,7 +135,7 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     :raises XetSourceError: it no longer matches its record.
     """
     file = copies.originals[path]
-    content = hub.read_inline(copies.source, file["path"]) if file["size"] else b""
+    content = hub.read_inline(Repo.from_uri(file["repo"]), file["path"]) if file["size"] else b""
     digest = digest_of(file)
     if digest is None and content:
         raise XetInputError(

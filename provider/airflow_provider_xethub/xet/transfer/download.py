@@ -51,6 +51,36 @@ class Contents(Protocol):
         """Return the content of a file."""
 
 
+def download_each(
+    targets: Sequence[AnyTarget],
+    access_to: Callable[[str], WithCasAccess],
+    receive: Callable[[Sequence[AnyTarget], WithCasAccess], XetDownloadResult],
+) -> XetDownloadResult:
+    """Download the files of each revision on their own, because a token is for one revision.
+
+    :param access_to: returns what runs a transfer with a token for the repository and revision of a URI.
+    :param receive: downloads files of one revision.
+    """
+    results = {
+        uri: receive([target for target in targets if target.file["repo"] == uri], access_to(uri))
+        for uri in dict.fromkeys(target.file["repo"] for target in targets)
+    }
+    if len(results) == 1:
+        return next(iter(results.values()))
+    files = {file["path"]: file for each in results.values() for file in each["files"]}
+    figures = [each["transfer"] for each in results.values()]
+    return {
+        "files": [files[target.file["path"]] for target in targets],
+        "transfer": {
+            "files": sum(each["files"] for each in figures),
+            "bytes": sum(each["bytes"] for each in figures),
+            "bytes_received": sum(each["bytes_received"] for each in figures),
+            "skipped": sum(each["skipped"] for each in figures),
+            "seconds": round(sum(each["seconds"] for each in figures), 3),
+        },
+    }
+
+
 def download(
     targets: Sequence[Target],
     with_cas_access: WithCasAccess,
