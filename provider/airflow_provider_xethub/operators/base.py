@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
 
@@ -15,7 +15,7 @@ from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTask
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.xet import arguments, progress
-from airflow_provider_xethub.xet.arguments import OnEmpty
+from airflow_provider_xethub.xet.arguments import OnEmpty, OnUnchanged
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -259,6 +259,9 @@ class XetCommittingOperator(XetOperator):
     :param commit_description: more text below the title.
     :param parent_commit: only commit if none of these paths changed since this commit.
     :param create_pr: open a pull request instead of committing to the branch.
+    :param on_unchanged: what to do if the repository already has all of it, so that there is nothing to commit:
+        ``success``, or ``skip`` the task, so that its outlets get no event. Airflow then also skips the tasks after it,
+        unless their ``trigger_rule`` allows it.
     :cvar default_message: template of the message where a template was rendered to ``None``.
     """
 
@@ -272,6 +275,7 @@ class XetCommittingOperator(XetOperator):
         commit_description: str = "",
         parent_commit: str | None = None,
         create_pr: bool = False,
+        on_unchanged: OnUnchanged = "success",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -279,6 +283,7 @@ class XetCommittingOperator(XetOperator):
         self.commit_description = commit_description
         self.parent_commit = parent_commit
         self.create_pr = create_pr
+        self.on_unchanged = on_unchanged
         self.check_written()
 
     def prepare(self, context: Context) -> None:
@@ -327,7 +332,10 @@ class XetCommittingOperator(XetOperator):
         )
 
     def report_commit(self, context: Context, result: XetCommitResult) -> None:
-        """Report what was committed: in the log, in the events of the task's outlets, and as the link to the Hub."""
+        """Report what was committed: in the log, in the events of the task's outlets, and as the link to the Hub.
+
+        :raises AirflowSkipException: nothing was committed, and ``on_unchanged`` is ``skip``.
+        """
         from airflow_provider_xethub.assets.outlets import record_events
 
         files = result["files"]
@@ -336,6 +344,11 @@ class XetCommittingOperator(XetOperator):
         else:
             self.log.info("Nothing to commit: %s already has this content. %s", result["repo"], result["url"])
         self.hub_page = page_of_commit(result, files, result["pull_request"])
+        if Repo.from_uri(result["repo"]).is_bucket and context["ti"].try_number > 1:
+            # A bucket has no commit that tells what an earlier attempt changed: it may have been all of it.
+            result = cast("XetCommitResult", {**result, "created": True, "unchanged": []})
+        if not result["created"] and self.on_unchanged == "skip":
+            raise AirflowSkipException(f"Skipped, because {result['repo']} already has this content.")
         record_events(context, self.outlets, result)
 
 

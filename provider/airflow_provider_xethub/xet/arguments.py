@@ -17,6 +17,9 @@ from airflow_provider_xethub.xet.identifiers import UNSTORABLE
 OnEmpty = Literal["fail", "skip"]
 """What a task does when its selection matches no file."""
 
+OnUnchanged = Literal["success", "skip"]
+"""What a task does when the repository already has what it publishes."""
+
 NAMES = frozenset(
     {
         "xethub_conn_id",
@@ -62,6 +65,7 @@ DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "on_empty": ("fail", "skip"),
+    "on_unchanged": ("success", "skip"),
     "may_be_missing": (None, "revision", "repo"),
     "missing_scan": ("fail", "wait", "accept"),
 }

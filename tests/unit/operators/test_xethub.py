@@ -41,6 +41,7 @@ IN_THE_DAG_FILE = {
     "inline_content",
     "may_be_missing",
     "on_empty",
+    "on_unchanged",
     "require_safe",
 }
 """Decisions that shape the DAG itself: written there, not computed."""
