@@ -7,9 +7,10 @@ import time
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
-from support.builders import TEXT, binary, publish
+from support.builders import TEXT, binary, publish, write
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -52,14 +53,21 @@ def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, 
         # The watcher's trigger runs: from here on it knows where it begins.
         until(lambda: looks() > 1, logs / "triggerer.log", logs / "dag-processor.log")
         assert not runs()
-        publish(CORPUS, tmp_path / "2", {"other.bin": binary(seed=3), "new.csv": TEXT})
+        request = CommitRequest(CORPUS, (), delete=["same.bin"])
+        source = write(tmp_path / "2", {"other.bin": binary(seed=3), "new.csv": TEXT})
+        XetHubConnection().publish(source, request)
         newest = XetHubConnection().get_latest_commit(CORPUS)
         run = until(is_over, logs / "triggerer.log", logs / "scheduler.log")
         assert run["state"] == "success"
         assert run["run_type"] == "asset_triggered"
         (told,) = airflow.xcom(DAG, run["dag_run_id"], "new_commits")
         assert {name: told[name] for name in newest} == newest
-        assert airflow.xcom(DAG, run["dag_run_id"], "changed_paths") == ["new.csv", "other.bin"]
+        changed = airflow.xcom(DAG, run["dag_run_id"], "changes")
+        assert ([file["path"] for file in changed["files"]], changed["deleted"]) == (
+            ["new.csv", "other.bin"],
+            ["same.bin"],
+        )
+        assert len(airflow.xcom(DAG, run["dag_run_id"], "download")) == 2
         (event,) = airflow.get("/assets/events")["asset_events"]
         assert event["extra"] == {"from_trigger": True, "payload": told}
         # Nothing but that one commit starts it.

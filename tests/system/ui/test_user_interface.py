@@ -190,7 +190,7 @@ def test_a_commit_starts_the_dag_that_watches(
 ) -> None:
     run = airflow.get(f"/dags/{started_by_asset.dag_id}/dagRuns/{started_by_asset.run_id}")
     assert run["run_type"] == "asset_triggered"
-    look_at_xcom(somebody, started_by_asset, "changed_paths")
+    look_at_xcom(somebody, started_by_asset, "changes")
     somebody.shows("photos/adelie.csv")
     look_at_xcom(somebody, started_by_asset, "new_commits")
     somebody.shows(commit_of_another[:20], re.compile(r"A\snew\sphoto"))
