@@ -76,7 +76,9 @@ def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_da
             task.retries = 0  # what does not work at once should say so at once
         if dag.tasks:
             run = run_dag(dag)
-            assert set(run.states.values()) == {"success"}, run.states
+            # Nothing has triggered the consumer of an event: it has nothing to do.
+            skipped = {"skipped"} if "triggering_asset_events" in block.body else set()
+            assert {"success"} <= set(run.states.values()) <= {"success"} | skipped, run.states
 
 
 def write_pytest(folder: Path) -> list[Block]:
