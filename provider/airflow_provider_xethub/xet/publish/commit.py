@@ -149,6 +149,7 @@ def _publish_through_pull_request(
         **commit,
         "files": [published_record(file, commit["repo"]) for file in result["files"]],
         "pull_request": None,
+        "pull_request_number": None,
         "commits": [commit],
     }
 
