@@ -131,6 +131,7 @@ _SHAPES: list[set[str]] = [
     keys(records.XetTransfer),
     keys(records.XetReceived),
     keys(records.XetCopied),
+    keys(records.XetMirrorPlan),
     keys(records.XetAssetEvent),
 ]
 
@@ -175,6 +176,13 @@ def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_tas
     assert set(copied["copied"]) == keys(records.XetCopied)
     downloaded = run_task(operators.XetDownloadOperator, files=listed, destination=str(data / "copy"))
     assert set(downloaded.xcoms["transfer"]) == keys(records.XetReceived)
+    mirror = {"path_in_repo": "mirror", **repo}
+    mirrored = run_task(operators.XetMirrorOperator, source=str(data / "copy"), **mirror)
+    assert set(mirrored.value) == keys(records.XetMirrorResult)
+    assert set(mirrored.value["plan"]) == keys(records.XetMirrorPlan)
+    assert set(mirrored.xcoms["transfer"]) == keys(records.XetTransfer)
+    fetched = run_task(operators.XetMirrorOperator, destination=str(data / "mirror"), **mirror)
+    assert set(fetched.value) == keys(records.XetMirrorDownload)
     for file in [*listed, *uploaded, *committed["files"], *downloaded.value]:
         check_file(file)
 
