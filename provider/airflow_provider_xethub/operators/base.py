@@ -240,13 +240,22 @@ class XetTransferOperator(XetOperator):
         return value
 
     def report_transfer(
-        self, context: Context, direction: Direction, transfer: Any, repo: Repo, key: str = "transfer"
+        self,
+        context: Context,
+        direction: Direction,
+        transfer: Any,
+        repo: Repo,
+        key: str = "transfer",
+        published: XetCommitResult | None = None,
     ) -> None:
-        """Report what was moved: in the log, as the XCom ``key``, and as Airflow metrics."""
+        """Report what was moved: in the log, as the XCom ``key``, and as Airflow metrics.
+
+        :param published: the commit of the same task.
+        """
         if direction == "upload":
-            self.log.info("Uploaded %s.", progress.upload_summary(transfer))
+            self.log.info("%s", progress.upload_summary(transfer, published))
         else:
-            self.log.info("Downloaded %s.", progress.download_summary(transfer))
+            self.log.info("%s", progress.download_summary(transfer))
         if self.do_xcom_push:
             context["ti"].xcom_push(key=key, value=transfer)
         count_transfer(direction, transfer, repo.repo_type)
@@ -339,10 +348,7 @@ class XetCommittingOperator(XetOperator):
         from airflow_provider_xethub.assets.outlets import record_events
 
         files = result["files"]
-        if result["created"]:
-            self.log.info("Committed %s to %s: %s", counted(len(files), "file"), result["repo"], result["url"])
-        else:
-            self.log.info("Nothing to commit: %s already has this content. %s", result["repo"], result["url"])
+        self.log.info("%s", progress.commit_summary(result))
         self.hub_page = page_of_commit(result, files, result["pull_request"])
         if Repo.from_uri(result["repo"]).is_bucket and context["ti"].try_number > 1:
             # A bucket has no commit that tells what an earlier attempt changed: it may have been all of it.

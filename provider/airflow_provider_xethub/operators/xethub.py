@@ -194,7 +194,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
             published = self.hook.publish(source, self.commit_request(context, repo), **options)
         except XetEmptySourceError as error:
             self.fail_or_skip(error)
-        self.report_transfer(context, "upload", published["transfer"], repo)
+        self.report_transfer(context, "upload", published["transfer"], repo, published=published)
         self.report_commit(context, published)
         return published
 

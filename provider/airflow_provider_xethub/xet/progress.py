@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
 from airflow_provider_xethub.xet.message_text import counted, duration, size
-from airflow_provider_xethub.xet.records import XetReceived, XetTransfer
+from airflow_provider_xethub.xet.records import XetCommitResult, XetReceived, XetTransfer
+from airflow_provider_xethub.xet.repo import Repo
 
 log = logging.getLogger(__name__)
 
@@ -103,18 +104,64 @@ def _movement(report: Any) -> tuple[object, ...]:
     return (report.total_bytes_completed, bytes_moved, *(getattr(shard, name) for name in names))
 
 
-def upload_summary(transfer: XetTransfer) -> str:
-    """Return the figures of an upload in one line: ``3 files, 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s``."""
-    share = 100 * transfer["bytes_deduplicated"] / transfer["bytes"] if transfer["bytes"] else 0
-    return (
-        f"{counted(transfer['files'], 'file')}, {size(transfer['bytes'])}: sent {size(transfer['bytes_sent'])}, "
-        f"{share:.1f} % deduplicated, {transfer['seconds']:.1f} s"
-    )
+def upload_summary(transfer: XetTransfer, published: XetCommitResult | None = None) -> str:
+    """Say in one line what an upload sent.
+
+    ``Uploaded 3 files, 68.2 MB: sent 3.4 MB, 95.0 % deduplicated, 1.1 s. 150 files went inline with the commit.``
+
+    :param published: the commit of the same task, which also has the files that went inline.
+    """
+    sentences = []
+    if transfer["files"]:
+        share = 100 * transfer["bytes_deduplicated"] / transfer["bytes"] if transfer["bytes"] else 0
+        sentences.append(
+            f"Uploaded {counted(transfer['files'], 'file')}, {size(transfer['bytes'])}: "
+            f"sent {size(transfer['bytes_sent'])}, {share:.1f} % deduplicated, {transfer['seconds']:.1f} s."
+        )
+    unchanged = set(published["unchanged"]) if published else set()
+    inline = [
+        file
+        for file in (published["files"] if published else ())
+        if not file["xet_hash"] and file["path"] not in unchanged
+    ]
+    if inline and sentences:
+        sentences.append(f"{counted(len(inline), 'file')} went inline with the commit.")
+    elif inline:
+        sentences.append(f"Uploaded {counted(len(inline), 'file')} inline with the commit.")
+    return " ".join(sentences) or "Uploaded nothing: the repository has all files already."
 
 
 def download_summary(transfer: XetReceived) -> str:
-    """Return the figures of a download in one line: ``3 files, 68.2 MB, verified; 2 skipped as unchanged; 0.8 s``."""
-    return (
-        f"{counted(transfer['files'], 'file')}, {size(transfer['bytes'])}, verified; "
-        f"{transfer['skipped']} skipped as unchanged; {transfer['seconds']:.1f} s"
+    """Say in one line what a download fetched.
+
+    ``Downloaded 3 files, 68.2 MB, verified, in 0.8 s; 2 already there, unchanged.``
+    """
+    there = transfer["skipped"]
+    if not transfer["files"] and there:
+        return (
+            f"Downloaded nothing: {'the file is' if there == 1 else f'all {there} files are'} already there, unchanged."
+        )
+    fetched = (
+        f"{counted(transfer['files'], 'file')}, {size(transfer['bytes'])}, verified, in {transfer['seconds']:.1f} s"
     )
+    return f"Downloaded {fetched}; {there} already there, unchanged."
+
+
+def commit_summary(result: XetCommitResult) -> str:
+    """Say in one line what was committed.
+
+    ``Committed 1 changed, 0 deleted, 6 unchanged files to hf://acme/m@main: https://…``
+    """
+    repo, url = Repo.from_uri(result["repo"]), result["url"]
+    unchanged, deleted = len(result["unchanged"]), len(result["deleted"])
+    if not result["created"]:
+        files = f"all {unchanged} files are" if unchanged > 1 else "the content is"
+        return f"Nothing to commit: {files} unchanged in {repo}: {url}"
+    what = f"{len(result['files']) - unchanged} changed, {deleted} deleted, {unchanged} unchanged files"
+    if result["pull_request"]:
+        number = repo.revision.removeprefix("refs/pr/")
+        return f"Opened pull request {number} of {repo.repo_id} with {what}: {result['pull_request']}"
+    if repo.is_bucket:
+        return f"Stored {what} in {repo}: {url}"
+    commits = f" in {len(result['commits'])} commits" if len(result["commits"]) > 1 else ""
+    return f"Committed {what} to {repo}{commits}: {url}"

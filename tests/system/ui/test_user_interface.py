@@ -146,7 +146,7 @@ def test_logs_tell_what_was_moved(somebody: Visitor, finished_run: Run) -> None:
     somebody.visit(finished_run.path("upload/mapped/1"))
     somebody.shows("Uploaded 1 file, 3.0 MB: sent 3.0 MB")
     somebody.visit(finished_run.path("publish"))
-    somebody.shows("Committed")
+    somebody.shows("Committed 3 changed, 0 deleted, 0 unchanged files to hf://datasets/local/penguins@main")
     somebody.visit(finished_run.path("download"))
     somebody.shows("Downloaded 3 files")
     somebody.picture("airflow-logs", height=460)
