@@ -5,50 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 CONNECTION_TYPE = "xethub"
-HOOK_NAME = "Xet Hub"
+HOOK_NAME = "Hugging Face (Xet)"
 DEFAULT_CONN_ID = "xethub_default"
 
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "repo_type": {
         "label": "Default repository type",
-        "description": "Used by tasks without repo_type. Default: model.",
+        "description": "For tasks that do not name a type: model, dataset, space or bucket. Default: model.",
         "schema": {"type": ["string", "null"], "enum": ["model", "dataset", "space", "bucket"], "default": None},
     },
     "repo_id": {
         "label": "Default repository",
-        "description": "namespace/name, used by tasks without repo_id.",
+        "description": "For tasks that do not name a repository. Write it as namespace/name.",
         "schema": {"type": ["string", "null"], "default": None},
     },
     "revision": {
         "label": "Default revision",
-        "description": "Branch, tag, commit or refs/pr/N, used by tasks without revision. Default: main.",
+        "description": "For tasks that do not name a revision: a branch, tag, commit or refs/pr/N. Default: main.",
         "schema": {"type": ["string", "null"], "default": None},
     },
     "timeout": {
         "label": "Request timeout (seconds)",
-        "description": "Seconds to wait for a response. Default: 30.",
+        "description": "How many seconds the Hub may take to respond to a request, from 1 to 600. Default: 30.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
     "stall_timeout": {
         "label": "Stall timeout (seconds)",
-        "description": "Seconds without progress before a transfer is cancelled and retried. Default: 120.",
+        "description": (
+            "After how many seconds without progress a transfer is cancelled and retried, from 1 to 600. Default: 120."
+        ),
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
     "ca_bundle": {
         "label": "CA bundle",
-        "description": "Path to a CA bundle on the workers, for the Hub and CAS. Default: the system's.",
+        "description": (
+            "File on the workers with the certificates to trust for the Hub and CAS. Default: those of the system."
+        ),
         "schema": {"type": ["string", "null"], "default": None},
     },
     # Airflow 3.1 and later mask it by its name, because the URL may contain a user and a password.
     "proxy": {
         "label": "Proxy",
-        "description": "URL of a proxy for requests to the Hub and CAS only. Default: HTTPS_PROXY of the workers.",
+        "description": "URL of a proxy that only requests to the Hub and CAS use. Default: HTTPS_PROXY of the workers.",
         "schema": {"type": ["string", "null"], "format": "password", "default": None},
     },
     # Airflow masks it by its name: a proxy in front of the Hub may require a key in a header.
     "secret_headers": {
         "label": "Extra HTTP headers (JSON)",
-        "description": "Sent with every request to the Hub, never to CAS.",
+        "description": 'Headers for each request to the Hub, such as {"X-Proxy-Key": "…"}. They are never sent to CAS.',
         "schema": {"type": ["string", "null"], "format": "password", "default": None},
     },
 }

@@ -181,6 +181,9 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "with an HTML page": ({}, Fault(_WHOAMI, status=200, headers={"Content-Type": "text/html"}, body="<html>")),
     "it is not a Hub": ({}, Fault(_WHOAMI, status=404)),
     "redirects to": ({}, Fault(_WHOAMI, status=302, headers={"Location": "https://elsewhere.example/"})),
+    "does not speak https": ({"host": "https://{hub}"}, None),
+    "but its host says": ({"host": "http://127.0.0.1:7777", "port": 7778}, None),
+    "but no host": ({"host": "", "port": 7777}, None),
     "is not the URL of a Hub": ({"host": "ftp://hub"}, None),
     "contains whitespace": ({"password": "hf_a hf_b"}, None),
     "must be a string": ({"extra": {"ca_bundle": 5}}, None),
@@ -206,6 +209,8 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.with_retries", lambda once, **_: once())
     if fault:
         hub.faults.add(fault)
+    if "{hub}" in fields.get("host", ""):
+        fields = {"host": fields["host"].replace("{hub}", hub.url.removeprefix("http://"))}
     connection(**fields)
     works, message = XetHubConnection().test_connection()
     assert fragment in message
@@ -277,7 +282,7 @@ def test_forgotten_tokens_end_as_the_table_says(with_connection, corpus, data, r
         assert run.value
     else:
         assert f"`{type(run.error).__name__}`" in row[2]
-        assert "write token >> upload" in run.text
+        assert "Write token >> upload" in run.text
 
 
 def test_numbers_in_the_pages_are_those_of_the_code():

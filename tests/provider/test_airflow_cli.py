@@ -43,7 +43,7 @@ def test_airflow_lists_the_provider_and_its_hook(airflow):
     assert "Xet storage" in provider["description"]
     [hook] = [each for each in airflow("providers", "hooks", "-o", "json") if each["connection_type"] == "xethub"]
     assert hook["class"] == "airflow_provider_xethub.hooks.xethub.XetHubConnection"
-    assert hook["hook_name"] == "Xet Hub"
+    assert hook["hook_name"] == "Hugging Face (Xet)"
     assert hook["conn_id_attribute_name"] == "xethub_conn_id"
     assert hook["package_name"] == "airflow-provider-xethub"
 

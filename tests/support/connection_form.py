@@ -13,7 +13,7 @@ def open_form(somebody: Visitor) -> Any:
     somebody.page.get_by_role("button", name="Add Connection").click()
     form = somebody.page.get_by_role("dialog")
     form.get_by_label("Connection ID").fill("xethub_default")
-    form.get_by_role("combobox").fill("Xet Hub")
+    form.get_by_role("combobox").fill("hug")
     somebody.page.keyboard.press("Enter")
     form.get_by_label("Hub endpoint").wait_for()
     return form

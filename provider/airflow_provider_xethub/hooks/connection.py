@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
 
 _MAX_SECONDS = 600.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"(?P<scheme>https?)://(?P<name>[^/?#]*?)(?::(?P<port>\d{1,5}))?(?P<path>/.*)?", re.IGNORECASE)
 
 
 def read(conn_id: str, get: Callable[[str], Any]) -> Any | None:
@@ -71,22 +73,50 @@ def needed(conn_id: str | None, error: XetHubError) -> XetHubError:
 def endpoint(connection: Any) -> str:
     """Return the Hub's URL without a trailing slash; ``host`` may have a scheme and a port of its own.
 
-    :raises XetInputError: it is not an http or https URL.
+    :raises XetInputError: it is not an http or https URL, or the port contradicts it.
     """
     host = (connection.host or "").strip().rstrip("/")
+    port = _port(connection)
     if not host:
+        if port not in (None, _DEFAULT_PORTS["https"]):
+            raise XetInputError(
+                f"Connection {connection.conn_id!r} has port {port} but no host. Set the host to the URL of the Hub, "
+                "or leave the port empty."
+            )
         return DEFAULT_ENDPOINT
     if "://" not in host:
         # In the URI form of a connection the host has no scheme; "schema" takes its place.
         host = f"{connection.schema or 'https'}://{host}"
-    default_port = {"http": 80, "https": 443}.get(host.partition("://")[0].lower())
-    if connection.port and connection.port != default_port and not re.search(r":\d+$", host):
-        host += f":{connection.port}"
-    if not _is_hub(host):
+    match = _HOST.fullmatch(host)
+    if match is None or match["name"].lower().rstrip(":") in _DEFAULT_PORTS or not _is_hub(host):
         raise XetInputError(
-            f"The host of connection {connection.conn_id!r} is not the URL of a Hub, such as {DEFAULT_ENDPOINT}."
+            f"The host of connection {connection.conn_id!r} is not the URL of a Hub. Write it like {DEFAULT_ENDPOINT}."
         )
-    return host
+    if match["port"] and port is not None and port != int(match["port"]):
+        raise XetInputError(
+            f"Connection {connection.conn_id!r} has port {port}, but its host says {match['port']}. Leave the port "
+            "empty."
+        )
+    if match["port"] or port in (None, _DEFAULT_PORTS[match["scheme"].lower()]):
+        return host
+    return f"{match['scheme']}://{match['name']}:{port}{match['path'] or ''}"
+
+
+def _port(connection: Any) -> int | None:
+    """Return the port; JSON may have it as a string.
+
+    :raises XetInputError: it is not a port.
+    """
+    try:
+        port = int(connection.port or 0) or None
+    except (TypeError, ValueError):
+        port = -1
+    if port is not None and not 0 < port < 1 << 16:
+        raise XetInputError(
+            f"The port of connection {connection.conn_id!r} must be a number from 1 to 65535. Correct it, or leave it "
+            "empty."
+        )
+    return port
 
 
 def extras(connection: Any) -> dict[str, Any]:

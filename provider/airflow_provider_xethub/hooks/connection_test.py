@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 _STATUSES_WITHOUT_ROUTE = (400, 404, 405, 410, 501)
 """Statuses of a server that lacks the route, which every Hub has."""
 
+_NOT_TESTED = "Not tested: which repositories it may read and write, and whether the workers reach the Hub and CAS."
+
 _MAX_NAMED = 3
 _KINDS = {"fineGrained": "fine-grained"}
 
 
 def describe_credential(hub: Hub) -> str:
-    """Ask a Hub once for the owner of the Hub token, and return one sentence without any secret.
+    """Ask a Hub once for the owner of the Hub token, and return sentences without any secret.
 
     :raises XetHubError: it does not respond, rejects the Hub token, or is not a Hub.
     """
@@ -29,12 +31,13 @@ def describe_credential(hub: Hub) -> str:
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
             raise _not_a_hub(hub, "did not return a list of models")
-        return f"{hub.endpoint} responds. Without a Hub token (password), only public repositories work."
+        return f"{hub.endpoint} responds. Without a Hub token (password), only public repositories work. {_NOT_TESTED}"
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):
         raise _not_a_hub(hub, "did not return the owner of the Hub token")
     kind = "the organization " if who.get("type") == "org" else ""
-    return f"Connected to {hub.endpoint} as {kind}{hub.shown(who['name'])}, with {_credential(hub, who)}."
+    owner = f"{kind}{hub.shown(who['name'])}"
+    return f"Connected to {hub.endpoint} as {owner}, with {_credential(hub, who)}. {_NOT_TESTED}"
 
 
 def _ask(hub: Hub, path: str, about: str) -> Any:

@@ -266,7 +266,7 @@ def api(tmp_path_factory):
 
 def test_the_form_has_every_field_with_label_placeholder_and_help(api):
     (form,) = [each for each in api.get("/ui/connections/hook_meta").json() if each["connection_type"] == "xethub"]
-    assert form["hook_name"] == "Xet Hub"
+    assert form["hook_name"] == "Hugging Face (Xet)"
     standard = form["standard_fields"]
     assert standard["host"]["title"] == "Hub endpoint"
     assert standard["host"]["placeholder"] == "https://huggingface.co"

@@ -28,6 +28,9 @@ _PROBE_SECONDS = 5.0
 _HANDSHAKE_CLOSED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 """The server closed the connection during the handshake, for example in a restart: no problem of its certificate."""
 
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+"""What OpenSSL says when the server answers the handshake with something else, usually plain http."""
+
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _NAMES: dict[Service, str] = {"Hub": "the Hub", "CAS": "CAS"}
 
@@ -51,6 +54,10 @@ def from_exception(
     if isinstance(error, requests.exceptions.SSLError) and not any(
         isinstance(e, _HANDSHAKE_CLOSED) for e in _chain(error)
     ):
+        if any(isinstance(e, ssl.SSLError) and e.reason in _NO_TLS for e in _chain(error)):
+            remedy = f"If it speaks http, write {url.replace('https://', 'http://', 1)} as host of the connection"
+            remedy = remedy if service == "Hub" else "Check the proxy"
+            return XetTLSError(f"{capitalized(who)} does not speak https. {remedy}. {capitalized(about)} was not sent.")
         alternative = ", or check the scheme of the host"
         return XetTLSError(
             f"The certificate of {who} is not trusted here. Set ca_bundle in the connection"

@@ -106,6 +106,16 @@ def test_a_connection_that_always_drops_is_named(hub, monkeypatch, when):
     assert caught.value.__cause__ is None
 
 
+def test_a_hub_on_plain_http_that_is_asked_in_https_is_named(hub):
+    url = hub.url.replace("http://", "https://")
+    with pytest.raises(XetTLSError) as caught:
+        client(url).whoami()
+    assert str(caught.value) == (
+        f"The Hub at {url} does not speak https. If it speaks http, write {hub.url} as host of the connection. The "
+        "whoami request was not sent."
+    )
+
+
 def test_a_server_that_hangs_up_during_the_handshake_says_nothing_about_its_certificate(monkeypatch):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
