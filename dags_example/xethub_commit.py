@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 
 MODEL = {"repo_id": "local/model"}
 
-with DAG("xethub_commit", schedule=None, catchup=False, tags=["xethub"], params={"folder": "/tmp/model"}):  # noqa: S108
+with DAG(
+    "xethub_commit",
+    schedule=None,
+    catchup=False,
+    tags=["xethub"],
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
+    params={"folder": "/tmp/model"},  # noqa: S108
+):
     weights = XetUploadOperator(
         task_id="weights", source="{{ params.folder }}", patterns="*.bin", commit=False, **MODEL
     )

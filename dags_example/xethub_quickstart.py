@@ -10,6 +10,7 @@ Parameters: ``folder`` to publish, ``destination`` to download into. Connection:
 from __future__ import annotations
 
 import filecmp
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, task
@@ -31,6 +32,7 @@ with DAG(
     schedule=None,
     catchup=False,
     tags=["xethub"],
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     doc_md=__doc__,
     params={
         "folder": Param("/tmp/penguins", type="string", description="Folder to publish"),  # noqa: S108

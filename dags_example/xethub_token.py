@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from airflow_provider_xethub.operators.xethub import XetForgetTokenOperator, XetTokenOperator, XetUploadOperator
 
-with DAG("xethub_token", schedule=None, catchup=False, tags=["xethub"], params={"file": "/tmp/model/weights.bin"}):  # noqa: S108
+with DAG(
+    "xethub_token",
+    schedule=None,
+    catchup=False,
+    tags=["xethub"],
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
+    params={"file": "/tmp/model/weights.bin"},  # noqa: S108
+):
     token = XetTokenOperator(task_id="token", scope="write", repo_id="local/model")
 
     upload = XetUploadOperator(

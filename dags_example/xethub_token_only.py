@@ -10,6 +10,7 @@ Parameters: ``repo_id`` and ``revision`` of the model, ``destination``, a folder
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, task
@@ -29,7 +30,7 @@ with DAG(
     catchup=False,
     tags=["xethub"],
     params={"repo_id": "local/model", "revision": "main", "destination": "/tmp/model-copy"},  # noqa: S108
-    default_args={"retries": 2},
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
 ):
     files = XetListOperator(task_id="list_files", queue="hub", **MODEL)
     token = XetTokenOperator(task_id="token", queue="hub", **MODEL)

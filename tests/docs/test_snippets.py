@@ -275,3 +275,29 @@ def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path)
     for page in pages:
         loads = re.findall(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*", page.read_text())
         assert not loads, f"{page.name}: {loads}"
+
+
+# --- DAGs -------------------------------------------------------------------------------------------------------------
+
+
+def dag_calls() -> list[tuple[str, str, ast.Call]]:
+    """Return where a DAG begins, the code around it, and the call that makes it."""
+    codes = [(path.name, path.read_text()) for path in sorted((ROOT / "dags_example").glob("*.py"))]
+    codes += [(str(block), block.body) for block in SNIPPETS if block.info.split()[0] == "python"]
+    return [
+        (where, code, item.context_expr)
+        for where, code in codes
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.context_expr, ast.Call) and ast.unparse(item.context_expr.func) == "DAG"
+    ]
+
+
+def test_every_dag_of_the_examples_retries_as_one_in_production_does():
+    calls = dag_calls()
+    assert len(calls) > 12
+    for where, code, call in calls:
+        shared = [each for each in call.keywords if each.arg is None]  # **OPTIONS
+        given = [ast.unparse(each.value) for each in call.keywords if each.arg == "default_args"]
+        assert "'retries'" in "".join(given) or (shared and '"retries"' in code), where
