@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import json
@@ -26,6 +27,10 @@ _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
 
 # The client's HTTP library differs between versions of Airflow.
 _http: Any = importlib.import_module(Client.__mro__[1].__module__.partition(".")[0])
+
+# For each task of ``dag.test()`` Airflow builds the Execution API anew, which takes a second. These runs share one, as
+# all tasks share the API server outside of tests.
+supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
 
 HAS_STATE_STORE = hasattr(sdk_context, "TaskStateStoreAccessor")
 """Whether this Airflow lets a task remember something for its retries: since 3.3."""
