@@ -20,6 +20,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.local.metadata.commits import DeleteFile, PutRegular
+from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
@@ -357,6 +358,37 @@ def test_what_airflow_passes_to_a_task_is_accepted(publish, commit, repo, hook):
         assert paths(files_of(given)) == ["a.csv", "b.csv"]
     assert files_of(TriggeringAssetEventsAccessor.build([])) == []
     assert files_of([]) == files_of(()) == files_of({}) == []
+
+
+def test_a_task_can_ask_for_the_events_of_its_inlets(connection, repo, where, run_dag, tmp_path):
+    from airflow.sdk import task
+
+    asset = Asset(f"hf://datasets/{repo.repo_id}")
+    source = str(write(tmp_path / "in", {"a.csv": TEXT, "b.csv": TEXT}))
+    with new_dag() as dag:
+        upload = XetUploadOperator(task_id="upload", source=source, outlets=[asset], **where)
+
+        @task(inlets=[asset])
+        def read(inlet_events=None):
+            given = [inlet_events, inlet_events[asset], inlet_events[asset][-1]]
+            return [paths(files_of(each)) for each in given]
+
+        upload >> read()
+    run = run_dag(dag)
+    assert run.xcoms("read") == [[["a.csv", "b.csv"]] * 3]
+
+
+def test_a_mirror_is_described_as_well(connection, repo, where, run_task, tmp_path):
+    asset, source = Asset(f"hf://datasets/{repo.repo_id}"), write(tmp_path / "in", {**MANY, "old.csv": TEXT})
+    options = {"source": str(source), "outlets": [asset], "on_unchanged": "skip", **where}
+    (sent,) = run_task(XetMirrorOperator, **options).message.outlet_events
+    assert paths(files_of(sent["extra"])) == sorted([*MANY, "old.csv"])
+    assert run_task(XetMirrorOperator, task_id="again", **options).state == "skipped"
+    (source / "old.csv").unlink()
+    write(source, {"day/000.csv": b"new\n"})
+    (sent,) = run_task(XetMirrorOperator, task_id="third", **options).message.outlet_events
+    found = changes_of(sent["extra"], xethub_conn_id=None)
+    assert (paths(found["files"]), found["deleted"]) == (["day/000.csv"], ["old.csv"])
 
 
 # --- what cannot be complete ------------------------------------------------------------------------------------------
