@@ -82,7 +82,7 @@ def of_records(files: Sequence[XetFile], use: TokenUse, tokens: Tokens, connecti
     :returns: ``None`` if no record has content, or the connection is there to ask the Hub.
     :raises XetTokenError: the content is refused, or there is no token that says what is read.
     """
-    sealed = [file for file in files if "sealed_content" in file and file["size"] and not file["xet_hash"]]
+    sealed = [file for file in files if "sealed_content" in file]
     if not sealed or (connection.conn_id is not None and connection.found is not None):
         return None
     given = use.given

@@ -180,7 +180,8 @@ def _error(refusal: _Refusal, paths: Sequence[str], repo: Repo) -> XetHubError:
 
 def _open(file: XetFile, repo: Repo, fernets: Sequence[Fernet], now: float | None) -> tuple[Mapping[str, Any], bytes]:
     bound, packed = _decrypt(file["sealed_content"], fernets)
-    if set(bound) != _FIELDS or any(bound[name] != value for name, value in _bound(file).items()):
+    is_bound = set(bound) == _FIELDS and all(bound[name] == value for name, value in _bound(file).items())
+    if not (is_bound and is_inline(file)):
         raise _RefusedError(_CHANGED)
     if not _is_of(bound, repo):
         raise _RefusedError(_ELSEWHERE)

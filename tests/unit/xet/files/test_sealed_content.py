@@ -77,9 +77,9 @@ def test_what_is_in_cas_in_lfs_or_empty_is_not_inline():
     assert not sealed_content.is_inline(record(b""))
 
 
-@pytest.mark.parametrize("name", ["path", "size", "blob_id", "sha256"])
+@pytest.mark.parametrize("name", ["path", "size", "blob_id", "sha256", "xet_hash"])
 def test_a_changed_record_is_refused(name):
-    other = record(b"{}\n", "other.json") | {"sha256": "a" * 64}
+    other = record(b"{}\n", "other.json") | {"sha256": "a" * 64, "xet_hash": "a" * 64}
     text = refused([{**sealed(), name: other[name]}], XetTokenTamperedError)
     assert "its content was sealed for another file or version. Find out who edits XComs, then list again." in text
 
@@ -88,6 +88,7 @@ def test_content_and_digest_that_were_replaced_together_are_refused():
     evil = b'{"auto_map": "evil.py"}'
     forged = {**record(evil), "sealed_content": sealed()["sealed_content"]}
     refused([forged], XetTokenTamperedError)
+    refused([{**sealed(), "size": 0, "blob_id": None}], XetTokenTamperedError)
     by_another_key = {**record(evil), "sealed_content": sealed(evil, fernet=OTHER)["sealed_content"]}
     text = refused([by_another_key], XetTokenSealError)
     assert "its content does not open on this worker. Give all workers the same Fernet key." in text
