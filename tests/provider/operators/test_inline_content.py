@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import task
 from cryptography.fernet import Fernet
 
+from airflow_provider_xethub.assets.events import event_extra
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
     XetInputError,
@@ -310,6 +311,17 @@ def test_records_of_a_commit_get_their_content_from_the_hook(hub, model, hook, r
     assert token_only(files).value
     assert (tmp_path / "out/config.json").read_bytes() == b'{"new": 1}\n'
     assert (tmp_path / "out/b.bin").read_bytes() == binary(900)
+
+
+def test_files_of_an_event_come_with_a_token_for_its_commit(hub, model, hook, token, token_only, tmp_path):
+    made = hook.publish_contents({"config.json": b'{"new": 1}\n'}, CommitRequest(model, (), message="new"))
+    hook.publish_contents({"config.json": b'{"newest": 1}\n'}, CommitRequest(model, (), message="newest"))
+    event = event_extra(made)
+    files = hook.add_inline_content(event["files"])
+    pinned = sealed(model.at(event["oid"]), "read")
+    refused(token_only(files), XetTokenScopeError, tmp_path / "out", "Refused config.json", "with the same repo_id")
+    assert token_only(files, token=pinned).value
+    assert (tmp_path / "out/config.json").read_bytes() == b'{"new": 1}\n'
 
 
 def test_published_records_have_no_content(hub, listed, make_repo, run_task):
