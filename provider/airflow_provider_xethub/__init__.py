@@ -13,6 +13,7 @@ from airflow_provider_xethub import _moved
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.assets.changes import changes_of, files_of
+    from airflow_provider_xethub.xet.publish.card import Card
     from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
         XetAssetEvent,
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Repo",
+    "Card",
     "CommitRequest",
     "SealedTokenDict",
     "XetAssetEvent",
@@ -65,6 +67,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Card": "xet.publish.card",
     "CommitRequest": "xet.publish.request",
     "Repo": "xet.repo",
     "SealedTokenDict": "xet.token",

@@ -13,6 +13,7 @@ import airflow_provider_xethub
 from airflow_provider_xethub._moved import MOVED
 
 NAMES = [
+    "Card",
     "CommitRequest",
     "Repo",
     "SealedTokenDict",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_xethub.xet.publish.card import Card
     from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 
 __all__ = [
@@ -338,7 +339,17 @@ class XetCommittingOperator(XetOperator):
             # Airflow counts every start of a task instance, also after a lost worker.
             is_first_try=bool(ti.try_number == 1),
             task_state=task_state(context),
+            card=self._card(context),
         )
+
+    def _card(self, context: Context) -> Card | None:
+        """Return the card with what is known about the run: the same for all attempts of the task instance."""
+        card = getattr(self, "card", None)
+        if card is None:
+            return None
+        from airflow_provider_xethub.hooks.run_facts import card_of_run
+
+        return card_of_run(context, card)
 
     def report_commit(self, context: Context, result: XetCommitResult) -> None:
         """Report what was committed: in the log, in the events of the task's outlets, and as the link to the Hub.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk import ObjectStoragePath
 
+    from airflow_provider_xethub.xet.publish.card import Card
     from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, XetPublishResult
 
 __all__ = [
@@ -117,6 +118,8 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
     :param commit_message: title of the commit.
     :param deduplicate: whether to ask CAS for chunks that it already has, so that they need not be sent. ``None``: yes,
         unless the files are so small that asking takes longer than sending.
+    :param card: a :class:`~airflow_provider_xethub.xet.publish.card.Card`, published as ``README.md`` in the same
+        commit.
     :param on_empty: what to do if ``source`` is an empty list, or contains no file, or none that matches ``patterns``:
         ``fail``, or ``skip`` the task.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetPublishResult`; with ``commit=False`` a list of
@@ -131,6 +134,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         "patterns",
         "exclude",
         *COMMIT_FIELDS,
+        "card",
     )
 
     def __init__(
@@ -144,10 +148,12 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         commit: bool = True,
         commit_message: str = UPLOAD_MESSAGE,
         deduplicate: bool | None = None,
+        card: Card | None = None,
         on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(commit_message=commit_message, **kwargs)
+        self.card = card
         self.source = source
         self.path_in_repo = path_in_repo
         self.patterns = patterns
@@ -176,6 +182,8 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
                 f"{self.task_id}: source is an empty list. Check what makes it, or set on_empty='skip'."
             )
             self.fail_or_skip(error)
+        if self.card is not None and not self.commit:
+            raise XetInputError(f"{self.task_id}: card needs a commit. Give it to the task that commits the files.")
         token = self.resolve_token(context)
         repo = self.resolve_repo(token, default)
         options: dict[str, Any] = {
@@ -208,6 +216,8 @@ class XetCommitOperator(XetCommittingOperator):
         accepted.
     :param delete: paths to delete; a trailing slash means the folder.
     :param commit_message: title of the commit.
+    :param card: a :class:`~airflow_provider_xethub.xet.publish.card.Card`, published as ``README.md`` in the same
+        commit.
     :param on_empty: what to do if ``files`` or ``delete`` is given and empty: ``fail``, or ``skip`` it and process the
         other one. If that leaves nothing to do, the task is skipped.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetCommitResult`.
@@ -219,6 +229,7 @@ class XetCommitOperator(XetCommittingOperator):
         "files",
         "delete",
         *COMMIT_FIELDS,
+        "card",
     )
 
     def __init__(
@@ -227,10 +238,12 @@ class XetCommitOperator(XetCommittingOperator):
         files: Any = (),
         delete: str | Sequence[str] = (),
         commit_message: str = PUBLISH_MESSAGE,
+        card: Card | None = None,
         on_empty: OnEmpty = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(commit_message=commit_message, **kwargs)
+        self.card = card
         self.files = files
         self.delete = delete
         self.on_empty = on_empty

@@ -34,6 +34,7 @@ from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore,
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish import pull_requests
+from airflow_provider_xethub.xet.publish.card_work import CardWork
 from airflow_provider_xethub.xet.publish.parts import (
     MAX_CHANGES,
     MAX_INLINE_BYTES,
@@ -92,7 +93,11 @@ class _SeveralCommitsNeededError(Exception):
 
 
 def publish(
-    hub: Hub, request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf
+    hub: Hub,
+    request: CommitRequest,
+    modes: Mapping[str, UploadMode],
+    contents_of: ContentsOf,
+    card: CardWork | None = None,
 ) -> XetCommitResult:
     """Publish the files in one commit, or find the commit of an earlier attempt.
 
@@ -103,11 +108,12 @@ def publish(
     :param request: checked.
     :param modes: from :func:`~airflow_provider_xethub.xet.hub.preupload.upload_modes`.
     :param contents_of: returns the bytes of inline files by path; called for one part at a time.
+    :param card: the card, which is not among the files of the request.
     :raises XetConflictError: the branch is no longer at ``parent_commit``.
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
     """
-    work = plan_work(request, modes, contents_of)
-    publication = _Publication(hub, request, work, commit_key(request, work.files))
+    work = plan_work(request, modes, contents_of, card)
+    publication = _Publication(hub, request, work, commit_key(request, work.key_files))
     try:
         publication.publish()
     except _SeveralCommitsNeededError:
@@ -123,7 +129,7 @@ def _publish_through_pull_request(
     :param direct: a commit to the branch that the Hub may have made after it timed out.
     """
     proposal = replace(request, create_pr=True, atomic=False)
-    publication = _Publication(hub, proposal, work, commit_key(proposal, work.files), is_merged_later=True)
+    publication = _Publication(hub, proposal, work, commit_key(proposal, work.key_files), is_merged_later=True)
     publication.publish()
     result = publication.result()
     proposed = Repo.from_uri(result["repo"])

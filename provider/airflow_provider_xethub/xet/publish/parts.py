@@ -19,6 +19,7 @@ from typing import Any
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.publish.card_work import CardWork
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetFile
 
@@ -85,6 +86,7 @@ class Work:
     :param order: the files by path and the paths to delete, in the order of publishing.
     :param unchanged: paths that the repository already has with this content.
     :param inline: paths of inline files.
+    :param card: the record of the card by which the work is identified.
     """
 
     files: Sequence[XetFile]
@@ -92,6 +94,14 @@ class Work:
     unchanged: Collection[str]
     inline: Collection[str]
     contents: InlineContents
+    card: XetFile | None = None
+
+    @property
+    def key_files(self) -> Sequence[XetFile]:
+        """The files by which the work is identified: the card without its block."""
+        if self.card is None:
+            return self.files
+        return [self.card if file["path"] == self.card["path"] else file for file in self.files]
 
     def parts(self, begin: int, limits: Limits) -> list[Part]:
         """Split the order, from a position on, into as few parts as the limits allow."""
@@ -124,9 +134,12 @@ class Work:
                 yield {"key": "lfsFile", "value": value}
 
 
-def plan_work(request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf) -> Work:
+def plan_work(
+    request: CommitRequest, modes: Mapping[str, UploadMode], contents_of: ContentsOf, card: CardWork | None = None
+) -> Work:
     """Compare the request with what the repository has, and put the changes in order.
 
+    :param card: the card, which is not among the files of the request.
     :raises XetInputError: a record has no sha256, which the commit needs.
     """
     wanted, ignored = [], []
@@ -148,7 +161,8 @@ def plan_work(request: CommitRequest, modes: Mapping[str, UploadMode], contents_
             request.repo,
             ", ".join(sorted(ignored)[:_MAX_NAMED]) + (" …" if len(ignored) > _MAX_NAMED else ""),
         )
-    contents = InlineContents(contents_of)
+    held: dict[str, bytes] = {}
+    contents = InlineContents(lambda files: _contents(files, contents_of, held))
     inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)
     digests = {path: digest for batch in _batches(inline) for path, digest in _digests(contents.of(batch), batch)}
     files, unchanged = [], set()
@@ -159,7 +173,25 @@ def plan_work(request: CommitRequest, modes: Mapping[str, UploadMode], contents_
         if modes[path].current == (record["blob_id"] if path in digests else record["sha256"]):
             unchanged.add(path)
         files.append(record)
-    return Work(files, _order(files, request.delete), unchanged, digests, contents)
+    if card is None:
+        return Work(files, _order(files, request.delete), unchanged, digests, contents)
+    content = card.content(is_alone=len(unchanged) == len(files) and not request.delete)
+    record = card.record(content)
+    path = record["path"]
+    held[path] = content
+    ((_, digests[path]),) = _digests(held, [record])
+    record["sha256"], record["blob_id"] = digests[path]
+    if modes[path].current == record["blob_id"]:
+        unchanged.add(path)
+    files.append(record)
+    return Work(files, _order(files, request.delete), unchanged, digests, contents, card.key_record(content))
+
+
+def _contents(files: Sequence[XetFile], read: ContentsOf, held: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """Return the bytes of inline files: of those in memory, and of the others."""
+    others = [file for file in files if file["path"] not in held]
+    here = {file["path"]: held[file["path"]] for file in files if file["path"] in held}
+    return {**(read(others) if others else {}), **here}
 
 
 def git_blob_id(content: bytes) -> str:

@@ -18,6 +18,8 @@ from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
 from airflow_provider_xethub.xet.publish.mirror import Mirror
+from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
+from airflow_provider_xethub.xet.publish.card_work import CardWork
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,
@@ -52,13 +54,28 @@ class RepositoryDestination:
     def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         """Upload what the Hub wants in CAS and does not have, and commit."""
         request = replace(request, files=sources.with_samples(request.files))
+        request, card = self._with_card(request, sources)
         with sources.prefetch(request.repo):
-            modes = sources.modes(self._hub, request)
+            asked = replace(request, files=[*request.files, card.placeholder()]) if card else request
+            modes = sources.modes(self._hub, asked)
+            if card:
+                card.prepare(modes[CARD_PATH])
             through_cas = [path for path in sources.pending if not (modes[path].inline or modes[path].ignored)]
             known = sources.unchanged_in_repository(self._hub, request.repo, through_cas, modes)
             sent, transfer = sources.upload([path for path in through_cas if path not in known])
         request = _with_records(request, {**known, **sent})
-        return commit.publish(self._hub, request, modes, sources.contents), transfer
+        if card:
+            card.transfer = transfer
+        return commit.publish(self._hub, request, modes, sources.contents, card), transfer
+
+    def _with_card(self, request: CommitRequest, sources: Sources) -> tuple[CommitRequest, CardWork | None]:
+        """Return the request without the ``README.md`` of the sources, and the card that takes its place."""
+        if request.card is None:
+            return request, None
+        own = [file for file in request.files if file["path"] == CARD_PATH]
+        others = [file for file in request.files if file["path"] != CARD_PATH]
+        given = sources.contents(own)[CARD_PATH] if own else None
+        return replace(request, files=others), CardWork(self._hub, request.repo, request.card, given, others)
 
 
 class BucketDestination:

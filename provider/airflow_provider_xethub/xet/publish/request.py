@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import answers, arguments
+from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
+from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -37,6 +39,7 @@ class CommitRequest:
         is merged at the end. A pull request itself may have several commits.
     :param idempotency_key: the same for all attempts of one piece of work; ``None`` for a new key of this call.
     :param is_first_try: whether no earlier attempt can have committed this, so that there is nothing to search for.
+    :param card: the card to publish in the same commit, as ``README.md``.
     :param task_state: stores for later attempts where this was committed; without one they have to search.
     """
 
@@ -51,6 +54,7 @@ class CommitRequest:
     is_first_try: bool = False
     task_state: TaskState = field(default_factory=TaskState, compare=False, repr=False)
     atomic: bool = False
+    card: Card | None = None
 
     def check(self) -> None:
         """Refuse what the Hub would reject or what cannot be intended, before anything is sent.
@@ -60,6 +64,12 @@ class CommitRequest:
         where = str(self.repo)
         if self.repo.is_bucket and (self.parent_commit or self.create_pr):
             raise XetInputError(f"{where} is a bucket: it has no commits. Leave out parent_commit and create_pr.")
+        if self.card is not None:
+            if self.repo.is_bucket:
+                raise XetInputError(f"{where} is a bucket: it has no card. Leave out card.")
+            if any(path.removesuffix("/") == CARD_PATH for path in self.delete):
+                raise XetInputError(f"{CARD_PATH} would be both the card of {where} and deleted.")
+            self.card.check()
         arguments.text(f"commit_message for {where}", self.message, MAX_MESSAGE)
         arguments.text(f"commit_description for {where}", self.description, MAX_DESCRIPTION)
         # An empty string would silently skip the check that the caller asked for.
