@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
-from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
 from airflow_provider_xethub.xet.message_text import counted
@@ -22,15 +21,15 @@ if TYPE_CHECKING:
 class XetPullRequestOperator(XetOperator):
     """Base of the operators that change a pull request.
 
-    :param pull_request: its number, ``refs/pr/N``, or its URL, as publishing with ``create_pr=True`` returns it in
-        ``pull_request``. ``None``: ``revision`` names it, as ``refs/pr/N``.
+    :param pull_request: the output of a task that publishes with ``create_pr=True``, or the number, ``refs/pr/N`` or
+        the URL of the pull request. ``None``: ``revision`` names it, as ``refs/pr/N``.
     :param on_empty: what to do if ``pull_request`` is empty because nothing was published: ``fail``, or ``skip`` the
         task.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "pull_request")
 
-    def __init__(self, *, pull_request: str | int | None = None, on_empty: OnEmpty = "fail", **kwargs: Any) -> None:
+    def __init__(self, *, pull_request: Any = None, on_empty: OnEmpty = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pull_request = pull_request
         self.on_empty = on_empty
@@ -66,8 +65,8 @@ class XetMergePullRequestOperator(XetPullRequestOperator):
     It is safe to retry: if the pull request is merged already, the task succeeds and says so. A draft is published
     first. Nothing is merged if the pull request is closed or conflicts with its branch.
 
-    :param head_commit: ID of the newest commit in the pull request, such as the one that was scanned or checked: merge
-        only if no other has been added since. ``None``: merge whatever it contains.
+    :param head_commit: the newest commit in the pull request, as ID or as the output of the task that scanned or
+        checked it: merge only if no other has been added since. ``None``: merge whatever it contains.
     :param comment: text of a comment on the merge.
     :returns: a :class:`~airflow_provider_xethub.xet.records.XetCommitResult` of the commit on the branch, with
         the files that the merge changed. ``created`` is ``False`` if the pull request was merged before this task.
@@ -75,7 +74,7 @@ class XetMergePullRequestOperator(XetPullRequestOperator):
 
     template_fields: Sequence[str] = (*XetPullRequestOperator.template_fields, "head_commit", "comment")
 
-    def __init__(self, *, head_commit: str | None = None, comment: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, head_commit: Any = None, comment: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.head_commit = head_commit
         self.comment = comment
@@ -90,7 +89,7 @@ class XetMergePullRequestOperator(XetPullRequestOperator):
             repo,
             number,
             comment=self.comment,
-            head_commit=arguments.string("head_commit", self.head_commit),
+            head_commit=_commit_id(self.head_commit),
             # Airflow counts every start of a task instance, also after a lost worker.
             is_first_try=bool(context["ti"].try_number == 1),
         )
@@ -100,6 +99,14 @@ class XetMergePullRequestOperator(XetPullRequestOperator):
         self.hub_page = page_of_commit(result)
         record_events(context, self.outlets, result)
         return result
+
+
+def _commit_id(commit: Any) -> str | None:
+    """Return the ID of a commit that is given by itself or in a record; ``None`` if none is given."""
+    found = commit.get("oid") if isinstance(commit, Mapping) else commit
+    if commit is not None and found is None:
+        raise XetInputError(f"head_commit is not a commit: {commit!r:.80}. Give its ID, or the output of a task.")
+    return None if found == "None" else found
 
 
 class XetClosePullRequestOperator(XetPullRequestOperator):

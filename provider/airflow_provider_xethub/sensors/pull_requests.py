@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class XetPullRequestSensor(XetSensor):
     """Wait until a pull request is merged; fail at once if it is closed without being merged.
 
-    :param pull_request: its number, ``refs/pr/N``, or its URL, as publishing with ``create_pr=True`` returns it in
-        ``pull_request``. ``None``: ``revision`` names it, as ``refs/pr/N``.
+    :param pull_request: the output of a task that publishes with ``create_pr=True``, or the number, ``refs/pr/N`` or
+        the URL of the pull request. ``None``: ``revision`` names it, as ``refs/pr/N``.
     :param on_empty: what to do if ``pull_request`` is empty because nothing was published: ``fail``, or ``skip`` the
         task.
     :returns: the :class:`~airflow_provider_xethub.xet.records.XetCommit` that merged it, with the branch in ``repo``.
@@ -35,7 +35,7 @@ class XetPullRequestSensor(XetSensor):
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "pull_request")
 
-    def __init__(self, *, pull_request: str | int | None = None, on_empty: OnEmpty = "fail", **kwargs: Any) -> None:
+    def __init__(self, *, pull_request: Any = None, on_empty: OnEmpty = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pull_request = pull_request
         self.on_empty = on_empty

@@ -31,8 +31,8 @@ class XetScanSensor(XetSensor):
     The task fails at once if a scanner found an issue. A scan without a result is waited for, also one that failed, as
     the Hub may repeat it. Without ``path``, ``paths`` and ``patterns``, all files of the revision count.
 
-    :param pull_request: a pull request instead of ``revision``: its number, ``refs/pr/N``, or its URL, as publishing
-        with ``create_pr=True`` returns it in ``pull_request``.
+    :param pull_request: a pull request instead of ``revision``: the output of a task that publishes with
+        ``create_pr=True``, or the number, ``refs/pr/N`` or the URL of the pull request.
     :param paths: only these files.
     :param patterns: only files that match one of these patterns (``*`` matches ``/`` as well).
     :param exclude: leave out files whose path matches one of these.
@@ -49,7 +49,7 @@ class XetScanSensor(XetSensor):
     def __init__(
         self,
         *,
-        pull_request: str | int | None = None,
+        pull_request: Any = None,
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
         exclude: str | Sequence[str] | None = None,

@@ -31,7 +31,6 @@ NAMES = frozenset(
         "source_revision",
         "parent_commit",
         "newer_than",
-        "head_commit",
     }
 )
 """Optional arguments that are one string. A rendered ``"None"`` stands for a missing value: none can have that name."""

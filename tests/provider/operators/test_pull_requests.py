@@ -55,9 +55,15 @@ def test_what_opens_a_pull_request_says_its_number(opened, repo, where, run_task
     assert run_task(XetUploadOperator, source=source, **where).value["pull_request_number"] is None
 
 
-@pytest.mark.parametrize("form", ["number", "text", "reference", "url", "revision"])
+@pytest.mark.parametrize("form", ["number", "text", "reference", "url", "result", "revision"])
 def test_a_merge_returns_the_commit_and_the_files_that_it_changed(hub, repo, opened, where, run_task, tmp_path, form):
-    forms = {"number": 1, "text": "{{ 0 + 1 }}", "reference": "refs/pr/1", "url": opened["pull_request"]}
+    forms = {
+        "number": 1,
+        "text": "{{ 0 + 1 }}",
+        "reference": "refs/pr/1",
+        "url": opened["pull_request"],
+        "result": opened,
+    }
     named = {"revision": "refs/pr/1"} if form == "revision" else {"pull_request": forms[form]}
     run = run_task(XetMergePullRequestOperator, comment="Checked.", **named, **where)
     merged = run.value
@@ -154,7 +160,7 @@ def test_a_draft_is_published_and_merged(hub, repo, hook, where, run_task, tmp_p
 
 def test_only_what_was_checked_is_merged(hub, repo, opened, hook, where, run_task, tmp_path):
     hook.publish(write(tmp_path / "more", {"late.bin": binary(9)}), CommitRequest(repo.at("refs/pr/1"), ()))
-    run = run_task(XetMergePullRequestOperator, pull_request=1, head_commit=opened["oid"], **where)
+    run = run_task(XetMergePullRequestOperator, pull_request=1, head_commit=opened, **where)
     assert isinstance(run.error, XetConflictError)
     assert f"not at {opened['oid']}: it changed after it was checked. Nothing was merged." in run.text
     assert not hub.log.requests(MERGE)
@@ -179,6 +185,9 @@ def test_a_comment_is_added_once_for_all_attempts(hub, repo, opened, hook, where
     [
         ({}, "pull_request is empty. The task that publishes opened none"),
         ({"pull_request": "{{ none }}"}, "pull_request is empty"),
+        ({"pull_request": {"pull_request": None}}, "pull_request is empty"),
+        ({"pull_request": {"a": 1}}, "pull_request {'a': 1} is not a pull request"),
+        ({"pull_request": 1, "head_commit": {"a": 1}}, "head_commit is not a commit: {'a': 1}"),
         ({"pull_request": ""}, "pull_request '' is not a pull request; use its number"),
         ({"pull_request": 0}, "pull_request 0 is not a pull request"),
         ({"pull_request": True}, "pull_request True is not a pull request"),

@@ -7,7 +7,7 @@ and nothing here needs it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,10 +71,13 @@ class PullRequest:
 def number_of(value: object, repo: Repo) -> int | None:
     """Return the number in an argument that names a pull request; ``None`` if the argument names none.
 
-    :param value: a number, ``refs/pr/N``, or the URL of the pull request; ``None`` or the string of it for none.
+    :param value: a number, ``refs/pr/N``, the URL of the pull request, or the result of publishing, which has it;
+        ``None`` or the string of it for none.
     :param repo: the repository that it belongs to.
     :raises XetInputError: it is something else, or belongs to another repository.
     """
+    if isinstance(value, Mapping) and ("pull_request" in value or "number" in value):
+        value = value["pull_request"] if "pull_request" in value else value.get("url")
     if value is None or value == "None":
         return None
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -86,8 +89,8 @@ def number_of(value: object, repo: Repo) -> int | None:
                 raise XetInputError(f"pull_request {text!r:.200} belongs to another repository than {repo}.")
             return int(found[2])
     raise XetInputError(
-        f"pull_request {value!r:.200} is not a pull request; use its number, refs/pr/N, or the URL that publishing "
-        "returns as 'pull_request'."
+        f"pull_request {value!r:.200} is not a pull request; use its number, refs/pr/N, its URL, or the output "
+        "of the task that publishes."
     )
 
 
