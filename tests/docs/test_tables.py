@@ -20,7 +20,10 @@ from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.testing import IsolatedHub
+from airflow_provider_xethub.operators import pull_requests as pull_request_operators
 from airflow_provider_xethub.operators import xethub as operators
+from airflow_provider_xethub.sensors import pull_requests as pull_request_sensors
+from airflow_provider_xethub.sensors import scans as scan_sensors
 from airflow_provider_xethub.sensors import xethub as sensors
 from airflow_provider_xethub.xet.hub.client import MAX_TRIES, RETRY_BUDGET
 from airflow_provider_xethub.xet.publish.commit import ADVISED_CHANGES
@@ -47,10 +50,12 @@ def shown_default(parameter: inspect.Parameter) -> str:
 def public_classes() -> list[type]:
     return [
         value
-        for module in (operators, sensors)
+        for module in (operators, pull_request_operators, sensors, pull_request_sensors, scan_sensors)
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
+        and (module in (operators, sensors) or value.__module__ == module.__name__)
+        and value is not pull_request_operators.XetPullRequestOperator
         and value.__module__.startswith("airflow_provider_xethub.")
         and value not in (operators.XetOperator, operators.XetTransferOperator, operators.XetCommittingOperator)
         and value is not sensors.XetSensor
@@ -89,7 +94,9 @@ def test_the_reference_has_every_public_name():
     for name in airflow_provider_xethub.__all__:
         assert re.search(rf"autoclass:: airflow_provider_xethub\.{name}\b", text), name
     for kind in public_classes():
-        (members,) = re.findall(rf"automodule:: {kind.__module__.rpartition('.')[0]}\.xethub\n   :members: (.*)", text)
+        of_its_own = f"automodule:: {kind.__module__}\n" in text
+        module = kind.__module__ if of_its_own else f"{kind.__module__.rpartition('.')[0]}.xethub"
+        (members,) = re.findall(rf"automodule:: {module}\n   :members: (.*)", text)
         assert kind.__name__ in members.split(", ")
 
 
