@@ -79,3 +79,6 @@ async function answer(line) {
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(JSON.stringify(await answer(line), encode) + "\n");
 }
+
+// Connections that the client keeps open would hold this process up for ten seconds.
+process.exit();
