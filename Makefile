@@ -5,9 +5,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # Tests wait half of their time, so two cores serve four processes. The tests of one file stay together: they
-# share a Hub, and often an Airflow.
+# share a Hub, and often an Airflow. The files stay in the order of collection: tests/conftest.py puts the longest first.
 PROCESSES ?= 4
-PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Further arguments for pytest or for the script of a target: make test ARGS="tests/unit/xet/test_token.py -k fresh".
 ARGS ?=
 # Without a path, all tests but those of make compat.
@@ -38,13 +38,13 @@ demo: $(INSTALLED)  ## Run the quick start in a real Airflow against a local Hub
 	@$(BIN)/python tests/demo/run.py
 
 test: $(INSTALLED)  ## Run the tests, or some of them: make test ARGS="tests/unit/xet/test_token.py -k fresh".
-	$(PYTEST) --no-loadscope-reorder -m "not long" $(PATHS) $(ARGS)
+	$(PYTEST) -m "not long" $(PATHS) $(ARGS)
 
 test-unit: $(INSTALLED)  ## Run the tests that need no server and no database (a minute).
 	$(PYTEST) tests/unit $(ARGS)
 
-# These start servers and keep a core busy each.
-test-long: PROCESSES := 2
+# These start servers, and some of them are measured.
+test-long: PROCESSES := 3
 test-long: $(INSTALLED)  ## Run the tests that need Node 20, Chromium, other servers or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(PYTEST) -m long $(PATHS) $(ARGS)

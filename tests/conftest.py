@@ -80,10 +80,43 @@ settings.register_profile("xethub", _SETTINGS, derandomize=True)
 settings.register_profile("exhaustive", _SETTINGS, max_examples=2000)
 settings.load_profile("xethub")
 
+# The files of tests that take longest, longest first. One process runs all tests of a file, and those that start last
+# should be short, lest it works on when the others have nothing left.
+_LONGEST = (
+    "system/test_watcher_killed.py",
+    "system/test_stopped_at_any_moment.py",
+    "system/test_ten_thousand_files.py",
+    "system/ui/test_user_interface.py",
+    "system/test_upload_resume.py",
+    "local/openapi/test_routes_fuzzed.py",
+    "system/test_example_watch.py",
+    "provider/xet/transfer/test_damage.py",
+    "system/test_benchmark.py",
+    "system/test_on_postgresql.py",
+    "system/test_hub_killed.py",
+    "system/test_fan_out_on_celery.py",
+    "local/clients/hf_xet/test_any_bytes.py",
+    "system/test_four_gib.py",
+    "system/test_four_gib_s3.py",
+    "system/test_triggerer.py",
+    # Of what make test runs.
+    "docs/test_snippets.py",
+    "provider/xet/network/test_private_network.py",
+    "system/test_stopping.py",
+    "system/test_stopping_streams.py",
+    "docs/test_shell.py",
+)
+
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["system/ui"]
 # What the tests of the client libraries need beside them: make test-clients copies it there.
 collect_ignore += ["local/clients/suites"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, all others in their order."""
+    place = {Path(__file__).parent / file: number for number, file in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)
