@@ -251,6 +251,11 @@ class XetTransferOperator(XetOperator):
     ) -> None:
         """Report what was moved: in the log, as the XCom ``key``, and as Airflow metrics.
 
+        :param context: the context of the task.
+        :param direction: ``upload`` or ``download``.
+        :param transfer: the figures.
+        :param repo: the repository on the Hub's side.
+        :param key: the key of the XCom.
         :param published: the commit of the same task.
         """
         if direction == "upload":

@@ -33,10 +33,12 @@ CLASSES = [
 ]
 
 IN_THE_DAG_FILE = {
+    "allow_empty",
     "commit",
     "create_pr",
     "deduplicate",
     "deferrable",
+    "dry_run",
     "follow_links",
     "inline_content",
     "may_be_missing",

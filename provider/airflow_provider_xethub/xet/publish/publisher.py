@@ -17,9 +17,9 @@ from airflow_provider_xethub.xet.files.mirror_plan import Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
-from airflow_provider_xethub.xet.publish.mirror import Mirror
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card_work import CardWork
+from airflow_provider_xethub.xet.publish.mirror import Mirror
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,

@@ -236,10 +236,10 @@ def test_a_link_under_the_name_is_replaced_and_not_written_through(tmp_path):
     ("file", "content", "text"),
     [
         (record(), b"conten", "arrived damaged. .*: it has 6 bytes instead of 7"),
-        (record(), b"content+", "arrived damaged .*: it has 8 bytes instead of 7"),
-        (record(sha256=None), b"", "arrived damaged .*: it has 0 bytes instead of 7"),
+        (record(), b"content+", "arrived damaged. .*: it has 8 bytes instead of 7"),
+        (record(sha256=None), b"", "arrived damaged. .*: it has 0 bytes instead of 7"),
         (record(), b"CONTENT", "arrived damaged. .*: sha256 is .* instead of"),
-        (inline(), b"CONTENT", "arrived damaged .*: git blob sha1 is .* instead of"),
+        (inline(), b"CONTENT", "arrived damaged. .*: git blob sha1 is .* instead of"),
     ],
 )
 def test_what_is_not_the_file_leaves_the_old_one_as_it_was(tmp_path, file, content, text):
