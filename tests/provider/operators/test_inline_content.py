@@ -258,7 +258,7 @@ def test_more_than_records_can_carry_is_refused_or_left_out(hub, model, run_task
     run = run_task(XetListOperator, inline_content=True, **options)
     assert isinstance(run.error, XetInputError)
     assert run.is_final
-    assert f"3 inline files of {model} " in run.text
+    assert run.text.startswith("3 inline files are too much for records: list fewer with path or patterns, or give")
     assert "Without content: README.md" in run.text
     assert not hub.log.requests(RESOLVE)
     with caplog.at_level(logging.WARNING):
@@ -274,12 +274,14 @@ def test_without_a_key_there_is_no_content(hub, model, run_task, monkeypatch, fe
     run = run_task(XetListOperator, repo_id=model.repo_id, inline_content=True)
     assert isinstance(run.error, XetTokenSealError)
     assert run.is_final
-    assert run.text.startswith("This worker has no Fernet key to seal the content of 4 inline files of hf://")
+    assert run.text.startswith(
+        "No Fernet key to seal inline content with: set [core] fernet_key or [xethub] fernet_key"
+    )
     hub.log.clear()
     with caplog.at_level(logging.WARNING):
         files = run_one(downstream_list(repo_id=model.repo_id)).value
     assert not [file for file in files if "sealed_content" in file]
-    assert "This worker has no Fernet key" in caplog.text
+    assert "the records of 4 inline files of hf://" in caplog.text
     assert not hub.log.requests(RESOLVE)
 
 
@@ -319,7 +321,7 @@ def test_files_of_an_event_come_with_a_token_for_its_commit(hub, model, hook, to
     event = event_extra(made)
     files = hook.add_inline_content(event["files"])
     pinned = sealed(model.at(event["oid"]), "read")
-    refused(token_only(files), XetTokenScopeError, tmp_path / "out", "Refused config.json", "with the same repo_id")
+    refused(token_only(files), XetTokenScopeError, tmp_path / "out", "config.json refused: ", "with the same repo_id")
     assert token_only(files, token=pinned).value
     assert (tmp_path / "out/config.json").read_bytes() == b'{"new": 1}\n'
 
@@ -338,7 +340,7 @@ def test_all_files_without_content_are_named_with_both_ways_out(hub, model, list
     files = hook.list_files(model)
     more = [{**files[1], "path": f"{number:02}.md"} for number in range(9)]
     run = token_only([*files, *more])
-    first = "13 files are stored inline and their records have no content: "
+    first = "13 inline files without content: "
     refused(run, XetInputError, tmp_path / "out", first + "list with inline_content=True, or set xethub_conn_id.")
     assert "README.md, config.json, sub/odd" in run.text
     assert " and 3 more, not CAS" in run.text
@@ -346,7 +348,9 @@ def test_all_files_without_content_are_named_with_both_ways_out(hub, model, list
     in_lfs = {**files[1], "path": "old.bin", "sha256": "a" * 64}
     del in_lfs["blob_id"]
     run = token_only([in_lfs, listed["README.md"]])
-    refused(run, XetInputError, tmp_path / "out", "1 file is stored inline", "If old.bin is in LFS but not in CAS")
+    refused(
+        run, XetInputError, tmp_path / "out", "1 inline file without content", "If old.bin is in LFS but not in CAS"
+    )
 
 
 @pytest.mark.parametrize(
@@ -367,7 +371,7 @@ def test_a_changed_record_is_refused_by_name_before_anything_is_written(listed, 
     changed = {**listed["config.json"], **change(listed)}
     run = token_only([listed["README.md"], listed["model.safetensors"], changed])
     kind = {"tampered": XetTokenTamperedError, "unopened": XetTokenSealError}[error]
-    refused(run, kind, tmp_path / "out", f"Refused {changed['path']} of hf://")
+    refused(run, kind, tmp_path / "out", f"{changed['path']} refused: ")
 
 
 def test_content_of_another_repository_is_refused_also_for_files_that_exist(
@@ -377,7 +381,7 @@ def test_content_of_another_repository_is_refused_also_for_files_that_exist(
     hook.publish_contents({"config.json": b'{"evil": 1}\n'}, CommitRequest(other, (), message="other"))
     [foreign] = hook.list_files(other, "config.json", inline_content=True)
     run = token_only([listed["README.md"], {**foreign, "repo": model.uri}])
-    refused(run, XetTokenScopeError, tmp_path / "out", "Refused config.json of hf://", "another repository or revision")
+    refused(run, XetTokenScopeError, tmp_path / "out", "config.json refused: sealed for another repository or revision")
     write(tmp_path / "there", {"config.json": b'{"evil": 1}\n'})
     run = token_only([{**foreign, "repo": model.uri}], destination=str(tmp_path / "there"))
     assert isinstance(run.error, XetTokenScopeError)
@@ -392,9 +396,9 @@ def test_an_older_version_is_refused_beside_newer_ones_and_where_the_task_names_
     commit = hook.get_latest_commit(model)["oid"]
     pinned = sealed(model.at(commit), "read")
     run = token_only(mixed)
-    refused(run, XetTokenTamperedError, tmp_path / "out", "the contents are of several commits", "config.json")
+    refused(run, XetTokenTamperedError, tmp_path / "out", "refused: sealed at several commits", "config.json")
     run = token_only([listed["config.json"]], token=pinned)
-    refused(run, XetTokenScopeError, tmp_path / "out", "Refused config.json of hf://")
+    refused(run, XetTokenScopeError, tmp_path / "out", "config.json refused: ")
     # Those of the branch are of that commit.
     assert token_only(now, token=pinned).value
     assert (tmp_path / "out/config.json").read_bytes() == b'{"fixed": 1}\n'

@@ -387,7 +387,7 @@ def test_an_inline_file_without_a_connection_is_a_clear_error(hub, published, re
         assert run.is_final is (conn_id is None)
         assert isinstance(run.error, XetInputError if conn_id is None else XetAirflowConnectionError)
         ways_out = "list with inline_content=True, or set xethub_conn_id. "
-        assert run.text.startswith(f"1 file is stored inline and its record has no content: {ways_out}")
+        assert run.text.startswith(f"1 inline file without content: {ways_out}")
         assert f"In {repo}, the repository itself stores a.csv, not CAS" in run.text
     assert not hub.log.requests()
     assert not (tmp_path / "out").exists()

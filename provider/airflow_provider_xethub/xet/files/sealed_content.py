@@ -58,32 +58,32 @@ class _Refusal:
 _CHANGED = _Refusal(
     0,
     XetTokenTamperedError,
-    "its content was sealed for another file or version",
+    "sealed for another file or version",
     "Find out who edits XComs, then list again.",
 )
 _ELSEWHERE = _Refusal(
     1,
     XetTokenScopeError,
-    "its content is of another repository or revision",
-    "List the files and fetch the token with the same repo_id, repo_type and revision.",
+    "sealed for another repository or revision",
+    "List and fetch the token with the same repo_id, repo_type and revision.",
 )
 _SEVERAL = _Refusal(
     2,
     XetTokenTamperedError,
-    "the contents are of several commits",
+    "sealed at several commits",
     "List all files in one task, or give revision a commit. If one task listed them, find out who edits XComs.",
 )
 _UNOPENED = _Refusal(
     3,
     XetTokenSealError,
-    "its content does not open on this worker",
+    "its content does not open here",
     "Give all workers the same Fernet key. If they have it, the seal is broken: list the files again.",
 )
 _EXPIRED = _Refusal(
     4,
     XetTokenExpiredError,
-    f"its content was sealed more than {LIFE / 3600:.0f} hours ago",
-    "Clear the task that listed the files, and the one that fetched the token.",
+    f"sealed more than {LIFE / 3600:.0f} hours ago",
+    "Clear the task that listed it, and the one that fetched the token.",
 )
 _FIELDS = {"blob_id", "commit", "path", "repo", "sealed_at", "size"}
 
@@ -172,9 +172,10 @@ def read(file: XetFile, repo: Repo, fernets: Sequence[Fernet], now: float | None
 
 
 def _error(refusal: _Refusal, paths: Sequence[str], repo: Repo) -> XetHubError:
-    others = f" Refused: {shortened(paths, MAX_NAMED)}." if len(paths) > 1 else ""
+    others = f": {shortened(paths, MAX_NAMED)}" if len(paths) > 1 else ""
     return refusal.error(
-        f"Refused {shortened(paths, 1)} of {repo}: {refusal.cause}. {refusal.remedy} Nothing was written.{others}"
+        f"{shortened(paths, 1)} refused: {refusal.cause}. {refusal.remedy} Nothing was written. Refused content of "
+        f"{repo}{others}."
     )
 
 

@@ -204,13 +204,12 @@ def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None, conte
 
 
 def _lacking(files: Sequence[XetFile]) -> str:
-    are = "is stored inline and its record has" if len(files) == 1 else "are stored inline and their records have"
     names = shortened([file["path"] for file in files], _MAX_NAMED)
     # The records of a listing have it for every inline file, those of an upload do not.
     in_lfs = [file["path"] for file in files if not file.get("blob_id")]
     only = f"If {shortened(in_lfs, 1)} is in LFS but not in CAS, only a connection helps. " if in_lfs else ""
     return (
-        f"{counted(len(files), 'file')} {are} no content: list with inline_content=True, or set xethub_conn_id. "
+        f"{counted(len(files), 'inline file')} without content: list with inline_content=True, or set xethub_conn_id. "
         f"In {files[0]['repo']}, the repository itself stores {names}, not CAS, so a token alone cannot read them. "
         "Either the task that lists them, with the connection, puts the content into the records, or this task gets a "
         f"connection. {only}Nothing was downloaded."

@@ -77,8 +77,8 @@ def add(
         return list(files)
     if fernet is None:
         error = XetTokenSealError(
-            f"This worker has no Fernet key to seal the content of {counted(len(inline), 'inline file')} of {repo} "
-            "with, so no record contains any. Set [core] fernet_key or [xethub] fernet_key on all workers."
+            "No Fernet key to seal inline content with: set [core] fernet_key or [xethub] fernet_key on all workers. "
+            f"Without it, the records of {counted(len(inline), 'inline file')} of {repo} have no content."
         )
         if required:
             raise error
@@ -88,15 +88,14 @@ def add(
     if len(chosen) < len(inline):
         left = sorted({file["path"] for file in inline} - {file["path"] for file in chosen})
         text = (
-            f"{counted(len(inline), 'inline file')} of {repo} ({size(sum(file['size'] for file in inline))}) "
-            f"are too much for records: at most {MAX_FILES:,} files, {size(MAX_BYTES)} in all."
+            f"{counted(len(inline), 'inline file')} are too much for records: list fewer with path or patterns, or give "
+            f"the workers a connection. {repo} has {size(sum(file['size'] for file in inline))} of them; records carry "
+            f"up to {MAX_FILES:,} files, {size(MAX_FILE_BYTES)} each, {size(MAX_BYTES)} in all. Without content: "
+            f"{shortened(left, MAX_NAMED)}."
         )
-        named = f"Without content: {shortened(left, MAX_NAMED)}."
         if required:
-            raise XetInputError(
-                f"{text} List fewer with path or patterns, or give the workers that download them a connection. {named}"
-            )
-        log.warning("%s Workers without the connection cannot download the others. %s", text, named)
+            raise XetInputError(text)
+        log.warning("%s Workers without the connection cannot download them.", text)
 
     def sealed(file: XetFile) -> XetFile:
         return sealed_content.seal(file, _read(hub, repo.at(commit), file), commit, fernet)
