@@ -61,23 +61,25 @@ class ApiCalls:
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         api = self._api()
-        try:
-            with self.hub.reading(about):
+        # Around the others: that of a 400 is also a ValueError, and quotes the response.
+        with self.hub.reading(about):
+            try:
                 return call(api)
-        except HfHubHTTPError as error:
-            # "from None": the message of the library quotes the URL and the response.
-            raise hub_errors.from_response(
-                error.response.status_code,
-                error.response.headers,
-                error.response.text,
-                about=about,
-                credential=self.hub.credential,
-                secrets=self.hub.secrets,
-            ) from None
-        except OfflineModeIsEnabled:
-            raise XetInputError(f"HF_HUB_OFFLINE is set on this worker, so {about} was not sent. Unset it.") from None
-        except _library(HfHubHTTPError).HTTPError as error:
-            raise self._not_reached(about, error, _library(HfHubHTTPError)) from None
+            except HfHubHTTPError as error:
+                # "from None": the message of the library quotes the URL and the response.
+                raise hub_errors.from_response(
+                    error.response.status_code,
+                    error.response.headers,
+                    error.response.text,
+                    about=about,
+                    credential=self.hub.credential,
+                    secrets=self.hub.secrets,
+                ) from None
+            except OfflineModeIsEnabled:
+                message = f"HF_HUB_OFFLINE is set on this worker, so {about} was not sent. Unset it."
+                raise XetInputError(message) from None
+            except _library(HfHubHTTPError).HTTPError as error:
+                raise self._not_reached(about, error, _library(HfHubHTTPError)) from None
 
     def _not_reached(self, about: str, error: Exception, library: Any) -> XetHubError:
         """Return the error for a call without a response, without the text of the library, which may quote a proxy."""
