@@ -94,6 +94,8 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Xet Hub",
                 "python-modules": [
                     "airflow_provider_xethub.operators.pull_requests",
+                    "airflow_provider_xethub.operators.refs",
+                    "airflow_provider_xethub.operators.repositories",
                     "airflow_provider_xethub.operators.xethub",
                 ],
             }

@@ -16,6 +16,13 @@ from airflow.sdk import DAG, Asset, task
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.operators.refs import XetCreateBranchOperator, XetCreateTagOperator, XetDeleteTagOperator
+from airflow_provider_xethub.operators.repositories import (
+    XetCreateRepoOperator,
+    XetDeleteRepoOperator,
+    XetDeleteUnreferencedFilesOperator,
+    XetUpdateRepoOperator,
+)
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -132,6 +139,40 @@ with open(sys.argv[2] + "/a.bin", "wb") as file:
 hook.download(sys.argv[2] + "/out", hook.upload(sys.argv[2] + "/a.bin", repo, deduplicate=True)["files"])
 time.sleep(0.5)  # it writes its log in a thread
 """
+
+
+def test_the_life_cycle_of_a_repository_shows_no_secret(hub, secrets, repo, run_task, seen, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
+    new = {"repo_id": f"{repo.repo_id}-new", "repo_type": "dataset"}
+
+    def run_all():
+        return [
+            run_task(XetCreateRepoOperator, **new),
+            run_task(XetCreateBranchOperator, branch="dev", exist_ok=True, **where),
+            run_task(XetCreateTagOperator, tag="v1", **where),
+            run_task(XetDeleteTagOperator, tag="v1", **where),
+            run_task(XetDeleteUnreferencedFilesOperator, dry_run=False, min_age=0, **where),
+            run_task(XetUpdateRepoOperator, visibility="private", **where),
+            run_task(XetDeleteRepoOperator, confirm=new["repo_id"], **new),
+        ]
+
+    echo = json.dumps({"error": f"Bearer {hub.token()}, {HEADER} or {PROXY_PASSWORD} is bad", "token": hub.token()})
+    changes = "(POST|PUT|DELETE) /api/.*"
+    for fault in (
+        Fault(changes, status=400, body=echo),
+        Fault(changes, status=403, body=echo),
+        Fault(changes, status=500, body=echo),
+        Fault(changes, status=200, body=f"<html>{hub.token()}</html>", headers={"Content-Type": "text/html"}),
+        Fault(changes, drop=True),
+    ):
+        hub.faults.clear()
+        hub.faults.add(fault)
+        runs = [seen.run(run) for run in run_all()]
+        assert sum(run.error is not None for run in runs) >= 2, fault
+    hub.faults.clear()
+    assert all(seen.run(run).error is None for run in run_all())
+    assert_absent(secrets(), seen.text())
 
 
 def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path):

@@ -21,7 +21,8 @@ def loaded_after(*modules: str) -> set[str]:
 
 def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():
     kinds = ("operators", "sensors", "triggers", "decorators")
-    ours = loaded_after(*(f"{NAME}.{kind}.xethub" for kind in kinds))
+    others = (f"{NAME}.operators.repositories", f"{NAME}.operators.refs")
+    ours = loaded_after(*(f"{NAME}.{kind}.xethub" for kind in kinds), *others)
     assert NAME in ours
     assert not ours & {"requests", "hf_xet", "huggingface_hub", "s3fs", "openlineage"}
     assert not (ours - loaded_after("airflow.sdk", "airflow.providers.common.compat.sdk")) & CLIENTS

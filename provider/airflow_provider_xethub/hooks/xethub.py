@@ -24,6 +24,7 @@ from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
 
 if TYPE_CHECKING:
     import os
+    from datetime import timedelta
 
     import requests
     from airflow.sdk import ObjectStoragePath
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
     from airflow_provider_xethub.xet.hub.client import Hub
+    from airflow_provider_xethub.xet.hub.refs import Kind
+    from airflow_provider_xethub.xet.hub.repositories import Gated, SpaceSdk, Visibility
     from airflow_provider_xethub.xet.publish.copies import Copies
     from airflow_provider_xethub.xet.publish.publisher import Publisher
     from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
         XetChanges,
+        XetCleanup,
         XetCommit,
         XetCommitResult,
         XetCopyResult,
@@ -48,6 +52,9 @@ if TYPE_CHECKING:
         XetMirrorResult,
         XetPublishResult,
         XetPullRequest,
+        XetRef,
+        XetRepo,
+        XetSquashResult,
         XetUploadResult,
     )
     from airflow_provider_xethub.xet.task_state import TaskState
@@ -841,6 +848,145 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.hub import pull_request_calls
 
         return pull_request_calls.comment_on(self._api_calls, repo, number, text, key=key)
+
+    # --- repositories, branches and tags --------------------------------------------------------------------------
+
+    @fail_without_retry()
+    def repo_exists(self, repo: Repo) -> bool:
+        """Return whether the repository or bucket exists, and the connection has access to it."""
+        from airflow_provider_xethub.xet.hub import repositories
+
+        return repositories.find(self._connection.hub, repo) is not None
+
+    @fail_without_retry()
+    def create_repo(
+        self,
+        repo: Repo,
+        *,
+        visibility: Visibility | None = None,
+        exist_ok: bool = True,
+        space_sdk: SpaceSdk | None = None,
+        license: str | None = None,  # noqa: A002 - the Hub's own name
+    ) -> XetRepo:
+        """Create a repository or bucket, unless it exists.
+
+        :param repo: its name and type.
+        :param visibility: ``None``: private if it is created, and as it is if it exists.
+        :param exist_ok: whether it may exist already.
+        :param space_sdk: ``docker``, ``gradio``, ``static`` or ``streamlit``; required for a Space.
+        :param license: of a model or dataset, such as ``apache-2.0``; committed as its ``README.md``, unless it has
+            more than its first commit.
+        :raises XetConflictError: it exists, and ``exist_ok`` is false or its visibility is another one.
+        """
+        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.publish import license_card
+
+        card = None if license is None else license_card.checked(self._connection.hub, repo, license)
+        created = repositories.create(
+            self._api_calls, repo, visibility=visibility, exist_ok=exist_ok, space_sdk=space_sdk
+        )
+        if card is not None and license_card.is_wanted(self._connection.hub, repo):
+            self.publish_contents({license_card.PATH: card}, license_card.commit_request(repo))
+        return created
+
+    @fail_without_retry()
+    def delete_repo(self, repo: Repo, *, confirm: str, missing_ok: bool = False) -> bool:
+        """Delete a repository or bucket with all of its files, and return whether it existed.
+
+        :param repo: what to delete.
+        :param confirm: its id, written again.
+        :param missing_ok: whether it may be missing.
+        :raises XetInputError: ``confirm`` is not its id.
+        """
+        from airflow_provider_xethub.xet.hub import repositories
+
+        return repositories.delete(self._api_calls, repo, confirm=confirm, missing_ok=missing_ok)
+
+    @fail_without_retry()
+    def update_repo(self, repo: Repo, *, visibility: Visibility | None = None, gated: Gated | None = None) -> XetRepo:
+        """Change who can see a repository or bucket, and whether access to its files has to be requested.
+
+        :param repo: what to change.
+        :param visibility, gated: ``None``: as it is.
+        :raises XetInputError: both are ``None``, or do not fit the type of the repository.
+        """
+        from airflow_provider_xethub.xet.hub import repositories
+
+        return repositories.update(self._api_calls, repo, visibility=visibility, gated=gated)
+
+    @fail_without_retry()
+    def list_refs(self, repo: Repo) -> list[XetRef]:
+        """Return the branches, then the tags of a repository, each sorted by name."""
+        from airflow_provider_xethub.xet.hub import refs
+
+        return refs.list_refs(self._connection.hub, repo)
+
+    def create_branch(self, repo: Repo, branch: str, *, exist_ok: bool = False) -> XetRef:
+        """Create a branch at the revision of ``repo``, or return the one that exists at the same commit.
+
+        :param repo: the repository, at the revision to start from.
+        :param branch: its name.
+        :param exist_ok: whether it may exist at another commit; it is then left there.
+        :raises XetConflictError: it exists at another commit.
+        """
+        return self._create_ref(repo, "branch", branch, exist_ok=exist_ok)
+
+    def create_tag(self, repo: Repo, tag: str, *, message: str | None = None) -> XetRef:
+        """Create a tag at the revision of ``repo``, or return the one that exists at the same commit.
+
+        :param repo: the repository, at the revision to tag.
+        :param tag: its name.
+        :param message: of the tag.
+        :raises XetConflictError: it exists at another commit.
+        """
+        return self._create_ref(repo, "tag", tag, message=message)
+
+    @fail_without_retry()
+    def _create_ref(self, repo: Repo, kind: Kind, name: str, **options: Any) -> XetRef:
+        from airflow_provider_xethub.xet.hub import refs
+
+        return refs.create(self._api_calls, repo, kind, name, **options)
+
+    def delete_branch(self, repo: Repo, branch: str, *, missing_ok: bool = False) -> bool:
+        """Delete a branch, but never ``main``, and return whether it existed."""
+        return self._delete_ref(repo, "branch", branch, missing_ok=missing_ok)
+
+    def delete_tag(self, repo: Repo, tag: str, *, missing_ok: bool = False) -> bool:
+        """Delete a tag, and return whether it existed."""
+        return self._delete_ref(repo, "tag", tag, missing_ok=missing_ok)
+
+    @fail_without_retry()
+    def _delete_ref(self, repo: Repo, kind: Kind, name: str, *, missing_ok: bool) -> bool:
+        from airflow_provider_xethub.xet.hub import refs
+
+        return refs.delete(self._api_calls, repo, kind, name, missing_ok=missing_ok)
+
+    @fail_without_retry()
+    def squash_history(self, repo: Repo, commit_message: str | None = None) -> XetSquashResult:
+        """Replace the history of a branch by one commit with the same files. It cannot be restored.
+
+        :param repo: at the branch.
+        :param commit_message: title of that commit.
+        """
+        from airflow_provider_xethub.xet.hub import refs
+
+        return refs.squash(self._api_calls, repo, commit_message)
+
+    @fail_without_retry()
+    def delete_unreferenced_files(
+        self, repo: Repo, *, dry_run: bool = True, min_age: timedelta | None = None
+    ) -> XetCleanup:
+        """Delete stored content that no branch, tag or pull request refers to. It cannot be restored.
+
+        :param repo: the repository.
+        :param dry_run: only list it.
+        :param min_age: keep what was pushed more recently. ``None``: 7 days.
+        :raises XetProtocolError: what is unreferenced cannot be known. Nothing was deleted.
+        """
+        from airflow_provider_xethub.xet.hub import unreferenced_files
+
+        age = unreferenced_files.MIN_AGE if min_age is None else min_age
+        return unreferenced_files.delete_unreferenced(self._api_calls, repo, dry_run=dry_run, min_age=age)
 
     @property
     def _api_calls(self) -> ApiCalls:

@@ -31,11 +31,14 @@ NAMES = frozenset(
         "source_revision",
         "parent_commit",
         "newer_than",
+        "branch",
+        "tag",
+        "license",
     }
 )
 """Optional arguments that are one string. A rendered ``"None"`` stands for a missing value: none can have that name."""
 
-STRINGS = NAMES | {"path", "path_in_repo", "comment"}
+STRINGS = NAMES | {"path", "path_in_repo", "comment", "tag_message"}
 """Optional arguments that are one string."""
 
 SELECTIONS = frozenset({"paths", "patterns", "exclude", "protect", "token_task_ids"})
@@ -67,6 +70,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "on_unchanged": ("success", "skip"),
     "may_be_missing": (None, "revision", "repo"),
     "missing_scan": ("fail", "wait", "accept"),
+    "visibility": (None, "private", "public", "protected"),
+    "gated": (None, False, "auto", "manual"),
+    "space_sdk": (None, "docker", "gradio", "static", "streamlit"),
 }
 """Arguments with a fixed set of values."""
 
@@ -77,8 +83,11 @@ FLAGS = frozenset(
         "create_pr",
         "deduplicate",
         "deferrable",
+        "dry_run",
+        "exist_ok",
         "follow_links",
         "inline_content",
+        "missing_ok",
         "read_only",
         "require_safe",
     }
@@ -226,7 +235,8 @@ def check_written(task: Any, names: Iterable[str]) -> None:
         value = getattr(task, name, None)
         if name in RENDERED and not _is_known_later(value):
             _check_literal(name, value)
-    for name, value in vars(task).items():
+    for attribute, value in vars(task).items():
+        name = attribute.removeprefix("is_")  # is_dry_run: Airflow's BaseOperator has a method dry_run
         if name in FLAGS and not (name in OPTIONAL_FLAGS and value is None):
             flag(name, value)
         elif name in CHOICES and value not in CHOICES[name]:
@@ -296,6 +306,8 @@ _RULES: dict[str, Callable[[str], None]] = {
     "source_repo_type": _check_repo_type,
     "revision": repo.check_revision,
     "source_revision": repo.check_revision,
+    "branch": lambda name: repo.check_ref_name("branch", name),
+    "tag": lambda name: repo.check_ref_name("tag", name),
     "scope": _check_scope,
 }
 """Checks of names that need no Hub."""

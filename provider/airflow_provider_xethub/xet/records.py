@@ -167,6 +167,85 @@ class XetChanges(TypedDict):
     deleted: list[str]
 
 
+class XetRepo(TypedDict):
+    """A repository or bucket that was created or changed.
+
+    ``repo`` as ``hf://`` URI, ``url`` of its page, ``visibility`` (``private``, ``public`` or ``protected``), ``gated``
+    (``False``, ``auto`` or ``manual``; ``None`` for a Space and a bucket), whether this call ``created`` it, and
+    whether it ``changed`` settings.
+    """
+
+    repo: str
+    url: str
+    visibility: Literal["private", "public", "protected"]
+    gated: Literal["auto", "manual", False] | None
+    created: bool
+    changed: bool
+
+
+class XetRef(TypedDict):
+    """A branch or tag: its ``kind`` and ``name``, ``oid`` of its commit, ``repo`` as ``hf://`` URI at this revision.
+
+    ``url`` is its page, and ``created`` whether this call created it.
+    """
+
+    kind: Literal["branch", "tag"]
+    name: str
+    oid: str
+    repo: str
+    url: str
+    created: bool
+
+
+class XetDeletion(TypedDict):
+    """What was deleted: ``repo`` as ``hf://`` URI, and the ``name`` of the branch or tag; ``None``: the repository.
+
+    ``deleted`` is ``False`` where it was missing already.
+    """
+
+    repo: str
+    name: str | None
+    deleted: bool
+
+
+class XetSquashResult(XetCommit):
+    """A branch after its history was squashed: its commit, the ``previous`` commit id, and whether it ``changed``.
+
+    Where the branch had one commit already, ``previous`` is ``None`` and ``changed`` is ``False``.
+    """
+
+    previous: str | None
+    changed: bool
+
+
+class XetStoredFile(TypedDict):
+    """Content that a repository stores: one ``path`` it had or ``None``, ``size`` in bytes, ``sha256``, ``pushed_at``.
+
+    ``pushed_at`` is an ISO 8601 timestamp.
+    """
+
+    path: str | None
+    size: int
+    sha256: str
+    pushed_at: str
+
+
+class XetCleanup(TypedDict):
+    """Content that no branch, tag or pull request refers to.
+
+    ``files`` are at most 100 of it, the largest first; ``file_count`` and ``bytes`` count all of it. ``dry_run`` says
+    whether it was only listed, ``deleted`` whether it was deleted, and ``kept`` how many stored files are in use.
+    """
+
+    repo: str
+    dry_run: bool
+    deleted: bool
+    files: list[XetStoredFile]
+    file_count: int
+    bytes: int
+    kept: int
+
+
 class XetAssetEvent(TypedDict):
     """The extra of an asset event: what it says about a commit.
 

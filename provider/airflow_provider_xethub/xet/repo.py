@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from urllib.parse import quote, unquote
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 
 RepoType = Literal["model", "dataset", "space", "bucket"]
 Scope = Literal["read", "write"]
@@ -159,6 +160,24 @@ def check_revision(revision: str) -> None:
         raise XetInputError(
             f"revision {revision!r} is not a valid git reference; use a branch, tag, commit or refs/pr/N."
         )
+
+
+def check_ref_name(kind: Literal["branch", "tag"], name: str) -> None:
+    """Refuse a branch or tag to create or delete whose name git refuses, looks like another thing, or is protected.
+
+    :raises XetInputError: the message shows it.
+    """
+    try:
+        check_revision(name)
+    except XetInputError as error:
+        raise XetInputError(f"{kind} {name!r:.80} is not valid: {error}") from None
+    if name in (DEFAULT_REVISION, "HEAD") or name.startswith("refs/"):
+        raise XetInputError(
+            f"{kind} {name!r:.80} is refused: main and HEAD are never created or deleted, and a name does not begin "
+            "with refs/."
+        )
+    if COMMIT_ID.fullmatch(name):
+        raise XetInputError(f"{kind} {name!r} is refused: it looks like the id of a commit. Choose another name.")
 
 
 def check_path(path: str) -> None:

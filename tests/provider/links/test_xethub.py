@@ -9,6 +9,7 @@ import requests
 
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.local.control.faults import Fault
+from airflow_provider_xethub.operators import refs, repositories
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -53,7 +54,7 @@ def opens(hub, repo):
 
 
 def test_every_operator_and_sensor_has_the_link():
-    for module in (operators, sensors):
+    for module in (operators, repositories, refs, sensors):
         for name in vars(module):
             kind = getattr(module, name)
             if name.startswith("Xet") and isinstance(kind, type) and hasattr(kind, "hook"):

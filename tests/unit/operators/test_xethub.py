@@ -10,7 +10,15 @@ import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
 from airflow_provider_xethub import CommitRequest, Repo
+from airflow_provider_xethub.operators import refs, repositories
 from airflow_provider_xethub.operators import xethub as operators
+from airflow_provider_xethub.operators.refs import (
+    XetCreateBranchOperator,
+    XetCreateTagOperator,
+    XetDeleteBranchOperator,
+    XetDeleteTagOperator,
+)
+from airflow_provider_xethub.operators.repositories import XetDeleteRepoOperator
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetCopyOperator,
@@ -25,7 +33,7 @@ pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
 
 CLASSES = [
     kind
-    for module in (operators, sensors)
+    for module in (operators, repositories, refs, sensors)
     for kind in vars(module).values()
     if inspect.isclass(kind)
     and issubclass(kind, BaseOperator)
@@ -35,18 +43,35 @@ CLASSES = [
 IN_THE_DAG_FILE = {
     "allow_empty",
     "commit",
+    "confirm",
     "create_pr",
     "deduplicate",
     "deferrable",
     "dry_run",
+    "exist_ok",
     "follow_links",
+    "gated",
     "inline_content",
     "may_be_missing",
+    "min_age",
+    "missing_ok",
     "on_empty",
     "on_unchanged",
     "require_safe",
+    "space_sdk",
+    "visibility",
 }
 """Decisions that shape the DAG itself: written there, not computed."""
+
+REQUIRED = {
+    XetUploadOperator: {"source": "x"},
+    XetDownloadOperator: {"destination": "x"},
+    XetDeleteRepoOperator: {"confirm": "acme/corpus"},
+    XetCreateBranchOperator: {"branch": "dev"},
+    XetDeleteBranchOperator: {"branch": "dev"},
+    XetCreateTagOperator: {"tag": "v1"},
+    XetDeleteTagOperator: {"tag": "v1"},
+}
 
 
 def own_arguments(kind) -> set[str]:
@@ -79,7 +104,7 @@ def test_only_transfers_take_a_token(kind):
 
 @pytest.mark.parametrize("kind", [each for each in CLASSES if hasattr(each, "on_kill")])
 def test_on_kill_does_nothing_while_the_task_is_not_executing(kind):
-    arguments = {XetUploadOperator: {"source": "x"}, XetDownloadOperator: {"destination": "x"}}.get(kind, {})
+    arguments = REQUIRED.get(kind, {})
     operator = kind(task_id="t", **arguments)
     operator.on_kill()
     assert operator.task_id == "t"

@@ -1,0 +1,54 @@
+"""The first card of a repository, which states its license: ``huggingface_hub`` 2.4 has no other way to set one.
+
+The Hub reads ``license`` from the YAML metadata at the beginning of ``README.md``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.repo import Repo
+
+PATH = "README.md"
+
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,99}")
+
+
+def checked(hub: Hub, repo: Repo, license_id: str) -> bytes:
+    """Return a card with this license, after the Hub accepted it (``POST /api/validate-yaml``).
+
+    :param license_id: such as ``apache-2.0``.
+    :raises XetInputError: it is not the identifier of a license, or the repository has no card to state it.
+    :raises XetResponseError: the Hub rejects it.
+    """
+    if repo.repo_type not in ("model", "dataset"):
+        remedy = "Write it into its README.md." if repo.repo_type == "space" else "A bucket has no card."
+        raise XetInputError(f"{repo.repo_type} {repo.repo_id} cannot be created with a license. {remedy}")
+    if not _LICENSE.fullmatch(license_id):
+        raise XetInputError(
+            f"license {license_id!r:.80} is not the identifier of a license, such as apache-2.0, mit or cc-by-4.0."
+        )
+    content = f'---\nlicense: "{license_id}"\n---\n'
+    hub.json(
+        "POST",
+        "/api/validate-yaml",
+        about=f"the check of license {license_id}",
+        json={"repoType": repo.repo_type, "content": content},
+    )
+    return content.encode()
+
+
+def is_wanted(hub: Hub, repo: Repo) -> bool:
+    """Return whether the repository has only its first commit and no card: a repository in use is left as it is.
+
+    This also finishes the work of an earlier attempt that was killed between the two requests.
+    """
+    return len(hub.latest_commits(repo, 2)) == 1 and not hub.existing_paths(repo, [PATH])
+
+
+def commit_request(repo: Repo) -> CommitRequest:
+    """Return the request for the commit of the card."""
+    return CommitRequest(repo, (), message="Add the license")
