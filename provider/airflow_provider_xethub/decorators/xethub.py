@@ -175,6 +175,8 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     def _check_destination(self, token: SealedTokenDict | None, default: Repo | None) -> None:
         """Refuse a destination that cannot be written to before the function runs, which may take hours."""
         repo = self.resolve_repo(token, default)
+        if self.create_repo and token is None and not self.hook.repo_exists(repo):
+            return  # the upload creates it
         self.hook.fresh_token(token, "write", repo)  # the upload uses it
 
     def _input_records(self, token: SealedTokenDict | None, given: Any, records: list[XetFile] | None) -> list[XetFile]:

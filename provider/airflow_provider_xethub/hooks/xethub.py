@@ -471,6 +471,7 @@ class XetHubConnection(BaseHook):
         follow_links: bool = False,
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
+        create_repo: bool = False,
     ) -> XetUploadResult:
         """Upload files to CAS without publishing them; :meth:`commit` publishes the returned records.
 
@@ -485,6 +486,7 @@ class XetHubConnection(BaseHook):
         :param token: a write token; fetched through the connection where ``None``.
         :param deduplicate: whether to ask CAS for chunks that it already has, so that they are not sent; ``None`` asks
             unless the files are so small that asking takes longer than sending.
+        :param create_repo: create ``repo``, as a private one, if it does not exist, once the files were found.
         :raises XetInputError: an argument is empty; ``None`` stands for its default.
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
@@ -493,6 +495,8 @@ class XetHubConnection(BaseHook):
 
         use = self._tokens.accept(token, "write", repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
+        if create_repo and repo is not None:
+            self._create_missing(repo)
         sent = self._cas.bind(use)(partial(upload, files=files, deduplicate=deduplicate))
         # The records go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
@@ -514,18 +518,20 @@ class XetHubConnection(BaseHook):
         follow_links: bool = False,
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
+        create_repo: bool = False,
     ) -> XetPublishResult:
         """Upload files and publish them in one commit.
 
         The Hub says first which files it wants inline; these are not sent through CAS.
 
         :param request: the commit, without ``files``.
-        :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate: as for :meth:`upload`.
+        :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate, create_repo: as for
+            :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
         use = self._tokens.accept(token, "write", request.repo)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
-        result = self._publisher.publish_files(
+        result = self._publishing(create_repo).publish_files(
             files,
             request,
             write_access=self._cas.bind(use),
@@ -551,6 +557,7 @@ class XetHubConnection(BaseHook):
         follow_links: bool = False,
         deduplicate: bool | None = None,
         dry_run: bool = False,
+        create_repo: bool = False,
     ) -> XetMirrorResult | XetMirrorPlan:
         """Make a folder of a repository equal to a source, in one commit with all additions, changes and deletions.
 
@@ -565,6 +572,7 @@ class XetHubConnection(BaseHook):
         :param allow_empty: whether the source may have no file.
         :param follow_links, deduplicate: as for :meth:`upload`.
         :param dry_run: return the plan, and change nothing.
+        :param create_repo: create the repository, as a private one, if it does not exist; not in a dry run.
         :raises XetEmptySourceError: there is no file to upload, and ``allow_empty`` is false.
         :raises XetConflictError: others keep committing to the same files.
         :raises XetHubError: nothing was committed.
@@ -587,6 +595,8 @@ class XetHubConnection(BaseHook):
         files = threads.interruptible(
             lambda: collect(exclude=exclude, follow_links=follow_links, allow_empty=allow_empty)
         )
+        if create_repo and not dry_run:
+            self._create_missing(repo)
         job = self._publisher.mirror(
             files,
             request,
@@ -664,15 +674,17 @@ class XetHubConnection(BaseHook):
         return result
 
     @fail_without_retry()
-    def commit(self, request: CommitRequest) -> XetCommitResult:
+    def commit(self, request: CommitRequest, *, create_repo: bool = False) -> XetCommitResult:
         """Publish files that are in CAS in one commit; safe to retry.
 
         Files that the Hub wants inline are read back, from CAS or from the object storage they were uploaded from. In a
         bucket, which has no commits, the files are put.
 
+        :param request: the commit.
+        :param create_repo: create the repository, as a private one, if it does not exist.
         :raises XetHubError: nothing was committed.
         """
-        result = self._publisher.publish_uploaded(request)
+        result = self._publishing(create_repo).publish_uploaded(request)
         self.lineage.committed(result)
         return result
 
@@ -694,6 +706,7 @@ class XetHubConnection(BaseHook):
         *,
         path_in_repo: str | None = None,
         single: bool = False,
+        create_repo: bool = False,
     ) -> XetCopyResult:
         """Copy files from another repository, revision or bucket, without moving the bytes that are in CAS.
 
@@ -704,13 +717,15 @@ class XetHubConnection(BaseHook):
         :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a
             ``single`` file, its new path, without a slash at the end.
         :param single: whether one file was named, rather than a folder or patterns.
+        :param create_repo: create the repository of the copies, as a private one, if it does not exist.
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub.xet.files.targets import source_of
         from airflow_provider_xethub.xet.publish import copies
 
-        return self._copy(copies.plan_copies(source_of(files), files, request, path_in_repo, single=single))
+        job = copies.plan_copies(source_of(files), files, request, path_in_repo, single=single)
+        return self._copy(job, create_repo=create_repo)
 
     @fail_without_retry()
     def copy_as(self, copies_by_path: Mapping[str, XetFile], request: CommitRequest) -> XetCopyResult:
@@ -726,11 +741,14 @@ class XetHubConnection(BaseHook):
         source = source_of(list(copies_by_path.values()))
         return self._copy(copies.plan_copies_as(source, list(copies_by_path.items()), request))
 
-    def _copy(self, job: Copies) -> XetCopyResult:
-        result = self._publisher.copy(job)
+    def _copy(self, job: Copies, *, create_repo: bool = False) -> XetCopyResult:
+        result = self._publishing(create_repo).copy(job)
         self.lineage.read(job.source, list(job.originals.values()))
         self.lineage.committed(result)
         return result
+
+    def _publishing(self, create_repo: bool) -> Publisher:
+        return self._publisher.preparing(self._create_missing) if create_repo else self._publisher
 
     @cached_property
     def _publisher(self) -> Publisher:
@@ -987,6 +1005,12 @@ class XetHubConnection(BaseHook):
 
         age = unreferenced_files.MIN_AGE if min_age is None else min_age
         return unreferenced_files.delete_unreferenced(self._api_calls, repo, dry_run=dry_run, min_age=age)
+
+    def _create_missing(self, repo: Repo) -> None:
+        """Create a repository that does not exist, before something is published to it."""
+        from airflow_provider_xethub.xet.hub import repositories
+
+        repositories.create_missing(self._api_calls, repo)
 
     @property
     def _api_calls(self) -> ApiCalls:

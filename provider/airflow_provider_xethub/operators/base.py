@@ -277,6 +277,7 @@ class XetCommittingOperator(XetOperator):
     :param on_unchanged: what to do if the repository already has all of it, so that there is nothing to commit:
         ``success``, or ``skip`` the task, so that its outlets get no event. Airflow then also skips the tasks after it,
         unless their ``trigger_rule`` allows it.
+    :param create_repo: create the repository or bucket, as a private one, if it does not exist.
     :cvar default_message: template of the message where a template was rendered to ``None``.
     """
 
@@ -291,6 +292,7 @@ class XetCommittingOperator(XetOperator):
         parent_commit: str | None = None,
         create_pr: bool = False,
         on_unchanged: OnUnchanged = "success",
+        create_repo: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -299,11 +301,23 @@ class XetCommittingOperator(XetOperator):
         self.parent_commit = parent_commit
         self.create_pr = create_pr
         self.on_unchanged = on_unchanged
+        self.create_repo = create_repo
         self.check_written()
 
     def prepare(self, context: Context) -> None:
-        """Check and normalise the rendered arguments, and render the default message if there is no other."""
+        """Check and normalise the rendered arguments, and render the default message if there is no other.
+
+        :raises XetInputError: ``create_repo`` is set, and the task has no connection to create a repository with.
+        """
         super().prepare(context)
+        if self.create_repo and not self.hook.has_connection:
+            raise connection.needed(
+                self.xethub_conn_id,
+                XetInputError(
+                    f"{self.task_id}: create_repo needs a connection, and this task works with a token only. Create "
+                    "the repository before the token is fetched (XetCreateRepoOperator)."
+                ),
+            )
         if self.commit_message is None:
             self.commit_message = self.render_template(self.default_message, context)
 

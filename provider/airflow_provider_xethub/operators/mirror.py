@@ -120,9 +120,9 @@ class XetMirrorOperator(XetCommittingOperator):
         arguments.check_written(self, self.template_fields)
         arguments.flag("dry_run", self.is_dry_run)
         self.max_delete_share = arguments.share("max_delete_share", self.max_delete_share)
-        if self._given == ["destination"] and (self.create_pr or self.parent_commit):
+        if self._given == ["destination"] and (self.create_pr or self.create_repo or self.parent_commit):
             raise XetInputError(
-                f"{self.task_id}: create_pr and parent_commit need a source; a download commits nothing."
+                f"{self.task_id}: create_pr, create_repo and parent_commit need a source; a download commits nothing."
             )
 
     def work(self, context: Context) -> XetMirrorResult | XetMirrorDownload | XetMirrorPlan:
@@ -149,6 +149,7 @@ class XetMirrorOperator(XetCommittingOperator):
             self.commit_request(context, repo),
             follow_links=self.follow_links,
             deduplicate=self.deduplicate,
+            create_repo=self.create_repo,
             **options,
         )
         if self.is_dry_run:

@@ -193,6 +193,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
             "follow_links": self.follow_links,
             "token": token,
             "deduplicate": self.deduplicate,
+            "create_repo": self.create_repo,
         }
         try:
             if not self.commit:
@@ -256,7 +257,7 @@ class XetCommitOperator(XetCommittingOperator):
         """Publish the files."""
         files, delete = self._changes()
         repo = self.resolve_repo(default=self.default_repo(files) if files else None)
-        result = self.hook.commit(self.commit_request(context, repo, files, delete))
+        result = self.hook.commit(self.commit_request(context, repo, files, delete), create_repo=self.create_repo)
         self.report_commit(context, result)
         return result
 
@@ -348,7 +349,13 @@ class XetCopyOperator(XetCommittingOperator):
         target = self.resolve_repo()
         files = self._source_files(target)
         request = self.commit_request(context, target)
-        result = self.hook.copy(files, request, path_in_repo=self.path_in_repo, single=self.is_single(files))
+        result = self.hook.copy(
+            files,
+            request,
+            path_in_repo=self.path_in_repo,
+            single=self.is_single(files),
+            create_repo=self.create_repo,
+        )
         copied = result["copied"]
         self.log.info(
             "Copied %s (%s), of which %s (%s) were stored inline and had to be read and written.",

@@ -81,6 +81,7 @@ FLAGS = frozenset(
         "allow_empty",
         "commit",
         "create_pr",
+        "create_repo",
         "deduplicate",
         "deferrable",
         "dry_run",

@@ -45,6 +45,7 @@ IN_THE_DAG_FILE = {
     "commit",
     "confirm",
     "create_pr",
+    "create_repo",
     "deduplicate",
     "deferrable",
     "dry_run",

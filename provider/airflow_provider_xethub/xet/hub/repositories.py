@@ -17,7 +17,7 @@ from airflow_provider_xethub.exceptions import XetConflictError, XetInputError, 
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetRepo
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
@@ -130,6 +130,26 @@ def create(
     log.info("Created %s (%s): %s", _named(repo), visibility or "private", _url(calls.hub, repo))
     gated: Gated | None = False if repo.repo_type in ("model", "dataset") else None
     return {**_record(calls.hub, repo, visibility or "private", gated), "created": True}
+
+
+def create_missing(calls: ApiCalls, repo: Repo) -> None:
+    """Create a private repository or bucket if there is none, so that something can be published to it.
+
+    :raises XetInputError: it is missing, and is a Space, or its revision would be missing as well. Nothing was created.
+    """
+    if find(calls.hub, repo) is not None:
+        return
+    if repo.repo_type == "space":
+        raise XetInputError(
+            f"{_named(repo)} does not exist, and create_repo cannot create a Space, which needs an SDK. Create it with "
+            "XetCreateRepoOperator(space_sdk=…)."
+        )
+    if repo.revision != DEFAULT_REVISION:
+        raise XetInputError(
+            f"{_named(repo)} does not exist, and create_repo creates only main, not {repo.revision}. Create the "
+            "repository with XetCreateRepoOperator and the branch with XetCreateBranchOperator."
+        )
+    create(calls, repo)
 
 
 def delete(calls: ApiCalls, repo: Repo, *, confirm: str, missing_ok: bool = False) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -118,6 +119,13 @@ class Publisher:
         self._hub = hub
         self._write_access = write_access
         self._uploaded = UploadedFiles(read_access, open_storage, fernets)
+        self._prepare: Callable[[Repo], None] | None = None
+
+    def preparing(self, prepare: Callable[[Repo], None]) -> Publisher:
+        """Return a publisher that calls ``prepare`` with the repository of a request before it sends anything."""
+        other = copy(self)
+        other._prepare = prepare
+        return other
 
     def publish_files(
         self,
@@ -184,10 +192,15 @@ class Publisher:
         """
         hub, request = self._hub(), job.request
         sources = CopiedFiles(job, hub, self._write_access(request.repo))
-        return copies.result(_destination(hub, request.repo).publish(request, sources)[0], job)
+        return copies.result(self._publish_checked(request, sources)[0], job)
 
     def _publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         request.check()
+        return self._publish_checked(request, sources)
+
+    def _publish_checked(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
+        if self._prepare is not None:
+            self._prepare(request.repo)
         return _destination(self._hub(), request.repo).publish(request, sources)
 
 
