@@ -46,7 +46,7 @@ _DIRECTIVES = {"{image}", "{toctree}", "{literalinclude}", "{include}", "{raw}",
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
-    assert len(PAGES) == 18
+    assert len(PAGES) == 19
     for block in BLOCKS:
         assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini"}, str(block)
     for block in SNIPPETS:
@@ -136,6 +136,10 @@ _SHAPES: list[set[str]] = [
     keys(records.XetCopied),
     keys(records.XetMirrorPlan),
     keys(records.XetAssetEvent),
+    keys(records.XetRepo),
+    keys(records.XetRef),
+    keys(records.XetSquashResult),
+    keys(records.XetCleanup),
 ]
 
 

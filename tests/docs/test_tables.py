@@ -21,6 +21,7 @@ from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import RequestLog
 from airflow_provider_xethub.local.testing import IsolatedHub
 from airflow_provider_xethub.operators import pull_requests as pull_request_operators
+from airflow_provider_xethub.operators import refs, repositories
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.sensors import pull_requests as pull_request_sensors
 from airflow_provider_xethub.sensors import scans as scan_sensors
@@ -47,18 +48,42 @@ def shown_default(parameter: inspect.Parameter) -> str:
     return f'`"{default}"`' if isinstance(default, str) else f"`{default!r}`"
 
 
+_PAGE = {
+    operators: "operators.md",
+    pull_request_operators: "operators.md",
+    sensors: "operators.md",
+    pull_request_sensors: "operators.md",
+    scan_sensors: "operators.md",
+    repositories: "repositories.md",
+    refs: "repositories.md",
+}
+"""The page that documents the operators and sensors of a module."""
+
+_BASES = (
+    operators.XetOperator,
+    operators.XetTransferOperator,
+    operators.XetCommittingOperator,
+    pull_request_operators.XetPullRequestOperator,
+    repositories.XetRepositoryOperator,
+    sensors.XetSensor,
+)
+
+
+def module_of(kind: type) -> Any:
+    """The module from which DAG authors import it."""
+    return next(module for module in _PAGE if getattr(module, kind.__name__, None) is kind)
+
+
 def public_classes() -> list[type]:
     return [
         value
-        for module in (operators, pull_request_operators, sensors, pull_request_sensors, scan_sensors)
+        for module in _PAGE
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
         and (module in (operators, sensors) or value.__module__ == module.__name__)
-        and value is not pull_request_operators.XetPullRequestOperator
         and value.__module__.startswith("airflow_provider_xethub.")
-        and value not in (operators.XetOperator, operators.XetTransferOperator, operators.XetCommittingOperator)
-        and value is not sensors.XetSensor
+        and value not in _BASES
     ]
 
 
@@ -74,7 +99,8 @@ def arguments_of(kind: type) -> dict[str, inspect.Parameter]:
 
 @pytest.mark.parametrize("kind", public_classes(), ids=lambda kind: kind.__name__)
 def test_every_argument_is_documented_with_its_default(kind):
-    own = table("operators.md", "Argument", kind.__name__)
+    page = _PAGE[module_of(kind)]
+    own = table(page, "Argument", kind.__name__)
     common = table("operators.md", "Argument", "Arguments of every operator")
     rows = {row[0].strip("`"): row for row in (common if issubclass(kind, operators.XetOperator) else []) + own}
     arguments = arguments_of(kind)
@@ -83,7 +109,7 @@ def test_every_argument_is_documented_with_its_default(kind):
         assert rows[name][1] == shown_default(parameter), name
         assert rows[name][2] == ("yes" if name in kind.template_fields else "no"), name
         assert rows[name][3], name
-    text = (DOCS / "operators.md").read_text().partition(f"\n## {kind.__name__}\n")[2].partition("\n## ")[0]
+    text = (DOCS / page).read_text().partition(f"\n## {kind.__name__}\n")[2].partition("\n## ")[0]
     assert "**Returns**" in text
     assert re.search(r"\*\*[Rr]etries", text)
     assert f"{kind.__name__}(" in text
@@ -94,9 +120,7 @@ def test_the_reference_has_every_public_name():
     for name in airflow_provider_xethub.__all__:
         assert re.search(rf"autoclass:: airflow_provider_xethub\.{name}\b", text), name
     for kind in public_classes():
-        of_its_own = f"automodule:: {kind.__module__}\n" in text
-        module = kind.__module__ if of_its_own else f"{kind.__module__.rpartition('.')[0]}.xethub"
-        (members,) = re.findall(rf"automodule:: {module}\n   :members: (.*)", text)
+        (members,) = re.findall(rf"automodule:: {module_of(kind).__name__}\n   :members: (.*)", text)
         assert kind.__name__ in members.split(", ")
 
 
@@ -116,8 +140,10 @@ def test_every_argument_of_the_decorator_is_documented_with_its_default():
     assert [row[0].strip("`") for row in table("operators.md", "Parameter", "@task.xethub")] == list(PROVIDED)
 
 
-def test_the_hook_has_the_methods_that_are_listed():
-    for row in table("operators.md", "Method"):
+@pytest.mark.parametrize("page", ["operators.md", "repositories.md"])
+def test_the_hook_has_the_methods_that_are_listed(page):
+    assert table(page, "Method")
+    for row in table(page, "Method"):
         for name, arguments in re.findall(r"`(\w+)(?:\(([^)]*)\))?`", row[0]):
             member = inspect.getattr_static(XetHubConnection, name)
             for argument in filter(None, re.split(r", ?", arguments)):
