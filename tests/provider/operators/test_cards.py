@@ -126,6 +126,24 @@ def test_a_retry_finds_the_commit_though_the_figures_of_its_transfer_differ(
     assert commits(hub, repo) == 3
 
 
+def test_a_retry_describes_the_card_that_the_first_attempt_wrote(
+    hub, repo, where, run_task, source, hook, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    hub.faults.add(Fault(COMMIT, lose_answer=True))
+    hub.faults.add(Fault("GET .*/commits/.*", status=503))
+    hub.faults.add(Fault("GET .*/refs", status=503))
+    write(tmp_path / "in", {"new.bin": binary(70, str(tmp_path))})  # sent by the first attempt only
+    arguments = {"source": source, "card": Card(), "create_pr": True, **where}
+    assert run_task(XetUploadOperator, **arguments).state == "up_for_retry"
+    hub.faults.clear()
+    retried = run_task(XetUploadOperator, try_number=2, **arguments).value
+    assert retried["pull_request_number"] == 1
+    (listed,) = hook.get_files(repo.at("refs/pr/1"), ["README.md"])
+    (card,) = [file for file in retried["files"] if file["path"] == "README.md"]
+    assert (card["size"], card["blob_id"]) == (listed["size"], listed["blob_id"])
+
+
 def test_the_files_of_other_tasks_are_published_with_a_card_as_a_pull_request(hub, repo, where, run_task, source, read):
     files = run_task(XetUploadOperator, source=source, commit=False, **where).value
     result = run_task(XetCommitOperator, files=files, card=Card(), create_pr=True, **where).value

@@ -47,7 +47,7 @@ from airflow_provider_xethub.xet.publish.parts import (
     plan_work,
 )
 from airflow_provider_xethub.xet.publish.request import COMMIT_TIMEOUT, CommitRequest, commit_key
-from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, published_record
+from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
 __all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_gitignore", "publish", "upload_modes"]
@@ -178,6 +178,7 @@ class _Publication:
         self.done: list[_Published] = []
         self.parent = request.parent_commit
         self._unchanged = work.unchanged
+        self._is_found = False
 
     @property
     def _until(self) -> int:
@@ -206,6 +207,7 @@ class _Publication:
         if may_be_done and self._find():
             log.info("Found %s of this work in %s.", counted(len(self.done), "commit"), self._repo)
             self._unchanged = self._unchanged_before(self.done[0])
+            self._is_found = True
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
         self._check_deletions(parts)
@@ -473,7 +475,7 @@ class _Publication:
         number = int(opened.repo.revision.removeprefix(_PULL_REQUEST)) if opened else None
         return {
             **head,
-            "files": [published_record(file, head["repo"]) for file in self._work.files],
+            "files": [published_record(file, head["repo"]) for file in self._published_files()],
             "deleted": list(self._request.delete),
             "unchanged": sorted(self._unchanged),
             "created": bool(self.done),
@@ -481,6 +483,15 @@ class _Publication:
             "pull_request_number": number,
             "commits": [each.commit for each in self.done],
         }
+
+    def _published_files(self) -> Sequence[XetFile]:
+        """Return the records, with that of the card which an earlier attempt wrote: its block may be another one."""
+        card = self._work.card
+        if card is None or not self._is_found:
+            return self._work.files
+        last = self.done[-1]
+        there = {file["path"]: file for file in self._hub.get_files(last.repo.at(last.commit["oid"]), [card["path"]])}
+        return [there.get(file["path"], file) for file in self._work.files]
 
     def _head(self) -> XetCommit:
         head = self._hub.latest_commits(self._request.repo)
