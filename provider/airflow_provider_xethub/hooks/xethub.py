@@ -665,7 +665,7 @@ class XetHubConnection(BaseHook):
             end = mirror.StoredDestination(
                 where, storage, access, lambda: self._connection.hub, task_state or TaskState()
             )
-        job = mirror.MirrorDownload(pinned, files, rules, end.place, end.fetch)
+        job = mirror.MirrorDownload(pinned, files, rules, end)
         if dry_run:
             return job.plan()
         result = job.run()

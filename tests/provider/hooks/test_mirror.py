@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import TEXT, binary, write
 from support.commit_builders import name_of, titles
+from support.repository_trees import read_tree
 
 AT_ONCE = {"Retry-After": "0"}
 COMMIT = "POST /api/datasets/.*/commit/.*"
@@ -71,23 +73,7 @@ def mirror(hook, repo):
 @pytest.fixture
 def there(hub):
     """Returns what a repository has, by path, without what every repository begins with."""
-
-    def read(repo: Repo, revision: str = "main") -> dict[str, bytes]:
-        name = name_of(repo)
-        if repo.is_bucket:
-            files = {file.path: file.xet_hash for file in hub.bucket_files.beneath(name)}
-            return {path: b"".join(hub.content.read_file(each)) for path, each in files.items()}
-        found = {}
-        for entry in hub.repositories.entries(name, hub.repositories.resolve(name, revision)):
-            if entry.kind != "directory" and entry.path != ".gitattributes":
-                found[entry.path] = (
-                    b"".join(hub.content.read_file(entry.xet_hash))
-                    if entry.xet_hash
-                    else hub.repositories.blob(entry.oid)
-                )
-        return found
-
-    return read
+    return partial(read_tree, hub)
 
 
 def content(folder) -> dict[str, bytes]:
@@ -330,15 +316,48 @@ def _commits_as_before(hub):
     vars(hub.commits).pop("commit", None)
 
 
-def test_a_retry_finds_the_merge_whose_answer_was_lost(hub, repo, mirror, source, there, monkeypatch):
+@pytest.mark.parametrize("is_repeated", [True, False], ids=["with its description", "without"])
+def test_a_retry_finds_the_merge_whose_answer_was_lost(hub, repo, mirror, source, there, monkeypatch, is_repeated):
     monkeypatch.setattr(commit, "MAX_CHANGES", 1)
+    add = hub.repositories.add_commit
+
+    def add_without_description(connection, name, parent, editor, title, message, *more):
+        is_merge = title.endswith("(#1)") and not is_repeated
+        return add(connection, name, parent, editor, title, "" if is_merge else message, *more)
+
+    monkeypatch.setattr(hub.repositories, "add_commit", add_without_description)
     hub.faults.add(Fault("POST .*/merge", lose_answer=True, status=403))
+    hub.faults.add(Fault("GET .*/discussions/1", skip=2, status=403))
     assert mirror(source=str(source)).error is not None
     hub.faults.clear()
+    assert len(titles(hub, repo)) == 1
     result = mirror(source=str(source), try_number=2).value
     assert len(titles(hub, repo)) == 1
     assert (result["created"], len(result["files"])) == (True, 3)
+    assert result["oid"] == hub.repositories.commits(name_of(repo), "main")[0].id
     assert there(repo) == content(source)
+
+
+def test_a_conflict_of_the_pull_request_is_planned_again(hub, repo, mirror, source, there, hook, tmp_path, monkeypatch):
+    mirror(source=str(source))
+    monkeypatch.setattr(commit, "MAX_CHANGES", 1)
+    (source / "b.csv").unlink()
+    write(source, {"new.csv": TEXT, "a.bin": binary(seed="new")})
+    theirs, done = write(tmp_path / "theirs", {"b.csv": b"theirs\n"}), []
+    merge = hub.commits.merge
+
+    def merge_later(*args):
+        if not done:
+            done.append(hook.publish(theirs, CommitRequest(repo, (), message="theirs")))
+        return merge(*args)
+
+    monkeypatch.setattr(hub.commits, "merge", merge_later)
+    result = mirror(source=str(source), commit_message="mine").value
+    assert done
+    assert titles(hub, repo)[:2] == ["mine (#2)", "theirs"]
+    assert there(repo) == content(source)
+    assert result["deleted"] == ["b.csv"]
+    assert hub.commits.discussions.get(name_of(repo), 1).status == "closed"
 
 
 # --- to a repository, from object storage

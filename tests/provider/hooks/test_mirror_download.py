@@ -11,6 +11,7 @@ from airflow_provider_xethub.exceptions import XetEmptySourceError, XetHubError,
 from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, write
+from support.repository_trees import set_tree
 
 RECORD = ".xethub-mirror.json"
 FIRST = {"a.bin": binary(), "b.csv": TEXT, "d/c.bin": binary(seed="c"), "d/e/f.csv": b"f\n", "empty": b""}
@@ -254,3 +255,16 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(mirror, fold
 def test_the_record_is_not_uploaded(mirror, folder, hook, make_repo):
     mirror()
     assert hook.mirror(folder, CommitRequest(make_repo(), ()))["plan"]["added"] == sorted(FIRST)
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused_before_anything_is_deleted(hub, repo, hook, folder, tmp_path):
+    first = {"a": TEXT, "x": TEXT}
+    set_tree(hub, repo, first)
+    hook.mirror_download(folder, repo, exclude=".gitattributes")
+    (tmp_path / "outside").mkdir()
+    (folder / "d").symlink_to(tmp_path / "outside")
+    set_tree(hub, repo, {"a/b": TEXT, "d/new": TEXT, "x": TEXT})
+    with pytest.raises(XetInputError, match=r"d/new cannot be written to .*: d is a file there"):
+        hook.mirror_download(folder, repo, exclude=".gitattributes", max_delete_share=1)
+    assert content(folder) == first
+    assert list((tmp_path / "outside").iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from airflow_provider_xethub.exceptions import (
@@ -9,9 +11,9 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.operators.xethub import XetMirrorOperator
-from airflow_provider_xethub.xet.repo import Repo
 from support.builders import TEXT, binary, write
-from support.commit_builders import name_of, titles
+from support.commit_builders import titles
+from support.repository_trees import read_tree
 
 AT_ONCE = {"Retry-After": "0"}
 COMMIT = "POST /api/datasets/.*/commit/.*"
@@ -37,23 +39,7 @@ def mirror(connection, repo, run_task):
 @pytest.fixture
 def there(hub):
     """Returns what a repository has, by path, without what every repository begins with."""
-
-    def read(repo: Repo, revision: str = "main") -> dict[str, bytes]:
-        name = name_of(repo)
-        if repo.is_bucket:
-            files = {file.path: file.xet_hash for file in hub.bucket_files.beneath(name)}
-            return {path: b"".join(hub.content.read_file(each)) for path, each in files.items()}
-        found = {}
-        for entry in hub.repositories.entries(name, hub.repositories.resolve(name, revision)):
-            if entry.kind != "directory" and entry.path != ".gitattributes":
-                found[entry.path] = (
-                    b"".join(hub.content.read_file(entry.xet_hash))
-                    if entry.xet_hash
-                    else hub.repositories.blob(entry.oid)
-                )
-        return found
-
-    return read
+    return partial(read_tree, hub)
 
 
 def content(folder) -> dict[str, bytes]:

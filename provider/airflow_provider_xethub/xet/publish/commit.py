@@ -67,6 +67,7 @@ _PULL_REQUEST = "refs/pr/"
 _MAX_OVERTAKES = 100
 """How often in a row someone else may commit first before the request is repeated more slowly."""
 
+_PLANNED_AGAIN = "The branch has changed, so this is planned again."
 _COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
 _MAX_NAMED = 10
@@ -140,14 +141,18 @@ def _publish_through_pull_request(
             pull_requests.close(hub, proposed, number, "The same changes were committed to the branch.")
             return direct.result()
         if touched := publication.touched_since(request.parent_commit):
-            pull_requests.close(hub, proposed, number, "The branch has changed, so this was planned again.")
+            pull_requests.close(hub, proposed, number, _PLANNED_AGAIN)
             raise XetConflictError(
                 f"{request.repo} is no longer at {request.parent_commit}: someone else committed. "
                 f"{shortened(touched, _MAX_NAMED)} changed since. Pull request {number} was closed without a merge. "
                 "Read the new head and decide again, or leave out parent_commit.",
                 status=409,
             )
-    oid = pull_requests.merge(hub, proposed, number)
+    try:
+        oid = pull_requests.merge(hub, proposed, number)
+    except XetConflictError:
+        pull_requests.close(hub, proposed, number, _PLANNED_AGAIN)
+        raise
     [merged] = hub.latest_commits(request.repo.at(oid))
     commit: XetCommit = {**merged, "repo": request.repo.uri}
     return {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,11 +21,11 @@ from airflow_provider_xethub.xet.files import mirror_plan
 from airflow_provider_xethub.xet.files.content_identity import identity
 from airflow_provider_xethub.xet.files.mirror_plan import Plan, Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
-from airflow_provider_xethub.xet.hub import preupload
+from airflow_provider_xethub.xet.hub import preupload, pull_requests
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.folders import list_folder
 from airflow_provider_xethub.xet.message_text import shortened
-from airflow_provider_xethub.xet.publish import pull_requests
+from airflow_provider_xethub.xet.publish.commit import KEY_TRAILER
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import (
     XetCommit,
@@ -46,6 +47,7 @@ MARK = "Xet-Mirror-Key"
 MAX_PLANS = 5
 """How often a mirror is planned, while others keep committing to the same paths."""
 
+_KEY = re.compile(rf"^{KEY_TRAILER}: ([0-9a-f]+)", re.MULTILINE)
 _COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
 _MAX_NAMED = 10
@@ -253,32 +255,42 @@ class _Earlier:
         if self._mark is None:
             return None
         history = self._hub.latest_commits(self._request.repo, _COMMITS_TO_SEARCH + 1)
-        oids = [commit["oid"] for commit in history]
-        at = next((at for at, commit in enumerate(history) if self._mark in commit["description"].splitlines()), None)
-        if at is None and not self._request.create_pr:
-            merged = self._merged()
-            at = oids.index(merged) if merged in oids else None
-        if at is None or at + 1 >= len(history):
+        at = next((at for at, commit in enumerate(history) if self._is_marked(commit)), None)
+        key = None if at is None else _key(history[at])
+        if at is None and not self._request.create_pr and (merged := self._merged()):
+            oid, key = merged
+            at = next((at for at, commit in enumerate(history) if commit["oid"] == oid), None)
+        if at is None:
+            return None
+        # The commits of a merged pull request may follow one another on the branch.
+        parent = next((each["oid"] for each in history[at + 1 :] if key is None or _key(each) != key), None)
+        if parent is None:
             return None
         log.info("An earlier attempt of this task has committed: %s", history[at]["url"])
-        return self._describe(history[at], oids[at + 1])
+        return self._describe(history[at], parent)
 
-    def _merged(self) -> str | None:
-        """Return the commit by which the pull request of an earlier attempt was merged.
+    def _is_marked(self, commit: XetCommit) -> bool:
+        return self._mark in commit["description"].splitlines()
+
+    def _merged(self) -> tuple[str, str | None] | None:
+        """Return the commit by which the pull request of an earlier attempt was merged, and the key of its work.
 
         It is a guess that the description of that commit need not repeat those of the pull request's commits.
         """
-        repo = self._request.repo
+        hub, repo = self._hub, self._request.repo
         about = f"the branches of {repo}"
-        refs = self._hub.json("GET", f"{repo.api_path}/refs", about=about, params={"include_prs": "1"})
-        with self._hub.reading(about):
-            found = answers.mapping(refs, "JSON").get("pullRequests") or []
-            numbers = sorted((answers.discussion_number(ref.get("ref")) for ref in found), reverse=True)
+        refs = hub.json("GET", f"{repo.api_path}/refs", about=about, params={"include_prs": "1"})
+        with hub.reading(about):
+            listed = answers.mapping(refs, "JSON").get("pullRequests") or []
+            numbers = sorted((answers.discussion_number(ref.get("ref")) for ref in listed), reverse=True)
         for number in numbers[:_PULL_REQUESTS_TO_SEARCH]:
             with suppress(XetNotFoundError):
-                commits = self._hub.latest_commits(repo.at(f"refs/pr/{number}"), _COMMITS_TO_SEARCH)
-                if any(self._mark in commit["description"].splitlines() for commit in commits):
-                    return pull_requests.merged_as(self._hub, repo, number)
+                found = pull_requests.get(hub, repo, number)
+                if found.status != "merged":
+                    continue
+                for commit in hub.latest_commits(found.repo, _COMMITS_TO_SEARCH):
+                    if commit["oid"] in found.oids and self._is_marked(commit):
+                        return pull_requests.merge_commit(hub, found)["oid"], _key(commit)
         return None
 
     def _describe(self, commit: XetCommit, parent: str) -> XetMirrorResult:
@@ -304,6 +316,12 @@ class _Earlier:
             "transfer": upload.no_transfer(),
             "plan": plan.as_record(repo.uri, parent),
         }
+
+
+def _key(commit: XetCommit) -> str | None:
+    """Return what all commits of one piece of work have in common."""
+    found = _KEY.search(commit["description"])
+    return found[1] if found else None
 
 
 def _result(published: XetPublishResult, plan: Plan, repo: Repo, parent: str) -> XetMirrorResult:

@@ -1,16 +1,15 @@
-"""Merging and closing the pull requests that this provider itself opened.
+"""Merging and closing the pull requests that this provider itself opened for one commit to a branch.
 
-Source of the routes: ``merge_pull_request``, ``change_discussion_status`` and ``get_discussion_details`` of
-``huggingface_hub`` 2.4. They are requested here because their responses can be lost like that of a commit: the state of
-the pull request says whether it was merged.
+Source of the routes: ``merge_pull_request`` and ``change_discussion_status`` of ``huggingface_hub`` 2.4. They are
+requested here because publishing has no ``HfApi``.
 """
 
 from __future__ import annotations
 
 import logging
 
-from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError
-from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetResponseError, XetServerError
+from airflow_provider_xethub.xet.hub import pull_requests
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.publish.request import COMMIT_TIMEOUT
 from airflow_provider_xethub.xet.repo import Repo
@@ -23,31 +22,33 @@ def merged_as(hub: Hub, repo: Repo, number: int) -> str | None:
 
     :raises XetNotFoundError: there is no such pull request.
     """
-    about = f"pull request {number} of {repo}"
-    answer = hub.json("GET", _route(repo, number), about=about)
-    with hub.reading(about):
-        changes = answers.mapping(answer, "JSON").get("changes") or {}
-        oid = answers.mapping(changes, "'changes'").get("mergeCommitId")
-        return None if oid is None else answers.commit_id(oid)
+    found = pull_requests.get(hub, repo, number)
+    return pull_requests.merge_commit(hub, found)["oid"] if found.status == "merged" else None
 
 
 def merge(hub: Hub, repo: Repo, number: int) -> str:
     """Merge a pull request once, and return the id of the commit; also after a lost response.
 
-    The Hub makes one commit of all commits of the pull request.
-
     :raises XetConflictError: the branch has changed in the same files.
     """
 
     def once() -> str:
-        if done := merged_as(hub, repo, number):
-            return done
-        about = f"the merge of pull request {number} of {repo}"
+        found = pull_requests.get(hub, repo, number)
+        if found.status == "merged":
+            return pull_requests.merge_commit(hub, found)["oid"]
+        if found.record["conflicts"]:
+            raise pull_requests.conflict_error(found)
+        about = f"the merge of pull request {number} into {found.base}"
         timeout = max(hub.timeout, COMMIT_TIMEOUT)
-        hub.request("POST", f"{_route(repo, number)}/merge", about=about, retry=False, timeout=timeout)
+        try:
+            hub.request("POST", f"{_route(repo, number)}/merge", about=about, retry=False, timeout=timeout)
+        except (XetConnectionError, XetResponseError):
+            if merged := merged_as(hub, repo, number):
+                return merged
+            raise
         merged = merged_as(hub, repo, number)
         if merged is None:
-            raise XetProtocolError(f"The Hub at {hub.endpoint} accepted {about}, but reports no commit of it.")
+            raise XetServerError(f"The Hub accepted {about}, but does not report it as merged. Let the task retry.")
         return merged
 
     return with_retries(once)

@@ -22,7 +22,9 @@ from airflow_provider_xethub.xet.files.mirror_places import LocalPlace, Place, S
 from airflow_provider_xethub.xet.files.mirror_plan import Plan, Rules
 from airflow_provider_xethub.xet.files.mirror_record import MirrorRecord
 from airflow_provider_xethub.xet.files.object_storage import Location, Storage
+from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.source_rules import MIRROR_RECORD
+from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.records import (
@@ -39,9 +41,6 @@ from airflow_provider_xethub.xet.transfer import digests
 from airflow_provider_xethub.xet.transfer.download import download, download_to_storage
 
 log = logging.getLogger(__name__)
-
-Fetch = Callable[[Mapping[str, XetFile]], XetDownloadResult]
-"""Downloads and verifies files, by their paths below the destination."""
 
 _MAX_NAMED = 10
 
@@ -65,15 +64,14 @@ class MirrorDownload:
     :param repo: the repository at a commit, so that nothing changes meanwhile; a bucket has no commits.
     :param files: all files of the folder.
     :param rules: what may be touched.
-    :param place: the destination.
-    :param fetch: downloads files to it.
+    :param destination: where they go.
     """
 
-    def __init__(self, repo: Repo, files: Sequence[XetFile], rules: Rules, place: Place, fetch: Fetch) -> None:
+    def __init__(self, repo: Repo, files: Sequence[XetFile], rules: Rules, destination: Destination) -> None:
         self._repo = repo
         self._rules = rules
-        self._place = place
-        self._fetch = fetch
+        self._destination = destination
+        self._place = destination.place
         self._wanted = {
             rules.relative(file["path"]): file
             for file in files
@@ -100,16 +98,17 @@ class MirrorDownload:
         new = {path: self._wanted[path] for path in map(rules.relative, (*plan.added, *plan.changed))}
         gone = {path: found.recorded[path] for path in map(rules.relative, plan.removed)}
         last = _in_the_place_of(new, gone)
+        self._destination.check(new)
         # A killed attempt, too, leaves a record of what it may have put there.
         both = {
             path: _contents(found.recorded.get(path, ()), self._wanted.get(path))
             for path in (*found.recorded, *self._wanted)
         }
         self._keep(both, found.recorded)
-        received = self._fetch({path: file for path, file in new.items() if path not in last})
+        received = self._destination.fetch({path: file for path, file in new.items() if path not in last})
         removed = set(self._place.remove(gone))
         if last:
-            received = _together(received, self._fetch({path: new[path] for path in last}))
+            received = _together(received, self._destination.fetch({path: new[path] for path in last}))
         if kept := sorted(gone.keys() - removed):
             plan = replace(
                 plan,
@@ -201,6 +200,12 @@ class Destination(Protocol):
 
     place: Place
 
+    def check(self, files: Mapping[str, XetFile]) -> None:
+        """Refuse files that cannot be written there, by their paths below the destination.
+
+        :raises XetInputError: a path leads out of the destination, or two files would become one.
+        """
+
     def fetch(self, files: Mapping[str, XetFile]) -> XetDownloadResult:
         """Download and verify files, by their paths below the destination."""
 
@@ -221,13 +226,18 @@ class LocalDestination:
         self._attempt = attempt
         self.place: Place = LocalPlace(local_targets.root_of(self._destination), attempt)
 
+    def check(self, files: Mapping[str, XetFile]) -> None:
+        """Choose the targets."""
+        self._targets(files)
+
+    def _targets(self, files: Mapping[str, XetFile]) -> list[Target]:
+        records = _at_destination(files)
+        targets = local_targets.local_targets(records, self._destination, single=False, attempt=self._attempt)
+        return [replace(target, file=file) for target, file in zip(targets, files.values(), strict=True)]
+
     def fetch(self, files: Mapping[str, XetFile]) -> XetDownloadResult:
         """Download to temporary names beside the final ones."""
-        targets = local_targets.local_targets(
-            _at_destination(files), self._destination, single=False, attempt=self._attempt
-        )
-        own = [replace(target, file=file) for target, file in zip(targets, files.values(), strict=True)]
-        return download(own, self._with_cas_access, self._hub, self._attempt)
+        return download(self._targets(files), self._with_cas_access, self._hub, self._attempt)
 
 
 class StoredDestination:
@@ -254,14 +264,20 @@ class StoredDestination:
         self._state = state
         self.place: Place = StoredPlace(storage, storage.plain(where.path))
 
-    def fetch(self, files: Mapping[str, XetFile]) -> XetDownloadResult:
-        """Stream the files into the storage."""
+    def check(self, files: Mapping[str, XetFile]) -> None:
+        """Choose the targets."""
+        self._targets(files)
+
+    def _targets(self, files: Mapping[str, XetFile]) -> list[StoredTarget]:
         records = _at_destination(files)
         targets = threads.stoppable(
             lambda _: object_targets.stored_targets(records, self._where, self._storage, single=False)
         )
-        own = [replace(target, file=file) for target, file in zip(targets, files.values(), strict=True)]
-        return download_to_storage(own, self._with_cas_access, self._hub, self._state)
+        return [replace(target, file=file) for target, file in zip(targets, files.values(), strict=True)]
+
+    def fetch(self, files: Mapping[str, XetFile]) -> XetDownloadResult:
+        """Stream the files into the storage."""
+        return download_to_storage(self._targets(files), self._with_cas_access, self._hub, self._state)
 
 
 def _at_destination(files: Mapping[str, XetFile]) -> list[XetFile]:
