@@ -15,6 +15,7 @@ from airflow_provider_xethub._moved import MOVED
 NAMES = [
     "Card",
     "CommitRequest",
+    "HubCache",
     "Repo",
     "SealedTokenDict",
     "XetAssetEvent",

@@ -17,8 +17,7 @@ def of(endpoint: str, hub_token: str | None) -> HfApi:
 
     :param hub_token: ``None`` for none; a token in the worker's environment is not used either.
     """
-    if not configuration.telemetry():
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when it is imported
+    before_import()
     from huggingface_hub import HfApi, constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -26,6 +25,12 @@ def of(endpoint: str, hub_token: str | None) -> HfApi:
     if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not _is_terminal():
         disable_progress_bars()
     return HfApi(endpoint=endpoint, token=hub_token or False)
+
+
+def before_import() -> None:
+    """Set what ``huggingface_hub`` reads from the environment when it is imported."""
+    if not configuration.telemetry():
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _is_terminal() -> bool:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.connection import LazyConnection
     from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.token import Fernet
-    from airflow_provider_xethub.xet.transfer.download import Contents
 
 
 def is_needed_after(task: Any) -> bool:
@@ -73,7 +72,9 @@ def add(hub: Hub, files: Sequence[XetFile], repo: Repo, *, required: bool) -> li
     return inline_content.add(hub, known, repo, commit, _key(), required=required)
 
 
-def of_records(files: Sequence[XetFile], use: TokenUse, tokens: Tokens, connection: LazyConnection) -> Contents | None:
+def of_records(
+    files: Sequence[XetFile], use: TokenUse, tokens: Tokens, connection: LazyConnection
+) -> SealedContents | None:
     """Return the inline content that comes with records, for a download without a connection.
 
     What is sealed is verified now, also for files that exist at the destination.
@@ -88,7 +89,7 @@ def of_records(files: Sequence[XetFile], use: TokenUse, tokens: Tokens, connecti
     given = use.given
     # Without a token that opens here, this raises the error that says so.
     token = given.opened if given and given.opened else tokens.fresh(use)
-    contents = _SealedContents(token.repo, use, tokens)
+    contents = SealedContents(token.repo, use, tokens)
     contents.verify(sealed)
     return contents
 
@@ -97,17 +98,25 @@ def _key() -> Fernet | None:
     return next(iter(sealing.fernets()), None)
 
 
-class _SealedContents:
+class SealedContents:
+    """The content of inline files that records brought, for a worker with a token only.
+
+    :ivar commit: the commit that all of it was sealed at; empty before :meth:`verify`.
+    """
+
     def __init__(self, repo: Repo, use: TokenUse, tokens: Tokens) -> None:
         self._repo = repo
         self._use = use
         self._tokens = tokens
         self._fernets = sealing.fernets()
+        self.commit = ""
 
     def verify(self, files: Sequence[XetFile]) -> None:
+        """Refuse content that is not that of these files, of one commit."""
         from airflow_provider_xethub.xet.files import sealed_content
 
         sealed_content.check(files, self._repo, self._fernets)
+        self.commit = sealed_content.commit_of(files[0], self._repo, self._fernets)
 
     def check(self, files: Sequence[XetFile]) -> None:
         """Refuse to write with a token that has expired, whatever the files are."""
@@ -115,6 +124,7 @@ class _SealedContents:
             self._tokens.fresh(self._use)
 
     def read(self, file: XetFile) -> bytes:
+        """Return the content of a file."""
         from airflow_provider_xethub.xet.files import sealed_content
 
         return sealed_content.read(file, self._repo, self._fernets)

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.files.hub_cache import HubCache
 
 if TYPE_CHECKING:
     import jinja2
@@ -25,7 +27,7 @@ class RenderedArguments:
     * A list of strings that is given as one template may be rendered natively to a list. Its elements are strings.
     * Everything else, such as records, is rendered as the DAG says.
     * A template that is rendered to ``None``, or to that string, means that the argument was not given.
-    * A ``pathlib.Path`` is rendered like a string.
+    * A ``pathlib.Path`` is rendered like a string, as is the path of a ``HubCache``.
     """
 
     template_fields: Sequence[str]
@@ -77,6 +79,9 @@ class RenderedArguments:
                 render(name, jinja_env)
                 continue
             given = _as_string(getattr(self, name))
+            if isinstance(given, HubCache):
+                self._render_cache(name, given, strings_env, render)
+                continue
             setattr(self, name, given)
             if name in arguments.RECORDS:
                 render(name, jinja_env)
@@ -97,6 +102,24 @@ class RenderedArguments:
             render(name, env)
         finally:
             self._renders_strings = False
+
+    @fail_without_retry()
+    def _render_cache(
+        self,
+        name: str,
+        cache: HubCache,
+        env: jinja2.Environment,
+        render: Callable[[str, jinja2.Environment], None],
+    ) -> None:
+        """Render the path of a cache. The value itself stays as it is: several tasks may share it."""
+        if cache.path is None:
+            return
+        setattr(self, name, cache.path)
+        self._render_strings(name, env, render)
+        path = _unless_none(cache.path, getattr(self, name))
+        if path is None:
+            raise XetInputError(f"{name} is HubCache({cache.path!r}), but the template or task returned no value.")
+        setattr(self, name, HubCache(path))
 
     def _render(self, template: jinja2.Template, context: Context, dag: Any = None) -> Any:
         if not self._renders_strings:

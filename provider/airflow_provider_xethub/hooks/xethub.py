@@ -18,6 +18,8 @@ from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
+from airflow_provider_xethub.xet.files.hub_cache import HubCache
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
@@ -378,7 +380,7 @@ class XetHubConnection(BaseHook):
     @fail_without_retry()
     def download(
         self,
-        destination: Place,
+        destination: Place | HubCache,
         files: Sequence[XetFile],
         *,
         single: bool = False,
@@ -386,11 +388,13 @@ class XetHubConnection(BaseHook):
         require_safe: bool = False,
         repo: Repo | None = None,
         task_state: TaskState | None = None,
+        ref: str | None = None,
     ) -> XetDownloadResult:
         """Download files and verify them before they appear under their names in ``destination``.
 
         :param destination: a folder, local or in object storage, below which the files keep their paths; see
-            :func:`airflow_provider_xethub.xet.files.targets.local_targets` for a ``single`` file.
+            :func:`airflow_provider_xethub.xet.files.targets.local_targets` for a ``single`` file; or the Hugging Face
+            cache.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they name the
             repository, and nothing confirms those that come from an XCom. Each is read at the revision that it names.
         :param single: whether one file was named, rather than a folder or patterns.
@@ -399,10 +403,14 @@ class XetHubConnection(BaseHook):
         :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written.
             Needs the connection.
         :param task_state: stores for a retry which multipart uploads to abort if this attempt is killed.
+        :param ref: for the Hugging Face cache, the branch or tag that will point to the commit of the records there,
+            when all files are complete. ``None``: the one that the records name.
         :raises XetInputError: the files are of several repositories, or of another one than ``repo``.
         :raises XetScanError: the Hub has not scanned a file, or not found it safe. Nothing was written.
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
+        if isinstance(destination, HubCache):
+            return self._download_to_cache(destination, files, token, repo, ref, require_safe=require_safe)
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet import threads
@@ -458,6 +466,76 @@ class XetHubConnection(BaseHook):
         for uri in dict.fromkeys(file["repo"] for file in files):
             here = [file for file in files if file["repo"] == uri]
             scans.require_safe(self._connection.hub, Repo.from_uri(uri), here)
+
+    def _download_to_cache(
+        self,
+        cache: HubCache,
+        files: Sequence[XetFile],
+        token: XetToken | SealedTokenDict | None,
+        repo: Repo | None,
+        ref: str | None,
+        *,
+        require_safe: bool,
+    ) -> XetDownloadResult:
+        from airflow_provider_xethub.hooks import api
+        from airflow_provider_xethub.hooks.attempt import current_attempt
+
+        api.before_import()
+        from airflow_provider_xethub.xet.files import cache_layout
+        from airflow_provider_xethub.xet.transfer import cache as transfer
+
+        source = cache_layout.check(files)
+        repo = repo or source
+        if not source.is_same_repo(repo):
+            raise XetInputError(f"the files are of {source}, not of {repo}.")
+        use = self._tokens.accept(token, "read", repo)
+        contents = inline_contents.of_records(files, use, self._tokens, self._connection)
+        if contents is not None:
+            # The seal confirms what the branch was at, which the Hub cannot be asked.
+            commit, ref = contents.commit, repo.revision
+            if COMMIT_ID.fullmatch(source.revision) and source.revision != commit:
+                raise XetInputError(f"the records are of commit {source.revision}, but their content is of {commit}.")
+        else:
+            commit, ref = self.get_commit_id(source), ref or source.revision
+        at = repo.at(commit)
+        pinned: list[XetFile] = [{**file, "repo": at.uri} for file in files]
+        hub = self._connection.hub if self.has_connection else None
+        if hub is not None:
+            pinned = transfer.confirmed(pinned, at, hub)
+        if require_safe:
+            self._require_safe(pinned)
+        snapshot = cache_layout.Snapshot(cache, at, current_attempt())
+        received = transfer.download_to_cache(
+            snapshot,
+            pinned,
+            self._cas.bind(use if token is not None else TokenUse("read", at)),
+            (lambda: self._connection.hub) if self.xethub_conn_id is not None else None,
+            contents,
+            ref=None if ref == commit else ref,
+            tree=hub.listed_tree(at) if hub else None,
+        )
+        self.lineage.read(at, pinned)
+        self.lineage.elsewhere("output", snapshot.folder)
+        return received
+
+    @fail_without_retry()
+    def get_commit_id(self, repo: Repo) -> str:
+        """Return the commit that a revision is at now.
+
+        :raises XetInputError: the revision is a branch or tag, and there is no connection to ask the Hub.
+        """
+        if COMMIT_ID.fullmatch(repo.revision):
+            return repo.revision
+        if not self.has_connection:
+            raise connection.needed(
+                self.xethub_conn_id,
+                XetInputError(
+                    f"{repo} names no commit, and the Hugging Face cache needs one. List the files with "
+                    "inline_content=True, or with revision set to a commit id, or give this task a connection that "
+                    "can look it up."
+                ),
+            )
+        return self.get_latest_commit(repo)["oid"]
 
     @fail_without_retry()
     def upload(

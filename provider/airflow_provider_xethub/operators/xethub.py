@@ -22,6 +22,7 @@ from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
+from airflow_provider_xethub.xet.files.hub_cache import HubCache
 from airflow_provider_xethub.xet.hub.pages import page_of_files
 from airflow_provider_xethub.xet.message_text import counted, size
 from airflow_provider_xethub.xet.records import is_pinned
@@ -397,7 +398,7 @@ class XetDownloadOperator(XetTransferOperator):
 
     :param destination: a folder on the worker or in object storage (``ObjectStoragePath`` or its URI), below which the
         files keep their paths. For a single ``path`` it may name the file, unless it is an existing folder or ends with
-        a slash.
+        a slash. Or :class:`~airflow_provider_xethub.HubCache`, the Hugging Face cache.
     :param path: one file or one folder in the repository.
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
@@ -407,15 +408,17 @@ class XetDownloadOperator(XetTransferOperator):
     :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written. Needs
         the connection, also with ``token``.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile` with ``local_path``, in object storage
-        with ``storage_uri``. The figures are the XCom ``transfer``.
+        with ``storage_uri``. The figures are the XCom ``transfer``; the folder in the Hugging Face cache is the XCom
+        ``snapshot``.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
+    takes_cache = True
 
     def __init__(
         self,
         *,
-        destination: str | ObjectStoragePath,
+        destination: str | ObjectStoragePath | HubCache,
         path: str | None = None,
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
@@ -441,6 +444,8 @@ class XetDownloadOperator(XetTransferOperator):
 
         token = self.resolve_token(context)
         self.given_selection()
+        into_cache = isinstance(self.destination, HubCache)
+        ref: str | None = None
         if self._has_files or self.files is not None:
             files = self.check_files(self.files, "download")
             source = downloads.source_of(files)
@@ -455,7 +460,11 @@ class XetDownloadOperator(XetTransferOperator):
         else:
             repo = self.resolve_repo(token)
             self.hook.check_token(token, "read", repo)
-            files = self.find_files(repo, self.path, self.paths, self.patterns)
+            source = repo
+            if into_cache and not repo.is_bucket:
+                # All files come from one commit, whatever is committed meanwhile.
+                source, ref = repo.at(self.hook.get_commit_id(repo)), repo.revision
+            files = self.find_files(source, self.path, self.paths, self.patterns)
         result = self.hook.download(
             self.destination,
             files,
@@ -464,8 +473,13 @@ class XetDownloadOperator(XetTransferOperator):
             require_safe=self.require_safe,
             repo=repo,
             task_state=task_state(context),
+            ref=ref,
         )
         self.report_transfer(context, "download", result["transfer"], repo)
+        if into_cache:
+            self.log.info("The snapshot is complete: %s", result["snapshot"])
+            if self.do_xcom_push:
+                context["ti"].xcom_push(key="snapshot", value=result["snapshot"])
         self.hub_page = page_of_files(repo, files)
         return result["files"]
 

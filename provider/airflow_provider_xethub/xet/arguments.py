@@ -232,9 +232,10 @@ def check_written(task: Any, names: Iterable[str]) -> None:
     :param names: names of its attributes.
     :raises XetInputError: one is wrong; the message names it.
     """
+    takes_cache = getattr(task, "takes_cache", False)
     for name in names:
         value = getattr(task, name, None)
-        if name in RENDERED and not _is_known_later(value):
+        if name in RENDERED and not _is_known_later(value) and not (takes_cache and getattr(value, "is_cache", False)):
             _check_literal(name, value)
     for attribute, value in vars(task).items():
         name = attribute.removeprefix("is_")  # is_dry_run: Airflow's BaseOperator has a method dry_run

@@ -333,11 +333,18 @@ class XetReceived(TypedDict):
     seconds: float
 
 
-class XetDownloadResult(TypedDict):
-    """What a download returns: ``files`` with ``local_path`` or ``storage_uri``, and figures of the ``transfer``."""
-
+class _XetDownloadResult(TypedDict):
     files: list[XetFile]
     transfer: XetReceived
+
+
+class XetDownloadResult(_XetDownloadResult, total=False):
+    """What a download returns: ``files`` with ``local_path`` or ``storage_uri``, and figures of the ``transfer``.
+
+    In the Hugging Face cache, ``snapshot`` is the folder that ``from_pretrained`` takes.
+    """
+
+    snapshot: str
 
 
 class XetMirrorPlan(TypedDict):

@@ -171,6 +171,11 @@ def read(file: XetFile, repo: Repo, fernets: Sequence[Fernet], now: float | None
         raise _error(error.refusal, [file["path"]], repo) from None
 
 
+def commit_of(file: XetFile, repo: Repo, fernets: Sequence[Fernet]) -> str:
+    """Return the commit that the content of a file was sealed at, of a record that :func:`check` accepted."""
+    return str(_open(file, repo, fernets, None)[0]["commit"])
+
+
 def _error(refusal: _Refusal, paths: Sequence[str], repo: Repo) -> XetHubError:
     others = f": {shortened(paths, MAX_NAMED)}" if len(paths) > 1 else ""
     return refusal.error(

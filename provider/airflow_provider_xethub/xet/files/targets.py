@@ -119,18 +119,14 @@ def local_targets(
     except OSError as error:
         reason = os_reason(error)
         raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
-    longest = _longest_name(root)
+    longest = longest_name(root)
     targets: dict[Path, Target] = {}
     resolved = root.resolve()
     folders: set[Path] = set()
     for file in files:
         check_path(file["path"])
         path = root if as_file else root / file["path"]
-        if too_long := next((part for part in path.parts if len(os.fsencode(part)) > longest), None):
-            raise XetInputError(
-                f"{file['path']!r:.60} of {file['repo']} cannot be written: {too_long!r:.60} is longer than the "
-                f"{longest} bytes that the file system of this worker allows for a name."
-            )
+        check_length(file, path, longest)
         if not as_file and path.parent not in folders and not path.parent.resolve().is_relative_to(resolved):
             raise XetInputError(f"{file['path']} of {file['repo']} would be written outside of {root}.")
         folders.add(path.parent)
@@ -163,7 +159,20 @@ def root_of(text: str) -> Path:
     return root
 
 
-def _longest_name(root: Path) -> int:
+def check_length(file: XetFile, path: Path, longest: int) -> None:
+    """Refuse a path with a name that is too long.
+
+    :param longest: from :func:`longest_name`.
+    :raises XetInputError: a name in it is longer.
+    """
+    if too_long := next((part for part in path.parts if len(os.fsencode(part)) > longest), None):
+        raise XetInputError(
+            f"{file['path']!r:.60} of {file['repo']} cannot be written: {too_long!r:.60} is longer than the "
+            f"{longest} bytes that the file system of this worker allows for a name."
+        )
+
+
+def longest_name(root: Path) -> int:
     """Return how many bytes a name can have in this folder, even if the folder does not exist yet."""
     for folder in (root, *root.absolute().parents):
         with suppress(OSError, ValueError):

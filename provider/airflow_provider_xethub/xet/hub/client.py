@@ -27,6 +27,7 @@ from airflow_provider_xethub.xet import answers, urls
 from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub import tree_routes
 from airflow_provider_xethub.xet.hub.session import HubSession
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
@@ -40,6 +41,9 @@ from airflow_provider_xethub.xet.token import XetToken, parse_answer
 DEFAULT_TIMEOUT = 30.0
 MAX_PATHS = 1000
 """Paths in one metadata request."""
+
+_MAX_KEPT = 50_000
+"""Entries of a listing that are kept in memory."""
 
 MAX_TRIES = 7
 FIRST_DELAY = 1.0
@@ -86,6 +90,7 @@ class Hub:
         self.retries_enabled = True
         self._network = network or Network()
         self.secrets = Secrets(hub_token, headers, self._network.proxy)
+        self._listed: tuple[Repo, list[Any]] | None = None
         self.session = HubSession(
             endpoint, hub_token, timeout=timeout, network=self._network, headers=headers or {}, secrets=self.secrets
         )
@@ -213,7 +218,18 @@ class Hub:
             entries += tree_routes.inside(repo, path, page)
             if enough is not None and len(entries) >= enough:
                 break
+        is_whole = not path and recursive and enough is None and len(entries) <= _MAX_KEPT
+        if is_whole and COMMIT_ID.fullmatch(repo.revision):
+            self._listed = (repo, entries)
         return entries
+
+    def listed_tree(self, repo: Repo) -> list[Any] | None:
+        """Return the entries of the whole listing of a commit, if that was the last listing; ``None`` otherwise.
+
+        :param repo: the repository at a commit, which never changes.
+        """
+        known = self._listed
+        return known[1] if known and known[0] == repo else None
 
     def pages(self, url: str, params: dict[str, str] | None, about: str) -> Iterator[list[Any]]:
         """Request a list page by page, following the header ``Link``.

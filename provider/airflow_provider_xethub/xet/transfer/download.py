@@ -87,6 +87,7 @@ def download(
     hub: Callable[[], Hub] | None,
     attempt: Attempt = UNKNOWN,
     contents: Contents | None = None,
+    kept: Callable[[Target], None] = lambda _: None,
 ) -> XetDownloadResult:
     """Download and verify files; files that are already there and equal are skipped.
 
@@ -94,6 +95,7 @@ def download(
     :param hub: opens the Hub, for files that the repository stores inline; ``None`` without a connection.
     :param attempt: of the task that downloads; files left by earlier attempts are removed.
     :param contents: inline content that came with the records, instead of ``hub``; ``None`` with a connection.
+    :param kept: called in a thread for each file that was downloaded, as soon as it has its final name.
     :raises XetInputError: a file is stored inline, and there is neither a connection nor its content.
     :raises XetIntegrityError: a file arrived damaged. Damaged files are not kept; good ones are.
     """
@@ -103,13 +105,14 @@ def download(
     equal = digests.each(lambda target: target.path in there or local_targets.is_unchanged(target), targets)
     todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
-    _check_inline([target.file for target in inline if target.file["size"]], hub, contents)
+    check_inline([target.file for target in inline if target.file["size"]], hub, contents)
     done: set[Path] = set()
 
     def receive_inline(target: Target, content: bytes) -> None:
         local_targets.write(target, content)
         local_targets.complete_from_disk(target)
         done.add(target.path)
+        kept(target)
 
     def work(access: CasAccess) -> int:
         # A second attempt transfers only what is missing.
@@ -122,6 +125,7 @@ def download(
             else:
                 xet_hash.complete(target, pieces)
             done.add(target.path)
+            kept(target)
 
         wanted = [
             downloads.Wanted(target.file["path"], target.file["xet_hash"] or "", target.file["size"], target.part)
@@ -158,7 +162,7 @@ def download_to_storage(
     threads.stoppable(lambda stopped: object_targets.remove_abandoned(targets, unfinished, stopped))
     todo = threads.stoppable(lambda stopped: object_targets.missing(targets, stopped))
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
-    _check_inline([target.file for target in inline if target.file["size"]], hub, contents)
+    check_inline([target.file for target in inline if target.file["size"]], hub, contents)
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
@@ -190,7 +194,8 @@ def _reporting_progress(done: Collection[object], todo: Collection[object]) -> I
         raise XetTokenExpiredError(text) from None
 
 
-def _check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None, contents: Contents | None) -> None:
+def check_inline(files: Sequence[XetFile], hub: Callable[[], Hub] | None, contents: Contents | None) -> None:
+    """Refuse inline files whose content this worker can neither read from the Hub nor from their records."""
     lacking = [file for file in files if contents is None or "sealed_content" not in file]
     if lacking and hub is None:
         raise XetInputError(_lacking(lacking))
