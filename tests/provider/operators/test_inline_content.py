@@ -258,7 +258,7 @@ def test_more_than_records_can_carry_is_refused_or_left_out(hub, model, run_task
     run = run_task(XetListOperator, inline_content=True, **options)
     assert isinstance(run.error, XetInputError)
     assert run.is_final
-    assert run.text.startswith("3 inline files are too much for records: list fewer with path or patterns, or give")
+    assert run.text.startswith("3 inline files are too much for records: list less with path or patterns, or give")
     assert "Without content: README.md" in run.text
     assert not hub.log.requests(RESOLVE)
     with caplog.at_level(logging.WARNING):

@@ -88,7 +88,7 @@ def add(
     if len(chosen) < len(inline):
         left = sorted({file["path"] for file in inline} - {file["path"] for file in chosen})
         text = (
-            f"{counted(len(inline), 'inline file')} are too much for records: list fewer with path or patterns, or give "
+            f"{counted(len(inline), 'inline file')} are too much for records: list less with path or patterns, or give "
             f"the workers a connection. {repo} has {size(sum(file['size'] for file in inline))} of them; records carry "
             f"up to {MAX_FILES:,} files, {size(MAX_FILE_BYTES)} each, {size(MAX_BYTES)} in all. Without content: "
             f"{shortened(left, MAX_NAMED)}."
