@@ -14,6 +14,7 @@ from airflow_provider_xethub.exceptions import (
     XetUnsafeFileError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 from airflow_provider_xethub.xet.hub import scans as hub_scans
@@ -160,6 +161,29 @@ def test_many_files_are_asked_for_in_batches(hub, repo, hook, where, run_task, t
     hub.log.clear()
     assert run_task(XetScanSensor, **where).value["file_count"] == 251
     assert len(hub.log.requests(POLL)) == 3
+
+
+def test_a_scan_of_many_files_that_lags_is_not_asked_for_file_by_file(
+    hub, repo, where, run_task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hub_scans, "BATCH", 5)
+    publish(repo, tmp_path, {f"d/{number:02}.csv": b"%d\n" % number for number in range(50)})
+    hub.scans.set("queued", "d/*")
+    deferred = {**where, "deferrable": True}
+    hub.log.clear()
+    assert run_task(XetScanSensor, **deferred).state == "deferred"
+    assert len(hub.log.requests(POLL)) == 3
+    thread = later(hub, 6, hub.scans.clear)
+    assert run_task(XetScanSensor, **where).value["file_count"] == 51
+    thread.join()
+
+
+def test_an_answer_without_a_file_says_nothing_about_it(hub, repo, where, run_task, tmp_path):
+    publish(repo, tmp_path, {"a.csv": TEXT})
+    hub.faults.add(Fault(POLL, status=200, body="[]", headers={"Content-Type": "application/json"}))
+    run = run_task(XetScanSensor, **where)
+    assert isinstance(run.error, XetScanMissingError)
+    assert "no security scan of 2 files" in run.text
 
 
 # --- require_safe -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +22,9 @@ MissingScan = Literal["fail", "wait", "accept"]
 """What to do about a file of which the Hub reports no scan."""
 
 PULL_REQUEST = "refs/pr/"
+
+MAX_LAGGING = 3
+"""Requests in one poll that may find scans without a result. More of them would only say that the scan is not over."""
 
 
 class DetailCondition:
@@ -150,8 +153,6 @@ class ScannedCondition(DetailCondition):
 
         :raises XetNotFoundError: no file is selected, or a path does not exist.
         """
-        from airflow_provider_xethub.xet.hub import scans
-
         if head is None:
             raise XetNotFoundError(f"{repo} has no commits yet.", status=404)
         at = repo.at(head["oid"])
@@ -160,8 +161,25 @@ class ScannedCondition(DetailCondition):
         else:
             files = self._select(hub, repo, at)
             count, size, waiting = len(files), sum(files.values()), list(files)
-        found = scans.get(hub, at, waiting) if waiting else {}
-        return _Scans(head, count, size, {path: scan for path, scan in found.items() if scan.outcome != "safe"})
+        return _Scans(head, count, size, self._unsettled(hub, at, waiting))
+
+    def _unsettled(self, hub: Hub, at: Repo, waiting: Sequence[str]) -> dict[str, Scan]:
+        """Request the scans of files, and return those without a final result, also of files not asked about yet."""
+        from airflow_provider_xethub.xet.hub.scans import BATCH, Scan, get
+
+        unsettled: dict[str, Scan] = {}
+        lagging = 0
+        for start in range(0, len(waiting), BATCH):
+            batch = waiting[start : start + BATCH]
+            if lagging == MAX_LAGGING:
+                unsettled |= {path: Scan(path, "pending") for path in batch}
+                continue
+            found = get(hub, at, batch)
+            # The listing has them, so an answer without one of them says nothing about it.
+            scans = [found.get(path) or Scan(path, "missing") for path in batch]
+            unsettled |= {scan.path: scan for scan in scans if scan.outcome != "safe"}
+            lagging += any(scan.outcome == "pending" for scan in scans)
+        return unsettled
 
     def _select(self, hub: Hub, repo: Repo, at: Repo) -> dict[str, int]:
         """Return the sizes of the selected files by path."""
