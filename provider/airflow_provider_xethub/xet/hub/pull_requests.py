@@ -18,9 +18,10 @@ from airflow_provider_xethub.exceptions import (
     XetPullRequestClosedError,
 )
 from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.hub.changes import changes
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import shortened
-from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile, XetPullRequest, published_record
+from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetPullRequest, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
 REFERENCE = "refs/pr/"
@@ -120,8 +121,8 @@ def get(hub: Hub, repo: Repo, number: int) -> PullRequest:
         if status not in STATUSES:
             raise answers.WrongAnswerError(f"a status that is not one of {', '.join(STATUSES)}")
         # Without the difference, the real Hub may leave these out.
-        changes = answers.mapping(found.get("changes") or {}, "'changes'")
-        oid = changes.get("mergeCommitId")
+        merge = answers.mapping(found.get("changes") or {}, "'changes'")
+        oid = merge.get("mergeCommitId")
         events = [answers.mapping(each, "an event") for each in found.get("events") or []]
         at = repo.at(f"{REFERENCE}{number}")
         record: XetPullRequest = {
@@ -130,7 +131,7 @@ def get(hub: Hub, repo: Repo, number: int) -> PullRequest:
             "repo": at.uri,
             "title": answers.title(found.get("title")),
             "status": cast("Any", status),
-            "base": str(changes.get("base") or "main").removeprefix("refs/heads/"),
+            "base": str(merge.get("base") or "main").removeprefix("refs/heads/"),
             "conflicts": _conflicts(found.get("filesWithConflicts")),
         }
         return PullRequest(
@@ -197,11 +198,12 @@ def merge_result(hub: Hub, found: PullRequest, *, created: bool) -> XetCommitRes
     :param created: whether this work merged it, and not someone else before.
     """
     commit = merge_commit(hub, found)
-    files, deleted = _changes(hub, found, commit["oid"])
+    oid = commit["oid"]
+    changed = changes(hub, found.base.at(oid), _before(hub, found, oid))
     return {
         **commit,
-        "files": [published_record(file, commit["repo"]) for file in files],
-        "deleted": deleted,
+        "files": [published_record(file, commit["repo"]) for file in changed["files"]],
+        "deleted": changed["deleted"],
         "unchanged": [],
         "created": created,
         "pull_request": found.record["url"],
@@ -210,15 +212,10 @@ def merge_result(hub: Hub, found: PullRequest, *, created: bool) -> XetCommitRes
     }
 
 
-def _changes(hub: Hub, found: PullRequest, oid: str) -> tuple[list[XetFile], list[str]]:
-    """Return the files that differ between the commit and what the branch had before, and the paths that are gone."""
+def _before(hub: Hub, found: PullRequest, oid: str) -> str | None:
+    """Return the commit that the branch had before the merge; ``None`` if it had none.
+
+    A Hub that merges as git does lists the commits of the pull request below the merge.
+    """
     history = hub.latest_commits(found.base.at(oid), min(len(found.oids) + 2, _COMMITS_TO_SEARCH))
-    before = next((each["oid"] for each in history[1:] if each["oid"] not in found.oids), None)
-    new = {file["path"]: file for file in hub.list_files(found.base.at(oid))}
-    old = {file["path"]: file for file in hub.list_files(found.base.at(before))} if before else {}
-    changed = [file for path, file in new.items() if path not in old or _content(file) != _content(old[path])]
-    return changed, sorted(old.keys() - new.keys())
-
-
-def _content(file: XetFile) -> tuple[Any, ...]:
-    return file["size"], file["sha256"], file.get("blob_id")
+    return next((each["oid"] for each in history[1:] if each["oid"] not in found.oids), None)
