@@ -370,7 +370,8 @@ class XetMirrorResult(XetPublishResult):
     """What mirroring a source to a repository returns: the commit, the ``transfer``, and the ``plan`` that was made.
 
     ``files`` are the added and changed files only, and ``deleted`` the removed ones. A retry that finds nothing to do
-    describes what the commit of the earlier attempt changed.
+    describes what the commit of the earlier attempt changed. For a bucket, which has no commits, the files of a retry
+    are all that the bucket and the source have in common; ``unchanged`` are those that this attempt found.
     """
 
     plan: XetMirrorPlan

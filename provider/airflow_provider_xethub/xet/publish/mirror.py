@@ -203,10 +203,16 @@ class Mirror:
         _, there = self._listed()
         plan = self._plan(SourceContents(self.files), "", there)
         result = self._nothing_to_do("")
+        if self.request.idempotency_key is not None and not self.request.is_first_try:
+            # An earlier attempt may have put any of them, and no commit says which.
+            result["files"] = [there[path] for path in plan.unchanged]
+            result["unchanged"] = list(plan.unchanged)
         if not plan.is_needed:
             return _result(result, plan, bucket, "")
         if plan.added or plan.changed:
-            result = self._publish(replace(plan, removed=[]), self.request)
+            put = self._publish(replace(plan, removed=[]), self.request)
+            known = {"files": [*put["files"], *result["files"]], "unchanged": result["unchanged"]}
+            result = {**put, **known}  # type: ignore[typeddict-item]
         now = {file["path"]: file for file in self.hub.get_files(bucket, plan.removed)} if plan.removed else {}
         same = [path for path in plan.removed if path in now and identity(now[path]) == identity(there[path])]
         if changed := sorted(set(plan.removed) & now.keys() - set(same)):
