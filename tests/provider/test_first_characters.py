@@ -88,7 +88,7 @@ CASES = {
     "no records": Case("files is empty", "Check the task", XetDownloadOperator, {"files": []}),
     "no source": Case("1 source cannot be read", "Check source", XetUploadOperator, {"source": "/nowhere/at/all"}),
     "nothing matches": Case(
-        "no file was found", "Check source and patterns", XetUploadOperator, {"source": __file__, "patterns": "*.csv"}
+        "no file found", "Check source and patterns", XetUploadOperator, {"source": __file__, "patterns": "*.csv"}
     ),
     "deletion": Case("Cannot delete old.csv", "Check delete", XetCommitOperator, {"delete": "old.csv"}),
 }  # fmt: skip

@@ -197,7 +197,7 @@ def test_an_expired_token_is_replaced_where_there_is_a_connection(hub, where, re
     run = run_task(XetUploadOperator, source=source, token=token, commit=False)
     assert isinstance(run.error, exceptions.XetAirflowConnectionError)
     assert f"The write token for {repo} has expired. " in run.text
-    assert "fetch the token closer" in run.text
+    assert "Fetch it closer to its use" in run.text
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None)
     refused(run, exceptions.XetTokenExpiredError, f"The write token for {repo} has expired. ", "Set xethub_conn_id=")
     assert not hub.log.requests()
@@ -210,7 +210,7 @@ def test_a_token_of_another_connection_is_not_replaced_through_this_one(hub, con
     connection("other")
     hub.log.clear()
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id="other")
-    refused(run, exceptions.XetTokenExpiredError, "set xethub_conn_id='xethub_default'")
+    refused(run, exceptions.XetTokenExpiredError, "Set xethub_conn_id='xethub_default'")
     assert not hub.log.requests()
 
 

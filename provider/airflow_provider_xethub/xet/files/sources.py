@@ -160,12 +160,12 @@ def collect(
         )
         check = "source and patterns" if chosen.is_limited else "source"
         raise XetEmptySourceError(
-            f"Nothing to upload: no file was found on this worker. Check {check}, or set on_empty='skip': {shown(text)}"
+            f"Nothing was uploaded: no file found on this worker. Check {check}, or set on_empty='skip': {shown(text)}"
         )
     problems += findings.empty
     if problems:
         raise XetSourceError(
-            f"{counted(len(problems), 'source')} cannot be read on this worker. Check source; nothing was uploaded: "
+            f"{counted(len(problems), 'source')} cannot be read on this worker. Check source. Nothing was uploaded: "
             + shortened([shown(problem) for problem in problems], MOST_NAMED, "; ")
         )
     _log(findings, chosen)

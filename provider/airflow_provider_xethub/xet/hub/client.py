@@ -377,7 +377,8 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     happened = str(error).split(". ", 1)[0].rstrip(".")
     wait = duration(state.upcoming_sleep)
-    log.warning("%s; retrying in %s (%d of %d).", happened, wait, state.attempt_number, MAX_TRIES - 1)
+    # The part that changes comes first, because Airflow's page cuts long lines off.
+    log.warning("Retrying in %s (%d of %d): %s.", wait, state.attempt_number, MAX_TRIES - 1, happened)
 
 
 def _about_tree(repo: Repo, path: str | None) -> str:

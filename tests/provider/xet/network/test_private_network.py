@@ -379,8 +379,8 @@ def test_a_proxy_that_forbids_is_final_and_one_in_trouble_is_not():
     }
     forbidden = network_errors.proxy_error(403, **about)
     assert isinstance(forbidden, XetProxyError)
-    assert "blocks this request (403)" in str(forbidden)
-    assert "allow https://cas.example" in str(forbidden)
+    assert "blocks https://cas.example (403). Ask its administrator" in str(forbidden)
+    assert "to allow it, or correct proxy in the connection" in str(forbidden)
     assert network_errors.proxy_error(503, **about).retryable
 
 

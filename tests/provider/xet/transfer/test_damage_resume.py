@@ -69,7 +69,7 @@ def test_without_a_connection_a_401_in_the_middle_says_so_and_keeps_what_is_unch
     disconnect()
     hub.faults.add(Fault(last_of(many), status=401, delay=LATE))
     hook = XetHubConnection(None)
-    with pytest.raises(XetUnauthorizedError, match=r"during the download of 19.bin .* Fetch a new one"):
+    with pytest.raises(XetUnauthorizedError, match=r"Fetch a new one\..* the download of 19.bin "):
         hook.download(tmp_path / "out", many, token=token)
     kept = names(tmp_path / "out")
     assert kept
@@ -129,7 +129,7 @@ def test_a_bucket_file_that_arrives_damaged_is_refused(in_bucket, tmp_path):
     (target,) = local_targets(in_bucket[:1], tmp_path / "out", single=False)
     (tmp_path / "out").mkdir()
     target.part.write_bytes(binary(199_999) + b"x")
-    with pytest.raises(XetIntegrityError, match=f"a.bin of {in_bucket[0]['repo']} arrived damaged .*: Xet hash is"):
+    with pytest.raises(XetIntegrityError, match=f"a.bin of {in_bucket[0]['repo']} arrived damaged.*: Xet hash is"):
         complete(target, [target.part.read_bytes()])
     assert names(tmp_path / "out") == [target.part.name]
 

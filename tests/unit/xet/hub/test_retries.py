@@ -74,7 +74,7 @@ def test_each_retry_says_what_failed_how_long_it_waits_and_how_often_yet(caplog,
     with pytest.raises(type(error)):
         client.with_retries(fail)
     assert [(each.levelno, each.message) for each in caplog.records] == [
-        (logging.WARNING, f"{happened}; retrying in 0 s ({number} of 2).") for number in (1, 2)
+        (logging.WARNING, f"Retrying in 0 s ({number} of 2): {happened}.") for number in (1, 2)
     ]
 
 
