@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,16 @@ _PATIENCE = {
 
 
 @contextmanager
-def standalone(folder: Path, dags: Path) -> Iterator[services.Airflow]:
+def standalone(folder: Path, *dags: Path, variables: Mapping[str, str] | None = None) -> Iterator[services.Airflow]:
     """Run it for as long as the block lasts, and yield its public API; at the end nothing of it is left running.
 
-    :param dags: the folder with the DAGs; a copy of it is used.
+    :param dags: folders with DAGs; a copy of them is used.
+    :param variables: what else its environment has.
     """
-    shutil.copytree(dags, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    for each in dags:
+        shutil.copytree(each, folder / "dags", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     env = services.environment(folder) | {
+        **(variables or {}),
         "PYTHONPATH": str(Path(__file__).parent / "loopback"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
@@ -76,12 +79,12 @@ class Run:
         tasks = self.airflow.get(path, limit=100)["task_instances"]
         return {f"{task['task_id']}[{task['map_index']}]".replace("[-1]", ""): task["state"] for task in tasks}
 
-    def finish(self) -> None:
-        """Wait until all of it has succeeded."""
+    def finish(self, *, fails: bool = False) -> None:
+        """Wait until all of it has succeeded, or, with ``fails``, has ended."""
 
         def over() -> bool:
             states = self.states()
-            assert not {"failed", "upstream_failed"} & set(states.values()), states
+            assert fails or not {"failed", "upstream_failed"} & set(states.values()), states
             run = self.airflow.get(f"/dags/{self.dag_id}/dagRuns/{self.run_id}")
             return run["state"] in FINISHED and set(states.values()) <= FINISHED
 

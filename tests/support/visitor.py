@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Error, Page, Route, WebError, expect, sync_playwright
 
+from support import chromium
+
 PICTURES = Path(__file__).parents[2] / "docs/_static"
 WIDTH, HEIGHT = 1280, 800
 PATIENCE = 120_000
 """Milliseconds that a page may take: the machine may be busy."""
 
-_CHROMIUM = shutil.which("chromium")
-# Without these Chromium looks for Google's hosts at every start.
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # What Airflow's pages ask for; the rest is their program, which is the same for everybody.
 _DATA = re.compile(r"^[^?]*/(api/v2|ui)/")
 # A program that Airflow 3.3.2 refers to and does not have, for templates in SQL.
@@ -93,7 +83,7 @@ class Visitor:
         # What hovers over the page because the pointer is there belongs to no picture.
         page.mouse.move(WIDTH // 2, height - 1)
         taken = page.screenshot(animations="disabled")
-        assert len(taken) < 200_000, f"{name}: {len(taken)} bytes"
+        assert len(taken) < 220_000, f"{name}: {len(taken)} bytes"
         folder = PICTURES if os.environ.get("XETHUB_SCREENSHOTS") else self._folder
         (folder / f"{name}.png").write_bytes(taken)
         page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
@@ -106,10 +96,11 @@ class Visitor:
 @contextmanager
 def visitor(airflow: str, folder: Path) -> Iterator[Visitor]:
     """Somebody logged in to the Airflow at that address, with a window of ``WIDTH`` by ``HEIGHT``."""
-    assert _CHROMIUM, "chromium is not installed; on Debian: apt-get install chromium"
     folder.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS, timeout=PATIENCE)
+        browser = playwright.chromium.launch(
+            executable_path=chromium.executable(), args=chromium.FLAGS, timeout=PATIENCE
+        )
         context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light", locale="en")
         context.set_default_timeout(PATIENCE)
         page = context.new_page()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,21 +18,11 @@ import requests
 
 from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
+from support import chromium
 
 pytestmark = pytest.mark.long
 
 STATIC = Path(__file__).parents[2] / "docs/_static"
-_CHROMIUM = shutil.which("chromium")
-# Without these Chromium looks for Google's hosts at every start.
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 _WIDTHS = {"desktop": 1200, "phone": 360}
 _PATHS = {
     "index": "/",
@@ -102,9 +91,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
-    assert _CHROMIUM, "chromium is not installed; on Debian: apt-get install chromium"
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+        running = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.FLAGS)
         yield running
         running.close()
 

@@ -1,13 +1,15 @@
-"""One Airflow for the whole session, as ``airflow standalone`` runs it; a Hub of its own; and somebody at a browser."""
+"""One Airflow for all of these tests, as ``airflow standalone`` runs it; a Hub of its own; somebody at a browser."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.local.server import LocalHub
 from demo import services
 from support.celery_airflow import until
@@ -17,13 +19,14 @@ from support.visitor import HEIGHT, WIDTH, Visitor, visitor
 
 DAG = "xethub_quickstart"
 WATCHING_DAG = "xethub_watch"
+FAILING_DAG = "xethub_failing"
 WRONG_TOKEN = "hf_" + "w" * 34
 PENGUINS = "species,island,bill_length_mm\nAdelie,Torgersen,39.1\nGentoo,Biscoe,46.1\n"
 BINARY = 3_000_000
 _ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     with LocalHub(tmp_path_factory.mktemp("ui-hub")) as running:
         running.create_repo("local/penguins", "dataset", private=True)
@@ -31,13 +34,23 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Airflow]:
-    with standalone(tmp_path_factory.mktemp("ui-airflow"), _ROOT / "dags_example") as running:
+@pytest.fixture(scope="session")
+def airflow(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Airflow]:
+    known = {
+        "PROD": (hub.url, hub.token()),
+        "READONLY": (hub.url, hub.token("read")),
+        "DOWN": (f"http://127.0.0.1:{services.free_port()}", hub.token()),
+    }
+    variables = {
+        f"AIRFLOW_CONN_XETHUB_{name}": json.dumps({"conn_type": "xethub", "host": host, "password": token})
+        for name, (host, token) in known.items()
+    }
+    folders = _ROOT / "dags_example", _ROOT / "tests/support/failing_dags"
+    with standalone(tmp_path_factory.mktemp("ui-airflow"), *folders, variables=variables) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def somebody(airflow: services.Airflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     with visitor(airflow.url, tmp_path_factory.getbasetemp() / "pictures") as person:
         yield person
@@ -145,4 +158,32 @@ def started_by_asset(commit_of_another: str, airflow: services.Airflow) -> Run:
     runs = until(lambda: airflow.get(f"/dags/{WATCHING_DAG}/dagRuns")["dag_runs"], PATIENCE, "a run by the asset")
     run = Run(airflow, WATCHING_DAG, runs[0]["dag_run_id"])
     run.finish()
+    return run
+
+
+@pytest.fixture(scope="module")
+def failed_run(airflow: services.Airflow, hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose tasks all fail: nothing is where it should be, and what arrives from CAS is damaged."""
+    from huggingface_hub import HfApi
+
+    until(lambda: airflow.get(f"/dags/{FAILING_DAG}"), PATIENCE, FAILING_DAG)
+    hub.create_repo("local/failing", "dataset")
+    api = HfApi(endpoint=hub.url, token=hub.token())
+    api.upload_file(
+        path_or_fileobj=os.urandom(BINARY), path_in_repo="a.bin", repo_id="local/failing", repo_type="dataset"
+    )
+    damage = hub.faults.add(Fault("GET /cas/.*/data/.*", corrupt=True))
+    folder = tmp_path_factory.mktemp("failing", numbered=False)
+    run = Run(airflow, FAILING_DAG, airflow.start_run(FAILING_DAG, {"destination": str(folder)}))
+    needs_repository = {"damaged", "forbidden"}
+
+    def is_time_to_delete() -> bool:
+        states = run.states()
+        done = all(states.get(each) == "failed" for each in needs_repository)
+        return done and states.get("deferred") == "deferred"
+
+    until(is_time_to_delete, PATIENCE, "the deferred sensor")
+    api.delete_repo("local/failing", repo_type="dataset")
+    run.finish(fails=True)
+    hub.faults.remove(damage)
     return run
