@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -107,6 +108,13 @@ _LONGEST = (
     "docs/test_shell.py",
 )
 
+# Airflow's own and that of its SDK; the last one is that of Airflow 3.0.
+_MASKERS = (
+    "airflow._shared.secrets_masker.secrets_masker",
+    "airflow.sdk._shared.secrets_masker.secrets_masker",
+    "airflow.sdk.execution_time.secrets_masker",
+)
+
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["system/ui"]
 # What the tests of the client libraries need beside them: make test-clients copies it there.
@@ -124,6 +132,18 @@ def _telemetry_is_as_it_was() -> Iterator[None]:
     """``hook.api`` switches the reports of ``huggingface_hub`` off for its process, which other tests share."""
     yield
     os.environ.pop("HF_HUB_DISABLE_TELEMETRY", None)
+
+
+@pytest.fixture(autouse=True)
+def _masked_secrets_are_those_of_one_test() -> Iterator[None]:
+    """Airflow compiles all secrets that its process knows into one expression, anew for each that it learns.
+
+    With those of a thousand tests, this took half a second for each token.
+    """
+    yield
+    for name in _MASKERS:
+        if masker := sys.modules.get(name):
+            masker._secrets_masker().reset_masker()
 
 
 @pytest.fixture(scope="session")
