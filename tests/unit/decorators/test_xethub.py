@@ -70,7 +70,7 @@ def test_every_argument_is_a_template_field_unless_it_shapes_the_dag():
         if each.kind is each.KEYWORD_ONLY
     }
     fixed = {"python_callable", "token", "commit", "create_pr", "deduplicate", "follow_links", "on_empty"}
-    fixed |= {"on_unchanged", "read_only"}
+    fixed |= {"create_repo", "on_unchanged", "read_only"}
     fixed |= {"source"}
     assert own - set(XetDecoratedOperator.template_fields) == fixed
     assert set(XetDecoratedOperator.template_fields) <= own
