@@ -191,7 +191,8 @@ class _Publication(_Event):
         :raises XetProtocolError: files are missing.
         """
         if len(files) > self.file_count:
-            files.pop(_GITATTRIBUTES, None)  # the Hub itself adds lines for large files, in the same commit
+            # The Hub itself adds lines for large files, in the same commit (huggingface_hub issues 1472 and 2666).
+            files.pop(_GITATTRIBUTES, None)
         if len(files) != self.file_count:
             text = f"{self.oid} of {self.repo} changes {counted(len(files), 'file')}, but its event counts"
             if len(files) < self.file_count:
