@@ -21,13 +21,19 @@ SECRET = "webhook-of-the-whole-airflow-5d2c"
 DAG = """
 from airflow.sdk import DAG, Asset, task
 
+from airflow_provider_xethub import files_of
+
 with DAG("on_webhook", schedule=[Asset({uri!r})], is_paused_upon_creation=False):
 
     @task
     def payloads(triggering_asset_events=None):
         return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
 
-    payloads()
+    @task
+    def files(triggering_asset_events=None):
+        return [file["path"] for file in files_of(triggering_asset_events)]
+
+    payloads() >> files()
 """
 
 
@@ -57,6 +63,7 @@ def test_a_commit_starts_a_dag(hub, repo, hook, connection, tmp_path):
             run = until(lambda: runs(airflow, "success"), "the run")[0]
         made = XetHubConnection().get_latest_commit(repo)
         assert airflow.xcom("on_webhook", run["dag_run_id"], "payloads") == [{**made, "previous": before}]
+        assert airflow.xcom("on_webhook", run["dag_run_id"], "files") == ["a.txt"]
 
         body = pushed(repo, before, made["oid"])
         assert post(url, body, secret=SECRET).json() == {"events": 0, "detail": "Ignored: already recorded."}
