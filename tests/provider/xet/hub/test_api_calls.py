@@ -12,6 +12,7 @@ from airflow_provider_xethub.exceptions import (
     XetResponseError,
     XetTimeoutError,
 )
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import api_calls, client
 
@@ -19,12 +20,12 @@ BRANCH = "POST .*/branch/.*"
 
 
 @pytest.fixture
-def branch(hook, repo):
+def branch(connection, repo):
     """Returns what creates a branch, as an example of a call."""
-    calls = api_calls.ApiCalls(hook.hub, lambda: hook.api)
 
     def create(name="v1"):
-        calls.run(
+        hook = XetHubConnection()
+        api_calls.ApiCalls(hook.hub, lambda: hook.api).run(
             f"the branch {name} of {repo}",
             lambda api: api.create_branch(repo.repo_id, branch=name, repo_type=repo.repo_type),
         )
