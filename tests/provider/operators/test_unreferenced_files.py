@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from datetime import timedelta
 
 import pytest
+import requests
 
 from airflow_provider_xethub.exceptions import (
     XetConflictError,
@@ -68,11 +71,23 @@ def storage(hub, repo, put, hook):
 
 def contents(hub, repo):
     """Return the seeds whose content the repository still has."""
-    import hashlib
-
     name = f"datasets/{repo.repo_id}"
     digests = {seed: hashlib.sha256(binary(seed=seed)).hexdigest() for seed in range(1, 20)}
     return [seed for seed, sha256 in digests.items() if hub.content.file_by_sha256(sha256, repository=name)]
+
+
+def stored_files(hub, repo):
+    """Return the Hub's own list."""
+    headers = {"Authorization": f"Bearer {hub.token()}"}
+    listed = requests.get(f"{hub.url}{repo.api_path}/lfs-files", headers=headers, timeout=20).json()
+    hub.log.clear()
+    return listed
+
+
+def answer(hub, listed):
+    """Let the Hub return another list."""
+    headers = {"Content-Type": "application/json"}
+    hub.faults.add(Fault("GET .*/lfs-files", status=200, headers=headers, body=json.dumps(listed)))
 
 
 def paths(value):
@@ -170,11 +185,7 @@ def test_a_list_without_a_file_in_use_is_not_trusted(hub, repo, where, storage, 
             "size": 5000,
         }
     ]
-    import json
-
-    hub.faults.add(
-        Fault("GET .*/lfs-files", status=200, headers={"Content-Type": "application/json"}, body=json.dumps(listed))
-    )
+    answer(hub, listed)
     run = run_task(XetDeleteUnreferencedFilesOperator, dry_run=False, min_age=0, **where)
     assert isinstance(run.error, XetProtocolError)
     assert "cannot be known" in run.text[:100]
@@ -182,15 +193,17 @@ def test_a_list_without_a_file_in_use_is_not_trusted(hub, repo, where, storage, 
     assert not hub.log.requests(DELETE)
 
 
-def test_a_commit_made_meanwhile_prevents_the_deletion(hub, repo, where, storage, put, run_task):
-    """It may refer to content that looked unreferenced: here it does."""
+@pytest.mark.parametrize("revision", ["main", "refs/pr/2"])
+def test_a_commit_made_meanwhile_prevents_the_deletion(hub, repo, where, storage, put, run_task, revision):
+    """It may refer to content that looked unreferenced: here it does, also in a pull request that is not listed."""
+    hub.faults.add(Fault("GET .*/refs", fields={"pullRequests": []}))
     hub.faults.add(Fault("GET .*/lfs-files", times=1, delay=1.0))
     asked = threading.Event()
 
     def commit():
         while not hub.log.requests("GET .*/tree/.*"):
             asked.wait(0.01)
-        put(again=9)
+        put(revision, again=9)
 
     thread = threading.Thread(target=commit)
     thread.start()
@@ -210,18 +223,22 @@ def test_a_deletion_whose_answer_was_lost_is_done(hub, repo, where, storage, run
 
 def test_optional_fields_may_be_missing(hub, repo, where, storage, run_task):
     """The Hub's OpenAPI description has no required ``filename``, and huggingface_hub's own list fails without it."""
-    import json
-
-    import requests
-
-    listed = requests.get(
-        f"{hub.url}{repo.api_path}/lfs-files", headers={"Authorization": f"Bearer {hub.token()}"}, timeout=20
-    ).json()
-    body = json.dumps([{k: v for k, v in each.items() if k not in ("filename", "ref", "xetHash")} for each in listed])
-    hub.faults.add(Fault("GET .*/lfs-files", status=200, headers={"Content-Type": "application/json"}, body=body))
+    listed = stored_files(hub, repo)
+    answer(hub, [{k: v for k, v in each.items() if k not in ("filename", "ref", "xetHash")} for each in listed])
     run = run_task(XetDeleteUnreferencedFilesOperator, dry_run=False, min_age=0, **where)
     assert [file["path"] for file in run.value["files"]] == [None]
     assert contents(hub, repo) == [*range(1, 9)]
+
+
+def test_content_that_shares_an_identifier_with_a_file_in_use_is_kept(hub, repo, where, storage, run_task):
+    listed = stored_files(hub, repo)
+    used = next(each for each in listed if each["filename"] == "dev.bin")
+    lost = next(each for each in listed if each["filename"] == "lost.bin")
+    lost["fileOid"] = used["fileOid"] = "f" * 40  # the trees repeat the sha256 of one of them
+    answer(hub, listed)
+    run = run_task(XetDeleteUnreferencedFilesOperator, dry_run=False, min_age=0, **where)
+    assert run.value["file_count"] == 0
+    assert not hub.log.requests(DELETE)
 
 
 def test_too_many_commits_are_refused_with_a_remedy(hub, where, storage, run_task, monkeypatch):

@@ -108,7 +108,9 @@ def delete_unreferenced(
             f"{counted(len(missing), 'file')} in use ({shortened(missing, 3)}). Nothing was deleted. If these were "
             "committed just now, try again later."
         )
-    unused = [each for each in stored if not each.ids & used_ids]
+    # What shares an identifier with content in use may be deleted with it.
+    kept_ids = used_ids.union(*(each.ids for each in stored if each.ids & used_ids))
+    unused = [each for each in stored if not each.ids & kept_ids]
     old = [each for each in unused if each.pushed <= now() - min_age]
     old.sort(key=lambda each: (-each.record["size"], each.record["path"] or ""))
     kept = len(stored) - len(unused)
@@ -132,15 +134,25 @@ def delete_unreferenced(
 
 
 def _all_refs(calls: ApiCalls, repo: Repo) -> dict[str, str | None]:
-    """Return the commits of all references by revision; ``None`` for a pull request that the Hub does not list."""
+    """Return the commits of all references by revision; ``None`` for a pull request that has no reference any more."""
     listed = refs.read_refs(calls.hub, repo, pull_requests=True)
     found: dict[str, str | None] = {}
     for kind, by_name in listed.items():
         # A branch and a tag may have the same name, and only one of them is found by it.
         found |= {f"{kind}:{name}": commit for name, commit in by_name.items()}
     # Whether the Hub lists the references of closed and merged pull requests is not documented.
-    numbers = {f"pullRequests:refs/pr/{number}" for number in _pull_requests(calls, repo)}
-    return found | dict.fromkeys(numbers - found.keys())
+    for number in _pull_requests(calls, repo):
+        name = f"pullRequests:refs/pr/{number}"
+        if name not in found:
+            found[name] = _head_of(calls.hub, repo.at(f"refs/pr/{number}"))
+    return found
+
+
+def _head_of(hub: Hub, repo: Repo) -> str | None:
+    try:
+        return refs.head(hub, repo)
+    except XetRevisionNotFoundError:
+        return None
 
 
 def _pull_requests(calls: ApiCalls, repo: Repo) -> list[int]:
