@@ -1,4 +1,4 @@
-"""The example ``dags_example/xethub_mirror.py``, as a whole DAG."""
+"""Mirrors in whole DAGs: the example ``dags_example/xethub_mirror.py``, and mapped tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_xethub.operators.xethub import XetMirrorOperator
+from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, write
 from support.documentation import run_as_file
 from support.repository_trees import read_tree
@@ -51,3 +53,12 @@ def test_additions_changes_and_deletions_arrive_in_the_copy(hub, repo, night, tm
     there = {path.removeprefix("data/"): each for path, each in read_tree(hub, repo).items()}
     assert there == {name: (copy / name).read_bytes() for name in there}
     assert set(there) == {*names[1:], "new/z.csv", "archive/old.bin"}
+
+
+def test_folders_are_mirrored_by_mapped_tasks(hub, repo, connection, run_dag, tmp_path):
+    with new_dag("mapped_mirror") as dag:
+        XetMirrorOperator.partial(task_id="mirror", repo_id=repo.repo_id, repo_type="dataset").expand_kwargs(
+            [{"source": str(write(tmp_path / name, {"x.csv": TEXT})), "path_in_repo": name} for name in ("a", "b")]
+        )
+    assert run_dag(dag).states == {("mirror", 0): "success", ("mirror", 1): "success"}
+    assert read_tree(hub, repo) == {"a/x.csv": TEXT, "b/x.csv": TEXT}
