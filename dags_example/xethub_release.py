@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Asset, task
 from airflow_provider_xethub import Card
 from airflow_provider_xethub.assets.xethub import event_extra
 from airflow_provider_xethub.operators.pull_requests import XetClosePullRequestOperator, XetMergePullRequestOperator
+from airflow_provider_xethub.operators.refs import XetCreateTagOperator
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 
@@ -65,20 +66,16 @@ with DAG(
     )
     merge = XetMergePullRequestOperator(task_id="merge", head_commit=checked, **proposed)
 
-    @task
-    def tag(merged: dict, params=None) -> str:
-        from airflow_provider_xethub.hooks.xethub import XetHubConnection
-
-        api, version = XetHubConnection().api, params["version"]
-        api.create_tag("local/corpus", tag=version, revision=merged["oid"], repo_type="dataset", exist_ok=True)
-        return version
+    tag = XetCreateTagOperator(
+        task_id="tag", tag="{{ params.version }}", revision="{{ ti.xcom_pull('merge')['oid'] }}", **CORPUS
+    )
 
     @task(outlets=[released])
     def announce(merged: dict, outlet_events=None) -> None:
         outlet_events[released].extra = event_extra(merged)
 
     [scan, checked] >> reject
-    tag(merge.output) >> announce(merge.output)
+    merge >> tag >> announce(merge.output)
 
 
 with DAG("xethub_release_consumer", schedule=[released], catchup=False, default_args=RETRIES, tags=["xethub"]):
