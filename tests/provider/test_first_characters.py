@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.operators.xethub import (
@@ -153,3 +154,12 @@ def test_a_commit_of_someone_else_says_so_and_what_to_do(hub, repo, corpus, run_
     )
     run = run_task(XetCommitOperator, delete="old.csv", parent_commit=head, **corpus)
     assert_visible(run.error, "someone else committed", "Read its new head")
+
+
+def test_a_callback_gets_the_error_that_the_log_shows(corpus, run_task, capsys):
+    seen = []
+    run = run_task(XetListOperator, on_failure_callback=lambda context: seen.append(context["exception"]), **NOWHERE)
+    assert seen == [run.error]
+    assert isinstance(run.error, XetNotFoundError)
+    assert run.error.status == 404
+    assert capsys.readouterr().out.count(f"{run.error}") >= 1
