@@ -29,24 +29,12 @@ def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Run a command in an empty folder and return what it prints; a failure is its one line."""
+def run(folder: Path, run_on, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Run a command in an empty folder."""
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-
-    def run(*arguments: str, status: int = 0) -> str:
-        capsys.readouterr()
-        assert main([*arguments, "--folder", str(folder)]) == status
-        printed = capsys.readouterr()
-        if status:
-            assert printed.out == ""
-            assert printed.err.count("\n") == 1
-            return printed.err
-        assert printed.err == ""
-        return printed.out
-
-    return run
+    return run_on(folder)
 
 
 CONTROLS, SHOWN = "c1\x9b31m bidi\u202e.txt", r"c1\x9b31m bidi\u202e.txt"
