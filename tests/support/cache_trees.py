@@ -42,7 +42,10 @@ def tree(root: Path) -> dict[str, Any]:
 
 
 def client_download(hub: LocalHub, repo: Repo, cache: Path, **options: Any) -> str:
-    """Let ``huggingface_hub`` fill a cache, and return the folder of the snapshot."""
+    """Let ``huggingface_hub`` fill a cache, and return the folder of the snapshot.
+
+    One file at a time: two of its threads that create the store of shared blobs at once may share nothing.
+    """
     from huggingface_hub import snapshot_download
 
     return snapshot_download(
@@ -51,7 +54,7 @@ def client_download(hub: LocalHub, repo: Repo, cache: Path, **options: Any) -> s
         cache_dir=cache,
         endpoint=hub.url,
         token=hub.token("read"),
-        **{"revision": repo.revision, **options},
+        **{"revision": repo.revision, "max_workers": 1, **options},
     )
 
 

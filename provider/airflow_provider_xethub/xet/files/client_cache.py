@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHARED = "blobs"
+_SHARING = threading.Lock()
 _PREFIX = re.compile(r"[0-9a-f]{2}")
 
 
@@ -140,10 +142,12 @@ def share(root: Path, blob: Path, xet_hash: str, size: int) -> None:
         from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store, shared_blobs_enabled
 
         if shared_blobs_enabled():
-            # What the store has is not verified, so it is replaced.
-            publish_blob_to_shared_store(
-                blob_path=str(blob), xet_hash=xet_hash, cache_dir=root, expected_size=size, replace_existing=True
-            )
+            # Two threads that create the store at once remove each other's marker, and then share nothing.
+            with _SHARING:
+                # What the store has is not verified, so it is replaced.
+                publish_blob_to_shared_store(
+                    blob_path=str(blob), xet_hash=xet_hash, cache_dir=root, expected_size=size, replace_existing=True
+                )
 
 
 def abandoned_links(blob: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet.files import cache_locks
+from airflow_provider_xethub.xet.files import cache_locks, client_cache
 from airflow_provider_xethub.xet.transfer import cache as cache_download
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree
@@ -170,3 +170,23 @@ def test_more_files_than_locks(hub, hook, model, cache, tmp_path, monkeypatch):
     assert tree(cache) == tree(tmp_path / "theirs")
     assert result["transfer"]["files"] + result["transfer"]["skipped"] == len(FILES) + 1
     assert [name for name in names(cache) if name.endswith(".xetpart")] == []
+
+
+def test_threads_that_create_the_store_of_shared_blobs_at_once_all_use_it(tmp_path):
+    for number in range(40):
+        root = tmp_path / f"{number}"
+        blobs = [root / "models--a--b" / "blobs" / f"{each:064x}" for each in range(8)]
+        blobs[0].parent.mkdir(parents=True)
+        together = threading.Barrier(len(blobs))
+
+        def share(blob, root=root, together=together):
+            blob.write_bytes(b"x")
+            together.wait()
+            client_cache.share(root, blob, blob.name, 1)
+
+        threads = [threading.Thread(target=share, args=[blob]) for blob in blobs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [blob.is_symlink() for blob in blobs] == [True] * len(blobs)
