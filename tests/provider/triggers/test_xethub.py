@@ -150,7 +150,7 @@ def test_a_commit_that_does_not_exist_ends_only_the_one_that_named_it(hub, repo,
         await triggerer.stop()
         return triggerer.events["wrong"][0]
 
-    with pytest.raises(XetNotFoundError, match="revision does not exist"):
+    with pytest.raises(XetNotFoundError, match="Revision not found"):
         value_of(asyncio.run(wait()))
 
 
