@@ -307,4 +307,4 @@ def test_every_dag_of_the_examples_retries_as_one_in_production_does():
     for where, code, call in calls:
         shared = [each for each in call.keywords if each.arg is None]  # **OPTIONS
         given = [ast.unparse(each.value) for each in call.keywords if each.arg == "default_args"]
-        assert "'retries'" in "".join(given) or (shared and '"retries"' in code), where
+        assert "'retries'" in "".join(given) or ((shared or given == ["RETRIES"]) and '"retries"' in code), where

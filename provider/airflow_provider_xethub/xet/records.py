@@ -377,7 +377,7 @@ class XetMirrorResult(XetPublishResult):
     plan: XetMirrorPlan
 
 
-class XetMirrorDownload(XetDownloadResult):
+class XetMirrorDownload(_XetDownloadResult):
     """What mirroring a repository to a destination returns.
 
     ``files`` are the added and changed files only, with ``local_path`` or ``storage_uri``. ``removed`` in the ``plan``

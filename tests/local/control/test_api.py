@@ -28,6 +28,9 @@ ROUTES = [
     ("GET", "counters"),
     ("GET", "transfers"),
     ("GET", "transfers/s"),
+    ("GET", "scans"),
+    ("POST", "scans"),
+    ("DELETE", "scans"),
     ("POST", "reset"),
 ]
 

@@ -64,7 +64,7 @@ def content(folder) -> dict[str, bytes]:
         ({"source": "/tmp", "max_delete_share": "{{ none }}"}, "max_delete_share must be a number from 0 to 1"),
         ({"source": "/tmp", "dry_run": "False"}, "dry_run must be True or False"),
         ({"source": "/tmp", "allow_empty": "False"}, "allow_empty must be True or False"),
-        ({"destination": "/tmp/x", "create_pr": True}, "create_pr and parent_commit need a source"),
+        ({"destination": "/tmp/x", "create_pr": True}, "create_pr, create_repo and parent_commit need a source"),
         ({"destination": "", "source": None}, "destination is empty"),
     ],
 )

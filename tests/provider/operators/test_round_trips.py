@@ -11,7 +11,7 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, commits, publish, write
 
-TOKEN, PREUPLOAD, COMMIT, COMMITS = "xet-write-token", "preupload", "commit", "commits"
+TOKEN, PREUPLOAD, COMMIT, COMMITS, PATHS_INFO = "xet-write-token", "preupload", "commit", "commits", "paths-info"
 
 
 @pytest.fixture
@@ -83,7 +83,8 @@ def test_a_commit_of_what_was_uploaded_asks_twice_and_its_retry_looks_first(uplo
     asked()
     again = run_task(XetCommitOperator, files=records, try_number=2).value
     assert again["oid"] == first["oid"]
-    assert asked() == [PREUPLOAD, COMMITS]
+    # The first request finds the commit, the others what it changed: its asset event must say so.
+    assert asked() == [PREUPLOAD, COMMITS, COMMITS, PATHS_INFO]
 
 
 def test_a_retried_upload_whose_answer_was_lost_is_not_committed_again(upload, repo, hub, asked, run_task):

@@ -117,7 +117,7 @@ class MirrorDownload:
             )
         stay = {path: found.recorded[path] for path in found.recorded if path in found.there and path not in removed}
         self._keep({**stay, **{path: _contents((), file) for path, file in self._wanted.items()}}, both)
-        return {**received, "plan": self._as_record(plan)}
+        return {"files": received["files"], "transfer": received["transfer"], "plan": self._as_record(plan)}
 
     def _compare(self) -> _Comparison:
         rules, place = self._rules, self._place
