@@ -195,7 +195,7 @@ def test_without_a_connection_an_upload_that_takes_longer_fails_for_good(
     assert isinstance(run.error, XetTokenExpiredError)
     assert run.is_final
     for part in (
-        f"The Xet token expired during the upload of 1 file to {Repo.from_uri(repo.uri)}",
+        f"It expired during the upload of 1 file to {Repo.from_uri(repo.uri)}",
         "xethub_conn_id",
     ):
         assert part in run.text

@@ -1,4 +1,4 @@
-"""One Airflow for all of these tests, as ``airflow standalone`` runs it; a Hub of its own; somebody at a browser."""
+"""An Airflow for the tests of each file, as ``airflow standalone`` runs it; a Hub of its own; somebody at a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BINARY = 3_000_000
 _ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
     with LocalHub(tmp_path_factory.mktemp("ui-hub")) as running:
         running.create_repo("local/penguins", "dataset", private=True)
@@ -34,7 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def airflow(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.Airflow]:
     known = {
         "PROD": (hub.url, hub.token()),
@@ -50,7 +50,7 @@ def airflow(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def somebody(airflow: services.Airflow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
     with visitor(airflow.url, tmp_path_factory.getbasetemp() / "pictures") as person:
         yield person
