@@ -45,7 +45,7 @@ with DAG(
         from pathlib import Path
         from tempfile import TemporaryDirectory
 
-        from airflow.sdk.exceptions import AirflowFailException
+        from airflow.providers.common.compat.sdk import AirflowFailException
 
         from airflow_provider_xethub import Repo
         from airflow_provider_xethub.hooks.xethub import XetHubConnection

@@ -339,15 +339,12 @@ def test_a_bucket_is_refused_with_a_way_out(make_repo, connection, cache, run_ta
     assert "Give destination a folder instead of HubCache" in run.text
 
 
-def test_the_example_fills_a_cache_and_reads_it_offline(hub, connection, tmp_path, run_dag):
-    repo = hub.create_repo("local/penguins", "dataset")
-    try:
-        publish(repo, tmp_path, {"penguins.csv": b"species\nAdelie\n", "photo.bin": binary()})
-        source = Path(__file__).parents[3] / "dags_example/xethub_cache.py"
-        [dag] = [dag for dag in run_as_file(source.read_text(), str(source)) if dag.dag_id == "xethub_cache"]
-        dag.params["cache"] = str(tmp_path / "cache")
-        done = run_dag(dag)
-    finally:
-        hub.repositories.delete("datasets/local/penguins")
+def test_the_example_fills_a_cache_and_reads_it_offline(repo, connection, tmp_path, run_dag):
+    publish(repo, tmp_path, {"penguins.csv": b"species\nAdelie\n", "photo.bin": binary()})
+    source = Path(__file__).parents[3] / "dags_example/xethub_cache.py"
+    code = source.read_text().replace("local/penguins", repo.repo_id)
+    [dag] = [dag for dag in run_as_file(code, str(source)) if dag.dag_id == "xethub_cache"]
+    dag.params["cache"] = str(tmp_path / "cache")
+    done = run_dag(dag)
     assert done.state == "success"
     assert done.xcoms("read_offline") == [True]
