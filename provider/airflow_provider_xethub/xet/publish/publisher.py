@@ -11,16 +11,14 @@ from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files.mirror_plan import Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card_work import CardWork
-from airflow_provider_xethub.xet.publish.mirror import Mirror
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,
@@ -34,6 +32,10 @@ from airflow_provider_xethub.xet.publish.sources import (
 from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, XetPublishResult, XetTransfer
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.files.mirror_plan import Rules
+    from airflow_provider_xethub.xet.publish.mirror import Mirror
 
 
 class Destination(Protocol):
@@ -165,6 +167,9 @@ class Publisher:
         :param rules: what may be touched.
         :param write_access, prefetch, deduplicate: as for :meth:`publish_files`.
         """
+        # Loaded here, because it would cost every upload six milliseconds.
+        from airflow_provider_xethub.xet.publish.mirror import Mirror
+
         publish = partial(self.publish_files, write_access=write_access, prefetch=prefetch, deduplicate=deduplicate)
         return Mirror(self._hub(), files, request, rules, publish)
 
