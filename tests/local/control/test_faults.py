@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import resource
 import socket
@@ -248,7 +249,8 @@ def test_stopping_ends_an_endless_answer(hub: LocalHub, how: str, caplog: pytest
         with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
             waiting.result()
     hub.start()
-    assert caplog.records == []
+    # A client of an earlier test may be gone only now, which is information.
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_faults_are_listed_counted_and_removed_one_by_one(hub: LocalHub) -> None:
