@@ -83,7 +83,7 @@ class Visitor:
         # What hovers over the page because the pointer is there belongs to no picture.
         page.mouse.move(WIDTH // 2, height - 1)
         taken = page.screenshot(animations="disabled")
-        assert len(taken) < 220_000, f"{name}: {len(taken)} bytes"
+        assert len(taken) < 200_000, f"{name}: {len(taken)} bytes"
         folder = PICTURES if os.environ.get("XETHUB_SCREENSHOTS") else self._folder
         (folder / f"{name}.png").write_bytes(taken)
         page.set_viewport_size({"width": WIDTH, "height": HEIGHT})

@@ -75,9 +75,9 @@ def test_the_message_is_visible_where_the_log_opens(
 ) -> None:
     assert_shown(somebody, failed_run, task, message)
     # A picture shows the same wherever the project is.
-    somebody.page.set_viewport_size({"width": WIDTH, "height": 720})
+    somebody.page.set_viewport_size({"width": WIDTH, "height": 680})
     somebody.page.evaluate(_RENAME, [str(Path(__file__).parents[3]), "/home/airflow"])
-    somebody.picture(f"airflow-failed-{task.replace('_', '-')}", height=720)
+    somebody.picture(f"airflow-failed-{task.replace('_', '-')}", height=680)
 
 
 @pytest.mark.parametrize(("task", "message"), [("deferred", DELETED), ("decorated", NOT_FOUND)])

@@ -61,7 +61,7 @@ class Place(Protocol):
 class LocalPlace:
     """A folder on this worker.
 
-    :param root: the folder, which need not exist; it may be a link itself.
+    :param root: the folder. It may be missing, and it may be a link.
     :param attempt: the attempt of the task, for the name of the temporary file.
     """
 

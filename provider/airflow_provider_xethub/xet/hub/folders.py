@@ -1,4 +1,4 @@
-"""The files in one folder of a repository, which need not exist."""
+"""The files in one folder of a repository. A missing folder has none."""
 
 from __future__ import annotations
 

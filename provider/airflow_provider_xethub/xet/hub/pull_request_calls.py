@@ -1,7 +1,7 @@
 """Change pull requests: open, publish, merge, comment and close. Each is safe to retry, except opening one.
 
 ``huggingface_hub.HfApi`` sends the requests. After any failure, the state of the pull request on the Hub says whether
-the request was carried out all the same.
+the request was carried out anyway.
 """
 
 from __future__ import annotations

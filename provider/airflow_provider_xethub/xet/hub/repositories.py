@@ -68,7 +68,7 @@ def find(hub: Hub, repo: Repo) -> Found | None:
         described = answers.mapping(answer, "JSON")
         gated = described.get("gated", False) if "gated" in fields else None
         if gated not in (None, False, "auto", "manual"):
-            raise answers.WrongAnswerError("'gated' that is none of false, auto and manual")
+            raise answers.WrongAnswerError("'gated' that is not false, auto or manual")
         return Found(answers.identifier(described.get("id"), "'id'"), described.get("private") is True, gated)
 
 

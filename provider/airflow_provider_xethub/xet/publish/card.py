@@ -115,7 +115,7 @@ def with_data(text: str, data: Mapping[str, Any]) -> str:
         lines = _with_fields(found[2], new, known)
     except XetInputError:
         raise
-    except Exception as error:  # of a YAML library that is none of our dependencies
+    except Exception as error:  # of a YAML library that we do not depend on
         reason = " ".join(str(error).split())
         raise XetInputError(f"The front matter of {PATH}, or card.data, is not valid YAML: {reason:.300}") from None
     return f"{found[1]}{lines}{found[3]}{text[found.end() :]}" if new else text

@@ -220,7 +220,7 @@ class ScannedCondition(DetailCondition):
 def check_missing_scan(value: object) -> None:
     """Reject an unknown value of ``missing_scan``.
 
-    :raises XetInputError: it is none of ``fail``, ``wait`` and ``accept``.
+    :raises XetInputError: it is not ``fail``, ``wait`` or ``accept``.
     """
     if value not in ("fail", "wait", "accept"):
         raise XetInputError(f"missing_scan {value!r:.60} must be 'fail', 'wait' or 'accept'.")
