@@ -13,7 +13,7 @@ from airflow_provider_xethub import _moved
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.assets.changes import changes_of, files_of
-    from airflow_provider_xethub.xet.files.hub_cache import HubCache
+    from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
     from airflow_provider_xethub.xet.publish.card import Card
     from airflow_provider_xethub.xet.publish.request import CommitRequest
     from airflow_provider_xethub.xet.records import (
@@ -83,7 +83,7 @@ __all__ = [
 _MODULES = {
     "Card": "xet.publish.card",
     "CommitRequest": "xet.publish.request",
-    "HubCache": "xet.files.hub_cache",
+    "HubCache": "xet.files.cache.hub_cache",
     "Repo": "xet.repo",
     "SealedTokenDict": "xet.token",
     "XetToken": "xet.token",

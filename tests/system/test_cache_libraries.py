@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
-from airflow_provider_xethub.xet.files.hub_cache import HubCache
+from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from support.builders import publish
 
 pytestmark = pytest.mark.long

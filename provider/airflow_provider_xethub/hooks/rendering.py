@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.xet import arguments
-from airflow_provider_xethub.xet.files.hub_cache import HubCache
+from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 
 if TYPE_CHECKING:
     import jinja2

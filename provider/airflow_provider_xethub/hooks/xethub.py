@@ -18,7 +18,7 @@ from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
-from airflow_provider_xethub.xet.files.hub_cache import HubCache
+from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.repo import Repo, Scope
@@ -481,7 +481,7 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.hooks.attempt import current_attempt
 
         api.before_import()
-        from airflow_provider_xethub.xet.files import cache_layout
+        from airflow_provider_xethub.xet.files.cache import layout as cache_layout
         from airflow_provider_xethub.xet.transfer import cache as transfer
 
         source = cache_layout.check(files)
@@ -657,7 +657,8 @@ class XetHubConnection(BaseHook):
         """
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet import threads
-        from airflow_provider_xethub.xet.files import mirror_plan, sources
+        from airflow_provider_xethub.xet.files import sources
+        from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 
         repo = request.repo
         rules = mirror_plan.rules(
@@ -724,7 +725,7 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet import threads
-        from airflow_provider_xethub.xet.files import mirror_plan
+        from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
         from airflow_provider_xethub.xet.files.object_storage import location
         from airflow_provider_xethub.xet.hub.folders import list_folder
         from airflow_provider_xethub.xet.task_state import TaskState

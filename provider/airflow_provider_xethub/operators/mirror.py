@@ -177,13 +177,13 @@ class XetMirrorOperator(XetCommittingOperator):
         return mirrored
 
     def _planned(self, plan: XetMirrorPlan, *, sends: bool) -> XetMirrorPlan:
-        from airflow_provider_xethub.xet.files import mirror_plan
+        from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 
         self.log.info("Dry run, nothing was changed. %s", mirror_plan.table(plan, sends=sends))
         return plan
 
     def _report_plan(self, plan: XetMirrorPlan) -> None:
-        from airflow_provider_xethub.xet.files import mirror_plan
+        from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 
         self.log.info("Mirrored %s: %s.", self._given[0], mirror_plan.summary(plan))
 

@@ -22,7 +22,7 @@ from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
-from airflow_provider_xethub.xet.files.hub_cache import HubCache
+from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.hub.pages import page_of_files
 from airflow_provider_xethub.xet.message_text import counted, size
 from airflow_provider_xethub.xet.records import is_pinned

@@ -164,7 +164,7 @@ def test_nothing_is_deleted_before_everything_else_is_verified(hub, mirror, remo
 
 
 def test_files_of_a_failed_mirror_are_known_to_the_next(hub, mirror, remote, folder, monkeypatch):
-    from airflow_provider_xethub.xet.files.mirror_places import LocalPlace, StoredPlace
+    from airflow_provider_xethub.xet.files.mirror.places import LocalPlace, StoredPlace
 
     mirror()
     remote({"a.bin": binary(seed="new"), "n.bin": binary(seed="n")})

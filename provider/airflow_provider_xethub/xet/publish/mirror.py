@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet.files import mirror_plan
 from airflow_provider_xethub.xet.files.content_identity import identity
-from airflow_provider_xethub.xet.files.mirror_plan import Plan, Rules
+from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
+from airflow_provider_xethub.xet.files.mirror.plan import Plan, Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub import preupload, pull_requests
 from airflow_provider_xethub.xet.hub.client import Hub

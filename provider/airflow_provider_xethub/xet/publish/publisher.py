@@ -34,7 +34,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.xet.files.mirror_plan import Rules
+    from airflow_provider_xethub.xet.files.mirror.plan import Rules
     from airflow_provider_xethub.xet.publish.mirror import Mirror
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files.cache_layout import Blob, Snapshot, blobs_of, has_content
-from airflow_provider_xethub.xet.files.cache_locks import Locks
+from airflow_provider_xethub.xet.files.cache.layout import Blob, Snapshot, blobs_of, has_content
+from airflow_provider_xethub.xet.files.cache.locks import Locks
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import counted

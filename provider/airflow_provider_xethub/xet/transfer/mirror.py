@@ -15,12 +15,13 @@ from typing import Protocol
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError
 from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files import mirror_plan, object_targets
+from airflow_provider_xethub.xet.files import object_targets
 from airflow_provider_xethub.xet.files import targets as local_targets
 from airflow_provider_xethub.xet.files.content_identity import Identity, identity
-from airflow_provider_xethub.xet.files.mirror_places import LocalPlace, Place, StoredPlace
-from airflow_provider_xethub.xet.files.mirror_plan import Plan, Rules
-from airflow_provider_xethub.xet.files.mirror_record import MirrorRecord
+from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
+from airflow_provider_xethub.xet.files.mirror.places import LocalPlace, Place, StoredPlace
+from airflow_provider_xethub.xet.files.mirror.plan import Plan, Rules
+from airflow_provider_xethub.xet.files.mirror.record import MirrorRecord
 from airflow_provider_xethub.xet.files.object_storage import Location, Storage
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.source_rules import MIRROR_RECORD

@@ -15,7 +15,8 @@ from huggingface_hub.utils import WeakFileLock
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet.files import cache_locks, client_cache
+from airflow_provider_xethub.xet.files.cache import client_cache
+from airflow_provider_xethub.xet.files.cache import locks as cache_locks
 from airflow_provider_xethub.xet.transfer import cache as cache_download
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree

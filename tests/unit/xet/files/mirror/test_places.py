@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet.files import mirror_places
 from airflow_provider_xethub.xet.files.content_identity import Identity
-from airflow_provider_xethub.xet.files.mirror_places import LocalPlace
-from airflow_provider_xethub.xet.files.mirror_record import MirrorRecord
+from airflow_provider_xethub.xet.files.mirror import places as mirror_places
+from airflow_provider_xethub.xet.files.mirror.places import LocalPlace
+from airflow_provider_xethub.xet.files.mirror.record import MirrorRecord
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import write
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet.files import mirror_record
 from airflow_provider_xethub.xet.files.content_identity import Identity
-from airflow_provider_xethub.xet.files.mirror_record import MirrorRecord, decode
+from airflow_provider_xethub.xet.files.mirror import record as mirror_record
+from airflow_provider_xethub.xet.files.mirror.record import MirrorRecord, decode
 from airflow_provider_xethub.xet.repo import Repo
 
 REPO = Repo("acme/corpus", "dataset", "a" * 40)

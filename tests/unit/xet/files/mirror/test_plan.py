@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet.files import mirror_plan
-from airflow_provider_xethub.xet.files.mirror_plan import check, compare, rules, summary, table
+from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
+from airflow_provider_xethub.xet.files.mirror.plan import check, compare, rules, summary, table
 
 
 def plan_of(wanted, there, equal=(), untouchable=(), **options):

@@ -1,0 +1,1 @@
+"""The Hugging Face cache as a destination."""

@@ -1,0 +1,1 @@
+"""What a mirror compares, changes and remembers."""
