@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -11,20 +9,12 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import TEXT, binary, publish, write
+from support.waiting import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DAG = "xethub_watch"
 CORPUS = Repo("local/corpus", "dataset")
-PATIENCE = 300.0
-
-
-def until(condition, *logs):
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "".join(log.read_text(errors="replace")[-4000:] for log in logs)
-        time.sleep(0.5)
-    return value
 
 
 def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, tmp_path):

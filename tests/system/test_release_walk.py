@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,12 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import binary, write
+from support.waiting import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "dags_example/xethub_release.py"
 CORPUS = Repo("local/corpus", "dataset")
-PATIENCE = 300.0
-
-
-def until(condition, *logs):
-    deadline = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "".join(log.read_text(errors="replace")[-4000:] for log in logs)
-        time.sleep(0.5)
-    return value
 
 
 def test_a_release_goes_from_a_pull_request_to_a_tag_and_its_consumer(hub, connection, tmp_path):

@@ -11,7 +11,6 @@ from airflow_provider_xethub.exceptions import (
     XetConflictError,
     XetConnectionError,
     XetForbiddenError,
-    XetHubError,
     XetNotFoundError,
     XetRateLimitError,
     XetResponseError,
@@ -23,25 +22,9 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
-from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.repo import Repo
+from support.hub_client import AT_ONCE, HUB_TOKEN, REPO, client, refusal
 from support.small_server import Answer, Asked, SmallServer
-
-HUB_TOKEN = "hf_0123456789abcdefghijklmnopqrst"
-REPO = Repo("acme/corpus", "dataset")
-AT_ONCE = {"Retry-After": "0"}
-
-
-def client(url: str, hub_token: str | None = HUB_TOKEN, **options) -> Hub:
-    return Hub(url, hub_token, credential="connection 'xethub_default'", **options)
-
-
-def refusal(answer: Answer, kind: type[XetHubError] = XetResponseError) -> XetHubError:
-    with SmallServer(answer) as server, pytest.raises(kind) as caught:
-        client(server.url).xet_token(REPO, "read")
-    assert len(server.asked) == 1 or answer.status == 429 or answer.status >= 500
-    return caught.value
-
 
 # --- tokens
 

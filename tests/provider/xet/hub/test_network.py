@@ -12,37 +12,18 @@ import pytest
 
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
-    XetHubError,
     XetInputError,
     XetProtocolError,
     XetRedirectError,
-    XetResponseError,
     XetTimeoutError,
     XetTLSError,
 )
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
-from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.network.settings import Network
-from airflow_provider_xethub.xet.repo import Repo
+from support.hub_client import REPO, client, refusal
 from support.private_network import private_certificate
 from support.small_server import Answer, SmallServer
-
-HUB_TOKEN = "hf_0123456789abcdefghijklmnopqrst"
-REPO = Repo("acme/corpus", "dataset")
-AT_ONCE = {"Retry-After": "0"}
-
-
-def client(url: str, hub_token: str | None = HUB_TOKEN, **options) -> Hub:
-    return Hub(url, hub_token, credential="connection 'xethub_default'", **options)
-
-
-def refusal(answer: Answer, kind: type[XetHubError] = XetResponseError) -> XetHubError:
-    with SmallServer(answer) as server, pytest.raises(kind) as caught:
-        client(server.url).xet_token(REPO, "read")
-    assert len(server.asked) == 1 or answer.status == 429 or answer.status >= 500
-    return caught.value
-
 
 # --- no answer
 

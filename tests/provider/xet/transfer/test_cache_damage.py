@@ -22,18 +22,6 @@ FILES = MODEL | {"model.safetensors": binary(5000), "large.bin": LARGE}
 
 
 @pytest.fixture
-def model(make_repo, connection, tmp_path):
-    repo = make_repo("model")
-    publish(repo, tmp_path, FILES)
-    return repo
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def filled(hook, model, cache):
     fill(hook, model, cache)
     return tree(cache)

@@ -20,18 +20,6 @@ WEIGHTS = {"model.safetensors": binary(5000), "copy/weights.bin": binary(5000), 
 FILES = MODEL | WEIGHTS
 
 
-@pytest.fixture
-def model(make_repo, connection, tmp_path):
-    repo = make_repo("model")
-    publish(repo, tmp_path, FILES)
-    return repo
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "ours"
-
-
 def fill(hook, repo, cache, files=None, **options):
     commit = hook.get_commit_id(repo)
     files = hook.list_files(repo.at(commit)) if files is None else files
@@ -45,7 +33,7 @@ def test_it_is_what_snapshot_download_makes(hub, hook, make_repo, tmp_path, cach
     result = fill(hook, repo, cache)
     theirs = client_download(hub, repo, tmp_path / "theirs")
     assert tree(cache) == tree(tmp_path / "theirs")
-    assert result["snapshot"] == theirs.replace("theirs", "ours")
+    assert result["snapshot"] == theirs.replace("theirs", "cache")
     assert offline(cache, repo).samefile(result["snapshot"])
     for file in result["files"]:
         assert file["repo"] == repo.at(hook.get_commit_id(repo)).uri

@@ -18,7 +18,7 @@ from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.files.cache import client_cache
 from airflow_provider_xethub.xet.files.cache import locks as cache_locks
 from airflow_provider_xethub.xet.transfer import cache as cache_download
-from support.builders import binary, names, publish
+from support.builders import binary, names
 from support.cache_trees import MODEL, client_download, offline, tree
 
 FILES = MODEL | {f"part-{number}.bin": binary(20_000, number) for number in range(30)}
@@ -38,18 +38,6 @@ sys.stdin.readline()
 result = hook.download(HubCache(sys.argv[2]), files, ref="main")
 print(json.dumps({"host": socket.gethostname(), **result["transfer"]}))
 """
-
-
-@pytest.fixture
-def model(make_repo, connection, tmp_path):
-    repo = make_repo("model")
-    publish(repo, tmp_path, FILES)
-    return repo
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
 
 
 def can_unshare():
