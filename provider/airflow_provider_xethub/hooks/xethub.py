@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.files.sources import SourceFile
-    from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+    from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
+    from airflow_provider_xethub.xet.hub.api.refs import Kind
+    from airflow_provider_xethub.xet.hub.api.repositories import Gated, SpaceSdk, Visibility
     from airflow_provider_xethub.xet.hub.client import Hub
-    from airflow_provider_xethub.xet.hub.refs import Kind
-    from airflow_provider_xethub.xet.hub.repositories import Gated, SpaceSdk, Visibility
     from airflow_provider_xethub.xet.publish.copies import Copies
     from airflow_provider_xethub.xet.publish.publisher import Publisher
     from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -884,7 +884,7 @@ class XetHubConnection(BaseHook):
         :param title: its title.
         :param description: the text of its first comment.
         """
-        from airflow_provider_xethub.xet.hub import pull_request_calls
+        from airflow_provider_xethub.xet.hub.api import pull_requests as pull_request_calls
 
         return pull_request_calls.open_pull_request(self._api_calls, repo, title, description)
 
@@ -911,7 +911,7 @@ class XetHubConnection(BaseHook):
         :raises XetPullRequestClosedError: it is closed. Nothing was merged.
         :raises XetConflictError: it conflicts with its branch, or has other commits. Nothing was merged.
         """
-        from airflow_provider_xethub.xet.hub import pull_request_calls
+        from airflow_provider_xethub.xet.hub.api import pull_requests as pull_request_calls
 
         result = pull_request_calls.merge(
             self._api_calls, repo, number, comment=comment, head_commit=head_commit, is_first_try=is_first_try
@@ -928,7 +928,7 @@ class XetHubConnection(BaseHook):
         :param comment: text of a comment that says why.
         :raises XetConflictError: it is merged.
         """
-        from airflow_provider_xethub.xet.hub import pull_request_calls
+        from airflow_provider_xethub.xet.hub.api import pull_requests as pull_request_calls
 
         return pull_request_calls.close(self._api_calls, repo, number, comment=comment)
 
@@ -942,7 +942,7 @@ class XetHubConnection(BaseHook):
         :param key: the same for all attempts of one piece of work, so that the comment is added once. ``None``: always
             add one.
         """
-        from airflow_provider_xethub.xet.hub import pull_request_calls
+        from airflow_provider_xethub.xet.hub.api import pull_requests as pull_request_calls
 
         return pull_request_calls.comment_on(self._api_calls, repo, number, text, key=key)
 
@@ -951,7 +951,7 @@ class XetHubConnection(BaseHook):
     @fail_without_retry()
     def repo_exists(self, repo: Repo) -> bool:
         """Return whether the repository or bucket exists, and the connection has access to it."""
-        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.hub.api import repositories
 
         return repositories.find(self._connection.hub, repo) is not None
 
@@ -975,7 +975,7 @@ class XetHubConnection(BaseHook):
             more than its first commit.
         :raises XetConflictError: it exists, and ``exist_ok`` is false or its visibility is another one.
         """
-        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.hub.api import repositories
         from airflow_provider_xethub.xet.publish import license_card
 
         card = None if license is None else license_card.checked(self._connection.hub, repo, license)
@@ -995,7 +995,7 @@ class XetHubConnection(BaseHook):
         :param missing_ok: whether it may be missing.
         :raises XetInputError: ``confirm`` is not its id.
         """
-        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.hub.api import repositories
 
         return repositories.delete(self._api_calls, repo, confirm=confirm, missing_ok=missing_ok)
 
@@ -1007,14 +1007,14 @@ class XetHubConnection(BaseHook):
         :param visibility, gated: ``None``: as it is.
         :raises XetInputError: both are ``None``, or do not fit the type of the repository.
         """
-        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.hub.api import repositories
 
         return repositories.update(self._api_calls, repo, visibility=visibility, gated=gated)
 
     @fail_without_retry()
     def list_refs(self, repo: Repo) -> list[XetRef]:
         """Return the branches, then the tags of a repository, each sorted by name."""
-        from airflow_provider_xethub.xet.hub import refs
+        from airflow_provider_xethub.xet.hub.api import refs
 
         return refs.list_refs(self._connection.hub, repo)
 
@@ -1040,7 +1040,7 @@ class XetHubConnection(BaseHook):
 
     @fail_without_retry()
     def _create_ref(self, repo: Repo, kind: Kind, name: str, **options: Any) -> XetRef:
-        from airflow_provider_xethub.xet.hub import refs
+        from airflow_provider_xethub.xet.hub.api import refs
 
         return refs.create(self._api_calls, repo, kind, name, **options)
 
@@ -1054,7 +1054,7 @@ class XetHubConnection(BaseHook):
 
     @fail_without_retry()
     def _delete_ref(self, repo: Repo, kind: Kind, name: str, *, missing_ok: bool) -> bool:
-        from airflow_provider_xethub.xet.hub import refs
+        from airflow_provider_xethub.xet.hub.api import refs
 
         return refs.delete(self._api_calls, repo, kind, name, missing_ok=missing_ok)
 
@@ -1065,7 +1065,7 @@ class XetHubConnection(BaseHook):
         :param repo: at the branch.
         :param commit_message: title of that commit.
         """
-        from airflow_provider_xethub.xet.hub import refs
+        from airflow_provider_xethub.xet.hub.api import refs
 
         return refs.squash(self._api_calls, repo, commit_message)
 
@@ -1080,20 +1080,20 @@ class XetHubConnection(BaseHook):
         :param min_age: keep what was pushed more recently. ``None``: 7 days.
         :raises XetProtocolError: what is unreferenced cannot be known. Nothing was deleted.
         """
-        from airflow_provider_xethub.xet.hub import unreferenced_files
+        from airflow_provider_xethub.xet.hub.api import unreferenced_files
 
         age = unreferenced_files.MIN_AGE if min_age is None else min_age
         return unreferenced_files.delete_unreferenced(self._api_calls, repo, dry_run=dry_run, min_age=age)
 
     def _create_missing(self, repo: Repo) -> None:
         """Create a repository that does not exist, before something is published to it."""
-        from airflow_provider_xethub.xet.hub import repositories
+        from airflow_provider_xethub.xet.hub.api import repositories
 
         repositories.create_missing(self._api_calls, repo)
 
     @property
     def _api_calls(self) -> ApiCalls:
-        from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+        from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
 
         return ApiCalls(self._connection.hub, lambda: self.api)
 

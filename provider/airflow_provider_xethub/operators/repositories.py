@@ -19,7 +19,7 @@ from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_xethub.xet.hub.repositories import Gated, SpaceSdk, Visibility
+    from airflow_provider_xethub.xet.hub.api.repositories import Gated, SpaceSdk, Visibility
     from airflow_provider_xethub.xet.records import XetCleanup, XetDeletion, XetRepo
 
 __all__ = [

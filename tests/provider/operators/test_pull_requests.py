@@ -22,8 +22,8 @@ from airflow_provider_xethub.operators.pull_requests import (
     XetMergePullRequestOperator,
 )
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.xet.hub import api_calls
 from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.api import calls as api_calls
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, names, publish, write
 

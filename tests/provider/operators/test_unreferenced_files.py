@@ -20,7 +20,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.repositories import XetDeleteUnreferencedFilesOperator
-from airflow_provider_xethub.xet.hub import unreferenced_files
+from airflow_provider_xethub.xet.hub.api import unreferenced_files
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, write
 

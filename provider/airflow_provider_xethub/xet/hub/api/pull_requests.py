@@ -19,7 +19,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.hub import pull_requests
-from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.hub.pull_requests import PullRequest
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID

@@ -32,14 +32,14 @@ from airflow_provider_xethub.exceptions import (
     XetRevisionNotFoundError,
 )
 from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet.hub import refs
+from airflow_provider_xethub.xet.hub.api import refs
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import counted, shortened, size
 from airflow_provider_xethub.xet.records import XetCleanup, XetStoredFile
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+    from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
 
 MAX_COMMITS = 1000
 """Commits whose trees are read at most: each takes at least one request."""

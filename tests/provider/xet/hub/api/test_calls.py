@@ -14,7 +14,8 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.xet.hub import api_calls, client
+from airflow_provider_xethub.xet.hub import client
+from airflow_provider_xethub.xet.hub.api import calls as api_calls
 
 BRANCH = "POST .*/branch/.*"
 

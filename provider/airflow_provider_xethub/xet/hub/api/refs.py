@@ -23,7 +23,7 @@ from airflow_provider_xethub.xet.records import XetRef, XetSquashResult
 from airflow_provider_xethub.xet.repo import Repo, check_ref_name
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+    from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
 
 Kind = Literal["branch", "tag"]
 

@@ -20,7 +20,7 @@ from airflow_provider_xethub.xet.records import XetRepo
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.xet.hub.api_calls import ApiCalls
+    from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
 
 Visibility = Literal["private", "public", "protected"]
 Gated = Literal["auto", "manual", False]

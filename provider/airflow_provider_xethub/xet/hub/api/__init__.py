@@ -1,0 +1,1 @@
+"""What ``huggingface_hub.HfApi`` does: repositories, branches and tags, pull requests, large files that nobody uses."""
