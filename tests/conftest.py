@@ -168,8 +168,11 @@ def make_repo(hub: LocalHub, request: pytest.FixtureRequest) -> Callable[..., Re
     """Makes an empty repository that no other test uses."""
     import uuid
 
+    from airflow_provider_xethub.xet.repo import Repo
+
     def make(repo_type: RepoType = "dataset", **options: bool) -> Repo:
-        return hub.create_repo(f"local/r{uuid.uuid4().hex[:12]}", repo_type, **options)
+        made = hub.create_repo(f"local/r{uuid.uuid4().hex[:12]}", repo_type, **options)
+        return Repo(made.repo_id, made.repo_type)
 
     return make
 

@@ -5,3 +5,5 @@ Start it with ``xethub-local serve``, or from Python with
 
 This module imports nothing, and nothing in this package imports Airflow.
 """
+
+__version__ = "0.1.0"

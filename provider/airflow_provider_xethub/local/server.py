@@ -31,10 +31,10 @@ from airflow_provider_xethub.local.http.asgi import wait_for_disconnect
 from airflow_provider_xethub.local.http.protocol import BoundedHttpProtocol
 from airflow_provider_xethub.local.hub.hosts import is_loopback
 from airflow_provider_xethub.local.local_store import BUILT_IN_USER, LocalStore
+from airflow_provider_xethub.local.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.local.store.access import Role
 from airflow_provider_xethub.local.store.paths import repository_name
 from airflow_provider_xethub.local.store.settings import Settings
-from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 
 _STOP_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
@@ -209,7 +209,7 @@ class LocalHub:
         """Create a repository, or a bucket, as the built-in user ``local``.
 
         :raises ConflictError: it already exists.
-        :raises XetInputError: the name is invalid.
+        :raises InvalidNameError: the name is invalid.
         """
         repo = Repo(repo_id, repo_type)
         self.repositories.create(repository_name(repo), private=private, author=BUILT_IN_USER)

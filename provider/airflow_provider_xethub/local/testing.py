@@ -16,10 +16,10 @@ from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.scans import Scans
 from airflow_provider_xethub.local.metadata.upload_modes import GITATTRIBUTES, SAMPLE_BYTES, lfs_rules, upload_mode
+from airflow_provider_xethub.local.repo import Repo, RepoType
 from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError
 from airflow_provider_xethub.local.store.paths import repository_name
-from airflow_provider_xethub.xet.repo import Repo, RepoType
 
 if TYPE_CHECKING:
     import pytest
@@ -70,7 +70,7 @@ class IsolatedHub:
         """Create a repository, or a bucket, in :attr:`namespace`; its only file is ``.gitattributes``.
 
         :raises ConflictError: it already exists.
-        :raises XetInputError: the name is invalid.
+        :raises InvalidNameError: the name is invalid.
         """
         return self.server.create_repo(f"{self.namespace}/{name}", repo_type, private)
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from airflow_provider_xethub.local.metadata.history import HEADS
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION, Repo
 from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from airflow_provider_xethub.local.content.store import UnknownFileError
 from airflow_provider_xethub.local.content.xorbs import UnknownXorbError
 from airflow_provider_xethub.local.formats import FormatError
 from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
+from airflow_provider_xethub.local.repo import Scope
 from airflow_provider_xethub.local.store.access import Access, AccessError, XetGrant
-from airflow_provider_xethub.xet.repo import Scope
 
 _log = logging.getLogger(__name__)
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local.repo import REPO_TYPES, SCOPES, InvalidNameError, Repo, Scope, check_path
 from airflow_provider_xethub.local.store.paths import repository_name
-from airflow_provider_xethub.xet.repo import REPO_TYPES, SCOPES, Repo, Scope, check_path
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.local_store import LocalStore
@@ -57,7 +56,7 @@ def repo_argument(text: str) -> Repo:
         raise UsageError(f"{text!r} is not of the form {REPO_SYNTAX}, where TYPE is one of {', '.join(REPO_TYPES)}.")
     try:
         return Repo(repo_id, repo_type)  # type: ignore[arg-type]
-    except XetInputError as error:
+    except InvalidNameError as error:
         raise UsageError(str(error)) from error
 
 
@@ -76,7 +75,7 @@ def repo_path_argument(text: str) -> RepoPath:
         repo = repo.at(revision) if at else repo
         if path.rstrip("/"):
             check_path(path.rstrip("/"))
-    except XetInputError as error:
+    except InvalidNameError as error:
         raise UsageError(str(error)) from error
     return RepoPath(repo, path.rstrip("/"), path.endswith("/"))
 

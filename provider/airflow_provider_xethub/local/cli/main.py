@@ -16,10 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli.arguments import REPO_PATH_SYNTAX, REPO_SYNTAX, CommandError, UsageError
 from airflow_provider_xethub.local.cli.faults import add_fault_options
 from airflow_provider_xethub.local.cli.output import safe_text
+from airflow_provider_xethub.local.repo import InvalidNameError
 
 DEFAULT_FOLDER = ".xethub-local"
 DEFAULT_PORT = 7777
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except UsageError as error:
         return _fail(WRONG_USAGE, str(error))
-    except (CommandError, XetInputError) as error:
+    except (CommandError, InvalidNameError) as error:
         return _fail(FAILED, str(error))
     except ModuleNotFoundError as error:
         return _fail(FAILED, f"{error.name} is not installed; the local Hub needs airflow-provider-xethub[local].")

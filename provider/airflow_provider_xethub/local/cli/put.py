@@ -10,10 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.cli.arguments import (
     CommandError,
     RepoPath,
@@ -23,19 +22,15 @@ from airflow_provider_xethub.local.cli.arguments import (
 )
 from airflow_provider_xethub.local.cli.files import PIECE_BYTES, STANDARD, sha256_of
 from airflow_provider_xethub.local.cli.output import print_text, progress
+from airflow_provider_xethub.local.cli.source_files import LeftOut, SourceFolder
 from airflow_provider_xethub.local.display import count_text, size_text
-from airflow_provider_xethub.xet.files.source_rules import Findings, check_paths, shown
-from airflow_provider_xethub.xet.files.source_scan import Scan
-from airflow_provider_xethub.xet.path_patterns import Selection
-from airflow_provider_xethub.xet.repo import check_path
+from airflow_provider_xethub.local.repo import InvalidNameError, check_path
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.content.store import StoredFile
     from airflow_provider_xethub.local.local_store import LocalStore
     from airflow_provider_xethub.local.metadata.buckets import BucketFile
     from airflow_provider_xethub.local.metadata.commits import Change
-
-_FOLLOW_THEM = "Add --follow-links to store what such links point to, or skip them with --exclude."
 
 
 @dataclass(frozen=True)
@@ -57,12 +52,12 @@ def put(options: argparse.Namespace) -> None:
         raise UsageError("--message is empty. Give the commit a title, or omit --message.")
     with opened_store(options.folder) as store, _standard_input(options) as standard_input:
         store.repositories.get(target.name)
-        findings = Findings()
-        sources = _sources(options, target, _is_folder(store, target), standard_input, findings)
+        left_out = LeftOut()
+        sources = _sources(options, target, _is_folder(store, target), standard_input, left_out)
         if not target.repo.is_bucket:
-            sources = _not_ignored(store, target, sources, findings)
-        if text := findings.left_out_text():
-            print_text(f"Left out: {text}.")
+            sources = _not_ignored(store, target, sources, left_out)
+        if left_out.names:
+            print_text(f"Left out: {left_out}.")
         if not sources:
             print_text("Nothing to store: all files were left out.")
             return
@@ -202,27 +197,25 @@ class _Counted:
 
 
 def _sources(
-    options: argparse.Namespace, target: RepoPath, is_folder: bool, standard_input: Path | None, findings: Findings
+    options: argparse.Namespace, target: RepoPath, is_folder: bool, standard_input: Path | None, left_out: LeftOut
 ) -> list[_Source]:
     """Return the files to store and their paths in the repository.
 
     This works as ``cp`` does, except that a folder is replaced by its content.
     """
     given: list[str] = options.sources
+    exclude: list[str] = options.exclude or []
+    if not all(exclude):
+        raise UsageError("--exclude is empty. Give it a pattern, or omit --exclude.")
     found: dict[str, _Source] = {}
-    try:
-        chosen = Selection(None, options.exclude)
-    except XetInputError as error:
-        raise UsageError(str(error)) from error
     is_folder = is_folder or target.is_folder or not target.path or len(given) > 1
     for text in given:
         if not text:
             raise UsageError("a source is empty. To store the working directory, use '.'.")
         local = standard_input if text == STANDARD and standard_input else Path(text)
         if local.is_dir():
-            scan = Scan(str(local), chosen, findings, follow_links=options.follow_links)
-            files = sorted(scan.files(), key=lambda file: file[1].split("/"))
-            new = [_Source(Path(file), _joined(target.path, relative)) for file, relative in files]
+            files = SourceFolder(local, exclude, left_out, follow_links=options.follow_links).files()
+            new = [_Source(file, _joined(target.path, relative)) for file, relative in files]
         elif not local.exists():
             raise CommandError(f"the source {text} does not exist.")
         elif not is_folder:
@@ -234,25 +227,21 @@ def _sources(
         for source in new:
             try:
                 check_path(source.path)
-            except XetInputError as error:
+            except InvalidNameError as error:
                 raise CommandError(f"cannot store {source.file}: {error}") from error
             if source.path in found:
                 raise UsageError(f"{found[source.path].file} and {source.file} would both become {source.path}.")
             found[source.path] = source
-    if findings.problems:
-        raise CommandError(f"cannot read {shown(findings.problems[0])}.")
-    try:
-        findings.check(_FOLLOW_THEM)
-        check_paths(found)
-    except XetInputError as error:
-        raise CommandError(str(error)) from error
+    for path in found:
+        if folder := next((str(each) for each in PurePosixPath(path).parents if str(each) in found), None):
+            raise CommandError(f"{folder} would be both a file and the folder of {path}. Exclude one of them.")
     if not found:
-        left_out = findings.left_out_text()
-        raise CommandError(f"no files found in {', '.join(given)}{f' (left out: {left_out})' if left_out else ''}.")
+        also = f" (left out: {left_out})" if left_out.names else ""
+        raise CommandError(f"no files found in {', '.join(given)}{also}.")
     return [*found.values()]
 
 
-def _not_ignored(store: LocalStore, target: RepoPath, sources: list[_Source], findings: Findings) -> list[_Source]:
+def _not_ignored(store: LocalStore, target: RepoPath, sources: list[_Source], left_out: LeftOut) -> list[_Source]:
     """Leave out what ``.gitignore`` excludes: the one among the sources, otherwise the one in the repository."""
     from airflow_provider_xethub.local.metadata.upload_modes import GITIGNORE, ignored_paths
 
@@ -260,7 +249,7 @@ def _not_ignored(store: LocalStore, target: RepoPath, sources: list[_Source], fi
     kept = []
     for source in sources:
         if is_ignored(source.path):
-            findings.leave_out(f"excluded by {GITIGNORE}", source.path)
+            left_out.add(f"excluded by {GITIGNORE}", source.path)
         else:
             kept.append(source)
     return kept

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.local.cli.arguments import CommandError, UsageError, repo_argument
 from airflow_provider_xethub.local.cli.output import print_text
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.local.repo import Repo
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.local.server import LocalHub

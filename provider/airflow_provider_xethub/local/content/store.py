@@ -18,8 +18,8 @@ from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeE
 from airflow_provider_xethub.local.formats.chunk_windows import FileSegment
 from airflow_provider_xethub.local.formats.hashing import to_hex
 from airflow_provider_xethub.local.formats.reconstruction import Reconstruction, plan_reconstruction
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.database import Database
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cas_file (

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_provider_xethub import __version__
+from airflow_provider_xethub.local import __version__
 from airflow_provider_xethub.local.control.fault import MAX_PATTERN, Fault
 from airflow_provider_xethub.local.control.presets import PRESETS
 from airflow_provider_xethub.local.control.request_log import KEPT

@@ -22,6 +22,7 @@ from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hu
 from airflow_provider_xethub.local.hub.visibility import wants_private
 from airflow_provider_xethub.local.metadata.buckets import BucketBatch, BucketFile, BucketFiles, fold
 from airflow_provider_xethub.local.metadata.repositories import Repository
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION, Scope
 from airflow_provider_xethub.local.store.access import AccessError
 from airflow_provider_xethub.local.store.errors import (
     REPOSITORY_NOT_FOUND,
@@ -32,7 +33,6 @@ from airflow_provider_xethub.local.store.errors import (
 )
 from airflow_provider_xethub.local.store.paths import require_path
 from airflow_provider_xethub.local.store.timestamps import iso_time
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Scope
 
 _ENTRIES_PER_PAGE = 1000
 _MAX_MTIME = 253_402_300_800_000  # the year 10000, in milliseconds

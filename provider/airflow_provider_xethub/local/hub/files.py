@@ -26,8 +26,8 @@ from airflow_provider_xethub.local.hub.listing import base_commit
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
 from airflow_provider_xethub.local.metadata.history import Commit
 from airflow_provider_xethub.local.metadata.trees import Entry, pointer_text
+from airflow_provider_xethub.local.repo import Scope
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError, HubError
-from airflow_provider_xethub.xet.repo import Scope
 
 _FILE_INFO = "application/vnd.xet-fileinfo+json"
 _BINARY = "application/octet-stream"

@@ -26,8 +26,8 @@ from airflow_provider_xethub.local.http.json_fields import text_field
 from airflow_provider_xethub.local.hub.files import Download, download_response, xet_token_headers
 from airflow_provider_xethub.local.hub.readable import readable_file
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, web_path
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _MAX_OBJECT = 50 * 1024**3

@@ -23,10 +23,10 @@ from airflow_provider_xethub.local.metadata.upload_modes import (
     lfs_rules,
     upload_mode,
 )
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.errors import BadRequestError
 from airflow_provider_xethub.local.store.paths import require_path
 from airflow_provider_xethub.local.store.timestamps import iso_time
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 # The limits of the real Hub.
 _ENTRIES_PER_PAGE = 1000

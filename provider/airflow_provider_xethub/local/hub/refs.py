@@ -14,8 +14,8 @@ from starlette.routing import Route
 from airflow_provider_xethub.local.http.json_fields import flag_field, text_field
 from airflow_provider_xethub.local.hub.request import HubBackend, HubRequest, hub_route, page_response
 from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, TAGS, Commit
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.timestamps import iso_time
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 _COMMITS_PER_PAGE = 1000
 

@@ -22,10 +22,10 @@ from airflow_provider_xethub.local.metadata.commits import Change, PutRegular
 from airflow_provider_xethub.local.metadata.gates import GATE_MODES
 from airflow_provider_xethub.local.metadata.repositories import KINDS, Repository
 from airflow_provider_xethub.local.metadata.trees import Entry, pointer_text
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION, SCOPES
 from airflow_provider_xethub.local.store.access import AccessError
 from airflow_provider_xethub.local.store.errors import BadRequestError, ConflictError
 from airflow_provider_xethub.local.store.timestamps import iso_time
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, SCOPES
 
 
 def routes(hub: HubBackend) -> list[Route]:

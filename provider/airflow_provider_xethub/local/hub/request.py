@@ -25,10 +25,10 @@ from airflow_provider_xethub.local.http.json_fields import parse_object, whole_n
 from airflow_provider_xethub.local.metadata.commits import CommitWriter
 from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES, Repositories, Repository
 from airflow_provider_xethub.local.metadata.scans import Scans
+from airflow_provider_xethub.local.repo import Scope
 from airflow_provider_xethub.local.store.access import Access, Identity
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, RepoNotFoundError
 from airflow_provider_xethub.local.store.paths import require_path
-from airflow_provider_xethub.xet.repo import Scope
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
 _SPOOL_BYTES = 4 * 1024 * 1024

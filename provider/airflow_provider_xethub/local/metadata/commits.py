@@ -13,9 +13,9 @@ from airflow_provider_xethub.local.metadata.discussions import Discussion, Discu
 from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, Commit, Ref, new_commit_id
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.metadata.trees import Entry
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError, NothingToDeleteError
 from airflow_provider_xethub.local.store.paths import require_path
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 
 HEADS, TAGS, PULLS = "refs/heads/", "refs/tags/", "refs/pr/"
 

@@ -9,7 +9,7 @@ from airflow_provider_xethub.local.metadata import trees
 from airflow_provider_xethub.local.metadata.history import HEADS, Commit
 from airflow_provider_xethub.local.metadata.repositories import Repositories
 from airflow_provider_xethub.local.metadata.trees import Entry
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.local.metadata import trees, upload_modes
 from airflow_provider_xethub.local.metadata.gates import Gates
 from airflow_provider_xethub.local.metadata.history import HEADS, PULLS, TAGS, Commit, Ref, matching_refs, new_commit_id
 from airflow_provider_xethub.local.metadata.trees import Entry
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION, InvalidNameError, check_repo_id, check_revision
 from airflow_provider_xethub.local.store.database import Database
 from airflow_provider_xethub.local.store.errors import (
     BadRequestError,
@@ -29,7 +29,6 @@ from airflow_provider_xethub.local.store.errors import (
     RevisionNotFoundError,
 )
 from airflow_provider_xethub.local.store.schema import SCHEMA
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, check_repo_id, check_revision
 
 _COMMIT_PREFIX = re.compile(r"[0-9a-f]{7,40}")
 _COMMIT_COLUMNS = "id, parent, tree, title, message, author, created"
@@ -436,7 +435,7 @@ class Repositories:
             target = self.resolve(name, starting_point)
             try:
                 check_revision(ref.ref)
-            except XetInputError as error:
+            except InvalidNameError as error:
                 raise BadRequestError(str(error)) from error
             if not overwrite and any(held.ref == ref.ref for held in self.refs(name)):
                 raise ConflictError(f"Reference {ref.ref} already exists in {name}.")
@@ -464,7 +463,7 @@ def _check_name(name: str) -> None:
         raise BadRequestError(f"Repository type {kind!r} is not known; use one of {', '.join(KINDS)}.")
     try:
         check_repo_id(repo_id)
-    except XetInputError as error:
+    except InvalidNameError as error:
         raise BadRequestError(str(error)) from error
     namespace = repo_id.partition("/")[0]
     if namespace in RESERVED_NAMESPACES:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from airflow_provider_xethub import __version__
+from airflow_provider_xethub.local import __version__
 from airflow_provider_xethub.local.openapi.cas import CAS_OPERATIONS
 from airflow_provider_xethub.local.openapi.control import CONTROL_OPERATIONS
 from airflow_provider_xethub.local.openapi.hub import HUB_OPERATIONS

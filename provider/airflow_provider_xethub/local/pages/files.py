@@ -24,8 +24,8 @@ from airflow_provider_xethub.local.pages.frame import (
 )
 from airflow_provider_xethub.local.pages.html import Column, Html, link, table, tag
 from airflow_provider_xethub.local.pages.repository import RepositoryView, crumbs, part_shown, short_ref
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 from airflow_provider_xethub.local.store.errors import EntryNotFoundError, RevisionNotFoundError
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
 
 MAX_SHOWN_BYTES = 64 * 1024
 _MAX_ROWS = 50

@@ -13,7 +13,7 @@ from airflow_provider_xethub.local.metadata.repositories import Repository
 from airflow_provider_xethub.local.pages.frame import moment, page_response, pages_of, size
 from airflow_provider_xethub.local.pages.html import Column, Html, joined, link, table, tag
 from airflow_provider_xethub.local.pages.repository import part_shown
-from airflow_provider_xethub.xet.repo import DEFAULT_REVISION
+from airflow_provider_xethub.local.repo import DEFAULT_REVISION
 
 _PER_PAGE = 50
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from airflow_provider_xethub.local.repo import SCOPES, Scope
 from airflow_provider_xethub.local.store.database import Database
 from airflow_provider_xethub.local.store.errors import REPOSITORY_NOT_FOUND, HubError
 from airflow_provider_xethub.local.store.folder import write_once
 from airflow_provider_xethub.local.store.schema import SCHEMA
 from airflow_provider_xethub.local.store.settings import LiveSettings, Settings
-from airflow_provider_xethub.xet.repo import SCOPES, Scope
 
 Role = Literal["read", "write", "fineGrained"]
 ROLES: tuple[str, ...] = get_args(Role)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.local.repo import InvalidNameError, Repo, check_path
 from airflow_provider_xethub.local.store.errors import BadRequestError, HubError
-from airflow_provider_xethub.xet.repo import Repo, check_path
 
 MAX_NAME_BYTES = 255
 
@@ -17,16 +16,14 @@ def repository_name(repo: Repo) -> str:
 def require_path(path: str) -> str:
     """Return ``path`` if it is allowed in a repository.
 
-    On the Hub, a backslash is an ordinary character, except that a path may not start with two dots and a backslash.
-
     :raises BadRequestError: it is ambiguous, or one of its names is too long for a file system.
     :raises HubError: 422, it would leave its folder on Windows.
     """
     if path.startswith("..\\"):
         raise HubError(422, f"path {path[:80]!r} in a repository is not valid: it climbs out of its folder.")
     try:
-        check_path(path.replace("\\", "_"))
-    except XetInputError as error:
+        check_path(path)
+    except InvalidNameError as error:
         raise BadRequestError(str(error)) from error
     for name in path.split("/"):
         if len(name.encode()) > MAX_NAME_BYTES:

@@ -1,4 +1,4 @@
-"""Which files belong to a source: one rule for local folders, globs, lists, object storage and ``xethub-local put``.
+"""Which files belong to a source: one rule for local folders, globs, lists and object storage.
 
 * Left out at any level: ``.git`` (folder or file), ``.cache/huggingface``, temporary files and mirror records of this
   provider, and unfinished downloads of ``huggingface_hub``.
@@ -10,7 +10,7 @@
 
 The rule applies to what is found below a source, not to the source itself, which may also be a link.
 
-Pure: no I/O, so that both the provider and the local Hub can use it.
+``xethub-local put`` has the same rule, in code of its own. Pure: no I/O.
 """
 
 from __future__ import annotations
