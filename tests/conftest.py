@@ -48,8 +48,8 @@ import pytest  # noqa: E402
 import structlog.dev  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 from airflow_provider_xethub.xet.hub import client as _hub_client  # noqa: E402
+from xethub_local.server import LocalHub  # noqa: E402
 
 # For the same reason; tests/unit/xet/hub/test_retries.py has the real delay.
 _hub_client.FIRST_DELAY = 0.05

@@ -34,7 +34,7 @@ from typing import Any
 import chart
 import hf_xet
 
-from airflow_provider_xethub.local.local_store import LocalStore
+from xethub_local.local_store import LocalStore
 
 MIB = 1024 * 1024
 HUB, BUILT_IN = "local Hub", "local://"
@@ -85,7 +85,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self._hub_token = ""
         self.memory = Memory()
-        command = [sys.executable, "-m", "airflow_provider_xethub.local.cli", "serve", "--folder", str(folder)]
+        command = [sys.executable, "-m", "xethub_local.cli", "serve", "--folder", str(folder)]
         command += ["--port", str(port), "--create-repo", f"dataset:{REPO}"]
         self._process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         _wait_until_listening(self._process, port)

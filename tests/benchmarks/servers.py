@@ -171,7 +171,7 @@ class _FirstByte:
 
 
 def _serve_hub(folder: Path) -> None:
-    from airflow_provider_xethub.local.server import LocalHub
+    from xethub_local.server import LocalHub
 
     hub = LocalHub(folder)
     hub._app = _FirstByte(hub._app, folder / _FIRST_BYTE)

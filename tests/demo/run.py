@@ -18,8 +18,8 @@ import data
 import leaks
 import services
 
-from airflow_provider_xethub.local.local_store import LocalStore
 from airflow_provider_xethub.xet.message_text import duration, size
+from xethub_local.local_store import LocalStore
 
 DAG = "xethub_quickstart"
 REPO = "datasets/local/penguins"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.store.errors import ConflictError
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
+from xethub_local.store.errors import ConflictError
 
 
 @pytest.fixture

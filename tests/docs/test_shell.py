@@ -17,9 +17,6 @@ from airflow.cli import cli_parser
 from airflow.models.connection import Connection
 
 from airflow_provider_xethub import get_provider_info
-from airflow_provider_xethub.local.cli import main as cli
-from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.store.announced_url import announced
 from support.documentation import (
     BIN,
     ROOT,
@@ -31,6 +28,9 @@ from support.documentation import (
     snippets,
     table,
 )
+from xethub_local.cli import main as cli
+from xethub_local.server import LocalHub
+from xethub_local.store.announced_url import announced
 
 
 @contextmanager

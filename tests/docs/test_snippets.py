@@ -105,7 +105,7 @@ def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
         "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
-    done = run(sys.executable, "-m", "pytest", "-q", "-p", "airflow_provider_xethub.local.pytest_plugin", "-p",
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "xethub_local.pytest_plugin", "-p",
                "no:cacheprovider", "-c", os.devnull, "--rootdir=.", ".", cwd=tmp_path, env=environment)  # fmt: skip
     assert f"{len(tests)} passed" in done
 

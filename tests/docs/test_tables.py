@@ -14,12 +14,6 @@ import airflow_provider_xethub
 from airflow_provider_xethub import exceptions, get_provider_info
 from airflow_provider_xethub.decorators.xethub import PROVIDED, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.cli import main as cli
-from airflow_provider_xethub.local.control import api as control_api
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import PRESETS
-from airflow_provider_xethub.local.control.request_log import RequestLog
-from airflow_provider_xethub.local.testing import IsolatedHub
 from airflow_provider_xethub.operators import pull_requests as pull_request_operators
 from airflow_provider_xethub.operators import refs, repositories
 from airflow_provider_xethub.operators import xethub as operators
@@ -37,6 +31,12 @@ from support.documentation import (
     PAGES,
     table,
 )
+from xethub_local.cli import main as cli
+from xethub_local.control import api as control_api
+from xethub_local.control.fault import Fault
+from xethub_local.control.presets import PRESETS
+from xethub_local.control.request_log import RequestLog
+from xethub_local.testing import IsolatedHub
 
 _DOWN = "http://127.0.0.1:1"
 

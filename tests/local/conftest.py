@@ -10,9 +10,9 @@ from pathlib import Path
 import hf_xet
 import pytest
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.javascript_client import JavaScript
 from support.running_cas import RunningCas, running_cas
+from xethub_local.server import LocalHub
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.local_store import LocalStore
+from xethub_local.local_store import LocalStore
 
-PLUGIN = "airflow_provider_xethub.local.pytest_plugin"
+PLUGIN = "xethub_local.pytest_plugin"
 
 BASICS = """
 import json, os
@@ -142,7 +142,7 @@ def test_nothing_of_a_test_is_left_for_the_next(runner: Runner) -> None:
 def test_files_are_put_and_read_back_wherever_they_are_stored(runner: Runner) -> None:
     runner.write(
         """
-        from airflow_provider_xethub.local.store.errors import EntryNotFoundError, RepoNotFoundError
+        from xethub_local.store.errors import EntryNotFoundError, RepoNotFoundError
 
         @pytest.mark.parametrize("kind", ["model", "dataset", "bucket"])
         def test_files(xethub, kind):
@@ -205,7 +205,7 @@ def test_a_run_that_does_not_use_it_pays_nothing(runner: Runner) -> None:
             assert not heavy & {name.partition(".")[0] for name in sys.modules}
             ours = {name for name in sys.modules if name.startswith("airflow_provider_xethub")}
             assert ours == {"airflow_provider_xethub", "airflow_provider_xethub._moved",
-                            "airflow_provider_xethub.local", "airflow_provider_xethub.local.pytest_plugin"}
+                            "xethub_local", "xethub_local.pytest_plugin"}
         """
     )
     source = (runner.folder / "test_it.py").read_text().replace("import requests\n", "")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.cli.main import main
-from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.webhooks import WebhookSender
 from airflow_provider_xethub.xet.hub import webhooks
 from support.serving import serving
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.cli.main import main
+from xethub_local.server import LocalHub
+from xethub_local.webhooks import WebhookSender
 
 SECRET = "webhook-0123456789"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -10,7 +10,6 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetNotFoundError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -22,6 +21,7 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.builders import publish, write
+from xethub_local.control.fault import Fault
 
 VISIBLE = 100
 """Characters of a log line that fit on Airflow's page beside the list of tasks, in a window of 1280 pixels."""

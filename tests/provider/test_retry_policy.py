@@ -10,11 +10,11 @@ from airflow.sdk import task
 from airflow_provider_xethub.exceptions import (
     XetRateLimitError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetTokenOperator
 from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag
 from support.retry_policies import policy, with_policies
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

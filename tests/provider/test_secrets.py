@@ -15,7 +15,6 @@ from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.refs import XetCreateBranchOperator, XetCreateTagOperator, XetDeleteTagOperator
 from airflow_provider_xethub.operators.repositories import (
     XetCreateRepoOperator,
@@ -41,6 +40,7 @@ from support.filesystem_places import at, name
 from support.secret_values import HEADER, PROXY_PASSWORD, assert_absent
 from support.webhook_bodies import pushed
 from support.webhook_server import SECRET, endpoint, post
+from xethub_local.control.faults import Fault
 
 
 def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, seen):

@@ -15,7 +15,6 @@ from airflow.sdk import DAG, Asset, AssetWatcher
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.pull_requests import XetPullRequestSensor
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
@@ -31,6 +30,7 @@ from support.secret_values import assert_absent
 from support.stored_runs import StoredRun, store
 from support.trigger_runs import Store, Triggerer, until
 from support.triggerer_process import TriggererProcess, stored_connection
+from xethub_local.control.faults import Fault
 
 HEAD = "GET .*/commits/.*"
 FAULTS = ["401", "403", "404", "429", "500", "login page", "not json", "redirect", "dropped"]

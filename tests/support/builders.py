@@ -11,9 +11,9 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.server import LocalHub
     from airflow_provider_xethub.xet.records import XetFile
     from airflow_provider_xethub.xet.token import SealedTokenDict
+    from xethub_local.server import LocalHub
 
 TEXT = b"a,b\n1,2\n"
 """What the Hub stores inline."""

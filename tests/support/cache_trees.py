@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.local.server import LocalHub
     from airflow_provider_xethub.xet.repo import Repo
+    from xethub_local.server import LocalHub
 
 MODEL = {
     "README.md": b"# A model\n",

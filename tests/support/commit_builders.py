@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
+from xethub_local.server import LocalHub
 
 
 def name_of(repo: Repo) -> str:

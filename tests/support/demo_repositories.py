@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 HOSTILE = '<script>alert("x")</script> & <b>bold</b>'
 HOSTILE_PATH = "odd/<img src=x onerror=alert(1)> & 'more' #1 50%.txt"

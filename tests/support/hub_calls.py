@@ -13,7 +13,7 @@ import requests
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 HEADER = '{"key":"header","value":{"summary":"s"}}'
 

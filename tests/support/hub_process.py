@@ -150,7 +150,7 @@ class _Noting:
 
 
 def main() -> None:
-    from airflow_provider_xethub.local.server import LocalHub
+    from xethub_local.server import LocalHub
 
     folder, port, notes = sys.argv[1:]
     hub = LocalHub(folder, int(port))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from airflow_provider_xethub.local.formats import hashing, shard
-from airflow_provider_xethub.local.formats.hashing import from_hex
+from xethub_local.formats import hashing, shard
+from xethub_local.formats.hashing import from_hex
 
 HELLO = b"hello xet " * 3
 HELLO_HASH = "ae7a399c5a8e949d23fa6356266dabb9ddb8236c9a6ed79cd639ead75409ab8e"

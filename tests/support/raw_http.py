@@ -11,10 +11,10 @@ from pathlib import Path
 import requests
 from hypothesis import HealthCheck, Phase, settings
 
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.metadata.commits import PutRegular
 from support.examples import examples
 from support.hub_process import HubProcess
+from xethub_local.local_store import LocalStore
+from xethub_local.metadata.commits import PutRegular
 
 HANG_SECONDS = 30
 MAX_MEMORY = 400 * 1024**2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_xethub.local.metadata.commits import DeleteFile, PutRegular, PutXet
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import name_of
+from xethub_local.metadata.commits import DeleteFile, PutRegular, PutXet
+from xethub_local.server import LocalHub
 
 
 def read_tree(hub: LocalHub, repo: Repo, revision: str = "main") -> dict[str, bytes]:

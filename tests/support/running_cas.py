@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 import uvicorn
 from starlette.applications import Starlette
 
-from airflow_provider_xethub.local.cas.routes import routes
-from airflow_provider_xethub.local.content.store import ContentStore
-from airflow_provider_xethub.local.store.access import Access
-from airflow_provider_xethub.local.store.database import Database
+from xethub_local.cas.routes import routes
+from xethub_local.content.store import ContentStore
+from xethub_local.store.access import Access
+from xethub_local.store.database import Database
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

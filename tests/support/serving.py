@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "airflow_provider_xethub.local.cli"]
+COMMAND = [sys.executable, "-m", "xethub_local.cli"]
 
 
 @contextlib.contextmanager

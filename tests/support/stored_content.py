@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_xethub.local.formats import hashing, shard, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
+from xethub_local.formats import hashing, shard, xorb
+from xethub_local.formats.hashing import to_hex
 
 HERE, THERE = "datasets/acme/corpus", "models/acme/other"
 MIB = 1024 * 1024

@@ -9,8 +9,8 @@ from typing import Any
 import hf_xet
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.xet_client import bearer, session_with
+from xethub_local.server import LocalHub
 
 REPO = "datasets/acme/corpus"
 # Small xorbs make files of many xorbs; without hysteresis a file refers to as many places as it can.

@@ -12,9 +12,9 @@ import pytest
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.long
 

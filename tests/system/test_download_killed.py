@@ -9,13 +9,13 @@ import pytest
 import requests
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.xet.files.object_targets import STATE
 from support.airflow_runs import HAS_STATE_STORE, ExecutionApi
 from support.builders import binary, names, publish
 from support.killed_task import kill_when
 from support.object_stores import forget_filesystems, s3_server, sftp_server
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.long
 

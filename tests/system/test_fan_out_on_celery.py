@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.control.faults import Fault
 from demo import leaks
 from support import object_stores
 from support.builders import TEXT, binary, commits, content, write
 from support.celery_airflow import Worker, celery_airflow, connection, until
 from support.commit_builders import tree
+from xethub_local.control.faults import Fault
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

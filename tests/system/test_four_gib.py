@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 pytestmark = [
     pytest.mark.long,

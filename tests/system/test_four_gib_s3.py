@@ -15,9 +15,9 @@ import pytest
 
 pytest.importorskip("s3fs", reason="needs the dependency group long")
 
-from airflow_provider_xethub.local.server import LocalHub
 from support import task_process
 from support.object_stores import s3_on_disk
+from xethub_local.server import LocalHub
 
 pytestmark = [
     pytest.mark.long,

@@ -22,11 +22,11 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.content.xorbs import XorbStore
-from airflow_provider_xethub.local.formats.hashing import from_hex
-from airflow_provider_xethub.local.local_store import LocalStore
 from support.hub_process import HubProcess
 from support.uploading_client import Attempt, Task, content, read_journal
+from xethub_local.content.xorbs import XorbStore
+from xethub_local.formats.hashing import from_hex
+from xethub_local.local_store import LocalStore
 
 pytestmark = pytest.mark.long
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.local_store import LocalStore
 from support.hub_process import HubProcess
 from support.uploading_client import Attempt, Task, content, read_journal
+from xethub_local.local_store import LocalStore
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -16,9 +16,9 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import pytest
 import requests
 
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from support import chromium
+from xethub_local.control.fault import Fault
+from xethub_local.server import LocalHub
 
 pytestmark = pytest.mark.long
 

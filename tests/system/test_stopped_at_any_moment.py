@@ -11,11 +11,11 @@ import time
 
 import pytest
 
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from support.builders import TEXT, names, publish, sealed, write
 from support.forked_tasks import Forks
 from support.object_stores import S3, s3_server
+from xethub_local.control.faults import Fault
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -10,10 +10,10 @@ from functools import partial
 
 import pytest
 
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from support.builders import TEXT, commits, names, write
 from support.stopping import DATA, READS, SHARDS, UPLOADS, report
+from xethub_local.control.faults import Fault
 
 
 @pytest.fixture

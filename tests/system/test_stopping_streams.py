@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from support.builders import TEXT, commits, names, write
 from support.stopping import DATA, READS, SHARDS, UPLOADS, report
+from xethub_local.control.faults import Fault
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("moto", reason="needs the dependency group long")
 pytest.importorskip("s3fs", reason="needs the dependency group long")
 
-from airflow_provider_xethub.local.server import LocalHub
 from support import many_files, task_process
 from support.object_stores import s3_process
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 

@@ -10,11 +10,11 @@ import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from support.builders import TEXT, publish
 from support.stored_runs import store
 from support.triggerer_process import TriggererProcess, stored_connection
+from xethub_local.control.faults import Fault
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from support.airflow_runs import new_dag
 from support.builders import binary, publish
 from support.stored_runs import StoredRun
 from support.triggerer_process import TriggererProcess, stored_connection
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 

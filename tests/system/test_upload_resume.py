@@ -13,11 +13,11 @@ import time
 import pytest
 
 from airflow_provider_xethub.exceptions import XetTokenExpiredError
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import commits, sealed, write
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 pytestmark = pytest.mark.long
 

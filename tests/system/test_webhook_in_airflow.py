@@ -9,11 +9,11 @@ import time
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.webhooks import WebhookSender
 from demo import services
 from support.builders import TEXT, publish
 from support.webhook_bodies import pushed
 from support.webhook_server import post
+from xethub_local.webhooks import WebhookSender
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 

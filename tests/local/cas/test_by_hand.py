@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from airflow_provider_xethub.local.cas.files import MAX_SHARD_BODY
-from airflow_provider_xethub.local.cas.xorb_body import MAX_XORB_BODY
-from airflow_provider_xethub.local.formats import hashing, shard, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, bearer
+from xethub_local.cas.files import MAX_SHARD_BODY
+from xethub_local.cas.xorb_body import MAX_XORB_BODY
+from xethub_local.formats import hashing, shard, xorb
+from xethub_local.formats.hashing import to_hex
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

@@ -13,8 +13,8 @@ import hf_xet
 import pytest
 import requests
 
-from airflow_provider_xethub.local.formats import xorb
 from support.xet_client import MIB, bearer, session_with, upload
+from xethub_local.formats import xorb
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

@@ -12,9 +12,9 @@ import pytest
 import requests
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.stored_content import Upload
 from support.xet_client import bearer
+from xethub_local.server import LocalHub
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

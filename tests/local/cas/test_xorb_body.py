@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from airflow_provider_xethub.local.formats import xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, bearer
+from xethub_local.formats import xorb
+from xethub_local.formats.hashing import to_hex
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

@@ -14,13 +14,13 @@ import pytest
 import requests
 from awscrt.checksums import crc64nvme
 
-from airflow_provider_xethub.local.content.xorb_grants import parse_request
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.formats import FormatError, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_process import HubProcess
 from support.xet_client import MIB, bearer, download, session_with, upload
+from xethub_local.content.xorb_grants import parse_request
+from xethub_local.control.fault import Fault
+from xethub_local.formats import FormatError, xorb
+from xethub_local.formats.hashing import to_hex
+from xethub_local.server import LocalHub
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.cli.main import main
+from xethub_local.cli.main import main
 
 
 @pytest.fixture

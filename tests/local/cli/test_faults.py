@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.cli.main import main
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import PRESETS
-from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.store.announced_url import announced, announced_url
 from support.serving import serving
+from xethub_local.cli.main import main
+from xethub_local.control.fault import Fault
+from xethub_local.control.presets import PRESETS
+from xethub_local.server import LocalHub
+from xethub_local.store.announced_url import announced, announced_url
 
 Run = Callable[..., str]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_xethub.local.cli import get as cli_get
-from airflow_provider_xethub.local.cli.main import main
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.cli import get as cli_get
+from xethub_local.cli.main import main
+from xethub_local.server import LocalHub
 
 BINARY = bytes(range(256)) * 2000
 
@@ -225,7 +225,7 @@ def test_gits_own_folder_stays_out(run, source: Path) -> None:
 
 
 def test_standard_input_and_output_are_streams_of_bytes(folder: Path) -> None:
-    command = [sys.executable, "-m", "airflow_provider_xethub.local.cli"]
+    command = [sys.executable, "-m", "xethub_local.cli"]
     end = ["--folder", str(folder)]
     subprocess.run([*command, "put", "-", "dataset:acme/corpus:x.bin", *end], input=BINARY, check=True, timeout=60)
     done = subprocess.run(
@@ -300,7 +300,7 @@ def test_a_copy_that_breaks_off_leaves_nothing(run, source: Path, monkeypatch: p
 def test_bytes_that_are_not_what_was_committed_are_not_kept(run, source: Path, folder: Path) -> None:
     run("put", str(source / "deep/data.bin"), "dataset:acme/corpus")
     digest = hashlib.sha256(b"other").hexdigest()
-    from airflow_provider_xethub.local.metadata.commits import PutXet
+    from xethub_local.metadata.commits import PutXet
 
     with LocalHub(folder) as hub:
         (entry,) = hub.repositories.entries(

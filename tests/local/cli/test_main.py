@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.cli.main import main
 from support.serving import COMMAND, serving
+from xethub_local.cli.main import main
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -112,7 +112,7 @@ def test_the_url_is_one_that_this_machine_reaches(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    hidden = "import sys; sys.modules['blake3'] = None; from airflow_provider_xethub.local.cli.main import main; "
+    hidden = "import sys; sys.modules['blake3'] = None; from xethub_local.cli.main import main; "
     done = subprocess.run(
         [
             sys.executable,

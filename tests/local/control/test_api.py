@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.control import api as control_api
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import PRESETS
-from airflow_provider_xethub.local.metadata.commits import PutRegular
-from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.store.errors import BadRequestError
+from xethub_local.control import api as control_api
+from xethub_local.control.fault import Fault
+from xethub_local.control.presets import PRESETS
+from xethub_local.metadata.commits import PutRegular
+from xethub_local.server import LocalHub
+from xethub_local.store.errors import BadRequestError
 
 ROUTES = [
     ("GET", "status"),

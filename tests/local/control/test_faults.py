@@ -15,9 +15,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 import requests
 
-from airflow_provider_xethub.local.control.faults import MAX_ARMED, Fault
-from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.control.faults import MAX_ARMED, Fault
+from xethub_local.metadata.commits import PutRegular, PutXet
+from xethub_local.server import LocalHub
 
 WHOAMI = "GET /api/whoami-v2"
 CONTENT = bytes(range(256)) * 40
@@ -249,7 +249,7 @@ def test_stopping_ends_an_endless_answer(hub: LocalHub, how: str, caplog: pytest
             waiting.result()
     hub.start()
     # No request of this test goes to CAS: that a client of an earlier one is gone may be logged only now.
-    earlier = "airflow_provider_xethub.local.cas.request"
+    earlier = "xethub_local.cas.request"
     assert [record for record in caplog.records if record.name != earlier] == []
 
 

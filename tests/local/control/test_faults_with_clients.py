@@ -18,12 +18,12 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.control.presets import PRESETS
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import binary, publish
+from xethub_local.control.fault import Fault
+from xethub_local.control.presets import PRESETS
+from xethub_local.server import LocalHub
 
 COMMITS = ["Upload with airflow-provider-xethub", "initial commit"]
 Case = Callable[["Scene"], None]

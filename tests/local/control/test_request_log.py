@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.control.transfers import MAX_REPORTS
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.control.faults import Fault
+from xethub_local.control.transfers import MAX_REPORTS
+from xethub_local.server import LocalHub
 
 WHOAMI = "GET /api/whoami-v2"
 CLIENT = "unknown/None; hf_hub/2.4.0; python/3.11.7; hf_xet/1.8.0"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 TEXT = {"encoding": "base64", "content": base64.b64encode(b"hi\n").decode()}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 EVIL = "rebound.example"
 

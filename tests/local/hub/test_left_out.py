@@ -10,8 +10,8 @@ import huggingface_hub
 import pytest
 import requests
 
-from airflow_provider_xethub.local.metadata.repositories import RESERVED_NAMESPACES
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.metadata.repositories import RESERVED_NAMESPACES
+from xethub_local.server import LocalHub
 
 _PAGE = Path(__file__).parents[3] / "docs" / "local-hub.md"
 _CLIENT = Path(huggingface_hub.__file__).parent

@@ -13,8 +13,8 @@ import requests
 from huggingface_hub import HfApi
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from airflow_provider_xethub.local.hub import lfs as hub_lfs
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.hub import lfs as hub_lfs
+from xethub_local.server import LocalHub
 
 disable_progress_bars()
 

@@ -15,7 +15,7 @@ import requests
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 disable_progress_bars()
 

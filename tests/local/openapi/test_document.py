@@ -9,8 +9,8 @@ from typing import Any
 import requests
 from jsonschema import Draft202012Validator
 
-from airflow_provider_xethub.local.openapi.document import PATH
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.openapi.document import PATH
+from xethub_local.server import LocalHub
 
 
 def test_it_is_served_without_a_credential_and_its_schemas_are_schemas(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import requests
 
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.metadata.buckets import BucketFile
-from airflow_provider_xethub.local.metadata.commits import Change, PutRegular, PutXet
-from airflow_provider_xethub.local.store.errors import HubError
 from support.examples import examples
 from support.hub_process import HubProcess
+from xethub_local.formats.hashing import to_hex
+from xethub_local.local_store import LocalStore
+from xethub_local.metadata.buckets import BucketFile
+from xethub_local.metadata.commits import Change, PutRegular, PutXet
+from xethub_local.store.errors import HubError
 
 schemathesis = pytest.importorskip("schemathesis")
 

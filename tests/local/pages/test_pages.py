@@ -12,12 +12,12 @@ import httpx
 import pytest
 import requests
 
-from airflow_provider_xethub.local.app import build_app
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.metadata.buckets import BucketFile
-from airflow_provider_xethub.local.metadata.commits import Change, DeleteFile, PutRegular, PutXet
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.app import build_app
+from xethub_local.control.fault import Fault
+from xethub_local.local_store import LocalStore
+from xethub_local.metadata.buckets import BucketFile
+from xethub_local.metadata.commits import Change, DeleteFile, PutRegular, PutXet
+from xethub_local.server import LocalHub
 
 DATASET = "datasets/acme/corpus"
 HOSTILE = '<script>alert("x")</script>&amp;'

@@ -18,8 +18,6 @@ from airflow_provider_xethub.exceptions import (
     XetProtocolError,
     XetRevisionNotFoundError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.metadata.commits import DeleteFile, PutRegular
 from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -33,6 +31,8 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, names, sealed, write
+from xethub_local.control.faults import Fault
+from xethub_local.metadata.commits import DeleteFile, PutRegular
 
 pytestmark = pytest.mark.airflow
 

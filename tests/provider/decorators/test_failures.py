@@ -21,7 +21,6 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetTokenOperator
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import commits, sealed
@@ -29,6 +28,7 @@ from support.decorated import (
     lower,
     run,
 )
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

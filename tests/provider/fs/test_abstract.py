@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fsspec.tests import abstract
 
-from airflow_provider_xethub.local.metadata.buckets import BucketFile
-from airflow_provider_xethub.local.metadata.commits import PutRegular
 from support.filesystem_places import name
+from xethub_local.metadata.buckets import BucketFile
+from xethub_local.metadata.commits import PutRegular
 
 
 class Recorder:

@@ -17,12 +17,12 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import ranges as cas_ranges
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import TEXT, binary, publish, sealed
 from support.filesystem_places import name
+from xethub_local.control.faults import Fault
 
 PLANS, DATA = "GET /cas/.*/reconstructions/.*", "GET /cas/.*/data/.*"
 

@@ -10,11 +10,11 @@ import pytest
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetServerError
 from airflow_provider_xethub.fs import open_files, transactions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, commits, content, names, publish, write
 from support.filesystem_places import at, name
+from xethub_local.control.faults import Fault
 
 XORBS = "POST /cas/.*/v1/xorb(s|-grants)/.*|PUT /cas/.*/uploads/.*"
 LARGE = 20_000_000

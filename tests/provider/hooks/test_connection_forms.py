@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.get_provider_info import CONNECTION_FIELDS
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.examples import examples
 from support.private_network import Proxy
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -16,7 +16,6 @@ from airflow_provider_xethub.exceptions import (
     XetHubError,
     XetSourceError,
 )
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.xet.publish import bucket as bucket_changes
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -24,6 +23,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from support.builders import TEXT, binary, write
 from support.commit_builders import name_of, titles
 from support.repository_trees import read_tree
+from xethub_local.control.fault import Fault
 
 AT_ONCE = {"Retry-After": "0"}
 COMMIT = "POST /api/datasets/.*/commit/.*"

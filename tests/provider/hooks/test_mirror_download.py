@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetHubError, XetInputError
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, write
 from support.repository_trees import set_tree
+from xethub_local.control.fault import Fault
 
 RECORD = ".xethub-mirror.json"
 FIRST = {"a.bin": binary(), "b.csv": TEXT, "d/c.bin": binary(seed="c"), "d/e/f.csv": b"f\n", "empty": b""}

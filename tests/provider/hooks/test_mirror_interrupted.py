@@ -7,13 +7,13 @@ import shutil
 import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.xet.hub import client
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import write
 from support.commit_builders import name_of, titles
 from support.repository_trees import read_tree, set_tree
+from xethub_local.control.fault import Fault
 
 
 @pytest.fixture

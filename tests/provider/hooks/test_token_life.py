@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetTokenExpiredError
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from support.builders import binary, names, publish, sealed
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 READS = "GET /cas/.*/v./reconstructions/.*"
 TOKENS = "GET .*/xet-read-token/main"

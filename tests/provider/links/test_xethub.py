@@ -8,7 +8,6 @@ import pytest
 import requests
 
 from airflow_provider_xethub.links.xethub import XetHubLink
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators import refs, repositories
 from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.operators.xethub import (
@@ -23,6 +22,7 @@ from airflow_provider_xethub.sensors import xethub as sensors
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -16,6 +15,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from support.builders import TEXT, names, write
+from xethub_local.control.faults import Fault
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from airflow.sdk import Asset
 
 from airflow_provider_xethub import Card
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish.card import BEGIN, END, skeleton
 from airflow_provider_xethub.xet.publish.card_work import CardWork
 from support.builders import binary, commits, content, publish, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

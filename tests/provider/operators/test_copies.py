@@ -14,12 +14,12 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetCopyOperator, XetDownloadOperator
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.airflow_runs import new_dag
 from support.builders import TEXT, names, write
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 FILES = {"a.bin": os.urandom(70_000), "d/ü b.bin": os.urandom(5000), "d/table.csv": TEXT, "empty": b""}
 IN_CAS = sum(len(content) for path, content in FILES.items() if path.endswith(".bin"))

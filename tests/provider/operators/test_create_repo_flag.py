@@ -16,11 +16,11 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetCopyOperator, XetUploadOperator
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -21,7 +21,6 @@ from airflow_provider_xethub.exceptions import (
     XetTokenTamperedError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -34,6 +33,7 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.transfer import inline_content
 from support.airflow_runs import new_dag, run_dag, run_one
 from support.builders import CAS, binary, names, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_xethub import CommitRequest, Repo
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.refs import (
     XetCreateBranchOperator,
     XetCreateTagOperator,
@@ -26,6 +25,7 @@ from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet.hub import client
 from support.airflow_runs import ExecutionApi
 from support.builders import TEXT, binary, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -9,11 +9,11 @@ import pytest
 from airflow_provider_xethub.exceptions import (
     XetInputError,
 )
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.operators.xethub import XetMirrorOperator
 from support.builders import TEXT, binary, write
 from support.commit_builders import titles
 from support.repository_trees import read_tree
+from xethub_local.control.fault import Fault
 
 AT_ONCE = {"Retry-After": "0"}
 COMMIT = "POST /api/datasets/.*/commit/.*"

@@ -10,7 +10,6 @@ import pytest
 import requests
 
 from airflow_provider_xethub.exceptions import XetInputError, XetProtocolError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator
 from airflow_provider_xethub.sensors.xethub import XetRevisionSensor
 from airflow_provider_xethub.triggers import xethub as triggers
@@ -20,6 +19,7 @@ from airflow_provider_xethub.xet.wait import poller
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, names, publish, write
 from support.trigger_runs import Triggerer, until
+from xethub_local.control.faults import Fault
 
 JSON = {"Content-Type": "application/json"}
 COMMITS = "GET .*/commits/.*"

@@ -15,7 +15,6 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.pull_requests import (
     XetClosePullRequestOperator,
     XetCommentPullRequestOperator,
@@ -26,6 +25,7 @@ from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.api import calls as api_calls
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, names, publish, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

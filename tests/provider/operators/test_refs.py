@@ -11,7 +11,6 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetRevisionNotFoundError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.refs import (
     XetCreateBranchOperator,
     XetCreateTagOperator,
@@ -21,6 +20,7 @@ from airflow_provider_xethub.operators.refs import (
 )
 from support.airflow_runs import HAS_STATE_STORE, ExecutionApi
 from support.builders import TEXT, commits, publish
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

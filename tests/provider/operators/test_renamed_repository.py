@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
-from airflow_provider_xethub.local.metadata.commits import PutRegular
 from airflow_provider_xethub.operators.xethub import (
     XetCopyOperator,
     XetDownloadOperator,
@@ -13,6 +12,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetUploadOperator,
 )
 from support.builders import binary, write
+from xethub_local.metadata.commits import PutRegular
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.repositories import (
     XetCreateRepoOperator,
     XetDeleteRepoOperator,
     XetUpdateRepoOperator,
 )
 from support.airflow_runs import ExecutionApi, new_dag
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

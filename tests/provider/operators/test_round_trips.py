@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetNotFoundError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, commits, publish, write
+from xethub_local.control.faults import Fault
 
 TOKEN, PREUPLOAD, COMMIT, COMMITS, PATHS_INFO = "xet-write-token", "preupload", "commit", "commits", "paths-info"
 

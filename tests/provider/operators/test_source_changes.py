@@ -9,9 +9,9 @@ import time
 import pytest
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from support.builders import commits, write
+from xethub_local.control.faults import Fault
 
 GRANTS = "POST /cas/.*/v1/xorb-grants/.*"
 SMALL, LARGE = 50_000, 9_000_000

@@ -5,7 +5,6 @@ import hashlib
 import pytest
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetConflictError, XetInputError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -16,6 +15,7 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, commits, content, names, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -18,11 +18,11 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetProtocolError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.repositories import XetDeleteUnreferencedFilesOperator
 from airflow_provider_xethub.xet.hub.api import unreferenced_files
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -8,7 +8,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetDownloadOperator,
@@ -20,6 +19,7 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.builders import binary, commits, names, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 UNREADABLE = exceptions.XetAirflowConnectionError
 

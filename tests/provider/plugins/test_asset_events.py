@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
 
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.plugins import asset_events, webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
@@ -22,6 +21,7 @@ from support.builders import TEXT, publish
 from support.trigger_runs import Triggerer, until
 from support.webhook_bodies import ONE, TWO, pushed
 from support.webhook_server import SECRET, endpoint, post
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -17,12 +17,12 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSki
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetProtocolError, XetServerError
 from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.wait import poller
 from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -14,12 +14,12 @@ from airflow_provider_xethub.exceptions import (
     XetUnsafeFileError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 from airflow_provider_xethub.xet.hub import scans as hub_scans
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, publish, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

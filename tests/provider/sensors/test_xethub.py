@@ -8,11 +8,11 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.builders import TEXT, binary, names, publish
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -8,12 +8,12 @@ import pytest
 
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger
 from airflow_provider_xethub.xet.hub import bucket_events
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import binary, publish
 from support.trigger_runs import Triggerer, in_thread, until
+from xethub_local.control.faults import Fault
 
 EVENTS = "GET .*/events"
 PATHS = "POST .*/paths-info"

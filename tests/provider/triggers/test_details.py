@@ -8,7 +8,6 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetPullRequestClosedError, XetTriggerArgumentError, XetUnsafeFileError
 from airflow_provider_xethub.hooks.events import value_of
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.pull_requests import XetPullRequestTrigger
 from airflow_provider_xethub.triggers.scans import XetScanTrigger
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
@@ -16,6 +15,7 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import binary, publish, write
 from support.trigger_runs import Triggerer, in_thread, until
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -9,14 +9,14 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetRateLimitError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.wait import poller
 from airflow_provider_xethub.xet.wait.conditions import delay_after_failure, requested_delay
 from support.builders import TEXT, binary, publish
 from support.trigger_runs import Triggerer, again, in_thread, until
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 HEAD = "GET .*/commits/.*"
 

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import history
@@ -15,6 +14,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
 from support.trigger_runs import Store, Triggerer, in_thread, until
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

@@ -10,14 +10,14 @@ import pytest
 from airflow_provider_xethub.exceptions import XetNotFoundError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.events import value_of
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.triggers import xethub as triggers
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, binary, publish
 from support.trigger_runs import TRIGGERS, Triggerer, in_thread, until
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
 

@@ -7,7 +7,6 @@ import os
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.commit import STATE, CommitRequest
@@ -16,6 +15,7 @@ from airflow_provider_xethub.xet.task_state import TaskState
 from support.airflow_runs import HAS_STATE_STORE, ExecutionApi, new_dag, run_task
 from support.builders import commits, write
 from support.commit_builders import name_of, tree
+from xethub_local.control.faults import Fault
 
 with_store = pytest.mark.skipif(not HAS_STATE_STORE, reason="this Airflow has no task state store")
 

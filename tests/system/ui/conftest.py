@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from demo import services
 from support.celery_airflow import until
 from support.connection_form import open_form, save
 from support.standalone import PATIENCE, Run, standalone
 from support.visitor import HEIGHT, WIDTH, Visitor, visitor
+from xethub_local.control.fault import Fault
+from xethub_local.server import LocalHub
 
 DAG = "xethub_quickstart"
 WATCHING_DAG = "xethub_watch"

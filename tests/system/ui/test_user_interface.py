@@ -14,11 +14,11 @@ import pytest
 from playwright.sync_api import expect
 
 from airflow_provider_xethub.get_provider_info import CONNECTION_FIELDS, FIELD_BEHAVIOUR
-from airflow_provider_xethub.local.server import LocalHub
 from demo import services
 from support.connection_form import open_form, save
 from support.standalone import Run
 from support.visitor import PATIENCE, WIDTH, Visitor
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.local import repo as local
 from airflow_provider_xethub.xet import repo as provider
+from xethub_local import repo as local
 
 PIECES = ["a", "Z", "9", "_", "-", ".", "--", "..", "/", "models", "datasets", "spaces", "buckets", ".git", ".GIT", "ü"]
 NAMES = st.lists(st.sampled_from([*PIECES, "a" * 96]), max_size=6).map("".join)

@@ -13,11 +13,11 @@ import requests
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.any_bytes import file_sets, ranges
 from support.examples import examples
 from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import download, upload
+from xethub_local.server import LocalHub
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ import hf_xet
 import pytest
 import requests
 
-from airflow_provider_xethub.local.content.store import ContentStore
-from airflow_provider_xethub.local.formats import hashing, shard, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.store.database import Database
 from support.xet_client import MIB, bearer, download, session_with, upload
+from xethub_local.content.store import ContentStore
+from xethub_local.formats import hashing, shard, xorb
+from xethub_local.formats.hashing import to_hex
+from xethub_local.store.database import Database
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas
@@ -266,7 +266,7 @@ def test_an_answer_lists_no_xorb_that_its_asker_may_not_know(cas: RunningCas) ->
 
 
 def test_an_answer_is_bounded_and_begins_where_the_chunk_is(cas: RunningCas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_RESPONSE_CHUNKS", 5)
+    monkeypatch.setattr("xethub_local.content.deduplication.MAX_RESPONSE_CHUNKS", 5)
     contents = [[os.urandom(100), os.urandom(100)] for _ in range(6)]
     xorbs = [stored_xorb(cas, *chunks) for chunks in contents]
     # The first chunks of files may be asked for: so one file for each xorb, beside the one of all of them.
@@ -276,7 +276,7 @@ def test_an_answer_is_bounded_and_begins_where_the_chunk_is(cas: RunningCas, mon
     assert listed_for(cas, contents[0][0], cas.repository) == names[:2]
     assert listed_for(cas, contents[3][0], cas.repository) == names[3:5]
     assert listed_for(cas, contents[5][0], cas.repository) == [names[5], names[0]]
-    monkeypatch.setattr("airflow_provider_xethub.local.content.deduplication.MAX_RESPONSE_CHUNKS", 1)
+    monkeypatch.setattr("xethub_local.content.deduplication.MAX_RESPONSE_CHUNKS", 1)
     assert listed_for(cas, contents[3][0], cas.repository) == [names[3]]  # it is listed whatever its size
 
 

@@ -13,8 +13,8 @@ import hf_xet
 import pytest
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.xet_client import MIB, bearer, download, session_with, upload
+from xethub_local.server import LocalHub
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import hf_xet
 import pytest
 
-from airflow_provider_xethub.local.cas.routes import routes
-from airflow_provider_xethub.local.formats import xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB, download, session_with, upload
+from xethub_local.cas.routes import routes
+from xethub_local.formats import xorb
+from xethub_local.formats.hashing import to_hex
 
 if TYPE_CHECKING:
     from support.running_cas import RunningCas

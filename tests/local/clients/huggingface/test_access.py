@@ -18,10 +18,10 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.repo import Repo
 from support.hub_calls import HEADER, binary, commit_lines, names, read, refused, upload
+from xethub_local.control.fault import Fault
+from xethub_local.server import LocalHub
 
 
 @pytest.mark.parametrize("repo_type", ["model", "dataset", "space"])

@@ -15,12 +15,12 @@ import requests
 from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub._bucket_live_follow import BUCKET_FOLLOWERS, BucketFileChange, BucketFollower
 
-from airflow_provider_xethub.local.hub import bucket_events as hub_bucket_events
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.metadata.bucket_log import BucketEvents, ForgottenError
-from airflow_provider_xethub.local.metadata.repositories import Repositories
-from airflow_provider_xethub.local.server import LocalHub
-from airflow_provider_xethub.local.store.database import Database
+from xethub_local.hub import bucket_events as hub_bucket_events
+from xethub_local.local_store import LocalStore
+from xethub_local.metadata.bucket_log import BucketEvents, ForgottenError
+from xethub_local.metadata.repositories import Repositories
+from xethub_local.server import LocalHub
+from xethub_local.store.database import Database
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

@@ -13,8 +13,8 @@ from huggingface_hub.errors import (
     BucketNotFoundError,
 )
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import batch_lines, binary, names, upload
+from xethub_local.server import LocalHub
 
 
 def test_a_bucket_takes_and_gives_files(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:

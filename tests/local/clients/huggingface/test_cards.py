@@ -6,7 +6,7 @@ import pytest
 import requests
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
+from xethub_local.server import LocalHub
 
 
 def _card(api: HfApi, name: str, yaml: str, repo_type: str = "model") -> str:

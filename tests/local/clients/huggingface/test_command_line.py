@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, names
+from xethub_local.server import LocalHub
 
 HF = Path(sys.executable).parent / "hf"
 

@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
     RemoteEntryNotFoundError,
 )
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import HEADER, binary, commit_lines, names, read, refused, upload
+from xethub_local.server import LocalHub
 
 
 def test_a_commit_adds_copies_and_deletes_at_once(api: HfApi, repo: str, tmp_path: Path) -> None:

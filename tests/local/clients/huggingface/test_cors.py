@@ -9,8 +9,8 @@ import pytest
 import requests
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, upload
+from xethub_local.server import LocalHub
 
 ORIGIN = {"Origin": "https://example.invalid"}
 ALLOWED = [ORIGIN["Origin"], "http://localhost:3000/"]

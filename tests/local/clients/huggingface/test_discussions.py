@@ -8,8 +8,8 @@ import pytest
 import requests
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, names, read, refused, upload
+from xethub_local.server import LocalHub
 
 
 def test_a_pull_request_is_opened_pushed_to_and_merged(hub: LocalHub, api: HfApi, repo: str, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import HfApi, HfFileSystem
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, names
+from xethub_local.server import LocalHub
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import requests
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from airflow_provider_xethub.local.hub.lfs import PART_BYTES
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, read, upload
+from xethub_local.hub.lfs import PART_BYTES
+from xethub_local.server import LocalHub
 
 
 def test_a_file_object_is_uploaded_by_lfs_and_downloaded_through_cas(

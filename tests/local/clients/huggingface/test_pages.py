@@ -10,10 +10,10 @@ import pytest
 import requests
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.app import build_app
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, upload
+from xethub_local.app import build_app
+from xethub_local.local_store import LocalStore
+from xethub_local.server import LocalHub
 
 
 def test_pages_show_repositories_files_and_commits_and_escape_names(hub: LocalHub, api: HfApi, repo: str) -> None:

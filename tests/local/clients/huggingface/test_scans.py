@@ -5,8 +5,8 @@ from __future__ import annotations
 import requests
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import upload
+from xethub_local.server import LocalHub
 
 
 def test_the_scan_of_each_file_is_in_its_details(hub: LocalHub, api: HfApi, repo: str) -> None:

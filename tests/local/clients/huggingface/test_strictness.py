@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import HEADER
+from xethub_local.server import LocalHub
 
 
 @pytest.mark.parametrize(

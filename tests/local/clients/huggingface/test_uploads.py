@@ -9,9 +9,9 @@ import pytest
 import requests
 from huggingface_hub import CommitOperationAdd, CommitScheduler, HfApi, HfFileSystem
 
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary, names, read, upload
+from xethub_local.control.fault import Fault
+from xethub_local.server import LocalHub
 
 
 def test_text_travels_in_the_commit_and_binary_through_cas(

@@ -11,12 +11,12 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.any_bytes import file_sets, ranges
 from support.examples import examples
 from support.javascript_client import JavaScript
 from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import upload
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 

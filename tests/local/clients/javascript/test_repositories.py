@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.javascript_client import JavaScript, JavaScriptError, blob
+from xethub_local.server import LocalHub
 
 pytestmark = pytest.mark.long
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.control.fault import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from support import javascript_client, node_packages, object_stores
 from support.javascript_client import JavaScript, JavaScriptError
+from xethub_local.control.fault import Fault
+from xethub_local.server import LocalHub
 
 pytestmark = pytest.mark.long
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.javascript_client import JavaScript, blob
+from xethub_local.server import LocalHub
 
 pytestmark = pytest.mark.long
 

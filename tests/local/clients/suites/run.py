@@ -24,8 +24,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from airflow_provider_xethub.local.server import LocalHub  # noqa: E402
 from support import node_packages  # noqa: E402
+from xethub_local.server import LocalHub  # noqa: E402
 
 ROOT = HERE.parents[3]
 CACHE = ROOT / ".clients"

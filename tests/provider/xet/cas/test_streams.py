@@ -8,12 +8,12 @@ import pytest
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
 from airflow_provider_xethub.xet.cas import ranges as cas_ranges
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from support.builders import binary, publish
+from xethub_local.control.faults import Fault
 
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"

@@ -23,7 +23,6 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import token_relay
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
@@ -32,6 +31,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import XetToken
 from support.builders import write
 from support.small_server import Answer, SmallServer
+from xethub_local.control.faults import Fault
 
 SECRET = "proxy-key-5e1f0c"
 TOKEN = XetToken(

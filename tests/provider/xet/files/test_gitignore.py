@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from huggingface_hub import HfApi
 
-from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, publish, write
 from support.filesystem_places import name
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.cli.main import main
 
 RULES = b".env\n__pycache__/\n*.log\n!keep.log\n"
 LONG = b"# " + b"x" * 600 + b"\n" + RULES

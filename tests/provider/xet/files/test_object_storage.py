@@ -11,12 +11,12 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks import sealing
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet import samples
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.files import object_sources, object_storage
 from support.builders import TEXT, binary, commits, content, names, publish, write
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 

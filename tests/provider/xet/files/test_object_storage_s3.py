@@ -16,11 +16,11 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet.files import object_storage
 from support.builders import TEXT, binary, commits, content, names, publish, write
 from support.object_stores import KEY, SECRET, forget_filesystems, s3_server, sftp_server
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.long
 

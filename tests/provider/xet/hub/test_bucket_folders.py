@@ -160,7 +160,7 @@ def test_a_folder_is_removed_and_moved_without_its_neighbours(bucket, fs, hub):
 
 
 def test_a_page_is_enough_to_see_that_a_folder_is_there(bucket, hub, hook, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.local.hub.buckets._ENTRIES_PER_PAGE", 1)
+    monkeypatch.setattr("xethub_local.hub.buckets._ENTRIES_PER_PAGE", 1)
     hub.log.clear()
     assert tree.get_node(hook.hub, bucket, "logs").is_folder
     assert len(hub.log.requests("GET /api/buckets/.*/tree.*")) == 1

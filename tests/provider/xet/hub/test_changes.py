@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError, XetRevisionNotFoundError
-from airflow_provider_xethub.local.metadata.commits import DeleteFile, PutRegular, PutXet
 from airflow_provider_xethub.xet.hub import changes as changes_module
 from airflow_provider_xethub.xet.hub.changes import changes
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.history import parents
+from xethub_local.metadata.commits import DeleteFile, PutRegular, PutXet
 
 
 def name_of(repo):

@@ -20,11 +20,11 @@ from airflow_provider_xethub.exceptions import (
     XetTokenFormatError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.repo import Repo
 from support.hub_client import AT_ONCE, HUB_TOKEN, REPO, client, refusal
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.control.faults import Fault
 
 # --- tokens
 

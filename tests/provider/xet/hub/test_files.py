@@ -12,12 +12,12 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetProtocolError,
 )
-from airflow_provider_xethub.local.metadata.commits import PutRegular, PutXet
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.metadata.commits import PutRegular, PutXet
 
 REPO = Repo("acme/corpus", "dataset")
 

@@ -18,12 +18,12 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
     XetTLSError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.network.settings import Network
 from support.hub_client import REPO, client, refusal
 from support.private_network import private_certificate
 from support.small_server import Answer, SmallServer
+from xethub_local.control.faults import Fault
 
 # --- no answer
 

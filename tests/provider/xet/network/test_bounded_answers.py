@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetProtocolError, XetTimeoutError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import bucket_events, history
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -23,6 +22,7 @@ from airflow_provider_xethub.xet.wait import poller
 from support.builders import TEXT, publish
 from support.small_server import Answer, Asked, SmallServer
 from support.trigger_runs import Triggerer, in_thread, until
+from xethub_local.control.faults import Fault
 
 REPO = Repo("acme/corpus", "dataset")
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

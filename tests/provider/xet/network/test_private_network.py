@@ -17,8 +17,6 @@ import requests
 
 from airflow_provider_xethub.exceptions import XetConnectionError, XetInputError, XetProxyError, XetTLSError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
@@ -27,6 +25,8 @@ from airflow_provider_xethub.xet.network.settings import Network, host_and_port
 from airflow_provider_xethub.xet.token import XetToken
 from support.builders import TEXT, binary, names, write
 from support.private_network import Proxy, TlsFront, private_certificate
+from xethub_local.control.faults import Fault
+from xethub_local.server import LocalHub
 
 USER, PASSWORD = "anna", "p@ss/w:rd 7f3c"
 LOGIN = f"{USER}:{quote(PASSWORD, safe='')}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetForbiddenError, XetHubError
-from airflow_provider_xethub.local.control.fault import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.publish import commit
 from support.commit_builders import client, name_of, publish, titles, tree
+from xethub_local.control.fault import Fault
 
 TEXT = b"x,y\n1,2\n"
 COMMIT, MERGE, DETAILS = "POST .*/commit/.*", "POST .*/merge", "GET .*/discussions/1"

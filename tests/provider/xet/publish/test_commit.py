@@ -14,7 +14,6 @@ from airflow_provider_xethub.exceptions import (
     XetRateLimitError,
     XetServerError,
 )
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
@@ -22,6 +21,7 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import client, in_cas, name_of, publish, record, titles, tree
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.control.faults import Fault
 
 BINARY, TEXT = bytes(range(256)) * 8, b"x,y\n1,2\n"
 AT_ONCE = {"Retry-After": "0"}

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.server import LocalHub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.parts import plan_work
 from airflow_provider_xethub.xet.publish.request import CommitRequest, commit_key
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import record
+from xethub_local.server import LocalHub
 
 BINARY, TEXT = bytes(range(256)) * 8, b"x,y\n1,2\n"
 DATASET, BUCKET = Repo("acme/corpus", "dataset"), Repo("acme/store", "bucket")

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from airflow_provider_xethub.local.control.faults import Fault
 from support.commit_builders import client, in_cas, publish, titles, tree
+from xethub_local.control.faults import Fault
 
 PROCESSES = 8
 ROUNDS = 4

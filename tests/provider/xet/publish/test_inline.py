@@ -10,12 +10,12 @@ import pytest
 from huggingface_hub import HfApi
 
 from airflow_provider_xethub.exceptions import XetForbiddenError, XetInputError, XetNotFoundError, XetServerError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetUploadOperator
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.transfer import read_back as inline
 from support import object_stores
 from support.builders import TEXT, binary, commits, content, write
+from xethub_local.control.faults import Fault
 
 LONG = TEXT * 200
 READ_TOKEN = "GET .*/xet-read-token/.*"

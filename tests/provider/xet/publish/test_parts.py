@@ -8,7 +8,6 @@ import logging
 import pytest
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError, XetServerError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
@@ -17,6 +16,7 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import client, name_of, publish, record, titles, tree
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.control.faults import Fault
 
 TEXT = b"x,y\n1,2\n"
 COMMIT = "POST .*/commit/.*"

@@ -11,11 +11,11 @@ import pytest
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree
+from xethub_local.control.faults import Fault
 
 LARGE = binary(3_000_000, 1)
 FILES = MODEL | {"model.safetensors": binary(5000), "large.bin": LARGE}

@@ -11,10 +11,10 @@ from huggingface_hub.errors import IncompleteSnapshotError
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree
+from xethub_local.control.faults import Fault
 
 WEIGHTS = {"model.safetensors": binary(5000), "copy/weights.bin": binary(5000), "large.bin": binary(3_000_000, 1)}
 FILES = MODEL | WEIGHTS

@@ -14,12 +14,12 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import WeakFileLock
 
 from airflow_provider_xethub import HubCache
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.files.cache import client_cache
 from airflow_provider_xethub.xet.files.cache import locks as cache_locks
 from airflow_provider_xethub.xet.transfer import cache as cache_download
 from support.builders import binary, names
 from support.cache_trees import MODEL, client_download, offline, tree
+from xethub_local.control.faults import Fault
 
 FILES = MODEL | {f"part-{number}.bin": binary(20_000, number) for number in range(30)}
 

@@ -14,10 +14,10 @@ import requests
 
 from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetIntegrityError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
 from airflow_provider_xethub.xet.cas import session as cas_session
 from support.builders import binary, names, publish
+from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.long
 

@@ -8,13 +8,13 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetIntegrityError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.cas import downloads as cas_downloads
 from airflow_provider_xethub.xet.files.targets import local_targets
 from airflow_provider_xethub.xet.files.xet_hash import complete
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import binary, names, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"

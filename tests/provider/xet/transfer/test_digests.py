@@ -7,10 +7,10 @@ import pytest
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetNotFoundError, XetSourceError
 from airflow_provider_xethub.fs.xethub import XetHubFileSystem
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, names, publish, sealed, write
+from xethub_local.control.faults import Fault
 
 DATA = "GET /cas/.*/data/.*"
 

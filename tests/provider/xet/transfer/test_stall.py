@@ -7,9 +7,9 @@ import os
 import pytest
 
 from airflow_provider_xethub.exceptions import XetStalledError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from support.builders import names, publish, write
+from xethub_local.control.faults import Fault
 
 SHARDS = "POST /cas/.*/v2/shards"
 DATA = "GET /cas/.*/data/.*"

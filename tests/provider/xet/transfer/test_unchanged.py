@@ -9,10 +9,10 @@ import time
 import pytest
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetUploadOperator
 from airflow_provider_xethub.xet.transfer import unchanged
 from support.builders import TEXT, commits, write
+from xethub_local.control.faults import Fault
 
 
 @pytest.fixture

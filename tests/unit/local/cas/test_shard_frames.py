@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_xethub.local.cas.shard_frames import shard_frames
-from airflow_provider_xethub.local.content.store import ShardReceipt
-from airflow_provider_xethub.local.formats import FormatError
+from xethub_local.cas.shard_frames import shard_frames
+from xethub_local.content.store import ShardReceipt
+from xethub_local.formats import FormatError
 
 
 def frames(register: Any, on_frame: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:

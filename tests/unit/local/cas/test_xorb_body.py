@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from airflow_provider_xethub.local.cas.xorb_body import XorbBodyWriter
-from airflow_provider_xethub.local.content.incoming_xorb import IncomingXorb
-from airflow_provider_xethub.local.formats import FormatError, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.xet_client import MIB
+from xethub_local.cas.xorb_body import XorbBodyWriter
+from xethub_local.content.incoming_xorb import IncomingXorb
+from xethub_local.formats import FormatError, xorb
+from xethub_local.formats.hashing import to_hex
 
 if TYPE_CHECKING:
     pass

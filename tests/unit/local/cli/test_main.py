@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.cli.main import main
-from airflow_provider_xethub.local.store.database import VERSION
+from xethub_local.cli.main import main
+from xethub_local.store.database import VERSION
 
 
 def test_a_user_is_added_with_grants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

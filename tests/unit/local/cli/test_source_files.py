@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
-from airflow_provider_xethub.local.cli.arguments import CommandError
-from airflow_provider_xethub.local.cli.source_files import LeftOut, SourceFolder
 from airflow_provider_xethub.xet.files.sources import collect
 from airflow_provider_xethub.xet.temporary_names import new_name
+from xethub_local.cli.arguments import CommandError
+from xethub_local.cli.source_files import LeftOut, SourceFolder
 
 BLOB = "0123456789abcdef0123456789abcdef01234567"
 FOLDERS = ["sub", ".git", ".cache", "huggingface", ".locks", "models--acme--m", "a.csv"]

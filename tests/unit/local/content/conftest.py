@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.content.store import (
+from support.stored_content import Upload
+from xethub_local.content.store import (
     ContentStore,
 )
-from airflow_provider_xethub.local.store.database import Database
-from support.stored_content import Upload
+from xethub_local.store.database import Database
 
 
 @pytest.fixture

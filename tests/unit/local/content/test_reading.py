@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.content.store import (
-    ContentStore,
-    StoredFile,
-)
-from airflow_provider_xethub.local.content.xorbs import XorbStore
-from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
-from airflow_provider_xethub.local.formats.byte_range import UnsatisfiableRangeError
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.store.database import Database
 from support.stored_content import (
     HERE,
     MIB,
     THERE,
     Upload,
 )
+from xethub_local.content.store import (
+    ContentStore,
+    StoredFile,
+)
+from xethub_local.content.xorbs import XorbStore
+from xethub_local.formats import FormatError, hashing, shard, xorb
+from xethub_local.formats.byte_range import UnsatisfiableRangeError
+from xethub_local.formats.hashing import to_hex
+from xethub_local.store.database import Database
 
 # -- reading
 

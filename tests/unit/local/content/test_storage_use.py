@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.content.storage_use import segments_of, sharing, storage_use
-from airflow_provider_xethub.local.content.store import ContentStore
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.formats.shard import Segment, pack_segments
-from airflow_provider_xethub.local.store.database import Database
 from support.examples import examples
+from xethub_local.content.storage_use import segments_of, sharing, storage_use
+from xethub_local.content.store import ContentStore
+from xethub_local.formats.hashing import to_hex
+from xethub_local.formats.shard import Segment, pack_segments
+from xethub_local.store.database import Database
 
 CHUNKS = 12
 RAW = [(number + 1) * 100 for number in range(CHUNKS)]

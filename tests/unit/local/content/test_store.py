@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.content.store import (
-    EMPTY_FILE,
-    ContentStore,
-    StoredFile,
-    UnknownFileError,
-)
-from airflow_provider_xethub.local.formats import FormatError, shard, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
-from airflow_provider_xethub.local.store.database import Database
 from support.stored_content import (
     HERE,
     THERE,
     Upload,
 )
+from xethub_local.content.store import (
+    EMPTY_FILE,
+    ContentStore,
+    StoredFile,
+    UnknownFileError,
+)
+from xethub_local.formats import FormatError, shard, xorb
+from xethub_local.formats.hashing import to_hex
+from xethub_local.store.database import Database
 
 
 def stored_xorbs(folder: Path) -> list[str]:
@@ -123,8 +123,8 @@ def test_leftovers_of_a_killed_process_go_and_fresh_ones_stay(tmp_path: Path, db
 _ADD_FOR_EVER = """
 import os, sys
 from pathlib import Path
-from airflow_provider_xethub.local.content.store import ContentStore
-from airflow_provider_xethub.local.store.database import Database
+from xethub_local.content.store import ContentStore
+from xethub_local.store.database import Database
 folder = Path(sys.argv[1])
 content = ContentStore(folder, Database(folder))
 while True:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.control.fault import MAX_PATTERN, Fault
-from airflow_provider_xethub.local.control.presets import PRESETS, fault_from_preset
+from xethub_local.control.fault import MAX_PATTERN, Fault
+from xethub_local.control.presets import PRESETS, fault_from_preset
 
 ANY = {"route": ".*"}
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.local.control.logged_request import LoggedRequest
-from airflow_provider_xethub.local.control.request_log import (
+from xethub_local.control.logged_request import LoggedRequest
+from xethub_local.control.request_log import (
     KEPT,
     MAX_COUNTERS,
     OTHER_CLIENTS,
     RequestLog,
 )
-from airflow_provider_xethub.local.control.transfers import MAX_TRANSFERS, kind_of
+from xethub_local.control.transfers import MAX_TRANSFERS, kind_of
 
 WHOAMI = "GET /api/whoami-v2"
 

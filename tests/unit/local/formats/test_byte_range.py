@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import FormatError
-from airflow_provider_xethub.local.formats.byte_range import (
+from xethub_local.formats import FormatError
+from xethub_local.formats.byte_range import (
     MAX_RANGES,
     UnsatisfiableRangeError,
     content_range,
     parse_range,
     parse_ranges,
 )
-from airflow_provider_xethub.local.formats.multipart_ranges import body_length, multipart_body
+from xethub_local.formats.multipart_ranges import body_length, multipart_body
 
 
 @pytest.mark.parametrize(

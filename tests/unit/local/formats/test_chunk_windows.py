@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import FormatError, hashing
-from airflow_provider_xethub.local.formats.chunk_windows import FileSegment, describe, parse_dirty
-from airflow_provider_xethub.local.formats.hashing import to_hex
+from xethub_local.formats import FormatError, hashing
+from xethub_local.formats.chunk_windows import FileSegment, describe, parse_dirty
+from xethub_local.formats.hashing import to_hex
 
 if TYPE_CHECKING:
     pass

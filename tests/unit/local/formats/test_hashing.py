@@ -7,9 +7,9 @@ import hashlib
 import pytest
 from awscrt.checksums import crc64nvme
 
-from airflow_provider_xethub.local.formats import FormatError, hashing
-from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
 from support.known_answers import HELLO, HELLO_HASH, HELLO_SHARD, HELLO_XORB
+from xethub_local.formats import FormatError, hashing
+from xethub_local.formats.hashing import from_hex, to_hex
 
 A, B, C, D = (
     from_hex(text)

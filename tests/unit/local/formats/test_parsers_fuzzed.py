@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import FormatError, hashing, shard, xorb
 from support.examples import examples
 from support.known_answers import HELLO, HELLO_SHARD, hello_shard
+from xethub_local.formats import FormatError, hashing, shard, xorb
 
 KIB, MIB = 1024, 1024 * 1024
 BOOKEND = b"\xff" * 32 + bytes(16)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import reconstruction, shard, xorb
-from airflow_provider_xethub.local.formats.hashing import from_hex, to_hex
 from support.examples import examples
+from xethub_local.formats import reconstruction, shard, xorb
+from xethub_local.formats.hashing import from_hex, to_hex
 
 
 @st.composite

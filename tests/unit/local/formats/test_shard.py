@@ -10,8 +10,8 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import FormatError, hashing, shard
 from support.known_answers import HELLO_SHARD, hello_shard
+from xethub_local.formats import FormatError, hashing, shard
 
 
 def test_the_shard_of_the_thirty_byte_file_byte_for_byte() -> None:

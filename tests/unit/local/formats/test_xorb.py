@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.formats import FormatError, hashing, xorb
-from airflow_provider_xethub.local.formats.hashing import to_hex
 from support.known_answers import HELLO, HELLO_HASH
+from xethub_local.formats import FormatError, hashing, xorb
+from xethub_local.formats.hashing import to_hex
 
 
 def record(payload: bytes, raw_length: int, scheme: int = 0, version: int = 0) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.local.hub.hosts import is_loopback, plain_name
+from xethub_local.hub.hosts import is_loopback, plain_name
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.metadata.commits import (
+from xethub_local.metadata.commits import (
     Change,
     CommitWriter,
     DeleteFile,
@@ -16,11 +16,11 @@ from airflow_provider_xethub.local.metadata.commits import (
     PutRegular,
     PutXet,
 )
-from airflow_provider_xethub.local.metadata.history import Commit
-from airflow_provider_xethub.local.metadata.repositories import Repositories
-from airflow_provider_xethub.local.metadata.trees import blob_oid, pointer_text
-from airflow_provider_xethub.local.store.database import Database
-from airflow_provider_xethub.local.store.errors import (
+from xethub_local.metadata.history import Commit
+from xethub_local.metadata.repositories import Repositories
+from xethub_local.metadata.trees import blob_oid, pointer_text
+from xethub_local.store.database import Database
+from xethub_local.store.errors import (
     BadRequestError,
     ConflictError,
     EntryNotFoundError,

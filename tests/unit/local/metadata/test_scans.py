@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.local.metadata.scans import ScanRule, Scans, summary
+from xethub_local.metadata.scans import ScanRule, Scans, summary
 
 NAME = "models/acme/m"
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.local.metadata import trees
-from airflow_provider_xethub.local.metadata.trees import Entry, TreeEditor
-from airflow_provider_xethub.local.store.database import Database
-from airflow_provider_xethub.local.store.schema import SCHEMA
 from support.examples import examples
+from xethub_local.metadata import trees
+from xethub_local.metadata.trees import Entry, TreeEditor
+from xethub_local.store.database import Database
+from xethub_local.store.schema import SCHEMA
 
 NAMES = st.builds(
     lambda seed, size: set(random.Random(seed).sample(range(5000), size)), st.integers(), st.integers(0, 1500)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.metadata.upload_modes import (
+from xethub_local.metadata.upload_modes import (
     default_gitattributes,
     ignored_paths,
     lfs_rules,

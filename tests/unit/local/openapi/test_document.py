@@ -11,9 +11,9 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from airflow_provider_xethub.local import app as application
-from airflow_provider_xethub.local.local_store import LocalStore
-from airflow_provider_xethub.local.openapi.document import OPERATIONS, describe, described_routes
+from xethub_local import app as application
+from xethub_local.local_store import LocalStore
+from xethub_local.openapi.document import OPERATIONS, describe, described_routes
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.metadata.repositories import Repositories
-from airflow_provider_xethub.local.store.access import Access, AccessError, Identity, load_signing_key
-from airflow_provider_xethub.local.store.database import Database
+from xethub_local.metadata.repositories import Repositories
+from xethub_local.store.access import Access, AccessError, Identity, load_signing_key
+from xethub_local.store.database import Database
 
 PUBLIC, PRIVATE = "datasets/acme/corpus", "models/acme/secret"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.local.store.database import FILE_NAME, Database
+from xethub_local.store.database import FILE_NAME, Database
 
 
 @pytest.fixture

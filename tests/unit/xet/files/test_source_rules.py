@@ -10,11 +10,11 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
 from airflow_provider_xethub.hooks.storage import open_storage
-from airflow_provider_xethub.local.cli.main import main
 from airflow_provider_xethub.xet.files import sources
 from airflow_provider_xethub.xet.files.sources import collect
 from airflow_provider_xethub.xet.temporary_names import new_name
 from support.builders import write
+from xethub_local.cli.main import main
 
 BLOB = "0123456789abcdef0123456789abcdef01234567"
 XET = BLOB[:24] * 2 + BLOB[:16]

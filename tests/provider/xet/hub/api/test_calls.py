@@ -13,9 +13,9 @@ from airflow_provider_xethub.exceptions import (
     XetTimeoutError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.hub import client
 from airflow_provider_xethub.xet.hub.api import calls as api_calls
+from xethub_local.control.faults import Fault
 
 BRANCH = "POST .*/branch/.*"
 

@@ -1,9 +1,0 @@
-"""The local Hub: a Hub and a CAS on this machine, for quick starts and tests. A development server.
-
-Start it with ``xethub-local serve``, or from Python with
-:class:`airflow_provider_xethub.local.server.LocalHub`. It needs the extra ``airflow-provider-xethub[local]``.
-
-This module imports nothing, and nothing in this package imports Airflow.
-"""
-
-__version__ = "0.1.0"

@@ -1,0 +1,57 @@
+"""The data folder of a local Hub: database, users and tokens, CAS content, repositories and buckets."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from xethub_local.content.store import ContentStore
+from xethub_local.metadata.buckets import BucketFiles
+from xethub_local.metadata.commits import CommitWriter
+from xethub_local.metadata.repositories import Repositories
+from xethub_local.metadata.scans import Scans
+from xethub_local.store.access import EVERYTHING, Access, load_signing_key
+from xethub_local.store.database import Database
+from xethub_local.store.folder import make_private, write_once
+
+BUILT_IN_USER = "local"
+WRITE_TOKEN, READ_TOKEN = "write", "read"
+_INSTANCE_FILE = "instance.id"
+
+
+class LocalStore:
+    """The open data folder of a local Hub.
+
+    :param folder: created if missing. Several processes may use one folder.
+    :ivar instance_id: random id of the folder, part of its CAS URL.
+    :ivar tokens: Hub tokens of the built-in user, by role.
+    :param token_life: seconds that a new Xet token is valid.
+    :raises OSError: the folder cannot be created, read or written.
+    """
+
+    def __init__(self, folder: Path, *, token_life: int = 900) -> None:
+        make_private(folder)
+        self.folder = folder
+        self.instance_id = _instance_id(folder)
+        self.db = Database(folder)
+        self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
+        self.content = ContentStore(folder, self.db)
+        self.repositories = Repositories(self.db, clock=self.access.now)
+        self.commits = CommitWriter(self.repositories)
+        self.scans = Scans(self.access.now)
+        self.bucket_files = BucketFiles(self.db, clock=self.access.now)
+        write_token = self.access.add_user(
+            BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
+        )
+        read_token = self.access.add_user(
+            BUILT_IN_USER, role="read", grants={EVERYTHING: "read"}, token_name=READ_TOKEN
+        )
+        self.tokens = {WRITE_TOKEN: write_token, READ_TOKEN: read_token}
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+
+def _instance_id(folder: Path) -> str:
+    return write_once(folder / _INSTANCE_FILE, lambda: secrets.token_hex(8).encode()).decode("ascii")
