@@ -13,6 +13,8 @@ ARGS ?=
 # Without a path, all tests but those of make compat.
 PATHS = $(if $(filter tests/%,$(ARGS)),,tests --ignore tests/compat)
 INSTALLED := .venv/.installed
+# The three distributions of this repository.
+PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyproject.toml
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,13 +24,14 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): $(PROJECTS) constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed; name it with make PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv (half a minute) …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--editable '.[local]' --group test --group parquet --group lint --group docs
+		--editable '.[local]' --editable provider/local --editable provider/token \
+		--group test --group parquet --group lint --group docs
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps --group demo
 	@touch $@
 
@@ -88,7 +91,7 @@ screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in C
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --all-extras --group test --group parquet --group long --group lint --group docs \
-		--group demo --group install pyproject.toml --output-file constraints.txt
+		--group demo --group install --no-emit-package xethub-local $(PROJECTS) --output-file constraints.txt
 
 clean:  ## Remove everything that the other targets made.
 	rm -rf .venv .compat .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+DISTRIBUTIONS = (ROOT, ROOT / "provider" / "local", ROOT / "provider" / "token")
 ENVIRONMENTS = ROOT / ".compat"
 UV = str(Path(sys.executable).parent / "uv")
 PYTHON = "3.11"
@@ -84,7 +85,8 @@ def pin(version: Version) -> None:
             *(UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"),
             *("--no-emit-find-links", "--python-version", PYTHON, "--python-platform", "linux"),
             *("--resolution", version.resolution, "--exclude-newer", version.until, *late),
-            *("--extra", "local", "--group", "test", "--output-file", str(version.pins), "pyproject.toml", "-"),
+            *("--extra", "local", "--no-emit-package", "xethub-local", "--group", "test"),
+            *("--output-file", str(version.pins), "pyproject.toml", "provider/local/pyproject.toml", "-"),
         ],
         cwd=ROOT,
         input=f"apache-airflow=={version.airflow}\n",
@@ -99,7 +101,8 @@ def install(version: Version) -> None:
     pip = [UV, "pip", "install", "--quiet", "--python", version.python]
     subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, at], check=True)
     subprocess.run([*pip, "--requirement", str(version.pins)], check=True)
-    subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+    own = [argument for folder in DISTRIBUTIONS for argument in ("--editable", str(folder))]
+    subprocess.run([*pip, "--no-deps", *own], check=True)
 
 
 def tests() -> list[str]:

@@ -212,14 +212,16 @@ def test_settings_exist(block):
 def test_the_architecture_page_names_every_room_that_exists_and_no_other():
     text = (DOCS / "architecture.md").read_text()
     package = ROOT / "provider/airflow_provider_xethub"
-    rooms = [*package.iterdir(), *(package / "xet").iterdir(), *(package / "local").iterdir()]
+    local = ROOT / "provider/local/xethub_local"
+    rooms = [*package.iterdir(), *(package / "xet").iterdir(), *(path for path in local.iterdir() if path.is_dir())]
     for path in rooms:
         if (path.name.startswith("_") and path.name != "_moved.py") or path.name == "py.typed":
             continue
         if path.is_dir() or path.parent == package:
-            name = path.relative_to(package).as_posix().removeprefix("local/")
+            name = path.relative_to(local if path.is_relative_to(local) else package).as_posix()
             assert f"`{name}{'/' if path.is_dir() else ''}`" in text, name
-    for row in re.findall(r"^\| (`[^|]+`) \|", text.partition("\n## Dep")[0], re.MULTILINE):
+    table = text.partition("\n## Rooms")[2].partition("\n## Dep")[0]
+    for row in re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE):
         for name in re.findall(r"`([^`]+(?:\.py|/))`", row):
             assert (package / name).exists(), name
 

@@ -203,9 +203,8 @@ def test_a_run_that_does_not_use_it_pays_nothing(runner: Runner) -> None:
         def test_it(request):
             heavy = {"airflow", "starlette", "uvicorn", "blake3", "lz4", "awscrt", "sqlite3", "hf_xet"}
             assert not heavy & {name.partition(".")[0] for name in sys.modules}
-            ours = {name for name in sys.modules if name.startswith("airflow_provider_xethub")}
-            assert ours == {"airflow_provider_xethub", "airflow_provider_xethub._moved",
-                            "xethub_local", "xethub_local.pytest_plugin"}
+            ours = {name for name in sys.modules if name.startswith(("airflow_provider_xethub", "xethub_local"))}
+            assert ours == {"xethub_local", "xethub_local.pytest_plugin"}
         """
     )
     source = (runner.folder / "test_it.py").read_text().replace("import requests\n", "")
@@ -214,7 +213,7 @@ def test_a_run_that_does_not_use_it_pays_nothing(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("missing", ["starlette", "lz4"])
-def test_a_missing_extra_is_named_with_what_to_install(runner: Runner, missing: str) -> None:
+def test_a_missing_dependency_is_named_with_what_to_install(runner: Runner, missing: str) -> None:
     assert find_spec(missing)
     runner.write(
         f"""
@@ -229,7 +228,7 @@ def test_a_missing_extra_is_named_with_what_to_install(runner: Runner, missing: 
         """
     )
     printed = runner.run(status=1)
-    assert re.search(rf"{missing}\S* is not installed; the fixtures .* need airflow-provider-xethub\[local\]", printed)
+    assert re.search(rf"{missing}\S* is not installed; install xethub-local again", printed)
     assert "1 passed, 1 error" in printed
     assert "Traceback" not in printed
 

@@ -34,12 +34,9 @@ def xethub_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     try:
         from xethub_local.server import LocalHub
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("airflow_provider_xethub"):
+        if (error.name or "").startswith("xethub_local"):
             raise
-        pytest.fail(
-            f"{error.name} is not installed; the fixtures of the local Hub need airflow-provider-xethub[local].",
-            pytrace=False,
-        )
+        pytest.fail(f"{error.name} is not installed; install xethub-local again.", pytrace=False)
     with LocalHub(_kept_folder(request.config) or tmp_path_factory.mktemp("xethub")) as hub:
         yield hub
 

@@ -125,7 +125,7 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "needs airflow-provider-xethub[local]" in done.stderr
+    assert "install xethub-local again" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

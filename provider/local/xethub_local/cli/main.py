@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, InvalidNameError) as error:
         return _fail(FAILED, str(error))
     except ModuleNotFoundError as error:
-        return _fail(FAILED, f"{error.name} is not installed; the local Hub needs airflow-provider-xethub[local].")
+        return _fail(FAILED, f"{error.name} is not installed; install xethub-local again.")
     except BrokenPipeError:
         # Python would try to write the remaining buffer at exit, and print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
