@@ -16,10 +16,12 @@ from xethub_local.content.store import ShardReceipt
 from xethub_local.formats import FormatError
 
 
-def frames(register: Any, on_frame: Callable[[dict[str, Any]], None] = lambda _: None) -> list[Any]:
+def frames(
+    register: Any, on_frame: Callable[[dict[str, Any]], None] = lambda _: None, interval: float = 60.0
+) -> list[Any]:
     async def collect() -> list[Any]:
         seen = []
-        async for line in shard_frames(register, interval=0.01):
+        async for line in shard_frames(register, interval):
             assert line.endswith(b"\n")
             seen.append(json.loads(line))
             on_frame(seen[-1])
@@ -42,7 +44,7 @@ def test_progress_is_repeated_until_the_result() -> None:
     def on_frame(frame: dict[str, Any]) -> None:
         {0: seen_start, 1: seen_middle, None: seen_end}[frame.get("verified")].set()
 
-    seen = frames(register, on_frame)
+    seen = frames(register, on_frame, interval=0.01)
     distinct = [frame for number, frame in enumerate(seen) if frame not in seen[:number]]
     assert distinct == [
         {"type": "validating", "verified": 0, "total": 0},
