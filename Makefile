@@ -58,7 +58,7 @@ test-exhaustive: $(INSTALLED)  ## Run the property tests with new examples, twen
 test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
 	@$(BIN)/python tests/local/clients/suites/run.py $(ARGS)
 
-compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0, 3.1, 3.2 and 3.3, and with the oldest dependencies.
+compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)
 
 compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.

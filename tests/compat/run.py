@@ -53,6 +53,8 @@ class Version:
     airflow: str
     until: str
     resolution: str = "highest"
+    parts: tuple[str, ...] = ()
+    """Airflow's own distributions of a beta, which are resolved only where they are named."""
 
     @property
     def pins(self) -> Path:
@@ -74,6 +76,9 @@ VERSIONS = (
     Version("3.1.8", "3.1.8", "2026-03-15"),
     Version("3.2.2", "3.2.2", "2026-06-01"),
     Version("3.3.2", "3.3.2", "2026-09-20"),
+    Version(
+        "3.4.0b2", "3.4.0b2", "2026-10-25", parts=("apache-airflow-core==3.4.0b2", "apache-airflow-task-sdk==1.4.0b2")
+    ),
 )
 
 
@@ -89,7 +94,7 @@ def pin(version: Version) -> None:
             *("--output-file", str(version.pins), "pyproject.toml", "provider/local/pyproject.toml", "-"),
         ],
         cwd=ROOT,
-        input=f"apache-airflow=={version.airflow}\n",
+        input="\n".join((f"apache-airflow=={version.airflow}", *version.parts)),
         text=True,
         check=True,
     )

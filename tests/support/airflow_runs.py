@@ -235,12 +235,17 @@ class DagRun:
     def rendered(self, task_id: str) -> list[dict[str, Any]]:
         """The rendered template fields of a task, as the metadata database has them."""
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
+        from airflow.models.taskinstance import TaskInstance as StoredTaskInstance
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            rows = session.query(RenderedTaskInstanceFields).filter_by(
-                dag_id=self.dag_id, run_id=self.run_id, task_id=task_id
-            )
+            rows = session.query(RenderedTaskInstanceFields)
+            if not hasattr(RenderedTaskInstanceFields, "dag_id"):  # since Airflow 3.4, the task instance has it
+                rows = rows.join(RenderedTaskInstanceFields.task_instance)
+                of_this = StoredTaskInstance.dag_id == self.dag_id, StoredTaskInstance.run_id == self.run_id
+                rows = rows.filter(*of_this, StoredTaskInstance.task_id == task_id)
+            else:
+                rows = rows.filter_by(dag_id=self.dag_id, run_id=self.run_id, task_id=task_id)
             return [row.rendered_fields for row in rows]
 
 

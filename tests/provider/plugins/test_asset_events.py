@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.sdk import DAG, Asset, AssetWatcher
+from airflow.timetables.base import Timetable
 
 from airflow_provider_xethub.plugins import asset_events, webhook_app
 from airflow_provider_xethub.plugins.xethub import XetHubPlugin
@@ -25,6 +26,9 @@ from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
 
+ONE_RUN_PER_EVENT = hasattr(Timetable, "batch_asset_events")
+"""Whether Airflow makes a run of each event, where the schedule is one asset: since 3.4."""
+
 
 @pytest.fixture(scope="module")
 def url(airflow_db):
@@ -39,8 +43,8 @@ def url(airflow_db):
 def scheduled(airflow_db):
     """Stores a DAG that assets start, and returns its id."""
 
-    def make(*assets: str | Asset) -> str:
-        given = [each if isinstance(each, Asset) else Asset(each) for each in assets]
+    def make(*assets: str | Asset, timetable: object = None) -> str:
+        given = timetable or [each if isinstance(each, Asset) else Asset(each) for each in assets]
         dag = DAG(f"hooked_{uuid.uuid4().hex[:8]}", schedule=given, is_paused_upon_creation=False)
         store_dag(dag)
         return dag.dag_id
@@ -76,7 +80,15 @@ def events_of(uri: str) -> list[dict]:
 
 
 def schedule() -> dict[str, list]:
-    """Let Airflow's scheduler make the runs that are due; returns the payloads of each new one by its DAG."""
+    """Let Airflow's scheduler make the runs that are due; returns the payloads of all new ones by their DAG."""
+    payloads: dict[str, list] = {}
+    for dag_id, given in schedule_runs():
+        payloads.setdefault(dag_id, []).extend(given)
+    return payloads
+
+
+def schedule_runs() -> list[tuple[str, list]]:
+    """Let Airflow's scheduler make the runs that are due; returns the DAG and the payloads of each new one."""
     from airflow.jobs.job import Job
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
     from airflow.models.dagrun import DagRun
@@ -92,8 +104,8 @@ def schedule() -> dict[str, list]:
         runner = SchedulerJobRunner(job=job)
         with prohibit_commit(session) as guard:
             runner._create_dagruns_for_dags(guard, session)
-        runs = session.scalars(select(DagRun).where(DagRun.id.not_in(known))).all()
-        return {run.dag_id: [event.extra["payload"] for event in run.consumed_asset_events] for run in runs}
+        runs = session.scalars(select(DagRun).where(DagRun.id.not_in(known)).order_by(DagRun.id)).all()
+        return [(run.dag_id, [event.extra["payload"] for event in run.consumed_asset_events]) for run in runs]
 
 
 def uri_of(repo: Repo) -> str:
@@ -180,13 +192,31 @@ def test_a_watcher_and_a_webhook_tell_the_same(url, scheduled, repo, commits, mo
     assert events_of(uri_of(repo))[2:] == by_webhook
 
 
-def test_all_commits_of_a_push_are_told_and_one_run_gets_all_of_them(url, scheduled, repo, commits):
+def check_push(scheduled_id: str, before: str, made: list, *, batched: bool) -> None:
+    """Check that runs were made for all commits of a push: one run, or one for each."""
+    made_now = iter(schedule_runs, [])  # Airflow 3.4 may leave events for the next time
+    runs = [payloads for each in made_now for dag_id, payloads in each if dag_id == scheduled_id]
+    assert [len(payloads) for payloads in runs] == ([3] if batched else [1, 1, 1])
+    payloads = [payload for each in runs for payload in each]
+    assert [payload["oid"] for payload in payloads] == [each["oid"] for each in made]
+    assert [payload["previous"] for payload in payloads] == [before, made[0]["oid"], made[1]["oid"]]
+
+
+def test_all_commits_of_a_push_are_told_to_one_run_or_since_airflow_3_4_to_one_each(url, scheduled, repo, commits):
     dag_id = scheduled(uri_of(repo))
     before, made = commits(3)
     assert post(url, pushed(repo, before, made[-1]["oid"])).json()["events"] == 3
-    payloads = schedule()[dag_id]
-    assert [payload["oid"] for payload in payloads] == [each["oid"] for each in made]
-    assert [payload["previous"] for payload in payloads] == [before, made[0]["oid"], made[1]["oid"]]
+    check_push(dag_id, before, made, batched=not ONE_RUN_PER_EVENT)
+
+
+@pytest.mark.skipif(not ONE_RUN_PER_EVENT, reason="Airflow before 3.4 always makes one run of all events")
+def test_a_dag_that_batches_events_gets_all_commits_of_a_push_in_one_run(url, scheduled, repo, commits):
+    from airflow.sdk import AssetTriggeredTimetable
+
+    dag_id = scheduled(timetable=AssetTriggeredTimetable(Asset(uri_of(repo)), batch_asset_events=True))
+    before, made = commits(3)
+    assert post(url, pushed(repo, before, made[-1]["oid"])).json()["events"] == 3
+    check_push(dag_id, before, made, batched=True)
 
 
 def test_a_replay_makes_no_second_event_in_this_process_or_another(url, scheduled, repo, commits, hub):
