@@ -42,14 +42,15 @@ class TriggererProcess:
     """A triggerer, from the beginning of the ``with`` to its end, unless it is killed before.
 
     :param log: its output goes there, behind what is there already.
+    :param queues: it serves only these; without, only triggers without a queue.
     :param settings: environment variables.
     """
 
-    def __init__(self, log: Path, **settings: str) -> None:
+    def __init__(self, log: Path, queues: str | None = None, **settings: str) -> None:
         self.log = log
         with log.open("a") as output:
             self._process = subprocess.Popen(
-                [str(BIN / "airflow"), "triggerer", "--skip-serve-logs"],
+                [str(BIN / "airflow"), "triggerer", "--skip-serve-logs", *(["--queues", queues] if queues else [])],
                 env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **QUICK, **settings},
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -241,11 +241,15 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         or the revision is missing. A watcher always waits for both.
     :param newer_than: commit ID: report only commits after this one.
     :param once: for a sensor: yield a single event, with the newest commit or with the error that prevents it.
+    :param queue: for a watcher: the triggerer queue. Only triggerers that serve it (``airflow triggerer --queues``) run
+        the watcher. Airflow before 3.4 ignores it. ``None``: triggerers without queues run the watcher.
     :raises XetTriggerArgumentError: an argument is wrong.
     """
 
     @_reject_arguments()
-    def __init__(self, *, newer_than: str | None = None, once: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, newer_than: str | None = None, once: bool = False, queue: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         check_condition(CommitsSinceCondition(None), self.repo)
         if newer_than is not None:
@@ -253,8 +257,15 @@ class XetRevisionTrigger(_XetTrigger, BaseEventTrigger):
         self.newer_than = newer_than
         self.once = arguments.flag("once", once)
         if once:
-            # Airflow assigns no watcher to a triggerer queue, but deferred tasks do use these queues.
-            self.supports_triggerer_queue = True
+            # Airflow takes it for a watcher, which has a queue of its own or none. A deferred task has the task's.
+            self.supports_triggerer_queue = True  # Airflow 3.2 and 3.3
+            self.trigger_queue_inherited_from_task = True  # since Airflow 3.4
+        if arguments.string("queue", queue) is not None and once:
+            raise XetInputError(
+                "queue is for watchers only. A sensor waits in the triggerer queue of its task: leave it out."
+            )
+        # Not an argument of the stored trigger: Airflow 3.4 reads it from here and stores it beside the arguments.
+        self.queue = queue
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments."""
