@@ -1,8 +1,8 @@
 # Each target sets up what it needs by itself: a virtual environment in .venv with the versions of constraints.txt.
-# A machine needs Python 3.10 to 3.13, git and make.
+# A machine needs Python 3.10 to 3.14, git and make.
 
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 # Tests wait half of their time, so two cores serve four processes. The tests of one file stay together: they
 # share a Hub, and often an Airflow. The files stay in the order of collection: tests/conftest.py puts the longest first.
@@ -25,7 +25,7 @@ help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(INSTALLED): $(PROJECTS) constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed; name it with make PYTHON=…" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; name it with make PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv (half a minute) …"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
