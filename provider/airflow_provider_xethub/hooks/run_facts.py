@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks.attempt import loop_index
 from airflow_provider_xethub.xet.publish.card import Card
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def card_of_run(context: Context, card: Any) -> Card:
     facts = {"DAG": ti.dag_id, "Run": ti.run_id, "Task": ti.task_id}
     if ti.map_index is not None and ti.map_index >= 0:
         facts["Map index"] = str(ti.map_index)
+    if (index := loop_index(context)) is not None:
+        facts["Iteration"] = str(index)
     if date := context.get("logical_date"):
         facts["Logical date"] = date.isoformat()
     inlets = [uri for each in _inlets(context) if (uri := getattr(each, "uri", None))]

@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection
+from airflow_provider_xethub.hooks.attempt import instance_key, is_first_start
 from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
@@ -345,7 +346,6 @@ class XetCommittingOperator(XetOperator):
         self, context: Context, repo: Repo, files: Sequence[XetFile] = (), delete: Sequence[str] = ()
     ) -> CommitRequest:
         """Return the request for this task's commit; all attempts of a task instance have the same idempotency key."""
-        ti = context["ti"]
         return CommitRequest(
             repo,
             files,
@@ -354,9 +354,8 @@ class XetCommittingOperator(XetOperator):
             description=self.commit_description,
             parent_commit=self.parent_commit,
             create_pr=self.create_pr,
-            idempotency_key=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
-            # Airflow counts every start of a task instance, also after a lost worker.
-            is_first_try=bool(ti.try_number == 1),
+            idempotency_key=instance_key(context),
+            is_first_try=is_first_start(context),
             task_state=task_state(context),
             card=self._card(context),
         )
@@ -380,7 +379,7 @@ class XetCommittingOperator(XetOperator):
         files = result["files"]
         self.log.info("%s", progress.commit_summary(result))
         self.hub_page = page_of_commit(result, files, result["pull_request"])
-        if Repo.from_uri(result["repo"]).is_bucket and context["ti"].try_number > 1:
+        if Repo.from_uri(result["repo"]).is_bucket and not is_first_start(context):
             # A bucket has no commit that tells what an earlier attempt changed: it may have been all of it.
             result = cast("XetCommitResult", {**result, "created": True, "unchanged": []})
         if not result["created"] and self.on_unchanged == "skip":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks.attempt import instance_key, is_first_start
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
@@ -90,8 +91,7 @@ class XetMergePullRequestOperator(XetPullRequestOperator):
             number,
             comment=self.comment,
             head_commit=_commit_id(self.head_commit),
-            # Airflow counts every start of a task instance, also after a lost worker.
-            is_first_try=bool(context["ti"].try_number == 1),
+            is_first_try=is_first_start(context),
         )
         changed = counted(len(result["files"]) + len(result["deleted"]), "changed file")
         verb = "Merged" if result["created"] else "Nothing to merge:"
@@ -147,10 +147,8 @@ class XetCommentPullRequestOperator(XetPullRequestOperator):
 
     def work(self, context: Context) -> str:
         """Add the comment."""
-        ti = context["ti"]
         repo, number = self.resolve_pull_request()
-        key = f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}"
-        is_added = self.hook.comment_pull_request(repo, number, self.comment, key=key)
+        is_added = self.hook.comment_pull_request(repo, number, self.comment, key=instance_key(context))
         url = f"{self.hook.endpoint}{HubPage(repo, 'discussion', str(number)).path}"
         self.log.info("%s pull request %d: %s", "Commented on" if is_added else "Found the comment on", number, url)
         return url

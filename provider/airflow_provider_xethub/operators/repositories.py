@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks.attempt import is_first_start
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet import arguments
@@ -198,4 +199,4 @@ class XetDeleteUnreferencedFilesOperator(XetRepositoryOperator):
 
 def is_retry(context: Context) -> bool:
     """Return whether an earlier attempt of the task may have done its work already."""
-    return bool(context["ti"].try_number > 1)
+    return not is_first_start(context)

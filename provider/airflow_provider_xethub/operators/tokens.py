@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
@@ -44,6 +44,9 @@ class XetTokenOperator(XetOperator):
 class XetForgetTokenOperator(RenderedArguments, BaseOperator):
     """Delete the XComs of token tasks, for all their map indexes: the teardown of a ``XetTokenOperator``.
 
+    In a task loop (Airflow 3.4), each iteration forgets its own token. From outside of a loop, Airflow lets no task
+    delete what its iterations stored.
+
     Example::
 
         forget = XetForgetTokenOperator(task_id="forget").as_teardown(setups=token)
@@ -62,7 +65,9 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
         """Delete the XComs. A missing XCom is not an error."""
         with fail_task(self.log):
             self.check_rendered()
-            for task_id in self._task_ids():
+            task_ids = self._task_ids()
+            self._check_loops(context, task_ids)
+            for task_id in task_ids:
                 ti = context["ti"]
                 for map_index in self._map_indexes(context, task_id):
                     _delete_xcom(task_id, ti.dag_id, ti.run_id, map_index)
@@ -79,7 +84,20 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
             )
         return setups
 
-    def _map_indexes(self, context: Context, task_id: str) -> list[int]:
+    def _check_loops(self, context: Context, task_ids: Sequence[str]) -> None:
+        """Refuse a token task in a task loop that this task is not part of.
+
+        :raises XetInputError: Airflow would refuse the request, after the XComs of other tasks were deleted.
+        """
+        for task_id in task_ids:
+            loop = _loop_of(context["dag"].get_task(task_id))
+            if loop is not None and loop != _loop_of(self):
+                raise XetInputError(
+                    f"Token task {task_id} is in loop {loop}: move {self.task_id} into the loop. Airflow lets "
+                    "no task outside of a loop delete the XComs of its iterations."
+                )
+
+    def _map_indexes(self, context: Context, task_id: str) -> Iterable[int]:
         """Return the map indexes of a task; a task that is not mapped has only -1.
 
         If both tasks are in one mapped task group, this task instance forgets the token of its own index only: the
@@ -92,7 +110,28 @@ class XetForgetTokenOperator(RenderedArguments, BaseOperator):
             return [-1 if ti.map_index is None else ti.map_index]
         if not task.is_mapped and group is None:
             return [-1]
-        return list(range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])))
+        if _loop_of(task) is not None:
+            return _indexes_until_empty(task_id, ti.dag_id, ti.run_id)
+        return range(ti.get_ti_count(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id]))
+
+
+def _loop_of(task: Any) -> str | None:
+    """Return the id of the task loop that contains a task: a task group with a gate. Airflow 3.4 has them."""
+    group = task.task_group
+    while group is not None and not hasattr(group, "gate_task_id"):
+        group = group.parent_group
+    return None if group is None else str(group.group_id)
+
+
+def _indexes_until_empty(task_id: str, dag_id: str, run_id: str) -> Iterator[int]:
+    """Yield map indexes as long as the mapped task has a return value in this iteration of a task loop.
+
+    Airflow counts the task instances of the newest iteration, which may have started before this teardown.
+    """
+    for map_index in range(conf.getint("core", "max_map_length", fallback=1024)):
+        if not XCom.get_all(key=XCOM_RETURN_KEY, task_id=task_id, dag_id=dag_id, run_id=run_id):
+            return
+        yield map_index
 
 
 def _delete_xcom(task_id: str, dag_id: str, run_id: str, map_index: int) -> None:
