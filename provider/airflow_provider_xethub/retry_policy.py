@@ -10,6 +10,7 @@ Example::
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ except (ImportError, AttributeError) as error:
 
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
+    XetCommitQuotaError,
     XetConnectionError,
     XetHubError,
     XetInputError,
@@ -47,21 +49,33 @@ class XetRetryPolicy(RetryPolicy):
     errors that neither belong to this provider nor were raised from one that does, and to errors of a source or a
     destination, which time alone does not fix.
 
+    On Airflow 3.4 and later, a task that meets the hourly limit of commits runs again later without using one of its
+    ``retries``, for at most ``max_quota_wait``. On Airflow 3.3, it is retried as after any other 429.
+
     :param min_delay: delay after the first failure of the network or the service: no response, 5xx, a stalled transfer,
         a connection that Airflow did not return. Doubled after each further failure. Default: 30 seconds.
     :param max_delay: longest delay, even if the Hub asks for more. Default: 2 hours.
-    :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``.
+    :param max_quota_wait: how long each attempt waits in all for the hourly limit of commits, on Airflow 3.4 and later.
+        After that, or with 0, the failure uses one of the task's ``retries``. Default: 1 day.
+    :raises XetInputError: ``min_delay`` is negative, or longer than ``max_delay``; or ``max_quota_wait`` is negative.
     """
 
     def __init__(
-        self, *, min_delay: timedelta = timedelta(seconds=30), max_delay: timedelta = timedelta(hours=2)
+        self,
+        *,
+        min_delay: timedelta = timedelta(seconds=30),
+        max_delay: timedelta = timedelta(hours=2),
+        max_quota_wait: timedelta = timedelta(days=1),
     ) -> None:
         if not timedelta(0) <= min_delay <= max_delay:
             raise XetInputError(
                 f"min_delay is {min_delay}, max_delay is {max_delay}. min_delay must be between 0 and max_delay."
             )
         self.min_delay = min_delay
+        if max_quota_wait < timedelta(0):
+            raise XetInputError(f"max_quota_wait is {max_quota_wait}. It must not be negative.")
         self.max_delay = max_delay
+        self.max_quota_wait = max_quota_wait
 
     def evaluate(
         self,
@@ -86,7 +100,11 @@ class XetRetryPolicy(RetryPolicy):
             return RetryDecision.fail(f"{name}: retrying cannot fix it.")
         if isinstance(error, XetRateLimitError) and error.retry_after is not None:
             delay = self._bounded(error.retry_after)
-            return RetryDecision.retry(delay, f"{name}: the {error.service} asks to wait {error.retry_after:.0f} s.")
+            reason = f"{name}: the {error.service} asks to wait {error.retry_after:.0f} s."
+            reschedule: Callable[..., RetryDecision] | None = getattr(RetryDecision, "reschedule", None)
+            if isinstance(error, XetCommitQuotaError) and self.max_quota_wait and reschedule:
+                return reschedule(delay, reschedule_timeout=self.max_quota_wait, reason=reason)
+            return RetryDecision.retry(delay, reason)
         if isinstance(error, _TEMPORARY):
             # The exponent is bounded, so that no number of attempts overflows.
             delay = self._bounded(self.min_delay.total_seconds() * 2 ** min(try_number - 1, 32))
@@ -99,7 +117,8 @@ class XetRetryPolicy(RetryPolicy):
 
     def serialize(self) -> dict[str, Any]:
         """Return the arguments in seconds, for Airflow's serialized DAGs."""
-        return {"min_delay": self.min_delay.total_seconds(), "max_delay": self.max_delay.total_seconds()}
+        arguments = {"min_delay": self.min_delay, "max_delay": self.max_delay, "max_quota_wait": self.max_quota_wait}
+        return {name: value.total_seconds() for name, value in arguments.items()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> XetRetryPolicy:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from airflow.sdk import task
 
 from airflow_provider_xethub.exceptions import (
+    XetCommitQuotaError,
     XetRateLimitError,
 )
-from airflow_provider_xethub.operators.xethub import XetTokenOperator
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.operators.xethub import XetTokenOperator, XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag
-from support.retry_policies import policy, with_policies
+from support.builders import write
+from support.retry_policies import policy, rescheduling, with_policies
 from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
@@ -43,6 +47,61 @@ def test_in_a_dag_the_delay_replaces_that_of_the_task(hub, connection, repo, run
             retry_policy=policy(min_delay=timedelta(0), max_delay=timedelta(seconds=2)),
         )
     assert run_dag(dag).states == {"token": "success"}
+
+
+@rescheduling
+def test_a_task_that_meets_the_commit_quota_starts_again_later_with_all_its_retries(
+    hub, connection, repo, run_task, tmp_path
+):
+    said = json.dumps({"error": "You have exceeded our limit of 128 commits per hour."})
+    hub.faults.add(Fault(route="POST .*/commit/main", status=429, body=said))
+    write(tmp_path, {"a.txt": b"content"})
+    run = run_task(
+        XetUploadOperator,
+        source=str(tmp_path),
+        repo_id=repo.repo_id,
+        repo_type="dataset",
+        retries=0,
+        retry_policy=policy(),
+    )
+    assert isinstance(run.error, XetCommitQuotaError)
+    assert run.state == "up_for_reschedule"
+    wait = run.message.reschedule_date - run.message.end_date
+    assert timedelta(hours=1) <= wait <= timedelta(minutes=75)
+
+
+@rescheduling
+def test_after_it_was_rescheduled_a_task_searches_for_the_commit_it_may_have_made(
+    hub, connection, repo, run_dag, tmp_path
+):
+    """The first commit arrives and its response is lost; Airflow still calls the second start the first attempt."""
+    from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+    write(tmp_path, {"a.txt": b"content"})
+    lost = RetryRule(RuntimeError, RetryAction.RESCHEDULE, retry_delay=timedelta(0), max_reschedules=1)
+    starts = []
+
+    class Upload(XetUploadOperator):
+        def execute(self, context):
+            starts.append(context["ti"].try_number)
+            result = super().execute(context)
+            if len(starts) == 1:
+                raise RuntimeError("lost")
+            return result
+
+    with new_dag("retry_policy") as dag:
+        Upload(
+            task_id="upload",
+            source=str(tmp_path),
+            repo_id=repo.repo_id,
+            repo_type="dataset",
+            retry_policy=ExceptionRetryPolicy(rules=[lost]),
+        )
+    run = run_dag(dag)
+    assert (run.states, starts) == ({"upload": "success"}, [1, 1])
+    (result,) = run.xcoms("upload")
+    assert result["created"]  # by the first start
+    assert result["oid"] == XetHubConnection().get_latest_commit(repo)["oid"]
 
 
 @with_policies

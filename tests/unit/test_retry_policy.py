@@ -21,7 +21,7 @@ from airflow_provider_xethub.exceptions import (
     XetStalledError,
     XetTimeoutError,
 )
-from support.retry_policies import HAS_POLICIES, MODULE, policy, with_policies
+from support.retry_policies import CAN_RESCHEDULE, HAS_POLICIES, MODULE, policy, with_policies
 
 pytestmark = pytest.mark.airflow
 
@@ -52,10 +52,20 @@ def test_what_is_final_fails_and_nothing_else_does(kind):
 @pytest.mark.parametrize("kind", [XetRateLimitError, XetCommitQuotaError])
 def test_a_limit_is_waited_for_as_long_as_the_server_asks(kind):
     action, delay, reason = decide(kind("slowly", retry_after=600.0), try_number=4)
-    assert (action, 600 <= delay <= 750) == ("retry", True)
+    waits_without_retry = kind is XetCommitQuotaError and CAN_RESCHEDULE
+    assert (action, 600 <= delay <= 750) == ("reschedule" if waits_without_retry else "retry", True)
     assert reason == f"{kind.__name__}: the Hub asks to wait 600 s."
     assert decide(kind("slowly", retry_after=1e6))[1] == 7200
     assert decide(kind("slowly", retry_after=600.0), max_delay=timedelta(minutes=1))[1] == 60
+
+
+@with_policies
+def test_a_commit_quota_is_waited_for_without_a_retry_for_a_limited_time():
+    error = XetCommitQuotaError("used up", retry_after=3600.0)
+    if CAN_RESCHEDULE:
+        assert policy().evaluate(error, 1, 3).reschedule_timeout == timedelta(days=1)
+        assert policy(max_quota_wait=timedelta(hours=2)).evaluate(error, 1, 3).reschedule_timeout == timedelta(hours=2)
+    assert decide(error, max_quota_wait=timedelta(0))[0] == "retry"
 
 
 @with_policies
@@ -117,10 +127,14 @@ def test_an_error_that_was_only_handled_before_does_not_count():
 def test_delays_that_make_no_sense_are_refused(arguments):
     with pytest.raises(XetInputError, match=r"min_delay is .*, max_delay is "):
         policy(**arguments)
+    with pytest.raises(XetInputError, match="max_quota_wait is "):
+        policy(max_quota_wait=timedelta(-1))
 
 
 @with_policies
 def test_it_goes_through_json_and_comes_back():
-    before = policy(min_delay=timedelta(seconds=1.5), max_delay=timedelta(days=2))
+    before = policy(min_delay=timedelta(seconds=1.5), max_delay=timedelta(days=2), max_quota_wait=timedelta(hours=3))
     after = type(before).deserialize(json.loads(json.dumps(before.serialize())))
     assert vars(after) == vars(before)
+    # What version 0.1.0 stored.
+    assert type(before).deserialize({"min_delay": 30.0, "max_delay": 7200.0}).max_quota_wait == timedelta(days=1)
