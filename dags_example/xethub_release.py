@@ -78,7 +78,14 @@ with DAG(
     merge >> tag >> announce(merge.output)
 
 
-with DAG("xethub_release_consumer", schedule=[released], catchup=False, default_args=RETRIES, tags=["xethub"]):
+with DAG(
+    "xethub_release_consumer",
+    schedule=[released],
+    catchup=False,
+    default_args=RETRIES,
+    max_active_runs=1,
+    tags=["xethub"],
+):
 
     @task
     def commit(triggering_asset_events=None) -> str:

@@ -13,7 +13,9 @@ CORPUS = {"repo_id": "local/corpus", "repo_type": "dataset"}
 commits = XetRevisionTrigger(**CORPUS, poke_interval=30)
 corpus = Asset("hf://datasets/local/corpus", watchers=[AssetWatcher(name="corpus_commits", trigger=commits)])
 
-with DAG("xethub_watch", schedule=[corpus], catchup=False, tags=["xethub"], default_args={"retries": 3}):
+with DAG(
+    "xethub_watch", schedule=[corpus], catchup=False, tags=["xethub"], default_args={"retries": 3}, max_active_runs=1
+):
 
     @task
     def new_commits(triggering_asset_events=None) -> list[dict]:

@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.sdk import task
 
 from airflow_provider_xethub.exceptions import (
@@ -68,6 +69,27 @@ def test_a_task_that_meets_the_commit_quota_starts_again_later_with_all_its_retr
     assert run.state == "up_for_reschedule"
     wait = run.message.reschedule_date - run.message.end_date
     assert timedelta(hours=1) <= wait <= timedelta(minutes=75)
+
+
+@rescheduling
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (XetRateLimitError("slowly", retry_after=900.0), "up_for_retry", "XetRetryPolicy: XetRateLimitError"),
+        (KeyError("mine"), "failed", "ExceptionRetryPolicy: not here"),
+    ],
+)
+def test_in_a_chain_the_next_policy_decides_about_what_is_not_of_this_provider(run_task, error, state, reason):
+    from airflow.sdk import ChainRetryPolicy, ExceptionRetryPolicy, RetryAction, RetryRule
+
+    class Fail(BaseOperator):
+        def execute(self, context):
+            raise error
+
+    others = ExceptionRetryPolicy(rules=[RetryRule(KeyError, RetryAction.FAIL, reason="not here")])
+    run = run_task(Fail, retry_policy=ChainRetryPolicy([policy(), others]))
+    assert run.state == state
+    assert run.message.retry_reason.startswith(reason)
 
 
 @rescheduling
