@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.exceptions import XetHubError, XetProtocolError, XetResponseError
 from airflow_provider_xethub.xet import answers
+
+N = TypeVar("N", int, float)
 
 
 def found(value: Any) -> dict[str, Any]:
@@ -22,6 +25,14 @@ def failed(error: XetHubError) -> dict[str, Any]:
     if isinstance(error, XetResponseError):
         event |= {"service": error.service, "http_status": error.status, "retry_after": error.retry_after}
     return event
+
+
+def _number(value: object, kind: Callable[[Any], N]) -> N | None:
+    """Return a number of an event; ``None`` for anything else, which must not hide the error of the event."""
+    try:
+        return kind(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    except OverflowError:  # an integer that no float can represent
+        return None
 
 
 def value_of(event: Mapping[str, Any] | None) -> Any:
@@ -41,8 +52,8 @@ def value_of(event: Mapping[str, Any] | None) -> Any:
     if isinstance(kind, type) and issubclass(kind, XetResponseError):
         raise kind(
             message,
-            service=event.get("service", "Hub"),
-            status=event.get("http_status"),
-            retry_after=event.get("retry_after"),
+            service="CAS" if event.get("service") == "CAS" else "Hub",
+            status=_number(event.get("http_status"), int),
+            retry_after=_number(event.get("retry_after"), float),
         )
     raise (kind if isinstance(kind, type) and issubclass(kind, XetHubError) else XetHubError)(message)
