@@ -10,6 +10,7 @@
     │   ├── XetTokenFormatError (ValueError)     the Hub's token response breaks the protocol              final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and no connection to fetch a new one          final
     │   ├── XetTokenScopeError (PermissionError) wrong scope, repository or revision                       final
+    │   ├── XetTokenBindingError (PermissionError)  bound to another DAG, run or task                      final
     │   └── XetTokenSealError (PermissionError)  the XCom value cannot be decrypted on this worker         final
     │       └── XetTokenTamperedError            the XCom value was changed or contradicts the task        final
     ├── XetConnectionError (ConnectionError)     no response: refused, reset, DNS                          retry
@@ -110,6 +111,13 @@ class XetTokenScopeError(XetTokenError, PermissionError):
     """The token, or content in records, is for another scope, repository or revision.
 
     Not retried. Raised before any network call.
+    """
+
+
+class XetTokenBindingError(XetTokenError, PermissionError):
+    """The token is bound to another DAG, run or task, or to a task at all where none is running.
+
+    Not retried, and never answered by fetching another token. Raised before any network call.
     """
 
 

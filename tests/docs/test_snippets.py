@@ -25,9 +25,9 @@ from airflow.models.connection import Connection
 from airflow_provider_xethub import get_provider_info
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators import xethub as operators
-from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.xet import records, token
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.token import SealedTokenDict
+from airflow_provider_xethub.xet.token_binding import TokenBindingDict
 from support.documentation import (
     BIN,
     BLOCKS,
@@ -128,7 +128,8 @@ def keys(kind: Any) -> set[str]:
 
 
 _SHAPES: list[set[str]] = [
-    keys(SealedTokenDict),
+    keys(token._SealedTokenFields),
+    keys(TokenBindingDict),
     keys(records.XetCommitResult),
     keys(records.XetPublishResult),
     keys(records.XetTransfer),
@@ -169,7 +170,7 @@ def check_file(file: dict[str, Any]) -> None:
 
 def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_task):
     repo = {"repo_id": "acme/corpus", "repo_type": "dataset"}
-    assert set(run_task(operators.XetTokenOperator, **repo).value) == keys(SealedTokenDict)
+    assert set(run_task(operators.XetTokenOperator, **repo).value) == keys(token._SealedTokenFields)
     listed = run_task(operators.XetListOperator, **repo).value
     assert {file["xet_hash"] is None for file in listed} == {True, False}
     published = run_task(operators.XetUploadOperator, source=str(data), **repo)

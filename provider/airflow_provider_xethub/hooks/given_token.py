@@ -11,8 +11,10 @@ from airflow_provider_xethub.exceptions import (
     XetTokenTamperedError,
 )
 from airflow_provider_xethub.hooks import connection, sealing
+from airflow_provider_xethub.hooks.token_bindings import running_task
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetToken, check_use
+from airflow_provider_xethub.xet.token_binding import TokenBinding
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,20 @@ class GivenToken:
         """The connection it was fetched with, or claims to have been fetched with."""
         known = self.opened or self.claims
         return known.conn_id if known else None
+
+    @property
+    def binding(self) -> TokenBinding | None:
+        """The tasks that may use it. A claim that no seal confirms is good enough to refuse a task."""
+        known = self.opened or self.claims
+        return known.binding if known else None
+
+    def check_binding(self) -> None:
+        """Refuse the token if the task that runs here is not one that may use it.
+
+        :raises XetTokenBindingError: it is bound to other tasks.
+        """
+        if self.binding:
+            self.binding.check(running_task())
 
     def check(self, scope: Scope, repo: Repo | None) -> None:
         """Refuse the token if it is for something else.

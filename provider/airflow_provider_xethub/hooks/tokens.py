@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
@@ -13,6 +13,7 @@ from airflow_provider_xethub.hooks.given_token import GivenToken
 from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
+from airflow_provider_xethub.xet.token_binding import TokenBinding
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.connection import LazyConnection
@@ -88,8 +89,17 @@ class Tokens:
         )
         return token
 
-    def seal(self, token: XetToken) -> SealedTokenDict:
-        """Return the XCom value of a token: sealed, or only a reference where this worker has no key."""
+    def seal(self, token: XetToken, binding: TokenBinding | None = None) -> SealedTokenDict:
+        """Return the XCom value of a token: sealed, or only a reference where this worker has no key.
+
+        :param token: as fetched, or as :meth:`fresh` returned it.
+        :param binding: the tasks that may use it; narrows a binding that the token already has.
+        :raises XetTokenBindingError: the token is bound to other tasks than this one.
+        :raises XetInputError: ``binding`` is wider than that of the token.
+        """
+        GivenToken(token).check_binding()
+        if binding:
+            token = replace(token, binding=token.binding.narrowed(binding) if token.binding else binding)
         fernets = sealing.fernets()
         if not fernets:
             self._log.warning(
@@ -106,15 +116,21 @@ class Tokens:
         """Return what this worker knows about a given token; the last one is kept, opened.
 
         Opening takes the key, which may come from a secrets backend.
+
+        :raises XetTokenBindingError: the task that runs here is not one that may use it.
+        :raises XetHubError: as for :meth:`GivenToken.open`.
         """
         if isinstance(token, XetToken):
-            return GivenToken.open(token)
-        known = self._given
-        if known is None or known[0] != token:
             given = GivenToken.open(token)
-            # Both at once, as threads may share a hook.
-            known = self._given = dict(token), given
-        return known[1]
+        else:
+            known = self._given
+            if known is None or known[0] != token:
+                # Both at once, as threads may share a hook.
+                known = self._given = dict(token), GivenToken.open(token)
+            given = known[1]
+        # Each time: a hook may outlive the task.
+        given.check_binding()
+        return given
 
     def accept(self, token: XetToken | SealedTokenDict | None, scope: Scope, repo: Repo | None) -> TokenUse:
         """Return the use of a token, after refusing a given one that is not for it.
@@ -165,7 +181,7 @@ class Tokens:
             if repo is None or not self.may_replace(given.conn_id):
                 raise self._unopened_error(given, names_repo=repo is not None)
             self._log.info("%s; fetching a %s token for %s, which this task names.", given.reason, use.scope, repo)
-            return self.get(repo, use.scope)
+            return self._bound(self.get(repo, use.scope), given)
         if opened.is_fresh():
             return opened
         # The client refuses to start with a stale token.
@@ -174,7 +190,11 @@ class Tokens:
         if not self.may_replace(opened.conn_id):
             raise given.stale_error(what, self._connection.conn_id)
         self._log.info("%s; fetching a new one.", what)
-        return self.get(opened.repo, use.scope)
+        return self._bound(self.get(opened.repo, use.scope), given)
+
+    def _bound(self, token: XetToken, given: GivenToken) -> XetToken:
+        """Return the replacement of a given token with the same binding, in case that this task seals it again."""
+        return replace(token, binding=given.binding)
 
     def may_replace(self, conn_id: str | None) -> bool:
         """Whether a new token may be fetched: only from the Hub that the old one came from.

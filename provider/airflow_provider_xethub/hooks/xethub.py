@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_xethub import get_provider_info as info
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
-from airflow_provider_xethub.hooks import connection, sealing
+from airflow_provider_xethub.hooks import connection, sealing, token_bindings
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.errors import fail_without_retry
@@ -23,6 +24,7 @@ from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
+from airflow_provider_xethub.xet.token_binding import Bind
 
 if TYPE_CHECKING:
     import os
@@ -194,12 +196,24 @@ class XetHubConnection(BaseHook):
 
     @fail_without_retry()
     def refresh_token(self, token: XetToken) -> XetToken:
-        """Fetch a new token for the same scope, repository and revision."""
-        return self._tokens.fetch(token.repo, token.scope)
+        """Fetch a new token for the same scope, repository and revision, with the same binding."""
+        return replace(self._tokens.fetch(token.repo, token.scope), binding=token.binding)
 
-    def seal_token(self, token: XetToken) -> SealedTokenDict:
-        """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key."""
-        return self._tokens.seal(token)
+    @fail_without_retry()
+    def seal_token(
+        self, token: XetToken, *, bind: Bind | None = None, consumers: str | Sequence[str] | None = None
+    ) -> SealedTokenDict:
+        """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key.
+
+        A token that was bound before keeps its binding; ``bind`` and ``consumers`` may narrow it.
+
+        :param token: as fetched, or as :meth:`fresh_token` returned it.
+        :param bind: only tasks of this DAG (``dag``) or of this run (``run``) may use it. ``None``: every task that has
+            the key, unless ``consumers`` is given, which also binds it to the DAG.
+        :param consumers: only tasks with these full IDs may use it. ``None``: all.
+        :raises XetInputError: no task is running to bind it to, the DAG has no such task, or an argument is wrong.
+        """
+        return self._tokens.seal(token, token_bindings.binding(bind, consumers))
 
     @fail_without_retry()
     def confirmed_repo(self, token: XetToken | SealedTokenDict) -> Repo | None:

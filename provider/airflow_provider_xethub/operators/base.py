@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperat
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks import connection
 from airflow_provider_xethub.hooks.attempt import instance_key, is_first_start
-from airflow_provider_xethub.hooks.errors import fail_task
+from airflow_provider_xethub.hooks.errors import fail_task, fail_without_retry
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -220,7 +220,26 @@ class XetTransferOperator(XetOperator):
         if isinstance(token, XComArg) and not getattr(self, "_BaseOperator__from_mapped", False):
             # Airflow does this for template fields only.
             XComArg.apply_upstream_relationship(self, token)
+            self._check_is_consumer(token)
         self.check_written()
+
+    @fail_without_retry()
+    def _check_is_consumer(self, token: XComArg) -> None:
+        """Check when the DAG file is parsed what the task would be refused for.
+
+        :raises XetInputError: the token task lists the tasks that may use its token, without this one.
+        """
+        for task, _ in token.iter_references():
+            consumers = getattr(task, "partial_kwargs", vars(task)).get("consumers")
+            allowed = [consumers] if isinstance(consumers, str) else consumers
+            # The output of another task and templates are known later, and an empty list is an error of its own.
+            if not isinstance(allowed, (list, tuple)) or not allowed or any("{" in str(each) for each in allowed):
+                continue
+            if self.task_id not in allowed:
+                raise XetInputError(
+                    f"{self.task_id} uses the token of {task.task_id}, whose consumers do not include it. Add "
+                    f"{self.task_id!r} to consumers of {task.task_id}, or give it a token of its own."
+                )
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:
         """Return the repository; records do not name it where a token was given and its XCom is deleted."""

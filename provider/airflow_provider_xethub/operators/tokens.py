@@ -9,11 +9,13 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.hooks import token_bindings
 from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet.repo import Scope
 from airflow_provider_xethub.xet.token import SealedTokenDict
+from airflow_provider_xethub.xet.token_binding import Bind
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,19 +28,49 @@ class XetTokenOperator(XetOperator):
     reference: consumers that have the connection and name the repository themselves fetch their own token.
 
     :param scope: ``read``, or ``write`` for tasks that upload.
+    :param bind: who may use the token: tasks of this DAG (``dag``), or of this run (``run``). ``None``: every task
+        that reads the XCom and has the key.
+    :param consumers: the IDs of the tasks of this DAG that may use the token, with those of their task groups
+        (``group.upload``). ``None``: all.
     :returns: a :class:`~airflow_provider_xethub.xet.token.SealedTokenDict`.
     """
 
-    template_fields: Sequence[str] = (*REPO_FIELDS, "scope")
+    template_fields: Sequence[str] = (*REPO_FIELDS, "scope", "bind", "consumers")
 
-    def __init__(self, *, scope: Scope = "read", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        scope: Scope = "read",
+        bind: Bind | None = None,
+        consumers: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.scope = scope
+        self.bind = bind
+        self.consumers = consumers
+        self._restricting = [name for name in ("bind", "consumers") if getattr(self, name) is not None]
         self.check_written()
+
+    def prepare(self, context: Context) -> None:
+        """Check the rendered arguments.
+
+        :raises XetInputError: a template that should restrict the token was rendered to ``None``.
+        """
+        super().prepare(context)
+        if missing := [name for name in self._restricting if getattr(self, name) is None]:
+            raise XetInputError(
+                f"{missing[0]} is a template that was rendered to None, which would not restrict the token. Give it a "
+                f"value, or leave {missing[0]} out of {self.task_id}."
+            )
 
     def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
         """Fetch the token and seal it."""
-        return self.hook.seal_token(self.hook.get_token(self.resolve_repo(), self.scope))
+        binding = token_bindings.binding(self.bind, self.consumers)  # refuses wrong ones before a token is fetched
+        token = self.hook.get_token(self.resolve_repo(), self.scope)
+        if binding:
+            self.log.info("Only tasks of %s may use the token.", binding)
+        return self.hook.seal_token(token, bind=self.bind, consumers=self.consumers)
 
 
 class XetForgetTokenOperator(RenderedArguments, BaseOperator):

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet import repo
+from airflow_provider_xethub.xet import repo, token_binding
 from airflow_provider_xethub.xet.identifiers import UNSTORABLE
 
 OnEmpty = Literal["fail", "skip"]
@@ -38,15 +38,16 @@ NAMES = frozenset(
 )
 """Optional arguments that are one string. A rendered ``"None"`` stands for a missing value: none can have that name."""
 
-STRINGS = NAMES | {"path", "path_in_repo", "comment", "tag_message"}
+STRINGS = NAMES | {"path", "path_in_repo", "comment", "tag_message", "bind"}
 """Optional arguments that are one string."""
 
-SELECTIONS = frozenset({"paths", "patterns", "exclude", "protect", "token_task_ids"})
+SELECTIONS = frozenset({"paths", "patterns", "exclude", "protect", "token_task_ids", "consumers"})
 """Optional arguments that are a string or a list of strings."""
 
 REMEDIES = {
     "exclude": "leave exclude out to exclude nothing",
     "protect": "leave protect out to protect nothing more",
+    "consumers": "leave consumers out to allow all tasks",
 }
 """What to do about an empty selection that does not select everything by default."""
 
@@ -311,6 +312,7 @@ _RULES: dict[str, Callable[[str], None]] = {
     "branch": lambda name: repo.check_ref_name("branch", name),
     "tag": lambda name: repo.check_ref_name("tag", name),
     "scope": _check_scope,
+    "bind": token_binding.check_bind,
 }
 """Checks of names that need no Hub."""
 

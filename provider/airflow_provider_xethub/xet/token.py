@@ -26,6 +26,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import urls
 from airflow_provider_xethub.xet.repo import SCOPES, Repo, Scope
+from airflow_provider_xethub.xet.token_binding import TokenBinding, TokenBindingDict
 
 SEALED_VERSION = 1
 FRESH_MARGIN = 30.0
@@ -44,9 +45,7 @@ _FIELDS = {
 }
 
 
-class SealedTokenDict(TypedDict):
-    """The XCom value of a Xet token: plain JSON, useless without the Fernet key."""
-
+class _SealedTokenFields(TypedDict):
     xet_token: int
     scope: Scope
     repo: str
@@ -54,6 +53,15 @@ class SealedTokenDict(TypedDict):
     expires_at: str
     conn_id: str | None
     sealed: str | None
+
+
+class SealedTokenDict(_SealedTokenFields, total=False):
+    """The XCom value of a Xet token: plain JSON, useless without the Fernet key.
+
+    ``bound_to`` is only there if the token is bound, so that an older provider reads all others and refuses these.
+    """
+
+    bound_to: TokenBindingDict
 
 
 class Fernet(Protocol):
@@ -77,6 +85,7 @@ class XetToken:
     :param conn_id: the Airflow connection it was fetched with, if any.
     :param skew: server clock minus local clock, in seconds, measured when the token was fetched.
     :param access_token: the secret. Never shown by ``repr``.
+    :param binding: the tasks that may use it; ``None`` for all.
     """
 
     repo: Repo
@@ -86,6 +95,7 @@ class XetToken:
     conn_id: str | None = None
     skew: float = 0.0
     access_token: str = field(repr=False, default="", compare=False)
+    binding: TokenBinding | None = None
 
     def serialize(self) -> NoReturn:
         """Refuse to become an XCom value: Airflow calls this, and would otherwise store all fields in plain text.
@@ -264,16 +274,17 @@ class SealedToken:
     expires_at: pendulum.DateTime
     conn_id: str | None
     sealed: str | None
+    binding: TokenBinding | None = None
 
     @classmethod
     def seal(cls, token: XetToken, fernet: Fernet | None) -> SealedToken:
         """Seal ``token``; without a key, the value is only a reference and contains no token (fails closed)."""
-        reference = cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, None)
+        reference = cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, None, token.binding)
         if fernet is None:
             return reference
         payload = {**reference._clear(), "access_token": token.access_token}
         sealed = fernet.encrypt(json.dumps(payload, sort_keys=True).encode()).decode("ascii")
-        return cls(token.scope, token.repo, token.cas_url, token.expires_at, token.conn_id, sealed)
+        return replace(reference, sealed=sealed)
 
     def _clear(self) -> dict[str, Any]:
         return {
@@ -283,6 +294,7 @@ class SealedToken:
             "cas_url": self.cas_url,
             "expires_at": _to_iso(self.expires_at),
             "conn_id": self.conn_id,
+            **({"bound_to": self.binding.to_xcom()} if self.binding else {}),
         }
 
     def to_xcom(self) -> SealedTokenDict:
@@ -304,7 +316,7 @@ class SealedToken:
             raise XetInputError("token was written by another version of the provider. Fetch it again.")
         try:
             scope = value["scope"]
-            if scope not in SCOPES or set(value) != set(SealedTokenDict.__annotations__):
+            if scope not in SCOPES or set(value) - {"bound_to"} != set(_SealedTokenFields.__annotations__):
                 raise ValueError
             sealed, conn_id, cas_url = value["sealed"], value["conn_id"], value["cas_url"]
             if not (sealed is None or (isinstance(sealed, str) and len(sealed) <= _MAX_SEALED_CHARS)):
@@ -316,11 +328,12 @@ class SealedToken:
             if not (isinstance(value["repo"], str) and len(value["repo"]) <= _MAX_CLAIM_CHARS):
                 raise ValueError
             repo, expires_at = Repo.from_uri(value["repo"]), _from_iso(value["expires_at"])
+            binding = TokenBinding.from_xcom(value["bound_to"]) if "bound_to" in value else None
         except (KeyError, TypeError, ValueError):
             raise XetTokenTamperedError(
                 "the XCom value of the token is damaged: it is not what XetTokenOperator wrote. Fetch a new token."
             ) from None
-        return cls(cast("Literal['read', 'write']", scope), repo, cas_url, expires_at, conn_id, sealed)
+        return cls(cast("Literal['read', 'write']", scope), repo, cas_url, expires_at, conn_id, sealed, binding)
 
     def open(self, fernets: Sequence[Fernet], now: float | None = None) -> XetToken:
         """Confirm the claims with the first key that fits, and return the access token unless it has expired.
@@ -350,7 +363,15 @@ class SealedToken:
                 f"the XCom value of the token was changed after it was sealed{what}. It is refused; find out who "
                 "writes to that XCom, then fetch a new token."
             )
-        token = XetToken(self.repo, self.scope, self.cas_url, self.expires_at, self.conn_id, access_token=access_token)
+        token = XetToken(
+            self.repo,
+            self.scope,
+            self.cas_url,
+            self.expires_at,
+            self.conn_id,
+            access_token=access_token,
+            binding=self.binding,
+        )
         return token if token.seconds_left(now) > 0 else replace(token, access_token="")
 
     def check_claims(self, scope: Scope, repo: Repo) -> None:

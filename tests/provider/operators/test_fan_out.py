@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from airflow.sdk import task, task_group
+from airflow.sdk import TaskGroup, task, task_group
 
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -204,3 +204,18 @@ def test_two_hundred_uploads_ask_the_hub_for_nothing(hub, where, repo, run_dag, 
     assert counted.total() <= 5 + 1, counted
     assert counted["POST /api/{kind}/{namespace}/{name}/commit"] == 1
     assert tree(hub, repo) == set(files)
+
+
+def test_a_bound_token_works_in_the_mapped_tasks_that_it_is_for(run_dag, connection, repo, where, tmp_path):
+    sources = [str(write(tmp_path / each, {f"{each}.bin": binary(seed=each)})) for each in "ab"]
+    with new_dag() as dag:
+        token = XetTokenOperator(task_id="token", scope="write", bind="run", consumers="group.upload", **where)
+        common = {"token": token.output, "commit": False}
+        with TaskGroup("group"):
+            upload = XetUploadOperator.partial(task_id="upload", **common).expand(source=sources)
+        other = XetUploadOperator.partial(task_id="other", **common).expand(source=sources[:1])
+        token >> [upload, other]
+    run = run_dag(dag)
+    expected = {"token": "success", ("group.upload", 0): "success", ("group.upload", 1): "success"}
+    assert run.states == {**expected, ("other", 0): "failed"}
+    assert run.xcoms("token")[0]["bound_to"]["run_id"] == run.run_id
