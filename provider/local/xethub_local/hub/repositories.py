@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from airflow_provider_xethub.local.store.access import EVERYTHING, AccessError
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -60,8 +61,9 @@ def who_am_i(request: HubRequest) -> Response:
     }
     if identity.role == "fineGrained":
         token["fineGrained"] = {
+            "canReadGatedRepos": False,
             "global": [],
-            "scoped": [_scoped(key, scope) for key, scope in identity.grants.items()],
+            "scoped": [_scoped(identity.user, key, scope) for key, scope in identity.grants.items()],
         }
     return JSONResponse(
         {
@@ -73,6 +75,7 @@ def who_am_i(request: HubRequest) -> Response:
             "emailVerified": True,
             "isPro": False,
             "canPay": False,
+            "billingMode": "prepaid",
             "periodEnd": None,
             "avatarUrl": "",
             "orgs": [],
@@ -278,11 +281,16 @@ def _two_names(repo_id: str) -> str:
     return repo_id
 
 
-def _scoped(key: str, scope: str) -> dict[str, Any]:
+def _scoped(user: str, key: str, scope: str) -> dict[str, Any]:
+    """Describe a grant as the real Hub's OpenAPI document says; a grant for everything is one for the user's own."""
     kind, _, repo_id = key.partition("/")
-    entity = {"type": kind.removesuffix("s"), "name": repo_id} if repo_id else {"type": "org", "name": key}
+    if repo_id:
+        entity_type, name = kind.removesuffix("s"), repo_id
+    else:
+        name = user if key == EVERYTHING else key
+        entity_type = "user" if name == user else "org"
     permissions = ["repo.content.read"] + (["repo.write"] if scope == "write" else [])
-    return {"entity": entity, "permissions": permissions}
+    return {"entity": {"_id": f"{entity_type}-{name}", "type": entity_type, "name": name}, "permissions": permissions}
 
 
 def _summary(request: HubRequest, repository: Repository, revision: str) -> dict[str, Any]:

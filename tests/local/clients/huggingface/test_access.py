@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.repo import Repo, Scope
 from support.hub_calls import HEADER, binary, commit_lines, names, read, refused, upload
 from xethub_local.control.fault import Fault
 from xethub_local.server import LocalHub
@@ -101,6 +101,22 @@ def test_whoami_says_who_and_with_which_token(hub: LocalHub, api: HfApi) -> None
     assert (answer["name"], answer["auth"]["accessToken"]["role"]) == ("local", "write")
     with pytest.raises(HfHubHTTPError, match="Invalid user token"):
         HfApi(endpoint=hub.url, token="hf_wrong").whoami()
+
+
+def test_whoami_says_what_a_fine_grained_token_allows(hub: LocalHub) -> None:
+    """In the shape of the OpenAPI document of the Hub, whose generated clients require each of these fields."""
+    grants: dict[str, Scope] = {"datasets/acme/corpus": "write", "buckets/acme/b": "read", "acme": "read", "*": "read"}
+    token = HfApi(endpoint=hub.url, token=hub.add_user("dora", role="fineGrained", grants=grants)).whoami()
+    fine = token["auth"]["accessToken"]["fineGrained"]
+    assert (fine["canReadGatedRepos"], fine["global"]) == (False, [])
+    entities = {(each["entity"]["type"], each["entity"]["name"]): each["permissions"] for each in fine["scoped"]}
+    assert entities == {
+        ("dataset", "acme/corpus"): ["repo.content.read", "repo.write"],
+        ("bucket", "acme/b"): ["repo.content.read"],
+        ("org", "acme"): ["repo.content.read"],
+        ("user", "dora"): ["repo.content.read"],
+    }
+    assert all(each["entity"]["_id"] for each in fine["scoped"])
 
 
 def test_a_wrong_token_is_not_taken_for_a_missing_repository(hub: LocalHub, repo: str) -> None:
