@@ -6,6 +6,7 @@
     ├── XetInputError (ValueError)               an argument is wrong; nothing was sent                    final
     │   └── XetTriggerArgumentError (TypeError)  an argument of a trigger is wrong                         final
     ├── XetAirflowConnectionError (LookupError)  Airflow did not return the connection                     retry
+    ├── XetWeakCredentialError (PermissionError) the administrator requires a narrower credential              final
     ├── XetTokenError
     │   ├── XetTokenFormatError (ValueError)     the Hub's token response breaks the protocol              final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and no connection to fetch a new one          final
@@ -85,6 +86,15 @@ class XetAirflowConnectionError(XetHubError, LookupError):
     The connection may not exist. Airflow reports the same while a secrets backend or its own API server is unavailable,
     so the two cases cannot be distinguished. Airflow's retries apply.
     """
+
+
+class XetWeakCredentialError(XetHubError, PermissionError):
+    """The connection's credential is weaker than ``[xethub] minimum_credential`` requires.
+
+    Not retried: store a fine-grained Hub token in the connection, or choose an identity.
+    """
+
+    retryable = False
 
 
 class XetTokenError(XetHubError):

@@ -192,6 +192,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": None,
                         "default": DEFAULT_CONN_ID,
                     },
+                    "minimum_credential": {
+                        "description": (
+                            "The weakest credential that a connection may have: any; fine_grained, a fine-grained Hub "
+                            "token or an identity, which the Hub is asked once in each process; or keyless, an "
+                            "identity and no Hub token. Connections without a credential read what is public."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "fine_grained",
+                        "default": "any",
+                    },
                     "telemetry": {
                         "description": (
                             "Whether hf_xet and huggingface_hub may report figures about transfers and their "

@@ -203,6 +203,8 @@ def test_every_connection_field_is_documented():
 _WHOAMI = "GET /api/whoami-v2"
 _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "Connected to": ({}, None),
+    "Warning": ({}, None),
+    "minimum_credential": ({"password": "hf_x"}, None),
     "only public repositories work": ({"password": ""}, None),
     "is missing, wrong or expired": ({"password": "hf_wrong"}, None),
     "lacks permission": ({}, Fault(_WHOAMI, status=403)),
@@ -244,10 +246,12 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
         hub.faults.add(fault)
     if "{hub}" in fields.get("host", ""):
         fields = {"host": fields["host"].replace("{hub}", hub.url.removeprefix("http://"))}
+    if fragment == "minimum_credential":
+        monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", "keyless")
     connection(**fields)
     works, message = XetHubConnection().test_connection()
     assert fragment in message
-    assert works == (fragment in ("Connected to", "only public repositories work"))
+    assert works == (fragment in ("Connected to", "Warning", "only public repositories work"))
 
 
 def _untrusted(*_: Any, **__: Any) -> None:

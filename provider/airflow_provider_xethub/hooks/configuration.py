@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_provider_xethub.exceptions import XetInputError
+
 SECTION = "xethub"
+
+MINIMUM_CREDENTIALS = ("any", "fine_grained", "keyless")
+"""Values of ``minimum_credential``, from the weakest."""
 
 
 def cache_folder() -> str:
@@ -15,3 +20,17 @@ def cache_folder() -> str:
 def telemetry() -> bool:
     """Whether the client libraries may send telemetry to the Hub's operator."""
     return bool(conf.getboolean(SECTION, "telemetry", fallback=False))
+
+
+def minimum_credential() -> str:
+    """Return the weakest credential that connections may have: ``any``, ``fine_grained`` or ``keyless``.
+
+    :raises XetInputError: it is something else; guessing could allow what the administrator meant to forbid.
+    """
+    value = str(conf.get(SECTION, "minimum_credential", fallback="") or "any").strip().lower()
+    if value not in MINIMUM_CREDENTIALS:
+        raise XetInputError(
+            f"[xethub] minimum_credential is {value!r:.60}; use {', '.join(MINIMUM_CREDENTIALS[:-1])} or "
+            f"{MINIMUM_CREDENTIALS[-1]}. Until then, no connection is used."
+        )
+    return value

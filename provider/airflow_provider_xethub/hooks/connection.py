@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks import credential_policy, sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
@@ -309,6 +309,7 @@ class LazyConnection:
         """Return a new client of the Hub.
 
         :param credential: what messages call the credential.
+        :raises XetWeakCredentialError: no Hub token is allowed in connections.
         :raises XetHubError: as for :attr:`hub`.
         """
         from airflow_provider_xethub.xet.hub.client import DEFAULT_TIMEOUT, Hub
@@ -318,15 +319,17 @@ class LazyConnection:
             if self.conn_id is None:
                 raise XetInputError("This needs a connection to the Hub, but xethub_conn_id is None.")
             raise not_found(self.conn_id)
-        return Hub(
+        token = hub_token(found)
+        hub = Hub(
             endpoint(found),
-            hub_token(found),
+            token,
             credential=credential,
             conn_id=self.conn_id,
             timeout=seconds(found, "timeout", DEFAULT_TIMEOUT),
             network=self.network,
             headers=headers(found),
         )
+        return credential_policy.guard(hub, token)
 
     def default(self, name: str) -> Any:
         """Return the connection's default for an argument; ``None`` where there is no connection id.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
-from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.hooks import credentials
+from airflow_provider_xethub.hooks.credentials import Credential
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ _STATUSES_WITHOUT_ROUTE = (400, 404, 405, 410, 501)
 
 _NOT_TESTED = "Not tested: which repositories it may read and write, and whether the workers reach the Hub and CAS."
 
-_MAX_NAMED = 3
 _KINDS = {"fineGrained": "fine-grained"}
 
 
-def describe_credential(hub: Hub) -> str:
+def describe_credential(hub: Hub, repo_id: str | None = None) -> str:
     """Ask a Hub once for the owner of the Hub token, and return sentences without any secret.
 
+    :param repo_id: the default repository of the connection, for advice about a narrower token.
     :raises XetHubError: it does not respond, rejects the Hub token, or is not a Hub.
     """
     # A user waits for the result: a quick response matters more than a retry.
@@ -37,7 +37,13 @@ def describe_credential(hub: Hub) -> str:
         raise _not_a_hub(hub, "did not return the owner of the Hub token")
     kind = "the organization " if who.get("type") == "org" else ""
     owner = f"{kind}{hub.shown(who['name'])}"
-    return f"Connected to {hub.endpoint} as {owner}, with {_credential(hub, who)}. {_NOT_TESTED}"
+    credential = Credential.of(who)
+    sentences = [
+        f"Connected to {hub.endpoint} as {owner}, with {_credential(hub, credential)}.",
+        credentials.advice(credential, repo_id, hub.shown),
+        _NOT_TESTED,
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def _ask(hub: Hub, path: str, about: str) -> Any:
@@ -56,29 +62,10 @@ def _not_a_hub(hub: Hub, what: str) -> XetProtocolError:
     )
 
 
-def _credential(hub: Hub, who: Mapping[str, Any]) -> str:
+def _credential(hub: Hub, credential: Credential) -> str:
     """Describe the credential: its kind, its name, and the scopes of a fine-grained one."""
-    auth = _mapping(who.get("auth"))
-    token = _mapping(auth.get("accessToken"))
-    if not token:
-        return f"a credential of the kind {hub.shown(auth.get('type') or 'unknown')}"
-    role = str(token.get("role") or "unknown")
-    name = hub.shown(token.get("displayName") or "without a name")
-    return f"the {hub.shown(_KINDS.get(role, role))} token {name!r}{_grants(hub, token)}"
-
-
-def _grants(hub: Hub, token: Mapping[str, Any]) -> str:
-    """List the repositories and namespaces that a fine-grained token grants access to."""
-    scoped = _mapping(token.get("fineGrained")).get("scoped")
-    said = []
-    for each in scoped if isinstance(scoped, list) else []:
-        name = _mapping(_mapping(each).get("entity")).get("name")
-        permissions = _mapping(each).get("permissions")
-        if isinstance(name, str) and isinstance(permissions, list):
-            may_write = any(str(permission).endswith("write") for permission in permissions)
-            said.append(f"{hub.shown(name)}: {'write' if may_write else 'read'}")
-    return f" ({shortened(said, _MAX_NAMED)})" if said else ""
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    if not credential.is_access_token:
+        return f"a credential of the kind {hub.shown(credential.kind)}"
+    kind = _KINDS.get(credential.kind, credential.kind)
+    name = hub.shown(credential.name or "without a name")
+    return f"the {hub.shown(kind)} token {name!r}{credentials.grants(credential, hub.shown)}"

@@ -147,7 +147,9 @@ class XetHubConnection(BaseHook):
         """
         from airflow_provider_xethub.hooks import api
 
-        return api.of(self.hub.endpoint, connection.hub_token(self._connection.found))
+        hub = self.hub
+        hub.session.check_credential()  # the library sends its requests itself
+        return api.of(hub.endpoint, connection.hub_token(self._connection.found))
 
     @fail_without_retry()
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
@@ -170,7 +172,8 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.hooks.connection_test import describe_credential
 
         try:
-            return True, describe_credential(self._connection.open_hub("this connection"))
+            hub = self._connection.open_hub("this connection")
+            return True, describe_credential(hub, self._connection.default("repo_id"))
         except XetHubError as error:
             # Airflow tests a form under a random connection ID, which means nothing to the user.
             return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")

@@ -142,6 +142,20 @@ def test_it_says_what_a_fine_grained_token_is_for(hub, press):
     assert f"Connected to {hub.url} as fay, with the fine-grained token 'pipelines' (" in message
     assert "acme/corpus: write" in message
     assert "acme: read" in message
+    assert "It covers all repositories of acme: name single ones instead" in message
+
+
+def test_it_warns_of_a_token_that_may_change_everything(press):
+    works, message = press(extra=json.dumps({"repo_id": "acme/corpus"}))
+    assert works
+    assert "Warning: it may change and delete every repository that its user may." in message
+    assert "A fine-grained token for acme/corpus needs repo.content.read, and for uploads repo.write" in message
+
+
+def test_it_has_no_advice_for_a_token_for_one_repository(hub, press):
+    token = hub.access.add_user("fay", token_name="one", role="fineGrained", grants={"datasets/acme/corpus": "write"})
+    message = press(password=token)[1]
+    assert "'one' (acme/corpus: write). Not tested:" in message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ follows redirects to other origins (without the Hub token).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import requests
@@ -22,7 +22,10 @@ USER_AGENT = "airflow-provider-xethub"
 
 
 class HubSession(requests.Session):
-    """Bind a ``requests.Session`` to one Hub: relative URLs, a timeout, and no request to another origin."""
+    """Bind a ``requests.Session`` to one Hub: relative URLs, a timeout, and no request to another origin.
+
+    :ivar before_sending: called before each request, and raises if none may be sent. ``None``: nothing is checked.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class HubSession(requests.Session):
         self._network = network.requests_options()
         self._hub_token = hub_token
         self._secrets = secrets
+        self.before_sending: Callable[[], None] | None = None
         self.headers["User-Agent"] = USER_AGENT
         self.headers.update(headers)
         self.auth = self._authorise
@@ -70,7 +74,16 @@ class HubSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request to the Hub, including one that follows a redirect; reject one to another origin."""
         self._check(request.url or "")  # the URL that is actually requested
+        self.check_credential()
         return super().send(request, **kwargs)
+
+    def check_credential(self) -> None:
+        """Check whether the credential may be used; for those that send requests with it in another way.
+
+        :raises XetHubError: what ``before_sending`` raises.
+        """
+        if self.before_sending is not None:
+            self.before_sending()
 
     def _check(self, url: str) -> None:
         if not self._is_here(url):
