@@ -47,7 +47,7 @@ def test_a_whole_flow_shows_no_secret(hub, secrets, repo, run_task, tmp_path, se
     source = write(tmp_path / "in", {"a.bin": os.urandom(5000), "b.csv": TEXT})
     where = {"repo_id": repo.repo_id, "repo_type": "dataset"}
     with new_dag() as dag:
-        token = XetTokenOperator(task_id="token", scope="write", **where)
+        token = XetTokenOperator(task_id="token", scope="write", bind="run", consumers=["upload", "download"], **where)
         upload = XetUploadOperator(task_id="upload", source=str(source), commit=False, token=token.output)
         commit = XetCommitOperator(task_id="commit", files=upload.output)
         wait = XetFileSensor(task_id="wait", path="a.bin", **where)

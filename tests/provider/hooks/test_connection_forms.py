@@ -21,6 +21,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.hub import client as hub_module
 from support.examples import examples
 from support.private_network import Proxy
+from support.secret_values import HEADER, assert_absent
 from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
@@ -308,3 +309,28 @@ def test_the_button_answers_through_airflows_api(api, hub):
     answer = api.post("/api/v2/connections/test", json={**body, "host": "ftp://x"}).json()
     assert answer["message"].startswith("The host of this connection is not the URL of a Hub")
     assert "airflow_provider_xethub.hooks.xethub" in sys.modules
+
+
+def test_the_api_shows_no_secret_of_a_connection(api, hub):
+    """Also to those who may edit connections: roles that may are Op and Admin."""
+    body = {"connection_id": "shown", "conn_type": "xethub", "host": hub.url, "password": hub.token()}
+    body["extra"] = json.dumps({"repo_id": "acme/corpus", "secret_headers": json.dumps({"X-Proxy-Key": HEADER})})
+    assert api.post("/api/v2/connections", json=body).status_code == 201
+    try:
+        answers = [api.get("/api/v2/connections/shown").text, api.get("/api/v2/connections").text]
+        assert all("acme/corpus" in answer for answer in answers)
+        assert_absent([hub.token(), HEADER], "".join(answers))
+    finally:
+        api.delete("/api/v2/connections/shown")
+
+
+def test_the_api_shows_no_key_of_the_configuration(api, monkeypatch):
+    """To those who may read the configuration, where the administrator exposes what is not sensitive."""
+    monkeypatch.setenv("AIRFLOW__API__EXPOSE_CONFIG", "non-sensitive-only")
+    monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", "fine_grained")
+    keys = {"FERNET_KEY": "key-3b1f77a0c2e94d", "WEBHOOK_SECRET": "hook-91c2a7d04be88f"}
+    for name, key in keys.items():
+        monkeypatch.setenv(f"AIRFLOW__XETHUB__{name}", key)
+    answer = api.get("/api/v2/config", headers={"Accept": "application/json"})
+    assert '"fine_grained"' in answer.text, answer.text[:500]
+    assert_absent(keys.values(), answer.text)

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow_provider_xethub.local.control.faults import Fault
 
 from airflow_provider_xethub.exceptions import XetInputError, XetServerError, XetWeakCredentialError
 from airflow_provider_xethub.hooks import credential_policy
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetTokenOperator, XetUploadOperator
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger

@@ -1,0 +1,50 @@
+"""The table of the threat model names tests that exist, and every claim names one or says that none shows it."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+
+import pytest
+
+from support.documentation import ROOT
+
+TESTS = ROOT / "tests"
+PAGE = ROOT / "docs/security.md"
+
+
+def claims():
+    """Return the rows of the table as lists of cells."""
+    lines = PAGE.read_text().splitlines()
+    start = lines.index("| Who | | What | Shown by |") + 2
+    end = next(number for number in range(start, len(lines)) if not lines[number].startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:end]]
+
+
+@cache
+def functions_of(path):
+    tree = ast.parse((TESTS / path).read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+
+
+def test_the_table_has_the_parties_of_the_threat_model():
+    rows = claims()
+    assert len(rows) > 40
+    assert {len(row) for row in rows} == {4}
+    assert {row[1] for row in rows} == {"can", "cannot"}
+    said = " ".join(row[0] for row in rows).lower()
+    parties = "author of a dag, another dag, viewer, user, op and admin, public, database, logs, edit a connection"
+    for party in f"{parties}, only a sealed token, machine, hostile hub, hostile cas, browser".split(", "):
+        assert party in said, party
+
+
+@pytest.mark.parametrize("row", claims(), ids=lambda row: row[2][:50])
+def test_every_claim_names_tests_that_exist(row):
+    shown = row[3]
+    if shown == "not tested":
+        return
+    for each in shown.split(", "):
+        path, _, name = each.strip("`").partition("::")
+        assert each == f"`{path}::{name}`"
+        assert name.startswith("test_")
+        assert name in functions_of(path), each
