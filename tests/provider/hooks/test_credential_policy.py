@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow_provider_xethub.local.control.faults import Fault
 
 from airflow_provider_xethub.exceptions import XetInputError, XetServerError, XetWeakCredentialError
 from airflow_provider_xethub.hooks import credential_policy
@@ -20,6 +19,7 @@ from airflow_provider_xethub.triggers.xethub import XetFileTrigger
 from airflow_provider_xethub.xet.hub import client
 from support.builders import binary, commits, publish, sealed, write
 from support.secret_values import assert_absent
+from xethub_local.control.faults import Fault
 
 WHOAMI = "/api/whoami-v2"
 

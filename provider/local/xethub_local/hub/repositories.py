@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_provider_xethub.local.store.access import EVERYTHING, AccessError
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -24,7 +23,7 @@ from xethub_local.metadata.gates import GATE_MODES
 from xethub_local.metadata.repositories import KINDS, Repository
 from xethub_local.metadata.trees import Entry, pointer_text
 from xethub_local.repo import DEFAULT_REVISION, SCOPES
-from xethub_local.store.access import AccessError
+from xethub_local.store.access import EVERYTHING, AccessError
 from xethub_local.store.errors import BadRequestError, ConflictError
 from xethub_local.store.timestamps import iso_time
 
