@@ -19,7 +19,7 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-unit test-long test-exhaustive test-clients compat compat-pins bench bench-docs \
-	bench-local lint docs screenshots constraints clean
+	bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -93,5 +93,10 @@ constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supporte
 		--no-annotate --no-header --all-extras --group test --group parquet --group long --group lint --group docs \
 		--group demo --group install --no-emit-package xethub-local $(PROJECTS) --output-file constraints.txt
 
+dist: $(INSTALLED)  ## Build the wheels and sdists of the three distributions into dist.
+	@rm -rf dist
+	@for project in $(PROJECTS); do \
+		(cd $$(dirname $$project) && $(CURDIR)/$(BIN)/python -m hatchling build --directory $(CURDIR)/dist) || exit 1; done
+
 clean:  ## Remove everything that the other targets made.
-	rm -rf .venv .compat .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .compat dist .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

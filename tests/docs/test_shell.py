@@ -53,11 +53,16 @@ def serving(arguments: list[str], folder: Path) -> Iterator[str]:
 
 
 def pip_install(words: list[str], _: Path) -> None:
-    name, bracket, extras = words[2].partition("[")
     assert words[:2] == ["pip", "install"]
-    assert name == metadata("airflow-provider-xethub")["Name"]
-    if bracket:
-        assert extras.rstrip("]") in metadata("airflow-provider-xethub").get_all("Provides-Extra")
+    for word in words[2:]:
+        if word in ("--force-reinstall", "--no-deps"):
+            continue
+        name, bracket, extras = word.partition("[")
+        if name.startswith("."):
+            name = re.findall(r'^name = "(.+)"', (ROOT / name / "pyproject.toml").read_text(), re.MULTILINE)[0]
+        assert metadata(name)["Name"] == name
+        if bracket:
+            assert extras.rstrip("]") in metadata(name).get_all("Provides-Extra")
 
 
 def airflow(words: list[str], _: Path) -> None:
