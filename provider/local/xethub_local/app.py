@@ -36,6 +36,7 @@ from xethub_local.hub import (
     listing,
     refs,
     repositories,
+    token_exchange,
 )
 from xethub_local.hub.hosts import KnownHosts
 from xethub_local.hub.request import HubBackend, HubRequest, hub_route
@@ -95,6 +96,7 @@ def build_app(
         *page_routes.local_routes(hub, control.log, control.faults),
         Mount(control_api.PREFIX.rstrip("/"), _no_control_route),
         hub_route(hub, "/api/agent-harnesses", _no_harnesses, "GET", identifies=False),
+        *token_exchange.routes(hub, store.publishers, store.issuer),
         *buckets.routes(hub, store.bucket_files),
         *repositories.routes(hub),
         *cards.routes(hub),

@@ -13,6 +13,8 @@ from xethub_local.metadata.scans import Scans
 from xethub_local.store.access import EVERYTHING, Access, load_signing_key
 from xethub_local.store.database import Database
 from xethub_local.store.folder import make_private, write_once
+from xethub_local.store.issuer import Issuer
+from xethub_local.store.publishers import Publishers
 
 BUILT_IN_USER = "local"
 WRITE_TOKEN, READ_TOKEN = "write", "read"
@@ -35,6 +37,8 @@ class LocalStore:
         self.instance_id = _instance_id(folder)
         self.db = Database(folder)
         self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
+        self.publishers = Publishers(self.db, self.access.now)
+        self.issuer = Issuer(folder)
         self.content = ContentStore(folder, self.db)
         self.repositories = Repositories(self.db, clock=self.access.now)
         self.commits = CommitWriter(self.repositories)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import threading
 import time
@@ -32,8 +33,10 @@ from xethub_local.http.protocol import BoundedHttpProtocol
 from xethub_local.hub.hosts import is_loopback
 from xethub_local.local_store import BUILT_IN_USER, LocalStore
 from xethub_local.repo import Repo, RepoType, Scope
-from xethub_local.store.access import Role
+from xethub_local.store.access import EXCHANGED_TOKEN_LIFETIME, Role
+from xethub_local.store.issuer import ISSUER_PATH, Algorithm
 from xethub_local.store.paths import repository_name
+from xethub_local.store.publishers import OWN_ISSUER, Publisher, Resource
 from xethub_local.store.settings import Settings
 
 _STOP_SECONDS = 10.0
@@ -52,11 +55,14 @@ class LocalHub:
     :param token_life: seconds that a new Xet token is valid; :attr:`token_life` changes it at run time.
     :param data_url_life: seconds that a new data URL is valid; :attr:`data_url_life` changes it at run time.
     :param clock_offset: seconds that its clock is ahead of this machine's; :attr:`clock_offset` changes it.
+    :param exchanged_token_lifetime: seconds that a Hub token is valid that was exchanged for an ID token;
+        :attr:`exchanged_token_lifetime` changes it.
     :param public_url: origin at which clients reach it, if it differs from the ``Host`` header they send.
     :param allowed_hosts: further host names that clients may use, beside this machine's own and that of ``public_url``.
     :param allowed_origins: origins whose pages may use the API in a browser, such as ``http://localhost:3000``; ``*``
         allows all. Default: none.
     :ivar access: users and tokens, :class:`~xethub_local.store.access.Access`.
+    :ivar publishers: trusted publishers, :class:`~xethub_local.store.publishers.Publishers`.
     :ivar repositories: :class:`~xethub_local.metadata.repositories.Repositories`.
     :ivar content: content of CAS, :class:`~xethub_local.content.store.ContentStore`.
     :ivar scans: what is reported about scans of files, :class:`~xethub_local.metadata.scans.Scans`.
@@ -75,6 +81,7 @@ class LocalHub:
         token_life: int = 900,
         data_url_life: int = 900,
         clock_offset: float = 0.0,
+        exchanged_token_lifetime: int = EXCHANGED_TOKEN_LIFETIME,
         public_url: str | None = None,
         allowed_hosts: Collection[str] = (),
         allowed_origins: Collection[str] = (),
@@ -84,8 +91,9 @@ class LocalHub:
         self.port = port
         self._public_url = public_url
         self._store = LocalStore(self.folder, token_life=token_life)
-        self._store.access.settings = Settings(token_life, data_url_life, clock_offset)
+        self._store.access.settings = Settings(token_life, data_url_life, clock_offset, exchanged_token_lifetime)
         self.access = self._store.access
+        self.publishers = self._store.publishers
         self.repositories = self._store.repositories
         self.commits = self._store.commits
         self.content = self._store.content
@@ -205,6 +213,15 @@ class LocalHub:
     def clock_offset(self, seconds: float) -> None:
         self.access.clock_offset = seconds
 
+    @property
+    def exchanged_token_lifetime(self) -> int:
+        """Seconds that a new exchanged token is valid, at least 1."""
+        return self.access.exchanged_token_lifetime
+
+    @exchanged_token_lifetime.setter
+    def exchanged_token_lifetime(self, seconds: int) -> None:
+        self.access.exchanged_token_lifetime = seconds
+
     def create_repo(self, repo_id: str, repo_type: RepoType = "model", private: bool = False) -> Repo:
         """Create a repository, or a bucket, as the built-in user ``local``.
 
@@ -235,6 +252,55 @@ class LocalHub:
         See :meth:`xethub_local.store.access.Access.add_user`.
         """
         return self.access.add_user(name, role=role, grants=grants, token_name=token_name)
+
+    @property
+    def issuer(self) -> str:
+        """URL of the Hub's own issuer, the ``iss`` of :meth:`identity`.
+
+        :raises RuntimeError: the Hub was never started and has no port yet.
+        """
+        return self.url + ISSUER_PATH
+
+    def identity(
+        self,
+        sub: str = "airflow",
+        *,
+        aud: str | list[str] | None = None,
+        lifetime: float = 600,
+        algorithm: Algorithm = "RS256",
+        **claims: Any,
+    ) -> str:
+        """Return an ID token of the Hub's own issuer, to exchange for a Hub token at ``/oauth/token``.
+
+        :param sub: subject: who the token is for.
+        :param aud: audience. Default: this Hub, :attr:`url`.
+        :param lifetime: seconds that it is valid, by the Hub's clock; 0 or less makes an expired one.
+        :param algorithm: ``RS256`` or ``ES256``.
+        :param claims: further claims; ``None`` leaves out one that is set otherwise, such as ``iat``.
+        :raises ValueError: the algorithm is not known, or a claim has no JSON form.
+        """
+        now = int(self.access.now())
+        standard = {"iss": self.issuer, "sub": sub, "aud": self.url if aud is None else aud}
+        times = {"iat": now, "nbf": now, "exp": int(now + lifetime), "jti": secrets.token_hex(8)}
+        given = {**standard, **times, **claims}
+        return self._store.issuer.sign({name: value for name, value in given.items() if value is not None}, algorithm)
+
+    def publisher(
+        self, repo: Repo | str, issuer: str | None = None, read_only: bool = False, **claims: str | int | bool
+    ) -> Publisher:
+        """Add a trusted publisher: whose ID tokens are exchanged for a Hub token of one repository, or of one user.
+
+        :param repo: a repository; or, as in the request, ``acme/model``, ``datasets/acme/corpus`` or the name of a
+            user, whose publishers may only read the gated repositories that the user has access to.
+        :param issuer: the ``iss`` of its ID tokens. Default: this Hub's own, of :meth:`identity`.
+        :param read_only: the exchanged token may only read.
+        :param claims: at least one; all of them must be in the ID token, and equal.
+        :raises ValueError: there is no such repository or user, it is a bucket, or a claim cannot be compared.
+        """
+        resource = _resource(repo)
+        return self.publishers.add(
+            resource, claims, issuer=OWN_ISSUER if issuer is None else issuer, read_only=read_only
+        )
 
     def __enter__(self) -> LocalHub:
         return self.start()
@@ -272,6 +338,14 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _resource(repo: Repo | str) -> Resource:
+    if isinstance(repo, str):
+        return Resource.parse(repo)
+    if repo.is_bucket:
+        raise ValueError(f"Bucket {repo.repo_id} cannot have publishers: buckets are no resource of the exchange.")
+    return Resource(repository=repository_name(repo))
 
 
 def _url(host: str, port: int) -> str:

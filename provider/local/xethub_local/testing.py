@@ -20,6 +20,7 @@ from xethub_local.repo import Repo, RepoType
 from xethub_local.server import LocalHub
 from xethub_local.store.errors import EntryNotFoundError
 from xethub_local.store.paths import repository_name
+from xethub_local.store.publishers import Publisher
 
 if TYPE_CHECKING:
     import pytest
@@ -50,6 +51,7 @@ class IsolatedHub:
         self.faults: Faults = server.faults
         self.scans: Scans = server.scans
         self.log: RequestLog = server.log
+        self._publishers: list[str] = []
         self._monkeypatch = monkeypatch
         for name in ("NO_PROXY", "no_proxy"):
             # Clients would send even loopback requests to a proxy named in the environment.
@@ -133,6 +135,21 @@ class IsolatedHub:
         """Return the commits of a repository's revision, newest first; the last one is the initial commit."""
         return self.server.repositories.commits(repository_name(repo), repo.revision)
 
+    def identity(self, sub: str = "airflow", **claims: Any) -> str:
+        """Return an ID token of the Hub's own issuer; see :meth:`LocalHub.identity`."""
+        return self.server.identity(sub, **claims)
+
+    def publisher(
+        self, repo: Repo | str, issuer: str | None = None, read_only: bool = False, **claims: str | int | bool
+    ) -> Publisher:
+        """Add a trusted publisher of a repository or user, which is removed after the test.
+
+        See :meth:`LocalHub.publisher`.
+        """
+        added = self.server.publisher(repo, issuer, read_only, **claims)
+        self._publishers.append(added.id)
+        return added
+
     def requests(self, route: str = ".*", **only: Any) -> list[LoggedRequest]:
         """Return the requests of this test; see :meth:`RequestLog.requests`."""
         return self.log.requests(route, **only)
@@ -164,6 +181,15 @@ class IsolatedHub:
     def clock_offset(self, seconds: float) -> None:
         self.server.clock_offset = seconds
 
+    @property
+    def exchanged_token_lifetime(self) -> int:
+        """Seconds that a new exchanged token is valid, at least 1. The next test starts with 3,600 again."""
+        return self.server.exchanged_token_lifetime
+
+    @exchanged_token_lifetime.setter
+    def exchanged_token_lifetime(self, seconds: int) -> None:
+        self.server.exchanged_token_lifetime = seconds
+
     def close(self, *, keep: bool = False) -> None:
         """Reset the server and delete the test's user.
 
@@ -171,6 +197,8 @@ class IsolatedHub:
         """
         self.server.start()  # the test may have stopped it
         self.server.reset()
+        for publisher_id in self._publishers:
+            self.server.publishers.remove(publisher_id)
         self.server.access.revoke(self.namespace)
         if not keep:
             for repository in self.server.repositories.find_all():

@@ -99,12 +99,22 @@ def test_status_says_what_this_is_and_how_it_is_set(hub: LocalHub) -> None:
         "faults": 1,
         "requests": 1,
     }
-    assert status["settings"] == {"token_life": 600, "data_url_life": 900, "clock_offset": 0.0}
+    assert status["settings"] == {
+        "token_life": 600,
+        "data_url_life": 900,
+        "clock_offset": 0.0,
+        "exchanged_token_lifetime": 3600,
+    }
 
 
 def test_settings_change_what_is_named_and_nothing_else(hub: LocalHub) -> None:
     changed = ask(hub, "PATCH", "settings", {"token_life": 50, "clock_offset": -7.5})
-    assert changed.json() == {"token_life": 50, "data_url_life": 900, "clock_offset": -7.5}
+    assert changed.json() == {
+        "token_life": 50,
+        "data_url_life": 900,
+        "clock_offset": -7.5,
+        "exchanged_token_lifetime": 3600,
+    }
     assert (hub.token_life, hub.data_url_life, hub.clock_offset) == (50, 900, -7.5)
 
 

@@ -154,7 +154,7 @@ def _change_comment(request: HubRequest, text: str | None) -> Response:
     number, comment_id = _number(request), request.param("comment")
     events = request.hub.commits.discussions.events(request.repository, number)
     authors = [event.author for event in events if event.id == comment_id]
-    request.require("read" if request.user in authors and request.user else "write")
+    request.require("read" if request.acts_as_user and request.user in authors else "write")
     changed = request.hub.commits.discussions.change_comment(
         request.repository, number, comment_id, text=text, hidden=text is None
     )
@@ -211,13 +211,15 @@ def _not_empty(body: dict[str, Any], name: str) -> str:
 def _require_author(request: HubRequest, number: int) -> None:
     """Reject callers who neither opened the discussion nor have write access to the repository."""
     discussion = request.hub.commits.discussions.find(request.repository, number)
-    is_own = discussion is not None and request.identity is not None and discussion.author == request.user
+    is_own = discussion is not None and request.acts_as_user and discussion.author == request.user
     request.require("read" if is_own else "write")
 
 
 def _require_user(request: HubRequest) -> None:
     if request.identity is None:
         raise HubError(401, f"Writing in discussions of {request.repository} requires a Hub token; none was sent.")
+    if not request.acts_as_user:
+        request.require("write")
 
 
 def _number(request: HubRequest) -> int:

@@ -36,6 +36,8 @@ def request_access(request: HubRequest) -> Response:
     request.require("read")
     if request.identity is None:
         raise HubError(401, f"Requesting access to {request.repository} requires a Hub token; none was sent.")
+    if not request.acts_as_user:
+        raise HubError(403, f"An exchanged token cannot request access to {request.repository}; its user can.")
     gates = request.hub.repositories.gates
     mode = gates.mode(request.repository)
     if mode is None:

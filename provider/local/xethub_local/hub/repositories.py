@@ -23,7 +23,7 @@ from xethub_local.metadata.gates import GATE_MODES
 from xethub_local.metadata.repositories import KINDS, Repository
 from xethub_local.metadata.trees import Entry, pointer_text
 from xethub_local.repo import DEFAULT_REVISION, SCOPES
-from xethub_local.store.access import EVERYTHING, AccessError
+from xethub_local.store.access import EVERYTHING, AccessError, Identity
 from xethub_local.store.errors import BadRequestError, ConflictError
 from xethub_local.store.timestamps import iso_time
 
@@ -49,21 +49,18 @@ def routes(hub: HubBackend) -> list[Route]:
 
 
 def who_am_i(request: HubRequest) -> Response:
-    """Describe the Hub token of the request: its user and its role."""
+    """Describe the Hub token of the request: its user and its role.
+
+    What the real Hub says about exchanged tokens is not documented. Here that of a repository has no user, and that of
+    a user has no ``accessToken`` (both are guesses).
+    """
     identity = request.identity
-    if identity is None:
+    if identity is None or (identity.exchanged is not None and not identity.exchanged.resource.user):
         raise AccessError(401, "Invalid username or password.")
-    token: dict[str, Any] = {
-        "displayName": identity.token_name,
-        "role": identity.role,
-        "createdAt": iso_time(identity.created),
-    }
-    if identity.role == "fineGrained":
-        token["fineGrained"] = {
-            "canReadGatedRepos": False,
-            "global": [],
-            "scoped": [_scoped(identity.user, key, scope) for key, scope in identity.grants.items()],
-        }
+    if identity.exchanged is not None:
+        auth: dict[str, Any] = {"type": "oauth", "expiresAt": iso_time(identity.exchanged.expires_at)}
+    else:
+        auth = {"type": "access_token", "accessToken": _access_token(identity)}
     return JSONResponse(
         {
             "type": "user",
@@ -78,9 +75,24 @@ def who_am_i(request: HubRequest) -> Response:
             "periodEnd": None,
             "avatarUrl": "",
             "orgs": [],
-            "auth": {"type": "access_token", "accessToken": token},
+            "auth": auth,
         }
     )
+
+
+def _access_token(identity: Identity) -> dict[str, Any]:
+    token: dict[str, Any] = {
+        "displayName": identity.token_name,
+        "role": identity.role,
+        "createdAt": iso_time(identity.created),
+    }
+    if identity.role == "fineGrained":
+        token["fineGrained"] = {
+            "canReadGatedRepos": False,
+            "global": [],
+            "scoped": [_scoped(identity.user, key, scope) for key, scope in identity.grants.items()],
+        }
+    return token
 
 
 def create(request: HubRequest) -> Response:
@@ -244,7 +256,7 @@ def describe(request: HubRequest) -> Response:
 def _named(request: HubRequest, body: dict[str, Any]) -> str:
     """Return the name of the repository to create or delete; without a namespace it is in the user's own."""
     name = text_field(body, "name")
-    namespace = text_field(body, "organization", request.user)
+    namespace = text_field(body, "organization", request.user if request.acts_as_user else "")
     kind = _kind(body)
     if kind == "buckets":
         raise BadRequestError(

@@ -83,6 +83,11 @@ class HubRequest:
         """The name of the user, or an empty string for anonymous requests."""
         return self.identity.user if self.identity else ""
 
+    @property
+    def acts_as_user(self) -> bool:
+        """Whether the Hub token does what its user may do: one exchanged for an ID token does not."""
+        return self.identity is not None and self.identity.exchanged is None
+
     def param(self, name: str) -> str:
         """Return a decoded parameter of the URL's path, or an empty string if the route has no such parameter.
 
@@ -203,7 +208,7 @@ class HubRequest:
             return True
         identity = self.identity
         return identity is not None and (
-            identity.allows(repository, "write") or gates.status(repository, identity.user) == "accepted"
+            identity.owns_gate(repository) or gates.status(repository, identity.user) == "accepted"
         )
 
 

@@ -36,7 +36,7 @@ _COMMIT_COLUMNS = "id, parent, tree, title, message, author, created"
 KINDS = ("models", "datasets", "spaces", "buckets")
 
 # First path segments of pages and of the API: a namespace of that name would be unreachable.
-RESERVED_NAMESPACES = frozenset({"_local", "api", "cas", "oauth", "v1", "zero-gpu", *KINDS})
+RESERVED_NAMESPACES = frozenset({"_issuer", "_local", "api", "cas", "oauth", "v1", "zero-gpu", *KINDS})
 
 
 @dataclass(frozen=True)

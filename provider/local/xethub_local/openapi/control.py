@@ -17,7 +17,13 @@ from xethub_local.openapi.operation import (
 )
 
 _SECONDS: Schema = {"type": "number"}
-_SETTINGS = fields({"token_life": _SECONDS, "data_url_life": _SECONDS, "clock_offset": _SECONDS})
+_SETTING_FIELDS = {
+    "token_life": _SECONDS,
+    "data_url_life": _SECONDS,
+    "clock_offset": _SECONDS,
+    "exchanged_token_lifetime": _SECONDS,
+}
+_SETTINGS = fields(_SETTING_FIELDS)
 _FAULT = fields({"id": NUMBER, "seen": NUMBER, "acted": NUMBER})
 _NEW_FAULT = fields(
     {},
@@ -35,7 +41,7 @@ CONTROL_OPERATIONS: Mapping[str, Operation] = {
     ),
     "control.api.change_settings": Operation(
         _SETTINGS,
-        body={JSON: fields({}, {"token_life": _SECONDS, "data_url_life": _SECONDS, "clock_offset": _SECONDS})},
+        body={JSON: fields({}, _SETTING_FIELDS)},
     ),
     "control.api.list_faults": Operation(fields({"faults": listed(_FAULT), "ready_made": listed(ANYTHING)})),
     "control.api.arm_fault": Operation(_FAULT, status=(201,), body={JSON: _NEW_FAULT}),

@@ -59,6 +59,7 @@ _DISCUSSION = fields(
 _EVENT = fields({"id": TEXT, "type": TEXT, "createdAt": TIME})
 _GATE_STATUS = choice("pending", "accepted", "rejected")
 _REF = fields({"name": TEXT, "ref": TEXT, "targetCommit": TEXT})
+_TOKEN_EXCHANGE = fields({"grant_type": TEXT, "subject_token_type": TEXT, "subject_token": TEXT, "resource": TEXT})
 _XET_TOKEN = fields({"accessToken": TEXT, "exp": NUMBER, "casUrl": TEXT})
 _BUCKET = fields({"id": TEXT, "private": FLAG, "createdAt": TIME, "size": NUMBER, "totalFiles": NUMBER})
 _BUCKET_FILE = fields(
@@ -72,6 +73,16 @@ _NDJSON_BODY = {NDJSON: TEXT}
 
 HUB_OPERATIONS: Mapping[str, Operation] = {
     "app._no_harnesses": Operation(status=(), credential="none"),
+    # exchanging ID tokens
+    "hub.token_exchange.exchange": Operation(
+        fields({"access_token": TEXT, "token_type": TEXT, "expires_in": NUMBER, "issued_token_type": TEXT}),
+        body={JSON: _TOKEN_EXCHANGE, FORM: _TOKEN_EXCHANGE},
+        credential="none",
+    ),
+    "hub.token_exchange.discover": Operation(fields({"issuer": TEXT, "jwks_uri": TEXT}), credential="none"),
+    "hub.token_exchange.list_keys": Operation(
+        fields({"keys": listed(fields({"kty": TEXT, "kid": TEXT, "alg": TEXT, "use": TEXT}))}), credential="none"
+    ),
     # repositories
     "hub.repositories.who_am_i": Operation(fields({"type": TEXT, "name": TEXT, "auth": fields({"type": TEXT})})),
     "hub.cards.validate_yaml": Operation(

@@ -25,6 +25,7 @@ from typing import Literal, get_args
 from xethub_local.repo import SCOPES, Scope
 from xethub_local.store.database import Database
 from xethub_local.store.errors import REPOSITORY_NOT_FOUND, HubError
+from xethub_local.store.exchanged_tokens import ExchangedToken, ExchangedTokens
 from xethub_local.store.folder import write_once
 from xethub_local.store.schema import SCHEMA
 from xethub_local.store.settings import LiveSettings, Settings
@@ -41,6 +42,8 @@ _MAC_LENGTH = 24
 _XET_PREFIX = "xet_"
 _MAX_TOKEN = 8_192
 _MAX_CACHED_GRANTS = 1_000
+EXCHANGED_TOKEN_LIFETIME = 3_600
+"""Seconds that an exchanged token is valid on the real Hub."""
 
 
 class AccessError(HubError):
@@ -49,7 +52,11 @@ class AccessError(HubError):
 
 @dataclass(frozen=True)
 class Identity:
-    """The owner of a Hub token, and what the token allows."""
+    """The owner of a Hub token, and what the token allows.
+
+    :param exchanged: the record of the token if it was exchanged for an ID token. It grants what its publisher says
+        and nothing that its user may do otherwise; without such a user, ``user`` names issuer and subject.
+    """
 
     user: str
     role: Role
@@ -57,6 +64,7 @@ class Identity:
     token_id: str
     created: float
     grants: dict[str, Scope] = field(default_factory=dict)
+    exchanged: ExchangedToken | None = None
 
     @property
     def writes_everywhere(self) -> bool:
@@ -68,10 +76,16 @@ class Identity:
         if scope == "write" and self.role == "read":
             return False
         namespace = repository.split("/")[1]
-        if namespace == self.user and self.role != "fineGrained":
+        if namespace == self.user and self.role != "fineGrained" and self.exchanged is None:
             return True
         held = {self.grants.get(name) for name in (repository, namespace, EVERYTHING)}
         return "write" in held or (scope == "read" and "read" in held)
+
+    def owns_gate(self, repository: str) -> bool:
+        """Return whether this Hub token reads a gated repository without having requested access."""
+        if self.exchanged is None:
+            return self.allows(repository, "write")
+        return self.allows(repository, "read") or repository.split("/")[1] == self.exchanged.resource.user
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,9 @@ class Access(LiveSettings):
     :param signing_key: see :func:`load_signing_key`.
     :param token_life: seconds that a new Xet token is valid, at least 1.
     :param data_url_life: seconds that a new data URL is valid.
-    :param clock: this machine's clock, UNIX seconds. All three can be changed at run time.
+    :param exchanged_token_lifetime: seconds that a new exchanged token is valid.
+    :param clock: this machine's clock, UNIX seconds. All of them can be changed at run time.
+    :ivar exchanged_tokens: the Hub tokens that were exchanged for ID tokens.
     """
 
     def __init__(
@@ -103,12 +119,14 @@ class Access(LiveSettings):
         *,
         token_life: int = 900,
         data_url_life: int = 900,
+        exchanged_token_lifetime: int = EXCHANGED_TOKEN_LIFETIME,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(Settings(token_life, data_url_life, 0.0), clock)
+        super().__init__(Settings(token_life, data_url_life, 0.0, exchanged_token_lifetime), clock)
         self._db = db
         self._key = signing_key
         db.execute_schema(SCHEMA)
+        self.exchanged_tokens = ExchangedTokens(db, signing_key, self.now)
         # Cache of verified tokens: a client sends the same one with thousands of requests.
         self._verified_grants: dict[str, XetGrant] = {}
 
@@ -182,6 +200,8 @@ class Access(LiveSettings):
             return None
         kind, _, token = authorization_header.partition(" ")
         token = token.strip()
+        if kind.lower() == "bearer" and (record := self.exchanged_tokens.find(token)) is not None:
+            return _exchanged_identity(record)
         token_id = token[3 : 3 + _ID_LENGTH]
         if kind.lower() == "bearer" and token.isascii() and _same(token, self._hub_token(token_id)):
             with self._db.read() as connection:
@@ -247,7 +267,7 @@ class Access(LiveSettings):
         :raises AccessError: 401 or 403; or as for :meth:`check`.
         """
         self.check(identity, repository, "read")
-        if identity is None or identity.role == "read":
+        if identity is None or identity.role == "read" or identity.exchanged is not None:
             self.check_writer(identity, repository)
 
     # -- Xet tokens
@@ -387,6 +407,19 @@ def load_signing_key(folder: Path) -> bytes:
 def _identity(row: tuple[str, str, str, Role, str, float]) -> Identity:
     token_id, user, token_name, role, grants, created = row
     return Identity(user, role, token_name, token_id, created, json.loads(grants))
+
+
+def _exchanged_identity(record: ExchangedToken) -> Identity:
+    repository, user = record.resource.repository, record.resource.user
+    return Identity(
+        user or record.author,
+        record.scope,
+        "OIDC",
+        record.id,
+        record.created,
+        {repository: record.scope} if repository else {},
+        record,
+    )
 
 
 def _same(one: str, other: str) -> bool:

@@ -1,6 +1,6 @@
 """The tables of the Hub: access control, repositories and their content.
 
-No table stores a token: Hub tokens and Xet tokens are computed from the signing key and their records.
+No table stores a token: all kinds of tokens are computed from the signing key and their records.
 """
 
 from __future__ import annotations
@@ -21,6 +21,26 @@ CREATE TABLE IF NOT EXISTS hub_xet_token (
     repository TEXT NOT NULL,
     revision TEXT NOT NULL,
     user_name TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS hub_publisher (
+    id TEXT PRIMARY KEY,
+    repository TEXT REFERENCES hub_repository (name) ON DELETE CASCADE ON UPDATE CASCADE,
+    user_name TEXT,
+    issuer TEXT NOT NULL,
+    claims TEXT NOT NULL,
+    read_only INTEGER NOT NULL,
+    created REAL NOT NULL,
+    last_used REAL
+);
+CREATE TABLE IF NOT EXISTS hub_exchanged_token (
+    id TEXT PRIMARY KEY,
+    repository TEXT REFERENCES hub_repository (name) ON DELETE SET NULL ON UPDATE CASCADE,
+    user_name TEXT,
+    scope TEXT NOT NULL,
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    created REAL NOT NULL,
     expires_at INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS hub_repository (

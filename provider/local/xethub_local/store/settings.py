@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 _YEAR = 366 * 24 * 3600
@@ -24,12 +24,14 @@ class Settings:
     :param token_life: seconds that a new Xet token is valid, at least 1.
     :param data_url_life: seconds that a new data URL is valid; 0 or less issues expired ones.
     :param clock_offset: seconds that the server's clock is ahead of this machine's; negative if it is behind.
+    :param exchanged_token_lifetime: seconds that a Hub token is valid that was exchanged for an ID token, at least 1.
     :raises ValueError: one of them is invalid.
     """
 
     token_life: int | None = None
     data_url_life: int | None = None
     clock_offset: float | None = None
+    exchanged_token_lifetime: int | None = None
 
     def __post_init__(self) -> None:
         if self.token_life is not None:
@@ -38,6 +40,8 @@ class Settings:
             check_data_url_life(self.data_url_life)
         if self.clock_offset is not None:
             check_clock_offset(self.clock_offset)
+        if self.exchanged_token_lifetime is not None:
+            check_token_life(self.exchanged_token_lifetime, "exchanged_token_lifetime")
 
 
 _REQUEST_SETTINGS: ContextVar[Settings | None] = ContextVar("xethub_settings_of_this_request", default=None)
@@ -61,7 +65,7 @@ def for_one_request(settings: Settings) -> Iterator[None]:
 class LiveSettings:
     """The settings of a running server, and its clock.
 
-    :param settings: all three of them.
+    :param settings: all of them.
     :param clock: this machine's clock, UNIX seconds; can be changed at run time.
     """
 
@@ -76,9 +80,9 @@ class LiveSettings:
 
     @settings.setter
     def settings(self, settings: Settings) -> None:
-        for name in ("token_life", "data_url_life", "clock_offset"):
-            if getattr(settings, name) is None:
-                raise ValueError(f"{name} is missing; it must be a number of seconds.")
+        for field in fields(settings):
+            if getattr(settings, field.name) is None:
+                raise ValueError(f"{field.name} is missing; it must be a number of seconds.")
         self._settings = settings
 
     @property
@@ -111,6 +115,16 @@ class LiveSettings:
     def clock_offset(self, seconds: float) -> None:
         self.settings = replace(self._settings, clock_offset=seconds)
 
+    @property
+    def exchanged_token_lifetime(self) -> int:
+        """Seconds that a new exchanged token is valid, at least 1."""
+        seconds: int = self._setting("exchanged_token_lifetime")
+        return seconds
+
+    @exchanged_token_lifetime.setter
+    def exchanged_token_lifetime(self, seconds: int) -> None:
+        self.settings = replace(self._settings, exchanged_token_lifetime=seconds)
+
     def now(self) -> float:
         """Return the time of the server's clock in UNIX seconds, as in the ``Date`` header of responses."""
         return self.clock() + self.clock_offset
@@ -121,13 +135,13 @@ class LiveSettings:
         return getattr(self._settings, name) if value is None else value
 
 
-def check_token_life(seconds: object) -> None:
-    """Check the lifetime of Xet tokens.
+def check_token_life(seconds: object, name: str = "token_life") -> None:
+    """Check the lifetime of Xet tokens, or of another kind of tokens that ``name`` sets.
 
     :raises ValueError: it is not a whole number of seconds from 1 to 10 years.
     """
     if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= MAX_TOKEN_LIFE:
-        raise ValueError(f"token_life must be at least 1 second and a whole number, not {str(seconds)[:40]}.")
+        raise ValueError(f"{name} must be at least 1 second and a whole number, not {str(seconds)[:40]}.")
 
 
 def check_data_url_life(seconds: object) -> None:
