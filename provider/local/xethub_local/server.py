@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import socket
 import threading
 import time
@@ -34,7 +33,7 @@ from xethub_local.hub.hosts import is_loopback
 from xethub_local.local_store import BUILT_IN_USER, LocalStore
 from xethub_local.repo import Repo, RepoType, Scope
 from xethub_local.store.access import EXCHANGED_TOKEN_LIFETIME, Role
-from xethub_local.store.issuer import ISSUER_PATH, Algorithm
+from xethub_local.store.issuer import DEFAULT_LIFETIME, DEFAULT_SUBJECT, ISSUER_PATH, Algorithm
 from xethub_local.store.paths import repository_name
 from xethub_local.store.publishers import OWN_ISSUER, Publisher, Resource
 from xethub_local.store.settings import Settings
@@ -263,10 +262,10 @@ class LocalHub:
 
     def identity(
         self,
-        sub: str = "airflow",
+        sub: str = DEFAULT_SUBJECT,
         *,
         aud: str | list[str] | None = None,
-        lifetime: float = 600,
+        lifetime: float = DEFAULT_LIFETIME,
         algorithm: Algorithm = "RS256",
         **claims: Any,
     ) -> str:
@@ -277,13 +276,12 @@ class LocalHub:
         :param lifetime: seconds that it is valid, by the Hub's clock; 0 or less makes an expired one.
         :param algorithm: ``RS256`` or ``ES256``.
         :param claims: further claims; ``None`` leaves out one that is set otherwise, such as ``iat``.
-        :raises ValueError: the algorithm is not known, or a claim has no JSON form.
+        :raises ValueError: the algorithm is not known, the lifetime is not a number, or a claim has no JSON form.
         """
-        now = int(self.access.now())
-        standard = {"iss": self.issuer, "sub": sub, "aud": self.url if aud is None else aud}
-        times = {"iat": now, "nbf": now, "exp": int(now + lifetime), "jti": secrets.token_hex(8)}
-        given = {**standard, **times, **claims}
-        return self._store.issuer.sign({name: value for name, value in given.items() if value is not None}, algorithm)
+        now = self.access.now()
+        return self._store.issuer.identity(
+            self.url, now, sub=sub, aud=aud, lifetime=lifetime, algorithm=algorithm, claims=claims
+        )
 
     def publisher(
         self, repo: Repo | str, issuer: str | None = None, read_only: bool = False, **claims: str | int | bool

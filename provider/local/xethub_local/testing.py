@@ -19,6 +19,7 @@ from xethub_local.metadata.upload_modes import GITATTRIBUTES, SAMPLE_BYTES, lfs_
 from xethub_local.repo import Repo, RepoType
 from xethub_local.server import LocalHub
 from xethub_local.store.errors import EntryNotFoundError
+from xethub_local.store.issuer import DEFAULT_SUBJECT
 from xethub_local.store.paths import repository_name
 from xethub_local.store.publishers import Publisher
 
@@ -135,7 +136,7 @@ class IsolatedHub:
         """Return the commits of a repository's revision, newest first; the last one is the initial commit."""
         return self.server.repositories.commits(repository_name(repo), repo.revision)
 
-    def identity(self, sub: str = "airflow", **claims: Any) -> str:
+    def identity(self, sub: str = DEFAULT_SUBJECT, **claims: Any) -> str:
         """Return an ID token of the Hub's own issuer; see :meth:`LocalHub.identity`."""
         return self.server.identity(sub, **claims)
 

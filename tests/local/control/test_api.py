@@ -31,6 +31,10 @@ ROUTES = [
     ("GET", "scans"),
     ("POST", "scans"),
     ("DELETE", "scans"),
+    ("GET", "publishers"),
+    ("POST", "publishers"),
+    ("DELETE", "publishers/p"),
+    ("POST", "identities"),
     ("POST", "reset"),
 ]
 
@@ -62,7 +66,11 @@ def test_the_list_of_routes_is_complete(hub: LocalHub) -> None:
     there = {(method.upper(), path) for path, methods in described.items() for method in methods}
     there = {(method, path) for method, path in there if path.startswith("/_local/") and method != "HEAD"}
     tested = {(m, f"/_local/{p}".replace("faults/1", "faults/{id}").replace("/s", "/s")) for m, p in ROUTES}
-    tested = {(m, "/_local/transfers/{session}" if p == "/_local/transfers/s" else p) for m, p in tested}
+    templates = {
+        "/_local/transfers/s": "/_local/transfers/{session}",
+        "/_local/publishers/p": "/_local/publishers/{publisher}",
+    }
+    tested = {(m, templates.get(p, p)) for m, p in tested}
     assert there == tested | {("GET", "/_local/openapi.json")}
 
 

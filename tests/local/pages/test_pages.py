@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,6 +259,21 @@ def test_activity_counts_by_route_and_client_and_shows_faults(corpus: LocalHub) 
     corpus.faults.clear()
 
 
+def test_publishers_are_shown_with_their_claims(corpus: LocalHub) -> None:
+    assert "xethub-local publishers add" in shown(corpus, "/_local/trusted-publishers")
+    corpus.add_user("ana", role="read")
+    own = corpus.publisher(DATASET, sub=HOSTILE, attempt=1)
+    corpus.publisher("ana", "https://gitlab.com", sub="x")
+    page = shown(corpus, "/_local/trusted-publishers")
+    assert HOSTILE not in page
+    assert html.unescape(row(page, "datasets/acme/corpus")) == (
+        f"datasets/acme/corpus {corpus.issuer} attempt=1 sub={json.dumps(HOSTILE)} write never {own.id}"
+    )
+    assert row(page, "ana").startswith("ana https://gitlab.com sub=&quot;x&quot; read never ")
+    assert f'href="/{DATASET}"' in page
+    assert f"The issuer of this Hub is <code>{corpus.issuer}</code>" in page
+
+
 def test_what_does_not_exist_is_a_page_for_browsers_and_json_for_programs(corpus: LocalHub) -> None:
     for path in ("/nothing", "/datasets/acme/none", "/datasets/acme/corpus/tree/none", "/a/b/c/d", "/_local/nothing"):
         assert "See all repositories" in shown(corpus, path, 404)
@@ -286,6 +303,7 @@ def test_others_see_neither_private_and_gated_repositories_nor_the_activity(tmp_
         transport = httpx.ASGITransport(app, client=(address, 50000))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
             paths = ["/acme/open", "/acme/secret", "/acme/secret/commits/main", "/acme/gated", "/_local/activity"]
+            paths.append("/_local/trusted-publishers")
             found = {path: (await client.get(path, headers=headers)).status_code for path in paths}
             found["listed"] = "secret" in (await client.get("/", headers=headers)).text
             return found
@@ -299,6 +317,7 @@ def test_others_see_neither_private_and_gated_repositories_nor_the_activity(tmp_
         "/acme/secret/commits/main": 404,
         "/acme/gated": 401,
         "/_local/activity": 403,
+        "/_local/trusted-publishers": 403,
         "listed": False,
     }
     with_token = asyncio.run(statuses("203.0.113.5", token))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xethub_local.local_store import LocalStore
 
 REPO_SYNTAX = "TYPE:NAMESPACE/NAME"
+USER_PREFIX = "user:"
+RESOURCE_SYNTAX = f"{REPO_SYNTAX}|{USER_PREFIX}NAME"
 REPO_PATH_SYNTAX = f"{REPO_SYNTAX}[@REVISION][:PATH]"
 
 

@@ -16,7 +16,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from xethub_local.cli.arguments import REPO_PATH_SYNTAX, REPO_SYNTAX, CommandError, UsageError
+from xethub_local.cli.arguments import (
+    REPO_PATH_SYNTAX,
+    REPO_SYNTAX,
+    RESOURCE_SYNTAX,
+    CommandError,
+    UsageError,
+)
 from xethub_local.cli.faults import add_fault_options
 from xethub_local.cli.output import safe_text
 from xethub_local.repo import InvalidNameError
@@ -72,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_repository_commands(commands)
     _add_file_commands(commands)
     _add_user_commands(commands)
+    _add_publisher_commands(commands)
     _add_fault_commands(commands)
     reset = _command(
         commands,
@@ -231,6 +238,59 @@ def _add_user_commands(commands: _Commands) -> None:
     )
 
 
+def _add_publisher_commands(commands: _Commands) -> None:
+    publishers = _command(
+        commands,
+        "publishers",
+        "publishers.list_publishers",
+        "List, add and remove trusted publishers: whose ID tokens are exchanged for a Hub token.",
+        "publishers",
+        "publishers add dataset:acme/corpus --claim sub=airflow",
+        "publishers add model:acme/m --issuer https://gitlab.com --claim project_path=acme/m --read-only",
+        "publishers add user:ana --claim sub=airflow",
+        "publishers remove 1f2e3d4c5b6a",
+    )
+    actions = publishers.add_subparsers(title="actions; the default is list", metavar="ACTION")
+    _command(actions, "list", "publishers.list_publishers", "List all publishers.", "publishers list")
+    add = _command(
+        actions,
+        "add",
+        "publishers.add_publisher",
+        "Add a publisher and print its id. All of its claims must be in the ID token, and equal.",
+        "publishers add dataset:acme/corpus --claim sub=airflow",
+    )
+    add.add_argument("resource", metavar=RESOURCE_SYNTAX, help="such as dataset:acme/corpus, or user:ana")
+    add.add_argument(
+        "--claim", action="append", default=[], metavar="NAME=VALUE", help="required claim; may be repeated"
+    )
+    add.add_argument("--issuer", metavar="URL", help="the issuer of its ID tokens, if it is not this Hub")
+    add.add_argument("--read-only", action="store_true", help="its tokens can only read; always so for users")
+    remove = _command(
+        actions, "remove", "publishers.remove_publisher", "Remove a publisher.", "publishers remove 1f2e3d4c5b6a"
+    )
+    remove.add_argument("id", metavar="ID", help="id that 'add' and 'list' print")
+
+    identity = _command(
+        commands,
+        "identity",
+        "publishers.identity",
+        "Print an ID token of the running server, to exchange it for a Hub token.",
+        "identity",
+        "identity --claim namespace=airflow --output /run/user/1000/hub-identity",
+        "identity --audience https://elsewhere.example --lifetime -1",
+    )
+    identity.add_argument("--sub", metavar="SUBJECT", default="airflow", help="who the token is for")
+    identity.add_argument("--audience", metavar="URL", help="who it is sent to, if not this Hub")
+    identity.add_argument("--lifetime", type=float, default=600.0, metavar="SECONDS", help="how long it is valid")
+    identity.add_argument("--algorithm", choices=["RS256", "ES256"], default="RS256", help="how it is signed")
+    identity.add_argument(
+        "--claim", action="append", default=[], metavar="NAME=VALUE", help="further claim; may be repeated"
+    )
+    identity.add_argument(
+        "--output", type=Path, metavar="FILE", help="file to write instead, readable by its owner only"
+    )
+
+
 def _add_fault_commands(commands: _Commands) -> None:
     faults = _command(
         commands,
@@ -277,7 +337,7 @@ def _command(commands: _Commands, name: str, function: str, about: str, *example
         formatter_class=_Help,
     )
     # A default in an inner command would overwrite an option before it, as in: faults --folder x list.
-    is_inner = function.startswith("faults.") and name not in ("faults", "reset")
+    is_inner = name in ("list", "catalogue", "add", "remove", "clear")
     folder: Any = argparse.SUPPRESS if is_inner else Path(DEFAULT_FOLDER)
     parser.add_argument("--folder", type=Path, default=folder, help="data folder of the local Hub")
     parser.set_defaults(run=partial(_run, function))

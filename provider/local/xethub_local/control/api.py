@@ -23,9 +23,11 @@ from xethub_local.control.fault import MAX_PATTERN, Fault
 from xethub_local.control.presets import PRESETS
 from xethub_local.control.request_log import KEPT
 from xethub_local.control.server_state import ServerState
+from xethub_local.http.json_fields import flag_field, object_field, text_field
 from xethub_local.hub.request import error_response
 from xethub_local.metadata.scans import ScanRule
 from xethub_local.store.errors import BadRequestError, HubError
+from xethub_local.store.publishers import OWN_ISSUER, Resource
 
 PREFIX = "/_local/"
 MAX_BODY = 4 * 1024 * 1024
@@ -40,10 +42,20 @@ class _ControlRequest:
     state: ServerState
     http: Request
     body: dict[str, Any]
+    origin: str
+
+    def refuse_other_fields(self, *known: str) -> None:
+        """Refuse fields of the body that nothing would read."""
+        unknown = sorted(set(self.body) - set(known))
+        if unknown:
+            raise BadRequestError(f"The field {unknown[0][:40]!r} is not known; use {', '.join(known)}.")
 
 
-def routes(state: ServerState) -> list[Route]:
-    """Return the routes of the control API."""
+def routes(state: ServerState, origin: Callable[[Request], str]) -> list[Route]:
+    """Return the routes of the control API.
+
+    :param origin: returns the origin at which the client of a request reaches the server.
+    """
     table: list[tuple[str, str, Callable[[_ControlRequest], Response]]] = [
         ("GET", "status", show_status),
         ("PATCH", "settings", change_settings),
@@ -59,9 +71,15 @@ def routes(state: ServerState) -> list[Route]:
         ("GET", "scans", list_scans),
         ("POST", "scans", add_scan),
         ("DELETE", "scans", forget_scans),
+        ("GET", "publishers", list_publishers),
+        ("POST", "publishers", add_publisher),
+        ("DELETE", "publishers/{publisher}", remove_publisher),
+        ("POST", "identities", make_identity),
         ("POST", "reset", reset),
     ]
-    return [Route(PREFIX + path, _endpoint(state, function), methods=[method]) for method, path, function in table]
+    return [
+        Route(PREFIX + path, _endpoint(state, origin, function), methods=[method]) for method, path, function in table
+    ]
 
 
 def show_status(request: _ControlRequest) -> Response:
@@ -186,23 +204,64 @@ def forget_scans(request: _ControlRequest) -> Response:
     return Response(status_code=204)
 
 
+def list_publishers(request: _ControlRequest) -> Response:
+    """List the trusted publishers of all repositories and users."""
+    return _json({"publishers": [each.to_json() for each in request.state.store.publishers.find()]})
+
+
+def add_publisher(request: _ControlRequest) -> Response:
+    """Add a trusted publisher of a ``resource``: an ``issuer`` and the ``claims`` of its ID tokens.
+
+    Without an ``issuer`` it is the local Hub's own, whose ID tokens ``POST /_local/identities`` makes.
+    """
+    request.refuse_other_fields("resource", "claims", "issuer", "read_only")
+    issuer = text_field(request.body, "issuer", OWN_ISSUER)
+    added = request.state.store.publishers.add(
+        Resource.parse(text_field(request.body, "resource")),
+        object_field(request.body, "claims"),
+        issuer=issuer,
+        read_only=flag_field(request.body, "read_only"),
+    )
+    return _json(added.to_json(), 201)
+
+
+def remove_publisher(request: _ControlRequest) -> Response:
+    """Remove a trusted publisher; what was exchanged already stays valid until it expires."""
+    publisher_id = request.http.path_params["publisher"]
+    if not request.state.store.publishers.remove(publisher_id):
+        raise HubError(404, f"There is no publisher {publisher_id[:40]!r}; GET {PREFIX}publishers lists them.")
+    return Response(status_code=204)
+
+
+def make_identity(request: _ControlRequest) -> Response:
+    """Make an ID token of the local Hub's own issuer, by default for this Hub."""
+    request.refuse_other_fields("sub", "aud", "lifetime", "algorithm", "claims")
+    given = {name: value for name, value in request.body.items() if value is not None}
+    for name in {"sub", "aud"} & given.keys():
+        text_field(given, name)
+    if "claims" in given:
+        object_field(given, "claims")
+    state = request.state
+    return _json({"id_token": state.store.issuer.identity(request.origin, state.store.access.now(), **given)})
+
+
 def reset(request: _ControlRequest) -> Response:
     """Switch faults off, forget requests, restore the initial settings; with ``data``, delete all repositories too."""
-    unknown = sorted(set(request.body) - {"data"})
-    if unknown:
-        raise BadRequestError(f"The field {unknown[0][:40]!r} is not known; use data.")
+    request.refuse_other_fields("data")
     data = request.body.get("data", False)
     if not isinstance(data, bool):
         raise BadRequestError("The field 'data' must be true or false.")
     return _json({"repositories_deleted": request.state.reset(data=data)})
 
 
-def _endpoint(state: ServerState, function: Callable[[_ControlRequest], Response]) -> Callable[..., Any]:
+def _endpoint(
+    state: ServerState, origin: Callable[[Request], str], function: Callable[[_ControlRequest], Response]
+) -> Callable[..., Any]:
     async def endpoint(request: Request) -> Response:
         try:
             await run_in_threadpool(_authorise, state, request)
             body = await _body(request)
-            return await run_in_threadpool(function, _ControlRequest(state, request, body))
+            return await run_in_threadpool(function, _ControlRequest(state, request, body, origin(request)))
         except HubError as error:
             return error_response(error)
         except ValueError as error:  # raised by faults and settings about their fields

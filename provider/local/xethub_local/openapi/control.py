@@ -12,6 +12,7 @@ from xethub_local.openapi.operation import (
     TEXT,
     Operation,
     Schema,
+    choice,
     fields,
     listed,
 )
@@ -33,6 +34,7 @@ _TRANSFER = fields({"session": TEXT})
 _SCAN = fields(
     {"status": TEXT}, {"path": TEXT, "repository": TEXT, "scanner": TEXT, "delay": _SECONDS, "message": TEXT}
 )
+_PUBLISHER = fields({"id": TEXT, "resource": TEXT, "claims": ANYTHING, "read_only": FLAG, "created": _SECONDS})
 _DONE = Operation(media_type="", status=(204,))
 
 CONTROL_OPERATIONS: Mapping[str, Operation] = {
@@ -60,6 +62,28 @@ CONTROL_OPERATIONS: Mapping[str, Operation] = {
     "control.api.list_scans": Operation(fields({"scans": listed(_SCAN)})),
     "control.api.add_scan": Operation(_SCAN, status=(201,), body={JSON: _SCAN}),
     "control.api.forget_scans": _DONE,
+    "control.api.list_publishers": Operation(fields({"publishers": listed(_PUBLISHER)})),
+    "control.api.add_publisher": Operation(
+        _PUBLISHER,
+        status=(201,),
+        body={JSON: fields({"resource": TEXT, "claims": ANYTHING}, {"issuer": TEXT, "read_only": FLAG})},
+    ),
+    "control.api.remove_publisher": _DONE,
+    "control.api.make_identity": Operation(
+        fields({"id_token": TEXT}),
+        body={
+            JSON: fields(
+                {},
+                {
+                    "sub": TEXT,
+                    "aud": TEXT,
+                    "lifetime": _SECONDS,
+                    "algorithm": choice("RS256", "ES256"),
+                    "claims": ANYTHING,
+                },
+            )
+        },
+    ),
     "control.api.reset": Operation(fields({"repositories_deleted": NUMBER}), body={JSON: fields({}, {"data": FLAG})}),
     "openapi.document.answer_openapi": Operation(fields({"openapi": TEXT, "paths": ANYTHING}), credential="none"),
 }

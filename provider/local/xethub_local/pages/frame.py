@@ -12,6 +12,7 @@ from xethub_local.display import age_text, share_text, size_text
 from xethub_local.pages.html import Html, link, tag
 
 STYLE_PATH, ICON_PATH, ACTIVITY_PATH = "/_local/page.css", "/_local/icon.svg", "/_local/activity"
+PUBLISHERS_PATH = "/_local/trusted-publishers"
 PAGE_HEADERS = {
     # Only our own style sheet and icon are loaded, and no script runs, so that content of repositories stays text.
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
@@ -41,7 +42,7 @@ def page_response(title: str, content: Html, *, status: int = 200, here: str = "
     """
     navigation = [
         link(path, text, aria_current="page" if path == here else None)
-        for path, text in (("/", "Repositories"), (ACTIVITY_PATH, "Activity"))
+        for path, text in (("/", "Repositories"), (PUBLISHERS_PATH, "Publishers"), (ACTIVITY_PATH, "Activity"))
     ]
     head = [
         tag("meta", charset="utf-8"),

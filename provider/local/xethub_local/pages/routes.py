@@ -27,6 +27,7 @@ from xethub_local.pages.files import Item
 from xethub_local.pages.frame import (
     ACTIVITY_PATH,
     ICON_PATH,
+    PUBLISHERS_PATH,
     STYLE_PATH,
     icon_response,
     page_response,
@@ -34,8 +35,11 @@ from xethub_local.pages.frame import (
 )
 from xethub_local.pages.html import joined, link, tag
 from xethub_local.pages.index import index_page
+from xethub_local.pages.publishers import publishers_page
 from xethub_local.pages.repository import RepositoryView
 from xethub_local.store.errors import HubError, RepoNotFoundError
+from xethub_local.store.issuer import ISSUER_PATH
+from xethub_local.store.publishers import Publishers
 
 Show = Callable[[RepositoryView], Response]
 
@@ -57,7 +61,7 @@ def index_route(hub: HubBackend, bucket_files: BucketFiles) -> Route:
     return _route(hub, "/", index, "")
 
 
-def local_routes(hub: HubBackend, log: RequestLog, faults: Faults) -> list[Route]:
+def local_routes(hub: HubBackend, log: RequestLog, faults: Faults, publishers: Publishers) -> list[Route]:
     """Return the routes for browsers under ``/_local/``, which the request log leaves out."""
 
     def activity(request: HubRequest) -> Response:
@@ -65,8 +69,14 @@ def local_routes(hub: HubBackend, log: RequestLog, faults: Faults) -> list[Route
             raise HubError(403, "Only browsers on the same machine can see the activity of the local Hub.")
         return activity_page(log.counters(), faults.armed(), paused=request.flag("paused"))
 
+    def trusted_publishers(request: HubRequest) -> Response:
+        if not _is_this_machine(request):
+            raise HubError(403, "Only browsers on the same machine can see the publishers of the local Hub.")
+        return publishers_page(publishers.find(), request.origin + ISSUER_PATH, request.hub.access.now())
+
     return [
         _route(hub, ACTIVITY_PATH, activity, ""),
+        _route(hub, PUBLISHERS_PATH, trusted_publishers, ""),
         hub_route(hub, STYLE_PATH, lambda _: style_response(), "GET", identifies=False),
         hub_route(hub, ICON_PATH, lambda _: icon_response(), "GET", identifies=False),
     ]

@@ -13,8 +13,6 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jwt
-
 from xethub_local.repo import Scope
 from xethub_local.store.database import Database
 from xethub_local.store.publishers import Publisher, Resource
@@ -114,10 +112,14 @@ class ExchangedTokens:
         return [self._token(_record(row)) for row in rows]
 
     def _token(self, record: ExchangedToken) -> str:
+        import jwt  # takes a tenth of a second, and most commands of xethub-local need none
+
         claims = {"iat": int(record.created), "exp": record.expires_at, "jti": record.id}
         return record.prefix + jwt.encode(claims, self._key, _ALGORITHM)
 
     def _open(self, text: str) -> ExchangedToken | None:
+        import jwt
+
         # Whether it has expired is a question for the server's own clock.
         options = {"verify_exp": False, "verify_iat": False}
         try:

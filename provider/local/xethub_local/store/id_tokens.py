@@ -7,7 +7,6 @@ tolerance for clocks, and that it ignores ``iat`` are guesses.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ import jwt
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a key pair. ``none`` and those with a shared secret would let anyone sign."""
 MAX_TOKEN_BYTES = 16 * 1024
+_MAX_TIME = 1e15  # not beyond what a float can hold, and not infinite
 _REQUIRED = ("iss", "sub", "aud", "exp")
 
 
@@ -87,4 +87,4 @@ def _decode(token: str, key: jwt.PyJWK | None, options: dict[str, Any]) -> dict[
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MAX_TIME

@@ -10,19 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 from huggingface_hub.utils import _auth
 
-from airflow_provider_xethub.local.server import LocalHub
 from support.hub_calls import binary
 from support.small_server import Answer, Asked, SmallServer
+from xethub_local.server import LocalHub
 
 _HF = Path(sys.executable).parent / "hf"
 _BEARER = "job-token"
-_CLAIMS = {"repository": "acme/training", "ref": "refs/heads/main", "workflow": "publish.yml"}
+_CLAIMS: dict[str, Any] = {"repository": "acme/training", "ref": "refs/heads/main", "workflow": "publish.yml"}
 _SUBJECT = "repo:acme/training:ref:refs/heads/main"
 
 
