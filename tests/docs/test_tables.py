@@ -337,7 +337,7 @@ def test_every_command_and_option_of_the_local_hub_is_documented(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     commands = re.findall(r"^    ([a-z-]+)$|^    ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert len(commands) == 9
+    assert len(commands) == 11
     for command in (first or second for first, second in commands):
         assert f"$ xethub-local {command}" in text
         with pytest.raises(SystemExit):
@@ -375,5 +375,5 @@ def test_the_fixtures_have_what_the_page_lists():
 
 def test_every_control_route_is_documented():
     shown = {row[0].strip("`") for row in table("testing.md", "Request")}
-    there = {f"{method} {route.path}" for route in control_api.routes(None) for method in route.methods - {"HEAD"}}
+    there = {f"{method} {route.path}" for route in control_api.routes(None, str) for method in route.methods - {"HEAD"}}
     assert shown == there

@@ -96,6 +96,7 @@ def test_nothing_of_a_test_is_left_for_the_next(runner: Runner) -> None:
             assert xethub.server.repositories.find_all() == []
             assert (xethub.faults.armed(), xethub.requests(), xethub.log.counters()) == ([], [], [])
             assert (xethub.token_life, xethub.data_url_life, xethub.clock_offset) == (900, 900, 0)
+            assert (xethub.exchanged_token_lifetime, xethub.server.publishers.find()) == (3600, [])
             assert [one.user for one in xethub.server.access.identities()] == ["local", "local", xethub.namespace]
             assert [name for name in os.environ if name.startswith("AIRFLOW_CONN")] == ["AIRFLOW_CONN_XETHUB_DEFAULT"]
             seen.setdefault("url", xethub.url)
@@ -109,6 +110,10 @@ def test_nothing_of_a_test_is_left_for_the_next(runner: Runner) -> None:
             whoami(xethub)
             xethub.faults.add("hub-down")
             xethub.token_life, xethub.data_url_life, xethub.clock_offset = 1, -1, 1e6
+            xethub.exchanged_token_lifetime = 1
+            xethub.publisher(f"{xethub.namespace}/corpus", sub="pod")
+            xethub.publisher(xethub.namespace, sub="pod")
+            assert xethub.identity("pod").count(".") == 2
             xethub.connect("more")
 
         @pytest.mark.parametrize("number", range(3))

@@ -14,7 +14,8 @@ from typing import Any
 import hf_xet
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub._oidc import exchange_oidc_token
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError
 
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -112,6 +113,15 @@ def refused(scene: Scene) -> None:
         scene.put()
     assert not scene.hub.log.requests("(POST|PUT) /cas/.*")
     assert scene.fetch() == binary(100_000, "a")  # reading goes on
+
+
+def exchange_refused(scene: Scene) -> None:
+    scene.hub.publisher(scene.name, sub="pod")
+    exchange = {"subject_token": scene.hub.identity("pod"), "resource": scene.name, "endpoint": scene.hub.url}
+    scene.arm("exchange-refused", times=1)
+    with pytest.raises(BadRequestError, match="invalid_grant"):
+        exchange_oidc_token(**exchange)
+    assert exchange_oidc_token(**exchange)["expires_in"] == 3600
 
 
 def without_expiry(scene: Scene) -> None:
@@ -234,6 +244,7 @@ CASES: dict[str, Case] = {
     "slow-hub": slow,
     "token-unauthorized": unauthorized,
     "token-refused": refused,
+    "exchange-refused": exchange_refused,
     "token-without-expiry": without_expiry,
     "short-tokens": short,
     "clock-skew": skewed,

@@ -76,6 +76,16 @@ PRESETS: dict[str, FaultPreset] = {
             Fault(_WRITE_TOKENS, **_error(403, "Forbidden")),
         ),
         FaultPreset(
+            "exchange-refused",
+            "The Hub refuses to exchange an ID token (400), as for a wrong claim; the task fails without retry.",
+            Fault(
+                "POST /oauth/token",
+                status=400,
+                headers={"Content-Type": "application/json"},
+                body=json.dumps({"error": "invalid_grant", "error_description": "Injected by a fault"}),
+            ),
+        ),
+        FaultPreset(
             "token-without-expiry",
             "Xet tokens come without an expiry; the client rejects the response as invalid.",
             Fault(_TOKENS, without_fields=("exp",), without_headers=("X-Xet-Token-Expiration",)),
