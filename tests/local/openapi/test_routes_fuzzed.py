@@ -21,6 +21,7 @@ from xethub_local.local_store import LocalStore
 from xethub_local.metadata.buckets import BucketFile
 from xethub_local.metadata.commits import Change, PutRegular, PutXet
 from xethub_local.store.errors import HubError
+from xethub_local.store.publishers import Resource
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -99,7 +100,10 @@ class Target:
             self.store.access.issue_xet_token(user, scope, f"datasets/{_REPOSITORY}", "main")[0]
             for scope in ("write", "read")
         ]
-        tokens = [write, read, *xet, "hf_wrong", "xet_\xe4.", ""]
+        publisher = self.store.publishers.add(Resource(f"datasets/{_REPOSITORY}"), {"sub": "pod"})
+        exchanged = self.store.access.exchanged_tokens.issue(publisher, issuer="i", subject="pod", lifetime=900)[0]
+        self.store.publishers.remove(publisher.id)
+        tokens = [write, read, *xet, exchanged, "hf_wrong", "hf_jwt_a.b.c", "xet_\xe4.", ""]
         return [*({"Authorization": f"Bearer {token}"} for token in tokens), {}]
 
     def sign(self, case: Any) -> None:
