@@ -290,6 +290,9 @@ def test_a_dag_file_that_forgets_a_consumer_does_not_parse(where, source):
             XetUploadOperator(task_id="upload", source=source, token=token.output)
         with pytest.raises(XetInputError, match="Add 'clean' to consumers of token"):
             task.xethub(token=token.output)(lambda output: None).override(task_id="clean")()
+        many = XetTokenOperator.partial(task_id="tokens", consumers=["upload"]).expand(repo_id=["acme/a", "acme/b"])
+        with pytest.raises(XetInputError, match="Add 'other' to consumers of tokens"):
+            XetUploadOperator(task_id="other", source=source, token=many.output)
         for later in ("{{ params.task }}", ["{{ params.task }}"]):
             named = XetTokenOperator(task_id=f"token{len(later)}", consumers=later, **where)
             XetUploadOperator(task_id=f"upload{len(later)}", source=source, token=named.output)
