@@ -49,8 +49,8 @@ def guard(hub: Hub, hub_token: str | None) -> Hub:
         return hub
     if required == "keyless":
         raise XetWeakCredentialError(
-            f"[xethub] minimum_credential = keyless refuses {hub.credential}: it has a Hub token (password). Remove "
-            "it and choose an identity in the connection; the repositories need a trusted publisher for it."
+            f"{_of(hub)} has a Hub token (password). Remove it and choose an identity: the administrator requires "
+            "[xethub] minimum_credential = keyless. The repositories need a trusted publisher for the identity."
         )
     if not hub_token.startswith(EXCHANGED_PREFIX):
         digest = hashlib.sha256(f"{hub.endpoint}\n{hub_token}".encode()).hexdigest()
@@ -74,9 +74,13 @@ def _check(hub: Hub, digest: str) -> None:
     if not found.is_fine_grained:
         kind = hub.shown(found.shown_kind)
         raise XetWeakCredentialError(
-            f"[xethub] minimum_credential = fine_grained refuses {hub.credential}: it has {kind}. Create a "
-            f"fine-grained one at {hub.endpoint}/settings/tokens, with {READ} for the repositories of your DAGs, "
-            f"{WRITE} for uploads and {PULL_REQUEST} for pull requests, and store it as password of the connection. Or "
-            "remove the password and choose an identity."
+            f"{_of(hub)} has {kind}. Store a fine-grained one as its password, or choose an identity: the "
+            f"administrator requires [xethub] minimum_credential = fine_grained. Create it at "
+            f"{hub.endpoint}/settings/tokens, with {READ} for the repositories of your DAGs, {WRITE} for uploads and "
+            f"{PULL_REQUEST} for pull requests."
         )
     hub.session.before_sending = None
+
+
+def _of(hub: Hub) -> str:
+    return hub.credential[:1].upper() + hub.credential[1:]

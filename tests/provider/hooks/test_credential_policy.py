@@ -85,8 +85,9 @@ def test_a_classic_token_is_refused_before_it_is_used(hub, connection, repo, req
         assert isinstance(run.error, XetWeakCredentialError), run.error
         assert run.is_final
         assert (
-            "[xethub] minimum_credential = fine_grained refuses connection 'xethub_default': it has a classic "
-            f"{role} token. Create a fine-grained one at {hub.url}/settings/tokens"
+            f"Connection 'xethub_default' has a classic {role} token. Store a fine-grained one as its password, or "
+            "choose an identity: the administrator requires [xethub] minimum_credential = fine_grained. Create it at "
+            f"{hub.url}/settings/tokens, with repo.content.read"
         ) in run.text
         assert "hf_" not in run.text
     assert paths(hub) == [WHOAMI]
@@ -132,7 +133,7 @@ def test_keyless_refuses_every_hub_token_without_asking(hub, fine_grained, conne
     require("keyless")
     connection(password={"classic": hub.token(), "fine-grained": fine_grained, "exchanged": "hf_jwt_0123456789"}[token])
     hub.log.clear()
-    with pytest.raises(XetWeakCredentialError, match="Remove it and choose an identity in the connection") as caught:
+    with pytest.raises(XetWeakCredentialError, match="Remove it and choose an identity: the administrator") as caught:
         XetHubConnection().list_files(repo)
     assert isinstance(caught.value, AirflowFailException)
     assert not paths(hub)
@@ -178,6 +179,15 @@ def test_every_way_to_the_hub_is_refused(hub, connection, hook, repo, require):
             way()
     with hook.prefetch_token(repo, "read"), pytest.raises(XetWeakCredentialError):
         hook.get_token(repo)
+    assert paths(hub) == [WHOAMI]
+
+
+def test_the_filesystem_is_refused(hub, fs, repo, require):
+    require("fine_grained")
+    path = f"datasets/{repo.repo_id}/a.bin"
+    for way in (lambda: fs.ls(f"datasets/{repo.repo_id}"), lambda: fs.exists(path), lambda: fs.pipe(path, b"x")):
+        with pytest.raises(XetWeakCredentialError):
+            way()
     assert paths(hub) == [WHOAMI]
 
 
@@ -240,7 +250,7 @@ def test_a_trigger_reports_it_and_asks_outside_of_the_event_loop(hub, connection
 
     ticks, event = asyncio.run(run())
     assert ticks > 10  # the loop went on while the Hub was slow
-    assert "minimum_credential = fine_grained refuses connection 'xethub_default'" in json.dumps(event.payload)
+    assert "Connection 'xethub_default' has a classic write token." in json.dumps(event.payload)
     assert "XetWeakCredentialError" in json.dumps(event.payload)
     assert paths(hub) == [WHOAMI]
 
@@ -253,4 +263,5 @@ def test_the_test_button_says_that_a_connection_would_be_refused(hub, connection
     require(minimum)
     works, message = XetHubConnection().test_connection()
     assert not works
-    assert f"[xethub] minimum_credential = {minimum} refuses this connection" in message
+    assert f"[xethub] minimum_credential = {minimum}." in message
+    assert message.startswith("This connection has a ")
