@@ -258,7 +258,9 @@ def test_the_token_of_a_user_reads_gated_repositories_and_nothing_private(hub: L
     token = exchanged(hub, hub.identity("pod"), "acme")
     assert token.startswith("hf_oauth_")
     api = HfApi(endpoint=hub.url, token=token)
-    assert api.whoami()["name"] == "acme"
+    described = api.whoami()
+    assert (described["name"], described["auth"]["type"]) == ("acme", "app_token_as_user")
+    assert set(described["auth"]) == {"type", "expiresAt"}
     for readable in ("acme/gated", "stranger/granted"):
         api.auth_check(readable, repo_type="dataset")
     with pytest.raises(GatedRepoError):

@@ -51,14 +51,14 @@ def routes(hub: HubBackend) -> list[Route]:
 def who_am_i(request: HubRequest) -> Response:
     """Describe the Hub token of the request: its user and its role.
 
-    What the real Hub says about exchanged tokens is not documented. Here that of a repository has no user, and that of
-    a user has no ``accessToken`` (both are guesses).
+    A token of a user that was exchanged is described like every OAuth token, as ``@huggingface/hub`` reads it: with an
+    expiry and without ``accessToken``. That of a repository has no user here, which is a guess.
     """
     identity = request.identity
     if identity is None or (identity.exchanged is not None and not identity.exchanged.resource.user):
         raise AccessError(401, "Invalid username or password.")
     if identity.exchanged is not None:
-        auth: dict[str, Any] = {"type": "oauth", "expiresAt": iso_time(identity.exchanged.expires_at)}
+        auth: dict[str, Any] = {"type": "app_token_as_user", "expiresAt": iso_time(identity.exchanged.expires_at)}
     else:
         auth = {"type": "access_token", "accessToken": _access_token(identity)}
     return JSONResponse(
