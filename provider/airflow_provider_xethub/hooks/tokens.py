@@ -125,8 +125,9 @@ class Tokens:
         else:
             known = self._given
             if known is None or known[0] != token:
+                opened = GivenToken.open(token)
                 # Both at once, as threads may share a hook.
-                known = self._given = dict(token), GivenToken.open(token)
+                known = self._given = dict(token), opened
             given = known[1]
         # Each time: a hook may outlive the task.
         given.check_binding()
