@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import conf
@@ -22,6 +23,20 @@ def mask(secret: str) -> None:
     """Hide ``secret`` in the logs of this process; masking does not travel with an XCom."""
     if secret:
         mask_secret(secret)
+
+
+def mask_from_thread(secret: str) -> None:
+    """Do the same in a thread that runs beside the task.
+
+    Airflow 3.0 and 3.1 have no lock around requests to the supervisor, so there only this process masks the secret, and
+    not what a process that it started writes to the same output.
+    """
+    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
+
+    if AIRFLOW_V_3_2_PLUS:
+        mask(secret)
+    elif secret:
+        sys.modules[mask_secret.__module__]._secrets_masker().add_mask(secret)
 
 
 def fernets() -> list[Fernet]:

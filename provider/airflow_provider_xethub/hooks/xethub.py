@@ -16,6 +16,7 @@ from airflow_provider_xethub.hooks import connection, sealing, token_bindings
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.errors import fail_without_retry
+from airflow_provider_xethub.hooks.hand_over import hand_over
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
@@ -29,6 +30,7 @@ from airflow_provider_xethub.xet.token_binding import Bind
 if TYPE_CHECKING:
     import os
     from datetime import timedelta
+    from pathlib import Path
 
     import requests
     from airflow.sdk import ObjectStoragePath
@@ -277,6 +279,42 @@ class XetHubConnection(BaseHook):
         :raises XetAirflowConnectionError: another one is needed, and Airflow did not return the connection.
         """
         return self._tokens.fresh(self._tokens.accept(token, scope, repo))
+
+    @contextmanager
+    def hand_over(
+        self,
+        token: XetToken | SealedTokenDict,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        scope: Scope | None = None,
+        repo: Repo | None = None,
+    ) -> Iterator[Path]:
+        """Hand a token, opened, to a process that is not Airflow: as a JSON file that is gone when the block ends.
+
+        The file contains a :class:`~airflow_provider_xethub.xet.token.TokenDocument` and has mode 0600, in a folder of
+        its own with mode 0700. Pass its path to the process, or mount its folder into a container; never pass its
+        content on. With the connection, the file is replaced by one with a new token before half of the token's life
+        is over. It is removed after an exception and on SIGTERM, too, which ends the block with a
+        ``XetCancelledError``. After SIGKILL it remains until the next hand-over into the same folder; the token in it
+        expires.
+
+        Example::
+
+            with hook.hand_over(token) as path:
+                subprocess.run(["my-tool", "--token-file", path], check=True)
+
+        :param token: as XCom value, or as fetched.
+        :param folder: an existing folder for it, such as one that a container can mount. ``None``: in memory
+            (``/dev/shm`` or ``XDG_RUNTIME_DIR``), otherwise in the system's folder for temporary files; never on a file
+            system that other machines may read.
+        :param scope: what the token must allow; ``None`` if the token decides.
+        :param repo: what it must be for; ``None`` if the token decides.
+        :raises XetInputError: it is not a token, or ``folder`` is a link or not an existing folder.
+        :raises XetTokenError: as for :meth:`fresh_token`.
+        :raises XetDestinationError: no folder can hold the file.
+        """
+        with hand_over(self._tokens, self._connection, self.log, token, folder, scope, repo) as path:
+            yield path
 
     def cas_access(self) -> Callable[[XetToken], CasAccess]:
         """Return what turns a token into access to CAS: with this connection's network, timeouts and Hub.

@@ -25,10 +25,11 @@ from airflow_provider_xethub.exceptions import (
     XetTokenTamperedError,
 )
 from airflow_provider_xethub.xet import urls
-from airflow_provider_xethub.xet.repo import SCOPES, Repo, Scope
+from airflow_provider_xethub.xet.repo import SCOPES, Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token_binding import TokenBinding, TokenBindingDict
 
 SEALED_VERSION = 1
+DOCUMENT_VERSION = 1
 FRESH_MARGIN = 30.0
 """Seconds before expiry at which a token stops being fresh; the Hub's documents and hf-xet use the same 30."""
 
@@ -62,6 +63,31 @@ class SealedTokenDict(_SealedTokenFields, total=False):
     """
 
     bound_to: TokenBindingDict
+
+
+class TokenDocument(TypedDict):
+    """A Xet token in plain text, for a process that is not Airflow: what such a process needs to reach CAS.
+
+    ``version`` is :data:`DOCUMENT_VERSION`; a reader refuses another one, and ignores fields that it does not know.
+    ``endpoint`` is the URL of the Hub that issued the token, ``None`` where it is unknown; ``repo`` the ``hf://`` URI
+    of ``repo_type``, ``repo_id`` and ``revision`` (``None`` for a bucket); ``cas_url`` and ``access_token`` are for
+    requests to CAS. ``expires_at`` is the expiry by the clock of the Hub, in UTC, and ``expires_at_unix`` the same by
+    the clock of this machine, in Unix seconds, as ``hf_xet`` takes it. ``renewed`` says whether a document with a new
+    token replaces this one before it expires.
+    """
+
+    version: int
+    endpoint: str | None
+    repo: str
+    repo_type: RepoType
+    repo_id: str
+    revision: str | None
+    scope: Scope
+    cas_url: str
+    access_token: str
+    expires_at: str
+    expires_at_unix: int
+    renewed: bool
 
 
 class Fernet(Protocol):
@@ -121,6 +147,27 @@ class XetToken:
     def is_fresh(self, margin: float = FRESH_MARGIN, now: float | None = None) -> bool:
         """Return whether more than ``margin`` seconds are left."""
         return self.seconds_left(now) > margin
+
+    def to_document(self, endpoint: str | None, *, renewed: bool) -> TokenDocument:
+        """Return the token in plain text, for a process that is not Airflow; never for an XCom or a log.
+
+        :param endpoint: the URL of the Hub that issued it, if it is known.
+        :param renewed: whether a document with a new token will replace this one.
+        """
+        return {
+            "version": DOCUMENT_VERSION,
+            "endpoint": endpoint,
+            "repo": self.repo.uri,
+            "repo_type": self.repo.repo_type,
+            "repo_id": self.repo.repo_id,
+            "revision": None if self.repo.is_bucket else self.repo.revision,
+            "scope": self.scope,
+            "cas_url": self.cas_url,
+            "access_token": self.access_token,
+            "expires_at": _to_iso(self.expires_at),
+            "expires_at_unix": self.local_expiry,
+            "renewed": renewed,
+        }
 
     def check(self, scope: Scope, repo: Repo | None = None) -> None:
         """Refuse a token for another use; a write token may read.

@@ -1,0 +1,240 @@
+"""Folders that only this user can read, for a short-lived secret: in memory where possible, and always removed.
+
+The name of each folder identifies the process that uses it (:mod:`airflow_provider_xethub.xet.temporary_names`), so a
+later process removes the folder of one that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import stat
+import tempfile
+import threading
+from pathlib import Path
+
+from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.xet import temporary_names
+from airflow_provider_xethub.xet.message_text import os_reason
+from airflow_provider_xethub.xet.temporary_names import Attempt
+
+log = logging.getLogger(__name__)
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for a folder that nobody else can read
+_MEMORY = frozenset({"tmpfs", "ramfs"})
+_LOCAL = _MEMORY | {
+    *("apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "reiserfs", "ufs", "xfs"),
+    *("fuse-overlayfs", "fuse.fuse-overlayfs", "zfs"),
+}
+"""File systems that no other machine reads. Any other type counts as a network file system: it may be one."""
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TRIES = 5
+
+
+class PrivateFolder:
+    """A folder with mode 0700, whose files have mode 0600 and are replaced as a whole.
+
+    All its files are reached through the open folder: whoever can rename the folder does not get at what is written.
+
+    :param parent: an existing folder.
+    :param purpose: names of folders for different purposes differ.
+    :param attempt: the running task.
+    :ivar path: where it is.
+    :raises OSError: it cannot be created.
+    """
+
+    def __init__(self, parent: Path, purpose: str, attempt: Attempt) -> None:
+        self.path = parent / temporary_names.new_name(purpose, attempt)
+        self._owner = os.getpid()
+        # A handle that is closed while another thread writes may soon mean another folder. A signal handler may
+        # interrupt the thread that has the lock, and remove the folder itself.
+        self._turn = threading.RLock()
+        self.path.mkdir(mode=0o700)
+        self._handle: int | None = None
+        try:
+            self._handle = os.open(self.path, _OPEN_FOLDER)
+            # The umask may have taken permissions away.
+            os.fchmod(self._handle, 0o700)
+            found = os.fstat(self._handle)
+            if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                raise PermissionError(1, "the file system does not keep a folder private")
+        except BaseException:
+            self.remove()
+            raise
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Create or replace a file, so that a reader sees either the old or the new content, and return its path.
+
+        :raises OSError: it cannot be written; an earlier content is still there.
+        """
+        with self._turn:
+            return self._write(name, content)
+
+    def _write(self, name: str, content: bytes) -> Path:
+        if (folder := self._handle) is None:
+            raise FileNotFoundError(2, "the folder was removed")
+        part = f".{name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=folder)
+        handle = os.open(part, _OPEN_NEW, 0o600, dir_fd=folder)
+        try:
+            with open(handle, "wb") as file:  # noqa: PTH123 - an open file
+                os.fchmod(handle, 0o600)
+                file.write(content)
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part, dir_fd=folder)
+            raise
+        return self.path / name
+
+    def remove(self) -> None:
+        """Remove the folder and its files; a second call does nothing, nor does one in a process forked meanwhile."""
+        if os.getpid() != self._owner:
+            return
+        with self._turn:
+            handle, self._handle = self._handle, None
+            if handle is None:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+                return
+            try:
+                _remove(self.path, handle)
+            finally:
+                os.close(handle)
+
+
+def _remove(path: Path, handle: int) -> None:
+    """Remove the files of an open folder, then the folder."""
+    for _ in range(_TRIES):  # another thread may be writing
+        for name in os.listdir(handle):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=handle)
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            continue
+        return
+
+
+def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt) -> PrivateFolder:
+    """Create a private folder, after removing those that dead processes left for the same purpose.
+
+    :param folder: where. ``None``: in memory (``/dev/shm`` or ``XDG_RUNTIME_DIR``), otherwise in the system's folder
+        for temporary files, if it is on this machine.
+    :raises XetInputError: ``folder`` is not the path of a folder, or is a link.
+    :raises XetDestinationError: nothing can be written there.
+    """
+    if folder is not None:
+        parent = _checked(folder)
+        remove_abandoned(parent, purpose, attempt)
+        try:
+            return PrivateFolder(parent, purpose, attempt)
+        except OSError as error:
+            raise XetDestinationError(
+                f"Folder {parent} cannot hold a private file: {os_reason(error)}. Choose another folder."
+            ) from error
+    reasons = []
+    for parent in _candidates():
+        if (why := _unfit(parent)) is None:
+            remove_abandoned(parent, purpose, attempt)
+            try:
+                return PrivateFolder(parent, purpose, attempt)
+            except OSError as error:
+                why = os_reason(error)
+        reasons.append(f"{parent}: {why}")
+    raise XetDestinationError(
+        "No folder on this machine can hold a private file. Name one with folder=, on a local file system. Tried "
+        + "; ".join(reasons)
+        + "."
+    )
+
+
+def remove_abandoned(parent: Path, purpose: str, attempt: Attempt) -> None:
+    """Remove the private folders of this user in ``parent`` whose process has certainly ended."""
+    try:
+        with os.scandir(parent) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:
+        return
+    for name in temporary_names.abandoned(names, [purpose], attempt):
+        path = parent / name
+        with contextlib.suppress(OSError):  # another process removes it, too
+            handle = os.open(path, _OPEN_FOLDER)
+            try:
+                if os.fstat(handle).st_uid == os.geteuid():
+                    _remove(path, handle)
+                    log.info("Removed %s, which a process that was killed had left.", path)
+            finally:
+                os.close(handle)
+
+
+def _checked(folder: str | os.PathLike[str]) -> Path:
+    if not isinstance(folder, (str, os.PathLike)):
+        raise XetInputError(f"folder must be a path, not {type(folder).__name__}.")
+    if not str(folder).strip() or "\0" in str(folder):
+        raise XetInputError("folder is empty. Leave it out for a folder in memory, or name an existing folder.")
+    path = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.absolute() keeps ".."
+    if path.is_symlink():
+        raise XetInputError(f"folder {path} is a symbolic link. Name the folder that it points to.")
+    if not path.is_dir():
+        raise XetInputError(f"folder {path} is not an existing folder on this worker. Create it, with mode 0700.")
+    if (kind := file_system(path)) not in _LOCAL and kind is not None:
+        log.warning("Folder %s is on a file system (%s) that other machines may read.", path, kind)
+    if (why := _exposed(path)) is not None:
+        log.warning("Folder %s: %s, and can put another file in the place of a private one.", path, why)
+    return path
+
+
+def _candidates() -> list[Path]:
+    """Return the folders to try, those in memory first."""
+    named = [_SHARED_MEMORY, os.environ.get("XDG_RUNTIME_DIR", "")]
+    in_memory = [path for path in map(os.path.realpath, filter(None, named)) if file_system(Path(path)) in _MEMORY]
+    return [Path(path) for path in dict.fromkeys([*in_memory, os.path.realpath(tempfile.gettempdir())])]
+
+
+def _unfit(parent: Path) -> str | None:
+    """Return why nobody asked for a secret in this folder; ``None`` where it is fit."""
+    kind = file_system(parent)
+    if kind is not None and kind not in _LOCAL:
+        return f"other machines may read its file system ({kind})"
+    return _exposed(parent)
+
+
+def _exposed(parent: Path) -> str | None:
+    """Return who else can rename what is in a folder; ``None`` where only this user and root can."""
+    try:
+        found = parent.stat()
+    except OSError as error:
+        return os_reason(error)
+    if found.st_uid not in (0, os.geteuid()):
+        return "it belongs to another user, who can rename what is in it"
+    if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+        return "it has no sticky bit, so other users can rename what is in it"
+    return None
+
+
+def file_system(path: Path, mounts: str = "/proc/self/mountinfo") -> str | None:
+    """Return the type of the file system that a folder is on; ``None`` where it is unknown (not Linux).
+
+    :param mounts: a file as ``proc_pid_mountinfo(5)`` describes it.
+    """
+    real = os.path.realpath(path)
+    kind, longest = None, 0
+    try:
+        lines = Path(mounts).read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+        is_above = point == "/" or real == point or real.startswith(f"{point}/")
+        if is_above and len(point) >= longest:  # a later mount hides an earlier one
+            kind, longest = after.split(" ")[0], len(point)
+    return kind

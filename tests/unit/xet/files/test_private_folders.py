@@ -1,0 +1,332 @@
+"""Folders for a short-lived secret: private whatever the surroundings, and never left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.xet.files import private_folders
+from airflow_provider_xethub.xet.files.private_folders import PrivateFolder, create, file_system
+from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
+
+FIRST, SECOND = Attempt.of(1, "dag", "run", "task"), Attempt.of(2, "dag", "run", "task")
+
+
+def mode(path):
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@contextmanager
+def umask(mask):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.fixture
+def mounts(tmp_path, monkeypatch):
+    """Puts what a test says in the place of the mounts of this machine."""
+
+    def say(**kinds):
+        kinds = {"root": "ext4", **kinds}
+        lines = [
+            f"{number} 1 0:1 / {'/' if name == 'root' else tmp_path / name} rw shared:1 - {kind} none rw"
+            for number, (name, kind) in enumerate(kinds.items())
+        ]
+        (tmp_path / "mountinfo").write_text("\n".join(lines))
+        known = str(tmp_path / "mountinfo")
+        monkeypatch.setattr(private_folders, "file_system", lambda path: file_system(path, known))
+
+    return say
+
+
+@pytest.fixture
+def candidates(tmp_path, monkeypatch):
+    """A folder in memory and one for temporary files, for this test alone."""
+    memory, temporary = tmp_path / "memory", tmp_path / "temporary"
+    for folder in (memory, temporary):
+        folder.mkdir(mode=0o700)
+    monkeypatch.setattr(private_folders, "_SHARED_MEMORY", str(memory))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    return memory, temporary
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077, 0o177])
+def test_nobody_else_can_read_it_whatever_the_umask(tmp_path, mask):
+    with umask(mask):
+        folder = create(tmp_path, "test", UNKNOWN)
+        path = folder.write("token.json", b"one")
+        folder.write("token.json", b"two")
+    assert (mode(folder.path), mode(path), path.read_bytes()) == (0o700, 0o600, b"two")
+    assert [each.name for each in folder.path.iterdir()] == ["token.json"]
+    folder.remove()
+    folder.remove()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        folder.write("token.json", b"three")
+
+
+def test_a_reader_sees_the_old_or_the_new_content(tmp_path):
+    folder = create(tmp_path, "test", UNKNOWN)
+    contents = [bytes([letter]) * 100_000 for letter in b"ab"]
+    path = folder.write("token.json", contents[0])
+    done = threading.Event()
+
+    def replace():
+        for number in range(300):
+            folder.write("token.json", contents[number % 2])
+        done.set()
+
+    threading.Thread(target=replace).start()
+    while not done.is_set():
+        assert path.read_bytes() in contents
+    folder.remove()
+
+
+def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(tmp_path):
+    folder = create(tmp_path, "test", UNKNOWN)
+    path = folder.write("token.json", b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            folder.write("token.json", b"longer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in folder.path.iterdir()] == ["token.json"]
+    folder.remove()
+
+
+def test_whoever_replaces_the_folder_does_not_get_what_is_written(tmp_path):
+    folder = create(tmp_path, "test", UNKNOWN)
+    folder.path.rename(tmp_path / "moved")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    folder.path.symlink_to(theirs)
+    folder.write("token.json", b"secret")
+    assert list(theirs.iterdir()) == []
+    folder.remove()
+    assert list((tmp_path / "moved").iterdir()) == []
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    folder = create(tmp_path, "test", UNKNOWN)
+    target = tmp_path / "target"
+    target.write_bytes(b"theirs")
+    (folder.path / ".token.json.new").symlink_to(target)
+    (folder.path / "token.json").symlink_to(target)
+    path = folder.write("token.json", b"secret")
+    assert not path.is_symlink()
+    assert (target.read_bytes(), path.read_bytes()) == (b"theirs", b"secret")
+    folder.remove()
+
+
+def test_memory_comes_first(candidates, mounts):
+    memory, temporary = candidates
+    mounts(memory="tmpfs")
+    assert create(None, "test", UNKNOWN).path.parent == memory
+    mounts()  # the same folder, but on a disk
+    assert create(None, "test", UNKNOWN).path.parent == temporary
+
+
+def test_the_runtime_folder_of_the_user_is_the_second_choice(candidates, mounts, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    mounts(run="tmpfs")
+    assert create(None, "test", UNKNOWN).path.parent == tmp_path / "run"
+
+
+def test_a_candidate_that_cannot_be_written_is_passed_over(candidates, mounts, monkeypatch):
+    """``/sys/kernel`` refuses everybody a folder, as a read-only ``/dev/shm`` does."""
+    monkeypatch.setattr(private_folders, "_SHARED_MEMORY", "/sys/kernel")
+    monkeypatch.setattr(private_folders, "file_system", lambda path: "tmpfs")
+    assert create(None, "test", UNKNOWN).path.parent == candidates[1]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.s3fs", "9p", "unheard-of"])
+def test_no_file_system_that_others_may_read_is_chosen(candidates, mounts, kind):
+    mounts(memory=kind, temporary=kind)
+    with pytest.raises(XetDestinationError, match=rf"Name one with folder=.* other machines may read .* \({kind}\)"):
+        create(None, "test", UNKNOWN)
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "fuse.s3fs"])
+def test_a_named_folder_that_others_may_read_is_taken_with_a_warning(tmp_path, mounts, caplog, kind):
+    (tmp_path / "named").mkdir(mode=0o700)
+    mounts(named=kind)
+    assert create(tmp_path / "named", "test", UNKNOWN).path.parent == tmp_path / "named"
+    assert f"named is on a file system ({kind}) that other machines may read" in caplog.text
+
+
+def test_a_folder_in_which_others_may_rename_is_no_candidate(candidates, mounts):
+    memory, temporary = candidates
+    mounts(memory="tmpfs")
+    memory.chmod(0o777)
+    assert create(None, "test", UNKNOWN).path.parent == temporary
+    memory.chmod(0o1777)
+    assert create(None, "test", UNKNOWN).path.parent == memory
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_a_folder_of_another_user_is_no_candidate(candidates, mounts, caplog):
+    memory, temporary = candidates
+    mounts(memory="tmpfs")
+    os.chown(memory, 12345, 12345)
+    assert create(None, "test", UNKNOWN).path.parent == temporary
+    create(memory, "test", UNKNOWN)
+    assert "belongs to another user, who can rename what is in it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("", "folder is empty"),
+        ("  ", "folder is empty"),
+        (b"/tmp", "folder must be a path, not bytes"),
+        (["/tmp"], "folder must be a path, not list"),
+        ("/nowhere/at/all", "folder /nowhere/at/all is not an existing folder"),
+        ("/dev/null", "folder /dev/null is not an existing folder"),
+    ],
+)
+def test_a_wrong_folder_is_refused(folder, message):
+    with pytest.raises(XetInputError, match=message):
+        create(folder, "test", UNKNOWN)
+
+
+def test_a_link_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(XetInputError, match=r"link is a symbolic link\. Name the folder"):
+        create(tmp_path / "link", "test", UNKNOWN)
+
+
+def test_a_folder_that_takes_nothing_is_an_error_with_its_reason():
+    with pytest.raises(XetDestinationError, match=r"Folder /proc cannot hold a private file: .*Choose another"):
+        create("/proc", "test", UNKNOWN)
+
+
+_HOLD = """
+import sys
+from airflow_provider_xethub.xet.files.private_folders import create
+from airflow_provider_xethub.xet.temporary_names import Attempt
+folder = create(sys.argv[1], sys.argv[2], Attempt.of(1, "dag", "run", "task"))
+print(folder.write("token.json", b"secret"), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(parent, purpose="test"):
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(parent), purpose], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with holder(tmp_path) as living:
+        with holder(tmp_path) as killed:
+            killed.send_signal(signal.SIGKILL)
+            killed.wait()
+        with holder(tmp_path, "another purpose") as other:
+            other.send_signal(signal.SIGKILL)
+            other.wait()
+        before = set(tmp_path.iterdir())
+        assert len(before) == 3
+        folder = create(tmp_path, "test", UNKNOWN)
+        left = before - set(tmp_path.iterdir())
+        assert [str(killed.pid) in each.name for each in left] == [True]
+        assert living.poll() is None
+        assert "which a process that was killed had left" in caplog.text
+        folder.remove()
+
+
+def test_a_retry_removes_what_its_earlier_attempt_left_on_any_host(tmp_path):
+    PrivateFolder(tmp_path, "test", FIRST).write("token.json", b"old")
+    create(tmp_path, "test", SECOND).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_in_the_name_of_an_abandoned_folder_is_not_followed(tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "precious").touch()
+    old = PrivateFolder(tmp_path, "test", FIRST)
+    old.remove()
+    old.path.symlink_to(theirs)
+    create(tmp_path, "test", SECOND).remove()
+    assert (theirs / "precious").exists()
+
+
+def test_a_forked_process_removes_nothing(tmp_path):
+    folder = create(tmp_path, "test", UNKNOWN)
+    folder.write("token.json", b"one")
+    if not (child := os.fork()):
+        folder.remove()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (folder.path / "token.json").exists()
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_removal_wins_against_a_thread_that_writes(tmp_path, monkeypatch):
+    """It once removed the open folder from under the thread, which then wrote into the working directory."""
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    for _ in range(20):
+        folder = create(parent, "test", UNKNOWN)
+        started = threading.Event()
+
+        def keep_writing(folder=folder, started=started):
+            try:
+                while True:
+                    folder.write("token.json", b"secret")
+                    started.set()
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=keep_writing)
+        thread.start()
+        started.wait()
+        folder.remove()
+        thread.join(10)
+        assert not thread.is_alive()
+        assert list(parent.iterdir()) == list(Path.cwd().iterdir()) == []
+
+
+def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path):
+    mounts = tmp_path / "mountinfo"
+    inner = tmp_path / "with a space" / "inner"
+    inner.mkdir(parents=True)
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n"
+        f"2 1 0:5 / {tmp_path} rw shared:2 master:1 - nfs4 server:/x rw\n"
+        f"3 2 0:6 / {str(inner.parent).replace(' ', chr(92) + '040')} rw - tmpfs none rw\n"
+        f"4 2 0:6 / {str(inner.parent).replace(' ', chr(92) + '040')} rw - xfs none rw\n"
+    )
+    known = str(mounts)
+    assert [file_system(each, known) for each in (inner, tmp_path, tmp_path.parent)] == ["xfs", "nfs4", "ext4"]
+    assert file_system(tmp_path.with_name(f"{tmp_path.name}-beside"), known) == "ext4"
+    assert file_system(tmp_path, str(tmp_path / "missing")) is None
+    assert file_system("/dev/shm") == "tmpfs"
