@@ -20,7 +20,7 @@ project_copyright = author
 release = version = installed_version(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["examples", "_build"]
 nitpicky = False
 
 myst_enable_extensions = ["colon_fence"]
