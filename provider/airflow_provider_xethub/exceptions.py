@@ -7,6 +7,9 @@
     │   └── XetTriggerArgumentError (TypeError)  an argument of a trigger is wrong                         final
     ├── XetAirflowConnectionError (LookupError)  Airflow did not return the connection                     retry
     ├── XetWeakCredentialError (PermissionError) the administrator requires a narrower credential              final
+    ├── XetIdentityError (PermissionError)       the connection's identity has no ID token for the Hub     final
+    │   ├── XetIdentityUnavailableError (ConnectionError)  the service that issues it did not respond      retry
+    │   └── XetPublisherError                    the Hub has no trusted publisher for it                   final
     ├── XetTokenError
     │   ├── XetTokenFormatError (ValueError)     the Hub's token response breaks the protocol              final
     │   ├── XetTokenExpiredError (PermissionError)  expired, and no connection to fetch a new one          final
@@ -95,6 +98,31 @@ class XetWeakCredentialError(XetHubError, PermissionError):
     """
 
     retryable = False
+
+
+class XetIdentityError(XetHubError, PermissionError):
+    """The identity of a keyless connection cannot be used: it is not allowed, or has no ID token for this Hub.
+
+    Not retried: correct what the message names. No message contains an ID token.
+    """
+
+    retryable = False
+
+
+class XetIdentityUnavailableError(XetIdentityError, ConnectionError):
+    """The service that issues ID tokens, such as a cloud's metadata server, did not respond or has a problem.
+
+    Retried.
+    """
+
+    retryable = True
+
+
+class XetPublisherError(XetIdentityError):
+    """The Hub issues no token for the ID token: the repository has no trusted publisher for it, or one that may less.
+
+    Not retried: add the publisher that the message describes.
+    """
 
 
 class XetTokenError(XetHubError):

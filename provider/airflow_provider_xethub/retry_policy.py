@@ -26,6 +26,7 @@ from airflow_provider_xethub.exceptions import (
     XetCommitQuotaError,
     XetConnectionError,
     XetHubError,
+    XetIdentityUnavailableError,
     XetInputError,
     XetRateLimitError,
     XetServerError,
@@ -35,7 +36,14 @@ from airflow_provider_xethub.exceptions import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-_TEMPORARY = (XetAirflowConnectionError, XetConnectionError, XetRateLimitError, XetServerError, XetStalledError)
+_TEMPORARY = (
+    XetAirflowConnectionError,
+    XetIdentityUnavailableError,
+    XetConnectionError,
+    XetRateLimitError,
+    XetServerError,
+    XetStalledError,
+)
 """Errors that usually disappear after some time."""
 
 JITTER = 0.25

@@ -15,6 +15,7 @@ from airflow_provider_xethub.exceptions import (
     XetConnectionError,
     XetDestinationError,
     XetHubError,
+    XetIdentityUnavailableError,
     XetInputError,
     XetRateLimitError,
     XetServerError,
@@ -73,6 +74,7 @@ def test_a_commit_quota_is_waited_for_without_a_retry_for_a_limited_time():
     "kind",
     [
         XetAirflowConnectionError,
+        XetIdentityUnavailableError,
         XetConnectionError,
         XetTimeoutError,
         XetServerError,
