@@ -36,9 +36,9 @@ class Runner:
     def write(self, source: str, name: str = "test_it.py") -> None:
         (self.folder / name).write_text(BASICS + textwrap.dedent(source))
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, plugin: str = PLUGIN, **environment: str) -> subprocess.Popen[str]:
         # Of the plugins of this machine only ours: some take seconds to load.
-        command = [sys.executable, "-m", "pytest", "-q", "-p", PLUGIN, "-p", "no:cacheprovider", "-c", os.devnull]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "-c", os.devnull]
         return subprocess.Popen(
             [*command, "--rootdir=.", *arguments, "."],
             cwd=self.folder,
@@ -236,6 +236,29 @@ def test_a_missing_dependency_is_named_with_what_to_install(runner: Runner, miss
     assert re.search(rf"{missing}\S* is not installed; install xethub-local again", printed)
     assert "1 passed, 1 error" in printed
     assert "Traceback" not in printed
+
+
+def test_the_old_path_of_the_plugin_works_too(runner: Runner) -> None:
+    runner.write("def test_it(xethub):\n    assert whoami(xethub).status_code == 200\n")
+    printed = runner.run(plugin="airflow_provider_xethub.local.pytest_plugin")
+    assert "1 passed" in printed
+    assert "airflow_provider_xethub.local.pytest_plugin has moved to xethub_local.pytest_plugin" in printed
+
+
+def test_without_airflow_and_the_provider_it_works_too(runner: Runner) -> None:
+    runner.write(
+        """
+        import sys
+        sys.modules["airflow"] = sys.modules["airflow_provider_xethub"] = None  # as if they were not installed
+
+        def test_it(xethub):
+            repo = xethub.create_repo("corpus", "dataset")
+            xethub.put(repo, "a.txt", "a")
+            assert (xethub.read(repo, "a.txt"), repo.repo_id) == (b"a", f"{xethub.namespace}/corpus")
+            assert whoami(xethub).json()["name"] == xethub.namespace
+        """
+    )
+    assert "1 passed" in runner.run()
 
 
 def test_tests_run_in_any_order_and_in_several_processes_at_once(runner: Runner) -> None:
