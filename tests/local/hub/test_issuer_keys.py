@@ -179,6 +179,16 @@ def test_an_issuer_that_does_not_answer_is_not_waited_for(
     assert exchange(hub, stranger.identity(hub, iss="http://127.0.0.1:9")) == 400
 
 
+def test_a_repository_that_is_deleted_during_the_exchange_does_not_exist(hub: LocalHub, stranger: Stranger) -> None:
+    def delete(_: Asked) -> Answer:
+        hub.repositories.delete("models/acme/model")
+        return Answer(stranger.keys.jwks())
+
+    hub.publisher("acme/model", stranger.url, sub="job")
+    stranger.documents["/jwks"] = delete
+    assert exchange(hub, stranger.identity(hub)) == 400
+
+
 def test_kept_keys_are_forgotten_after_five_minutes(stranger: Stranger) -> None:
     now = [0.0]
     keys = IssuerKeys(lambda: now[0])

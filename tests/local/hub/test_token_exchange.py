@@ -370,7 +370,9 @@ def test_nothing_of_a_refused_token_is_in_the_log_of_the_server(
     hub.publisher(CORPUS, sub="pod")
     token = hub.identity("other")
     with caplog.at_level("INFO"):
+        assert_refused(post(hub, hub.identity("pod", iss="https://one.example\nINFO forged")))
         assert_refused(post(hub, token))
     assert "the claims of the ID token match no publisher of datasets/acme/corpus" in caplog.text
     assert not [part for part in token.split(".") if part in caplog.text]
+    assert not [line for line in caplog.messages if "\n" in line]
     assert token not in json.dumps([each.to_json() for each in hub.log.requests()])

@@ -11,6 +11,7 @@ Guesses, because the documentation does not say: forms are accepted beside JSON,
 from __future__ import annotations
 
 import logging
+import sqlite3
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,14 +66,11 @@ def exchange(publishers: Publishers, issuer: Issuer, keys: IssuerKeys, request: 
     try:
         token, resource = _parameters(request)
         publisher, claims = _accepted(publishers, issuer, keys, request, token, resource)
+        access_token, lifetime = _issued(request, publisher, claims)
     except _RefusedError as refusal:
         log.info("Refused to exchange an ID token (%s): %s.", refusal.error, refusal)
         return JSONResponse({"error": refusal.error, "error_description": _DESCRIPTIONS[refusal.error]}, 400, _NO_STORE)
     publishers.mark_used(publisher.id)
-    access = request.hub.access
-    access_token, lifetime = access.exchanged_tokens.issue(
-        publisher, issuer=claims["iss"], subject=claims["sub"], lifetime=access.exchanged_token_lifetime
-    )
     return JSONResponse(
         {
             "access_token": access_token,
@@ -138,7 +136,7 @@ def _accepted(
         is_own = _is_own(request, name)
         of_issuer = [each for each in found if each.issuer == name or (is_own and each.issuer == OWN_ISSUER)]
         if not of_issuer:
-            raise _RefusedError("invalid_grant", f"no publisher of {resource} names the issuer {name[:200]}")
+            raise _RefusedError("invalid_grant", f"no publisher of {resource} names the issuer {name[:200]!r}")
         claims = _verified(issuer, None if is_own else keys, request, token, name)
     except IdTokenError as error:
         raise _RefusedError("invalid_grant", f"the ID token for {resource} is not valid: {error}") from error
@@ -147,6 +145,16 @@ def _accepted(
         raise _RefusedError("invalid_grant", f"the claims of the ID token match no publisher of {resource}")
     # Two publishers may match; which one the real Hub takes is not known. The stronger one is the more useful.
     return min(matching, key=lambda publisher: publisher.read_only), claims
+
+
+def _issued(request: HubRequest, publisher: Publisher, claims: dict[str, Any]) -> tuple[str, int]:
+    access = request.hub.access
+    try:
+        return access.exchanged_tokens.issue(
+            publisher, issuer=claims["iss"], subject=claims["sub"], lifetime=access.exchanged_token_lifetime
+        )
+    except sqlite3.IntegrityError as error:
+        raise _RefusedError("invalid_grant", f"{publisher.resource} was deleted in the meantime") from error
 
 
 def _verified(issuer: Issuer, keys: IssuerKeys | None, request: HubRequest, token: str, name: str) -> dict[str, Any]:
