@@ -105,6 +105,14 @@ def test_a_read_token_does_not_start_an_upload(hub, where, repo, source, run_tas
     assert not hub.log.requests()
 
 
+def test_a_commit_takes_a_connection(hub, where, repo, run_task, tmp_path):
+    records = publish(repo, tmp_path, {"a.bin": binary()})
+    hub.log.clear()
+    run = run_task(XetCommitOperator, files=records, xethub_conn_id=None, **where)
+    refused(run, exceptions.XetInputError, "This needs a connection to the Hub, but xethub_conn_id is None")
+    assert not hub.log.requests()
+
+
 @pytest.mark.parametrize("kind", TRANSFERS)
 def test_a_token_of_another_repository_is_refused(hub, where, repo, make_repo, run_task, kind):
     token = sealed(make_repo(), "write")
