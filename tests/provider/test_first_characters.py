@@ -20,6 +20,7 @@ from airflow_provider_xethub.operators.xethub import (
 from airflow_provider_xethub.sensors.xethub import XetFileSensor
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.hub import client as hub_module
+from support.airflow_runs import new_dag, run_one
 from support.builders import publish, write
 from xethub_local.control.fault import Fault
 
@@ -87,6 +88,7 @@ CASES = {
     "empty argument": Case("path is empty", "Give it a value", XetDownloadOperator, {"path": ""}),
     "two arguments": Case("give only one of path and paths", "", XetDownloadOperator, {"path": "a", "paths": ["b"]}),
     "no records": Case("files is empty", "Check the task", XetDownloadOperator, {"files": []}),
+    "no consumer": Case("consumers names 'typo'", "Correct the ID", XetTokenOperator, {"consumers": ["typo"]}),
     "no source": Case("1 source cannot be read", "Check source", XetUploadOperator, {"source": "/nowhere/at/all"}),
     "nothing matches": Case(
         "no file found", "Check source and patterns", XetUploadOperator, {"source": __file__, "patterns": "*.csv"}
@@ -145,6 +147,28 @@ def test_an_expired_token_says_so_and_what_to_do(hub, repo, corpus, run_task):
     token = run_task(XetTokenOperator, scope="write", **corpus).value
     run = run_task(XetUploadOperator, source=__file__, token=token, commit=False, xethub_conn_id=None)
     assert_visible(run.error, f"The write token for {repo} expires within 30 s", "Set xethub_conn_id=")
+
+
+def test_a_token_that_is_bound_to_another_dag_says_so_and_what_to_do(corpus, run_task):
+    with new_dag():
+        token = XetTokenOperator(task_id="token", scope="write", bind="dag", **corpus)
+    run = run_task(XetUploadOperator, token=run_one(token).value, **UPLOAD)
+    assert_visible(run.error, "this is DAG 'test'", "Fetch a token in this DAG")
+    assert_short(run.error)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "cause", "remedy"),
+    [
+        ("fine_grained", "has a classic write token", "Store a fine-grained one"),
+        ("keyless", "has a Hub token (password)", "Remove it"),
+    ],
+)
+def test_a_weak_credential_says_so_and_what_to_do(corpus, run_task, monkeypatch, minimum, cause, remedy):
+    monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", minimum)
+    run = run_task(XetListOperator, **corpus)
+    assert_visible(run.error, cause, remedy)
+    assert_short(run.error)
 
 
 def test_a_commit_of_someone_else_says_so_and_what_to_do(hub, repo, corpus, run_task):
