@@ -8,6 +8,9 @@ CONNECTION_TYPE = "xethub"
 HOOK_NAME = "Hugging Face (Xet)"
 DEFAULT_CONN_ID = "xethub_default"
 
+IDENTITIES = ("file", "variable", "google", "azure", "aws", "custom")
+"""Kinds of identities that a keyless connection may name."""
+
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "repo_type": {
         "label": "Default repository type",
@@ -43,6 +46,38 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"], "default": None},
     },
+    "identity": {
+        "label": "Identity",
+        "description": (
+            "In place of a Hub token: whose ID token is exchanged for tokens of one repository each: file, variable, "
+            "google, azure, aws or custom. Default: none."
+        ),
+        "schema": {"type": ["string", "null"], "enum": [*IDENTITIES], "default": None},
+    },
+    "identity_file": {
+        "label": "Identity file",
+        "description": (
+            "For the identity file: its path on the workers, which the administrator has to list in [xethub] "
+            "identity_files."
+        ),
+        "schema": {"type": ["string", "null"], "default": None},
+    },
+    "identity_variable": {
+        "label": "Identity variable",
+        "description": (
+            "For the identity variable: name of an environment variable of the workers, which the administrator has to "
+            "list in [xethub] identity_variables."
+        ),
+        "schema": {"type": ["string", "null"], "default": None},
+    },
+    "identity_user": {
+        "label": "User of gated repositories",
+        "description": (
+            "With an identity: exchange it for this user of the Hub, to read the gated repositories that the user has "
+            "access to. Default: for the repository that a task works on."
+        ),
+        "schema": {"type": ["string", "null"], "default": None},
+    },
     # Airflow 3.1 and later mask it by its name, because the URL may contain a user and a password.
     "proxy": {
         "label": "Proxy",
@@ -69,6 +104,9 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
         "port": "443",
         "repo_id": "acme/corpus",
         "revision": "main",
+        "identity_file": "/var/run/secrets/huggingface/token",
+        "identity_variable": "HF_ID_TOKEN",
+        "identity_user": "acme-bot",
         "ca_bundle": "/etc/ssl/certs/acme.pem",
         "proxy": "http://user:password@proxy.acme.example:3128",
     },
@@ -203,6 +241,50 @@ def get_provider_info() -> dict[str, Any]:
                         "sensitive": False,
                         "example": "fine_grained",
                         "default": "any",
+                    },
+                    "identity_files": {
+                        "description": (
+                            "Files on the workers whose ID tokens keyless connections may use: absolute paths, "
+                            "separated by commas. Empty: none."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "/var/run/secrets/huggingface/token",
+                        "default": "",
+                    },
+                    "identity_variables": {
+                        "description": (
+                            "Environment variables of the workers whose ID tokens keyless connections may use: names, "
+                            "separated by commas. Empty: none."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "HF_ID_TOKEN",
+                        "default": "",
+                    },
+                    "identity_class": {
+                        "description": (
+                            "Import path of a class that returns ID tokens, for keyless connections with the identity "
+                            "custom. It needs no arguments, and has the method id_token(audience). Empty: none."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "acme.identities.HubIdentity",
+                        "default": "",
+                    },
+                    "identity_endpoints": {
+                        "description": (
+                            "Hubs besides https://huggingface.co that ID tokens may be sent to: URLs, separated by "
+                            "commas. One on the machine of the worker itself needs no entry."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "https://hub.acme.example",
+                        "default": "",
                     },
                     "telemetry": {
                         "description": (

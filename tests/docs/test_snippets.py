@@ -46,9 +46,9 @@ _DIRECTIVES = {"{image}", "{toctree}", "{literalinclude}", "{include}", "{raw}",
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
-    assert len(PAGES) == 19
+    assert len(PAGES) == 20
     for block in BLOCKS:
-        assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini"}, str(block)
+        assert block.info.split()[0] in _DIRECTIVES | {"python", "bash", "console", "json", "ini", "yaml"}, str(block)
     for block in SNIPPETS:
         assert len(block.body.strip()) > 0, str(block)
 
@@ -205,6 +205,21 @@ def test_settings_exist(block):
     for section in parser.sections():
         known = set(own[section]["options"]) if section in own else set(conf.getsection(section) or {})
         assert set(parser[section]) <= known, f"{section}: {set(parser[section]) - known}"
+
+
+@pytest.mark.parametrize("block", snippets("yaml"), ids=str)
+def test_yaml_is_valid_and_issues_id_tokens_for_the_hub(block):
+    import yaml
+
+    audiences = re.findall(r"\b(?:aud|audience): (.*)", block.body)
+    assert set(audiences) <= {"https://huggingface.co"}
+    content = yaml.safe_load(block.body)
+    if content.get("kind") == "Pod" and "serviceAccountToken" in block.body:
+        (container,), (volume,) = content["spec"]["containers"], content["spec"]["volumes"]
+        (mount,), (source,) = container["volumeMounts"], volume["projected"]["sources"]
+        assert mount["name"] == volume["name"]
+        path = f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
+        assert f"identity_files = {path}" in (DOCS / block.page).read_text()
 
 
 # --- the pages themselves ---------------------------------------------------------------------------------------------

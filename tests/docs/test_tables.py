@@ -206,6 +206,14 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "Warning": ({}, None),
     "minimum_credential": ({"password": "hf_x"}, None),
     "only public repositories work": ({"password": ""}, None),
+    "Found the identity": (
+        {"password": None, "extra": {"identity": "variable", "identity_variable": "ID_TOKEN"}},
+        None,
+    ),
+    "has no trusted publisher": (
+        {"password": None, "extra": {"identity": "variable", "identity_variable": "ID_TOKEN", "repo_id": "acme/m"}},
+        None,
+    ),
     "is missing, wrong or expired": ({"password": "hf_wrong"}, None),
     "lacks permission": ({}, Fault(_WHOAMI, status=403)),
     "could not be reached": ({"host": _DOWN}, None),
@@ -248,10 +256,12 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
         fields = {"host": fields["host"].replace("{hub}", hub.url.removeprefix("http://"))}
     if fragment == "minimum_credential":
         monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", "keyless")
+    monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_VARIABLES", "ID_TOKEN")
+    monkeypatch.setenv("ID_TOKEN", hub.identity())
     connection(**fields)
     works, message = XetHubConnection().test_connection()
     assert fragment in message
-    assert works == (fragment in ("Connected to", "Warning", "only public repositories work"))
+    assert works == (fragment in ("Connected to", "Warning", "only public repositories work", "Found the identity"))
 
 
 def _untrusted(*_: Any, **__: Any) -> None:

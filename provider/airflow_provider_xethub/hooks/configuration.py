@@ -34,3 +34,28 @@ def minimum_credential() -> str:
             f"{MINIMUM_CREDENTIALS[-1]}. Until then, no connection is used."
         )
     return value
+
+
+def identity_files() -> list[str]:
+    """Return the files whose ID tokens connections may use."""
+    return _names("identity_files")
+
+
+def identity_variables() -> list[str]:
+    """Return the environment variables whose ID tokens connections may use."""
+    return _names("identity_variables")
+
+
+def identity_endpoints() -> list[str]:
+    """Return the Hubs that ID tokens may be sent to, besides the public one and those on this machine."""
+    return _names("identity_endpoints")
+
+
+def identity_class() -> str:
+    """Return the import path of the administrator's own source of ID tokens; empty for none."""
+    return str(conf.get(SECTION, "identity_class", fallback="") or "").strip()
+
+
+def _names(option: str) -> list[str]:
+    value = str(conf.get(SECTION, option, fallback="") or "")
+    return [name for each in value.split(",") if (name := each.strip())]

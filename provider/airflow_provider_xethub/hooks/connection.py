@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import credential_policy, sealing
+from airflow_provider_xethub.hooks import credential_policy, identities, sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
@@ -319,15 +319,20 @@ class LazyConnection:
             if self.conn_id is None:
                 raise XetInputError("This needs a connection to the Hub, but xethub_conn_id is None.")
             raise not_found(self.conn_id)
-        token = hub_token(found)
+        url, token = endpoint(found), hub_token(found)
+        extra = partial(_text, found)
+        identity = identities.of(str(self.conn_id), extra, has_password=bool(token), endpoint=url)
         hub = Hub(
-            endpoint(found),
+            url,
             token,
             credential=credential,
             conn_id=self.conn_id,
             timeout=seconds(found, "timeout", DEFAULT_TIMEOUT),
             network=self.network,
             headers=headers(found),
+            identity=identity,
+            identity_user=extra("identity_user") if identity else None,
+            on_secret=sealing.mask_short_lived,
         )
         return credential_policy.guard(hub, token)
 

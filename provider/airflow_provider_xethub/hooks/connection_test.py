@@ -1,4 +1,4 @@
-"""The result of the Test button: the owner of the Hub token, or the reason why it is unknown."""
+"""The result of the Test button: the owner of the Hub token or the identity, or the reason why it is unknown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub
+    from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
+    from airflow_provider_xethub.xet.repo import Repo
 
 _STATUSES_WITHOUT_ROUTE = (400, 404, 405, 410, 501)
 """Statuses of a server that lacks the route, which every Hub has."""
@@ -44,6 +46,31 @@ def describe_credential(hub: Hub, repo_id: str | None = None) -> str:
         _NOT_TESTED,
     ]
     return " ".join(filter(None, sentences))
+
+
+def describe_identity(hub: Hub, exchanged: ExchangedTokens, repo: Repo | None) -> str:
+    """Exchange the identity of a keyless connection once, and return sentences without any secret.
+
+    :param hub: the Hub of the connection, and ``exchanged`` its tokens.
+    :param repo: the connection's default repository, on which it is tried; ``None`` if it has none.
+    :raises XetHubError: there is no ID token for this Hub, or the Hub does not exchange it.
+    """
+    hub.retries_enabled = False
+    id_token = exchanged.id_token()
+    who = f"the identity {exchanged.identity.name}: {id_token.described}"
+    resource = exchanged.user or (exchanged.of_repo(repo) if repo else None)
+    if resource is None:
+        return (
+            f"Found {who}. Its ID token is for {hub.endpoint} and valid now. Not tried: its exchange, because the "
+            f"connection has neither a default repository nor a user. {_NOT_TESTED}"
+        )
+    hub.exchanged_token(resource)
+    if repo is not None and exchanged.user is None:
+        hub.json("GET", repo.api_path, about=f"the connection test with {repo}")
+    return (
+        f"Connected to {hub.endpoint} with {who}. Exchanged for a token of {resource}. Not tested: other repositories, "
+        "whether it may write, and whether the workers have this identity and reach the Hub and CAS."
+    )
 
 
 def _ask(hub: Hub, path: str, about: str) -> Any:

@@ -70,3 +70,21 @@ def _airflow() -> Fernet | None:
         return None
     # Without a key Airflow returns a stand-in that does not encrypt.
     return fernet if getattr(fernet, "is_encrypted", False) else None
+
+
+MAX_SHORT_LIVED = 200
+"""Short-lived tokens that one process masks. Airflow never forgets a mask, and compiles all of them again for each new
+one: a triggerer that runs for months would spend its time on tokens that expired long ago."""
+
+_short_lived: set[str] = set()
+
+
+def mask_short_lived(token: str) -> None:
+    """Hide an ID token, or a token that it was exchanged for, in the logs of this process, like :func:`mask`.
+
+    A task never reaches :data:`MAX_SHORT_LIVED`. In processes that run for longer there is no code of DAG authors that
+    could log a token, and the provider's own messages are free of them without a mask.
+    """
+    if token and token not in _short_lived and len(_short_lived) < MAX_SHORT_LIVED:
+        _short_lived.add(token)
+        mask_secret(token)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_xethub import get_provider_info as info
-from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
+from airflow_provider_xethub.exceptions import (
+    XetHubError,
+    XetIdentityError,
+    XetInputError,
+    XetNotFoundError,
+    XetPublisherError,
+)
 from airflow_provider_xethub.hooks import connection, sealing, token_bindings
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
@@ -146,12 +152,17 @@ class XetHubConnection(BaseHook):
         no extra headers, and follows redirects to other origins, without the Hub token. Its progress bars are off
         unless stderr is a terminal, or ``HF_HUB_DISABLE_PROGRESS_BARS=0`` is set: in a task log each step would be an
         error.
+
+        Over a keyless connection, each call uses the token of the repository that it is about, which is exchanged for
+        that call and not replaced during it; calls that are not about one repository fail before anything is sent.
         """
         from airflow_provider_xethub.hooks import api
 
         hub = self.hub
         hub.session.check_credential()  # the library sends its requests itself
-        return api.of(hub.endpoint, connection.hub_token(self._connection.found))
+        if hub.exchanged is None:
+            return api.of(hub.endpoint, connection.hub_token(self._connection.found))
+        return api.keyless(hub.endpoint, hub.token_of)
 
     @fail_without_retry()
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:
@@ -170,15 +181,27 @@ class XetHubConnection(BaseHook):
         return self.hub.whoami()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button."""
-        from airflow_provider_xethub.hooks.connection_test import describe_credential
+        """Say who the Hub token belongs to, of which kind it is, and at which endpoint; for the UI's Test button.
+
+        Of a keyless connection, say which identity it has, and try it on the connection's default repository or user.
+        """
+        from airflow_provider_xethub.hooks import connection_test
 
         try:
             hub = self._connection.open_hub("this connection")
-            return True, describe_credential(hub, self._connection.default("repo_id"))
+            if hub.exchanged is None:
+                return True, connection_test.describe_credential(hub, self._connection.default("repo_id"))
+            repo = self._connection.repo(None, None, None) if self._connection.default("repo_id") else None
+            return True, connection_test.describe_identity(hub, hub.exchanged, repo)
         except XetHubError as error:
             # Airflow tests a form under a random connection ID, which means nothing to the user.
-            return False, str(error).replace(f"connection {self.xethub_conn_id!r}", "this connection")
+            text = str(error)
+            for word in ("Connection", "connection"):
+                text = text.replace(
+                    f"{word} {self.xethub_conn_id!r}", f"{'This' if word[0] == 'C' else 'this'} connection"
+                )
+            is_local = isinstance(error, XetIdentityError) and not isinstance(error, XetPublisherError)
+            return False, f"{text} This test ran in Airflow's API server, not on a worker." if is_local else text
 
     # --- tokens ---------------------------------------------------------------------------------------------------
 
@@ -1159,10 +1182,13 @@ class XetHubConnection(BaseHook):
         """Return the form's own fields."""
         from flask_babel import lazy_gettext
         from wtforms import PasswordField, StringField
+        from wtforms.validators import any_of
 
         return {
             name: (PasswordField if field["schema"].get("format") == "password" else StringField)(
-                lazy_gettext(field["label"]), description=field["description"]
+                lazy_gettext(field["label"]),
+                description=field["description"],
+                validators=[any_of(field["schema"]["enum"])] if "enum" in field["schema"] else [],
             )
             for name, field in info.CONNECTION_FIELDS.items()
         }

@@ -64,7 +64,7 @@ class Secrets:
 
     def are_in(self, text: str) -> bool:
         """Return whether a text that must not be changed contains a secret, and not by chance."""
-        return any(len(value) >= _LONGER_THAN_WORDS and value in text for value in self._values)
+        return any(len(value) >= _LONGER_THAN_WORDS and value in text for value in (*self._values, *self._tokens))
 
 
 def _of_proxy(url: str) -> set[str]:

@@ -7,7 +7,7 @@ control character or a non-ASCII character: one might compare another host than 
 from __future__ import annotations
 
 import re
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 """The public Hub, used by connections without a host."""
@@ -57,3 +57,27 @@ def shown_origin(url: str, base: str = "") -> str:
         return origin(url, base)
     except ValueError as error:
         return str(error)
+
+
+def canonical(url: str) -> str:
+    """Return an http or https URL with scheme and host in lower case, without a default port and a slash at the end.
+
+    :raises ValueError: as for :func:`origin`.
+    """
+    of, parts = origin(url), urlsplit(url)
+    scheme = of.partition("://")[0]
+    return f"{of.removesuffix(f':{_PORTS[scheme]}')}{parts.path.rstrip('/')}"
+
+
+def path(url: str) -> str:
+    """Return the path of a URL, without a slash at the end; empty for the root."""
+    return urlsplit(url).path.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL names this machine itself: ``localhost``, 127.0.0.0/8 or ``[::1]``.
+
+    :raises ValueError: as for :func:`origin`.
+    """
+    host = origin(url).partition("://")[2].rpartition(":")[0]
+    return host in ("localhost", "[::1]") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None

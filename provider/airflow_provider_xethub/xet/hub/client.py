@@ -18,17 +18,26 @@ import tenacity
 
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
+    XetIdentityError,
+    XetIdentityUnavailableError,
     XetInputError,
+    XetPublisherError,
     XetRateLimitError,
+    XetResponseError,
     XetServerError,
     XetTokenFormatError,
 )
 from airflow_provider_xethub.xet import answers, urls
 from airflow_provider_xethub.xet.hub import errors as hub_errors
-from airflow_provider_xethub.xet.hub import tree_routes
+from airflow_provider_xethub.xet.hub import resources, token_exchange, tree_routes
+from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
+from airflow_provider_xethub.xet.hub.resources import Resource
 from airflow_provider_xethub.xet.hub.session import HubSession
+from airflow_provider_xethub.xet.hub.token_exchange import ExchangedToken
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
-from airflow_provider_xethub.xet.message_text import duration
+from airflow_provider_xethub.xet.identity.jwt import IdToken
+from airflow_provider_xethub.xet.identity.sources import Identity
+from airflow_provider_xethub.xet.message_text import duration, repo_in
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
 from airflow_provider_xethub.xet.network.bounded_answers import TooLargeError
@@ -53,6 +62,8 @@ LONGEST_DELAY = 30.0
 RETRY_BUDGET = 60.0
 """Seconds after its first attempt within which a request is repeated."""
 
+_READING_POST = "/paths-info"
+
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -68,6 +79,10 @@ class Hub:
     :param timeout: seconds to wait for a response.
     :param network: CA bundle and proxy. ``None``: the settings of the environment.
     :param headers: extra headers for every request to the Hub.
+    :param identity: the identity of a keyless connection, in place of ``hub_token``.
+    :param identity_user: name of the user whose gated repositories it is for, in place of each repository.
+    :param on_secret: called with each ID token and each exchanged token, to mask it in logs.
+    :ivar exchanged: the tokens of a keyless connection; ``None`` for any other.
     :ivar retries_enabled: ``False`` for a caller that schedules its own retries: then each request is sent once.
     """
 
@@ -81,6 +96,9 @@ class Hub:
         timeout: float = DEFAULT_TIMEOUT,
         network: Network | None = None,
         headers: Mapping[str, str] | None = None,
+        identity: Identity | None = None,
+        identity_user: str | None = None,
+        on_secret: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
@@ -91,15 +109,35 @@ class Hub:
         self._network = network or Network()
         self.secrets = Secrets(hub_token, headers, self._network.proxy)
         self._listed: tuple[Repo, list[Any]] | None = None
+        self._on_secret = on_secret
+        self.exchanged: ExchangedTokens | None = None
+        if identity is not None:
+            self.exchanged = ExchangedTokens(
+                identity, endpoint, self._exchange, user=identity_user, on_secret=self._hide_and_mask
+            )
         self.session = HubSession(
-            endpoint, hub_token, timeout=timeout, network=self._network, headers=headers or {}, secrets=self.secrets
+            endpoint,
+            hub_token,
+            timeout=timeout,
+            network=self._network,
+            headers=headers or {},
+            secrets=self.secrets,
+            exchanged=self.exchanged,
         )
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("A Hub with its credential cannot be pickled. Pickle the hook, or its connection ID.")
 
     def request(
-        self, method: str, path: str, *, about: str, retry: bool = True, accept: Collection[int] = (), **kwargs: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        about: str,
+        retry: bool = True,
+        accept: Collection[int] = (),
+        repo: Repo | None = None,
+        **kwargs: Any,
     ) -> requests.Response:
         """Send a request and return its successful response.
 
@@ -109,28 +147,103 @@ class Hub:
         :param about: what the request is for, for messages, such as ``the read token request for hf://a/b@main``.
         :param retry: ``False`` if a second identical request could do harm.
         :param accept: statuses that count as a success for this request.
+        :param repo: the repository that it is about, if the path does not name it.
         :raises XetHubError: no response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
         """
+        refusal: XetPublisherError | None = None
+        if self.exchanged is not None:
+            resource = self.exchanged.of_url(path) if repo is None else self.exchanged.of_repo(repo)
+            if repo is not None:
+                kwargs["auth"] = self.session.authorise_for(repo)
+            try:
+                # Before the request, so that an exchange is repeated even where the request must not be.
+                self.exchanged_token(resource)
+            except XetPublisherError as error:
+                if method != "GET" and _READING_POST not in path:
+                    raise
+                # A public repository of somebody else has no publisher for this worker, and needs none.
+                refusal, kwargs["auth"] = error, _without_credential
 
         def once() -> requests.Response:
-            with self.errors(about):
-                response = self.session.request(method, path, **kwargs)
-                if response.status_code == network_errors.PROXY_AUTHENTICATION_REQUIRED:
-                    raise network_errors.proxy_error(
-                        response.status_code, about=about, service="Hub", url=self.endpoint, network=self._network
-                    )
-                if not response.ok and response.status_code not in accept:
-                    raise hub_errors.from_response(
-                        response.status_code,
-                        response.headers,
-                        response.content.decode("utf-8", "replace"),
-                        about=about,
-                        credential=self.credential,
-                        secrets=self.secrets,
-                    )
-                return response
+            response = self._send(method, path, about, **kwargs)
+            if refusal is not None and hub_errors.hides_repository(response.status_code, response.headers):
+                raise refusal
+            if not response.ok and response.status_code not in accept:
+                raise self.response_error(response, about)
+            return response
 
         return with_retries(once) if retry and self.retries_enabled else once()
+
+    def _send(self, method: str, path: str, about: str, **kwargs: Any) -> requests.Response:
+        with self.errors(about):
+            response = self.session.request(method, path, **kwargs)
+            if response.status_code == network_errors.PROXY_AUTHENTICATION_REQUIRED:
+                raise network_errors.proxy_error(
+                    response.status_code, about=about, service="Hub", url=self.endpoint, network=self._network
+                )
+            return response
+
+    def response_error(self, response: Any, about: str) -> XetResponseError:
+        """Return the error for an unsuccessful response.
+
+        :param response: of ``requests``, or of the library of ``huggingface_hub``.
+        :param about: what was requested.
+        """
+        return hub_errors.from_response(
+            response.status_code,
+            response.headers,
+            response.content.decode("utf-8", "replace"),
+            about=about,
+            credential=self.credential,
+            secrets=self.secrets,
+            publisher=self._publisher(about),
+        )
+
+    def _publisher(self, about: str) -> str | None:
+        """Return which trusted publisher a failed request of a keyless connection needs; ``None`` for another one."""
+        if self.exchanged is None:
+            return None
+        try:
+            return self.exchanged.advice(self.exchanged.of_repo(Repo.from_uri(repo_in(about))))
+        except (XetIdentityError, XetInputError):
+            return f"identity {self.exchanged.identity.name}"
+
+    def exchanged_token(self, resource: Resource) -> str:
+        """Return a token of a keyless connection for a resource, exchanged if need be, with retries.
+
+        :raises XetIdentityError: there is no ID token, or the Hub issues no token for it.
+        :raises XetHubError: see :meth:`request`.
+        """
+        if self.exchanged is None:
+            raise XetInputError(f"{self.credential} is not a keyless connection.")
+        return self.exchanged.get(resource, with_retries=with_retries if self.retries_enabled else _once)
+
+    def token_of(self, repo_type: str, repo_id: str) -> str:
+        """Return a token of a keyless connection for a repository, as :meth:`exchanged_token` does.
+
+        :param repo_type: also ``kernel``, of which there is no :class:`Repo`.
+        """
+        return self.exchanged_token(resources.of_name(repo_type, repo_id))
+
+    def _exchange(self, id_token: IdToken, resource: Resource) -> ExchangedToken:
+        source = self.exchanged.identity.name if self.exchanged else ""
+        return token_exchange.exchange(id_token, resource, self._send_id_token, self.response_error, source=source)
+
+    def _send_id_token(self, about: str, body: dict[str, str]) -> requests.Response:
+        network = self._network
+        # An explicit proxy would receive what is sent to http://127.0.0.1 in clear text.
+        if not self.endpoint.lower().startswith("https://") and (network.proxy or not urls.is_loopback(self.endpoint)):
+            raise XetIdentityError(
+                f"{self.endpoint} is not https: no ID token is sent there. Use a Hub with https as the host of the "
+                "connection. Only a Hub on this machine may do without, and without a proxy."
+            )
+        return self._send(
+            "POST", token_exchange.PATH, about, json=body, auth=_without_credential, allow_redirects=False
+        )
+
+    def _hide_and_mask(self, secret: str) -> None:
+        self.secrets.add(secret)
+        self._on_secret(secret)
 
     @contextmanager
     def errors(self, about: str) -> Iterator[None]:
@@ -349,7 +462,8 @@ def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool]
         return next_delay(state.attempt_number, state.seconds_since_start or 0.0, is_conflict=is_conflict)
 
     def is_worth_retrying(error: BaseException) -> bool:
-        if isinstance(error, (XetConnectionError, XetRateLimitError, XetServerError)) and error.retryable:
+        temporary = (XetConnectionError, XetIdentityUnavailableError, XetRateLimitError, XetServerError)
+        if isinstance(error, temporary) and error.retryable:
             return True
         return also(error)
 
@@ -379,6 +493,15 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     wait = duration(state.upcoming_sleep)
     # The part that changes comes first, because Airflow's page cuts long lines off.
     log.warning("Retrying in %s (%d of %d): %s.", wait, state.attempt_number, MAX_TRIES - 1, happened)
+
+
+def _once(once: Callable[[], T]) -> T:
+    return once()
+
+
+def _without_credential(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authorise a request by nothing: neither by a token, nor by a credential from ~/.netrc."""
+    return request
 
 
 def _about_tree(repo: Repo, path: str | None) -> str:

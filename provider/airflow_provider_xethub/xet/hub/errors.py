@@ -41,7 +41,14 @@ _OPAQUE = re.compile(r"[A-Za-z0-9_.=-]{80,}")
 
 
 def from_response(
-    status: int, headers: Mapping[str, str], body: str, *, about: str, credential: str, secrets: Secrets
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    *,
+    about: str,
+    credential: str,
+    secrets: Secrets,
+    publisher: str | None = None,
 ) -> XetResponseError:
     """Return the error for an unsuccessful response.
 
@@ -51,6 +58,7 @@ def from_response(
     :param about: what was requested, such as ``the read token request for hf://acme/m@main``.
     :param credential: name of the credential, such as ``connection 'xethub_default'``.
     :param secrets: removed from the text of the server.
+    :param publisher: where and for whom a keyless connection needs a trusted publisher; ``None`` for a Hub token.
     """
     code = headers.get("X-Error-Code", "")
     said = server_text(headers, body, secrets)
@@ -67,6 +75,20 @@ def from_response(
         text = (
             f"{repo} not found ({status}). Check repo_id, repo_type and revision, and whether {credential} has access: "
             "the Hub hides a private repository from a Hub token without access."
+        )
+        if publisher:
+            text += f" It is a keyless connection: see the trusted publishers at {publisher}."
+    elif status == 401 and publisher:
+        error = XetUnauthorizedError
+        text = (
+            f"The Hub rejected the token that it exchanged for {credential} ({status}). Check the trusted publishers "
+            f"at {publisher}."
+        )
+    elif status == 403 and publisher:
+        error = XetForbiddenError
+        text = (
+            f"No permission for {repo} (403): its trusted publisher may be read-only. Let it write at {publisher}. The "
+            "token of a keyless connection is for one repository and never more than its publisher allows."
         )
     elif status == 401:
         error = XetUnauthorizedError
@@ -104,6 +126,11 @@ def from_response(
         error = XetResponseError
         text = f"The Hub rejected a request for {repo} ({status}). Correct what it says below, or report it."
     return error(text + asked, service="Hub", status=status, retry_after=retry_after(headers))
+
+
+def hides_repository(status: int, headers: Mapping[str, str]) -> bool:
+    """Return whether a response means that a repository is not accessible, rather than something in it."""
+    return status in (401, 403, 404) and headers.get("X-Error-Code") not in ("EntryNotFound", "RevisionNotFound")
 
 
 def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint: str) -> Any:

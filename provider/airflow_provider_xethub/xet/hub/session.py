@@ -14,9 +14,11 @@ import requests
 
 from airflow_provider_xethub.exceptions import XetInputError, XetRedirectError
 from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
 from airflow_provider_xethub.xet.network.bounded_answers import BoundedAdapter
 from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.redaction import Secrets
+from airflow_provider_xethub.xet.repo import Repo
 
 USER_AGENT = "airflow-provider-xethub"
 
@@ -24,6 +26,8 @@ USER_AGENT = "airflow-provider-xethub"
 class HubSession(requests.Session):
     """Bind a ``requests.Session`` to one Hub: relative URLs, a timeout, and no request to another origin.
 
+    :param hub_token: sent with each request; ``None`` for none.
+    :param exchanged: the tokens of a keyless connection, of which each request gets that of its repository.
     :ivar before_sending: called before each request, and raises if none may be sent. ``None``: nothing is checked.
     """
 
@@ -36,12 +40,14 @@ class HubSession(requests.Session):
         network: Network,
         headers: Mapping[str, str],
         secrets: Secrets,
+        exchanged: ExchangedTokens | None = None,
     ) -> None:
         super().__init__()
         self.endpoint = endpoint
         self._timeout = timeout
         self._network = network.requests_options()
         self._hub_token = hub_token
+        self._exchanged = exchanged
         self._secrets = secrets
         self.before_sending: Callable[[], None] | None = None
         self.headers["User-Agent"] = USER_AGENT
@@ -55,9 +61,26 @@ class HubSession(requests.Session):
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # An auth callable, not a header, which requests would replace by a credential from ~/.netrc.
-        if self._hub_token and self._is_here(request.url or ""):
-            request.headers["Authorization"] = f"Bearer {self._hub_token}"
+        if self._is_here(request.url or "") and (token := self._token(request)):
+            request.headers["Authorization"] = f"Bearer {token}"
         return request
+
+    def _token(self, request: requests.PreparedRequest) -> str | None:
+        if self._exchanged is None:
+            return self._hub_token
+        return self._exchanged.get(self._exchanged.of_url(request.url or ""))
+
+    def authorise_for(self, repo: Repo) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+        """Return the argument ``auth`` of a request about a repository that its URL does not name."""
+        exchanged = self._exchanged
+        if exchanged is None:
+            return self._authorise
+
+        def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            request.headers["Authorization"] = f"Bearer {exchanged.get(exchanged.of_repo(repo))}"
+            return request
+
+        return authorise
 
     def request(self, method: str | bytes, url: str | bytes, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; ``url`` may be a path on the Hub, and the connection's timeout is the default."""
@@ -75,7 +98,30 @@ class HubSession(requests.Session):
         """Send a request to the Hub, including one that follows a redirect; reject one to another origin."""
         self._check(request.url or "")  # the URL that is actually requested
         self.check_credential()
-        return super().send(request, **kwargs)
+        response = super().send(request, **kwargs)
+        again = self._with_new_token(request, response)
+        return response if again is None else super().send(again, **kwargs)
+
+    def _with_new_token(
+        self, request: requests.PreparedRequest, response: requests.Response
+    ) -> requests.PreparedRequest | None:
+        """Return a request to send once more after the Hub rejected its exchanged token, with another one.
+
+        The publisher may have been replaced since the exchange, or this machine may have slept.
+        """
+        rejected = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        is_rejected = response.status_code == requests.codes.unauthorized and not response.history
+        if self._exchanged is None or not rejected or not is_rejected or not self._is_here(request.url or ""):
+            return None
+        if hasattr(request.body, "__next__") or hasattr(request.body, "read"):
+            return None  # it has been consumed
+        resource = self._exchanged.resource_with(rejected)
+        if resource is None:
+            return None
+        again = request.copy()
+        again.headers["Authorization"] = f"Bearer {self._exchanged.get(resource, rejected=rejected)}"
+        response.close()
+        return again
 
     def check_credential(self) -> None:
         """Check whether the credential may be used; for those that send requests with it in another way.
@@ -109,6 +155,7 @@ class HubSession(requests.Session):
             )
         return target
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:  # noqa: ARG002
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Authorise a redirected request like the first one, never with a credential from ~/.netrc."""
-        self._authorise(prepared_request)
+        if "Authorization" in response.request.headers:
+            self._authorise(prepared_request)

@@ -109,7 +109,9 @@ class CardWork:
         hub, about = self._hub, f"the validation of the card of {self._repo}"
         body = {"content": text, "repoType": self._repo.repo_type}
         try:
-            response = hub.request("POST", "/api/validate-yaml", about=about, json=body, accept=(_BAD_REQUEST,))
+            response = hub.request(
+                "POST", "/api/validate-yaml", about=about, json=body, accept=(_BAD_REQUEST,), repo=self._repo
+            )
         except XetNotFoundError:
             log.warning("The Hub at %s cannot validate cards, so %s was not checked.", hub.endpoint, PATH)
             return

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airflow_provider_xethub.exceptions import XetInputError, XetResponseError, XetSourceError
+from airflow_provider_xethub.exceptions import (
+    XetForbiddenError,
+    XetIdentityError,
+    XetInputError,
+    XetNotFoundError,
+    XetResponseError,
+    XetSourceError,
+    XetUnauthorizedError,
+)
 from airflow_provider_xethub.xet import answers, arguments
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -117,7 +125,18 @@ def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None
                 {"xetHash": each["xet_hash"], "sha256": each["sha256"], "filename": each["path"]} for each in batch
             ],
         }
-        answer = hub.json("POST", f"{source.api_path}/lfs-files/duplicate", about=about, json=body)
+        try:
+            # With the token of a keyless connection that may write: that of the source cannot.
+            path = f"{source.api_path}/lfs-files/duplicate"
+            answer = hub.json("POST", path, about=about, json=body, repo=target)
+        except (XetUnauthorizedError, XetForbiddenError, XetNotFoundError) as error:
+            if hub.exchanged is None:
+                raise
+            raise XetIdentityError(
+                f"The Hub did not copy from {source} to {target} ({error.status}): it takes one token for both, and "
+                f"that of a keyless connection is for {target} alone, so the source must be public. "
+                f"Nothing was committed. {_BY_HAND}"
+            ) from error
         with hub.reading(about):
             for each in answers.mapping(answer, "JSON").get("failed") or []:
                 failed.append(f"{wanted[each['sha256']]['path']} ({hub.shown(each['error'])})")

@@ -37,6 +37,7 @@ def checked(hub: Hub, repo: Repo, license_id: str) -> bytes:
         "/api/validate-yaml",
         about=f"the check of license {license_id}",
         json={"repoType": repo.repo_type, "content": content},
+        repo=repo,
     )
     return content.encode()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetInputError, XetTimeoutError
 from airflow_provider_xethub.xet import threads
-from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 
 if TYPE_CHECKING:
@@ -67,14 +66,7 @@ class ApiCalls:
                 return call(api)
             except HfHubHTTPError as error:
                 # "from None": the message of the library quotes the URL and the response.
-                raise hub_errors.from_response(
-                    error.response.status_code,
-                    error.response.headers,
-                    error.response.text,
-                    about=about,
-                    credential=self.hub.credential,
-                    secrets=self.hub.secrets,
-                ) from None
+                raise self.hub.response_error(error.response, about) from None
             except OfflineModeIsEnabled:
                 message = f"HF_HUB_OFFLINE is set on this worker, so {about} was not sent. Unset it."
                 raise XetInputError(message) from None
