@@ -96,3 +96,34 @@ def test_a_page_that_parsers_read_differently_is_not_linked(web):
     assert _page({"url": {"web": web}}, REPO) == "https://huggingface.co/datasets/acme/corpus"
     own = "https://hub.example/datasets/acme/corpus"
     assert _page({"url": {"web": own}}, REPO) == own
+
+
+@pytest.mark.parametrize(
+    ("url", "canonical"),
+    [
+        ("https://huggingface.co", "https://huggingface.co"),
+        ("HTTPS://HuggingFace.co:443/", "https://huggingface.co"),
+        ("http://127.0.0.1:7777/hf/", "http://127.0.0.1:7777/hf"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_a_url_has_one_canonical_form(url, canonical):
+    assert urls.canonical(url) == canonical
+
+
+@pytest.mark.parametrize(
+    ("url", "is_local"),
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://127.9.9.9", True),
+        ("http://localhost:7777", True),
+        ("http://[::1]:7777/x", True),
+        ("http://127.0.0.1.evil.example", False),
+        ("http://localhost.evil.example", False),
+        ("http://evil.example/127.0.0.1", False),
+        ("http://128.0.0.1", False),
+        ("http://0.0.0.0", False),
+    ],
+)
+def test_loopback_is_this_machine_and_nothing_else(url, is_local):
+    assert urls.is_loopback(url) == is_local
