@@ -60,9 +60,11 @@ def describe_identity(hub: Hub, exchanged: ExchangedTokens, repo: Repo | None) -
     who = f"the identity {exchanged.identity.name}: {id_token.described}"
     resource = exchanged.user or (exchanged.of_repo(repo) if repo else None)
     if resource is None:
+        if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test", anonymous=True), list):
+            raise _not_a_hub(hub, "did not return a list of models")
         return (
-            f"Found {who}. Its ID token is for {hub.endpoint} and valid now. Not tried: its exchange, because the "
-            f"connection has neither a default repository nor a user. {_NOT_TESTED}"
+            f"Found {who}. Its ID token is for {hub.endpoint}, which responds, and valid now. Not tried: its exchange, "
+            f"because the connection has neither a default repository nor a user. {_NOT_TESTED}"
         )
     hub.exchanged_token(resource)
     if repo is not None and exchanged.user is None:
@@ -73,9 +75,9 @@ def describe_identity(hub: Hub, exchanged: ExchangedTokens, repo: Repo | None) -
     )
 
 
-def _ask(hub: Hub, path: str, about: str) -> Any:
+def _ask(hub: Hub, path: str, about: str, *, anonymous: bool = False) -> Any:
     try:
-        return hub.json("GET", path, about=about)
+        return hub.json("GET", path, about=about, anonymous=anonymous)
     except XetResponseError as error:
         if error.status in _STATUSES_WITHOUT_ROUTE:
             raise _not_a_hub(hub, f"answered {error.status} to {about}") from None

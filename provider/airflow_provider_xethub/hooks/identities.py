@@ -25,14 +25,16 @@ Extra = Callable[[str], str]
 
 
 def of(conn_id: str, extra: Extra, *, has_password: bool, endpoint: str) -> Identity | None:
-    """Return the identity that a connection names, or ``None`` where it names none. Nothing is read or sent yet.
+    """Return the identity that a connection names, or ``None`` where it names none.
+
+    Nothing is opened, read or sent yet. The first use raises :class:`XetIdentityError` if the administrator does not
+    allow the identity, or this Hub.
 
     :param conn_id: of the connection, for messages.
     :param extra: its extras.
     :param has_password: whether it has a Hub token.
     :param endpoint: URL of its Hub.
     :raises XetInputError: the connection contradicts itself.
-    :raises XetIdentityError: the administrator does not allow the identity, or this Hub.
     """
     kind = extra("identity")
     if not kind:
@@ -58,13 +60,56 @@ def of(conn_id: str, extra: Extra, *, has_password: bool, endpoint: str) -> Iden
                 f"Connection {conn_id!r} has the extra {name!r}, but its identity is {kind!r}. Leave that extra empty, "
                 f"or set the identity to {of_kind!r}."
             )
-    _check_endpoint(conn_id, endpoint)
-    return _SOURCES[kind](conn_id, extra)
+    named = ""
+    if kind == "file":
+        named = _needed(conn_id, extra, "identity_file", "the path of a file")
+    elif kind == "variable":
+        named = _needed(conn_id, extra, "identity_variable", "the name of an environment variable")
+
+    def open_source() -> Identity:
+        _check_endpoint(conn_id, endpoint, on_this_machine=kind not in _FOR_ANY_AUDIENCE)
+        return _SOURCES[kind](conn_id, extra)
+
+    return _ConnectionIdentity(f"{kind} {named}".rstrip(), open_source)
 
 
-def _check_endpoint(conn_id: str, endpoint: str) -> None:
+class _ConnectionIdentity:
+    """The identity of a connection, which is opened when the first ID token is needed.
+
+    A worker that was given a Xet token may have the connection, but neither this identity nor its configuration.
+
+    :param name: what messages call it until it is open.
+    :param open_source: checks that the administrator allows it, and opens it.
+    """
+
+    def __init__(self, name: str, open_source: Callable[[], Identity]) -> None:
+        self._name = name
+        self._open_source = open_source
+        self._source: Identity | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._source.name if self._source else self._name
+
+    def id_token(self, audience: str) -> str:
+        """Return an ID token of the source.
+
+        :raises XetIdentityError: the administrator does not allow the identity, or this Hub; or the source fails.
+        """
+        if self._source is None:
+            self._source = self._open_source()
+        return self._source.id_token(audience)
+
+
+_FOR_ANY_AUDIENCE = ("google", "azure", "aws", "custom")
+"""Kinds that may get an ID token for whatever Hub the connection names, and not for one chosen before."""
+
+
+def _check_endpoint(conn_id: str, endpoint: str, *, on_this_machine: bool) -> None:
     """Refuse a Hub that the administrator has not allowed: some identities are issued for any audience.
 
+    :param on_this_machine: whether any Hub on this machine is allowed.
     :raises XetIdentityError: it is not allowed.
     """
     allowed = {DEFAULT_ENDPOINT}
@@ -76,24 +121,23 @@ def _check_endpoint(conn_id: str, endpoint: str) -> None:
                 f"[xethub] identity_endpoints contains {each!r:.100}, which is not the URL of a Hub. Ask the "
                 "administrator to correct it."
             ) from None
-    if urls.canonical(endpoint) not in allowed and not urls.is_loopback(endpoint):
+    if urls.canonical(endpoint) not in allowed and not (on_this_machine and urls.is_loopback(endpoint)):
         raise XetIdentityError(
             f"No identity may be sent to {endpoint}, the host of connection {conn_id!r}. Correct the host, or ask the "
             "administrator to add it to [xethub] identity_endpoints. Nothing was sent."
         )
 
 
-def _file(conn_id: str, extra: Extra) -> Identity:
+def _file(_: str, extra: Extra) -> Identity:
     from airflow_provider_xethub.xet.identity import files
 
-    return files.choose(_needed(conn_id, extra, "identity_file", "the path of a file"), configuration.identity_files())
+    return files.choose(extra("identity_file"), configuration.identity_files())
 
 
-def _variable(conn_id: str, extra: Extra) -> Identity:
+def _variable(_: str, extra: Extra) -> Identity:
     from airflow_provider_xethub.xet.identity import variables
 
-    named = _needed(conn_id, extra, "identity_variable", "the name of an environment variable")
-    return variables.choose(named, configuration.identity_variables())
+    return variables.choose(extra("identity_variable"), configuration.identity_variables())
 
 
 def _needed(conn_id: str, extra: Extra, name: str, what: str) -> str:

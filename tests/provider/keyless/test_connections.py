@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_xethub.exceptions import XetIdentityError, XetIdentityUnavailableError, XetInputError
 from airflow_provider_xethub.hooks import identities, sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.operators.xethub import XetTokenOperator, XetUploadOperator
 from support.identities import SUBJECT
 from xethub_local.control.faults import Fault
 
@@ -31,6 +32,7 @@ class NeedsArguments:
 def custom(keyless, hub, monkeypatch):
     """Makes the identity ``custom`` answer something."""
     monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_CLASS", f"{__name__}.Custom")
+    monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_ENDPOINTS", hub.url)
     keyless(identity="custom", identity_file=None)
 
     def answers(answer):
@@ -140,8 +142,9 @@ def test_a_custom_class_may_ask_for_retries(hub, make_repo, publisher, custom):
 
 
 @pytest.mark.parametrize("path", ["missing.module.Class", "os.nothing", "os", f"{__name__}.NeedsArguments"])
-def test_a_custom_class_that_cannot_be_made_is_named(repo, keyless, monkeypatch, path):
+def test_a_custom_class_that_cannot_be_made_is_named(repo, hub, keyless, monkeypatch, path):
     monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_CLASS", path)
+    monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_ENDPOINTS", hub.url)
     keyless(identity="custom", identity_file=None)
     with pytest.raises(
         XetIdentityError, match=rf"^The class '{path}' of \[xethub\] identity_class cannot be used here"
@@ -149,7 +152,8 @@ def test_a_custom_class_that_cannot_be_made_is_named(repo, keyless, monkeypatch,
         XetHubConnection().list_files(repo)
 
 
-def test_without_a_configured_class_there_is_no_custom_identity(repo, keyless):
+def test_without_a_configured_class_there_is_no_custom_identity(repo, hub, keyless, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__XETHUB__IDENTITY_ENDPOINTS", hub.url)
     keyless(identity="custom", identity_file=None, identity_class="os.path")
     with pytest.raises(XetIdentityError, match=r"Ask the administrator to set \[xethub\] identity_class"):
         XetHubConnection().list_files(repo)
@@ -180,10 +184,10 @@ def test_only_hubs_that_the_administrator_trusts_get_an_identity(host, allowed, 
         return identities.of("hub", lambda name: extras.get(name, ""), has_password=False, endpoint=host)
 
     if is_allowed:
-        assert open_identity().name == f"file {id_file}"
+        assert open_identity().id_token(host) == id_file.read_text()
     else:
         with pytest.raises(XetIdentityError, match=r"^No identity may be sent to .*, the host of connection 'hub'"):
-            open_identity()
+            open_identity().id_token(host)
 
 
 def test_a_wrong_list_of_hubs_is_named(monkeypatch, repo, keyless):
@@ -199,6 +203,30 @@ def test_plain_http_is_for_this_machine_and_never_through_a_proxy(hub, repo, key
     with pytest.raises(XetIdentityError, match=r"is not https: no ID token is sent there"):
         XetHubConnection().list_files(repo)
     assert not hub.log.requests()
+
+
+def test_an_id_token_for_this_machine_bypasses_the_proxy_of_the_environment(make_repo, keyless, publisher, monkeypatch):
+    private = make_repo(private=True)
+    publisher(private)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    hub = XetHubConnection().hub
+    assert hub.exchanged_token(hub.exchanged.of_repo(private))
+
+
+def test_a_worker_with_a_given_token_needs_no_identity(
+    make_repo, keyless, publisher, run_task, id_file, tmp_path, monkeypatch
+):
+    private = make_repo(private=True)
+    publisher(private)
+    token = run_task(XetTokenOperator, repo_id=private.repo_id, repo_type="dataset", scope="write").value
+    id_file.unlink()
+    monkeypatch.delenv("AIRFLOW__XETHUB__IDENTITY_FILES")
+    (tmp_path / "large.bin").write_bytes(b"w" * 100_000)
+    run = run_task(XetUploadOperator, source=str(tmp_path / "large.bin"), token=token, commit=False)
+    assert [file["path"] for file in run.value] == ["large.bin"]
 
 
 # --- the Test button
@@ -222,7 +250,7 @@ def test_the_test_says_what_it_could_not_try(hub, keyless, id_file):
     assert ok
     assert said.startswith(f"Found the identity file {id_file}: issuer ")
     assert "Not tried: its exchange, because the connection has neither a default repository nor a user." in said
-    assert not hub.log.requests()
+    assert [request.path for request in hub.log.requests()] == ["/api/models"]
 
 
 def test_the_test_tries_the_user_of_the_connection(hub, keyless, publisher):

@@ -304,6 +304,18 @@ def test_a_hub_that_stays_busy_is_retried_once_per_attempt(hub, private, hook, p
     assert exchanges() <= 7
 
 
+def test_threads_that_wait_for_a_failing_exchange_fail_with_it(hub, private, hook, publisher, exchanges):
+    publisher(private)
+    hub.faults.add(Fault(EXCHANGE, status=503, delay=0.3))
+    hook.hub.retries_enabled = False
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(hook.list_files, private) for _ in range(8)]
+    errors = [each.exception() for each in waiting]
+    assert {type(error).__name__ for error in errors} == {"XetServerError"}
+    assert len({id(error) for error in errors}) == 8
+    assert exchanges() < 4
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "said"),
     [
@@ -419,3 +431,16 @@ def test_the_session_of_the_hook_follows_no_redirect_with_the_id_token(hub, priv
     with pytest.raises(XetIdentityError, match="cannot request '/oauth/token'"):
         hook.get_conn().post("/oauth/token", json={})
     assert not hub.log.requests()
+
+
+def test_branches_tags_and_pull_requests_work(private, hook, publisher, exchanges):
+    publisher(private)
+    publish(hook, private)
+    assert hook.create_branch(private, "next")["name"] == "next"
+    assert hook.create_tag(private, "v1")["name"] == "v1"
+    assert {ref["name"] for ref in hook.list_refs(private)} >= {"main", "next", "v1"}
+    request = CommitRequest(private, (), message="Nightly", create_pr=True)
+    made = hook.publish_contents({"b.txt": b"b"}, request)
+    assert hook.merge_pull_request(private, made["pull_request_number"])["created"]
+    assert hook.delete_branch(private, "next")
+    assert exchanges() == 1

@@ -137,6 +137,7 @@ class Hub:
         retry: bool = True,
         accept: Collection[int] = (),
         repo: Repo | None = None,
+        anonymous: bool = False,
         **kwargs: Any,
     ) -> requests.Response:
         """Send a request and return its successful response.
@@ -148,10 +149,13 @@ class Hub:
         :param retry: ``False`` if a second identical request could do harm.
         :param accept: statuses that count as a success for this request.
         :param repo: the repository that it is about, if the path does not name it.
+        :param anonymous: send no credential.
         :raises XetHubError: no response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
         """
         refusal: XetPublisherError | None = None
-        if self.exchanged is not None:
+        if anonymous:
+            kwargs["auth"] = _without_credential
+        elif self.exchanged is not None:
             resource = self.exchanged.of_url(path) if repo is None else self.exchanged.of_repo(repo)
             if repo is not None:
                 kwargs["auth"] = self.session.authorise_for(repo)
@@ -231,14 +235,16 @@ class Hub:
 
     def _send_id_token(self, about: str, body: dict[str, str]) -> requests.Response:
         network = self._network
-        # An explicit proxy would receive what is sent to http://127.0.0.1 in clear text.
+        # A proxy would receive what is sent to http://127.0.0.1 in clear text.
         if not self.endpoint.lower().startswith("https://") and (network.proxy or not urls.is_loopback(self.endpoint)):
             raise XetIdentityError(
                 f"{self.endpoint} is not https: no ID token is sent there. Use a Hub with https as the host of the "
                 "connection. Only a Hub on this machine may do without, and without a proxy."
             )
+        is_plain = self.endpoint.lower().startswith("http://")
+        options: dict[str, Any] = {"proxies": {"http": None, "all": None}} if is_plain else {}
         return self._send(
-            "POST", token_exchange.PATH, about, json=body, auth=_without_credential, allow_redirects=False
+            "POST", token_exchange.PATH, about, json=body, auth=_without_credential, allow_redirects=False, **options
         )
 
     def _hide_and_mask(self, secret: str) -> None:

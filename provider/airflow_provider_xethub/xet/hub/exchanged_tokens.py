@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from copy import copy
 from typing import NoReturn
 
 from airflow_provider_xethub.exceptions import XetHubError, XetPublisherError
@@ -29,7 +30,7 @@ _MAX_KEPT = 256
 _PAUSE = 10.0
 """Seconds between two attempts to replace a token that is still valid."""
 
-_REFUSED_SECONDS = 30.0
+_REFUSED = 30.0
 """Seconds for which the Hub is not asked again whether a repository has a publisher."""
 
 log = logging.getLogger(__name__)
@@ -98,17 +99,18 @@ class ExchangedTokens:
             self._entries.move_to_end(resource)
             while len(self._entries) > _MAX_KEPT:
                 self._entries.popitem(last=False)
+        asked = time.monotonic()
         # Others wait here for the same token, but not for that of another repository.
         with entry.lock:
             now = time.monotonic()
-            if entry.refusal and now < entry.refused_until:
-                raise XetPublisherError(entry.refusal)
+            if entry.failure and (entry.failed_at >= asked or (entry.is_refused and now < entry.failed_at + _REFUSED)):
+                raise copy(entry.failure)
             is_valid = entry.token != rejected and now < entry.expires_at
             if not is_valid:
                 try:
                     self._renew(entry, resource, with_retries)
-                except XetPublisherError as error:
-                    entry.refusal, entry.refused_until = str(error), now + _REFUSED_SECONDS
+                except XetHubError as error:
+                    entry.failure, entry.failed_at = copy(error), time.monotonic()
                     raise
             elif now >= entry.renew_at:
                 try:
@@ -156,7 +158,7 @@ class ExchangedTokens:
         self._on_secret(token.text)
         is_first = not entry.token
         entry.before, entry.token = entry.token, token.text
-        entry.described, entry.refusal = id_token.described, ""
+        entry.described, entry.failure = id_token.described, None
         entry.expires_at = started + token.lifetime
         entry.renew_at = entry.expires_at - min(MARGIN, token.lifetime / 4)
         level = logging.INFO if is_first else logging.DEBUG
@@ -178,5 +180,11 @@ class _Entry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.token = self.before = self.described = self.refusal = ""
-        self.expires_at = self.renew_at = self.refused_until = 0.0
+        self.token = self.before = self.described = ""
+        self.expires_at = self.renew_at = self.failed_at = 0.0
+        self.failure: XetHubError | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the last exchange failed because there is no publisher."""
+        return isinstance(self.failure, XetPublisherError)

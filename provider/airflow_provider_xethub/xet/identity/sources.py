@@ -10,11 +10,12 @@ class Identity(Protocol):
 
     Each call returns a token that is valid now: nothing is kept here, because files and services renew theirs. Nothing
     is checked here either: :func:`airflow_provider_xethub.xet.identity.jwt.check` does that for all kinds.
-
-    :ivar name: what messages call it, such as ``file /var/run/secrets/huggingface/token``; without any secret.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it, such as ``file /var/run/secrets/huggingface/token``; without any secret."""
+        ...
 
     def id_token(self, audience: str) -> str:
         """Return an ID token, as it is sent.
