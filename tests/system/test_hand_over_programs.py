@@ -18,6 +18,7 @@ from airflow_provider_xethub.hooks import hand_over
 from airflow_provider_xethub.operators.xethub import XetCommitOperator
 from support import node_packages
 from support.builders import binary, content, publish
+from support.documentation import run_as_file
 from xethub_local.control.faults import Fault
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples/hand_over"
@@ -74,6 +75,21 @@ def program(request, tmp_path) -> Program:
         return done.stdout
 
     return run
+
+
+def test_the_example_publishes_what_the_program_uploaded(hub, connection, source, run_dag, tmp_path):
+    python, _, program = python_program(tmp_path / "installed")
+    example = EXAMPLES.parents[2] / "dags_example/xethub_hand_over.py"
+    code = example.read_text().replace("/opt/transfer/bin/python", python).replace("/opt/transfer/transfer.py", program)
+    code = code.replace("/tmp/report.parquet", str(source))
+    [dag] = [dag for dag in run_as_file(code, str(example)) if dag.dag_id == "xethub_hand_over"]
+    for each in dag.tasks:
+        each.retries = 0
+    corpus = hub.create_repo("local/corpus", "dataset")
+    run = run_dag(dag)
+    assert set(run.states.values()) == {"success"}, run.states
+    assert content(hub, corpus, "reports/today.parquet", tmp_path / "cache") == source.read_bytes()
+    assert run.xcoms("token") == []
 
 
 @pytest.fixture

@@ -302,6 +302,7 @@ def test_the_file_always_has_a_token_with_half_of_its_life_left(hub, hook, repo,
     wait_for(lambda: not renewals())
 
 
+@pytest.mark.airflow
 def test_a_renewed_token_is_masked_before_it_can_be_printed(hub, hook, repo, folder, quick):
     from airflow.providers.common.compat.sdk import redact
 
@@ -380,6 +381,7 @@ def wait_for_file(folder):
     return wait_for(lambda: list(folder.glob("*/token.json")))[0]
 
 
+@pytest.mark.airflow
 def test_a_stopped_task_removes_it_and_ends_what_it_started(hook, repo, folder):
     """Airflow's own handler of SIGTERM would let a Python task go on until it is killed."""
     with start(_TASK, json.dumps(sealed(repo)), str(folder)) as process:
