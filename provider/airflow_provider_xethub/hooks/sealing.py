@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
@@ -36,7 +36,15 @@ def mask_from_thread(secret: str) -> None:
     if AIRFLOW_V_3_2_PLUS:
         mask(secret)
     elif secret:
-        sys.modules[mask_secret.__module__]._secrets_masker().add_mask(secret)
+        _masker_of_process().add_mask(secret)
+
+
+def _masker_of_process() -> Any:
+    try:
+        masker = importlib.import_module("airflow.sdk._shared.secrets_masker")
+    except ModuleNotFoundError:  # Airflow 3.0
+        masker = importlib.import_module("airflow.sdk.execution_time.secrets_masker")
+    return masker._secrets_masker()
 
 
 def fernets() -> list[Fernet]:

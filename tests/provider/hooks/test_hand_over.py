@@ -303,9 +303,13 @@ def test_the_file_always_has_a_token_with_half_of_its_life_left(hub, hook, repo,
 
 
 @pytest.mark.airflow
-def test_a_renewed_token_is_masked_before_it_can_be_printed(hub, hook, repo, folder, quick):
+@pytest.mark.parametrize("can_send", [None, False], ids=["as it is", "as before Airflow 3.2"])
+def test_a_renewed_token_is_masked_before_it_can_be_printed(hub, hook, repo, folder, quick, can_send, monkeypatch):
+    from airflow.providers.common.compat import version_compat
     from airflow.providers.common.compat.sdk import redact
 
+    if can_send is not None:
+        monkeypatch.setattr(version_compat, "AIRFLOW_V_3_2_PLUS", can_send)
     hub.access.token_life = 2
     with hook.hand_over(hook.get_token(repo), folder) as path:
         first = read(path)["access_token"]

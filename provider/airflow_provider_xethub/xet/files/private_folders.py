@@ -33,6 +33,8 @@ _LOCAL = _MEMORY | {
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 5
+_ROOM = 16_384
+"""Bytes that must fit into a new folder; a secret has fewer."""
 
 
 class PrivateFolder:
@@ -135,7 +137,7 @@ def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt
         parent = _checked(folder)
         remove_abandoned(parent, purpose, attempt)
         try:
-            return PrivateFolder(parent, purpose, attempt)
+            return _with_room(parent, purpose, attempt)
         except OSError as error:
             raise XetDestinationError(
                 f"Folder {parent} cannot hold a private file: {os_reason(error)}. Choose another folder."
@@ -145,7 +147,7 @@ def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt
         if (why := _unfit(parent)) is None:
             remove_abandoned(parent, purpose, attempt)
             try:
-                return PrivateFolder(parent, purpose, attempt)
+                return _with_room(parent, purpose, attempt)
             except OSError as error:
                 why = os_reason(error)
         reasons.append(f"{parent}: {why}")
@@ -154,6 +156,17 @@ def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt
         + "; ".join(reasons)
         + "."
     )
+
+
+def _with_room(parent: Path, purpose: str, attempt: Attempt) -> PrivateFolder:
+    """Create a private folder that a secret fits into: the memory of a container is often full."""
+    made = PrivateFolder(parent, purpose, attempt)
+    try:
+        made.write("room", bytes(_ROOM)).unlink()
+    except BaseException:
+        made.remove()
+        raise
+    return made
 
 
 def remove_abandoned(parent: Path, purpose: str, attempt: Attempt) -> None:

@@ -159,6 +159,46 @@ def test_a_candidate_that_cannot_be_written_is_passed_over(candidates, mounts, m
     assert create(None, "test", UNKNOWN).path.parent == candidates[1]
 
 
+_WITH_MEMORY_OF_ITS_OWN = """
+import os, sys
+from pathlib import Path
+from airflow_provider_xethub.xet.files.private_folders import create
+from airflow_provider_xethub.xet.temporary_names import UNKNOWN
+print(create(None, "test", UNKNOWN).write("token.json", b"secret").parent.parent)
+print(os.listdir("/dev/shm"))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system, seen by one process only")
+@pytest.mark.parametrize("options", ["size=1m", "size=8k", "ro"])
+def test_memory_that_is_full_or_read_only_is_passed_over(tmp_path, options):
+    mount = f'mount -t tmpfs -o {options} none /dev/shm && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", _WITH_MEMORY_OF_ITS_OWN]
+    environment = {key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"}
+    done = subprocess.run(command, env={**environment, "TMPDIR": str(tmp_path)}, capture_output=True, text=True)
+    if "not permitted" in done.stderr:
+        pytest.skip("mounts are not allowed here")
+    assert done.returncode == 0, done.stderr
+    where, left = done.stdout.splitlines()
+    assert where == ("/dev/shm" if options == "size=1m" else str(tmp_path))
+    assert (left == "[]") == (where != "/dev/shm")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_another_user_can_neither_read_nor_list_it(tmp_path):
+    parent = Path(tempfile.mkdtemp(dir="/tmp"))
+    parent.chmod(0o1777)
+    folder = create(parent, "test", UNKNOWN)
+    path = folder.write("token.json", b"secret")
+    done = subprocess.run(["cat", path], capture_output=True, user=12345)
+    listed = subprocess.run(["ls", path.parent], capture_output=True, user=12345)
+    assert (done.stdout, listed.stdout) == (b"", b"")
+    assert b"Permission denied" in done.stderr
+    assert subprocess.run(["cat", path], capture_output=True).stdout == b"secret"
+    folder.remove()
+    parent.rmdir()
+
+
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.s3fs", "9p", "unheard-of"])
 def test_no_file_system_that_others_may_read_is_chosen(candidates, mounts, kind):
     mounts(memory=kind, temporary=kind)
