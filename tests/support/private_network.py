@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -89,12 +90,14 @@ class TlsFront(Listener):
 class Proxy(Listener):
     """A forward proxy: ``CONNECT`` for https, absolute URLs for http, with a user and a password if given.
 
+    :param routes: ports on loopback for hosts that are not there, such as ``{"sts.amazonaws.com:443": 1234}``.
     :ivar through: what was asked for, such as ``CONNECT 127.0.0.1:443`` or ``GET http://127.0.0.1/x``.
     :ivar refused: requests without the right user and password.
     """
 
-    def __init__(self, user: str = "", password: str = "") -> None:
+    def __init__(self, user: str = "", password: str = "", routes: Mapping[str, int] | None = None) -> None:
         super().__init__()
+        self._routes = dict(routes or {})
         self.through: list[str] = []
         self.refused = 0
         self._expected = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
@@ -120,7 +123,8 @@ class Proxy(Listener):
             return
         self.through.append(f"{method} {target}")
         parts = urlsplit(f"//{target}" if method == "CONNECT" else target)
-        upstream = socket.create_connection((parts.hostname, parts.port or 80))
+        route = self._routes.get(parts.netloc)
+        upstream = socket.create_connection(("127.0.0.1", route) if route else (parts.hostname, parts.port or 80))
         if method == "CONNECT":
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         else:
@@ -133,8 +137,11 @@ class Proxy(Listener):
         self.join(client, upstream)
 
 
-def private_certificate(path: Path) -> Path:
-    """Write the certificate of 127.0.0.1, which is its own authority, and its key; and return the path."""
+def private_certificate(path: Path, *names: str) -> Path:
+    """Write the certificate of 127.0.0.1, which is its own authority, and its key; and return the path.
+
+    :param names: further hosts that it is for.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -142,7 +149,8 @@ def private_certificate(path: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.timezone.utc)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    others = [x509.DNSName(each) for each in names]
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *others])
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
