@@ -100,7 +100,9 @@ def check_connection(connection: Connection) -> None:
     extra = connection.extra_dejson
     assert set(extra) <= set(get_provider_info.CONNECTION_FIELDS)
     read_proxy = {"ca_bundle": "/etc/ssl/certs/acme.pem", "proxy": "http://user:password@proxy.acme.example:3128"}
-    assert extra in ({}, {"repo_type": "dataset", "repo_id": "acme/corpus"}, read_proxy)
+    identity = {"identity": "file", "identity_file": "/var/run/secrets/huggingface/token"}
+    defaults = {"repo_type": "dataset", "repo_id": "acme/corpus"}
+    assert extra in ({}, defaults, read_proxy, {**identity, **defaults})
 
 
 def make(words: list[str], _: Path) -> None:
