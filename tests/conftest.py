@@ -145,7 +145,8 @@ def _masked_secrets_are_those_of_one_test() -> Iterator[None]:
         if masker := vars(sys.modules.get(name, object)).get("_secrets_masker"):
             masker().reset_masker()
     if sealing := sys.modules.get("airflow_provider_xethub.hooks.sealing"):
-        vars(sealing)["_short_lived"].clear()
+        for name in ("_masked_here", "_masked_everywhere"):
+            vars(sealing)[name].clear()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -84,7 +86,11 @@ MAX_SHORT_LIVED = 200
 """Short-lived tokens that one process masks. Airflow never forgets a mask, and compiles all of them again for each new
 one: a triggerer that runs for months would spend its time on tokens that expired long ago."""
 
-_short_lived: set[str] = set()
+_masked_here: set[str] = set()
+_masked_everywhere: set[str] = set()
+# A task process begins without the masks of the process that it was forked from.
+os.register_at_fork(after_in_child=_masked_here.clear)
+os.register_at_fork(after_in_child=_masked_everywhere.clear)
 
 
 def mask_short_lived(token: str) -> None:
@@ -92,7 +98,17 @@ def mask_short_lived(token: str) -> None:
 
     A task never reaches :data:`MAX_SHORT_LIVED`. In processes that run for longer there is no code of DAG authors that
     could log a token, and the provider's own messages are free of them without a mask.
+
+    Other threads than the main one do not tell Airflow's supervisor: in a triggerer, that request belongs to the event
+    loop, and elsewhere the main thread makes it when it uses the token.
     """
-    if token and token not in _short_lived and len(_short_lived) < MAX_SHORT_LIVED:
-        _short_lived.add(token)
+    is_main = threading.current_thread() is threading.main_thread()
+    known = _masked_everywhere if is_main else _masked_here | _masked_everywhere
+    if not token or token in known or len(known) >= MAX_SHORT_LIVED:
+        return
+    if is_main:
+        _masked_everywhere.add(token)
         mask_secret(token)
+    else:
+        _masked_here.add(token)
+        _masker_of_process().add_mask(token)

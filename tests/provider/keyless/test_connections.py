@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from airflow_provider_xethub.exceptions import XetIdentityError, XetIdentityUnavailableError, XetInputError
@@ -292,11 +294,37 @@ def test_the_test_is_quick_where_the_hub_is_busy(hub, make_repo, keyless):
     assert (ok, len(hub.log.requests())) == (False, 1)
 
 
-def test_a_process_masks_only_so_many_short_lived_tokens(monkeypatch):
-    masked = []
-    monkeypatch.setattr(sealing, "mask_secret", masked.append)
-    monkeypatch.setattr(sealing, "_short_lived", set())
+@pytest.fixture
+def masked(monkeypatch):
+    """What Airflow was told to mask, by this process for itself and for its supervisor."""
+    everywhere, here = [], []
+    masker = type("Masker", (), {"add_mask": staticmethod(here.append)})
+    monkeypatch.setattr(sealing, "mask_secret", everywhere.append)
+    monkeypatch.setattr(sealing, "_masker_of_process", lambda: masker)
+    return everywhere, here
+
+
+def test_a_process_masks_only_so_many_short_lived_tokens(masked):
     for number in range(sealing.MAX_SHORT_LIVED + 100):
         sealing.mask_short_lived(f"token {number}")
         sealing.mask_short_lived(f"token {number}")
-    assert len(masked) == sealing.MAX_SHORT_LIVED
+    assert [len(each) for each in masked] == [sealing.MAX_SHORT_LIVED, 0]
+
+
+def test_a_thread_masks_for_its_process_only_and_the_main_thread_tells_the_supervisor(masked):
+    thread = threading.Thread(target=sealing.mask_short_lived, args=["token"])
+    thread.start()
+    thread.join()
+    assert masked == ([], ["token"])
+    sealing.mask_short_lived("token")
+    sealing.mask_short_lived("token")
+    assert masked == (["token"], ["token"])
+
+
+def test_a_token_of_a_thread_is_masked_in_the_logs_of_this_process():
+    from airflow.providers.common.compat.sdk import redact
+
+    thread = threading.Thread(target=sealing.mask_short_lived, args=["hf_jwt_of_a_thread"])
+    thread.start()
+    thread.join()
+    assert redact("It is hf_jwt_of_a_thread.") == "It is ***."
