@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
 from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.given_token import GivenToken
+from airflow_provider_xethub.xet import core_dumps
 from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
@@ -82,6 +83,7 @@ class Tokens:
             self._prefetched.pop((scope, repo), None)
 
     def _keep(self, token: XetToken) -> XetToken:
+        core_dumps.forbid_while(self)
         sealing.mask(token.access_token)
         self._fetched[token.scope, token.repo] = token
         self._log.info(
@@ -120,6 +122,7 @@ class Tokens:
         :raises XetTokenBindingError: the task that runs here is not one that may use it.
         :raises XetHubError: as for :meth:`GivenToken.open`.
         """
+        core_dumps.forbid_while(self)
         if isinstance(token, XetToken):
             given = GivenToken.open(token)
         else:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import requests
 
 from airflow_provider_xethub.exceptions import XetInputError, XetRedirectError
-from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet import core_dumps, urls
 from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
 from airflow_provider_xethub.xet.network.bounded_answers import BoundedAdapter
 from airflow_provider_xethub.xet.network.settings import Network
@@ -43,6 +43,7 @@ class HubSession(requests.Session):
         exchanged: ExchangedTokens | None = None,
     ) -> None:
         super().__init__()
+        core_dumps.forbid_while(self)
         self.endpoint = endpoint
         self._timeout = timeout
         self._network = network.requests_options()
