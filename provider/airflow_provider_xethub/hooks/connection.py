@@ -320,8 +320,8 @@ class LazyConnection:
                 raise XetInputError("This needs a connection to the Hub, but xethub_conn_id is None.")
             raise not_found(self.conn_id)
         url, token = endpoint(found), hub_token(found)
-        extra = partial(_text, found)
-        identity = identities.of(str(self.conn_id), extra, has_password=bool(token), endpoint=url)
+        extra, more = partial(_text, found), headers(found)
+        identity = identities.of(str(self.conn_id), extra, has_password=bool(token), endpoint=url, header_names=more)
         hub = Hub(
             url,
             token,
@@ -329,7 +329,7 @@ class LazyConnection:
             conn_id=self.conn_id,
             timeout=seconds(found, "timeout", DEFAULT_TIMEOUT),
             network=self.network,
-            headers=headers(found),
+            headers=more,
             identity=identity,
             identity_user=extra("identity_user") if identity else None,
             on_secret=sealing.mask_short_lived,

@@ -7,7 +7,7 @@ class is, and to which Hubs an ID token may be sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ Extra = Callable[[str], str]
 """Returns an extra of the connection, by its name; empty where it has none."""
 
 
-def of(conn_id: str, extra: Extra, *, has_password: bool, endpoint: str) -> Identity | None:
+def of(
+    conn_id: str, extra: Extra, *, has_password: bool, endpoint: str, header_names: Iterable[str] = ()
+) -> Identity | None:
     """Return the identity that a connection names, or ``None`` where it names none.
 
     Nothing is opened, read or sent yet. The first use raises :class:`XetIdentityError` if the administrator does not
@@ -34,6 +36,7 @@ def of(conn_id: str, extra: Extra, *, has_password: bool, endpoint: str) -> Iden
     :param extra: its extras.
     :param has_password: whether it has a Hub token.
     :param endpoint: URL of its Hub.
+    :param header_names: its extra headers.
     :raises XetInputError: the connection contradicts itself.
     """
     kind = extra("identity")
@@ -68,6 +71,7 @@ def of(conn_id: str, extra: Extra, *, has_password: bool, endpoint: str) -> Iden
 
     def open_source() -> Identity:
         _check_endpoint(conn_id, endpoint, on_this_machine=kind not in _FOR_ANY_AUDIENCE)
+        _check_route(conn_id, endpoint, ca_bundle=extra("ca_bundle"), header_names=header_names)
         return _SOURCES[kind](conn_id, extra)
 
     return _ConnectionIdentity(f"{kind} {named}".rstrip(), open_source)
@@ -126,6 +130,31 @@ def _check_endpoint(conn_id: str, endpoint: str, *, on_this_machine: bool) -> No
             f"No identity may be sent to {endpoint}, the host of connection {conn_id!r}. Correct the host, or ask the "
             "administrator to add it to [xethub] identity_endpoints. Nothing was sent."
         )
+
+
+_ROUTING_HEADERS = frozenset({"host", "transfer-encoding", "content-length"})
+"""Headers with which a server in front of several Hubs can be made to pass a request on to another one."""
+
+
+def _check_route(conn_id: str, endpoint: str, *, ca_bundle: str, header_names: Iterable[str]) -> None:
+    """Refuse a keyless connection that says itself which server is the Hub.
+
+    Who edits a connection could otherwise have another server pass for the Hub: with a certificate authority of their
+    own, which may lie on the workers among downloaded files, and a proxy that leads there.
+
+    :raises XetIdentityError: it does.
+    """
+    if ca_bundle:
+        raise XetIdentityError(
+            f"Connection {conn_id!r} has an identity, so it cannot choose its own CA bundle: leave ca_bundle empty, "
+            f"and set REQUESTS_CA_BUNDLE on the workers. Otherwise another server could pass for {endpoint}."
+        )
+    for name in header_names:
+        if name.strip().lower() in _ROUTING_HEADERS:
+            raise XetIdentityError(
+                f"Connection {conn_id!r} has an identity, so it cannot set the header {name!r:.60}: remove it from its "
+                f"secret headers. Otherwise its requests could reach another server than {endpoint}."
+            )
 
 
 def _file(_: str, extra: Extra) -> Identity:
@@ -200,4 +229,29 @@ class _CustomIdentity:
         return token
 
 
-_SOURCES: dict[str, Callable[[str, Extra], Identity]] = {"file": _file, "variable": _variable, "custom": _custom}
+def _google(_: str, __: Extra) -> Identity:
+    from airflow_provider_xethub.xet.identity.google import GoogleIdentity
+
+    return GoogleIdentity()
+
+
+def _azure(_: str, __: Extra) -> Identity:
+    from airflow_provider_xethub.xet.identity.azure import AzureIdentity
+
+    return AzureIdentity()
+
+
+def _aws(_: str, __: Extra) -> Identity:
+    from airflow_provider_xethub.xet.identity.aws import AwsIdentity
+
+    return AwsIdentity()
+
+
+_SOURCES: dict[str, Callable[[str, Extra], Identity]] = {
+    "file": _file,
+    "variable": _variable,
+    "google": _google,
+    "azure": _azure,
+    "aws": _aws,
+    "custom": _custom,
+}
