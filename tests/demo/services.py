@@ -214,8 +214,11 @@ def airflow(folder: Path, env: Mapping[str, str]) -> Iterator[Airflow]:
         require_loopback(server, processor, scheduler)
 
 
-def prepare_airflow(env: Mapping[str, str], hub_url: str, hub_token: str) -> None:
-    """Make the metadata database, and the connection as a person would in the UI: stored encrypted."""
+def prepare_airflow(env: Mapping[str, str], hub_url: str, hub_token: str | None, extra: str = "") -> None:
+    """Make the metadata database, and the connection as a person would in the UI: stored encrypted.
+
+    :param extra: the connection's extras, as JSON.
+    """
     script = (
         "import json, sys\n"
         "from airflow.utils.db import initdb\n"
@@ -225,7 +228,7 @@ def prepare_airflow(env: Mapping[str, str], hub_url: str, hub_token: str) -> Non
         "with create_session() as session:\n"
         "    session.add(Connection(conn_id='xethub_default', **json.load(sys.stdin)))\n"
     )
-    fields = {"conn_type": "xethub", "host": hub_url, "password": hub_token}
+    fields = {"conn_type": "xethub", "host": hub_url, "password": hub_token, "extra": extra or None}
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=dict(env),

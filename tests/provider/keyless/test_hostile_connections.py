@@ -17,11 +17,11 @@ from airflow_provider_xethub.exceptions import (
     XetTLSError,
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
-from airflow_provider_xethub.local.control.faults import Fault
 from airflow_provider_xethub.xet.repo import Repo
 from support.cloud_services import google, jwt
 from support.private_network import Proxy, TlsFront, private_certificate
 from support.small_server import Answer, SmallServer
+from xethub_local.control.faults import Fault
 
 HUB = "https://huggingface.co"
 REPO = Repo("local/corpus", "dataset")
@@ -68,7 +68,9 @@ def edit(connection, id_file, hostile):
     id_file.write_text(jwt(HUB))
 
     def set_and_use(host=HUB, identity="file", **extra):
-        named = {"identity": identity, **({"identity_file": str(id_file)} if identity == "file" else {}), **extra}
+        named = {"identity": identity, "repo_id": REPO.repo_id, "repo_type": "dataset", **extra}
+        if identity == "file":
+            named.setdefault("identity_file", str(id_file))
         connection(host=host, password=None, extra=json.dumps(named))
         with pytest.raises(XetHubError) as caught:
             XetHubConnection().get_token(REPO, "write")
