@@ -73,7 +73,7 @@ def read(path):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -271,8 +271,12 @@ def test_a_token_with_little_time_left_is_replaced_first(hub, hook, repo, folder
 def test_a_full_folder_is_an_error_that_can_be_retried(hook, repo, folder, monkeypatch):
     from airflow_provider_xethub.xet.files import private_folders
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    write = private_folders.PrivateFolder.write
+
+    def full(self, name, content):
+        if name == "token.json":
+            raise OSError(28, "No space left on device")
+        return write(self, name, content)
 
     monkeypatch.setattr(private_folders.PrivateFolder, "write", full)
     with (
