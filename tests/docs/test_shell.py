@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,11 +13,15 @@ from contextlib import contextmanager
 from importlib.metadata import metadata
 from pathlib import Path
 
+import pendulum
 import pytest
 from airflow.cli import cli_parser
 from airflow.models.connection import Connection
 
 from airflow_provider_xethub import get_provider_info
+from airflow_provider_xethub.xet import recipient
+from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.token import XetToken
 from support.documentation import (
     BIN,
     ROOT,
@@ -31,6 +36,7 @@ from support.documentation import (
 from xethub_local.cli import main as cli
 from xethub_local.server import LocalHub
 from xethub_local.store.announced_url import announced
+from xethub_token.recipient import RecipientKey
 
 
 @contextmanager
@@ -63,6 +69,17 @@ def pip_install(words: list[str], _: Path) -> None:
         assert metadata(name)["Name"] == name
         if bracket:
             assert extras.rstrip("]") in metadata(name).get_all("Provides-Extra")
+
+
+def xethub_token(words: list[str], folder: Path) -> None:
+    if words[1] == "open":
+        key = RecipientKey.generate()
+        key.save(folder / words[words.index("--key") + 1])
+        repo = Repo.from_uri(words[words.index("--repo") + 1])
+        sealed = XetToken(repo, "write", "https://cas.example", pendulum.now().add(hours=1), access_token="t")
+        document = json.dumps(sealed.to_document(None, renewed=False)).encode()
+        (folder / words[2]).write_text(recipient.seal(document, key.public))
+    execute(words, folder)
 
 
 def airflow(words: list[str], _: Path) -> None:
@@ -124,6 +141,7 @@ _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
     "make": make,
     "python": execute,
     "xethub-local": execute,
+    "xethub-token": xethub_token,
 }
 _IN_THE_WALKTHROUGH = {"mkdir", "printf", "head"}
 

@@ -143,6 +143,7 @@ _SHAPES: list[set[str]] = [
     keys(records.XetRef),
     keys(records.XetSquashResult),
     keys(records.XetCleanup),
+    {"kty", "crv", "x"},  # the public key of a recipient, a JWK
 ]
 
 

@@ -275,12 +275,15 @@ def store_dag(dag: DAG) -> None:
     sync_bag_to_db(bag, "dags-folder", None)
 
 
-def run_dag(dag: DAG) -> DagRun:
-    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database."""
+def run_dag(dag: DAG, conf: dict[str, Any] | None = None) -> DagRun:
+    """Run a whole DAG: the scheduler's decisions, mapping, setup and teardown, XComs in a database.
+
+    :param conf: values for its params.
+    """
     store_dag(dag)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        result = dag.test()
+        result = dag.test(run_conf=conf)
     finally:
         signal.signal(signal.SIGTERM, before)
     states = {

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.tokens import Tokens
     from airflow_provider_xethub.xet.files.private_folders import PrivateFolder
     from airflow_provider_xethub.xet.repo import Repo, Scope
-    from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
+    from airflow_provider_xethub.xet.token import SealedTokenDict, TokenDocument, XetToken
 
 PURPOSE = "xethub-hand-over"
 FILE_NAME = "token.json"
@@ -86,6 +86,37 @@ def hand_over(
                 yield path
     finally:
         private.remove()
+
+
+def document(
+    tokens: Tokens,
+    connection: LazyConnection,
+    token: XetToken | SealedTokenDict | None,
+    scope: Scope | None,
+    repo: Repo | None,
+) -> TokenDocument:
+    """Return a token in plain text; see :meth:`XetHubConnection.token_document`.
+
+    :param tokens, connection: those of the hook.
+    """
+    if token is None:
+        if repo is None:
+            raise XetInputError("Neither a token nor a repository was given: set token or repo_id.")
+        handed = tokens.fetch(repo, scope or "read")
+    else:
+        handed = _fit(tokens, token, scope, repo)
+        if handed is tokens.open(token).opened and tokens.may_replace(handed.conn_id):
+            handed = tokens.fetch(handed.repo, handed.scope)
+    return plain_text(handed, connection)
+
+
+def plain_text(token: XetToken, connection: LazyConnection) -> TokenDocument:
+    """Return the document of a token that nothing will renew.
+
+    :param connection: says which Hub issued the token, if it was fetched with it.
+    """
+    is_own = token.conn_id in (None, connection.conn_id)
+    return token.to_document(connection.endpoint if is_own else None, renewed=False)
 
 
 def _fit(tokens: Tokens, token: XetToken | SealedTokenDict, scope: Scope | None, repo: Repo | None) -> XetToken:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks import hand_over, sealing
 from airflow_provider_xethub.hooks.given_token import GivenToken
 from airflow_provider_xethub.xet import core_dumps
+from airflow_provider_xethub.xet import recipient as recipients
 from airflow_provider_xethub.xet.message_text import duration
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
@@ -111,6 +113,18 @@ class Tokens:
                 token.repo,
             )
         return SealedToken.seal(token, fernets[0] if fernets else None).to_xcom()
+
+    def seal_to(self, token: XetToken, recipient: Mapping[str, Any] | str) -> str:
+        """Return a token for a process that is not Airflow: a JWE that only the holder of a private key opens.
+
+        :param token: as fetched, or as :meth:`fresh` returned it.
+        :param recipient: the public key.
+        :raises XetTokenBindingError: the token is bound to other tasks than this one.
+        :raises XetInputError: ``recipient`` is not a public key.
+        """
+        GivenToken(token).check_binding()
+        document = hand_over.plain_text(token, self._connection)
+        return recipients.seal(json.dumps(document).encode(), recipient)
 
     # --- given tokens
 

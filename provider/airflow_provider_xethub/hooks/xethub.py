@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -18,11 +18,10 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetPublisherError,
 )
-from airflow_provider_xethub.hooks import connection, sealing, token_bindings
+from airflow_provider_xethub.hooks import connection, hand_over, sealing, token_bindings
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.errors import fail_without_retry
-from airflow_provider_xethub.hooks.hand_over import hand_over
 from airflow_provider_xethub.hooks.lineage import Lineage
 from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
@@ -30,7 +29,7 @@ from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.path_patterns import matches
 from airflow_provider_xethub.xet.repo import Repo, Scope
-from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
+from airflow_provider_xethub.xet.token import SealedTokenDict, TokenDocument, XetToken
 from airflow_provider_xethub.xet.token_binding import Bind
 
 if TYPE_CHECKING:
@@ -227,10 +226,28 @@ class XetHubConnection(BaseHook):
         """Fetch a new token for the same scope, repository and revision, with the same binding."""
         return replace(self._tokens.fetch(token.repo, token.scope), binding=token.binding)
 
+    @overload
+    def seal_token(
+        self,
+        token: XetToken,
+        *,
+        bind: Bind | None = ...,
+        consumers: str | Sequence[str] | None = ...,
+        recipient: None = ...,
+    ) -> SealedTokenDict: ...
+
+    @overload
+    def seal_token(self, token: XetToken, *, recipient: Mapping[str, Any] | str) -> str: ...
+
     @fail_without_retry()
     def seal_token(
-        self, token: XetToken, *, bind: Bind | None = None, consumers: str | Sequence[str] | None = None
-    ) -> SealedTokenDict:
+        self,
+        token: XetToken,
+        *,
+        bind: Bind | None = None,
+        consumers: str | Sequence[str] | None = None,
+        recipient: Mapping[str, Any] | str | None = None,
+    ) -> SealedTokenDict | str:
         """Return the token in the form that may be an XCom: sealed, or only a reference where there is no key.
 
         A token that was bound before keeps its binding; ``bind`` and ``consumers`` may narrow it.
@@ -239,8 +256,15 @@ class XetHubConnection(BaseHook):
         :param bind: only tasks of this DAG (``dag``) or of this run (``run``) may use it. ``None``: every task that has
             the key, unless ``consumers`` is given, which also binds it to the DAG.
         :param consumers: only tasks with these full IDs may use it. ``None``: all.
+        :param recipient: the public key of a process that is not Airflow, as JWK or text: only that process opens the
+            token, with ``xethub-token``, and no task does. ``None``: tasks that have the Fernet key open it.
+        :returns: with ``recipient``, a string, a JWE.
         :raises XetInputError: no task is running to bind it to, the DAG has no such task, or an argument is wrong.
         """
+        if recipient is not None:
+            if bind is not None or consumers is not None:
+                raise XetInputError("A token for a recipient is not bound to tasks; leave out bind and consumers.")
+            return self._tokens.seal_to(token, recipient)
         return self._tokens.seal(token, token_bindings.binding(bind, consumers))
 
     @fail_without_retry()
@@ -336,8 +360,23 @@ class XetHubConnection(BaseHook):
         :raises XetTokenError: as for :meth:`fresh_token`.
         :raises XetDestinationError: no folder can hold the file.
         """
-        with hand_over(self._tokens, self._connection, self.log, token, folder, scope, repo) as path:
+        with hand_over.hand_over(self._tokens, self._connection, self.log, token, folder, scope, repo) as path:
             yield path
+
+    @fail_without_retry()
+    def token_document(
+        self, token: XetToken | SealedTokenDict | None = None, *, scope: Scope | None = None, repo: Repo | None = None
+    ) -> TokenDocument:
+        """Return a token in plain text, for a process that the file of :meth:`hand_over` does not reach.
+
+        With the connection it is a new token, as nothing renews it later. Never return it from a task or log it.
+
+        :param token: as XCom value, or as fetched; ``None`` to fetch one for ``repo``.
+        :param scope: what the token must allow. ``None``: the token decides, or ``read`` where there is none.
+        :param repo: what it must be for; ``None`` if the token decides.
+        :raises XetTokenError: as for :meth:`fresh_token`.
+        """
+        return hand_over.document(self._tokens, self._connection, token, scope, repo)
 
     def cas_access(self) -> Callable[[XetToken], CasAccess]:
         """Return what turns a token into access to CAS: with this connection's network, timeouts and Hub.

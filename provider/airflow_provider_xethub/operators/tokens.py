@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom, conf
+from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, XCom, XComArg, conf
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
@@ -13,6 +13,7 @@ from airflow_provider_xethub.hooks import token_bindings
 from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
+from airflow_provider_xethub.xet import recipient as recipients
 from airflow_provider_xethub.xet.repo import Scope
 from airflow_provider_xethub.xet.token import SealedTokenDict
 from airflow_provider_xethub.xet.token_binding import Bind
@@ -32,10 +33,13 @@ class XetTokenOperator(XetOperator):
         that reads the XCom and has the key.
     :param consumers: the IDs of the tasks of this DAG that may use the token, with those of their task groups
         (``group.upload``). ``None``: all.
-    :returns: a :class:`~airflow_provider_xethub.xet.token.SealedTokenDict`.
+    :param recipient: the public key of a process that is not Airflow, such as the XCom of a task in which the process
+        made it: a JWK, or its ``x``. Only that process can open the token, with ``xethub-token``. ``None``: tasks of
+        Airflow open it.
+    :returns: a :class:`~airflow_provider_xethub.xet.token.SealedTokenDict`; with ``recipient``, a string: a JWE.
     """
 
-    template_fields: Sequence[str] = (*REPO_FIELDS, "scope", "bind", "consumers")
+    template_fields: Sequence[str] = (*REPO_FIELDS, "scope", "bind", "consumers", "recipient")
 
     def __init__(
         self,
@@ -43,13 +47,15 @@ class XetTokenOperator(XetOperator):
         scope: Scope = "read",
         bind: Bind | None = None,
         consumers: str | Sequence[str] | None = None,
+        recipient: Mapping[str, Any] | str | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.scope = scope
         self.bind = bind
         self.consumers = consumers
-        self._restricting = [name for name in ("bind", "consumers") if getattr(self, name) is not None]
+        self.recipient = recipient
+        self._restricting = [name for name in ("bind", "consumers", "recipient") if getattr(self, name) is not None]
         self.check_written()
 
     def prepare(self, context: Context) -> None:
@@ -64,13 +70,26 @@ class XetTokenOperator(XetOperator):
                 f"value, or leave {missing[0]} out of {self.task_id}."
             )
 
-    def work(self, context: Context) -> SealedTokenDict:  # noqa: ARG002
+    def work(self, context: Context) -> SealedTokenDict | str:  # noqa: ARG002
         """Fetch the token and seal it."""
+        if self.recipient is not None:
+            return self._seal_to_recipient()
         binding = token_bindings.binding(self.bind, self.consumers)  # refuses wrong ones before a token is fetched
         token = self.hook.get_token(self.resolve_repo(), self.scope)
         if binding:
             self.log.info("Only tasks of %s may use the token.", binding)
         return self.hook.seal_token(token, bind=self.bind, consumers=self.consumers)
+
+    def _seal_to_recipient(self) -> str:
+        if self.bind is not None or self.consumers is not None:
+            raise XetInputError(
+                f"{self.task_id}: a token for a recipient is not bound to tasks; leave out bind and consumers."
+            )
+        # Refuses a wrong one before a token is fetched.
+        key = recipients.public_key(self.recipient)
+        token = self.hook.get_token(self.resolve_repo(), self.scope)
+        self.log.info("Only the holder of the private key %s can open the token.", recipients.thumbprint(key))
+        return self.hook.seal_token(token, recipient=key)
 
 
 class XetForgetTokenOperator(RenderedArguments, BaseOperator):

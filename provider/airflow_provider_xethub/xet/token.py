@@ -24,7 +24,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet import recipient, urls
 from airflow_provider_xethub.xet.repo import SCOPES, Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token_binding import TokenBinding, TokenBindingDict
 
@@ -355,6 +355,11 @@ class SealedToken:
         :raises XetInputError: ``value`` is not a token (for instance a deleted XCom, which is ``None``).
         :raises XetTokenTamperedError: it is a token without the shape that this provider writes.
         """
+        if recipient.is_sealed(value):
+            raise XetInputError(
+                "token is sealed to a recipient: only the process that made the key opens it, with xethub-token. Give "
+                "this task the output of a XetTokenOperator without recipient."
+            )
         if not isinstance(value, Mapping) or "xet_token" not in value:
             raise XetInputError(
                 f"token is not the output of a XetTokenOperator but {type(value).__name__}. Pass token=<task>.output."
