@@ -22,6 +22,7 @@ release = version = installed_version(project)
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["examples", "_build"]
 nitpicky = False
+autodoc_mock_imports = ["airflow.providers.cncf"]  # installed for long tests only
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

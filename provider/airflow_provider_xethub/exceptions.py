@@ -37,6 +37,7 @@
     │   ├── XetUnsafeFileError (PermissionError) a scanner found an issue                                  final
     │   ├── XetScanPendingError                  there is no result yet                                    retry
     │   └── XetScanMissingError (LookupError)    the Hub reports no scan at all                            final
+    ├── XetKubernetesError                       Kubernetes refused the Secret of a pod; has ``status``        retry
     └── XetTransferError
         ├── XetSourceError (OSError)             a source is missing, unreadable, or changed while read    retry
         │   └── XetEmptySourceError              the source contains no file                               retry
@@ -309,6 +310,18 @@ class XetScanMissingError(XetScanError, LookupError):
     """
 
     retryable = False
+
+
+class XetKubernetesError(XetHubError):
+    """Kubernetes refused to create, change or delete the Secret of a pod, or did not answer. Retried.
+
+    :param message: what happened, in which namespace, and what to do next; never the content of the Secret.
+    :param status: the HTTP status; ``None`` if there was no response.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class XetTransferError(XetHubError):
