@@ -1,4 +1,4 @@
-"""Fetch a token, use it in a task without a connection, and delete it, whether that task succeeds or fails."""
+"""Fetch a token that one task of this run may use, use it there without a connection, and delete it in any case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ with DAG(
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     params={"file": "/tmp/model/weights.bin"},  # noqa: S108
 ):
-    token = XetTokenOperator(task_id="token", scope="write", repo_id="local/model")
+    token = XetTokenOperator(task_id="token", scope="write", repo_id="local/model", bind="run", consumers=["upload"])
 
     upload = XetUploadOperator(
         task_id="upload", source="{{ params.file }}", commit=False, token=token.output, xethub_conn_id=None
