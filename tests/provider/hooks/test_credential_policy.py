@@ -120,14 +120,6 @@ def test_a_fine_grained_token_works(hub, fine_grained, repo, require, run_task, 
     assert paths(hub).count(WHOAMI) == 1
 
 
-def test_a_token_that_was_exchanged_for_an_id_token_is_for_one_repository(hub, connection, repo, require):
-    require("fine_grained")
-    connection(password="hf_jwt_0123456789abcdef")
-    hub.faults.add(Fault("GET .*/tree/.*", status=200, headers={"Content-Type": "application/json"}, body="[]"))
-    assert XetHubConnection().list_files(repo) == []
-    assert WHOAMI not in paths(hub)
-
-
 @pytest.mark.parametrize("token", ["classic", "fine-grained", "exchanged"])
 def test_keyless_refuses_every_hub_token_without_asking(hub, fine_grained, connection, repo, require, token):
     require("keyless")

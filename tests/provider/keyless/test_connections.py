@@ -6,7 +6,12 @@ import threading
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetIdentityError, XetIdentityUnavailableError, XetInputError
+from airflow_provider_xethub.exceptions import (
+    XetIdentityError,
+    XetIdentityUnavailableError,
+    XetInputError,
+    XetWeakCredentialError,
+)
 from airflow_provider_xethub.hooks import identities, sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetTokenOperator, XetUploadOperator
@@ -328,3 +333,33 @@ def test_a_token_of_a_thread_is_masked_in_the_logs_of_this_process():
     thread.start()
     thread.join()
     assert redact("It is hf_jwt_of_a_thread.") == "It is ***."
+
+
+@pytest.mark.parametrize("minimum", ["fine_grained", "keyless"])
+def test_an_identity_is_a_credential_that_every_administrator_accepts(
+    hub, keyless, publisher, make_repo, monkeypatch, minimum
+):
+    """And the Hub, which limits how often it says whose token it was asked with, is not asked."""
+    monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", minimum)
+    repo = make_repo(private=True)
+    publisher(repo)
+    hub.log.clear()
+    assert XetHubConnection().list_files(repo)
+    assert not [entry for entry in hub.log.requests() if entry.path == "/api/whoami-v2"]
+
+
+def test_an_exchanged_token_as_password_is_as_narrow_as_a_fine_grained_one(
+    hub, keyless, connection, publisher, make_repo, monkeypatch
+):
+    repo = make_repo(private=True)
+    publisher(repo)
+    token = XetHubConnection().hub.token_of(repo.repo_type, repo.repo_id)
+    assert token.startswith("hf_jwt_")
+    connection(password=token)
+    monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", "fine_grained")
+    hub.log.clear()
+    assert XetHubConnection().list_files(repo)
+    assert not [entry for entry in hub.log.requests() if entry.path == "/api/whoami-v2"]
+    monkeypatch.setenv("AIRFLOW__XETHUB__MINIMUM_CREDENTIAL", "keyless")
+    with pytest.raises(XetWeakCredentialError):
+        XetHubConnection().list_files(repo)
