@@ -144,7 +144,7 @@ def _masked_secrets_are_those_of_one_test() -> Iterator[None]:
     for name in _MASKERS:
         if masker := vars(sys.modules.get(name, object)).get("_secrets_masker"):
             masker().reset_masker()
-    if sealing := sys.modules.get("airflow_provider_xethub.hooks.sealing"):
+    if sealing := sys.modules.get("airflow_provider_xethub.hooks.tokens.sealing"):
         for name in ("_masked_here", "_masked_everywhere"):
             vars(sealing)[name].clear()
 

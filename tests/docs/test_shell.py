@@ -109,7 +109,7 @@ def export(words: list[str], _: Path) -> None:
 
 def check_connection(connection: Connection) -> None:
     """It is one that the hook takes, and says what the page says."""
-    from airflow_provider_xethub.hooks import connection as read
+    from airflow_provider_xethub.hooks.connections import connection as read
 
     assert connection.conn_type == get_provider_info.CONNECTION_TYPE
     assert read.endpoint(connection) in ("https://huggingface.co", "http://127.0.0.1:7777")

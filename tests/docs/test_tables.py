@@ -280,7 +280,7 @@ OWN_KEY, OTHER_KEY = "b3VyIG93biBrZXkgZm9yIHRoZSB0ZXN0cyBvbmx5ISE=", "c29tZSBvdG
     ids=lambda row: row[0][:40],
 )
 def test_tokens_that_cannot_be_used_end_as_the_table_says(row, with_connection, corpus, hub, run_task, monkeypatch):
-    monkeypatch.setattr("airflow_provider_xethub.hooks.sealing._airflow", lambda: None)
+    monkeypatch.setattr("airflow_provider_xethub.hooks.tokens.sealing._airflow", lambda: None)
     monkeypatch.setenv("AIRFLOW__XETHUB__FERNET_KEY", OWN_KEY)
     hub.access.token_life = {"stale: less than 30 seconds left": 20, "expired": 2}.get(row[0], 900)
     value: Any = run_task(operators.XetTokenOperator, repo_id="acme/corpus", repo_type="dataset").value

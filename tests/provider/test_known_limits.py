@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetTokenOperator
 from airflow_provider_xethub.xet.hub import client

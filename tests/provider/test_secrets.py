@@ -13,7 +13,7 @@ import zlib
 from airflow.providers.common.compat.sdk import redact
 from airflow.sdk import DAG, Asset, task
 
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.refs import XetCreateBranchOperator, XetCreateTagOperator, XetDeleteTagOperator
 from airflow_provider_xethub.operators.repositories import (

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import redact
 from airflow.providers.standard.operators.python import PythonOperator
 
-from airflow_provider_xethub.hooks import hand_over
+from airflow_provider_xethub.hooks.tokens import hand_over
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetTokenOperator
 from airflow_provider_xethub.xet.hub import client as hub_client

@@ -14,7 +14,7 @@ from pathlib import Path
 import hf_xet
 import pytest
 
-from airflow_provider_xethub.hooks import hand_over
+from airflow_provider_xethub.hooks.tokens import hand_over
 from airflow_provider_xethub.operators.xethub import XetCommitOperator
 from support import node_packages
 from support.builders import binary, content, publish

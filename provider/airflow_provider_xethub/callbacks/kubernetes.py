@@ -22,8 +22,8 @@ from airflow.providers.cncf.kubernetes.callbacks import KubernetesPodOperatorCal
 from airflow.providers.common.compat.sdk import XComArg
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError, XetKubernetesError
-from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.errors import fail_task, log_and_continue
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.repo import SCOPES, Scope
 

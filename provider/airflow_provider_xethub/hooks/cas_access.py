@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub.exceptions import XetHubError, XetStalledError, XetTokenExpiredError, XetUnauthorizedError
-from airflow_provider_xethub.hooks import configuration, connection
+from airflow_provider_xethub.hooks.connections import configuration, connection
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hooks.connection import LazyConnection
-    from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
+    from airflow_provider_xethub.hooks.connections.connection import LazyConnection
+    from airflow_provider_xethub.hooks.tokens.tokens import Tokens, TokenUse
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.token import XetToken
 

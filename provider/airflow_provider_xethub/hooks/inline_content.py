@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.hooks import sealing
-from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
+from airflow_provider_xethub.hooks.tokens import sealing
+from airflow_provider_xethub.hooks.tokens.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hooks.connection import LazyConnection
+    from airflow_provider_xethub.hooks.connections.connection import LazyConnection
     from airflow_provider_xethub.xet.hub.client import Hub
     from airflow_provider_xethub.xet.token import Fernet
 

@@ -18,12 +18,13 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetPublisherError,
 )
-from airflow_provider_xethub.hooks import connection, hand_over, sealing, token_bindings
 from airflow_provider_xethub.hooks import inline_content as inline_contents
 from airflow_provider_xethub.hooks.cas_access import CasConnector
+from airflow_provider_xethub.hooks.connections import connection
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
-from airflow_provider_xethub.hooks.tokens import Tokens, TokenUse
+from airflow_provider_xethub.hooks.tokens import hand_over, sealing, token_bindings
+from airflow_provider_xethub.hooks.tokens.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
 from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
@@ -155,7 +156,7 @@ class XetHubConnection(BaseHook):
         Over a keyless connection, each call uses the token of the repository that it is about, which is exchanged for
         that call and not replaced during it; calls that are not about one repository fail before anything is sent.
         """
-        from airflow_provider_xethub.hooks import api
+        from airflow_provider_xethub.hooks.connections import api
 
         hub = self.hub
         hub.session.check_credential()  # the library sends its requests itself
@@ -184,7 +185,7 @@ class XetHubConnection(BaseHook):
 
         Of a keyless connection, say which identity it has, and try it on the connection's default repository or user.
         """
-        from airflow_provider_xethub.hooks import connection_test
+        from airflow_provider_xethub.hooks.connections import connection_test
 
         try:
             hub = self._connection.open_hub("this connection")
@@ -594,8 +595,8 @@ class XetHubConnection(BaseHook):
         *,
         require_safe: bool,
     ) -> XetDownloadResult:
-        from airflow_provider_xethub.hooks import api
         from airflow_provider_xethub.hooks.attempt import current_attempt
+        from airflow_provider_xethub.hooks.connections import api
 
         api.before_import()
         from airflow_provider_xethub.xet.files.cache import layout as cache_layout

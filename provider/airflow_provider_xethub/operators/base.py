@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError, XetNotFoundError
-from airflow_provider_xethub.hooks import connection
 from airflow_provider_xethub.hooks.attempt import instance_key, is_first_start
+from airflow_provider_xethub.hooks.connections import connection
 from airflow_provider_xethub.hooks.errors import fail_task, fail_without_retry
 from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin

@@ -9,9 +9,9 @@ from airflow.providers.common.compat.sdk import XCOM_RETURN_KEY, BaseOperator, X
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.hooks import token_bindings
 from airflow_provider_xethub.hooks.errors import fail_task
 from airflow_provider_xethub.hooks.rendering import RenderedArguments
+from airflow_provider_xethub.hooks.tokens import token_bindings
 from airflow_provider_xethub.operators.base import REPO_FIELDS, XetOperator
 from airflow_provider_xethub.xet import recipient as recipients
 from airflow_provider_xethub.xet.repo import Scope

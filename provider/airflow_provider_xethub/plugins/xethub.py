@@ -16,7 +16,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_xethub.hooks.configuration import SECTION
+from airflow_provider_xethub.hooks.connections.configuration import SECTION
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class XetHubPlugin(AirflowPlugin):
             return []
         if not secret.strip():
             return []
-        from airflow_provider_xethub.hooks import sealing
+        from airflow_provider_xethub.hooks.tokens import sealing
         from airflow_provider_xethub.xet.hub.webhooks import WebhookSecrets
 
         try:

@@ -12,7 +12,8 @@ from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetWeakCredentialError,
 )
-from airflow_provider_xethub.hooks import identities, sealing
+from airflow_provider_xethub.hooks.connections import identities
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetTokenOperator, XetUploadOperator
 from support.identities import SUBJECT

@@ -233,7 +233,7 @@ def test_what_is_read_is_what_was_listed_whatever_is_committed_meanwhile(hub, mo
 
 
 def fernets():
-    from airflow_provider_xethub.hooks import sealing
+    from airflow_provider_xethub.hooks.tokens import sealing
 
     return sealing.fernets()
 

@@ -8,7 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import task, task_group
 
 from airflow_provider_xethub.exceptions import XetInputError, XetTokenSealError
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
     XetForgetTokenOperator,

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_xethub import exceptions
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet import samples
 from airflow_provider_xethub.xet.cas import session as cas_session

@@ -10,8 +10,9 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import connection, sealing
-from airflow_provider_xethub.hooks.token_bindings import running_task
+from airflow_provider_xethub.hooks.connections import connection
+from airflow_provider_xethub.hooks.tokens import sealing
+from airflow_provider_xethub.hooks.tokens.token_bindings import running_task
 from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetToken, check_use
 from airflow_provider_xethub.xet.token_binding import TokenBinding

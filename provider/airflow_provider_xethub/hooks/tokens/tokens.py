@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import hand_over, sealing
-from airflow_provider_xethub.hooks.given_token import GivenToken
+from airflow_provider_xethub.hooks.tokens import hand_over, sealing
+from airflow_provider_xethub.hooks.tokens.given_token import GivenToken
 from airflow_provider_xethub.xet import core_dumps
 from airflow_provider_xethub.xet import recipient as recipients
 from airflow_provider_xethub.xet.message_text import duration
@@ -19,7 +19,7 @@ from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedT
 from airflow_provider_xethub.xet.token_binding import TokenBinding
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hooks.connection import LazyConnection
+    from airflow_provider_xethub.hooks.connections.connection import LazyConnection
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetIdentityError
-from airflow_provider_xethub.hooks import configuration
+from airflow_provider_xethub.hooks.connections import configuration
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -21,7 +21,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import sealing
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetTokenOperator, XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo

@@ -12,8 +12,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetWeakCredentialError
-from airflow_provider_xethub.hooks import configuration
-from airflow_provider_xethub.hooks.credentials import EXCHANGED_PREFIX, PULL_REQUEST, READ, WRITE, Credential
+from airflow_provider_xethub.hooks.connections import configuration
+from airflow_provider_xethub.hooks.connections.credentials import (
+    EXCHANGED_PREFIX,
+    PULL_REQUEST,
+    READ,
+    WRITE,
+    Credential,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.client import Hub

@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks import credential_policy, identities, sealing
+from airflow_provider_xethub.hooks.connections import credential_policy, identities
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType

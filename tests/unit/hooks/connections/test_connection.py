@@ -9,7 +9,7 @@ from airflow.sdk import Connection
 from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.hooks.connection import endpoint
+from airflow_provider_xethub.hooks.connections.connection import endpoint
 
 
 @pytest.mark.parametrize(

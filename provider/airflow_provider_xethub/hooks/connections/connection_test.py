@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
-from airflow_provider_xethub.hooks import credentials
-from airflow_provider_xethub.hooks.credentials import Credential
+from airflow_provider_xethub.hooks.connections import credentials
+from airflow_provider_xethub.hooks.connections.credentials import Credential
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from airflow_provider_xethub.exceptions import (
     XetInputError,
     XetTokenSealError,
 )
-from airflow_provider_xethub.hooks import sealing
 from airflow_provider_xethub.hooks.errors import fail_without_retry
+from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.xet.message_text import duration, os_reason
 
 if TYPE_CHECKING:
-    from airflow_provider_xethub.hooks.connection import LazyConnection
-    from airflow_provider_xethub.hooks.tokens import Tokens
+    from airflow_provider_xethub.hooks.connections.connection import LazyConnection
+    from airflow_provider_xethub.hooks.tokens.tokens import Tokens
     from airflow_provider_xethub.xet.files.private_folders import PrivateFolder
     from airflow_provider_xethub.xet.repo import Repo, Scope
     from airflow_provider_xethub.xet.token import SealedTokenDict, TokenDocument, XetToken

@@ -11,7 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xethub.exceptions import XetInputError, XetServerError, XetWeakCredentialError
-from airflow_provider_xethub.hooks import credential_policy
+from airflow_provider_xethub.hooks.connections import credential_policy
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetListOperator, XetTokenOperator, XetUploadOperator
 from airflow_provider_xethub.sensors.xethub import XetFileSensor

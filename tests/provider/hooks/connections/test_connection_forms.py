@@ -247,7 +247,7 @@ def test_whatever_is_in_the_form_the_button_answers(monkeypatch, host, password,
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", refuse)
     # Airflow's masker grows with every value.
-    monkeypatch.setattr("airflow_provider_xethub.hooks.sealing.mask", lambda _: None)
+    monkeypatch.setattr("airflow_provider_xethub.hooks.tokens.sealing.mask", lambda _: None)
     hook = XetHubConnection("any")
     fields = {"conn_id": "any", "host": host, "schema": None, "password": password, "port": port}
     hook._connection._found = SimpleNamespace(**fields, extra_dejson=extra)

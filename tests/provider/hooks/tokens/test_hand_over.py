@@ -26,7 +26,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenSealError,
     XetTokenTamperedError,
 )
-from airflow_provider_xethub.hooks import hand_over as module
+from airflow_provider_xethub.hooks.tokens import hand_over as module
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.hub import client as hub_client
 from airflow_provider_xethub.xet.token_binding import TokenBinding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_xethub.hooks.credentials import Credential, advice
+from airflow_provider_xethub.hooks.connections.credentials import Credential, advice
 
 
 def fine_grained(*scoped, everywhere=()):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetHubError, XetIdentityError, XetInputError
 from airflow_provider_xethub.get_provider_info import IDENTITIES
-from airflow_provider_xethub.hooks import configuration
+from airflow_provider_xethub.hooks.connections import configuration
 from airflow_provider_xethub.xet import urls
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
