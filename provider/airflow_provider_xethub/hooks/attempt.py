@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
+from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

@@ -531,9 +531,9 @@ class XetHubConnection(BaseHook):
             return self._download_to_cache(destination, files, token, repo, ref, require_safe=require_safe)
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet import threads
         from airflow_provider_xethub.xet.files import object_targets, targets
         from airflow_provider_xethub.xet.files.object_storage import location
+        from airflow_provider_xethub.xet.process import threads
         from airflow_provider_xethub.xet.task_state import TaskState
         from airflow_provider_xethub.xet.transfer import digests
         from airflow_provider_xethub.xet.transfer.download import download, download_each, download_to_storage
@@ -774,9 +774,9 @@ class XetHubConnection(BaseHook):
         :raises XetHubError: nothing was committed.
         """
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet import threads
         from airflow_provider_xethub.xet.files import sources
         from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
+        from airflow_provider_xethub.xet.process import threads
 
         repo = request.repo
         rules = mirror_plan.rules(
@@ -842,10 +842,10 @@ class XetHubConnection(BaseHook):
         """
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet import threads
         from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
         from airflow_provider_xethub.xet.files.object_storage import location
         from airflow_provider_xethub.xet.hub.folders import list_folder
+        from airflow_provider_xethub.xet.process import threads
         from airflow_provider_xethub.xet.task_state import TaskState
         from airflow_provider_xethub.xet.transfer import mirror
 
@@ -971,8 +971,8 @@ class XetHubConnection(BaseHook):
         follow_links: bool,
     ) -> list[SourceFile]:
         from airflow_provider_xethub.hooks.storage import open_storage
-        from airflow_provider_xethub.xet import threads
         from airflow_provider_xethub.xet.files import sources
+        from airflow_provider_xethub.xet.process import threads
 
         path_in_repo = arguments.string("path_in_repo", path_in_repo)
         find = partial(sources.collect, source, path_in_repo, patterns, open_storage)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetInputError, XetTransferError
-from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.process import threads
 
 _ENVIRONMENT = {"HF_XET_LOG_DEST": os.devnull, "RUST_LOG": "warn"}
 

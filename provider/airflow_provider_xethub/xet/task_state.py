@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.process import threads
 
 T = TypeVar("T")
 

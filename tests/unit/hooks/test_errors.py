@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetServerError
 from airflow_provider_xethub.hooks import errors
-from airflow_provider_xethub.xet import threads
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.repo import check_repo_id
 
 log = logging.getLogger("task")

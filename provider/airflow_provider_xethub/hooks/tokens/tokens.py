@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
 from airflow_provider_xethub.hooks.tokens import hand_over, sealing
 from airflow_provider_xethub.hooks.tokens.given_token import GivenToken
-from airflow_provider_xethub.xet import core_dumps
 from airflow_provider_xethub.xet import recipient as recipients
 from airflow_provider_xethub.xet.message_text import duration
+from airflow_provider_xethub.xet.process import core_dumps
 from airflow_provider_xethub.xet.repo import Repo, RepoType, Scope
 from airflow_provider_xethub.xet.token import FRESH_MARGIN, SealedToken, SealedTokenDict, XetToken
 from airflow_provider_xethub.xet.token_binding import TokenBinding
@@ -74,7 +74,7 @@ class Tokens:
 
         An error of the Hub is raised by :meth:`get` only.
         """
-        from airflow_provider_xethub.xet import threads
+        from airflow_provider_xethub.xet.process import threads
 
         hub, known = self._connection.hub, self._fetched.get((scope, repo))
         if not (known and known.is_fresh()):

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
-from airflow_provider_xethub.xet import native_client, progress, temporary_names, threads
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.process import temporary_names, threads
 
 if TYPE_CHECKING:
     from hf_xet import XetFileDownload

@@ -19,10 +19,11 @@ from airflow_provider_xethub.exceptions import (
     XetStalledError,
     XetUnauthorizedError,
 )
-from airflow_provider_xethub.xet import progress, threads
+from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams as cas_streams
 from airflow_provider_xethub.xet.message_text import capitalized
+from airflow_provider_xethub.xet.process import threads
 
 if TYPE_CHECKING:
     from hf_xet import XetDownloadStreamGroup, XetSession

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import XetHubError
-from airflow_provider_xethub.xet import native_client, progress, threads
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import child_processes
 from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.token import XetToken
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
-from airflow_provider_xethub.xet import progress, threads
+from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.process import threads
 
 if TYPE_CHECKING:
     from hf_xet import XetDownloadStreamGroup

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
-from airflow_provider_xethub.xet import native_client, progress, threads
+from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.message_text import counted, os_reason
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetTransfer
 
 MEMORY = 390_000_000

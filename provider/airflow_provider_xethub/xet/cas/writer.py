@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from airflow_provider_xethub.exceptions import XetIntegrityError
-from airflow_provider_xethub.xet import progress, threads
+from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import uploads as cas_uploads
 from airflow_provider_xethub.xet.cas.uploads import Uploaded
 from airflow_provider_xethub.xet.message_text import capitalized
+from airflow_provider_xethub.xet.process import threads
 
 T = TypeVar("T")
 

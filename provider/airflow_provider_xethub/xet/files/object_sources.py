@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Literal
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetSourceError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files import source_rules
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, BLOCK, Location, Storage
 from airflow_provider_xethub.xet.files.source_rules import Findings
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
+from airflow_provider_xethub.xet.process import threads
 
 SAMPLE_BYTES = 512
 """Leading bytes that the Hub examines to decide how a file is stored."""

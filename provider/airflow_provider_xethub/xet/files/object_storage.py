@@ -22,9 +22,9 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.files import object_writers, storage_entries
 from airflow_provider_xethub.xet.files.storage_entries import Entry
+from airflow_provider_xethub.xet.process import temporary_names
 
 BLOCK = 4 << 20
 """Bytes of one read."""

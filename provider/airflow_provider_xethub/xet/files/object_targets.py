@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet import temporary_names, threads
 from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage
 from airflow_provider_xethub.xet.files.targets import damaged, digest_of, new_digest
 from airflow_provider_xethub.xet.native_client import XetHash
+from airflow_provider_xethub.xet.process import temporary_names, threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import check_path
 from airflow_provider_xethub.xet.task_state import TaskState

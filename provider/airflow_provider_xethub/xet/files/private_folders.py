@@ -1,7 +1,7 @@
 """Folders that only this user can read, for a short-lived secret: in memory where possible, and always removed.
 
-The name of each folder identifies the process that uses it (:mod:`airflow_provider_xethub.xet.temporary_names`), so a
-later process removes the folder of one that was killed.
+The name of each folder identifies the process that uses it, so a later process removes the folder of one that was
+killed: see :mod:`airflow_provider_xethub.xet.process.temporary_names`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.message_text import os_reason
-from airflow_provider_xethub.xet.temporary_names import Attempt
+from airflow_provider_xethub.xet.process import temporary_names
+from airflow_provider_xethub.xet.process.temporary_names import Attempt
 
 log = logging.getLogger(__name__)
 

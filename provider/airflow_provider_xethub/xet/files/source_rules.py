@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.identifiers import SHA256
 from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.process import temporary_names
 
 MOST_NAMED = 20
 """Maximum number of names in an error."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
 from airflow_provider_xethub.xet.files import object_sources
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
@@ -25,6 +24,7 @@ from airflow_provider_xethub.xet.files.source_scan import Scan
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.message_text import counted, os_reason, shortened
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection, has_wildcard
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.repo import check_path
 
 log = logging.getLogger(__name__)

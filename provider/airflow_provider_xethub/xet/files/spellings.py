@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
+from airflow_provider_xethub.xet.process import temporary_names
 
 _MAX_NAMED = 5
 

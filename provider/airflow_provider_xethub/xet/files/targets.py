@@ -13,9 +13,10 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
-from airflow_provider_xethub.xet import answers, temporary_names
+from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
+from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetProtocolError
-from airflow_provider_xethub.xet import answers, threads
+from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 

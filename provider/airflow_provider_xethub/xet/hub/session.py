@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 import requests
 
 from airflow_provider_xethub.exceptions import XetInputError, XetRedirectError
-from airflow_provider_xethub.xet import core_dumps, urls
+from airflow_provider_xethub.xet import urls
 from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
 from airflow_provider_xethub.xet.network.bounded_answers import BoundedAdapter
 from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.process import core_dumps
 from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.repo import Repo
 

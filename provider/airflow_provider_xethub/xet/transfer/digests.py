@@ -12,10 +12,10 @@ from airflow_provider_xethub.exceptions import (
     XetNotFoundError,
     XetSourceError,
 )
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target, digest_of
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 

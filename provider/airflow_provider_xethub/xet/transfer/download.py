@@ -16,7 +16,6 @@ from airflow_provider_xethub.exceptions import (
     XetTokenExpiredError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.cas import downloads, streams
 from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_targets, xet_hash
@@ -25,10 +24,11 @@ from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 from airflow_provider_xethub.xet.records import XetDownloadResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.task_state import TaskState
-from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
 from airflow_provider_xethub.xet.transfer import digests
 
 AnyTarget = TypeVar("AnyTarget", Target, StoredTarget)

@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 
 from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError, XetTokenSealError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files import sealed_content
 from airflow_provider_xethub.xet.files.sealed_content import MAX_FILE_BYTES, MAX_NAMED, is_inline
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted, shortened, size
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet

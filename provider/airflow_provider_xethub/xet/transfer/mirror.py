@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
 from airflow_provider_xethub.xet.files import object_targets
 from airflow_provider_xethub.xet.files import targets as local_targets
@@ -28,6 +27,8 @@ from airflow_provider_xethub.xet.files.source_rules import MIRROR_RECORD
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process.temporary_names import Attempt
 from airflow_provider_xethub.xet.records import (
     XetDownloadResult,
     XetFile,
@@ -37,7 +38,6 @@ from airflow_provider_xethub.xet.records import (
 )
 from airflow_provider_xethub.xet.repo import Repo, folders_above
 from airflow_provider_xethub.xet.task_state import TaskState
-from airflow_provider_xethub.xet.temporary_names import Attempt
 from airflow_provider_xethub.xet.transfer import digests
 from airflow_provider_xethub.xet.transfer.download import download, download_to_storage
 

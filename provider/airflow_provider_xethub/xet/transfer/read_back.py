@@ -15,13 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer.download import download
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from airflow_provider_xethub.exceptions import XetSourceError
-from airflow_provider_xethub.xet import native_client, threads
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files.content_identity import SIZE, XET_HASH, content_digest, identity
 from airflow_provider_xethub.xet.files.object_sources import StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
 from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.message_text import os_reason
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer import digests
 

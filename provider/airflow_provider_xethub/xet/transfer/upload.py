@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_xethub.exceptions import XetTransferError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.cas import uploads
 from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_sources
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadResult, xet_file_record
 
 

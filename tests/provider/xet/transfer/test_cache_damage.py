@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_xethub import HubCache
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
-from airflow_provider_xethub.xet import temporary_names
+from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, names, publish
 from support.cache_trees import MODEL, client_download, offline, tree

@@ -12,9 +12,9 @@ import pytest
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetTransferError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.files.targets import local_targets, temporary_files, write
-from airflow_provider_xethub.xet.temporary_names import Attempt
+from airflow_provider_xethub.xet.process import temporary_names
+from airflow_provider_xethub.xet.process.temporary_names import Attempt
 from support.airflow_runs import RUN_ID
 from support.builders import TEXT, binary, names, publish
 from xethub_local.control.faults import Fault

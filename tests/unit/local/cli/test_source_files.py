@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
 from airflow_provider_xethub.xet.files.sources import collect
-from airflow_provider_xethub.xet.temporary_names import new_name
+from airflow_provider_xethub.xet.process.temporary_names import new_name
 from xethub_local.cli.arguments import CommandError
 from xethub_local.cli.source_files import LeftOut, SourceFolder
 

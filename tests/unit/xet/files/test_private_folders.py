@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
 from airflow_provider_xethub.xet.files import private_folders
 from airflow_provider_xethub.xet.files.private_folders import PrivateFolder, create, file_system
-from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
+from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 
 FIRST, SECOND = Attempt.of(1, "dag", "run", "task"), Attempt.of(2, "dag", "run", "task")
 
@@ -163,7 +163,7 @@ _WITH_MEMORY_OF_ITS_OWN = """
 import os, sys
 from pathlib import Path
 from airflow_provider_xethub.xet.files.private_folders import create
-from airflow_provider_xethub.xet.temporary_names import UNKNOWN
+from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN
 print(create(None, "test", UNKNOWN).write("token.json", b"secret").parent.parent)
 print(os.listdir("/dev/shm"))
 """
@@ -263,7 +263,7 @@ def test_a_folder_that_takes_nothing_is_an_error_with_its_reason():
 _HOLD = """
 import sys
 from airflow_provider_xethub.xet.files.private_folders import create
-from airflow_provider_xethub.xet.temporary_names import Attempt
+from airflow_provider_xethub.xet.process.temporary_names import Attempt
 folder = create(sys.argv[1], sys.argv[2], Attempt.of(1, "dag", "run", "task"))
 print(folder.write("token.json", b"secret"), flush=True)
 sys.stdin.read()

@@ -12,7 +12,7 @@ from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
 from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.xet.files import sources
 from airflow_provider_xethub.xet.files.sources import collect
-from airflow_provider_xethub.xet.temporary_names import new_name
+from airflow_provider_xethub.xet.process.temporary_names import new_name
 from support.builders import write
 from xethub_local.cli.main import main
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
-from airflow_provider_xethub.xet import temporary_names
 from airflow_provider_xethub.xet.files import spellings, targets
 from airflow_provider_xethub.xet.files.cache import client_cache
 from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
+from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 

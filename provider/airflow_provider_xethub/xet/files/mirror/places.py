@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet import temporary_names, threads
 from airflow_provider_xethub.xet.files.content_identity import Identity, content_digest
 from airflow_provider_xethub.xet.files.mirror.record import MAX_BYTES, MirrorRecord, decode
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, BLOCK, Storage
 from airflow_provider_xethub.xet.files.source_rules import MIRROR_RECORD
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.message_text import os_reason
+from airflow_provider_xethub.xet.process import temporary_names, threads
 from airflow_provider_xethub.xet.repo import folders_above
 
 Known = Mapping[str, Sequence[Identity]]

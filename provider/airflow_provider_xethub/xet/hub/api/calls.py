@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, XetInputError, XetTimeoutError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
+from airflow_provider_xethub.xet.process import threads
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

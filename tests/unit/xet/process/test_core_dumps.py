@@ -12,7 +12,7 @@ import pytest
 
 _IMPORTS = """
 import ctypes, os, resource, subprocess, sys
-from airflow_provider_xethub.xet import core_dumps
+from airflow_provider_xethub.xet.process import core_dumps
 """
 
 _HOLD = """

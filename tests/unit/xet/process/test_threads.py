@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_xethub.exceptions import XetCancelledError
-from airflow_provider_xethub.xet import threads
 from airflow_provider_xethub.xet.files import targets
+from airflow_provider_xethub.xet.process import threads
 
 
 class StoppedError(Exception):

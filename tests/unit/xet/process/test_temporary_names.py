@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_xethub.xet import temporary_names
-from airflow_provider_xethub.xet.temporary_names import UNKNOWN, Attempt
+from airflow_provider_xethub.xet.process import temporary_names
+from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 
 FIRST, SECOND = (Attempt.of(number, "dag", "run", "load", 3, "2026-11-20") for number in (1, 2))
 linux = pytest.mark.skipif(
