@@ -78,7 +78,7 @@ class Tokens:
 
         hub, known = self._connection.hub, self._fetched.get((scope, repo))
         if not (known and known.is_fresh()):
-            self._prefetched[scope, repo] = threads.start(lambda: hub.xet_token(repo, scope))
+            self._prefetched[scope, repo] = threads.start(lambda: hub.xet_token(repo, scope), threads.REQUEST)
         try:
             yield
         finally:

@@ -21,7 +21,10 @@ AHEAD = 2
 """Blocks that are read before the writer asks for them."""
 
 TRANSFER = "xethub-transfer"
-"""Name of the threads that a task waits for."""
+"""Name of the threads that a task waits for when it is stopped."""
+
+REQUEST = "xethub-request"
+"""Name of the threads that only wait for a response: nobody waits for them, and they leave nothing behind."""
 
 STOP_SECONDS = 0.4
 """Seconds that a stopped task waits until its threads have removed temporary files; the client needs 0.1 s."""
@@ -44,8 +47,11 @@ def interruptible(work: Callable[[], T], meter: Watch | None = None) -> T:
     return start(work)(meter)
 
 
-def start(work: Callable[[], T]) -> Callable[..., T]:
-    """Start blocking work in a thread, and return a function that waits for its result like :func:`interruptible`."""
+def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
+    """Start blocking work in a thread, and return a function that waits for its result like :func:`interruptible`.
+
+    :param name: :data:`TRANSFER` or :data:`REQUEST`.
+    """
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -58,7 +64,7 @@ def start(work: Callable[[], T]) -> Callable[..., T]:
         finally:
             done.set()
 
-    thread = threading.Thread(target=run, name=TRANSFER, daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
 
     def wait(meter: Watch | None = None) -> T:

@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(
 
 
 def of_a_dead_process(path, attempt=UNKNOWN):
-    code = "import sys; from pathlib import Path; from airflow_provider_xethub.xet import temporary_names;"
+    code = "import sys; from pathlib import Path; from airflow_provider_xethub.xet.process import temporary_names;"
     code += "made = temporary_names.new(Path(sys.argv[1]), temporary_names.Attempt(sys.argv[2], int(sys.argv[3])));"
     code += "made.touch(); print(made)"
     done = subprocess.run(

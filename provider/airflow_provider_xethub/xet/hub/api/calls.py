@@ -47,7 +47,7 @@ class ApiCalls:
         def once() -> T | _TimeUpError:
             limit = _TimeLimit(max(self.hub.timeout, CALL_TIMEOUT), about, self.hub.endpoint)
             try:
-                return threads.start(lambda: self._call(about, call))(limit)
+                return threads.start(lambda: self._call(about, call), threads.REQUEST)(limit)
             except _TimeUpError as error:
                 return error  # waiting several times as long would hide it from the task
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from huggingface_hub import constants
 
@@ -15,6 +17,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.hub import client
 from airflow_provider_xethub.xet.hub.api import calls as api_calls
+from airflow_provider_xethub.xet.process import threads
 from xethub_local.control.faults import Fault
 
 BRANCH = "POST .*/branch/.*"
@@ -70,7 +73,10 @@ def test_a_call_that_hangs_ends_once_and_can_be_retried(hub, connection, branch,
     monkeypatch.setattr(api_calls, "CALL_TIMEOUT", 1.0)
     connection(extra='{"timeout": 1}')
     hub.faults.add(Fault(BRANCH, endless=True))
+    before = set(threading.enumerate())
     with pytest.raises(XetTimeoutError, match="did not complete the branch v1") as raised:
         branch()
+    # The library cannot stop it, and a transfer that ends later in this process must not wait for it.
+    assert threads.TRANSFER not in {each.name for each in set(threading.enumerate()) - before}
     assert raised.value.retryable
     assert len(hub.log.requests(BRANCH)) <= 1
