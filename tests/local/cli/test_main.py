@@ -153,6 +153,8 @@ def test_an_interrupt_is_one_line_and_status_130(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background of a shell has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         process.stdin.write("x" * (3 << 20))
         # It has written some of that, and waits for more.
