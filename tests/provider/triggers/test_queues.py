@@ -47,7 +47,9 @@ def stored_queues(trigger: XetRevisionTrigger) -> set[str | None]:
 
     name = uuid.uuid4().hex
     asset = Asset(f"hf://datasets/{trigger.repo.repo_id}", watchers=[AssetWatcher(name=name, trigger=trigger)])
-    store_dag(DAG(f"watched_{name[:8]}", schedule=[asset], is_paused_upon_creation=False))
+    dag = DAG(f"watched_{name[:8]}", schedule=[asset], is_paused_upon_creation=False)
+    store_dag(dag)
+    store_dag(dag)  # Airflow 3.0 stores the watchers of assets that are active already
     with create_session() as session:
         stored = session.scalar(select(AssetModel).where(AssetModel.uri == asset.uri))
         (found,) = stored.triggers

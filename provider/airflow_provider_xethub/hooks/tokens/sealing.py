@@ -33,9 +33,10 @@ def mask_from_thread(secret: str) -> None:
     Airflow 3.0 and 3.1 have no lock around requests to the supervisor, so there only this process masks the secret, and
     not what a process that it started writes to the same output.
     """
-    from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_2_PLUS
+    # Its constant for 3.2 is younger than the oldest version of that library that is supported.
+    from airflow.providers.common.compat.version_compat import get_base_airflow_version_tuple
 
-    if AIRFLOW_V_3_2_PLUS:
+    if get_base_airflow_version_tuple() >= (3, 2, 0):
         mask(secret)
     elif secret:
         _masker_of_process().add_mask(secret)
