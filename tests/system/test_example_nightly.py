@@ -16,6 +16,7 @@ from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import TEXT, binary, names, write
 from support.celery_airflow import until
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -23,6 +24,13 @@ CORPUS = Repo("local/corpus", "dataset")
 FIRST = {"a.bin": binary(seed=1), "notes.csv": TEXT}
 MANY = {f"{n:03}.csv": f"{n}\n".encode() for n in range(149)} | {"big.bin": binary(seed=2)}
 PATIENCE = 240
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: other examples have a repository of the same name."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 def test_a_consumer_fetches_what_each_night_published_and_is_not_red_without_a_change(hub, connection, tmp_path):

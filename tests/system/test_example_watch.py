@@ -10,11 +10,19 @@ from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import TEXT, binary, publish, write
 from support.waiting import until
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DAG = "xethub_watch"
 CORPUS = Repo("local/corpus", "dataset")
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: other examples have a repository of the same name."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, tmp_path):

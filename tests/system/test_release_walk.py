@@ -11,11 +11,19 @@ from airflow_provider_xethub.xet.repo import Repo
 from demo import leaks, services
 from support.builders import binary, write
 from support.waiting import until
+from xethub_local.server import LocalHub
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "dags_example/xethub_release.py"
 CORPUS = Repo("local/corpus", "dataset")
+
+
+@pytest.fixture(scope="module")
+def running_hub(tmp_path_factory):
+    """A Hub of its own: other examples have a repository of the same name."""
+    with LocalHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
 
 
 def test_a_release_goes_from_a_pull_request_to_a_tag_and_its_consumer(hub, connection, tmp_path):

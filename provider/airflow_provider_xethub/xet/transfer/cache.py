@@ -172,7 +172,7 @@ class _Fill:
         def is_complete(blob: Blob) -> bool:
             snapshot.remove_abandoned_links(blob)
             # Another process may have downloaded it before it released the lock.
-            found = snapshot.is_complete(blob)
+            found = snapshot.is_complete(blob, is_locked=True)
             if not found and snapshot.find_shared(blob):
                 snapshot.place(blob, snapshot.blob_path(blob))
                 found = True

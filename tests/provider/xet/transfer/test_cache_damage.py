@@ -254,6 +254,36 @@ def test_what_an_earlier_attempt_left_is_removed(hook, model, cache, filled, mon
     assert tree(cache) == filled
 
 
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_blob_that_a_killed_process_did_not_move_to_the_shared_ones_is_moved(hook, model, cache, filled, has_begun):
+    pointer = found(cache, "large.bin")
+    blob = pointer.parent / pointer.readlink()
+    shared = blob.resolve()
+    blob.unlink()
+    shared.rename(blob)
+    pointer.unlink()
+    if has_begun:
+        (blob.parent / f".{blob.name}.0123abcd.shared").symlink_to(shared)
+    fill(hook, model, cache)
+    assert tree(cache) == filled
+
+
+def test_a_blob_that_somebody_may_read_is_not_moved(hook, model, cache, filled):
+    pointer = found(cache, "large.bin")
+    blob = pointer.parent / pointer.readlink()
+    shared = blob.resolve()
+    blob.unlink()
+    shared.rename(blob)
+    other = cache / pointer.relative_to(cache).parents[1] / ("0" * 40) / "large.bin"
+    other.parent.mkdir()
+    pointer.rename(other)
+    before = blob.stat().st_ino
+    fill(hook, model, cache)
+    assert not blob.is_symlink()
+    assert blob.stat().st_ino == before
+    assert found(cache, "model.safetensors").resolve().parent.parent == cache / "blobs"
+
+
 def test_a_damaged_download_leaves_no_name(hub, hook, model, cache):
     hub.faults.add(Fault("GET /cas/.*/data/.*", corrupt=True))
     with pytest.raises(XetHubError):

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
@@ -168,12 +169,42 @@ class Snapshot:
         path = self.blob_path(blob)
         return Target(blob.file, path, temporary_names.new(path, self.attempt))
 
-    def is_complete(self, blob: Blob) -> bool:
-        """Return whether the content is in the cache and has the right digest, which is computed; place it if so."""
+    def is_complete(self, blob: Blob, *, is_locked: bool = False) -> bool:
+        """Return whether the content is in the cache and has the right digest, which is computed; place it if so.
+
+        :param is_locked: whether this process may finish what a killed one began; until then, it counts as missing.
+        """
         found = self.find(blob)
+        if found is not None and self._is_unfinished(blob):
+            if not is_locked:
+                return False
+            self.share(blob)
         if found is not None:
             self.place(blob, found)
         return found is not None
+
+    def _is_unfinished(self, blob: Blob) -> bool:
+        """Return whether a process was killed after it had written a blob, and before it moved it to the shared ones.
+
+        No snapshot refers to such a blob yet, so nobody reads it while it is moved.
+        """
+        path = self.blob_path(blob)
+        is_plain = self._shared_as(blob) is not None and not path.is_symlink() and path.is_file()
+        return is_plain and blob.name not in self._in_use
+
+    @cached_property
+    def _in_use(self) -> frozenset[str]:
+        """Names of the blobs that snapshots referred to when it was first asked."""
+        paths = (
+            os.path.join(folder, name)  # noqa: PTH118 - many
+            for folder, _, names in os.walk(self.storage / "snapshots")
+            for name in names
+        )
+        return frozenset(os.path.basename(os.readlink(path)) for path in paths if os.path.islink(path))  # noqa: PTH114, PTH115, PTH119
+
+    def _shared_as(self, blob: Blob) -> str | None:
+        """Return the Xet hash by which a blob is shared; ``None`` if it is not to be shared."""
+        return blob.file["xet_hash"] or None if self._links and blob.is_in_cas else None
 
     def find(self, blob: Blob) -> Path | None:
         """Return a file of the repository with the right size and digest."""
@@ -191,9 +222,9 @@ class Snapshot:
 
     def find_shared(self, blob: Blob) -> bool:
         """Link a blob to the store of shared blobs if that has its content, which is verified. Call it locked."""
-        if not (self._links and blob.is_in_cas and blob.file["xet_hash"]):
+        xet_hash, size = self._shared_as(blob), blob.file["size"]
+        if xet_hash is None:
             return False
-        xet_hash, size = blob.file["xet_hash"], blob.file["size"]
         with self._writing(blob.name):
             content = client_cache.find_shared(self.root, xet_hash, size)
             return (
@@ -204,9 +235,9 @@ class Snapshot:
 
     def share(self, blob: Blob) -> None:
         """Move a blob that was just downloaded to the store of shared blobs. Call it locked."""
-        if self._links and blob.is_in_cas and blob.file["xet_hash"]:
+        if xet_hash := self._shared_as(blob):
             with self._writing(blob.name):
-                client_cache.share(self.root, self.blob_path(blob), blob.file["xet_hash"], blob.file["size"])
+                client_cache.share(self.root, self.blob_path(blob), xet_hash, blob.file["size"])
 
     def remove_abandoned(self, blobs: Sequence[Blob]) -> None:
         """Remove temporary files that killed attempts left."""
