@@ -100,6 +100,9 @@ _LONGEST = (
     "system/test_four_gib.py",
     "system/test_four_gib_s3.py",
     "system/test_triggerer.py",
+    "system/test_kubernetes_pods.py",
+    "system/test_hand_over_programs.py",
+    "system/test_keyless_walk.py",
     # Of what make test runs.
     "docs/test_snippets.py",
     "provider/xet/network/test_private_network.py",
