@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -15,6 +18,7 @@ from xethub_local.server import LocalHub
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DAG = "xethub_watch"
+EXAMPLE = Path(__file__).parents[2] / f"dags_example/{DAG}.py"
 CORPUS = Repo("local/corpus", "dataset")
 
 
@@ -28,7 +32,14 @@ def running_hub(tmp_path_factory):
 def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, tmp_path):
     hub.create_repo(CORPUS.repo_id, "dataset")
     publish(CORPUS, tmp_path / "1", {"same.bin": binary(seed=1), "other.bin": binary(seed=2)})
-    env = services.environment(tmp_path) | {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False"}
+    # Alone: where another DAG names the same asset without a watcher, Airflow replaces the watcher at each parsing.
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    shutil.copy(EXAMPLE, dags)
+    env = services.environment(tmp_path) | {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    }
     services.prepare_airflow(env, hub.url, hub.token())
     logs = tmp_path / "logs"
     command = [str(services.BIN / "airflow"), "triggerer", "--skip-serve-logs"]
