@@ -13,10 +13,10 @@ from airflow_provider_xethub.operators.refs import XetCreateTagOperator
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 
-CORPUS = {"repo_id": "local/corpus", "repo_type": "dataset"}
+CORPUS = {"repo_id": "local/penguins", "repo_type": "dataset"}
 RETRIES = {"retries": 2, "retry_delay": timedelta(minutes=1)}
 
-released = Asset("hf://datasets/local/corpus")
+released = Asset("hf://datasets/local/penguins")
 
 with DAG(
     "xethub_release",

@@ -16,7 +16,7 @@ from xethub_local.server import LocalHub
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "dags_example/xethub_release.py"
-CORPUS = Repo("local/corpus", "dataset")
+CORPUS = Repo("local/penguins", "dataset")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import runpy
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_1_PLUS
@@ -207,3 +209,15 @@ def test_task_code_can_say_the_same(hub, connection, repo, source, run_dag):
 def test_listing_tells_no_asset(hub, connection, repo, where, run_task, tmp_path):
     publish(repo, tmp_path, {"a.csv": TEXT})
     assert events(run_task(XetListOperator, outlets=[Asset(f"hf://datasets/{repo.repo_id}")], **where)) == {}
+
+
+@pytest.mark.airflow_independent
+def test_no_two_examples_disagree_about_the_watchers_of_an_asset():
+    """Airflow would replace the watcher each time that it parses one of them."""
+    kinds: dict[str, set[bool]] = {}
+    for example in (Path(__file__).parents[3] / "dags_example").glob("*.py"):
+        for value in runpy.run_path(str(example)).values():
+            if isinstance(value, Asset):
+                kinds.setdefault(value.uri, set()).add(bool(value.watchers))
+    assert {True} in kinds.values()
+    assert {uri for uri, found in kinds.items() if len(found) > 1} == set()

@@ -20,7 +20,7 @@ NOTHING = {"scan": "skipped", "check": "skipped", "merge": "skipped", "tag": "sk
 @pytest.fixture
 def release(connection, repo, run_dag, tmp_path):
     """Runs the release of a folder, and returns the run."""
-    source = EXAMPLE.read_text().replace("local/corpus", repo.repo_id).replace("/tmp/", f"{tmp_path}/")
+    source = EXAMPLE.read_text().replace("local/penguins", repo.repo_id).replace("/tmp/", f"{tmp_path}/")
     number = 0
 
     def run(version, files):
