@@ -61,6 +61,7 @@ _PAGE = {
 
 _BASES = (
     operators.XetOperator,
+    operators.XetLimitedOperator,
     operators.XetTransferOperator,
     operators.XetCommittingOperator,
     pull_request_operators.XetPullRequestOperator,

@@ -215,7 +215,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         repo = None if token is None else self.hook.confirmed_repo(token) or self.resolve_repo(token)
         if repo is not None and repo != source and not (repo.is_same_repo(source) and all(map(is_pinned, records))):
             token = repo = None
-        result = self.hook.download(folder, records, token=token, repo=repo)
+        result = self.hook.download(folder, records, token=token, repo=repo, limits=self.limits)
         self.report_transfer(context, "download", result["transfer"], source, key="received")
         return [Path(file["local_path"]) for file in result["files"]]
 

@@ -12,6 +12,7 @@ from airflow_provider_xethub.hooks.connections import configuration, connection
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.connections.connection import LazyConnection
     from airflow_provider_xethub.hooks.tokens.tokens import Tokens, TokenUse
+    from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.token import XetToken
 
@@ -31,12 +32,14 @@ class CasConnector:
         self._tokens = tokens
         self._log = log
 
-    def factory(self) -> Callable[[XetToken], CasAccess]:
+    def factory(self, limits: TransferLimits | None = None) -> Callable[[XetToken], CasAccess]:
         """Return what turns a token into access: with this connection's network, timeouts and Hub.
 
+        :param limits: those of the task; ``None`` for the defaults.
         :raises XetInputError: a field of the connection is wrong.
         """
         from airflow_provider_xethub.xet.cas import cache, token_relay
+        from airflow_provider_xethub.xet.cas.limits import TransferLimits
         from airflow_provider_xethub.xet.cas.session import CasAccess
         from airflow_provider_xethub.xet.progress import STALL_TIMEOUT
 
@@ -46,6 +49,7 @@ class CasConnector:
         network = lazy.network
         folder, telemetry = configuration.cache_folder(), configuration.telemetry()
         cache_folder = cache.folder(folder)
+        own_limits = limits or TransferLimits()
 
         def access(token: XetToken) -> CasAccess:
             options = CasAccess(
@@ -54,6 +58,7 @@ class CasConnector:
                 network=network,
                 cache_folder=cache_folder,
                 telemetry=telemetry,
+                limits=own_limits,
             )
             if not tokens.may_replace(token.conn_id):
                 return options
@@ -63,15 +68,16 @@ class CasConnector:
 
         return access
 
-    def bind(self, use: TokenUse) -> WithCasAccess:
+    def bind(self, use: TokenUse, limits: TransferLimits | None = None) -> WithCasAccess:
         """Return what runs a transfer with a fresh token, and once more if CAS rejects it or the transfer stalls.
 
         :param use: the token's use, which is the same for each transfer.
+        :param limits: as for :meth:`factory`.
         """
         tokens = self._tokens
 
         def run(work: Callable[[CasAccess], T]) -> T:
-            access = self.factory()
+            access = self.factory(limits)
             # A write token may read; but the client and a second try then ask the Hub for a read token.
             token = replace(tokens.fresh(use), scope=use.scope)
             try:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
     from huggingface_hub import HfApi
 
+    from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
@@ -379,12 +380,13 @@ class XetHubConnection(BaseHook):
         """
         return hand_over.document(self._tokens, self._connection, token, scope, repo)
 
-    def cas_access(self) -> Callable[[XetToken], CasAccess]:
+    def cas_access(self, limits: TransferLimits | None = None) -> Callable[[XetToken], CasAccess]:
         """Return what turns a token into access to CAS: with this connection's network, timeouts and Hub.
 
+        :param limits: what a transfer may take of the worker and of the network; ``None`` for the defaults.
         :raises XetInputError: a field of the connection is wrong.
         """
-        return self._cas.factory()
+        return self._cas.factory(limits)
 
     def with_cas_access(
         self,
@@ -392,14 +394,16 @@ class XetHubConnection(BaseHook):
         scope: Scope,
         repo: Repo | None,
         work: Callable[[CasAccess], T],
+        limits: TransferLimits | None = None,
     ) -> T:
         """Run a transfer with a fresh token, and once more if CAS rejects the token or the transfer stalls.
 
         :param given: the token that the task was given, or ``None``.
         :param scope, repo: as for :meth:`fresh_token`.
         :param work: the transfer.
+        :param limits: as for :meth:`cas_access`.
         """
-        return self._cas.bind(self._tokens.accept(given, scope, repo))(work)
+        return self._cas.bind(self._tokens.accept(given, scope, repo), limits)(work)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -507,6 +511,7 @@ class XetHubConnection(BaseHook):
         repo: Repo | None = None,
         task_state: TaskState | None = None,
         ref: str | None = None,
+        limits: TransferLimits | None = None,
     ) -> XetDownloadResult:
         """Download files and verify them before they appear under their names in ``destination``.
 
@@ -523,12 +528,15 @@ class XetHubConnection(BaseHook):
         :param task_state: stores for a retry which multipart uploads to abort if this attempt is killed.
         :param ref: for the Hugging Face cache, the branch or tag that will point to the commit of the records there,
             when all files are complete. ``None``: the one that the records name.
+        :param limits: as for :meth:`cas_access`.
         :raises XetInputError: the files are of several repositories, or of another one than ``repo``.
         :raises XetScanError: the Hub has not scanned a file, or not found it safe. Nothing was written.
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
         if isinstance(destination, HubCache):
-            return self._download_to_cache(destination, files, token, repo, ref, require_safe=require_safe)
+            return self._download_to_cache(
+                destination, files, token, repo, ref, require_safe=require_safe, limits=limits
+            )
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import object_targets, targets
@@ -550,7 +558,7 @@ class XetHubConnection(BaseHook):
 
         def access_to(uri: str) -> WithCasAccess:
             # A token that is fetched here is for the revision that the record names: CAS need not give it other files.
-            return self._cas.bind(use if token is not None else TokenUse("read", Repo.from_uri(uri)))
+            return self._cas.bind(use if token is not None else TokenUse("read", Repo.from_uri(uri)), limits)
 
         where = location(destination)
         if where is None:
@@ -594,6 +602,7 @@ class XetHubConnection(BaseHook):
         ref: str | None,
         *,
         require_safe: bool,
+        limits: TransferLimits | None,
     ) -> XetDownloadResult:
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.connections import api
@@ -626,7 +635,7 @@ class XetHubConnection(BaseHook):
         received = transfer.download_to_cache(
             snapshot,
             pinned,
-            self._cas.bind(use if token is not None else TokenUse("read", at)),
+            self._cas.bind(use if token is not None else TokenUse("read", at), limits),
             (lambda: self._connection.hub) if self.xethub_conn_id is not None else None,
             contents,
             ref=None if ref == commit else ref,
@@ -668,6 +677,7 @@ class XetHubConnection(BaseHook):
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
         create_repo: bool = False,
+        limits: TransferLimits | None = None,
     ) -> XetUploadResult:
         """Upload files to CAS without publishing them; :meth:`commit` publishes the returned records.
 
@@ -683,6 +693,7 @@ class XetHubConnection(BaseHook):
         :param deduplicate: whether to ask CAS for chunks that it already has, so that they are not sent; ``None`` asks
             unless the files are so small that asking takes longer than sending.
         :param create_repo: create ``repo``, as a private one, if it does not exist, once the files were found.
+        :param limits: as for :meth:`cas_access`.
         :raises XetInputError: an argument is empty; ``None`` stands for its default.
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
@@ -693,7 +704,7 @@ class XetHubConnection(BaseHook):
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         if create_repo and repo is not None:
             self._create_missing(repo)
-        sent = self._cas.bind(use)(partial(upload, files=files, deduplicate=deduplicate))
+        sent = self._cas.bind(use, limits)(partial(upload, files=files, deduplicate=deduplicate))
         # The records go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
         self.lineage.elsewhere("input", source)
@@ -715,14 +726,15 @@ class XetHubConnection(BaseHook):
         token: XetToken | SealedTokenDict | None = None,
         deduplicate: bool | None = None,
         create_repo: bool = False,
+        limits: TransferLimits | None = None,
     ) -> XetPublishResult:
         """Upload files and publish them in one commit.
 
         The Hub says first which files it wants inline; these are not sent through CAS.
 
         :param request: the commit, without ``files``.
-        :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate, create_repo: as for
-            :meth:`upload`.
+        :param source, path_in_repo, patterns, exclude, follow_links, token, deduplicate, create_repo, limits: as
+            for :meth:`upload`.
         :raises XetHubError: nothing was committed.
         """
         use = self._tokens.accept(token, "write", request.repo)
@@ -730,7 +742,7 @@ class XetHubConnection(BaseHook):
         result = self._publishing(create_repo).publish_files(
             files,
             request,
-            write_access=self._cas.bind(use),
+            write_access=self._cas.bind(use, limits),
             prefetch=partial(self._tokens.prefetch, scope="write") if token is None else None,
             deduplicate=deduplicate,
         )
@@ -754,6 +766,7 @@ class XetHubConnection(BaseHook):
         deduplicate: bool | None = None,
         dry_run: bool = False,
         create_repo: bool = False,
+        limits: TransferLimits | None = None,
     ) -> XetMirrorResult | XetMirrorPlan:
         """Make a folder of a repository equal to a source, in one commit with all additions, changes and deletions.
 
@@ -766,7 +779,7 @@ class XetHubConnection(BaseHook):
         :param protect: files that match one of these are never deleted.
         :param max_delete_share: refuse to delete more than this share of the selected files of the folder.
         :param allow_empty: whether the source may have no file.
-        :param follow_links, deduplicate: as for :meth:`upload`.
+        :param follow_links, deduplicate, limits: as for :meth:`upload`.
         :param dry_run: return the plan, and change nothing.
         :param create_repo: create the repository, as a private one, if it does not exist; not in a dry run.
         :raises XetEmptySourceError: there is no file to upload, and ``allow_empty`` is false.
@@ -798,7 +811,7 @@ class XetHubConnection(BaseHook):
             files,
             request,
             rules,
-            write_access=self._cas.bind(TokenUse("write", repo)),
+            write_access=self._cas.bind(TokenUse("write", repo), limits),
             prefetch=partial(self._tokens.prefetch, scope="write"),
             deduplicate=deduplicate,
         )
@@ -823,6 +836,7 @@ class XetHubConnection(BaseHook):
         allow_empty: bool = False,
         dry_run: bool = False,
         task_state: TaskState | None = None,
+        limits: TransferLimits | None = None,
     ) -> XetMirrorDownload | XetMirrorPlan:
         """Make a destination equal to a folder of a repository, as far as its files are from earlier mirrors.
 
@@ -836,7 +850,7 @@ class XetHubConnection(BaseHook):
         :param max_delete_share: refuse to delete more than this share of the selected files.
         :param allow_empty: whether the folder of the repository may have no file.
         :param dry_run: return the plan, and change nothing.
-        :param task_state: as for :meth:`download`.
+        :param task_state, limits: as for :meth:`download`.
         :raises XetInputError: more would be deleted than is allowed, or the destination mirrors something else.
         :raises XetHubError: no damaged file was kept, and nothing was deleted before all other files were complete.
         """
@@ -852,7 +866,7 @@ class XetHubConnection(BaseHook):
         rules = mirror_plan.rules(patterns, exclude, protect, max_delete_share, path_in_repo, allow_empty=allow_empty)
         pinned = repo if repo.is_bucket else repo.at(self.get_latest_commit(repo)["oid"])
         files = list(list_folder(self._connection.hub, pinned, rules.folder).values())
-        access = self._cas.bind(TokenUse("read", pinned))
+        access = self._cas.bind(TokenUse("read", pinned), limits)
         where = location(destination)
         end: mirror.Destination
         if where is None:

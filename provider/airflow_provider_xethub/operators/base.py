@@ -17,6 +17,7 @@ from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.arguments import OnEmpty, OnUnchanged
+from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMIT_FIELDS",
+    "LIMIT_FIELDS",
     "REPO_FIELDS",
     "XetCommittingOperator",
+    "XetLimitedOperator",
     "XetOperator",
     "XetTransferOperator",
     "task_state",
@@ -43,6 +46,9 @@ __all__ = [
 
 COMMIT_FIELDS: tuple[str, ...] = ("commit_message", "commit_description", "parent_commit")
 """Template fields of every operator that makes a commit."""
+
+LIMIT_FIELDS: tuple[str, ...] = ("transfer_memory",)
+"""Template fields of every operator that moves bytes."""
 
 SELECTION = ("path", "paths", "patterns", "files")
 """Arguments that select files. A task takes at most one of them."""
@@ -208,7 +214,27 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         return operator_lineage(self.hook)
 
 
-class XetTransferOperator(XetOperator):
+class XetLimitedOperator(XetOperator):
+    """Base of the operators that move bytes.
+
+    :param transfer_memory: resident memory of the task's process, in bytes or as a string such as ``"500MB"``, beyond
+        which transfers wait instead of buffering more. ``None``: that of the configuration.
+    """
+
+    template_fields: Sequence[str] = (*REPO_FIELDS, *LIMIT_FIELDS)
+
+    def __init__(self, *, transfer_memory: int | str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.transfer_memory = transfer_memory
+        self.check_written()
+
+    @property
+    def limits(self) -> TransferLimits:
+        """What the transfers of this task may take of the worker and of the network."""
+        return TransferLimits(memory=arguments.byte_count("transfer_memory", self.transfer_memory))
+
+
+class XetTransferOperator(XetLimitedOperator):
     """Base of the operators that move bytes, with a token of their own or one that another task fetched.
 
     :param token: the output of a ``XetTokenOperator``. Not a template field, so that no rendered template contains it.

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.metrics import count_transfer
-from airflow_provider_xethub.operators.base import COMMIT_FIELDS, REPO_FIELDS, XetCommittingOperator, task_state
+from airflow_provider_xethub.operators.base import (
+    COMMIT_FIELDS,
+    LIMIT_FIELDS,
+    REPO_FIELDS,
+    XetCommittingOperator,
+    XetLimitedOperator,
+    task_state,
+)
 from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.hub.pages import HubPage
 
@@ -25,7 +32,7 @@ MAX_DELETE_SHARE = 0.5
 """Default of the largest share of files that a mirror deletes."""
 
 
-class XetMirrorOperator(XetCommittingOperator):
+class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
     """Make a folder of a repository equal to a source, or a destination equal to a folder of a repository.
 
     Give either ``source`` or ``destination``.
@@ -69,6 +76,7 @@ class XetMirrorOperator(XetCommittingOperator):
         "protect",
         "max_delete_share",
         *COMMIT_FIELDS,
+        *LIMIT_FIELDS,
     )
 
     def __init__(
@@ -138,6 +146,7 @@ class XetMirrorOperator(XetCommittingOperator):
             "max_delete_share": self.max_delete_share,
             "allow_empty": self.allow_empty,
             "dry_run": self.is_dry_run,
+            "limits": self.limits,
         }
         if self._given == ["source"]:
             return self._upload(context, repo, options)

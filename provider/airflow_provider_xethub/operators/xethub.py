@@ -12,8 +12,10 @@ from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputErro
 from airflow_provider_xethub.hooks.inline_content import is_needed_after
 from airflow_provider_xethub.operators.base import (
     COMMIT_FIELDS,
+    LIMIT_FIELDS,
     REPO_FIELDS,
     XetCommittingOperator,
+    XetLimitedOperator,
     XetOperator,
     XetTransferOperator,
     task_state,
@@ -37,12 +39,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMMIT_FIELDS",
+    "LIMIT_FIELDS",
     "REPO_FIELDS",
     "XetCommitOperator",
     "XetCommittingOperator",
     "XetCopyOperator",
     "XetDownloadOperator",
     "XetForgetTokenOperator",
+    "XetLimitedOperator",
     "XetListOperator",
     "XetMirrorOperator",
     "XetOperator",
@@ -136,6 +140,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         "exclude",
         *COMMIT_FIELDS,
         "card",
+        *LIMIT_FIELDS,
     )
 
     def __init__(
@@ -195,6 +200,7 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
             "token": token,
             "deduplicate": self.deduplicate,
             "create_repo": self.create_repo,
+            "limits": self.limits,
         }
         try:
             if not self.commit:
@@ -412,7 +418,15 @@ class XetDownloadOperator(XetTransferOperator):
         ``snapshot``.
     """
 
-    template_fields: Sequence[str] = (*REPO_FIELDS, "destination", "path", "paths", "patterns", "files")
+    template_fields: Sequence[str] = (
+        *REPO_FIELDS,
+        "destination",
+        "path",
+        "paths",
+        "patterns",
+        "files",
+        *LIMIT_FIELDS,
+    )
     takes_cache = True
 
     def __init__(
@@ -474,6 +488,7 @@ class XetDownloadOperator(XetTransferOperator):
             repo=repo,
             task_state=task_state(context),
             ref=ref,
+            limits=self.limits,
         )
         self.report_transfer(context, "download", result["transfer"], repo)
         if into_cache:

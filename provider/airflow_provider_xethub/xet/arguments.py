@@ -60,8 +60,13 @@ RECORDS = frozenset({"files"})
 LISTS = SELECTIONS | {"delete", "source", "changed_from"}
 """Arguments that may be a string or a list."""
 
-RENDERED = STRINGS | LISTS | LOCATIONS | RECORDS | {"scope", "min_files", "commit_message", "commit_description"}
-"""Template fields of known kind; those that are neither lists nor records are strings."""
+SIZES = frozenset({"transfer_memory"})
+"""Optional arguments that are a number of bytes, with or without a unit."""
+
+RENDERED = (
+    STRINGS | LISTS | LOCATIONS | RECORDS | SIZES | {"scope", "min_files", "commit_message", "commit_description"}
+)
+"""Template fields of known kind; those that are neither lists, records nor sizes are strings."""
 
 DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
 """Defaults other than ``None``, for arguments that a template rendered to ``None``."""
@@ -101,6 +106,12 @@ OPTIONAL_FLAGS = frozenset({"deduplicate", "inline_content"})
 
 # A pattern may also begin with "["; a list has a quote, a brace, or a number before a comma.
 _LIST = re.compile(r"\[\s*\]|\[[\s\[(]*['\"{].*\]|\[\s*\d[\d.]*\s*,.*\]|Lazy\w+\(.*\)", re.DOTALL)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]i?b|b?)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1} | {
+    f"{letter}{infix}b": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for infix, base in (("", 1000), ("i", 1024))
+}
 _TEMPLATE = re.compile(r"\{[{%#]")
 _NATIVE = "render_template_as_native_obj turns strings that look like numbers into numbers"
 
@@ -212,6 +223,8 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
         elif name in SELECTIONS:
             remedy = REMEDIES.get(name)
             setattr(task, name, selection(name, value, remedy))
+        elif name in SIZES:
+            setattr(task, name, byte_count(name, value))
         elif name in LOCATIONS:
             location(name, value)
         elif name in LISTS | RECORDS:
@@ -256,6 +269,8 @@ def _check_literal(name: str, value: Any) -> None:
     elif name in RECORDS:
         if not isinstance(value, (Mapping, Sequence)) or isinstance(value, (str, bytes)):
             raise XetInputError(f"{name} must be Xet file records, as other tasks return them, not {_shown(value)}.")
+    elif name in SIZES:
+        byte_count(name, value)
     elif name == "min_files":
         if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()) or int(value) < 1:
             raise XetInputError(f"min_files {value!r:.60} must be a whole number of at least 1.")
@@ -339,6 +354,27 @@ def share(name: str, value: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
         raise XetInputError(f"{name} must be a number from 0 to 1, not {value!r:.60} ({type(value).__name__}).")
     return float(number)
+
+
+def byte_count(name: str, value: Any) -> int | None:
+    """Return an argument that is a number of bytes: ``500_000_000``, ``"500MB"``, or ``None`` for its default.
+
+    :raises XetInputError: it is neither a positive whole number, nor one with a unit.
+    """
+    if value is None:
+        return None
+    number: float | None = None
+    if isinstance(value, str):
+        if found := _SIZE.fullmatch(value.strip()):
+            number = float(found[1]) * _UNITS[found[2].lower()]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    if number is None or number < 1:
+        raise XetInputError(
+            f"{name} must be a number of bytes, or a string such as '500MB' or '2GiB', not {value!r:.60} "
+            f"({type(value).__name__})."
+        )
+    return int(number)
 
 
 def seconds(name: str, value: Any) -> float:

@@ -16,6 +16,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetDownloadOperator,
     XetForgetTokenOperator,
     XetListOperator,
+    XetMirrorOperator,
     XetTokenOperator,
     XetUploadOperator,
 )
@@ -47,6 +48,9 @@ WRONG = [
     (XetUploadOperator, "commit_message", [7, ["a"]]),
     (XetUploadOperator, "commit_description", [7]),
     (XetUploadOperator, "parent_commit", [7]),
+    (XetUploadOperator, "transfer_memory", [0, -1, True, 0.5, "much", "500 M", "-1MB", ["1GB"]]),
+    (XetDownloadOperator, "transfer_memory", ["1 GBit", b"1GB"]),
+    (XetMirrorOperator, "transfer_memory", ["1 EB"]),
     (XetUploadOperator, "token", ["{{ ti.xcom_pull('token') }}", "hf_secret", 7]),
     (XetCommitOperator, "files", ["a.bin", 7]),
     (XetCommitOperator, "delete", [7, [7], {"a": 1}]),
@@ -107,5 +111,7 @@ def test_what_is_only_known_when_the_task_runs_is_left_alone():
             (XetFileSensor, {"changed_from": [{"path": "a"}], "patterns": ("*",), "min_files": "3"}),
             (XetFileSensor, {"path": "a", "poke_interval": timedelta(seconds=1), "timeout": timedelta(hours=1)}),
             (XetListOperator, {"patterns": [], "path": "", "revision": None}),
+            (XetUploadOperator, {"source": "x", "transfer_memory": "{{ x }}"}),
+            (XetDownloadOperator, {"destination": "x", "transfer_memory": before.output}),
         ):
             operator(task_id=f"t{len(before.dag.tasks)}", **values)

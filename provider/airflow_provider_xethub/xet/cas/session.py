@@ -18,6 +18,7 @@ from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
+from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import child_processes
 from airflow_provider_xethub.xet.network.settings import Network
@@ -71,6 +72,7 @@ class CasAccess:
     :param secrets: those of the connection, removed from error texts. ``None``: only that of the proxy.
     :param cache_folder: where the client keeps its cache. ``None``: the client's default.
     :param telemetry: whether the client sends usage figures to the operator of CAS.
+    :param limits: what the transfer may take of the worker and of the network.
     """
 
     token: XetToken
@@ -80,6 +82,7 @@ class CasAccess:
     secrets: Secrets | None = field(default=None, repr=False)
     cache_folder: Path | None = None
     telemetry: bool = False
+    limits: TransferLimits = field(default_factory=TransferLimits)
 
     def options(self) -> dict[str, Any]:
         """Return the authorisation of one operation, as keyword arguments of ``XetSession.new_*``.
