@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from xethub_local.app import build_app
-from xethub_local.control.fault_middleware import CLOSE
+from xethub_local.control.fault_middleware import CLOSE, IS_CLOSED
 from xethub_local.control.faults import Faults
 from xethub_local.control.request_log import RequestLog
 from xethub_local.control.server_state import ServerState
@@ -352,12 +352,13 @@ def _url(host: str, port: int) -> str:
 
 
 def _closable(app: ASGIApp) -> ASGIApp:
-    """Let the application close a request's connection: faults need it, and ASGI has no call for it."""
+    """Let the application close a request's connection, and see that it is closed: ASGI has no call for it."""
 
     async def closable(scope: AsgiScope, receive: Receive, send: Send) -> None:
         cycle: Any = getattr(send, "__self__", None)
+        functions = {CLOSE: lambda: cycle.transport.close(), IS_CLOSED: lambda: cycle.transport.is_closing()}
         try:
-            await app({**scope, CLOSE: lambda: cycle.transport.close()}, receive, send)
+            await app({**scope, **functions}, receive, send)
         except asyncio.CancelledError:
             # The server is stopping. Once the connection is closed, uvicorn does not report the missing response.
             cycle.transport.abort()

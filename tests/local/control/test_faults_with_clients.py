@@ -207,6 +207,22 @@ def endless(scene: Scene) -> None:
         time.sleep(0.02)
 
 
+def slow_link(scene: Scene) -> None:
+    scene.arm("slow-link", bandwidth=200_000)
+    started = time.monotonic()
+    assert scene.fetch() == binary(100_000, "a")
+    assert time.monotonic() - started > 0.4
+
+
+def crowded(scene: Scene) -> None:
+    scene.arm("crowded-link", max_open=1, collapsed_bandwidth=200_000)
+    scene.fetch()
+    assert scene.fault
+    shared = scene.hub.faults.link(scene.fault)
+    assert shared
+    assert (shared.collapses, shared.most_open) == (0, 1)  # one file is one request
+
+
 def uploads(scene: Scene) -> None:
     scene.arm("upload-failing")
     token = scene.hook.get_token(scene.repo, "write")
@@ -254,6 +270,8 @@ CASES: dict[str, Case] = {
     "corrupt-data": corrupt,
     "expired-data-urls": expired,
     "endless-answer": endless,
+    "slow-link": slow_link,
+    "crowded-link": crowded,
     "upload-failing": uploads,
     "commit-conflict": conflict,
     "branch-moved": moved,

@@ -26,6 +26,7 @@ _MAX_HEADER_VALUE = 8_000
 _MAX_NAMES = 100
 _MAX_COUNT = 1_000_000_000
 _MAX_DELAY = 3_600.0
+_MAX_RATE = 1_000_000_000_000
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 # The server sets these itself. A response with two of them, or with wrong ones, is not valid HTTP.
 _OWN_HEADERS = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -59,6 +60,11 @@ class Fault:
     :param data_url_life: lifetime in seconds of data URLs that this request issues; they are expired at 0 or less.
     :param clock_offset: seconds that the server's clock is ahead during this request, in its ``Date`` and in the
         expiry of what it issues.
+    :param bandwidth: bytes per second, in each direction, that all requests of this fault share.
+    :param max_open: requests of this fault that may be open at a time; one more makes their link collapse, until at
+        most half as many are open.
+    :param collapsed_bandwidth: bytes per second, in each direction, that requests share on connections that were open
+        while the link had collapsed. They stay slow until they are closed. Default: 500,000.
     :raises ValueError: a field is not valid; the message names it.
     """
 
@@ -81,6 +87,9 @@ class Fault:
     token_life: int | None = None
     data_url_life: int | None = None
     clock_offset: float | None = None
+    bandwidth: int | None = None
+    max_open: int | None = None
+    collapsed_bandwidth: int | None = None
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -101,6 +110,8 @@ class Fault:
             raise ValueError(
                 f"the fault does not say what goes wrong; use one of delay, {', '.join(_WAYS + _DETAILS)}."
             )
+        if self.collapsed_bandwidth is not None and self.max_open is None:
+            raise ValueError("collapsed_bandwidth needs max_open: with how many open requests the link collapses.")
         if self.body is not None and not {"status", "lose_answer"} & set(ways):
             raise ValueError("body needs a status: it is the body of the response that is sent instead.")
         if self.headers and {"drop", "endless"} & set(ways):
@@ -129,6 +140,7 @@ _WAYS = ("status", "drop", "lose_answer", "endless")
 _DETAILS = (
     *("fields", "without_fields", "without_headers", "corrupt", "truncate"),
     *("token_life", "data_url_life", "clock_offset"),
+    *("bandwidth", "max_open", "collapsed_bandwidth"),
 )
 _DEFAULTS: dict[str, Any] = {
     each.name: each.default_factory() if callable(each.default_factory) else each.default
@@ -194,6 +206,11 @@ def _check_count(name: str, value: object, least: int = 0) -> None:
 
 def _check_times(name: str, value: object) -> None:
     _check_count(name, value, least=1)
+
+
+def _check_rate(name: str, value: object) -> None:
+    if not _is_whole(value) or not 1 <= value <= _MAX_RATE:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a whole number of bytes per second, at least 1, not {_quoted(value)}.")
 
 
 def _check_status(name: str, value: object) -> None:
@@ -296,4 +313,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "token_life": lambda _, value: check_token_life(value),
     "data_url_life": lambda _, value: check_data_url_life(value),
     "clock_offset": lambda _, value: check_clock_offset(value),
+    "bandwidth": _check_rate,
+    "max_open": _check_times,
+    "collapsed_bandwidth": _check_rate,
 }

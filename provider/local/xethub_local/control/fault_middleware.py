@@ -18,6 +18,9 @@ from xethub_local.store.settings import Settings, for_one_request
 CLOSE = "xethub.close"
 """Key of the ASGI scope under which the server puts a function that closes the request's connection."""
 
+IS_CLOSED = "xethub.is_closed"
+"""Key of the ASGI scope under which the server puts a function that returns whether the connection is closed."""
+
 _TRICKLE_SECONDS = 0.5
 _MAX_JSON_BYTES = 32 * 1024 * 1024
 
@@ -63,7 +66,14 @@ class FaultMiddleware:
             await _never_end(start.message, receive, send, trickles=fault.endless == "trickle")
         else:
             with for_one_request(Settings(fault.token_life, fault.data_url_life, fault.clock_offset)):
-                await self._app(scope, receive, _altered(scope, send, fault))
+                send = _altered(scope, send, fault)
+                link = self._faults.link(fault)
+                if link is None:
+                    await self._app(scope, receive, send)
+                    return
+                connection = scope.get("client")
+                with link.opened(connection):
+                    await self._app(scope, *link.paced(connection, receive, send, scope[IS_CLOSED]))
 
     def _fault_of(self, scope: Scope) -> Fault | None:
         agents = [value for name, value in scope["headers"] if name == b"user-agent"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xethub_local.control.fault import Fault
+from xethub_local.control.link import Link
 from xethub_local.control.presets import fault_from_preset
 
 __all__ = ["ArmedFault", "Fault", "Faults"]
@@ -42,6 +43,8 @@ class _Armed:
         self.fault = fault
         self.route = re.compile(fault.route)
         self.client = re.compile(fault.client) if fault.client is not None else None
+        is_link = fault.bandwidth is not None or fault.max_open is not None
+        self.link = Link(fault.bandwidth, fault.max_open, fault.collapsed_bandwidth) if is_link else None
         self.seen = 0
         self.acted = 0
 
@@ -106,6 +109,11 @@ class Faults:
         """Return how often a fault, given itself or its id, has acted, so that a test can check that it did."""
         with self._lock:
             return sum(armed.acted for armed in self._armed if armed.fault is fault or armed.id == fault)
+
+    def link(self, fault: Fault) -> Link | None:
+        """Return what the requests of a fault share, if it is a link. Its counts tell a test what happened."""
+        with self._lock:
+            return next((armed.link for armed in self._armed if armed.fault is fault), None)
 
     def take(self, method: str, path: str, user_agent: str = "") -> Fault | None:
         """Return the fault that acts on this request, if any, and count the request."""

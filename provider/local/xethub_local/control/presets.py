@@ -22,6 +22,7 @@ _HUB = r"[A-Z]+ /(?!cas/|v1/).*"
 _COMMITS = "POST /api/.*/(commit/.*|batch)"
 _DATA = "GET /cas/.*/data/.*"
 _UPLOADS = "(POST|PUT) /cas/.*/(xorbs|xorb-grants|xorb-commits|shards).*"
+_CAS_DATA = rf"{_DATA}|{_UPLOADS}"
 _HTML = "<!DOCTYPE html>\n<title>Sign in</title>\n<h1>Sign in to the network</h1>\n"
 
 
@@ -129,6 +130,16 @@ PRESETS: dict[str, FaultPreset] = {
             "endless-answer",
             "Downloaded data never arrives after the response headers; only a timeout or a watchdog ends the transfer.",
             Fault(_DATA, endless="silent"),
+        ),
+        FaultPreset(
+            "slow-link",
+            "Data to and from CAS passes at 1 MB/s in all; transfers take long but must not be cancelled.",
+            Fault(_CAS_DATA, bandwidth=1_000_000),
+        ),
+        FaultPreset(
+            "crowded-link",
+            "With more than 4 open requests for data, the link drops to 0.5 MB/s and stays there; fewer requests help.",
+            Fault(_CAS_DATA, max_open=4),
         ),
         FaultPreset(
             "upload-failing",
