@@ -286,6 +286,30 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "https://hub.acme.example",
                         "default": "",
                     },
+                    "manifest_files": {
+                        "description": (
+                            "File records that a task returns as a list. More become a manifest: a short value that "
+                            "refers to them, which all operators take as files. Airflow maps over no more than "
+                            "[core] max_map_length items either."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "integer",
+                        "sensitive": False,
+                        "example": None,
+                        "default": "1024",
+                    },
+                    "manifest_storage": {
+                        "description": (
+                            "Folder in object storage for the records of large results, as URI with the Airflow "
+                            "connection; the same on all workers. Workers without a connection to the Hub can then "
+                            "read listings, too. Empty: a listing is listed again, and uploads go to CAS."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "s3://aws_default@airflow/xethub",
+                        "default": "",
+                    },
                     "telemetry": {
                         "description": (
                             "Whether hf_xet and huggingface_hub may report figures about transfers and their "

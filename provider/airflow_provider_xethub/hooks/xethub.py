@@ -23,6 +23,7 @@ from airflow_provider_xethub.hooks.cas_access import CasConnector
 from airflow_provider_xethub.hooks.connections import connection
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.lineage import Lineage
+from airflow_provider_xethub.hooks.manifests import Manifests
 from airflow_provider_xethub.hooks.tokens import hand_over, sealing, token_bindings
 from airflow_provider_xethub.hooks.tokens.tokens import Tokens, TokenUse
 from airflow_provider_xethub.xet import arguments, samples
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         XetCopyResult,
         XetDownloadResult,
         XetFile,
+        XetManifest,
         XetMirrorDownload,
         XetMirrorPlan,
         XetMirrorResult,
@@ -104,6 +106,7 @@ class XetHubConnection(BaseHook):
         self._connection = connection.LazyConnection(self.xethub_conn_id, self.get_connection)
         self._tokens = Tokens(self._connection, self.log)
         self._cas = CasConnector(self._connection, self._tokens, self.log)
+        self._manifests = Manifests(self._connection, self._cas)
 
     def __reduce__(self) -> tuple[type[XetHubConnection], tuple[str | None]]:
         """Pickle as the connection's id and nothing else: sessions do not travel, and credentials must not."""
@@ -442,6 +445,60 @@ class XetHubConnection(BaseHook):
             lambda pinned: self._list(pinned, path, patterns),
             required=inline_content is True,
         )
+
+    @fail_without_retry()
+    def find_files(
+        self, repo: Repo, path: str | None = None, patterns: str | Sequence[str] | None = None
+    ) -> Sequence[XetFile]:
+        """Find the files of a repository, any number of them in the same memory.
+
+        :param repo, path, patterns: as for :meth:`list_files`.
+        :returns: up to ``[xethub] manifest_files`` records, a list, sorted by path. More are kept on this worker's
+            disk, in the order in which the Hub lists them; they name the commit that was listed.
+        :raises XetHubError: as for :meth:`list_files`.
+        """
+        return self._manifests.find(
+            repo, arguments.string("path", path), arguments.selection("patterns", patterns), self.get_commit_id
+        )
+
+    @fail_without_retry()
+    def read_files(
+        self, files: Any, *, token: XetToken | SealedTokenDict | None = None, repo: Repo | None = None
+    ) -> Sequence[XetFile]:
+        """Return the records of what a task returned: a list, lists of lists, manifests, or any mixture.
+
+        Example::
+
+            for file in hook.read_files(listed):
+                print(file["path"], file["size"])
+
+        :param files: what operators, sensors and this hook return as files.
+        :param token: the token to read manifests with that are in CAS; fetched through the connection where ``None``.
+        :param repo: the repository and revision that the token is for. ``None``: that of the manifest.
+        :returns: a list, or, with a manifest, a sequence that is read and verified when it is first used, and takes the
+            same memory whatever its length.
+        :raises XetInputError: it is something else.
+        """
+        from airflow_provider_xethub.xet.manifests.files import read
+
+        return read(files, self._manifests.reader(lambda of: self._tokens.accept(token, "read", repo or of)))
+
+    @fail_without_retry()
+    def xcom_files(self, files: Sequence[XetFile]) -> list[XetFile] | XetManifest:
+        """Return records as a task should: up to ``[xethub] manifest_files`` as a list, more of them as a manifest.
+
+        Example::
+
+            @task
+            def images():
+                hook = XetHubConnection()
+                return hook.xcom_files(hook.find_files(hook.repo("acme/corpus", "dataset"), patterns="*.png"))
+
+        :param files: as :meth:`find_files` or :meth:`read_files` returns them. A list of records from elsewhere becomes
+            a manifest only if there is an ``[xethub] manifest_storage``.
+        """
+        value: list[XetFile] | XetManifest = self._manifests.value(files)
+        return value
 
     @fail_without_retry()
     def add_inline_content(self, files: Sequence[XetFile], *, required: bool = True) -> list[XetFile]:

@@ -97,6 +97,39 @@ def is_pinned(file: XetFile) -> bool:
     return COMMIT_ID.fullmatch(file["repo"].rpartition("@")[2]) is not None
 
 
+class _XetManifest(TypedDict):
+    manifest: Literal["listing", "cas", "storage"]
+    repo: str
+    file_count: int
+    bytes: int
+
+
+class XetManifest(_XetManifest, total=False):
+    """Many file records by reference: what a task returns instead of a list that is too long for XCom.
+
+    ``manifest`` says where the records are, ``repo`` is their repository as ``hf://`` URI, ``file_count`` and ``bytes``
+    count all of them. Everything that takes ``files`` takes a manifest, too.
+
+    ``listing``: they are listed again. ``repo`` names the commit, and the file or folder ``path`` with the
+    ``patterns`` is what was chosen; or ``folders``, of which one with a slash at the end includes its subfolders.
+    ``digest`` is a sha256 over all records, whatever their order.
+    ``cas``: they are gzip-compressed JSON lines in CAS, with this ``xet_hash``, ``sha256`` and ``size`` in bytes.
+    ``storage``: the same lines, as the object ``uri`` below ``[xethub] manifest_storage``.
+
+    ``destination`` is the folder that a download put the files into, below which they have their paths.
+    """
+
+    path: str | None
+    patterns: list[str] | None
+    folders: list[str]
+    digest: str
+    xet_hash: str
+    sha256: str
+    size: int
+    uri: str
+    destination: str
+
+
 class XetCommit(TypedDict):
     """A commit: ``oid`` (40 hex), ``url``, ``repo`` as ``hf://`` URI, ``title`` and ``description`` of the message.
 

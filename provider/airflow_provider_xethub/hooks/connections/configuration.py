@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.manifest import DEFAULT_LIMIT, MAX_FILES
 
 SECTION = "xethub"
 
@@ -20,6 +21,22 @@ def cache_folder() -> str:
 def telemetry() -> bool:
     """Whether the client libraries may send telemetry to the Hub's operator."""
     return bool(conf.getboolean(SECTION, "telemetry", fallback=False))
+
+
+def manifest_files() -> int:
+    """Return how many file records a task returns as a list; more become a manifest.
+
+    :raises XetInputError: it is not a whole number of at least 1.
+    """
+    value = str(conf.get(SECTION, "manifest_files", fallback="") or DEFAULT_LIMIT).strip()
+    if not value.isdecimal() or not value.isascii() or not 0 < int(value[:12]) <= MAX_FILES:
+        raise XetInputError(f"[xethub] manifest_files is {value!r:.60}; use a number of files, from 1 to {MAX_FILES}.")
+    return int(value)
+
+
+def manifest_storage() -> str:
+    """Return the URI of the folder in object storage that manifests are kept in; empty for none."""
+    return str(conf.get(SECTION, "manifest_storage", fallback="") or "").strip()
 
 
 def minimum_credential() -> str:

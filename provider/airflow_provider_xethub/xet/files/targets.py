@@ -71,14 +71,7 @@ def repo_of(files: Sequence[XetFile]) -> Repo:
 
     :raises XetInputError: there are no records, or they are of several repositories or revisions.
     """
-    if not files:
-        raise XetInputError("there are no files: an empty list does not name a repository.")
-    uris = {file["repo"] for file in files}
-    if len(uris) != 1:
-        several = "repositories" if _are_of_several_repositories(uris) else "revisions"
-        remedy = "Use one task for each." if several == "repositories" else "Name the revision."
-        raise XetInputError(f"the files are of several {several} ({shortened(sorted(uris), _MAX_NAMED)}). {remedy}")
-    return Repo.from_uri(uris.pop())
+    return _repo_of_uris({file["repo"] for file in files})
 
 
 def source_of(files: Sequence[XetFile]) -> Repo:
@@ -89,9 +82,27 @@ def source_of(files: Sequence[XetFile]) -> Repo:
 
     :raises XetInputError: there are no records, or they are of several repositories.
     """
-    if not files or _are_of_several_repositories({file["repo"] for file in files}):
-        return repo_of(files)  # raises
-    return Repo.from_uri(files[0]["repo"])
+    return source_of_uris(list(dict.fromkeys(file["repo"] for file in files)))
+
+
+def source_of_uris(uris: Sequence[str]) -> Repo:
+    """Return the repository that records are read from, which name these repositories and revisions.
+
+    :raises XetInputError: there are none, or they are of several repositories.
+    """
+    if not uris or _are_of_several_repositories(uris):
+        return _repo_of_uris(set(uris))  # raises
+    return Repo.from_uri(uris[0])
+
+
+def _repo_of_uris(uris: Collection[str]) -> Repo:
+    if not uris:
+        raise XetInputError("there are no files: an empty list does not name a repository.")
+    if len(uris) != 1:
+        several = "repositories" if _are_of_several_repositories(uris) else "revisions"
+        remedy = "Use one task for each." if several == "repositories" else "Name the revision."
+        raise XetInputError(f"the files are of several {several} ({shortened(sorted(uris), _MAX_NAMED)}). {remedy}")
+    return Repo.from_uri(next(iter(uris)))
 
 
 def _are_of_several_repositories(uris: Collection[str]) -> bool:

@@ -1,0 +1,1 @@
+"""Manifests: many file records by reference, written, read back and iterated in batches."""
