@@ -64,15 +64,15 @@ compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with
 compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.
 	@$(BIN)/python tests/compat/run.py --pin
 
-bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (20 minutes).
+bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (35 minutes).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
-	@$(BIN)/python tests/benchmarks/bench.py
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.bench $(ARGS)
 
 bench-docs: $(INSTALLED)  ## Write the results of make bench into the documentation.
-	@$(BIN)/python tests/benchmarks/bench.py --report-only
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.bench --report-only
 
 bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in store.
-	@$(BIN)/python tests/benchmarks/local_hub.py
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.local_hub $(ARGS)
 
 lint: $(INSTALLED)  ## Check style, types and what may import what.
 	$(BIN)/ruff check .

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import chart
 import hf_xet
 
+from benchmarks import chart
 from xethub_local.local_store import LocalStore
 
 MIB = 1024 * 1024

@@ -17,10 +17,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.profiles import Profile
+
 REPO, REPO_TYPE = "bench/data", "dataset"
 BUCKET = "bench"
 KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 _FIRST_BYTE = "first-byte"
+_CAS_ROUTES = ".* /cas/.*"
+_MOST_LOST = 150
 _DATA_ROUTE = re.compile(rb"/(?:uploads|xorbs?)/")
 
 
@@ -38,7 +42,7 @@ class Asked:
 class _Server:
     def __init__(self, environment: Mapping[str, str], *arguments: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments],
+            [sys.executable, "-m", "benchmarks.servers", *arguments],
             env=dict(environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -47,7 +51,7 @@ class _Server:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"The server {arguments[0]} did not start.")
+            raise RuntimeError(f"The server {arguments[0]} did not start.")
         self.said: dict[str, Any] = json.loads(line)
         self.url: str = self.said["url"]
 
@@ -69,10 +73,11 @@ class HubServer(_Server):
     """A local Hub with one empty repository.
 
     :param folder: for its data.
-    :param delay: seconds by which the answer to each request is late, those to the transfer client too.
+    :param profile: seconds by which the answer to each request is late, those to the transfer client too, and how many
+        requests to CAS lose their connection.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], delay: float) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], profile: Profile) -> None:
         super().__init__(environment, "hub", str(folder))
         self.token: str = self.said["token"]
         self._folder = folder
@@ -81,8 +86,17 @@ class HubServer(_Server):
         for _ in range(2):
             self._ask("POST", f"/api/{REPO_TYPE}s/{REPO}/preupload/main", {"files": files})
             self.operation("write")
-        if delay:
-            self._control("POST", "faults", {"route": ".*", "delay": delay})
+        if profile.delay:
+            self._control("POST", "faults", {"route": ".*", "delay": profile.delay})
+        if profile.lost:
+            for number in range(_MOST_LOST):
+                lost = {
+                    "route": _CAS_ROUTES,
+                    "skip": profile.lost * (number + 1) - number,
+                    "times": 1,
+                    "drop": "before",
+                }
+                self._control("POST", "faults", lost)
 
     def forget(self) -> None:
         """Forget what was asked so far."""
@@ -135,10 +149,17 @@ class HubServer(_Server):
 
 
 class S3Server(_Server):
-    """An S3 server (moto's) with one empty bucket. It is never late."""
+    """An S3 server (moto's). It is never late."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         super().__init__(environment, "s3")
+
+    def fill(self, folder: Path) -> None:
+        """Put the files of a folder into the bucket."""
+        client = self.client()
+        client.create_bucket(Bucket=BUCKET)
+        for path in folder.iterdir():
+            client.upload_file(str(path), BUCKET, f"in/{path.name}")
 
     def client(self) -> Any:
         import boto3

@@ -15,24 +15,35 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk.listener import get_listener_manager
-from servers import BUCKET, KEY, REPO, REPO_TYPE, SECRET
+
+from benchmarks.servers import BUCKET, KEY, REPO, REPO_TYPE, SECRET
 
 Work = Callable[[], Any]
-REPOSITORY = {"repo_id": REPO, "repo_type": REPO_TYPE}
+REPOSITORY: dict[str, Any] = {"repo_id": REPO, "repo_type": REPO_TYPE}
 _CONTEXT: dict[str, Any] = {}
 
 
 def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     """Run a task in this process, which began at ``began`` on the clock ``time.monotonic``.
 
-    :returns: ``seconds`` in ``execute``, ``began``, ``peak`` memory of the process in bytes, and the task's ``value``.
+    :returns: ``seconds`` in ``execute`` and the ``cpu`` seconds in it, ``began``, the ``peak`` memory of the process
+        and what it ``read``, in bytes, and the task's ``value``.
     """
     work: Work = _MAKERS[task["contender"], task["action"]](task["arguments"])
     get_listener_manager()  # Airflow loads plugins and tells them of the task before it calls execute
-    executed = time.monotonic()
+    read = _read()
+    executed, busy = time.monotonic(), time.process_time()
     value = work()
-    seconds = time.monotonic() - executed
-    return {"seconds": seconds, "began": began, "peak": _peak(), "value": value}
+    seconds, cpu = time.monotonic() - executed, time.process_time() - busy
+    figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": _peak(), "read": _read() - read}
+    return {**figures, "value": value}
+
+
+def _read() -> int:
+    counters = Path("/proc/self/io")
+    if not counters.exists():
+        return 0  # not Linux
+    return next(int(line.split()[1]) for line in counters.read_text().splitlines() if line.startswith("rchar:"))
 
 
 def _peak() -> int:
@@ -137,13 +148,8 @@ def s3_to_hub(prefix: str) -> str:
 
     from huggingface_hub import HfApi
 
-    s3 = _s3()
     with tempfile.TemporaryDirectory() as folder:
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
-            for found in page.get("Contents", []):
-                path = Path(folder, found["Key"].removeprefix(prefix))
-                path.parent.mkdir(parents=True, exist_ok=True)
-                s3.download_file(BUCKET, found["Key"], str(path))
+        _from_s3(prefix, folder)
         return HfApi().upload_folder(folder_path=folder, **REPOSITORY).oid
 
 
@@ -152,14 +158,27 @@ def hub_to_s3(prefix: str) -> str:
 
     from huggingface_hub import snapshot_download
 
-    s3 = _s3()
     with tempfile.TemporaryDirectory() as folder:
         snapshot_download(local_dir=folder, **REPOSITORY)
-        for path in sorted(Path(folder).rglob("*")):
-            relative = path.relative_to(folder).as_posix()
-            if path.is_file() and not relative.startswith(".cache/"):
-                s3.upload_file(str(path), BUCKET, prefix + relative)
+        _to_s3(folder, prefix)
     return prefix
+
+
+def _from_s3(prefix: str, folder: str) -> None:
+    s3 = _s3()
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        for found in page.get("Contents", []):
+            path = Path(folder, found["Key"].removeprefix(prefix))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(BUCKET, found["Key"], str(path))
+
+
+def _to_s3(folder: str, prefix: str) -> None:
+    s3 = _s3()
+    for path in sorted(Path(folder).rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_file() and not relative.startswith(".cache/"):
+            s3.upload_file(str(path), BUCKET, prefix + relative)
 
 
 # --- bare hf_xet: the engine, without a Hub, a commit or a verification -----------------------------------------------
@@ -209,6 +228,28 @@ def _bare_download(arguments: dict[str, Any]) -> Work:
     return work
 
 
+def _bare_from_s3(arguments: dict[str, Any]) -> Work:
+    def work() -> Any:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            _from_s3(arguments["prefix"], folder)
+            return _bare_upload({**arguments, "source": folder})()
+
+    return work
+
+
+def _bare_to_s3(arguments: dict[str, Any]) -> Work:
+    def work() -> None:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            _bare_download({**arguments, "destination": folder})()
+            _to_s3(folder, arguments["prefix"])
+
+    return work
+
+
 OPERATORS, HUB, BARE, TUNED = "this provider", "huggingface_hub", "bare hf_xet", "bare hf_xet, tuned"
 IMPORTED = "huggingface_hub, imported before"
 
@@ -239,8 +280,12 @@ _MAKERS: dict[tuple[str, str], Callable[[dict[str, Any]], Work]] = {
     (IMPORTED, "upload_file"): _imported_before,
     (BARE, "upload"): _tuned(_bare_upload, False),
     (BARE, "download"): _tuned(_bare_download, False),
+    (BARE, "s3_to_hub"): _tuned(_bare_from_s3, False),
+    (BARE, "hub_to_s3"): _tuned(_bare_to_s3, False),
     (TUNED, "upload"): _tuned(_bare_upload, True),
     (TUNED, "download"): _tuned(_bare_download, True),
+    (TUNED, "s3_to_hub"): _tuned(_bare_from_s3, True),
+    (TUNED, "hub_to_s3"): _tuned(_bare_to_s3, True),
 }
 
 

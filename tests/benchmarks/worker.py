@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -20,7 +21,8 @@ from typing import Any
 import airflow.sdk
 import airflow.sdk.execution_time.supervisor
 import airflow.sdk.execution_time.task_runner  # noqa: F401
-import tasks
+
+from benchmarks import tasks
 
 CLIENTS = (
     "hf_xet",
@@ -30,6 +32,9 @@ CLIENTS = (
     "airflow_provider_xethub.xet.publish.commit",
     "airflow_provider_xethub.xet.cas.session",
 )
+LIMIT = 900
+"""Seconds after which a task is killed: a benchmark goes on without it."""
+
 MORE = (
     "airflow_provider_xethub.xet.transfer.upload",
     "airflow_provider_xethub.xet.transfer.download",
@@ -53,11 +58,13 @@ def run_all(described: list[dict[str, Any]], at_once: int, folder: Path) -> list
             pid, _ = os.wait()
             running.pop(pid)
     answers = [folder / str(number) for number in range(len(described))]
-    return [json.loads(path.read_text()) if path.exists() else {"error": "the task's process died"} for path in answers]
+    died = {"error": f"the task's process died; after {LIMIT} seconds it is killed"}
+    return [json.loads(path.read_text()) if path.exists() else died for path in answers]
 
 
 def _be_task(task: dict[str, Any], answer: Path) -> None:
     began = time.monotonic()
+    signal.alarm(LIMIT)
     try:
         quiet = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

@@ -1,0 +1,236 @@
+"""One contender's turn in one case: what it does, and what is measured of it."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.profiles import Profile
+from benchmarks.servers import HubServer, S3Server
+from benchmarks.sizes import Sizes
+from benchmarks.tasks import BARE, OPERATORS, TUNED, environment
+
+NAME = "data.bin"
+AT_ONCE = 8
+"""Mapped tasks that a worker runs at the same time."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One task, or one set of mapped tasks, once.
+
+    :param number: which measurement of this step in this turn.
+    :param peak: resident memory in bytes, of the largest process.
+    :param cpu: seconds of a processor, of all processes together.
+    :param read: bytes that all of them read from files and sockets.
+    """
+
+    case: str
+    step: str
+    contender: str
+    profile: str
+    repetition: int
+    number: int
+    size: int
+    seconds: float
+    peak: int
+    cpu: float
+    read: int
+    first_byte: float | None
+    hub_requests: int
+    cas_requests: int
+    commits: int
+    bytes_in: int
+    bytes_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class FailedError(RuntimeError):
+    """A task failed, or did the wrong thing. The others go on."""
+
+
+class Worker:
+    """Starts tasks as an Airflow worker does: forked from a process that has Airflow in it."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = dict(env)
+        self._process = self._start()
+
+    def run(self, tasks: list[dict[str, Any]], at_once: int = 1) -> list[dict[str, Any]]:
+        """Run tasks, so many at the same time.
+
+        :raises FailedError: one of them failed.
+        """
+        if self._process.poll() is not None:
+            self._process = self._start()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"tasks": tasks, "at_once": at_once}) + "\n")
+        self._process.stdin.flush()
+        results: list[dict[str, Any]] = self._read(self._process)
+        for result in results:
+            if "error" in result:
+                raise FailedError(f"A task failed:\n{result['error']}")
+        return results
+
+    def stop(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "benchmarks.worker"]
+        process = subprocess.Popen(command, env=self._env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read(process)
+        return process
+
+    @staticmethod
+    def _read(process: subprocess.Popen[str]) -> Any:
+        assert process.stdout
+        line = process.stdout.readline()
+        if not line:
+            process.wait(30)
+            raise FailedError("The worker died.")
+        return json.loads(line)
+
+
+@dataclass
+class Turn:
+    """A Hub of its own, an empty folder, and what was measured so far."""
+
+    case: str
+    contender: str
+    profile: Profile
+    repetition: int
+    worker: Worker
+    hub: HubServer
+    s3: S3Server
+    folder: Path
+    sources: Path
+    sizes: Sizes
+    measured: list[Measured] = field(default_factory=list)
+
+    @property
+    def is_bare(self) -> bool:
+        return self.contender in (BARE, TUNED)
+
+    def upload(
+        self, step: str | None, source: Path, *, path_in_repo: str | None = None, same_cache: bool = False
+    ) -> Any:
+        """Upload a file as :data:`NAME` or ``path_in_repo``, or a folder; return what a later download may need.
+
+        :param step: ``None``: a step on the way, which is not measured.
+        """
+        if self.is_bare:
+            arguments = {"source": str(source), "operation": self.hub.operation("write")}
+            return self.once(step, "upload", arguments, size_of(source), same_cache=same_cache)
+        names = {} if source.is_dir() else {"path_in_repo": path_in_repo or NAME}
+        action = "upload" if self.contender == OPERATORS else "upload_folder" if source.is_dir() else "upload_file"
+        return self.once(step, action, {"source": str(source), **names}, size_of(source), same_cache=same_cache)
+
+    def download(self, step: str, source: Path, uploaded: Any) -> None:
+        """Download what was uploaded from ``source``, and compare it with that."""
+        back = self.folder / "back"
+        back.mkdir()
+        arguments: dict[str, Any] = {"destination": str(back)}
+        path = {} if source.is_dir() else {"path": NAME}
+        if self.is_bare:
+            arguments |= {"files": uploaded, "operation": self.hub.operation("read")}
+            action = "download"
+        elif self.contender == OPERATORS:
+            arguments |= path
+            action = "download"
+        else:
+            arguments |= path
+            action = "hf_hub_download" if path else "snapshot_download"
+        self.once(step, action, arguments, size_of(source))
+        if source.is_dir():
+            check_equal(source, back)
+        elif not filecmp.cmp(source, next(path for path in back.iterdir() if path.is_file()), shallow=False):
+            raise FailedError(f"{self.contender}: the file did not come back as it was.")
+        shutil.rmtree(back)
+
+    def once(
+        self, step: str | None, action: str, arguments: dict[str, Any], size: int, *, same_cache: bool = False
+    ) -> Any:
+        """Run one task, measure it, and return its value."""
+        return self.tasks(step, [(action, arguments)], size, same_cache=same_cache)[0]
+
+    def tasks(
+        self, step: str | None, described: list[tuple[str, dict[str, Any]]], size: int, *, same_cache: bool = False
+    ) -> list[Any]:
+        """Run tasks at the same time, and measure them all together."""
+        caches = self.folder / "caches"
+        if not same_cache:
+            shutil.rmtree(caches, ignore_errors=True)
+        os.sync()
+        self.hub.forget()
+        env = environment(self.hub.url, self.hub.token, self.s3.url, caches)
+        todo = [
+            {"contender": self.contender, "action": action, "arguments": arguments, "environment": env}
+            for action, arguments in described
+        ]
+        began = time.monotonic()
+        results = self.worker.run(todo, AT_ONCE)
+        together = time.monotonic() - began
+        if step is not None:
+            self._note(step, size, results, results[0]["seconds"] if len(results) == 1 else together)
+        return [result["value"] for result in results]
+
+    def _note(self, step: str, size: int, results: list[dict[str, Any]], seconds: float) -> None:
+        first = self.hub.first_byte()
+        self.measured.append(
+            Measured(
+                self.case,
+                step,
+                self.contender,
+                self.profile.name,
+                self.repetition,
+                sum(each.step == step for each in self.measured),
+                size,
+                seconds,
+                max(result["peak"] for result in results),
+                sum(result["cpu"] for result in results),
+                sum(result["read"] for result in results),
+                first - results[0]["began"] if first is not None else None,
+                **asdict(self.hub.asked()),
+            )
+        )
+
+
+def together(parts: list[Measured], step: str) -> Measured:
+    """Return several steps as one."""
+    names = ("size", "seconds", "cpu", "read", "hub_requests", "cas_requests", "commits", "bytes_in", "bytes_out")
+    sums = {name: sum(getattr(part, name) for part in parts) for name in names}
+    whole = {**parts[0].to_json(), **sums, "step": step, "peak": max(part.peak for part in parts)}
+    return Measured(**{**whole, "first_byte": None})
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes in a file, or in all files of a folder."""
+    return sum(each.stat().st_size for each in _files(path))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (each for each in path.rglob("*") if each.is_file()) if path.is_dir() else iter([path])
+
+
+def check_equal(source: Path, back: Path) -> None:
+    """Compare every file of a folder with the one of the same name in another.
+
+    :raises FailedError: some differ or are missing.
+    """
+    names = [path.name for path in source.iterdir()]
+    _, different, missing = filecmp.cmpfiles(source, back, names, shallow=False)
+    if different or missing:
+        raise FailedError(f"{len(different) + len(missing)} files did not come back as they were.")
