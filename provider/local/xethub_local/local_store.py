@@ -28,10 +28,11 @@ class LocalStore:
     :ivar instance_id: random id of the folder, part of its CAS URL.
     :ivar tokens: Hub tokens of the built-in user, by role.
     :param token_life: seconds that a new Xet token is valid.
+    :param discards: check the content that clients upload to CAS, and discard its bytes.
     :raises OSError: the folder cannot be created, read or written.
     """
 
-    def __init__(self, folder: Path, *, token_life: int = 900) -> None:
+    def __init__(self, folder: Path, *, token_life: int = 900, discards: bool = False) -> None:
         make_private(folder)
         self.folder = folder
         self.instance_id = _instance_id(folder)
@@ -39,7 +40,7 @@ class LocalStore:
         self.access = Access(self.db, load_signing_key(folder), token_life=token_life)
         self.publishers = Publishers(self.db, self.access.now)
         self.issuer = Issuer(folder)
-        self.content = ContentStore(folder, self.db)
+        self.content = ContentStore(folder, self.db, discards=discards)
         self.repositories = Repositories(self.db, clock=self.access.now)
         self.commits = CommitWriter(self.repositories)
         self.scans = Scans(self.access.now)

@@ -60,6 +60,8 @@ class LocalHub:
     :param allowed_hosts: further host names that clients may use, beside this machine's own and that of ``public_url``.
     :param allowed_origins: origins whose pages may use the API in a browser, such as ``http://localhost:3000``; ``*``
         allows all. Default: none.
+    :param discards: check the content that clients upload to CAS, and discard its bytes: for measurements with more
+        data than the disk holds.
     :ivar access: users and tokens, :class:`~xethub_local.store.access.Access`.
     :ivar publishers: trusted publishers, :class:`~xethub_local.store.publishers.Publishers`.
     :ivar repositories: :class:`~xethub_local.metadata.repositories.Repositories`.
@@ -84,12 +86,13 @@ class LocalHub:
         public_url: str | None = None,
         allowed_hosts: Collection[str] = (),
         allowed_origins: Collection[str] = (),
+        discards: bool = False,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.host = host
         self.port = port
         self._public_url = public_url
-        self._store = LocalStore(self.folder, token_life=token_life)
+        self._store = LocalStore(self.folder, token_life=token_life, discards=discards)
         self._store.access.settings = Settings(token_life, data_url_life, clock_offset, exchanged_token_lifetime)
         self.access = self._store.access
         self.publishers = self._store.publishers

@@ -138,6 +138,11 @@ def _add_serve(commands: _Commands) -> None:
     )
     serve.add_argument("--token-life", type=int, default=900, metavar="SECONDS", help="lifetime of a Xet token")
     serve.add_argument(
+        "--discard",
+        action="store_true",
+        help="check what clients upload to CAS, and keep no bytes of it: for measurements larger than the disk",
+    )
+    serve.add_argument(
         "--create-repo",
         action="append",
         default=[],

@@ -43,6 +43,7 @@ def serve(options: argparse.Namespace) -> None:
         public_url=(options.public_url or "").rstrip("/") or None,
         allowed_hosts=options.allow_host,
         allowed_origins=options.allow_origin,
+        discards=options.discard,
     )
     try:
         for repo in repos:

@@ -70,20 +70,27 @@ class UnknownFileError(LookupError):
     """A file is not stored here. The message names its Xet hash."""
 
 
+class DiscardedFileError(UnknownFileError):
+    """The bytes of a file were checked and discarded. The message names its Xet hash."""
+
+
 class ContentStore:
     """Xorbs, files and read permissions of one data folder. All methods may be called from any thread.
 
     All content is checked on upload, because clients do not check what they download. The empty file always exists,
     and anyone may read it.
 
+    :param discards: check the xorbs that clients upload, keep their chunk tables, and discard their bytes. Shards are
+        checked completely, except for the sha256 of their files, which takes the bytes. No client is told to
+        deduplicate against a discarded chunk, and no file can be read that needs one.
     :ivar xorbs: the stored xorbs, :class:`~xethub_local.content.xorbs.XorbStore`.
     :ivar deduplication: index of the chunks that clients may query,
         :class:`~xethub_local.content.deduplication.ChunkIndex`.
     """
 
-    def __init__(self, folder: Path, db: Database) -> None:
+    def __init__(self, folder: Path, db: Database, *, discards: bool = False) -> None:
         self._db = db
-        self.xorbs = XorbStore(folder, db)
+        self.xorbs = XorbStore(folder, db, discards=discards)
         self.deduplication = ChunkIndex(db, self.xorbs)
         db.execute_schema(_SCHEMA)
 
@@ -114,13 +121,14 @@ class ContentStore:
                 check_file(file, self.xorbs)
                 # hf-xet 1.8 sends 64 zeros as the sha256 of an empty file on disk.
                 is_placeholder = not file.segments and file.sha256 == "0" * 64
-                if file.sha256 is not None and not is_placeholder:
+                if file.sha256 is not None and not is_placeholder and not self.xorbs.discards:
                     check_sha256(file, reader, known.get(file.file_hash))
                 if on_progress:
                     on_progress(number, len(parsed.files))
         with self._db.write():
             receipt = self._register(parsed.files, repository, revision)
-            self.deduplication.add(parsed.files, parsed.xorbs, repository)
+            if not self.xorbs.discards:
+                self.deduplication.add(parsed.files, parsed.xorbs, repository)
         return receipt
 
     def add_plain(self, source: bytes | bytearray | Path | BinaryIO, *, repository: str | None = None) -> StoredFile:
@@ -260,7 +268,11 @@ class ContentStore:
         if start >= size and (start, end) != (0, None):
             raise UnsatisfiableRangeError(f"File {xet_hash} has {size} bytes, and none at position {start}.", size)
         end = size if end is None else min(end, size)
-        return plan_reconstruction(shard.unpack_segments(segments), self.xorbs.index, start, end)
+        planned = plan_reconstruction(shard.unpack_segments(segments), self.xorbs.index, start, end)
+        for xorb_hash in {term.xorb_hash for term in planned.terms}:
+            if not self.xorbs.has_bytes(xorb_hash):
+                raise DiscardedFileError(f"File {xet_hash} was checked and discarded: this Hub keeps no bytes.")
+        return planned
 
     def segments_with_chunks(self, xet_hash: str) -> list[FileSegment]:
         """Return the segments of a file with their chunks.

@@ -40,9 +40,12 @@ class XorbStore:
     another client may send the same xorb with other bytes, which would invalidate the offsets given to clients.
 
     :param folder: data folder; xorbs are in its folder ``xorbs``.
+    :param discards: check uploads, keep their chunk tables, and discard their bytes. Those of :meth:`add` are kept.
+    :ivar discards: as given.
     """
 
-    def __init__(self, folder: Path, db: Database) -> None:
+    def __init__(self, folder: Path, db: Database, *, discards: bool = False) -> None:
+        self.discards = discards
         self._folder = folder / "xorbs"
         self._incoming = self._folder / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ class XorbStore:
 
         :raises FormatError: it is malformed, or does not have the hash ``expected_hash``.
         """
-        with self.begin_upload(expected_hash) as incoming:
+        with IncomingXorb(self._incoming, expected_hash) as incoming:
             incoming.write([body])
             return self.store(incoming, incoming.finish())
 
@@ -66,7 +69,7 @@ class XorbStore:
 
         :raises FormatError: ``expected_hash`` is not a hash.
         """
-        return IncomingXorb(self._incoming, expected_hash)
+        return IncomingXorb(self._incoming, expected_hash, discards=self.discards)
 
     def store(self, incoming: IncomingXorb, found: xorb.Xorb) -> bool:
         """Store a finished upload durably, and return whether it was new.
@@ -80,7 +83,8 @@ class XorbStore:
             # Rename inside the transaction: of two uploads of one xorb, the recorded one is then the one on disk.
             if connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (expected_hash,)).fetchone():
                 return False
-            self._publish(incoming.path, self.path(expected_hash))
+            if not incoming.discards:
+                self._publish(incoming.path, self.path(expected_hash))
             connection.execute(
                 "INSERT INTO cas_xorb (hash, offsets, raw_offsets, chunk_hashes) VALUES (?, ?, ?, ?)",
                 (
@@ -97,6 +101,10 @@ class XorbStore:
         with self._db.read() as connection:
             row = connection.execute("SELECT 1 FROM cas_xorb WHERE hash = ?", (xorb_hash,)).fetchone()
         return row is not None
+
+    def has_bytes(self, xorb_hash: bytes) -> bool:
+        """Return whether the bytes of a stored xorb were kept."""
+        return self.path(to_hex(xorb_hash)).exists()
 
     def size(self, xorb_hash: str) -> int:
         """Return the size of a stored xorb in bytes.
@@ -189,7 +197,11 @@ class XorbReader:
         index = self._xorbs.index(xorb_hash)
         if xorb_hash != self._opened:
             self.close()
-            self._descriptor = os.open(self._xorbs.path(to_hex(xorb_hash)), os.O_RDONLY)
+            path = self._xorbs.path(to_hex(xorb_hash))
+            try:
+                self._descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                raise UnknownXorbError(f"Xorb {to_hex(xorb_hash)} was discarded; use another data folder.") from None
             self._opened = xorb_hash
         while first < last:
             budget = index.raw_offsets[first] + _READ_BYTES
