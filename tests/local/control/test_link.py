@@ -39,10 +39,10 @@ def link(hub: LocalHub, fault: Fault) -> Link:
     return found
 
 
-def read(hub: LocalHub, session: requests.Session | None = None, **options: object) -> requests.Response:
+def read(hub: LocalHub, session: requests.Session | None = None, *, stream: bool = False) -> requests.Response:
     headers = {"Authorization": f"Bearer {hub.token()}"}
-    call = (session or requests).get
-    return call(f"{hub.url}/acme/m/resolve/main/f.bin", headers=headers, timeout=20, **options)  # type: ignore[operator,no-any-return]
+    call = session.get if session else requests.get
+    return call(f"{hub.url}/acme/m/resolve/main/f.bin", headers=headers, timeout=20, stream=stream)
 
 
 def seconds(work: object) -> float:
