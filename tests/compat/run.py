@@ -22,6 +22,8 @@ DISTRIBUTIONS = (ROOT, ROOT / "provider" / "local", ROOT / "provider" / "token")
 ENVIRONMENTS = ROOT / ".compat"
 UV = str(Path(sys.executable).parent / "uv")
 PYTHON = "3.11"
+INTERPRETER = sys.executable if sys.version.startswith(f"{PYTHON}.") else PYTHON
+"""The one that runs this if it fits: uv may find another, which may be slower."""
 
 # What an old Airflow has to be content with: our dependencies, and theirs that cannot be older.
 NEW = (
@@ -104,7 +106,7 @@ def install(version: Version) -> None:
     """Make the environment."""
     at = str(ENVIRONMENTS / version.name)
     pip = [UV, "pip", "install", "--quiet", "--python", version.python]
-    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", PYTHON, at], check=True)
+    subprocess.run([UV, "venv", "--quiet", "--clear", "--python", INTERPRETER, at], check=True)
     subprocess.run([*pip, "--requirement", str(version.pins)], check=True)
     own = [argument for folder in DISTRIBUTIONS for argument in ("--editable", str(folder))]
     subprocess.run([*pip, "--no-deps", *own], check=True)
