@@ -6,6 +6,7 @@ the time at which it began, and, when it is gone, how it ended.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -80,6 +81,8 @@ def main() -> None:
     def tell(**what: Any) -> None:
         os.write(out, (json.dumps(what) + "\n").encode())
 
+    # Forks share what they do not look at for garbage.
+    gc.freeze()
     for line in sys.stdin:
         spec = json.loads(line)
         child = os.fork()
