@@ -46,8 +46,9 @@ test: $(INSTALLED)  ## Run the tests, or some of them: make test ARGS="tests/uni
 test-unit: $(INSTALLED)  ## Run the tests that need no server and no database (a minute).
 	$(PYTEST) tests/unit $(ARGS)
 
-# These start servers, and some of them are measured.
-test-long: PROCESSES := 3
+# Others are not even collected.
+test-long: PATHS = $(if $(filter tests/%,$(ARGS)),,$(shell grep --recursive --files-with-matches --include 'test_*.py' \
+	'mark\.long' tests | sort))
 test-long: $(INSTALLED)  ## Run the tests that need Node 20, Chromium, other servers or minutes.
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(PYTEST) -m long $(PATHS) $(ARGS)
