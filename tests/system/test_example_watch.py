@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,10 @@ def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, 
     # Alone: the other examples make work, and the watcher would change if one of them named its asset without it.
     dags = tmp_path / "dags"
     dags.mkdir()
-    shutil.copy(EXAMPLE, dags)
+    # Impatient: it would look twice a minute, and each look is waited for here.
+    often = EXAMPLE.read_text().replace("poke_interval=30", "poke_interval=2")
+    assert often != EXAMPLE.read_text()
+    (dags / EXAMPLE.name).write_text(often)
     env = services.environment(tmp_path) | {
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
