@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pendulum
 import pytest
@@ -81,14 +80,26 @@ def test_it_listens_on_loopback_only_and_ends_with_the_transfer(relayed):
 
 def test_who_asks_meanwhile_gets_the_same_answer(relayed):
     asked = []
-    go = threading.Event()
+    arrived = threading.Semaphore(0)
 
     def fetch():
         asked.append(1)
-        go.wait(5)
+        if len(asked) == 1:  # goes on when all five have asked
+            assert all(arrived.acquire(timeout=60) for _ in range(5))
         return TOKEN
 
+    class Turn:
+        """Counts who waits for their turn."""
+
+        def __enter__(self):
+            arrived.release()
+            turn.acquire()
+
+        def __exit__(self, *_):
+            turn.release()
+
     refresh = Refresh(fetch)
+    turn, refresh._turn = refresh._turn, Turn()
     route = refresh.route()
     statuses = []
     threads = [
@@ -97,8 +108,6 @@ def test_who_asks_meanwhile_gets_the_same_answer(relayed):
     ]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
-    go.set()
     for thread in threads:
         thread.join()
     assert (statuses, len(asked)) == ([200] * 5, 1)
