@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tarfile
 from email import message_from_string
 from email.message import Message
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import pytest
 import airflow_provider_xethub
 import xethub_local
 import xethub_token
+from support.archives import unpack
 from support.distributions import FOLDERS, PACKAGES, build, build_all
 
 PROVIDER, LOCAL, TOKEN = FOLDERS
@@ -92,8 +92,7 @@ def test_what_runs_without_airflow_requires_neither_airflow_nor_the_provider(whe
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_an_sdist_builds_the_same_wheel(wheels, sdists, name, tmp_path):
-    with tarfile.open(sdists[name]) as archive:
-        archive.extractall(tmp_path, filter="data")
+    unpack(sdists[name], tmp_path)
     (unpacked,) = tmp_path.iterdir()
     rebuilt = build(unpacked, "wheel", tmp_path)
     assert files(rebuilt) == files(wheels[name])

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from support import node_packages  # noqa: E402
+from support import archives, node_packages  # noqa: E402
 from xethub_local.server import LocalHub  # noqa: E402
 
 ROOT = HERE.parents[3]
@@ -142,8 +141,7 @@ def _source_distribution(wanted: str) -> Path:
         CACHE.mkdir(exist_ok=True)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:"]
         subprocess.run([*pip, f"--dest={CACHE}", f"huggingface_hub=={wanted}"], check=True)
-        with tarfile.open(CACHE / f"huggingface_hub-{wanted}.tar.gz") as archive:
-            archive.extractall(CACHE, filter="data")
+        archives.unpack(CACHE / f"huggingface_hub-{wanted}.tar.gz", CACHE)
     for name in ("conftest.py", "testing_constants.py", "testing_utils.py"):
         shutil.copy(HERE / "python" / name, folder / "tests" / name)
     (folder / "tests" / "__init__.py").touch()
