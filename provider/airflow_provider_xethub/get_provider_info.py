@@ -310,6 +310,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://aws_default@airflow/xethub",
                         "default": "",
                     },
+                    "transfer_memory": {
+                        "description": (
+                            "Resident memory of a task's process beyond which uploads and downloads wait instead of "
+                            "buffering more: bytes, or with a unit such as 500MB. Empty: 450 MB, or less where the "
+                            "control group or the host of the worker has less free."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "sensitive": False,
+                        "example": "350MB",
+                        "default": "",
+                    },
                     "telemetry": {
                         "description": (
                             "Whether hf_xet and huggingface_hub may report figures about transfers and their "

@@ -31,6 +31,24 @@ class CasConnector:
         self._lazy = lazy
         self._tokens = tokens
         self._log = log
+        self._resident: int | None = None
+
+    def limits(self, of_task: TransferLimits | None = None) -> TransferLimits:
+        """Return the limits of a transfer: those of the task, and those of the configuration for what it leaves open.
+
+        :raises XetInputError: no transfer of this process could keep them.
+        """
+        from airflow_provider_xethub.xet.cas.limits import TransferLimits
+        from airflow_provider_xethub.xet.process import memory
+
+        found = of_task or TransferLimits()
+        if found.memory is None:
+            found = replace(found, memory=configuration.transfer_memory())
+        if self._resident is None:
+            # Only at the beginning: what the first transfer of a task leaves must not stop the next one.
+            self._resident = memory.resident()
+        found.check_memory(self._resident)
+        return found
 
     def factory(self, limits: TransferLimits | None = None) -> Callable[[XetToken], CasAccess]:
         """Return what turns a token into access: with this connection's network, timeouts and Hub.
@@ -39,7 +57,6 @@ class CasConnector:
         :raises XetInputError: a field of the connection is wrong.
         """
         from airflow_provider_xethub.xet.cas import cache, token_relay
-        from airflow_provider_xethub.xet.cas.limits import TransferLimits
         from airflow_provider_xethub.xet.cas.session import CasAccess
         from airflow_provider_xethub.xet.progress import STALL_TIMEOUT
 
@@ -49,7 +66,7 @@ class CasConnector:
         network = lazy.network
         folder, telemetry = configuration.cache_folder(), configuration.telemetry()
         cache_folder = cache.folder(folder)
-        own_limits = limits or TransferLimits()
+        own_limits = self.limits(limits)
 
         def access(token: XetToken) -> CasAccess:
             options = CasAccess(
@@ -75,6 +92,7 @@ class CasConnector:
         :param limits: as for :meth:`factory`.
         """
         tokens = self._tokens
+        self.limits(limits)  # checked here, before anything is done
 
         def run(work: Callable[[CasAccess], T]) -> T:
             access = self.factory(limits)

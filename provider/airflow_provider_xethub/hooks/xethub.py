@@ -590,6 +590,7 @@ class XetHubConnection(BaseHook):
         :raises XetScanError: the Hub has not scanned a file, or not found it safe. Nothing was written.
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
+        limits = self._cas.limits(limits)
         if isinstance(destination, HubCache):
             return self._download_to_cache(
                 destination, files, token, repo, ref, require_safe=require_safe, limits=limits
@@ -758,10 +759,11 @@ class XetHubConnection(BaseHook):
         from airflow_provider_xethub.xet.transfer.upload import upload
 
         use = self._tokens.accept(token, "write", repo)
+        access = self._cas.bind(use, limits)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         if create_repo and repo is not None:
             self._create_missing(repo)
-        sent = self._cas.bind(use, limits)(partial(upload, files=files, deduplicate=deduplicate))
+        sent = access(partial(upload, files=files, deduplicate=deduplicate))
         # The records go through XCom, where everybody could read how each file begins.
         sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
         self.lineage.elsewhere("input", source)
@@ -795,11 +797,12 @@ class XetHubConnection(BaseHook):
         :raises XetHubError: nothing was committed.
         """
         use = self._tokens.accept(token, "write", request.repo)
+        access = self._cas.bind(use, limits)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         result = self._publishing(create_repo).publish_files(
             files,
             request,
-            write_access=self._cas.bind(use, limits),
+            write_access=access,
             prefetch=partial(self._tokens.prefetch, scope="write") if token is None else None,
             deduplicate=deduplicate,
         )
@@ -859,6 +862,7 @@ class XetHubConnection(BaseHook):
             always_protected=() if repo.is_bucket else mirror_plan.ALWAYS_PROTECTED,
         )
         collect = partial(sources.collect_folder, source, rules.folder or None, patterns, open_storage)
+        access = self._cas.bind(TokenUse("write", repo), limits)
         files = threads.interruptible(
             lambda: collect(exclude=exclude, follow_links=follow_links, allow_empty=allow_empty)
         )
@@ -868,7 +872,7 @@ class XetHubConnection(BaseHook):
             files,
             request,
             rules,
-            write_access=self._cas.bind(TokenUse("write", repo), limits),
+            write_access=access,
             prefetch=partial(self._tokens.prefetch, scope="write"),
             deduplicate=deduplicate,
         )

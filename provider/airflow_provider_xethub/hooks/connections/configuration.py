@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.manifest import DEFAULT_LIMIT, MAX_FILES
 
 SECTION = "xethub"
@@ -37,6 +38,15 @@ def manifest_files() -> int:
 def manifest_storage() -> str:
     """Return the URI of the folder in object storage that manifests are kept in; empty for none."""
     return str(conf.get(SECTION, "manifest_storage", fallback="") or "").strip()
+
+
+def transfer_memory() -> int | None:
+    """Return the resident size of a task's process in bytes beyond which transfers wait; ``None`` for the default.
+
+    :raises XetInputError: it is not a size.
+    """
+    value = str(conf.get(SECTION, "transfer_memory", fallback="") or "").strip()
+    return arguments.byte_count("[xethub] transfer_memory", value or None)
 
 
 def minimum_credential() -> str:

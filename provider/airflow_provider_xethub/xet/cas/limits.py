@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.message_text import size
+
+DEFAULT_MEMORY = 450_000_000
+"""Resident size of the process in bytes up to which a transfer buffers by default, where there is as much memory.
+
+``huggingface_hub`` takes 460 to 470 MB to upload a large file, and 1,100 MB to download one, in the same process."""
+
+LEAST_ROOM = 200_000_000
+"""Bytes that a transfer takes in any case beyond what the process has before it: the client's code, one xorb of 64 MB
+as content and in the form that is sent or received, and the buffers around it."""
 
 
 @dataclass(frozen=True)
@@ -17,3 +30,30 @@ class TransferLimits:
     memory: int | None = None
     concurrency: int | None = None
     bandwidth: int | None = None
+
+    def check_memory(self, resident: int) -> None:
+        """Refuse a limit that no transfer of this process could keep.
+
+        :param resident: the resident size of the process in bytes.
+        :raises XetInputError: names the least that is possible.
+        """
+        least = resident + LEAST_ROOM
+        if self.memory is not None and self.memory < least:
+            raise XetInputError(
+                f"transfer_memory is too small: {size(self.memory)}; this task needs {math.ceil(least / 1e6)} MB. Its "
+                f"process has {size(resident)} already, and a transfer takes {size(LEAST_ROOM)} more for one block of "
+                "64 MB on its way. Nothing was transferred."
+            )
+
+    def memory_ceiling(self, resident: int, available: int) -> int:
+        """Return the resident size in bytes beyond which the transfer waits instead of buffering more.
+
+        By default :data:`DEFAULT_MEMORY`, or what leaves half of the free memory to others, but never less than a
+        transfer takes in any case.
+
+        :param resident: the resident size of the process in bytes.
+        :param available: how much more it may take before the host or its control group is full.
+        """
+        if self.memory is not None:
+            return self.memory
+        return min(DEFAULT_MEMORY, resident + max(LEAST_ROOM, available // 2))

@@ -22,7 +22,7 @@ from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import child_processes
 from airflow_provider_xethub.xet.network.settings import Network
-from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process import memory, threads
 from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.token import XetToken
 
@@ -94,6 +94,10 @@ class CasAccess:
             "token": self.token.access_token,
             "token_expiry_unix_secs": self.token.local_expiry,
         }
+
+    def memory_ceiling(self) -> int:
+        """Return the resident size of the process in bytes beyond which the transfer waits instead of buffering."""
+        return self.limits.memory_ceiling(memory.resident(), memory.available())
 
     def all_secrets(self) -> Secrets:
         """Return the secrets of the connection with all tokens that the client was given."""

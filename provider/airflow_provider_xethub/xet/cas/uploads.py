@@ -14,12 +14,8 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.message_text import counted, os_reason
-from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process import memory, threads
 from airflow_provider_xethub.xet.records import XetTransfer
-
-MEMORY = 390_000_000
-"""Below this resident size of the process, in bytes, assemble another xorb while earlier ones are in flight. A process
-that is larger anyway assembles one at a time."""
 
 XORB = 64 << 20
 """Bytes of content in a full xorb; its data section in CAS has no more (xet-core ``MAX_XORB_BYTES``)."""
@@ -115,7 +111,8 @@ def upload(
                 # Of a file that it reads itself, the client reads far more than it can send.
                 streams[number] = _LargeFile(source, sizes[number])
 
-        pace = Pace(commit, stopped, (SEVERAL if len(full) > 1 else ONE) if streams else FILES)
+        ahead = (SEVERAL if len(full) > 1 else ONE) if streams else FILES
+        pace = Pace(commit, stopped, ahead, access.memory_ceiling())
 
         def send(number: int) -> None:
             with cas_session.translated_errors(access, about, upload=True):
@@ -186,11 +183,18 @@ class Pace:
 
     By itself, the client accepts 200 MB of one stream before it blocks the writer, and 64 MB of each file. A xorb is in
     memory as raw content until it is full, then in the form that is sent, until CAS has responded.
+
+    :param commit: the client's upload.
+    :param stopped: set when the upload is stopped.
+    :param ahead: how much may be written before CAS has stored it.
+    :param ceiling: resident size of the process in bytes below which another xorb is assembled while earlier ones are
+        in flight. A process that is larger anyway assembles one at a time.
     """
 
-    def __init__(self, commit: Any, stopped: threading.Event, ahead: Ahead) -> None:
+    def __init__(self, commit: Any, stopped: threading.Event, ahead: Ahead, ceiling: int) -> None:
         self._commit = commit
         self._ahead = ahead
+        self._ceiling = ceiling
         self._written = 0
         self._seen = (-1, -1)
         self._moved = time.monotonic()
@@ -227,14 +231,7 @@ class Pace:
             return False
         # A block that crosses the end of a xorb makes the client assemble that xorb at once.
         is_full = self._written + count - done - in_flight >= XORB - BLOCK
-        return not in_flight or _memory() + count + (XORB if is_full else 0) <= MEMORY
-
-
-def _memory() -> int:
-    """Return the resident size of this process in bytes."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
+        return not in_flight or memory.resident() + count + (XORB if is_full else 0) <= self._ceiling
 
 
 def _send(commit: Any, source: StreamSource, size: int, pace: Pace, digest: str | None) -> Any:

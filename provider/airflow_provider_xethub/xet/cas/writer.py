@@ -38,7 +38,7 @@ class CasWriter:
             session = cas_session.start(access, cas_session.settings(1, _USUAL_SIZE))
             self._commit = cas_session.begin(access, session.new_upload_commit)
             self._stream = self._commit.start_upload_stream()
-        self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE)
+        self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE, access.memory_ceiling())
 
     def write(self, block: bytes) -> None:
         """Send the next bytes, as fast as CAS accepts them.
