@@ -31,13 +31,13 @@ SMALL_UPLOAD_BYTES = 32 << 20
 def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
     """Return whether an upload should fetch its token at the same time as the upload modes of its files.
 
-    Only for a small upload that certainly goes through CAS, because one of its files is large or binary. For any other
-    upload, and if nothing has changed, the token request may turn out unnecessary.
+    Only for a small upload or a single file that certainly goes through CAS, because a file is large or binary. For any
+    other upload, and if nothing has changed, the token request may turn out unnecessary.
 
     :param files: size and first bytes of each file.
     """
     uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
-    return uses_cas and sum(size for size, _ in files) < SMALL_UPLOAD_BYTES
+    return uses_cas and (len(files) == 1 or sum(size for size, _ in files) < SMALL_UPLOAD_BYTES)
 
 
 @dataclass(frozen=True)
