@@ -46,12 +46,10 @@ def _left_in_groups(root: Path) -> Iterator[int]:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            mounts, files = (
-                ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
-                ("memory.max", "memory.current", "inactive_file"),
-            )
+            mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
+            files = ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            mounts = ("sys/fs/cgroup/memory",)
+            mounts = ["sys/fs/cgroup/memory"]
             files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
