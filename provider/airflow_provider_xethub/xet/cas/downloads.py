@@ -89,7 +89,8 @@ def _fetch_once(
     checks = 0
     with cas_session.translated_errors(access, about, upload=False):
         small = len(files) > 1 and total / len(files) < cas_session.SMALL_FILE
-        session = cas_session.start(access, cas_session.settings(len(files), total) | (_MANY_SMALL if small else {}))
+        config = cas_session.settings(len(files), total, buffer=access.download_buffer())
+        session = cas_session.start(access, config | (_MANY_SMALL if small else {}))
         from hf_xet import XetFileInfo
 
         group = cas_session.begin(access, session.new_file_download_group)

@@ -18,7 +18,7 @@ from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
-from airflow_provider_xethub.xet.cas.limits import TransferLimits
+from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, TransferLimits
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import child_processes
 from airflow_provider_xethub.xet.network.settings import Network
@@ -44,12 +44,20 @@ RETRY_DELAY = "2s"
 The client waits a random part of it: 45 s for each call on average, and 90 s at most, which is less than the timeout
 for stalled transfers. Its own defaults wait for up to six minutes."""
 
-XORBS_AT_ONCE = 2
-"""Xorbs in flight at the same time; each is in memory, and the next attempt sends it again if the task is killed."""
+XORB = 64 << 20
+"""Bytes of content in a full xorb; its data section in CAS has no more (xet-core ``MAX_XORB_BYTES``)."""
 
-DOWNLOAD_BUFFER = "124mb"
-"""With the 16 MB that each file adds, room for two xorbs of 67 MB for a single file: one arrives while one is written.
-With a smaller buffer, 1 GiB takes 4.0 s instead of 2.9 s at a latency of 50 ms; with a larger one it is no faster."""
+XORBS_AT_ONCE = 8
+"""Xorbs in flight at the same time, where there is memory for them: each is in memory, and the next attempt sends it
+again if the task is killed."""
+
+DOWNLOAD_BUFFER = 124_000_000
+"""Bytes; with the 16 MB that each file adds, room for two xorbs of 67 MB for a single file: one arrives while one is
+written. With a smaller buffer, 1 GiB takes 4.0 s instead of 2.9 s at a latency of 50 ms; with a larger one it is no
+faster."""
+
+LEAST_DOWNLOAD_BUFFER = 64_000_000
+"""Bytes; with the 16 MB that each file adds, room for one xorb. Enough for files, but not for several streams."""
 
 FIRST_REQUESTS = 8
 """Concurrent requests at the start of a download; the client's default is four."""
@@ -99,6 +107,18 @@ class CasAccess:
         """Return the resident size of the process in bytes beyond which the transfer waits instead of buffering."""
         return self.limits.memory_ceiling(memory.resident(), memory.available())
 
+    def download_buffer(self) -> int:
+        """Return how many bytes of files may be in memory while they are downloaded."""
+        return min(DOWNLOAD_BUFFER, LEAST_DOWNLOAD_BUFFER + self._room())
+
+    def xorbs_at_once(self) -> int:
+        """Return how many xorbs may be in flight at the same time."""
+        return min(XORBS_AT_ONCE, 1 + self._room() // XORB)
+
+    def _room(self) -> int:
+        """Return how much more memory there is than a transfer takes in any case."""
+        return max(0, self.memory_ceiling() - memory.resident() - LEAST_ROOM)
+
     def all_secrets(self) -> Secrets:
         """Return the secrets of the connection with all tokens that the client was given."""
         secrets = self.secrets or Secrets(proxy=self.network.proxy)
@@ -113,15 +133,23 @@ class WithCasAccess(Protocol):
         """Return what ``work`` returns."""
 
 
-def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> dict[str, Any]:
+def settings(
+    files: int,
+    total_bytes: int,
+    deduplicate: bool | None = None,
+    buffer: int = DOWNLOAD_BUFFER,
+    xorbs: int = XORBS_AT_ONCE,
+) -> dict[str, Any]:
     """Return the client's settings for a worker that runs many tasks.
 
     Retries are bounded (90 s of waiting for each call instead of six minutes), and so are buffers (a quarter of a GB
-    instead of a fraction of the host's memory for each process). Two xorbs are in flight at a time, and many small
+    instead of a fraction of the host's memory for each process). Several xorbs are in flight at a time, and many small
     files, because each waits for one deduplication query. The cache records each xorb at once when CAS has it, so that
     the next attempt need not send it again.
 
     :param deduplicate: whether to query CAS for chunks that it has already. Default: unless the files are tiny.
+    :param buffer: bytes of a download that may be in memory, besides 16 MB for each file.
+    :param xorbs: how many may be in flight at the same time.
     """
     mean = total_bytes / max(files, 1)
     small = files > 1 and mean < SMALL_FILE
@@ -131,11 +159,11 @@ def settings(files: int, total_bytes: int, deduplicate: bool | None = None) -> d
         "client.retry_max_duration": "30s",
         "client.connect_timeout": "15s",
         "client.read_timeout": "60s",
-        "reconstruction.download_buffer_size": DOWNLOAD_BUFFER,
+        "reconstruction.download_buffer_size": buffer,
         "reconstruction.download_buffer_perfile_size": "16mb",
         "reconstruction.download_buffer_limit": "264mb",
         "client.ac_initial_download_concurrency": FIRST_REQUESTS,
-        "client.ac_max_upload_concurrency": XORBS_AT_ONCE,
+        "client.ac_max_upload_concurrency": xorbs,
         "data.max_concurrent_file_ingestion": 64 if small else 8,
         "deduplication.global_dedup_query_enabled": mean >= TINY_FILE if deduplicate is None else deduplicate,
         "data.session_xorb_metadata_flush_max_count": 1,

@@ -35,7 +35,7 @@ class CasWriter:
         self._stopped = threading.Event()
         self._written = 0
         with cas_session.translated_errors(access, self._about, upload=True):
-            session = cas_session.start(access, cas_session.settings(1, _USUAL_SIZE))
+            session = cas_session.start(access, cas_session.settings(1, _USUAL_SIZE, xorbs=access.xorbs_at_once()))
             self._commit = cas_session.begin(access, session.new_upload_commit)
             self._stream = self._commit.start_upload_stream()
         self._pace = cas_uploads.Pace(self._commit, self._stopped, cas_uploads.ONE, access.memory_ceiling())

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet.cas import uploads as cas_uploads
+from airflow_provider_xethub.xet.cas.session import XORB
 from airflow_provider_xethub.xet.process import memory as process_memory
 
 CEILING = 390_000_000
@@ -53,33 +54,33 @@ def test_what_is_in_no_xorb_yet_is_limited(monkeypatch, ahead):
 @pytest.mark.parametrize(("ahead", "more"), [(cas_uploads.SEVERAL, 136_000_000), (cas_uploads.FILES, 80_000_000)])
 def test_several_files_go_on_without_memory_and_small_ones_no_further_with_it(monkeypatch, ahead, more):
     memory = 4 * CEILING if ahead is cas_uploads.SEVERAL else 0
-    written = written_before_a_wait(monkeypatch, Report(cas_uploads.XORB), ahead=ahead, memory=memory)
+    written = written_before_a_wait(monkeypatch, Report(XORB), ahead=ahead, memory=memory)
     assert more - (2 << 20) <= written <= more
 
 
 def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
     """The last bytes of it are sent, but CAS has not answered: its memory is not free yet."""
-    xorb = cas_uploads.XORB
+    xorb = XORB
     written = written_before_a_wait(monkeypatch, Report(xorb, xorb - 1), memory=CEILING - xorb + 1)
     assert 2 * xorb - (3 << 20) <= written < 2 * xorb
 
 
 def test_a_block_that_would_end_a_xorb_waits_as_well(monkeypatch):
     """Blocks from object storage are larger than those of a local file."""
-    xorb, block = cas_uploads.XORB, 12 << 20
+    xorb, block = XORB, 12 << 20
     room = CEILING - xorb
     written = written_before_a_wait(monkeypatch, Report(xorb), memory=room, count=block)
     assert xorb + 4 * block <= written <= 2 * xorb - block // 2
 
 
 def test_where_there_is_memory_for_another_xorb_the_next_is_sent_as_well(monkeypatch):
-    xorb = cas_uploads.XORB
+    xorb = XORB
     written = written_before_a_wait(monkeypatch, Report(xorb), memory=CEILING - xorb - (2 << 20))
     assert xorb + cas_uploads.ONE.filling - (2 << 20) <= written <= xorb + cas_uploads.ONE.filling
 
 
 def test_a_process_that_is_large_already_still_sends_one_xorb_after_the_other(monkeypatch):
-    xorb, much = cas_uploads.XORB, 4 * CEILING
+    xorb, much = XORB, 4 * CEILING
     assert written_before_a_wait(monkeypatch, Report(xorb), memory=much) == 0
     report = Report(xorb, xorb)
     assert written_before_a_wait(monkeypatch, report, memory=much) > xorb + cas_uploads.ONE.filling - (2 << 20)
