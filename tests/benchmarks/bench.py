@@ -21,14 +21,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.cases import CASES, order
 from benchmarks.profiles import Profile, enter_namespace, shaped
-from benchmarks.servers import HubServer, S3Server
+from benchmarks.scheduler import Scheduler
+from benchmarks.servers import HubServer, ObjectStore, object_store
 from benchmarks.sizes import DEFAULT, FULL, QUICK, Sizes
 from benchmarks.targets import RULES, targets
 from benchmarks.tasks import BARE, TUNED
@@ -61,6 +62,7 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
+        self._s3 = ObjectStore()
         self._sizes: Sizes = QUICK if options.quick else FULL if options.full else DEFAULT
         self.results: dict[str, Any] = {
             "machine": report.machine(),
@@ -74,7 +76,8 @@ class Run:
     def all(self, folder: Path, no_namespace: str | None) -> None:
         """Measure them."""
         environment = clean_environment(folder)
-        self._environment, self._worker, self._s3 = environment, Worker(environment), S3Server(environment)
+        self._environment, self._worker = environment, Worker(environment)
+        self._scheduler = Scheduler(folder / "scheduler", environment)
         try:
             for name in self._options.cases:
                 if no_namespace and any(profile.rate for profile in CASES[name].profiles):
@@ -83,23 +86,27 @@ class Run:
                 self._case(folder, name)
                 if self._options.results:
                     _keep(self.results, self._options.results)
+                self._scheduler.stop()
         finally:
+            self._scheduler.stop()
             self._worker.stop()
-            self._s3.stop()
 
     def _case(self, folder: Path, name: str) -> None:
         sources, profiles = folder / name, CASES[name].profiles
-        try:
-            CASES[name].make(sources, self._sizes)
-            if name == "s3":
-                self._s3.fill(sources)
-        except Exception as error:
-            self._failed(name, error)
-            return
-        self._repeat(folder, name, profiles, 0)
-        missed = {target.row[2] for target in targets(self._of(name)) if not target.met}
-        if again := [profile for profile in profiles if profile.name in missed]:
-            self._repeat(folder, name, again, self._options.repetitions)
+        with ExitStack() as stack:
+            try:
+                CASES[name].make(sources, self._sizes)
+                if name == "s3":
+                    server = object_store(folder / "objects", self._environment, quick=self._options.quick)
+                    self._s3 = stack.enter_context(server)
+                    self._s3.fill(sources)
+            except (Exception, SystemExit) as error:
+                self._failed(name, error)
+                return
+            self._repeat(folder, name, profiles, 0)
+            missed = {target.row[2] for target in targets(self._of(name)) if not target.met}
+            if again := [profile for profile in profiles if profile.name in missed]:
+                self._repeat(folder, name, again, self._options.repetitions)
         shutil.rmtree(sources)
 
     def _of(self, name: str) -> dict[str, Any]:
@@ -121,16 +128,16 @@ class Run:
             with HubServer(place / "hub", self._environment, profile) as hub, shaped(profile):
                 turn = Turn(
                     *(name, contender, profile, repetition, self._worker, hub, self._s3),
-                    *(place, folder / name, self._sizes),
+                    *(place, folder / name, self._sizes, self._scheduler),
                 )
                 CASES[name].run(turn)
             self.results["measured"] += [each.to_json() for each in turn.measured]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(label, error)
         finally:
             shutil.rmtree(place)
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, what: str, error: BaseException) -> None:
         print(f"{what} failed: {error}", file=sys.stderr, flush=True)
         self.results["failed"].append({"what": what, "error": f"{type(error).__name__}: {error}"[-3000:]})
 

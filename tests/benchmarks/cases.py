@@ -11,7 +11,7 @@ from benchmarks import sizes
 from benchmarks.profiles import FAR, FAST, LOSSY, NEAR, SLOW, Profile
 from benchmarks.servers import BUCKET
 from benchmarks.sizes import Sizes
-from benchmarks.tasks import BARE, HUB, IMPORTED, OPERATORS, TUNED
+from benchmarks.tasks import BARE, HUB, IMPORTED, LEAN, OPERATORS, TUNED
 from benchmarks.turn import Turn, check_equal, size_of, together
 
 
@@ -113,6 +113,10 @@ def _fan_out(turn: Turn, step: str, number: int, files: list[Path], size: int) -
     turn.measured[before:] = [together(turn.measured[before:], step)]
 
 
+def _whole(turn: Turn) -> None:
+    turn.whole(sorted(turn.sources.iterdir())[turn.repetition % turn.sizes.whole[0]])
+
+
 CASES: dict[str, Case] = {
     "large": Case("one large file", sizes.large, _large),
     "medium": Case("medium files", sizes.of_shape(lambda sizes: sizes.medium), _folder),
@@ -130,8 +134,21 @@ CASES: dict[str, Case] = {
     "unchanged": Case(
         "an unchanged folder", sizes.of_shape(lambda sizes: sizes.unchanged), _unchanged, profiles=(NEAR,)
     ),
+    "memory": Case(
+        "one large file, with a memory limit and with the default",
+        sizes.one(lambda sizes: sizes.limited),
+        _one,
+        contenders=(OPERATORS, HUB, LEAN),
+    ),
     "fast": Case("a fast link", sizes.one(lambda sizes: sizes.fast), _one, profiles=(FAST,)),
     "slow": Case("a slow link", sizes.one(lambda sizes: sizes.slow), _one, profiles=(SLOW,)),
+    "whole": Case(
+        "whole tasks in a real scheduler",
+        sizes.of_shape(lambda sizes: sizes.whole),
+        _whole,
+        contenders=(OPERATORS, HUB),
+        profiles=(NEAR,),
+    ),
     "lossy": Case(
         "a link that loses connections", sizes.of_shape(lambda sizes: sizes.lossy), _folder, profiles=(LOSSY,)
     ),

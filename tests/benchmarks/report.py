@@ -52,15 +52,20 @@ class Line:
         all_seconds = [run["seconds"] for run in self.runs]
         firsts = [run["first_byte"] for run in self.runs if run["first_byte"] is not None]
         wire = self.median("bytes_in") + self.median("bytes_out")
+        counts = (str(max(run[name] for run in self.runs)) for name in ("hub_requests", "cas_requests", "commits"))
+        inside = [
+            short(self.median("cpu")),
+            f"{self.median('peak') / 1e6:.0f}",
+            f"{statistics.median(firsts):.2f} s" if firsts else "",
+            *counts,
+            f"{wire / 1e6:.1f}",
+        ]
         return [
             short(self.seconds),
             f"{short(min(all_seconds))} - {short(max(all_seconds))}",
             f"{self.runs[0]['size'] / self.seconds / 1e6:.1f}",
-            short(self.median("cpu")),
-            f"{self.median('peak') / 1e6:.0f}",
-            f"{statistics.median(firsts):.2f} s" if firsts else "",
-            *(str(max(run[name] for run in self.runs)) for name in ("hub_requests", "cas_requests", "commits")),
-            f"{wire / 1e6:.1f}",
+            # Of tasks in a real scheduler, nothing but the time is known.
+            *(inside if self.median("peak") else [""] * len(inside)),
             "" if self.ratio is None else f"{self.ratio.median:.2f}",
             "" if self.ratio is None else f"{self.ratio.low:.2f} - {self.ratio.high:.2f}",
         ]
@@ -100,7 +105,7 @@ def lines(results: Mapping[str, Any]) -> list[Line]:
 
 def text(results: Mapping[str, Any]) -> str:
     """Return everything for a terminal."""
-    said = [_machine_line(results)]
+    said = [machine_line(results)]
     widths = (9, 15, 8, 7, 8, 10, 6, 7, 8, 8, 7, 14)
     form = "  {:<33}".format
     head = form("") + "".join(f" {name:>{width}}" for name, width in zip(_heads(), widths, strict=True))
@@ -132,7 +137,7 @@ def write_docs(results: Mapping[str, Any], beside: Mapping[str, Any] | None, doc
     :param beside: the results of a run beside a busy loop, if there are any.
     """
     found = lines(results)
-    parts = [f"Measured on {_machine_line(results)}.", ""]
+    parts = [f"Measured on {machine_line(results)}.", ""]
     for case in dict.fromkeys(line.case for line in found):
         of_case = [line for line in found if line.case == case]
         image = f"benchmarks-{case}.svg"
@@ -140,7 +145,7 @@ def write_docs(results: Mapping[str, Any], beside: Mapping[str, Any] | None, doc
         (docs / "_static").mkdir(exist_ok=True)
         (docs / "_static" / image).write_text(chart.draw(_bars(of_case), title, "s"), encoding="utf-8")
         parts += [f"### {CASES[case].title[0].upper()}{CASES[case].title[1:]}", "", f"![{title}](_static/{image})", ""]
-        parts += _table(
+        parts += table(
             ("Step", "Who", *_heads()),
             [(f"{line.step}, {line.profile}", line.contender, *line.cells()) for line in of_case],
         )
@@ -158,10 +163,11 @@ def write_docs(results: Mapping[str, Any], beside: Mapping[str, Any] | None, doc
 
 def _judgement(results: Mapping[str, Any]) -> list[str]:
     found = [(each.text, each.figure, each.wanted, each.verdict) for each in targets(results)]
-    return _table(("Target", "Is", "Wanted", ""), found)
+    return table(("Target", "Is", "Wanted", ""), found)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
     lines_of_cells = [f"| {' | '.join(row)} |" for row in (head, *rows)]
     return [lines_of_cells[0], "|---" * len(head) + "|", *lines_of_cells[1:]]
 
@@ -175,8 +181,9 @@ def _bars(found: list[Line]) -> list[chart.Group]:
     return [chart.Group(title, figures) for title, figures in grouped.items()]
 
 
-def _machine_line(results: Mapping[str, Any]) -> str:
+def machine_line(results: Mapping[str, Any]) -> str:
+    """Return when and with what was measured."""
     known = results["machine"]
     packages = ", ".join(f"{name} {known[name]}" for name in _PACKAGES)
-    beside = ", beside a busy loop" if results["busy"] else ""
+    beside = ", beside a busy loop" if results.get("busy") else ""
     return f"{known['date']}, {known['system']}, {known['cpus']} CPUs, Python {known['python']}, {packages}{beside}"

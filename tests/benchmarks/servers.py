@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.fast_s3 import fast_s3
 from benchmarks.profiles import Profile
 
 REPO, REPO_TYPE = "bench/data", "dataset"
@@ -73,12 +75,16 @@ class HubServer(_Server):
     """A local Hub with one empty repository.
 
     :param folder: for its data.
+    :param discards: check what arrives in CAS, and keep no bytes of it.
+    :param more: so many further repositories, see :func:`repository`.
     :param profile: seconds by which the answer to each request is late, those to the transfer client too, and how many
         requests to CAS lose their connection.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], profile: Profile) -> None:
-        super().__init__(environment, "hub", str(folder))
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], profile: Profile, *, discards: bool = False, more: int = 0
+    ) -> None:
+        super().__init__(environment, "hub", str(folder), json.dumps({"discards": discards, "more": more}))
         self.token: str = self.said["token"]
         self._folder = folder
         # A server's first answers are slower than all others: some of its modules are imported then.
@@ -148,16 +154,18 @@ class HubServer(_Server):
         return json.loads(text) if text else None
 
 
-class S3Server(_Server):
-    """An S3 server (moto's). It is never late."""
+@dataclass(frozen=True)
+class ObjectStore:
+    """An S3 server with one bucket. It is never late.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        super().__init__(environment, "s3")
+    :param url: its endpoint; empty: there is none.
+    """
+
+    url: str = ""
 
     def fill(self, folder: Path) -> None:
         """Put the files of a folder into the bucket."""
         client = self.client()
-        client.create_bucket(Bucket=BUCKET)
         for path in folder.iterdir():
             client.upload_file(str(path), BUCKET, f"in/{path.name}")
 
@@ -167,6 +175,23 @@ class S3Server(_Server):
         return boto3.client(
             "s3", endpoint_url=self.url, aws_access_key_id=KEY, aws_secret_access_key=SECRET, region_name="us-east-1"
         )
+
+
+@contextmanager
+def object_store(folder: Path, environment: Mapping[str, str], *, quick: bool) -> Iterator[ObjectStore]:
+    """Run an S3 server that is not the limit; with ``quick`` moto's, which nobody has to build.
+
+    :param folder: a missing folder, for its objects.
+    """
+    if quick:
+        with _Server(environment, "s3") as moto:
+            store = ObjectStore(moto.url)
+            store.client().create_bucket(Bucket=BUCKET)
+            yield store
+    else:
+        folder.mkdir()
+        with fast_s3(folder, BUCKET, KEY, SECRET, environment) as url:
+            yield ObjectStore(url)
 
 
 class _FirstByte:
@@ -191,12 +216,18 @@ class _FirstByte:
         return noting
 
 
-def _serve_hub(folder: Path) -> None:
+def repository(number: int) -> str:
+    """Return the name of a further repository."""
+    return f"bench/more-{number:05}"
+
+
+def _serve_hub(folder: Path, *, discards: bool, more: int) -> None:
     from xethub_local.server import LocalHub
 
-    hub = LocalHub(folder)
+    hub = LocalHub(folder, discards=discards)
     hub._app = _FirstByte(hub._app, folder / _FIRST_BYTE)
-    hub.create_repo(REPO, REPO_TYPE)  # type: ignore[arg-type]
+    for name in (REPO, *map(repository, range(more))):
+        hub.create_repo(name, REPO_TYPE)  # type: ignore[arg-type]
     with hub:
         print(json.dumps({"url": hub.url, "token": hub.token("write")}), flush=True)
         sys.stdin.read()
@@ -215,6 +246,6 @@ def _serve_s3() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "hub":
-        _serve_hub(Path(sys.argv[2]))
+        _serve_hub(Path(sys.argv[2]), **json.loads(sys.argv[3]))
     else:
         _serve_s3()

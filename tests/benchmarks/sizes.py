@@ -22,8 +22,10 @@ class Sizes:
     :param edited: bytes of the file of which one megabyte changes.
     :param variants: of one model; half of each is the same in all.
     :param starts: so many files, one after the other; the mapped tasks have one of this size each.
+    :param limited: bytes, with a memory limit and without.
     :param fast: bytes over the fast link.
     :param slow: bytes over the slow link.
+    :param whole: one file for each run of a DAG.
     :param lossy: over the link that loses connections.
     """
 
@@ -36,9 +38,11 @@ class Sizes:
     edited: int = 512 * MIB
     variants: Shape = (29, 8 * MIB)
     unchanged: Shape = (2_000, 128 * 1024)
+    limited: int = 512 * MIB
     fast: int = 512 * MIB
     slow: int = 48 * MIB
     lossy: Shape = (100, MIB)
+    whole: Shape = (10, 32 * MIB)
 
 
 DEFAULT = Sizes()
@@ -59,9 +63,11 @@ QUICK = Sizes(
     edited=3 * MIB,
     variants=(3, MIB),
     unchanged=(20, 10_240),
+    limited=3 * MIB,
     fast=2 * MIB,
     slow=MIB,
     lossy=(3, MIB),
+    whole=(1, MIB),
 )
 
 EDIT = 1_000_000

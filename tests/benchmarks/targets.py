@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from benchmarks.ratios import Ratio, paired
 from benchmarks.tasks import HUB, OPERATORS, TUNED
+from benchmarks.turn import DAG_RUN
 
 Row = tuple[str, str, str]
 """Case, step, profile."""
@@ -39,6 +40,8 @@ class Rule:
     profiles: tuple[str, ...] | None = None
 
     def applies(self, row: Row) -> bool:
+        if row[1] == DAG_RUN:
+            return False  # most of it is the scheduler's
         chosen = (self.cases, self.steps, self.profiles)
         return all(names is None or name in names for name, names in zip(row, chosen, strict=True))
 
@@ -120,8 +123,10 @@ def speed(found: list[Pair]) -> Ratio:
 def _judged(measured: list[dict[str, Any]]) -> Iterator[Target]:
     for rule in RULES:
         for row, found in pairs(measured, rule.other).items():
-            if rule.applies(row):
-                yield _speed(rule, row, found) if rule.what == "speed" else _memory(rule, row, found)
+            if rule.what == "speed" and rule.applies(row):
+                yield _speed(rule, row, found)
+            elif rule.applies(row) and all(theirs["peak"] for _, theirs in found):
+                yield _memory(rule, row, found)
     yield from _counted([each for each in measured if each["contender"] == OPERATORS])
 
 

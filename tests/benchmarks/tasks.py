@@ -35,7 +35,7 @@ def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     executed, busy = time.monotonic(), time.process_time()
     value = work()
     seconds, cpu = time.monotonic() - executed, time.process_time() - busy
-    figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": _peak(), "read": _read() - read}
+    figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": peak(), "read": _read() - read}
     return {**figures, "value": value}
 
 
@@ -46,7 +46,8 @@ def _read() -> int:
     return next(int(line.split()[1]) for line in counters.read_text().splitlines() if line.startswith("rchar:"))
 
 
-def _peak() -> int:
+def peak() -> int:
+    """Return the peak of this process's resident memory in bytes."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource
@@ -90,6 +91,12 @@ def _operator_download(arguments: dict[str, Any]) -> Work:
     from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 
     return _executed(lambda: XetDownloadOperator(task_id="task", **REPOSITORY, **arguments))
+
+
+def _operator_list(arguments: dict[str, Any]) -> Work:
+    from airflow_provider_xethub.operators.xethub import XetListOperator
+
+    return _executed(lambda: XetListOperator(task_id="task", **REPOSITORY, **arguments))
 
 
 def _operator_token(arguments: dict[str, Any]) -> Work:
@@ -252,6 +259,7 @@ def _bare_to_s3(arguments: dict[str, Any]) -> Work:
 
 OPERATORS, HUB, BARE, TUNED = "this provider", "huggingface_hub", "bare hf_xet", "bare hf_xet, tuned"
 IMPORTED = "huggingface_hub, imported before"
+LEAN = "this provider, transfer_memory=200MB"
 
 
 def _imported_before(arguments: dict[str, Any]) -> Work:
@@ -269,8 +277,11 @@ def _tuned(make: Callable[[dict[str, Any]], Work], tuned: bool) -> Callable[[dic
 _MAKERS: dict[tuple[str, str], Callable[[dict[str, Any]], Work]] = {
     (OPERATORS, "upload"): _operator_upload,
     (OPERATORS, "download"): _operator_download,
+    (OPERATORS, "list"): _operator_list,
     (OPERATORS, "token"): _operator_token,
     (OPERATORS, "commit"): _operator_commit,
+    (LEAN, "upload"): lambda arguments: _operator_upload({**arguments, "transfer_memory": "200MB"}),
+    (LEAN, "download"): lambda arguments: _operator_download({**arguments, "transfer_memory": "200MB"}),
     (HUB, "upload_file"): lambda arguments: _task(upload_file, arguments),
     (HUB, "upload_folder"): lambda arguments: _task(upload_folder, arguments),
     (HUB, "hf_hub_download"): lambda arguments: _task(hf_hub_download, arguments),

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.profiles import Profile
-from benchmarks.servers import HubServer, S3Server
+from benchmarks.scheduler import WHOLE, Scheduler
+from benchmarks.servers import HubServer, ObjectStore
 from benchmarks.sizes import Sizes
-from benchmarks.tasks import BARE, OPERATORS, TUNED, environment
+from benchmarks.tasks import BARE, LEAN, OPERATORS, TUNED, environment
 
 NAME = "data.bin"
+DAG_RUN = "the run of the DAG"
 AT_ONCE = 8
 """Mapped tasks that a worker runs at the same time."""
 
@@ -114,11 +116,16 @@ class Turn:
     repetition: int
     worker: Worker
     hub: HubServer
-    s3: S3Server
+    s3: ObjectStore
     folder: Path
     sources: Path
     sizes: Sizes
+    scheduler: Scheduler | None = None
     measured: list[Measured] = field(default_factory=list)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.contender in (OPERATORS, LEAN)
 
     @property
     def is_bare(self) -> bool:
@@ -135,7 +142,7 @@ class Turn:
             arguments = {"source": str(source), "operation": self.hub.operation("write")}
             return self.once(step, "upload", arguments, size_of(source), same_cache=same_cache)
         names = {} if source.is_dir() else {"path_in_repo": path_in_repo or NAME}
-        action = "upload" if self.contender == OPERATORS else "upload_folder" if source.is_dir() else "upload_file"
+        action = "upload" if self.is_ours else "upload_folder" if source.is_dir() else "upload_file"
         return self.once(step, action, {"source": str(source), **names}, size_of(source), same_cache=same_cache)
 
     def download(self, step: str, source: Path, uploaded: Any) -> None:
@@ -147,7 +154,7 @@ class Turn:
         if self.is_bare:
             arguments |= {"files": uploaded, "operation": self.hub.operation("read")}
             action = "download"
-        elif self.contender == OPERATORS:
+        elif self.is_ours:
             arguments |= path
             action = "download"
         else:
@@ -186,6 +193,23 @@ class Turn:
         if step is not None:
             self._note(step, size, results, results[0]["seconds"] if len(results) == 1 else together)
         return [result["value"] for result in results]
+
+    def whole(self, source: Path) -> None:
+        """Upload and download a file in tasks of a real Airflow; their memory and requests are not measured."""
+        assert self.scheduler is not None
+        back = self.folder / "back"
+        name = f"{self.repetition}/{source.name}"
+        conf = {"source": str(source), "name": name, "back": str(back)}
+        seconds = self.scheduler.run(WHOLE[self.contender], conf)
+        arrived = next(path for path in back.rglob(source.name) if ".cache" not in path.parts)
+        if not filecmp.cmp(source, arrived, shallow=False):
+            raise FailedError(f"{self.contender}: the file did not come back as it was.")
+        shutil.rmtree(back)
+        size = source.stat().st_size
+        steps = {"upload": "upload, whole task", "download": "download, whole task", "": DAG_RUN}
+        for task, step in steps.items():
+            place = (self.case, step, self.contender, self.profile.name, self.repetition, 0)
+            self.measured.append(Measured(*place, size, seconds[task], 0, 0.0, 0, None, 0, 0, 0, 0, 0))
 
     def _note(self, step: str, size: int, results: list[dict[str, Any]], seconds: float) -> None:
         first = self.hub.first_byte()
