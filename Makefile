@@ -19,7 +19,7 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-unit test-long test-exhaustive test-clients compat compat-pins bench bench-docs \
-	bench-local lint docs screenshots constraints dist clean
+	scale scale-docs bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,13 @@ bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, an
 
 bench-docs: $(INSTALLED)  ## Write the results of make bench into the documentation.
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.bench --report-only
+
+scale: $(INSTALLED)  ## Measure how tasks grow with files, bytes, tasks and triggers (1 to 2 hours).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.scale $(ARGS)
+
+scale-docs: $(INSTALLED)  ## Write the results of make scale into the documentation.
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --report-only
 
 bench-local: $(INSTALLED)  ## Compare the local Hub with the client's built-in store.
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.local_hub $(ARGS)
