@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import posixpath
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from airflow_provider_xethub.exceptions import (
@@ -22,7 +23,7 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet.files import object_writers, storage_entries
+from airflow_provider_xethub.xet.files import object_writers, s3_client, s3_objects, storage_entries
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.process import temporary_names
 
@@ -138,6 +139,7 @@ class Storage:
         self.attempt = attempt
         self.scheme = scheme
         self.conn_id = conn_id
+        self._opening = threading.Lock()
 
     def uri(self, path: str) -> str:
         """Return the URI of a path, which ``ObjectStoragePath`` and the operators take."""
@@ -175,14 +177,36 @@ class Storage:
 
     def head(self, entry: Entry, count: int) -> bytes:
         """Return the first bytes of a file."""
-        with self._errors(XetSourceError, entry.path), self._open(entry) as file:
-            return bytes(file.read(count))
+        with self._errors(XetSourceError, entry.path):
+            if self._objects:
+                return self._objects.head(entry, count)
+            with self._open(entry) as file:
+                return bytes(file.read(count))
 
     def blocks(self, entry: Entry) -> Iterator[bytes]:
-        """Read a file in blocks of :data:`BLOCK` bytes."""
-        with self._errors(XetSourceError, entry.path), self._open(entry) as file:
-            while block := file.read(BLOCK):
-                yield block
+        """Read a file in blocks of at most :data:`BLOCK` bytes."""
+        with self._errors(XetSourceError, entry.path):
+            if self._objects:
+                yield from self._objects.blocks(entry)
+                return
+            with self._open(entry) as file:
+                while block := file.read(BLOCK):
+                    yield block
+
+    @property
+    def _objects(self) -> s3_objects.Objects | None:
+        """The objects of an S3, which are read and written several requests at a time; ``None`` elsewhere."""
+        with self._opening:
+            return self._opened
+
+    @cached_property
+    def _opened(self) -> s3_objects.Objects | None:
+        client = s3_client.of(self._fs) if self.scheme in _MULTIPART else None
+        return s3_objects.Objects(client, self._bucket_and_key) if client else None
+
+    def _bucket_and_key(self, path: str) -> tuple[str, str]:
+        bucket, key, _ = self._fs.split_path(path)
+        return bucket, key
 
     def _open(self, entry: Entry) -> Any:
         # No cache: the blocks are read once, in order. Other filesystems do not have the option.
@@ -300,11 +324,14 @@ class Storage:
         inner: object_writers.Writing
         with errors():
             if self.scheme in _MULTIPART:
-                options = {"Metadata": {DIGEST: sha256}} if sha256 else {}
-                inner = object_writers.Multipart(self._fs, path, max(PART, -(-size // _PARTS)), options)
+                part, metadata = max(PART, -(-size // _PARTS)), {DIGEST: sha256} if sha256 else {}
+                if self._objects:
+                    inner = self._objects.writing(path, size, part, metadata)
+                else:
+                    inner = object_writers.Multipart(self._fs, path, part, {"Metadata": metadata} if metadata else {})
             else:
-                part = temporary_names.new_name(posixpath.basename(path), self.attempt)
-                inner = object_writers.Beside(self._fs, path, size, part, folders=self.scheme not in _WITHOUT_FOLDERS)
+                name = temporary_names.new_name(posixpath.basename(path), self.attempt)
+                inner = object_writers.Beside(self._fs, path, size, name, folders=self.scheme not in _WITHOUT_FOLDERS)
         try:
             yield Writer(inner, errors)
         finally:
