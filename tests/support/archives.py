@@ -12,5 +12,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Early releases of Python 3.10 and 3.11, such as Debian's, have no filters.
     """
-    options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    shutil.unpack_archive(archive, folder, **options)
+    if hasattr(tarfile, "data_filter"):
+        shutil.unpack_archive(archive, folder, filter="data")
+    else:
+        shutil.unpack_archive(archive, folder)
