@@ -21,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.cases import CASES, order
+from benchmarks.fast_s3 import program
 from benchmarks.profiles import Profile, enter_namespace, shaped
 from benchmarks.scheduler import Scheduler
 from benchmarks.servers import HubServer, ObjectStore, object_store
@@ -49,6 +50,10 @@ def main() -> int:
         report.write_docs(results, _read(busy) if busy.exists() else None, options.docs)
         print(report.text(results))
         return 0
+    if "s3" in options.cases and not options.quick:
+        # Before the namespace, which has no way to what it is built from. If it fails, the case says so.
+        with suppress(SystemExit):
+            program()
     no_namespace = enter_namespace()
     run = Run(options)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name, beside(options.busy):
