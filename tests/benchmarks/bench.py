@@ -38,7 +38,7 @@ from benchmarks.turn import Turn, Worker
 
 DOCS = Path(__file__).parents[2] / "docs"
 _PLAIN = (BARE, TUNED)
-_PLAIN_REPETITIONS = 3
+_PLAIN_REPETITIONS = 2
 """The bare client is measured so often, except where a target compares with it."""
 
 

@@ -139,6 +139,7 @@ CASES: dict[str, Case] = {
         sizes.one(lambda sizes: sizes.limited),
         _one,
         contenders=(OPERATORS, HUB, LEAN),
+        profiles=(NEAR,),
     ),
     "fast": Case("a fast link", sizes.one(lambda sizes: sizes.fast), _one, profiles=(FAST,)),
     "slow": Case("a slow link", sizes.one(lambda sizes: sizes.slow), _one, profiles=(SLOW,)),

@@ -28,8 +28,8 @@ class Line:
 
 
 def slope(points: Sequence[Measurement]) -> float | None:
-    """Return the exponent of growth over the last two decades, 1 if proportional; ``None`` with too few points."""
-    last = [(math.log10(x), math.log10(y)) for x, y in points if x >= points[-1][0] / 100]
+    """Return the exponent of growth over the last decade, 1 if proportional; ``None`` with too few points."""
+    last = [(math.log10(x), math.log10(y)) for x, y in points if x >= points[-1][0] / 10]
     if len(last) < 2:
         return None
     mean_x, mean_y = (sum(each) / len(last) for each in zip(*last, strict=True))
@@ -38,7 +38,7 @@ def slope(points: Sequence[Measurement]) -> float | None:
 
 
 def extrapolated(points: Sequence[Measurement], to: float) -> float | None:
-    """Return y at ``to``, if growth goes on as over the last two decades, and no slower than measured last."""
+    """Return y at ``to``, if growth goes on as over the last decade; never less than was measured last."""
     exponent = slope(points)
     if exponent is None:
         return None

@@ -32,15 +32,15 @@ class Sizes:
     large: int = 1024 * MIB
     medium: Shape = (200, MIB)
     small: Shape = (600, 10_240)
-    stored: Shape = (16, 16 * MIB)
+    stored: Shape = (12, 16 * MIB)
     mapped: tuple[int, ...] = (1, 8, 32)
     starts: Shape = (3, 100_000)
-    edited: int = 512 * MIB
+    edited: int = 256 * MIB
     variants: Shape = (29, 8 * MIB)
     unchanged: Shape = (2_000, 128 * 1024)
     limited: int = 512 * MIB
-    fast: int = 512 * MIB
-    slow: int = 48 * MIB
+    fast: int = 256 * MIB
+    slow: int = 32 * MIB
     lossy: Shape = (100, MIB)
     whole: Shape = (10, 32 * MIB)
 
