@@ -40,7 +40,11 @@ def of(fs: Any) -> Any | None:
     options["max_pool_connections"] = CONNECTIONS
     # The checksum of a whole object is compared where all of it is read; that of a range does not exist.
     options["response_checksum_validation"] = "when_required"
-    arguments: dict[str, Any] = {"use_ssl": fs.use_ssl, "verify": fs.session.get_config_variable("ca_bundle")}
+    arguments: dict[str, Any] = {
+        "region_name": fs.s3.meta.region_name,
+        "use_ssl": fs.use_ssl,
+        "verify": fs.session.get_config_variable("ca_bundle"),
+    }
     if fs.endpoint_url is not None:
         arguments["endpoint_url"] = fs.endpoint_url
     if fs.key and fs.secret and not fs.anon:
