@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 
 import pytest
@@ -14,6 +13,7 @@ from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from support.builders import TEXT, publish
 from support.stored_runs import store
 from support.triggerer_process import TriggererProcess, stored_connection
+from support.watched import Watched
 from xethub_local.control.faults import Fault
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -32,31 +32,22 @@ def told(uri: str) -> list[dict]:
 def test_each_commit_updates_the_asset_once_also_across_a_restart(hub, repo, connection, airflow_db, tmp_path):
     uri = f"hf://datasets/{repo.repo_id}"
     log = tmp_path / "triggerer.log"
-    looks = f"GET .*{repo.repo_id}/commits/.*"
-    made = []
-
-    def commit() -> None:
-        publish(repo, tmp_path / str(len(made)), {f"{len(made)}.txt": TEXT})
-        made.append(XetHubConnection().get_latest_commit(repo)["oid"])
-
     with stored_connection("stored", host=hub.url, password=hub.token()) as conn_id:
-        trigger = XetRevisionTrigger(repo_id=repo.repo_id, repo_type="dataset", xethub_conn_id=conn_id, poke_interval=1)
-        asset = Asset(uri, watchers=[AssetWatcher(name="w", trigger=trigger)])
-        # Airflow watches only for DAGs that are not paused. The second time they are stored, the asset is active.
-        store(DAG(f"watch_{repo.repo_id[-8:]}", schedule=[asset], is_paused_upon_creation=False), times=2)
+        watched = Watched(hub, repo, conn_id, tmp_path)
         with TriggererProcess(log) as triggerer:
-            triggerer.until(lambda: len(hub.log.requests(looks)) > 1)
-            commit()
-            triggerer.until(lambda: len(told(uri)) == 1)
-            # Until it has remembered that commit.
-            time.sleep(6)
-        commit()
-        commit()
+            watched.settle(triggerer)  # it begins at the newest commit
+            watched.commit()
+            watched.settle(triggerer)
+        watched.commit(2)
         with TriggererProcess(log) as triggerer:
             triggerer.until(lambda: len(told(uri)) >= 3)
-            commit()
-            triggerer.until(lambda: len(told(uri)) >= 4)
-            time.sleep(3)
+            watched.commit()
+            watched.settle(triggerer)
+            # It would tell a commit again at a later look.
+            seen = watched.looks()
+            triggerer.until(lambda: watched.looks() > seen + 2)
+    _, *made = watched.made
+    assert len(made) == 4
     assert [payload["oid"] for payload in told(uri)] == made
     assert [payload["previous"] for payload in told(uri)][1:] == made[:-1]
     assert hub.token() not in log.read_text()
