@@ -103,7 +103,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
 
 
-def wait_for(what: str, check: Any, process: subprocess.Popen[bytes], log: Path, patience: float = 90) -> Any:
+def wait_for(what: str, check: Any, process: subprocess.Popen[bytes], log: Path, patience: float = 300) -> Any:
     """Call ``check`` until it returns something true; show the log if the process ends or takes too long."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and process.poll() is None:

@@ -20,6 +20,9 @@ from typing import Any
 
 from demo import services
 
+PATIENCE = 300.0
+"""Seconds that anything may take: the machine may be busy."""
+
 FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
 _ONLY_FOR_SERVERS = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
 
@@ -104,7 +107,7 @@ class Fleet:
 
     def run(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run, as soon as the DAG is known."""
-        until(lambda: self.airflow.get(f"/dags/{dag_id}"), 60, f"DAG {dag_id}")
+        until(lambda: self.airflow.get(f"/dags/{dag_id}"), PATIENCE, f"DAG {dag_id}")
         return self.airflow.start_run(dag_id, conf)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
@@ -114,7 +117,7 @@ class Fleet:
             tasks += page
         return tasks
 
-    def finish(self, dag_id: str, run_id: str, patience: float = 240) -> tuple[str, list[dict[str, Any]]]:
+    def finish(self, dag_id: str, run_id: str, patience: float = PATIENCE) -> tuple[str, list[dict[str, Any]]]:
         """Wait until the run and its last teardown are over; return the run's state and its task instances."""
 
         def over() -> tuple[str, list[dict[str, Any]]] | None:

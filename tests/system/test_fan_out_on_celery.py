@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from demo import leaks
 from support import object_stores
 from support.builders import TEXT, binary, commits, content, write
-from support.celery_airflow import Worker, celery_airflow, connection, until
+from support.celery_airflow import PATIENCE, Worker, celery_airflow, connection, until
 from support.commit_builders import tree
 from xethub_local.control.faults import Fault
 
@@ -182,7 +182,7 @@ def test_the_upload_of_a_worker_that_was_killed_is_done_by_the_other(hub, fleet,
     for name in ("one", "two"):
         write(fleet.workers[name].home / "killed", files)
     # One xorb of the small file and one of the large one get through; the next one hangs.
-    hang = hub.faults.add(Fault("PUT /cas/.*/uploads/.*", skip=2, delay=30))
+    hang = hub.faults.add(Fault("PUT /cas/.*/uploads/.*", skip=2, delay=3600))
     run_id = fleet.run(KILLED, {"repo_id": repo.repo_id, "sources": ["~/killed/large.bin", "~/killed/empty.txt"]})
 
     def large():
@@ -190,8 +190,8 @@ def test_the_upload_of_a_worker_that_was_killed_is_done_by_the_other(hub, fleet,
             task for task in fleet.tasks(KILLED, run_id) if task["task_id"] == "upload" and not task["map_index"]
         )
 
-    until(lambda: hub.faults.acted(hang), 90, "an upload that hangs")
-    until(lambda: len(hub.log.requests("PUT /cas/.*/uploads/.*", status=200)) == 2, 30, "the xorbs before it")
+    until(lambda: hub.faults.acted(hang), PATIENCE, "an upload that hangs")
+    until(lambda: len(hub.log.requests("PUT /cas/.*/uploads/.*", status=200)) == 2, PATIENCE, "the xorbs before it")
     victim = fleet.workers[large()["unixname"]]
     [other] = {"one", "two"} - {victim.name}
     fleet.kill(victim)
