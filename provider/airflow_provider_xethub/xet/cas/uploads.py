@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -68,24 +68,6 @@ class StreamSource(Protocol):
         """Read the content from the beginning."""
 
 
-class UploadNotNeededError(Exception):
-    """A comparison has shown during the upload that it is not needed."""
-
-
-class Comparison(Protocol):
-    """May find out during an upload that CAS and the Hub have the content already."""
-
-    @property
-    def is_equal(self) -> bool:
-        """Whether that is so."""
-
-    def start(self, when_equal: Callable[[], None]) -> None:
-        """Begin to compare; ``when_equal`` ends the upload."""
-
-    def end(self) -> None:
-        """Do not call ``when_equal`` any more: the upload is over."""
-
-
 EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
 
 
@@ -95,7 +77,6 @@ def upload(
     sizes: Sequence[int],
     deduplicate: bool | None = None,
     digests: Sequence[str | None] = (),
-    comparison: Comparison | None = None,
 ) -> tuple[list[Uploaded], XetTransfer]:
     """Upload files and streams, each read once; where the sha256 is unknown, it is computed in that pass.
 
@@ -103,9 +84,7 @@ def upload(
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: the sha256 of each in hex, as far as it is known.
-    :param comparison: ends the upload when it shows that it is not needed.
     :returns: one entry for each source in the same order, and the transfer in figures.
-    :raises UploadNotNeededError: ``comparison`` ended it.
     :raises XetHubError: nothing that was sent can be published; see :mod:`airflow_provider_xethub.exceptions`.
     """
     about = f"the upload of {counted(len(sources), 'file')} to {access.token.repo}"
@@ -138,25 +117,7 @@ def upload(
             with cas_session.translated_errors(access, about, upload=True):
                 sent[number] = _send(commit, streams[number], sizes[number], pace, known.get(number))
 
-        def give_up() -> None:
-            stopped.set()
-            commit.abort()
-
         def work() -> tuple[dict[int, Uploaded], Any]:
-            # In this thread, no signal handler raises: what is caught here is a consequence of give_up() only.
-            try:
-                if comparison:
-                    comparison.start(give_up)
-                return send_all()
-            except BaseException:
-                if comparison and comparison.is_equal:
-                    raise UploadNotNeededError from None
-                raise
-            finally:
-                if comparison:
-                    comparison.end()
-
-        def send_all() -> tuple[dict[int, Uploaded], Any]:
             waiting = list(streams)
             for least, most in STREAMS:
                 threads.each(send, [number for number in waiting if sizes[number] >= least], most, stopped)
@@ -169,8 +130,8 @@ def upload(
             by_task = report.uploads  # a new copy at each access
             infos = {number: by_task[handle.task_id()].xet_info for number, handle in handles.items()}
             infos |= {number: meta.xet_info for number, meta in sent.items()}
-            found = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
-            return found, report.dedup_metrics
+            done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
+            return done, report.dedup_metrics
 
         with cas_session.abort_on_failure(commit.abort, stopped):
             meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout)

@@ -23,7 +23,6 @@ from airflow_provider_xethub.xet.records import XetFile, XetTransfer
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
 from airflow_provider_xethub.xet.transfer import unchanged, upload
-from airflow_provider_xethub.xet.transfer.doubtful import Comparison, doubtful
 from airflow_provider_xethub.xet.transfer.read_back import read_back
 
 OpenStorage = Callable[[Location], Storage]
@@ -109,8 +108,6 @@ class SourceFiles(Sources):
         self._prefetch = prefetch
         self._deduplicate = deduplicate
         self._digests: Mapping[str, str] = {}
-        self._comparison: Comparison | None = None
-        self._confirm: Callable[[Mapping[str, str]], Mapping[str, XetFile]] = lambda _: {}
 
     def records(self, repo: Repo) -> list[XetFile]:
         """Return the records of the files before their upload."""
@@ -133,13 +130,8 @@ class SourceFiles(Sources):
     def unchanged_in_repository(
         self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
     ) -> Mapping[str, XetFile]:
-        """Compare digests of local files; those are kept for the upload. A doubtful file is left to :meth:`upload`."""
-        files = [self._files[path] for path in paths]
-        if found := doubtful(files, modes):
-            self._comparison = Comparison(*found)
-            self._confirm = lambda known: unchanged.in_repository(hub, repo, files, modes, known)[0]
-            return {}
-        known, self._digests = unchanged.in_repository(hub, repo, files, modes)
+        """Compare digests of local files; those are kept for the upload."""
+        known, self._digests = unchanged.in_repository(hub, repo, [self._files[path] for path in paths], modes)
         return known
 
     def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:
@@ -150,14 +142,9 @@ class SourceFiles(Sources):
         """Upload files, all in one transfer."""
         if not paths:
             return {}, upload.no_transfer()
-        work = partial(upload.upload, files=[self._files[path] for path in paths], deduplicate=self._deduplicate)
-        sent = self._with_cas_access(partial(work, digests=self._digests, comparison=self._comparison))
-        if not sent["files"] and self._comparison and self._comparison.digest:
-            digests = dict.fromkeys(paths, self._comparison.digest)
-            if known := self._confirm(digests):
-                return known, sent["transfer"]
-            # Somebody replaced the file of the repository since it was asked for.
-            sent = self._with_cas_access(partial(work, digests=digests))
+        files = [self._files[path] for path in paths]
+        work = partial(upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests)
+        sent = self._with_cas_access(work)
         return {file["path"]: file for file in sent["files"]}, sent["transfer"]
 
 

@@ -21,24 +21,17 @@ from airflow_provider_xethub.xet.transfer import digests
 
 
 def in_repository(
-    hub: Hub,
-    repo: Repo,
-    files: Sequence[SourceFile],
-    modes: Mapping[str, UploadMode],
-    computed: Mapping[str, str] | None = None,
+    hub: Hub, repo: Repo, files: Sequence[SourceFile], modes: Mapping[str, UploadMode]
 ) -> tuple[dict[str, XetFile], dict[str, str]]:
     """Return the records of those files that the revision already has with the same content, by path.
 
     :param modes: the Hub's answer for each file; ``current`` is the sha256 of the file it has.
-    :param computed: the sha256 of files that were read already, by path.
     :returns: the records, and the sha256 of all files that had to be read, including changed ones.
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
-    known = dict(computed or {})
-    unread = [file for file in candidates if file.path_in_repo not in known]
-    found = digests.each(_digest, unread)
-    known |= {file.path_in_repo: sha256 for file, sha256 in zip(unread, found, strict=True)}
+    found = digests.each(_digest, candidates)
+    known = {file.path_in_repo: sha256 for file, sha256 in zip(candidates, found, strict=True)}
     equal = {
         file.path_in_repo: (file, known[file.path_in_repo])
         for file in candidates

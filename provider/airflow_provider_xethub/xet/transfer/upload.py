@@ -22,13 +22,11 @@ def upload(
     files: Sequence[SourceFile],
     deduplicate: bool | None = None,
     digests: Mapping[str, str] | None = None,
-    comparison: uploads.Comparison | None = None,
 ) -> XetUploadResult:
     """Upload files to CAS and return their records, ready for a commit.
 
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: known sha256 digests by path in the repository; these are not computed again.
-    :param comparison: ends the upload when it shows that it is not needed; there are no records then.
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
@@ -36,9 +34,7 @@ def upload(
     known_digests = [(digests or {}).get(file.path_in_repo) for file in files]
     sizes = [file.size for file in files]
     try:
-        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests, comparison)
-    except uploads.UploadNotNeededError:
-        return {"files": [], "transfer": no_transfer()}
+        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests)
     except XetTransferError as error:
         if type(error) is XetTransferError:
             # CAS rejects a file that no longer has the digest computed before.
