@@ -112,8 +112,8 @@ class CasAccess:
         return min(DOWNLOAD_BUFFER, LEAST_DOWNLOAD_BUFFER + self._room())
 
     def xorbs_at_once(self) -> int:
-        """Return how many xorbs may be in flight at the same time."""
-        return min(XORBS_AT_ONCE, 1 + self._room() // XORB)
+        """Return how many xorbs may be in flight at the same time, as far as their bytes may be written at all."""
+        return XORBS_AT_ONCE if self._room() >= XORB else 1
 
     def _room(self) -> int:
         """Return how much more memory there is than a transfer takes in any case."""
