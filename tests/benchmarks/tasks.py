@@ -259,7 +259,7 @@ def _bare_to_s3(arguments: dict[str, Any]) -> Work:
 
 OPERATORS, HUB, BARE, TUNED = "this provider", "huggingface_hub", "bare hf_xet", "bare hf_xet, tuned"
 IMPORTED = "huggingface_hub, imported before"
-LEAN = "this provider, transfer_memory=200MB"
+LEAN = "this provider, transfer_memory=350MB"
 
 
 def _imported_before(arguments: dict[str, Any]) -> Work:
@@ -280,8 +280,8 @@ _MAKERS: dict[tuple[str, str], Callable[[dict[str, Any]], Work]] = {
     (OPERATORS, "list"): _operator_list,
     (OPERATORS, "token"): _operator_token,
     (OPERATORS, "commit"): _operator_commit,
-    (LEAN, "upload"): lambda arguments: _operator_upload({**arguments, "transfer_memory": "200MB"}),
-    (LEAN, "download"): lambda arguments: _operator_download({**arguments, "transfer_memory": "200MB"}),
+    (LEAN, "upload"): lambda arguments: _operator_upload({**arguments, "transfer_memory": "350MB"}),
+    (LEAN, "download"): lambda arguments: _operator_download({**arguments, "transfer_memory": "350MB"}),
     (HUB, "upload_file"): lambda arguments: _task(upload_file, arguments),
     (HUB, "upload_folder"): lambda arguments: _task(upload_folder, arguments),
     (HUB, "hf_hub_download"): lambda arguments: _task(hf_hub_download, arguments),
