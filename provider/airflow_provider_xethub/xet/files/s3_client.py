@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 CONNECTIONS = 64
-"""Connections that the client keeps open."""
+"""Connections that the client keeps open, unless the connection says otherwise."""
 
 _CREDENTIAL_SECONDS = 60
 
@@ -37,7 +37,7 @@ def of(fs: Any) -> Any | None:
     options = {name: value for name, value in known.items() if name in Config.OPTION_DEFAULTS}
     if fs.anon:
         options["signature_version"] = UNSIGNED
-    options["max_pool_connections"] = CONNECTIONS
+    options.setdefault("max_pool_connections", CONNECTIONS)
     # The checksum of a whole object is compared where all of it is read; that of a range does not exist.
     options["response_checksum_validation"] = "when_required"
     arguments: dict[str, Any] = {

@@ -20,10 +20,10 @@ from airflow_provider_xethub.xet.files.storage_entries import Entry
 RANGE = 8 << 20
 """Bytes that one request for a part of a large object asks for."""
 
-READERS = 4
+READERS = 3
 """Ranges of one object that are requested or in memory at the same time."""
 
-WRITERS = 4
+WRITERS = 3
 """Parts of one object that are sent at the same time; one more is filled meanwhile."""
 
 BLOCK = 1 << 20
@@ -202,7 +202,8 @@ class Parts:
         self._count = 0
         self._done: dict[int, str] = {}
         self._failure: list[BaseException] = []
-        self._todo: queue.Queue[tuple[int, bytes] | None] = queue.Queue(1)
+        self._todo: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._idle = threading.Semaphore(WRITERS)
         self._threads: list[threading.Thread] = []
         self._ended = threading.Event()
         self.upload_id: str | None = None
@@ -227,10 +228,7 @@ class Parts:
             return
         if self._held:
             self._send()
-        for _ in self._threads:
-            self._put(None)
-        for thread in self._threads:
-            thread.join()
+        self._end_threads()
         self._raise_failure()
         # Without checksums: the storage refuses those of an upload that was not started with any. It has compared the
         # one that the client sends with each part.
@@ -246,8 +244,7 @@ class Parts:
         if self._ended.is_set():
             return
         self._ended.set()
-        for thread in self._threads:  # a part that arrives later would stay
-            thread.join()
+        self._end_threads()  # a part that arrives after the upload was aborted would stay
         if self.upload_id:
             with suppress(Exception):  # its parts are not visible
                 self._client.abort_multipart_upload(**self._where, UploadId=self.upload_id)
@@ -265,40 +262,38 @@ class Parts:
         if len(self._threads) < WRITERS:
             self._threads.append(threading.Thread(target=self._work, name="xethub-part", daemon=True))
             self._threads[-1].start()
-        self._count += 1
-        self._put((self._count, self._taken()))
-
-    def _put(self, what: tuple[int, bytes] | None) -> None:
-        while True:
+        # A part is handed over only when it is sent at once, so that no more are in memory.
+        while not self._idle.acquire(timeout=_POLL_SECONDS):
             self._raise_failure()
-            try:
-                self._todo.put(what, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
-            return
+        self._raise_failure()
+        self._count += 1
+        self._todo.put((self._count, self._taken()))
+
+    def _end_threads(self) -> None:
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _raise_failure(self) -> None:
         if self._failure:
             raise self._failure[0]
 
     def _work(self) -> None:
-        while not (self._ended.is_set() or self._failure):
-            try:
-                found = self._todo.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if found is None:
-                return
+        while found := self._todo.get():
             number, content = found
             try:
-                with translated():
-                    answer = self._client.upload_part(
-                        **self._where, UploadId=self.upload_id, PartNumber=number, Body=content
-                    )
-                self._done[number] = answer["ETag"]
+                if not (self._ended.is_set() or self._failure):
+                    with translated():
+                        answer = self._client.upload_part(
+                            **self._where, UploadId=self.upload_id, PartNumber=number, Body=content
+                        )
+                    self._done[number] = answer["ETag"]
             except BaseException as error:
                 self._failure.append(error)
-            del found, content
+            finally:
+                del found, content
+                self._idle.release()
 
 
 @contextmanager
