@@ -57,7 +57,7 @@ class Point:
 class Place:
     """Where points are measured: the worker, an empty folder, an environment.
 
-    :param watched: seconds for which waiting triggers are watched, after two polls.
+    :param watched: seconds for which waiting triggers are watched, after two polls: those of two more.
     """
 
     worker: Worker

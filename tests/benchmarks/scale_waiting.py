@@ -1,6 +1,6 @@
 """A triggerer's event loop with many triggers that wait in vain: what ``scale.py`` starts and watches.
 
-Reads one line of JSON. Writes a line when each trigger's repository was polled once, and another one with its memory
+Reads one line of JSON. Writes a line when each trigger's repository was polled twice, and another one with its memory
 and the processor time that it took since.
 """
 
@@ -35,8 +35,8 @@ async def wait(task: dict[str, Any]) -> None:
             for number in range(task["count"])
         }
     )
-    # Two intervals: with many repositories, the first polls wait for each other.
-    await asyncio.sleep(2 * task["poke_interval"])
+    # Begin and end between two polls, so that every minute has the same number of them.
+    await asyncio.sleep(1.5 * task["poke_interval"])
     print(json.dumps({"ready": True}), flush=True)
     busy = time.process_time()
     await asyncio.sleep(task["seconds"])
