@@ -207,6 +207,18 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "/var/cache/xethub",
                         "default": "",
                     },
+                    "digest_memory": {
+                        "description": (
+                            "Whether workers remember the digests of local files in cache_folder, without names or "
+                            "contents. A large folder is then not read again while its files are unchanged. Only for "
+                            "files on local disks."
+                        ),
+                        "version_added": "0.2.0",
+                        "type": "boolean",
+                        "sensitive": False,
+                        "example": None,
+                        "default": "True",
+                    },
                     "webhook_secret": {
                         "description": (
                             "Secret that the Hub's webhooks send, at least 16 characters; two, separated by a comma, "

@@ -596,6 +596,7 @@ class XetHubConnection(BaseHook):
                 destination, files, token, repo, ref, require_safe=require_safe, limits=limits
             )
         from airflow_provider_xethub.hooks.attempt import current_attempt
+        from airflow_provider_xethub.hooks.digests import memory
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import object_targets, targets
         from airflow_provider_xethub.xet.files.object_storage import location
@@ -625,7 +626,7 @@ class XetHubConnection(BaseHook):
             received = download_each(
                 digests.completed(planned, hub),
                 access_to,
-                lambda some, access: download(some, access, hub, attempt, contents),
+                lambda some, access: download(some, access, hub, attempt, contents, memory=memory()),
             )
         else:
             stored = threads.interruptible(
@@ -1024,6 +1025,7 @@ class XetHubConnection(BaseHook):
 
     @cached_property
     def _publisher(self) -> Publisher:
+        from airflow_provider_xethub.hooks import digests
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.publish.publisher import Publisher
 
@@ -1034,6 +1036,7 @@ class XetHubConnection(BaseHook):
             read_access=lambda repo: cas.bind(TokenUse("read", repo)),
             open_storage=open_storage,
             fernets=sealing.fernets,
+            memory=digests.memory(),
         )
 
     def _collect(

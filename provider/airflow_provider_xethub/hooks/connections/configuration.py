@@ -49,6 +49,11 @@ def transfer_memory() -> int | None:
     return arguments.byte_count("[xethub] transfer_memory", value or None)
 
 
+def digest_memory() -> bool:
+    """Whether workers remember the digests of local files."""
+    return bool(conf.getboolean(SECTION, "digest_memory", fallback=True))
+
+
 def minimum_credential() -> str:
     """Return the weakest credential that connections may have: ``any``, ``fine_grained`` or ``keyless``.
 

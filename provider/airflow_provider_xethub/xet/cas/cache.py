@@ -27,10 +27,20 @@ def folder(configured: str = "") -> Path | None:
     :param configured: the administrator's choice; it overrides the client's ``HF_XET_CACHE``, ``HF_HOME``, ``HOME``.
     :raises XetDestinationError: neither that folder nor one below the folder for temporary files is writable.
     """
+    chosen = location(configured)
+    return chosen if configured or chosen != _default_folder(os.environ) else None
+
+
+def location(configured: str = "") -> Path:
+    """Return the folder of the cache, whether it is the client's own default or not.
+
+    :param configured: as for :func:`folder`.
+    :raises XetDestinationError: as for :func:`folder`.
+    """
     wanted = Path(configured).expanduser() if configured else _default_folder(os.environ)
     why = "HOME is not set" if wanted is None else _write_problem(wanted)
-    if why is None:
-        return wanted if configured else None
+    if wanted is not None and why is None:
+        return wanted
     # Shared by all tasks: a retry needs what the previous attempt cached. Other users may have created some of them.
     above = Path(tempfile.gettempdir())
     for number in range(_CANDIDATES):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import stat
 import tempfile
 import threading
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.xet.files import file_systems
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.process.temporary_names import Attempt
@@ -23,13 +23,6 @@ from airflow_provider_xethub.xet.process.temporary_names import Attempt
 log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - for a folder that nobody else can read
-_MEMORY = frozenset({"tmpfs", "ramfs"})
-_LOCAL = _MEMORY | {
-    *("apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay", "reiserfs", "ufs", "xfs"),
-    *("fuse-overlayfs", "fuse.fuse-overlayfs", "zfs"),
-}
-"""File systems that no other machine reads. Any other type counts as a network file system: it may be one."""
-
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 5
@@ -198,7 +191,7 @@ def _checked(folder: str | os.PathLike[str]) -> Path:
         raise XetInputError(f"folder {path} is a symbolic link. Name the folder that it points to.")
     if not path.is_dir():
         raise XetInputError(f"folder {path} is not an existing folder on this worker. Create it, with mode 0700.")
-    if (kind := file_system(path)) not in _LOCAL and kind is not None:
+    if (kind := file_systems.of_path(path)) not in file_systems.LOCAL and kind is not None:
         log.warning("Folder %s is on a file system (%s) that other machines may read.", path, kind)
     if (why := _exposed(path)) is not None:
         log.warning("Folder %s: %s, and can put another file in the place of a private one.", path, why)
@@ -208,14 +201,15 @@ def _checked(folder: str | os.PathLike[str]) -> Path:
 def _candidates() -> list[Path]:
     """Return the folders to try, those in memory first."""
     named = [_SHARED_MEMORY, os.environ.get("XDG_RUNTIME_DIR", "")]
-    in_memory = [path for path in map(os.path.realpath, filter(None, named)) if file_system(Path(path)) in _MEMORY]
+    real = map(os.path.realpath, filter(None, named))
+    in_memory = [path for path in real if file_systems.of_path(Path(path)) in file_systems.MEMORY]
     return [Path(path) for path in dict.fromkeys([*in_memory, os.path.realpath(tempfile.gettempdir())])]
 
 
 def _unfit(parent: Path) -> str | None:
     """Return why nobody asked for a secret in this folder; ``None`` where it is fit."""
-    kind = file_system(parent)
-    if kind is not None and kind not in _LOCAL:
+    kind = file_systems.of_path(parent)
+    if kind is not None and kind not in file_systems.LOCAL:
         return f"other machines may read its file system ({kind})"
     return _exposed(parent)
 
@@ -231,23 +225,3 @@ def _exposed(parent: Path) -> str | None:
     if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
         return "it has no sticky bit, so other users can rename what is in it"
     return None
-
-
-def file_system(path: Path, mounts: str = "/proc/self/mountinfo") -> str | None:
-    """Return the type of the file system that a folder is on; ``None`` where it is unknown (not Linux).
-
-    :param mounts: a file as ``proc_pid_mountinfo(5)`` describes it.
-    """
-    real = os.path.realpath(path)
-    kind, longest = None, 0
-    try:
-        lines = Path(mounts).read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
-        is_above = point == "/" or real == point or real.startswith(f"{point}/")
-        if is_above and len(point) >= longest:  # a later mount hides an earlier one
-            kind, longest = after.split(" ")[0], len(point)
-    return kind

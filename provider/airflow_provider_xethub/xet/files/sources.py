@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
 from airflow_provider_xethub.xet.files import object_sources
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
@@ -39,6 +40,7 @@ class LocalFile:
     :param size: bytes.
     :param mtime_ns: time of its last change, in nanoseconds.
     :param ctime_ns: time of the last change of its inode, which cannot be set back like ``mtime``.
+    :param device, inode: which file it is.
     :param sample: its first :data:`SAMPLE_BYTES` bytes.
     """
 
@@ -47,10 +49,17 @@ class LocalFile:
     size: int
     mtime_ns: int
     ctime_ns: int
+    device: int
+    inode: int
     sample: bytes
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def state(self) -> FileState:
+        """What the file is recognised by."""
+        return FileState(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
 
 
 SourceFile: TypeAlias = "LocalFile | StoredFile"
@@ -322,7 +331,8 @@ def _open_local(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile
     if sample is None:
         problems.append(f"{path}: is not a regular file")
         return None
-    return LocalFile(path, path_in_repo, status.st_size, status.st_mtime_ns, status.st_ctime_ns, sample)
+    state = FileState.of(status)
+    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
 
 
 def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files import spellings
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.records import XetFile
@@ -256,25 +258,17 @@ def _writing(target: Target) -> Iterator[None]:
         raise kind(text) from error
 
 
-def has_same_size(target: Target) -> bool:
-    """Return whether the final path holds a regular file of the same size.
+def state_of(target: Target) -> FileState | None:
+    """Return the state of the regular file under the final path; ``None`` where there is none.
 
     :raises XetHubError: the path cannot exist, for example because a name is too long.
     """
     with _writing(target):
-        return _size_matches(target)
-
-
-def _size_matches(target: Target) -> bool:
-    return not target.path.is_symlink() and target.path.is_file() and target.path.stat().st_size == target.file["size"]
-
-
-def is_unchanged(target: Target) -> bool:
-    """Return whether the final path already holds this file; ``False`` where no digest is known."""
-    wanted = digest_of(target.file)
-    if wanted is None or not has_same_size(target):
-        return False
-    return digest(target.path, wanted[0], target.file["size"]) == wanted[1]
+        try:
+            status = target.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return FileState.of(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def complete(target: Target, pieces: Iterable[bytes]) -> None:

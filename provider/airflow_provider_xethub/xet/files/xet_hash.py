@@ -5,18 +5,10 @@ The hash covers all bytes, in chunks that every client cuts in the same way: equ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 from airflow_provider_xethub.xet import native_client
-from airflow_provider_xethub.xet.files.targets import Target, complete_from_disk, damaged, digest_of, has_same_size
-
-
-def unchanged(targets: Sequence[Target]) -> set[Path]:
-    """Return the final paths that already hold their file, among targets without a sha256 or blob id."""
-    candidates = [target for target in targets if not digest_of(target.file) and has_same_size(target)]
-    hashes = native_client.xet_hashes([target.path for target in candidates]) if candidates else []
-    return {target.path for target, found in zip(candidates, hashes, strict=True) if found == target.file["xet_hash"]}
+from airflow_provider_xethub.xet.files.targets import Target, complete_from_disk, damaged
 
 
 def complete(target: Target, pieces: Iterable[bytes]) -> None:

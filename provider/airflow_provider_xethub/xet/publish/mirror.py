@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files.content_identity import identity
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 from airflow_provider_xethub.xet.files.mirror.plan import Plan, Rules
 from airflow_provider_xethub.xet.files.sources import SourceFile
@@ -65,6 +66,7 @@ class Mirror:
     :param request: the commit, without ``files`` and ``delete``.
     :param rules: what may be touched.
     :param publish: publishes the difference.
+    :param memory: remembers digests of local files that did not change; ``None``: all are read.
     """
 
     hub: Hub
@@ -72,6 +74,7 @@ class Mirror:
     request: CommitRequest
     rules: Rules
     publish: Publish
+    memory: DigestMemory | None = None
 
     def plan(self) -> XetMirrorPlan:
         """Return what the mirror would change now. Nothing is uploaded and nothing is changed.
@@ -79,7 +82,8 @@ class Mirror:
         :raises XetHubError: as for :meth:`run`.
         """
         parent, there = self._listed()
-        return self._plan(SourceContents(self.files), parent, there).as_record(self.request.repo.uri, parent)
+        plan = self._plan(SourceContents(self.files, self.memory), parent, there)
+        return plan.as_record(self.request.repo.uri, parent)
 
     def run(self) -> XetMirrorResult:
         """Make the folder equal to the source.
@@ -93,7 +97,7 @@ class Mirror:
         if repo.is_bucket:
             return self._run_in_bucket()
         request = _marked(self.request, self.rules)
-        contents = SourceContents(self.files)
+        contents = SourceContents(self.files, self.memory)
         for number in range(1, MAX_PLANS + 1):
             parent, there = self._listed()
             plan = self._plan(contents, parent, there)
@@ -201,7 +205,7 @@ class Mirror:
         """
         bucket = self.request.repo
         _, there = self._listed()
-        plan = self._plan(SourceContents(self.files), "", there)
+        plan = self._plan(SourceContents(self.files, self.memory), "", there)
         result = self._nothing_to_do("")
         if self.request.idempotency_key is not None and not self.request.is_first_try:
             # An earlier attempt may have put any of them, and no commit says which.

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
@@ -107,6 +108,7 @@ class Publisher:
     :param read_access: returns what runs a download with a token for reading a repository.
     :param open_storage: opens the object storage that a record names as its source.
     :param fernets: returns the keys of this worker, to open sealed samples.
+    :param memory: remembers digests of local files that did not change; ``None``: all are read.
     """
 
     def __init__(
@@ -117,8 +119,10 @@ class Publisher:
         read_access: ReadAccess,
         open_storage: OpenStorage,
         fernets: Callable[[], Sequence[Fernet]],
+        memory: DigestMemory | None = None,
     ) -> None:
         self._hub = hub
+        self._memory = memory
         self._write_access = write_access
         self._uploaded = UploadedFiles(read_access, open_storage, fernets)
         self._prepare: Callable[[Repo], None] | None = None
@@ -146,7 +150,7 @@ class Publisher:
         :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
         :raises XetHubError: nothing was committed.
         """
-        sources = SourceFiles(files, write_access, prefetch, deduplicate)
+        sources = SourceFiles(files, write_access, prefetch, deduplicate, self._memory)
         committed, transfer = self._publish(replace(request, files=sources.records(request.repo)), sources)
         return {**committed, "transfer": transfer}
 
@@ -171,7 +175,7 @@ class Publisher:
         from airflow_provider_xethub.xet.publish.mirror import Mirror
 
         publish = partial(self.publish_files, write_access=write_access, prefetch=prefetch, deduplicate=deduplicate)
-        return Mirror(self._hub(), files, request, rules, publish)
+        return Mirror(self._hub(), files, request, rules, publish, self._memory)
 
     def publish_contents(self, contents: Mapping[str, bytes], request: CommitRequest) -> XetCommitResult:
         """Publish bytes in memory, together with the files of the request, which are in CAS.

@@ -12,6 +12,7 @@ from functools import partial
 
 from airflow_provider_xethub.xet import samples
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_storage import Location, Storage
 from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub import preupload
@@ -92,6 +93,7 @@ class SourceFiles(Sources):
     :param with_cas_access: runs the upload with a write token.
     :param prefetch: fetches the write token early; ``None`` where the task was given one.
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
+    :param memory: remembers digests of files that did not change; ``None``: all are read.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class SourceFiles(Sources):
         with_cas_access: WithCasAccess,
         prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
         deduplicate: bool | None = None,
+        memory: DigestMemory | None = None,
     ) -> None:
         self._all = files
         self._files = {file.path_in_repo: file for file in files}
@@ -107,6 +110,7 @@ class SourceFiles(Sources):
         self._with_cas_access = with_cas_access
         self._prefetch = prefetch
         self._deduplicate = deduplicate
+        self._memory = memory
         self._digests: Mapping[str, str] = {}
 
     def records(self, repo: Repo) -> list[XetFile]:
@@ -131,19 +135,22 @@ class SourceFiles(Sources):
         self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
     ) -> Mapping[str, XetFile]:
         """Compare digests of local files; those are kept for the upload."""
-        known, self._digests = unchanged.in_repository(hub, repo, [self._files[path] for path in paths], modes)
+        files = [self._files[path] for path in paths]
+        known, self._digests = unchanged.in_repository(hub, repo, files, modes, self._memory)
         return known
 
     def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:
         """Compare Xet hashes of local files."""
-        return unchanged.in_bucket(hub, bucket, self._all)
+        return unchanged.in_bucket(hub, bucket, self._all, self._memory)
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
         """Upload files, all in one transfer."""
         if not paths:
             return {}, upload.no_transfer()
         files = [self._files[path] for path in paths]
-        work = partial(upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests)
+        work = partial(
+            upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests, memory=self._memory
+        )
         sent = self._with_cas_access(work)
         return {file["path"]: file for file in sent["files"]}, sent["transfer"]
 

@@ -20,6 +20,7 @@ from airflow_provider_xethub.xet.cas import downloads, streams
 from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_targets, xet_hash
 from airflow_provider_xethub.xet.files import targets as local_targets
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -29,7 +30,7 @@ from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 from airflow_provider_xethub.xet.records import XetDownloadResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.task_state import TaskState
-from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer import digests, existing
 
 AnyTarget = TypeVar("AnyTarget", Target, StoredTarget)
 
@@ -88,6 +89,7 @@ def download(
     attempt: Attempt = UNKNOWN,
     contents: Contents | None = None,
     kept: Callable[[Target], None] = lambda _: None,
+    memory: DigestMemory | None = None,
 ) -> XetDownloadResult:
     """Download and verify files; files that are already there and equal are skipped.
 
@@ -96,14 +98,14 @@ def download(
     :param attempt: of the task that downloads; files left by earlier attempts are removed.
     :param contents: inline content that came with the records, instead of ``hub``; ``None`` with a connection.
     :param kept: called in a thread for each file that was downloaded, as soon as it has its final name.
+    :param memory: remembers digests of existing files that did not change; ``None``: all are read.
     :raises XetInputError: a file is stored inline, and there is neither a connection nor its content.
     :raises XetIntegrityError: a file arrived damaged. Damaged files are not kept; good ones are.
     """
     started = time.monotonic()
     digests.check([target.file for target in targets])
-    there = xet_hash.unchanged(targets)
-    equal = digests.each(lambda target: target.path in there or local_targets.is_unchanged(target), targets)
-    todo = [target for target, is_equal in zip(targets, equal, strict=True) if not is_equal]
+    there = existing.equal(targets, memory)
+    todo = [target for target in targets if target.path not in there]
     inline = [target for target in todo if not target.file["xet_hash"] or not target.file["size"]]
     check_inline([target.file for target in inline if target.file["size"]], hub, contents)
     done: set[Path] = set()
@@ -133,7 +135,7 @@ def download(
         ]
         return downloads.fetch(access, wanted, receive)
 
-    others = [target for target, is_equal in zip(targets, equal, strict=True) if is_equal]
+    others = [target for target in targets if target.path in there]
     with local_targets.temporary_files(todo, others, attempt):
         received = _fetch_inline(inline, hub, receive_inline, contents)
         if len(done) < len(todo):

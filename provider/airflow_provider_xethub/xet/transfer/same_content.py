@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files.content_identity import SIZE, XET_HASH, content_digest, identity
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_sources import StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
@@ -19,6 +20,7 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
 
 _Digest = tuple[str, str]
 """Path in the repository, and kind of the digest."""
@@ -28,9 +30,11 @@ class SourceContents:
     """The contents of source files; each digest is computed once, however often they are compared.
 
     :param files: in the state in which they were found.
+    :param memory: remembers digests of local files that did not change; ``None``: all are read.
     """
 
-    def __init__(self, files: Sequence[SourceFile]) -> None:
+    def __init__(self, files: Sequence[SourceFile], memory: DigestMemory | None = None) -> None:
+        self._memory = memory
         self._files = {file.path_in_repo: file for file in files}
         self._known: dict[_Digest, str] = {}
 
@@ -55,14 +59,28 @@ class SourceContents:
 
     def _compute(self, wanted: Sequence[_Digest]) -> None:
         missing = [each for each in wanted if each not in self._known]
-        local = [each for each in missing if isinstance(self._files[each[0]], LocalFile)]
-        xet = [each for each in local if each[1] == XET_HASH]
-        self._known |= dict(zip(xet, self._xet_hashes([path for path, _ in xet]), strict=True))
-        plain = [each for each in local if each[1] != XET_HASH]
-        self._known |= dict(zip(plain, digests.each(self._local_digest, plain), strict=True))
+        for kind in sorted({kind for _, kind in missing}):
+            here = {each: file for each in missing if each[1] == kind and (file := self._local(each[0]))}
+            self._known |= dict(zip(here, self._local_digests(kind, here), strict=True))
         stored = [each for each in missing if each not in self._known]
         found = threads.stoppable(lambda stopped: threads.each(self._stored_digest, stored, AT_A_TIME, stopped))
         self._known |= dict(zip(stored, found, strict=True))
+
+    def _local(self, path: str) -> LocalFile | None:
+        file = self._files[path]
+        return file if isinstance(file, LocalFile) else None
+
+    def _local_digests(self, kind: str, wanted: Mapping[_Digest, LocalFile]) -> list[str]:
+        keys = list(wanted)
+
+        def compute(numbers: Sequence[int]) -> list[str]:
+            chosen = [keys[number] for number in numbers]
+            if kind == XET_HASH:
+                return self._xet_hashes([path for path, _ in chosen])
+            return digests.each(self._local_digest, chosen)
+
+        contents = [LocalContent(file.path, file.state) for file in wanted.values()]
+        return digests_of(self._memory, kind, contents, compute).digests
 
     def _local_digest(self, of: _Digest) -> str:
         path, kind = of

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
 from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -18,20 +19,31 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
 
 
 def in_repository(
-    hub: Hub, repo: Repo, files: Sequence[SourceFile], modes: Mapping[str, UploadMode]
+    hub: Hub,
+    repo: Repo,
+    files: Sequence[SourceFile],
+    modes: Mapping[str, UploadMode],
+    memory: DigestMemory | None = None,
 ) -> tuple[dict[str, XetFile], dict[str, str]]:
     """Return the records of those files that the revision already has with the same content, by path.
 
     :param modes: the Hub's answer for each file; ``current`` is the sha256 of the file it has.
+    :param memory: remembers digests of files that did not change; ``None``: all are read.
     :returns: the records, and the sha256 of all files that had to be read, including changed ones.
     :raises XetSourceError: a file changed meanwhile.
     """
     candidates = [file for file in files if isinstance(file, LocalFile) and modes[file.path_in_repo].current]
-    found = digests.each(_digest, candidates)
-    known = {file.path_in_repo: sha256 for file, sha256 in zip(candidates, found, strict=True)}
+    found = digests_of(
+        memory,
+        "sha256",
+        [LocalContent(file.path, file.state) for file in candidates],
+        lambda numbers: digests.each(_digest, [candidates[number] for number in numbers]),
+    )
+    known = {file.path_in_repo: sha256 for file, sha256 in zip(candidates, found.digests, strict=True)}
     equal = {
         file.path_in_repo: (file, known[file.path_in_repo])
         for file in candidates
@@ -39,18 +51,28 @@ def in_repository(
     }
     there = hub.get_files(repo, list(equal)) if equal else []
     same = {each["path"]: each for each in there if each["sha256"] == known[each["path"]]}
+    for number in found.recalled:  # an upload gets only digests that were computed
+        known.pop(candidates[number].path_in_repo)
     return _records(repo, same, equal), known
 
 
-def in_bucket(hub: Hub, bucket: Repo, files: Sequence[SourceFile]) -> dict[str, XetFile]:
+def in_bucket(
+    hub: Hub, bucket: Repo, files: Sequence[SourceFile], memory: DigestMemory | None = None
+) -> dict[str, XetFile]:
     """Return the records of those files that the bucket already has with the same Xet hash and size, by path.
 
+    :param memory: as for :func:`in_repository`.
     :raises XetSourceError: a file changed meanwhile.
     """
     by_path = {file.path_in_repo: file for file in files if isinstance(file, LocalFile)}
     there = {file["path"]: file for file in hub.get_files(bucket, list(by_path))}
     candidates = [file for path, file in by_path.items() if path in there and there[path]["size"] == file.size]
-    hashes = _xet_hashes(candidates)
+    hashes = digests_of(
+        memory,
+        "Xet hash",
+        [LocalContent(file.path, file.state) for file in candidates],
+        lambda numbers: _xet_hashes([candidates[number] for number in numbers]),
+    ).digests
     equal = {
         file.path_in_repo: (file, None)
         for file, xet_hash in zip(candidates, hashes, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,10 +12,12 @@ from airflow_provider_xethub.exceptions import XetTransferError
 from airflow_provider_xethub.xet.cas import uploads
 from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_sources
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadResult, xet_file_record
+from airflow_provider_xethub.xet.transfer.remembered import LocalContent, remember
 
 
 def upload(
@@ -22,17 +25,20 @@ def upload(
     files: Sequence[SourceFile],
     deduplicate: bool | None = None,
     digests: Mapping[str, str] | None = None,
+    memory: DigestMemory | None = None,
 ) -> XetUploadResult:
     """Upload files to CAS and return their records, ready for a commit.
 
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: known sha256 digests by path in the repository; these are not computed again.
+    :param memory: remembers the digests for the next upload.
     :raises XetSourceError: a file changed while it was read.
     """
     repo = access.token.repo.uri
     sources = [file.path if isinstance(file, LocalFile) else file for file in files]
     known_digests = [(digests or {}).get(file.path_in_repo) for file in files]
     sizes = [file.size for file in files]
+    began = time.time_ns()
     try:
         uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests)
     except XetTransferError as error:
@@ -53,6 +59,15 @@ def upload(
         )
         for file, known in zip(files, uploaded, strict=True)
     ]
+    # What the next upload compares: a bucket has no sha256.
+    kind = "Xet hash" if access.token.repo.is_bucket else "sha256"
+    found = {
+        LocalContent(file.path, file.state): digest
+        for file, known in zip(files, uploaded, strict=True)
+        if isinstance(file, LocalFile)
+        and (digest := known.xet_hash if access.token.repo.is_bucket else known.sha256) is not None
+    }
+    remember(memory, kind, found, began)
     return {"files": records, "transfer": transfer}
 
 

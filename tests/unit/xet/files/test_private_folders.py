@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet.files import private_folders
-from airflow_provider_xethub.xet.files.private_folders import PrivateFolder, create, file_system
+from airflow_provider_xethub.xet.files import file_systems, private_folders
+from airflow_provider_xethub.xet.files.private_folders import PrivateFolder, create
 from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
 
 FIRST, SECOND = Attempt.of(1, "dag", "run", "task"), Attempt.of(2, "dag", "run", "task")
@@ -41,6 +41,8 @@ def umask(mask):
 def mounts(tmp_path, monkeypatch):
     """Puts what a test says in the place of the mounts of this machine."""
 
+    of_path = file_systems.of_path
+
     def say(**kinds):
         kinds = {"root": "ext4", **kinds}
         lines = [
@@ -49,7 +51,7 @@ def mounts(tmp_path, monkeypatch):
         ]
         (tmp_path / "mountinfo").write_text("\n".join(lines))
         known = str(tmp_path / "mountinfo")
-        monkeypatch.setattr(private_folders, "file_system", lambda path: file_system(path, known))
+        monkeypatch.setattr(file_systems, "of_path", lambda path: of_path(path, known))
 
     return say
 
@@ -155,7 +157,7 @@ def test_the_runtime_folder_of_the_user_is_the_second_choice(candidates, mounts,
 def test_a_candidate_that_cannot_be_written_is_passed_over(candidates, mounts, monkeypatch):
     """``/sys/kernel`` refuses everybody a folder, as a read-only ``/dev/shm`` does."""
     monkeypatch.setattr(private_folders, "_SHARED_MEMORY", "/sys/kernel")
-    monkeypatch.setattr(private_folders, "file_system", lambda path: "tmpfs")
+    monkeypatch.setattr(file_systems, "of_path", lambda path: "tmpfs")
     assert create(None, "test", UNKNOWN).path.parent == candidates[1]
 
 
@@ -366,7 +368,7 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path):
         f"4 2 0:6 / {str(inner.parent).replace(' ', chr(92) + '040')} rw - xfs none rw\n"
     )
     known = str(mounts)
-    assert [file_system(each, known) for each in (inner, tmp_path, tmp_path.parent)] == ["xfs", "nfs4", "ext4"]
-    assert file_system(tmp_path.with_name(f"{tmp_path.name}-beside"), known) == "ext4"
-    assert file_system(tmp_path, str(tmp_path / "missing")) is None
-    assert file_system("/dev/shm") == "tmpfs"
+    assert [file_systems.of_path(each, known) for each in (inner, tmp_path, tmp_path.parent)] == ["xfs", "nfs4", "ext4"]
+    assert file_systems.of_path(tmp_path.with_name(f"{tmp_path.name}-beside"), known) == "ext4"
+    assert file_systems.of_path(tmp_path, str(tmp_path / "missing")) is None
+    assert file_systems.of_path("/dev/shm") == "tmpfs"

@@ -12,13 +12,13 @@ from airflow_provider_xethub.xet.files.targets import (
     Target,
     check_files,
     complete_from_disk,
-    is_unchanged,
     local_targets,
     repo_of,
     temporary_files,
 )
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
+from airflow_provider_xethub.xet.transfer import existing
 
 URI = "hf://datasets/acme/corpus@main"
 
@@ -282,19 +282,19 @@ def test_files_of_more_than_one_block_are_verified_to_the_end(tmp_path):
 )
 def test_a_file_is_there_only_if_it_can_be_shown_to_be_equal(tmp_path, file, content, there):
     (target,) = local_targets([file], tmp_path, single=False)
-    assert not is_unchanged(target)
+    assert not existing.equal([target], None)
     target.path.write_bytes(content)
-    assert is_unchanged(target) is there
+    assert existing.equal([target], None) == ({target.path} if there else set())
 
 
 def test_neither_a_link_nor_a_folder_is_the_file(tmp_path):
     (target,) = local_targets([record()], tmp_path, single=False)
     (tmp_path / "same").write_bytes(b"content")
     target.path.symlink_to(tmp_path / "same")
-    assert not is_unchanged(target)
+    assert not existing.equal([target], None)
     target.path.unlink()
     target.path.mkdir()
-    assert not is_unchanged(target)
+    assert not existing.equal([target], None)
 
 
 @pytest.mark.parametrize("destination", ["out\0", "out\ud800"])

@@ -1,0 +1,44 @@
+"""Which files of a download exist already with the same content, so that they are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from airflow_provider_xethub.xet import native_client
+from airflow_provider_xethub.xet.files.content_identity import XET_HASH
+from airflow_provider_xethub.xet.files.digest_memory import DigestMemory, FileState
+from airflow_provider_xethub.xet.files.targets import Target, digest, digest_of, state_of
+from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+
+_Candidate = tuple[Target, FileState, str]
+"""A target whose final path has a file of the same size, the state of that file, and its wanted digest."""
+
+
+def equal(targets: Sequence[Target], memory: DigestMemory | None) -> set[Path]:
+    """Return the final paths that already hold their file; none where no digest is known.
+
+    :param memory: remembers digests of files that did not change; ``None``: all are read.
+    :raises XetHubError: a path cannot exist, for example because a name is too long.
+    """
+    by_kind: dict[str, list[_Candidate]] = {}
+    for target in targets:
+        kind, value = digest_of(target.file) or (XET_HASH, target.file["xet_hash"])
+        if value and (state := state_of(target)) and state.size == target.file["size"]:
+            by_kind.setdefault(kind, []).append((target, state, value))
+    return {path for kind, candidates in by_kind.items() for path in _equal(kind, candidates, memory)}
+
+
+def _equal(kind: str, candidates: Sequence[_Candidate], memory: DigestMemory | None) -> set[Path]:
+    contents = [LocalContent(target.path, state) for target, state, _ in candidates]
+    found = digests_of(memory, kind, contents, partial(_computed, kind, contents)).digests
+    return {target.path for (target, _, value), digest in zip(candidates, found, strict=True) if digest == value}
+
+
+def _computed(kind: str, contents: Sequence[LocalContent], numbers: Sequence[int]) -> list[str]:
+    chosen = [contents[number] for number in numbers]
+    if kind == XET_HASH:
+        return native_client.xet_hashes([file.path for file in chosen]) if chosen else []
+    return digests.each(lambda file: digest(file.path, kind, file.state.size), chosen)

@@ -1,0 +1,121 @@
+"""Digests of local files: remembered where the file has not changed, and computed otherwise.
+
+They only decide whether a file has to be transferred. What is transferred is verified by digests that are computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow_provider_xethub.xet.files.digest_memory import MIN_BYTES, DigestMemory, FileState
+
+VERIFIED_SHARE = 1 / 256
+"""Share of the remembered files that are read all the same, chosen at random, to verify the memory."""
+
+VERIFIED_BYTES = 4 << 20
+"""Bytes that are verified at least; in a smaller folder, everything is read."""
+
+log = logging.getLogger(__name__)
+
+
+class LocalContent(NamedTuple):
+    """A local file whose digest is wanted, in the state in which it was found."""
+
+    path: Path
+    state: FileState
+
+
+class Found(NamedTuple):
+    """The digests of files.
+
+    :param digests: in the order of the files.
+    :param recalled: numbers of the files that were not read.
+    """
+
+    digests: list[str]
+    recalled: Collection[int]
+
+
+def digests_of(
+    memory: DigestMemory | None,
+    kind: str,
+    files: Sequence[LocalContent],
+    compute: Callable[[Sequence[int]], Sequence[str]],
+) -> Found:
+    """Return the digests of files; only those are read that changed or are unknown, and a random sample of the rest.
+
+    If a file of the sample has another digest than was remembered, the memory of the folder is dropped and every file
+    is read.
+
+    :param memory: ``None``: read all.
+    :param kind: one of :data:`~airflow_provider_xethub.xet.files.digest_memory.KINDS`.
+    :param compute: reads files, by their numbers, and returns their digests.
+    """
+    if memory is None or not files or sum(file.state.size for file in files) < MIN_BYTES:
+        return Found(list(compute(range(len(files)))), ())
+    began = time.time_ns()
+    root = _root(files)
+    remembered = memory.of(root, kind)
+    recalled = {number: remembered.recall(file.state) for number, file in enumerate(files)}
+    known = {number: digest for number, digest in recalled.items() if digest is not None}
+    sample = _sample({number: files[number].state.size for number in known})
+    read = _computed(compute, [number for number in range(len(files)) if number not in known or number in sample])
+    wrong = [number for number in sample if read[number] != known[number] and _is_unchanged(files[number])]
+    if wrong:
+        log.warning(
+            "The remembered digest of %s is wrong, so all of %s is read. If it happens again, set [xethub] "
+            "digest_memory = False: the file system did not record a change of %d of %d verified files.",
+            files[wrong[0]].path,
+            root,
+            len(wrong),
+            len(sample),
+        )
+        remembered.drop()
+        read |= _computed(compute, [number for number in known if number not in sample])
+    else:
+        new = {files[number].state: digest for number, digest in read.items() if number not in known}
+        settled = {file.state for file in map(files.__getitem__, read) if file.state in new and _is_unchanged(file)}
+        used = [files[number].state for number in known]
+        remembered.keep({state: new[state] for state in settled}, began, used)
+    digests = [read[number] if number in read else known[number] for number in range(len(files))]
+    return Found(digests, known.keys() - read.keys())
+
+
+def remember(memory: DigestMemory | None, kind: str, found: Mapping[LocalContent, str], began_ns: int) -> None:
+    """Remember digests that were computed during an upload.
+
+    :param found: files that have not changed since they were found.
+    :param began_ns: when reading began, on the clock ``time.time_ns``.
+    """
+    if memory is not None and found and sum(file.state.size for file in found) >= MIN_BYTES:
+        remembered = memory.of(_root(list(found)), kind)
+        remembered.keep({file.state: digest for file, digest in found.items()}, began_ns)
+
+
+def _root(files: Sequence[LocalContent]) -> Path:
+    """Return the folder that all files are in."""
+    return Path(os.path.commonpath({os.path.abspath(os.path.dirname(file.path)) for file in files}))  # noqa: PTH100, PTH120
+
+
+def _sample(sizes: Mapping[int, int]) -> set[int]:
+    """Choose which remembered files are read; each byte has the same chance."""
+    total = sum(sizes.values())
+    share = max(VERIFIED_SHARE, VERIFIED_BYTES / total if total else 1.0)
+    return {number for number in sizes if random.random() < share}  # noqa: S311 - not against an attacker
+
+
+def _computed(compute: Callable[[Sequence[int]], Sequence[str]], numbers: Sequence[int]) -> dict[int, str]:
+    return dict(zip(numbers, compute(numbers), strict=True))
+
+
+def _is_unchanged(file: LocalContent) -> bool:
+    try:
+        return FileState.of(file.path.stat()) == file.state
+    except OSError:
+        return False
