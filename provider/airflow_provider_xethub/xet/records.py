@@ -37,6 +37,11 @@ class XetFile(_XetFile, total=False):
     storage_uri: str
 
 
+def no_transfer() -> XetTransfer:
+    """Return the figures of a transfer that did not have to move anything."""
+    return {"files": 0, "bytes": 0, "bytes_sent": 0, "bytes_deduplicated": 0, "seconds": 0.0}
+
+
 def xet_file_record(
     path: str,
     size: int,

@@ -34,6 +34,7 @@ from airflow_provider_xethub.xet.records import (
     XetMirrorPlan,
     XetMirrorResult,
     XetPublishResult,
+    no_transfer,
     published_record,
 )
 from airflow_provider_xethub.xet.repo import Repo
@@ -195,7 +196,7 @@ class Mirror:
             "pull_request": None,
             "pull_request_number": None,
             "commits": [],
-            "transfer": upload.no_transfer(),
+            "transfer": no_transfer(),
         }
 
     def _run_in_bucket(self) -> XetMirrorResult:
@@ -323,7 +324,7 @@ class _Earlier:
             "pull_request": None,
             "pull_request_number": None,
             "commits": [here],
-            "transfer": upload.no_transfer(),
+            "transfer": no_transfer(),
             "plan": plan.as_record(repo.uri, parent),
         }
 

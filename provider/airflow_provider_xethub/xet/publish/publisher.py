@@ -13,19 +13,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub.client import Hub
-from airflow_provider_xethub.xet.publish import bucket, commit, copies
+from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card_work import CardWork
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,
     HeldContents,
-    OpenStorage,
-    ReadAccess,
     SourceFiles,
     Sources,
     UploadedFiles,
@@ -35,8 +30,13 @@ from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
 
 if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.cas.session import WithCasAccess
+    from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
     from airflow_provider_xethub.xet.files.mirror.plan import Rules
+    from airflow_provider_xethub.xet.files.sources import SourceFile
+    from airflow_provider_xethub.xet.publish import copies
     from airflow_provider_xethub.xet.publish.mirror import Mirror
+    from airflow_provider_xethub.xet.publish.sources import OpenStorage, ReadAccess
 
 
 class Destination(Protocol):
@@ -90,6 +90,8 @@ class BucketDestination:
 
     def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         """Upload what the bucket does not have, and put all files."""
+        from airflow_provider_xethub.xet.publish import bucket
+
         known = sources.unchanged_in_bucket(self._hub, request.repo)
         sent, transfer = sources.upload([path for path in sources.pending if path not in known])
         request = _with_records(request, {**known, **sent})
@@ -199,6 +201,8 @@ class Publisher:
         :param job: planned, and so checked.
         :raises XetHubError: nothing was committed.
         """
+        from airflow_provider_xethub.xet.publish import copies
+
         hub, request = self._hub(), job.request
         sources = CopiedFiles(job, hub, self._write_access(request.repo))
         return copies.result(self._publish_checked(request, sources)[0], job)

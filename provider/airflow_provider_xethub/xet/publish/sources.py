@@ -9,25 +9,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_provider_xethub.xet import samples
-from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-from airflow_provider_xethub.xet.files.object_storage import Location, Storage
-from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub import preupload
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
-from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetFile, XetTransfer
+from airflow_provider_xethub.xet.records import XetFile, XetTransfer, no_transfer
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
-from airflow_provider_xethub.xet.transfer import unchanged, upload
-from airflow_provider_xethub.xet.transfer.read_back import read_back
 
-OpenStorage = Callable[[Location], Storage]
-ReadAccess = Callable[[Repo], WithCasAccess]
+# What transfers need is imported where it is used: a commit of files that are in CAS needs none of it.
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.cas.session import WithCasAccess
+    from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+    from airflow_provider_xethub.xet.files.object_storage import Location, Storage
+    from airflow_provider_xethub.xet.files.sources import SourceFile
+    from airflow_provider_xethub.xet.publish import copies
+
+    OpenStorage = Callable[[Location], Storage]
+    ReadAccess = Callable[[Repo], WithCasAccess]
 
 
 class Sources(ABC):
@@ -79,7 +81,7 @@ class Sources(ABC):
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:  # noqa: ARG002
         """Upload pending files to CAS, and return their records by path."""
-        return {}, upload.no_transfer()
+        return {}, no_transfer()
 
     def origins(self) -> Mapping[str, Repo]:
         """Return the repositories that have files which were never uploaded for the target, by path."""
@@ -115,14 +117,20 @@ class SourceFiles(Sources):
 
     def records(self, repo: Repo) -> list[XetFile]:
         """Return the records of the files before their upload."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         return upload.source_records(self._all, repo.uri)
 
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
         """Read the files."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         return upload.read_inline([self._files[file["path"]] for file in files])
 
     def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
         """Read the first bytes of objects; those of local files are known."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         has_objects = upload.fetch_samples(self._all)
         return upload.source_records(self._all, files[0]["repo"]) if has_objects else files
 
@@ -135,18 +143,24 @@ class SourceFiles(Sources):
         self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
     ) -> Mapping[str, XetFile]:
         """Compare digests of local files; those are kept for the upload."""
+        from airflow_provider_xethub.xet.transfer import unchanged
+
         files = [self._files[path] for path in paths]
         known, self._digests = unchanged.in_repository(hub, repo, files, modes, self._memory)
         return known
 
     def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:
         """Compare Xet hashes of local files."""
+        from airflow_provider_xethub.xet.transfer import unchanged
+
         return unchanged.in_bucket(hub, bucket, self._all, self._memory)
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
         """Upload files, all in one transfer."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         if not paths:
-            return {}, upload.no_transfer()
+            return {}, no_transfer()
         files = [self._files[path] for path in paths]
         work = partial(
             upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests, memory=self._memory
@@ -179,6 +193,8 @@ class UploadedFiles(Sources):
         """Read the files back, each with a token of the revision that it was uploaded for."""
         contents: dict[str, bytes] = {}
         for uri in dict.fromkeys(file["repo"] for file in files):
+            from airflow_provider_xethub.xet.transfer.read_back import read_back
+
             access = self._read_access(Repo.from_uri(uri))
             contents |= read_back([file for file in files if file["repo"] == uri], access, self._open_storage)
         return contents
@@ -196,6 +212,8 @@ class HeldContents(Sources):
     def __init__(
         self, held: Mapping[str, bytes], repo: Repo, uploaded: UploadedFiles, with_cas_access: WithCasAccess
     ) -> None:
+        from airflow_provider_xethub.xet.transfer import upload
+
         uri = repo.uri
         self._held = held
         self._uploaded = uploaded
@@ -225,9 +243,11 @@ class HeldContents(Sources):
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
         """Upload contents through a temporary folder."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         records = [self.records[path] for path in paths]
         sent = upload.upload_contents(records, lambda file: self._held[file["path"]], self._with_cas_access)
-        return {file["path"]: file for file in sent}, upload.no_transfer()
+        return {file["path"]: file for file in sent}, no_transfer()
 
 
 class CopiedFiles(Sources):
@@ -250,19 +270,25 @@ class CopiedFiles(Sources):
 
     def modes(self, hub: Hub, request: CommitRequest) -> dict[str, UploadMode]:  # noqa: ARG002
         """Keep how each original is stored; the Hub gives the repository those that are in CAS."""
+        from airflow_provider_xethub.xet.publish import copies
+
         modes = copies.modes(hub, self._job)
         copies.duplicate(hub, self._job, modes)
         return modes
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
         """Upload inline originals."""
+        from airflow_provider_xethub.xet.transfer import upload
+
         records = [file for file in self._job.request.files if file["path"] in paths]
         sent = upload.upload_contents(records, self._read, self._with_cas_access)
-        return {file["path"]: file for file in sent}, upload.no_transfer()
+        return {file["path"]: file for file in sent}, no_transfer()
 
     def origins(self) -> Mapping[str, Repo]:
         """Return the source for all files that it has in CAS."""
         return {path: self._job.source for path in self._job.originals if path not in self._job.inline}
 
     def _read(self, file: XetFile) -> bytes:
+        from airflow_provider_xethub.xet.publish import copies
+
         return copies.read_original(self._hub, self._job, file["path"])

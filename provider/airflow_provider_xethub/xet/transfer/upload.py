@@ -16,7 +16,7 @@ from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
 from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
 from airflow_provider_xethub.xet.process import threads
-from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadResult, xet_file_record
+from airflow_provider_xethub.xet.records import XetFile, XetUploadResult, xet_file_record
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, remember
 
 
@@ -118,11 +118,6 @@ def stream_record(path: str, uploaded: uploads.Uploaded, head: bytes, repo: str)
         xet_hash=uploaded.xet_hash,
         sample=head[:SAMPLE_BYTES],
     )
-
-
-def no_transfer() -> XetTransfer:
-    """Return the figures of a transfer that did not have to move anything."""
-    return {"files": 0, "bytes": 0, "bytes_sent": 0, "bytes_deduplicated": 0, "seconds": 0.0}
 
 
 def upload_contents(
