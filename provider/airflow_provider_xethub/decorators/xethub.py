@@ -17,8 +17,9 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from airflow_provider_xethub.exceptions import XetCancelledError, XetInputError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+from airflow_provider_xethub.xet.manifest import is_item_of_manifest
 from airflow_provider_xethub.xet.message_text import counted
-from airflow_provider_xethub.xet.records import is_pinned
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedTokenDict
 
@@ -62,7 +63,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
     :param path: one file or one folder in the source.
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
-    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
+    :param files: Xet file records or manifests, as other operators and the sensor return them, or lists of them.
     :param read_only: upload nothing, and return what the function returns.
     :param on_empty: what to do if there is no input file, or the function produces no file: ``fail``, or ``skip`` the
         task.
@@ -143,17 +144,15 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
 
     def work(self, context: Context) -> Any:
         """Download the input, call the function, and upload its output."""
-        from airflow_provider_xethub.xet.files import targets as downloads
-
         token = self.resolve_token(context)
         # The output of another task may be None. Only an argument that was left out means the whole source.
         in_call = [name for name in INPUTS if name in self.op_kwargs]
         given = self.op_kwargs[in_call[0]] if in_call else self.files
         given = () if given is None and (in_call or self._has_files) else given
-        records = None if given is None or _are_paths(given) else downloads.check_files(given)
+        records = None if given is None or _are_paths(given) else self.hook.read_files(given, token=token)
         if in_call and records is None:
             given = arguments.selection(in_call[0], given)
-        if records == []:
+        if records is not None and not records:
             text = f"{self.task_id}: the list of files is empty, so there is nothing to process."
             self.fail_or_skip(XetInputError(text))
         default = self.default_repo(records) if records and not self.read_only else None
@@ -179,8 +178,12 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
             return  # the upload creates it
         self.hook.fresh_token(token, "write", repo)  # the upload uses it
 
-    def _input_records(self, token: SealedTokenDict | None, given: Any, records: list[XetFile] | None) -> list[XetFile]:
+    def _input_records(
+        self, token: SealedTokenDict | None, given: Any, records: Sequence[XetFile] | None
+    ) -> Sequence[XetFile]:
         """Return the records of the input files."""
+        from airflow_provider_xethub.xet.manifests.files import Files
+
         if records is None:
             source = self._source(token)
             if given is None:
@@ -196,7 +199,7 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
                 f"{self.task_id}: {self._function} takes one file, but there are {len(records)}. Use the parameter "
                 "files instead, or map the task over them with .expand(file=…)."
             )
-        return sorted(records, key=lambda record: record["path"])
+        return records if isinstance(records, Files) else sorted(records, key=lambda record: record["path"])
 
     def _source(self, token: SealedTokenDict | None) -> Repo:
         target = self.resolve_repo(token)
@@ -206,17 +209,23 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         return Repo(repo_id, repo_type, self.source_revision or (target.revision if same else "main"))  # type: ignore[arg-type]
 
     def _download(
-        self, context: Context, token: SealedTokenDict | None, records: list[XetFile], folder: Path
+        self, context: Context, token: SealedTokenDict | None, records: Sequence[XetFile], folder: Path
     ) -> list[Path]:
-        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.manifests.files import Files, source_of, uris_of
 
-        source = downloads.source_of(records)
+        source = source_of(records)
+
+        def are_pinned() -> bool:
+            return all(COMMIT_ID.fullmatch(Repo.from_uri(uri).revision) for uri in uris_of(records))
+
         # A token is for one repository; any other repository is read through the connection.
         repo = None if token is None else self.hook.confirmed_repo(token) or self.resolve_repo(token)
-        if repo is not None and repo != source and not (repo.is_same_repo(source) and all(map(is_pinned, records))):
+        if repo is not None and repo != source and not (repo.is_same_repo(source) and are_pinned()):
             token = repo = None
         result = self.hook.download(folder, records, token=token, repo=repo, limits=self.limits)
         self.report_transfer(context, "download", result["transfer"], source, key="received")
+        if isinstance(records, Files):
+            return [folder / path for path in sorted(file["path"] for file in records)]
         return [Path(file["local_path"]) for file in result["files"]]
 
     def _call(self, context: Context, provided: dict[str, Any]) -> Any:
@@ -285,6 +294,8 @@ def _bind_arguments(function: Callable[..., Any], args: Collection[Any], kwargs:
 
 
 def _are_paths(value: Any) -> bool:
+    if isinstance(value, tuple) and is_item_of_manifest(value):
+        return False
     return isinstance(value, str) or (
         isinstance(value, (list, tuple)) and bool(value) and all(isinstance(each, str) for each in value)
     )

@@ -18,6 +18,20 @@ def found(value: Any) -> dict[str, Any]:
     return {"status": "found", "value": value}
 
 
+def found_many(count: int) -> dict[str, Any]:
+    """Build the event that says how many files were found, which are too many for an event: the task finds them again.
+
+    Events go through the database, and a worker with an earlier version of this provider fails instead of returning
+    fewer files.
+    """
+    return {"status": "found", "value": None, "file_count": count}
+
+
+def is_found_many(event: Mapping[str, Any] | None) -> bool:
+    """Return whether an event is one of :func:`found_many`."""
+    return isinstance(event, Mapping) and event.get("status") == "found" and "file_count" in event
+
+
 def failed(error: XetHubError) -> dict[str, Any]:
     """Build the event that carries an error."""
     kinds = (kind.__name__ for kind in type(error).__mro__ if vars(exceptions).get(kind.__name__) is kind)

@@ -121,7 +121,9 @@ def _collector() -> Any | None:
 def _of_repo(direction: Direction, repo: Repo, version: str | None, files: Sequence[XetFile]) -> Moved:
     if version is None and COMMIT_ID.fullmatch(repo.revision):
         version = repo.revision
-    size = sum(file["size"] for file in files)
+    from airflow_provider_xethub.xet.manifests.files import bytes_of
+
+    size = bytes_of(files)
     return Moved(direction, AssetPlace(repo).uri, repo, version, len(files), size)
 
 

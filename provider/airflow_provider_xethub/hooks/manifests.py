@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import conf
+
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.connections import configuration, connection
 from airflow_provider_xethub.hooks.storage import open_storage
@@ -77,6 +79,27 @@ class Manifests:
             return few
         return Files([Referred(listing.manifest_of(found, spool.totals, path, patterns), spool)], self.reader())
 
+    def batches(
+        self,
+        repo: Repo,
+        path: str | None,
+        patterns: Sequence[str] | None,
+        batch_files: int,
+        commit_of: Callable[[Repo], str],
+    ) -> list[XetManifest]:
+        """Return a manifest for each batch of files; see :meth:`XetHubConnection.list_batches`."""
+        from airflow_provider_xethub.xet.manifests import folder_batches, stored
+
+        hub = self._lazy.hub
+        pinned = repo if repo.is_bucket else repo.at(commit_of(repo))
+        uri = configuration.manifest_storage()
+        planned, spool = folder_batches.plan(hub, pinned, path, patterns, batch_files, keep=bool(uri))
+        if not uri or spool is None:
+            return [batch.manifest(pinned, patterns) for batch in planned]
+        storage, folder = _storage(uri)
+        spools = folder_batches.divided(spool, planned)
+        return [stored.to_storage(each, pinned, storage, folder) for each in spools]
+
     def value(self, files: Sequence[XetFile], with_cas_access: WithCasAccess | None = None) -> Any:
         """Return what a task puts into XCom: a list up to ``[xethub] manifest_files``, otherwise a manifest.
 
@@ -87,7 +110,7 @@ class Manifests:
         from airflow_provider_xethub.xet.manifests.files import Files, batches, source_of
         from airflow_provider_xethub.xet.manifests.spool import spooled
 
-        if len(files) <= configuration.manifest_files():
+        if not self.is_many(files):
             return list(files)
         known = files.manifest if isinstance(files, Files) else None
         if known is None and with_cas_access is None and not configuration.manifest_storage():
@@ -95,6 +118,10 @@ class Manifests:
         if known is not None and (known["manifest"] == "storage" or not configuration.manifest_storage()):
             return known
         return self.write(spooled(batches(files)), source_of(files), with_cas_access)
+
+    def is_many(self, files: Sequence[XetFile]) -> bool:
+        """Return whether these are more files than a task returns as a list."""
+        return len(files) > configuration.manifest_files()
 
     def write(self, spool: Spool, repo: Repo, with_cas_access: WithCasAccess | None = None) -> XetManifest:
         """Keep records in ``[xethub] manifest_storage``, or, where that is not set, in CAS, and return the manifest.
@@ -131,3 +158,20 @@ def _storage(uri: str) -> tuple[Storage, str]:
             f"[xethub] manifest_storage must be a URI such as s3://aws_default@bucket/folder, not {uri!r:.80}."
         )
     return threads.interruptible(lambda: open_storage(where)), where.path
+
+
+def xcom_files(task: Any, files: Sequence[XetFile]) -> Any:
+    """Return what a task returns for files: a list or a manifest; always a list if another task is mapped over it.
+
+    :param task: the operator or sensor.
+    :raises XetInputError: Airflow does not map over that many.
+    """
+    if not task.has_dag() or next(task.iter_mapped_dependants(), None) is None:
+        return task.hook.xcom_files(files)
+    most = conf.getint("core", "max_map_length", fallback=1024)
+    if len(files) > most:
+        raise XetInputError(
+            f"{len(files)} files are more than Airflow maps over ({most}): map over XetListOperator(batch_files=…), or "
+            f"give the output of {task.task_id} to files without expand(). [core] max_map_length is the limit."
+        )
+    return list(files)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
+    from airflow_provider_xethub.xet.files.object_storage import Location
     from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
     from airflow_provider_xethub.xet.hub.api.refs import Kind
@@ -462,9 +463,28 @@ class XetHubConnection(BaseHook):
         )
 
     @fail_without_retry()
-    def read_files(
-        self, files: Any, *, token: XetToken | SealedTokenDict | None = None, repo: Repo | None = None
-    ) -> Sequence[XetFile]:
+    def list_batches(
+        self, repo: Repo, batch_files: int, path: str | None = None, patterns: str | Sequence[str] | None = None
+    ) -> list[XetManifest]:
+        """Divide the files of a repository, by their folders, into batches to map over.
+
+        :param repo, path, patterns: as for :meth:`list_files`.
+        :param batch_files: about how many files a batch has. A folder is not divided, so that a batch with one large
+            folder has more.
+        :returns: a manifest for each batch, all at the same commit.
+        :raises XetInputError: the folders are too many to name.
+        :raises XetHubError: as for :meth:`list_files`.
+        """
+        return self._manifests.batches(
+            repo,
+            arguments.string("path", path),
+            arguments.selection("patterns", patterns),
+            arguments.whole_number("batch_files", batch_files),
+            self.get_commit_id,
+        )
+
+    @fail_without_retry()
+    def read_files(self, files: Any, *, token: XetToken | SealedTokenDict | None = None) -> Sequence[XetFile]:
         """Return the records of what a task returned: a list, lists of lists, manifests, or any mixture.
 
         Example::
@@ -474,14 +494,13 @@ class XetHubConnection(BaseHook):
 
         :param files: what operators, sensors and this hook return as files.
         :param token: the token to read manifests with that are in CAS; fetched through the connection where ``None``.
-        :param repo: the repository and revision that the token is for. ``None``: that of the manifest.
         :returns: a list, or, with a manifest, a sequence that is read and verified when it is first used, and takes the
             same memory whatever its length.
         :raises XetInputError: it is something else.
         """
         from airflow_provider_xethub.xet.manifests.files import read
 
-        return read(files, self._manifests.reader(lambda of: self._tokens.accept(token, "read", repo or of)))
+        return read(files, self._manifests.reader(lambda repo: self._tokens.accept(token, "read", repo)))
 
     @fail_without_retry()
     def xcom_files(self, files: Sequence[XetFile]) -> list[XetFile] | XetManifest:
@@ -499,6 +518,10 @@ class XetHubConnection(BaseHook):
         """
         value: list[XetFile] | XetManifest = self._manifests.value(files)
         return value
+
+    def is_many(self, files: Sequence[XetFile]) -> bool:
+        """Return whether these are more files than a task returns as a list."""
+        return self._manifests.is_many(files)
 
     @fail_without_retry()
     def add_inline_content(self, files: Sequence[XetFile], *, required: bool = True) -> list[XetFile]:
@@ -560,7 +583,7 @@ class XetHubConnection(BaseHook):
     def download(
         self,
         destination: Place | HubCache,
-        files: Sequence[XetFile],
+        files: Sequence[XetFile] | XetManifest | Sequence[XetManifest],
         *,
         single: bool = False,
         token: XetToken | SealedTokenDict | None = None,
@@ -577,6 +600,8 @@ class XetHubConnection(BaseHook):
             cache.
         :param files: records, as :meth:`list_files`, :meth:`get_files` or :meth:`upload` return them; they name the
             repository, and nothing confirms those that come from an XCom. Each is read at the revision that it names.
+            Or a manifest or a list of manifests: these are downloaded in batches, and the result has the manifest with
+            its ``destination`` instead of records.
         :param single: whether one file was named, rather than a folder or patterns.
         :param token: a read or write token; fetched through the connection where ``None``.
         :param repo: the repository and revision that the token is for. ``None``: those of the records.
@@ -591,25 +616,31 @@ class XetHubConnection(BaseHook):
         :raises XetHubError: no damaged or partial file is left under a final name.
         """
         limits = self._cas.limits(limits)
+        files = self._given_files(files, token)
         if isinstance(destination, HubCache):
             return self._download_to_cache(
-                destination, files, token, repo, ref, require_safe=require_safe, limits=limits
+                destination, list(files), token, repo, ref, require_safe=require_safe, limits=limits
             )
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.digests import memory
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import object_targets, targets
         from airflow_provider_xethub.xet.files.object_storage import location
+        from airflow_provider_xethub.xet.manifest import is_manifest
+        from airflow_provider_xethub.xet.manifests.files import Files, source_of
         from airflow_provider_xethub.xet.process import threads
         from airflow_provider_xethub.xet.task_state import TaskState
-        from airflow_provider_xethub.xet.transfer import digests
+        from airflow_provider_xethub.xet.transfer import batches, digests
         from airflow_provider_xethub.xet.transfer.download import download, download_each, download_to_storage
 
-        source = targets.source_of(files)
+        source = source_of(files)
         repo = repo or source
         if not source.is_same_repo(repo):
             raise XetInputError(f"the files are of {source}, not of {repo}.")
         use = self._tokens.accept(token, "read", repo)
+        if isinstance(files, Files):
+            # CAS gives the records to any token for the revision that they were uploaded for.
+            files.load(self._manifests.reader(None if token is None else lambda _: use))
         if require_safe:
             self._require_safe(files)
         hub = (lambda: self._connection.hub) if self.xethub_conn_id is not None else None
@@ -620,37 +651,69 @@ class XetHubConnection(BaseHook):
             return self._cas.bind(use if token is not None else TokenUse("read", Repo.from_uri(uri)), limits)
 
         where = location(destination)
-        if where is None:
-            attempt = current_attempt()
-            planned = targets.local_targets(files, str(destination), single=single, attempt=attempt)
-            received = download_each(
+        attempt, state = current_attempt(), task_state or TaskState()
+
+        def to_folder(some: Sequence[XetFile], *, names_checked: bool = False) -> XetDownloadResult:
+            planned = targets.local_targets(
+                some, str(destination), single=single, attempt=attempt, names_checked=names_checked
+            )
+            return download_each(
                 digests.completed(planned, hub),
                 access_to,
-                lambda some, access: download(some, access, hub, attempt, contents, memory=memory()),
+                lambda each, access: download(each, access, hub, attempt, contents, memory=memory()),
             )
-        else:
+
+        def to_storage(where: Location, some: Sequence[XetFile], *, names_checked: bool = False) -> XetDownloadResult:
             stored = threads.interruptible(
-                lambda: object_targets.stored_targets(files, where, open_storage(where), single=single)
+                lambda: object_targets.stored_targets(
+                    some, where, open_storage(where), single=single, names_checked=names_checked
+                )
             )
-            state = task_state or TaskState()
-            received = download_each(
+            return download_each(
                 digests.completed(stored, hub),
                 access_to,
-                lambda some, access: download_to_storage(some, access, hub, state, contents),
+                lambda each, access: download_to_storage(each, access, hub, state, contents),
             )
+
+        if not isinstance(files, Files):
+            received = to_folder(files) if where is None else to_storage(where, files)
+        elif where is None:
+            targets.check_names(files, str(destination), str(repo))
+            received = batches.download(files, to_folder, str(targets.root_of(str(destination))))
+        else:
+            storage = threads.interruptible(lambda: open_storage(where))
+            threads.interruptible(lambda: object_targets.check_names(files, where, storage, str(repo)))
+            object_targets.abort_abandoned(storage, where, state)
+            received = batches.download(files, partial(to_storage, where), storage.uri(storage.plain(where.path)))
+        manifest = files.manifest if isinstance(files, Files) else None
+        if manifest is not None and is_manifest(kept := self._manifests.value(files)):
+            place = cast("XetManifest", received["files"])["destination"]
+            received["files"] = cast("list[XetFile]", {**kept, "destination": place})
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received
 
+    def _given_files(self, files: Any, token: XetToken | SealedTokenDict | None) -> Sequence[XetFile]:
+        """Return what the caller gave as files, read lazily if there is a manifest in it."""
+        from airflow_provider_xethub.xet.manifest import is_manifest
+        from airflow_provider_xethub.xet.manifests.files import Files
+
+        if isinstance(files, Files):
+            return files
+        has_manifest = is_manifest(files) or (isinstance(files, (list, tuple)) and any(map(is_manifest, files)))
+        return self.read_files(files, token=token) if has_manifest else files
+
     def _require_safe(self, files: Sequence[XetFile]) -> None:
         from airflow_provider_xethub.xet.hub import scans
+        from airflow_provider_xethub.xet.manifests.files import batches
 
         if not self.has_connection:
             text = "require_safe asks the Hub for its security scan, which needs a connection, not only a token"
             raise connection.needed(self.xethub_conn_id, XetInputError(text))
-        for uri in dict.fromkeys(file["repo"] for file in files):
-            here = [file for file in files if file["repo"] == uri]
-            scans.require_safe(self._connection.hub, Repo.from_uri(uri), here)
+        for batch in batches(files):
+            for uri in dict.fromkeys(file["repo"] for file in batch):
+                here = [file for file in batch if file["repo"] == uri]
+                scans.require_safe(self._connection.hub, Repo.from_uri(uri), here)
 
     def _download_to_cache(
         self,
@@ -974,7 +1037,7 @@ class XetHubConnection(BaseHook):
     @fail_without_retry()
     def copy(
         self,
-        files: Sequence[XetFile],
+        files: Sequence[XetFile] | XetManifest | Sequence[XetManifest],
         request: CommitRequest,
         *,
         path_in_repo: str | None = None,
@@ -985,7 +1048,7 @@ class XetHubConnection(BaseHook):
 
         Files that the source stores inline are read and sent again; to a bucket, through CAS.
 
-        :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository.
+        :param files: records, as :meth:`list_files` or :meth:`get_files` return them, of one repository; or a manifest.
         :param request: the commit, without ``files``; its repository is where the copies go.
         :param path_in_repo: the folder below which the files keep their paths; the root where ``None``. For a
             ``single`` file, its new path, without a slash at the end.
@@ -994,9 +1057,10 @@ class XetHubConnection(BaseHook):
         :raises XetInputError: the Hub does not copy this: from a bucket to a repository, or a file that is not in CAS.
         :raises XetHubError: nothing was committed.
         """
-        from airflow_provider_xethub.xet.files.targets import source_of
+        from airflow_provider_xethub.xet.manifests.files import source_of
         from airflow_provider_xethub.xet.publish import copies
 
+        files = self._given_files(files, None)
         job = copies.plan_copies(source_of(files), files, request, path_in_repo, single=single)
         return self._copy(job, create_repo=create_repo)
 

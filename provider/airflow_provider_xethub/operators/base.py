@@ -19,9 +19,9 @@ from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.arguments import OnEmpty, OnUnchanged
 from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
+from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import is_pinned
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 from airflow_provider_xethub.xet.task_state import TaskState
 from airflow_provider_xethub.xet.token import SealedTokenDict
@@ -169,8 +169,10 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         path: str | None = None,
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
-    ) -> list[XetFile]:
+    ) -> Sequence[XetFile]:
         """Return the records of files in a repository: of ``paths``, or of what ``path`` and ``patterns`` select.
+
+        More than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
 
         :raises XetNotFoundError: one of the paths does not exist, or nothing matches.
         :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
@@ -184,24 +186,23 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
                     status=404,
                 )
             return files
-        files = self.hook.list_files(repo, path, patterns)
-        if not files:
+        selected = self.hook.find_files(repo, path, patterns)
+        if not selected:
             matching, check = (f" matches {patterns!r} in", "patterns") if patterns is not None else (" in", "repo_id")
             text = f"No file{matching} {repo}. Check {check}, or set on_empty='skip' if this is normal."
             self.fail_or_skip(XetNotFoundError(text, status=404))
-        return files
+        return selected
 
-    def check_files(self, files: Any, action: str) -> list[XetFile]:
-        """Return the records that were given as an argument.
+    def check_files(self, files: Any, action: str, token: SealedTokenDict | None = None) -> Sequence[XetFile]:
+        """Return the records that were given as an argument; those of manifests are read when they are used.
 
         :param files: ``None`` where the task that was to return them returned nothing.
         :param action: such as ``download``, for the message.
+        :param token: what to read manifests with; see ``hook.read_files``.
         :raises XetInputError: there are none, or they are something else.
         :raises AirflowSkipException: there are none, and ``on_empty`` is ``skip``.
         """
-        from airflow_provider_xethub.xet.files import targets as downloads
-
-        records = [] if files is None else downloads.check_files(files)
+        records = [] if files is None else self.hook.read_files(files, token=token)
         if not records:
             text = f"{self.task_id}: files is empty, so there is nothing to {action}"
             self.fail_or_skip(XetInputError(f"{text}. Check the task that returns it, or set on_empty='skip'."))
@@ -374,17 +375,19 @@ class XetCommittingOperator(XetOperator):
             nothing can be committed to.
         """
         from airflow_provider_xethub.xet.files import targets
+        from airflow_provider_xethub.xet.manifests.files import source_of, uris_of
 
-        source = targets.source_of(files)
+        source = source_of(files)
         if self.revision is not None or getattr(self, "token", None) is not None:
             return source
-        if not any(map(is_pinned, files)):
-            return targets.repo_of(files)
+        uris = uris_of(files)
+        if not any(COMMIT_ID.fullmatch(Repo.from_uri(uri).revision) for uri in uris):
+            return targets.repo_of_uris(uris)
         if (self.repo_id or source.repo_id, self.repo_type or source.repo_type) != (source.repo_id, source.repo_type):
             return source.at(DEFAULT_REVISION)
         raise XetInputError(
             f"{self.task_id}: name the revision to commit to, such as revision='main', because the files are those of "
-            f"a commit: {files[0]['repo']}."
+            f"a commit: {uris[0]}."
         )
 
     def commit_request(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetTokenScopeError
 from airflow_provider_xethub.hooks.inline_content import is_needed_after
+from airflow_provider_xethub.hooks.manifests import xcom_files
 from airflow_provider_xethub.operators.base import (
     COMMIT_FIELDS,
     LIMIT_FIELDS,
@@ -25,7 +26,7 @@ from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, Xet
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
-from airflow_provider_xethub.xet.hub.pages import page_of_files
+from airflow_provider_xethub.xet.hub.pages import HubPage
 from airflow_provider_xethub.xet.message_text import counted, size
 from airflow_provider_xethub.xet.records import is_pinned
 from airflow_provider_xethub.xet.repo import Repo
@@ -35,7 +36,13 @@ if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
 
     from airflow_provider_xethub.xet.publish.card import Card
-    from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, XetPublishResult
+    from airflow_provider_xethub.xet.records import (
+        XetCommitResult,
+        XetCopyResult,
+        XetFile,
+        XetManifest,
+        XetPublishResult,
+    )
 
 __all__ = [
     "COMMIT_FIELDS",
@@ -69,10 +76,13 @@ class XetListOperator(XetOperator):
     :param inline_content: whether the records contain the content of files that the Hub stores inline, sealed, so that
         workers without the connection can download them, too; fails if not all of it fits. ``None``: of as many as
         fit, if a later task of the DAG takes ``files`` and has ``xethub_conn_id=None``.
-    :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`.
+    :param batch_files: divide the files into batches to map over, whole folders with about this many files in all.
+        ``None``: do not divide them.
+    :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile`; of more than ``[xethub] manifest_files``,
+        a :class:`~airflow_provider_xethub.xet.records.XetManifest`. With ``batch_files``, a list of manifests.
     """
 
-    template_fields: Sequence[str] = (*REPO_FIELDS, "path", "patterns")
+    template_fields: Sequence[str] = (*REPO_FIELDS, "path", "patterns", "batch_files")
 
     def __init__(
         self,
@@ -80,28 +90,55 @@ class XetListOperator(XetOperator):
         path: str | None = None,
         patterns: str | Sequence[str] | None = None,
         inline_content: bool | None = None,
+        batch_files: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path = path
         self.patterns = patterns
         self.inline_content = inline_content
+        self.batch_files = batch_files
+        self._has_batches = batch_files is not None
         self.check_written()
 
-    def work(self, context: Context) -> list[XetFile]:  # noqa: ARG002
+    def work(self, context: Context) -> list[XetFile] | XetManifest | list[XetManifest]:  # noqa: ARG002
         """List the files."""
+        from airflow_provider_xethub.xet.manifests.files import bytes_of, page_of_files
+
         repo = self.resolve_repo()
+        if self._has_batches:
+            return self._batches(repo)
         inline_content = self.inline_content
         if inline_content is None and not is_needed_after(self):
             inline_content = False
-        files = self.hook.list_files(repo, self.path, self.patterns, inline_content=inline_content)
+        files: Sequence[XetFile]
+        if inline_content is False:
+            files = self.hook.find_files(repo, self.path, self.patterns)
+        else:
+            files = self.hook.list_files(repo, self.path, self.patterns, inline_content=inline_content)
         self.hub_page = page_of_files(repo, files)
-        total = size(sum(file["size"] for file in files))
+        total = size(bytes_of(files))
+        self._log_found(files, repo, total)
+        value: list[XetFile] | XetManifest = xcom_files(self, files)
+        return value
+
+    def _batches(self, repo: Repo) -> list[XetManifest]:
+        if self.inline_content:
+            raise XetInputError(f"{self.task_id}: batch_files divides a listing without inline_content. Leave one out.")
+        batches = self.hook.list_batches(repo, self.batch_files, self.path, self.patterns)  # type: ignore[arg-type]
+        self.hub_page = HubPage(repo, "folder", (self.path or "").strip("/"))
+        total = sum(batch["file_count"] for batch in batches)
+        self.log.info(
+            "Found %s in %s, %s in total, in %d batches.",
+            *(counted(total, "file"), repo, size(sum(batch["bytes"] for batch in batches)), len(batches)),
+        )
+        return batches
+
+    def _log_found(self, files: Sequence[XetFile], repo: Repo, total: str) -> None:
         if files or self.patterns is None:
             self.log.info("Found %s in %s, %s in total.", counted(len(files), "file"), repo, total)
         else:
             self.log.warning("No file in %s matches %r. If this is not normal, check patterns.", repo, self.patterns)
-        return files
 
 
 class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
@@ -220,8 +257,7 @@ class XetCommitOperator(XetCommittingOperator):
 
     It is safe to retry: the task finds a commit whose response was lost, and commits nothing twice.
 
-    :param files: Xet file records, as ``XetUploadOperator(commit=False)`` returns them. Lists of lists are also
-        accepted.
+    :param files: Xet file records or manifests, as ``XetUploadOperator(commit=False)`` returns them, or lists of them.
     :param delete: paths to delete; a trailing slash means the folder.
     :param commit_message: title of the commit.
     :param card: a :class:`~airflow_provider_xethub.xet.publish.card.Card`, published as ``README.md`` in the same
@@ -268,12 +304,10 @@ class XetCommitOperator(XetCommittingOperator):
         self.report_commit(context, result)
         return result
 
-    def _changes(self) -> tuple[list[XetFile], list[str]]:
+    def _changes(self) -> tuple[Sequence[XetFile], list[str]]:
         """Return the files to publish and the paths to delete."""
-        from airflow_provider_xethub.xet.files import targets as downloads
-
         # The XCom of a skipped task is None.
-        files = [] if self.files is None and self.on_empty == "skip" else downloads.check_files(self.files)
+        files = [] if self.files is None and self.on_empty == "skip" else self.hook.read_files(self.files)
         delete = (arguments.selection("delete", self.delete) or []) if self.delete else []
         empty = ["files"] if self._has_files and not files else []
         empty += ["delete"] if self._has_delete and not delete and self.delete is not None else []
@@ -300,7 +334,7 @@ class XetCopyOperator(XetCommittingOperator):
     :param path: one file or one folder in the source.
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
-    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
+    :param files: Xet file records or manifests, as other operators and the sensor return them, or lists of them.
     :param path_in_repo: the folder below which the files keep their paths. ``None``: the root. For a single
         ``path``, the path of the copy, or its folder with a trailing slash.
     :param commit_message: title of the commit.
@@ -374,7 +408,7 @@ class XetCopyOperator(XetCommittingOperator):
         self.report_commit(context, result)
         return result
 
-    def _source_files(self, target: Repo) -> list[XetFile]:
+    def _source_files(self, target: Repo) -> Sequence[XetFile]:
         self.given_selection()
         if self._has_files or self.files is not None:
             named = [name for name in ("source_repo_id", "source_repo_type", "source_revision") if getattr(self, name)]
@@ -408,14 +442,15 @@ class XetDownloadOperator(XetTransferOperator):
     :param path: one file or one folder in the repository.
     :param paths: several files; all must exist.
     :param patterns: paths that match one of these (``*`` matches ``/`` as well); at least one path must match.
-    :param files: Xet file records, as other operators and the sensor return them. Lists of lists are also accepted.
+    :param files: Xet file records or manifests, as other operators and the sensor return them, or lists of them.
     :param on_empty: what to do if ``files`` is an empty list, the repository is empty, or nothing matches ``patterns``:
         ``fail``, or ``skip`` the task.
     :param require_safe: refuse files that the Hub's security scan has not found safe, before anything is written. Needs
         the connection, also with ``token``.
     :returns: a list of :class:`~airflow_provider_xethub.xet.records.XetFile` with ``local_path``, in object storage
-        with ``storage_uri``. The figures are the XCom ``transfer``; the folder in the Hugging Face cache is the XCom
-        ``snapshot``.
+        with ``storage_uri``; of more than ``[xethub] manifest_files``, or where ``files`` is a manifest, a
+        :class:`~airflow_provider_xethub.xet.records.XetManifest` with ``destination``. The figures are the XCom
+        ``transfer``; the folder in the Hugging Face cache is the XCom ``snapshot``.
     """
 
     template_fields: Sequence[str] = (
@@ -452,17 +487,17 @@ class XetDownloadOperator(XetTransferOperator):
         self._has_files = files is not None
         self.check_written()
 
-    def work(self, context: Context) -> list[XetFile]:
+    def work(self, context: Context) -> list[XetFile] | XetManifest:
         """Download the selected files."""
-        from airflow_provider_xethub.xet.files import targets as downloads
+        from airflow_provider_xethub.xet.manifests.files import page_of_files, source_of
 
         token = self.resolve_token(context)
         self.given_selection()
         into_cache = isinstance(self.destination, HubCache)
         ref: str | None = None
         if self._has_files or self.files is not None:
-            files = self.check_files(self.files, "download")
-            source = downloads.source_of(files)
+            files = self.check_files(self.files, "download", token)
+            source = source_of(files)
             repo = self.resolve_repo(token, source)
             if not source.is_same_repo(repo):
                 kind, what = (XetInputError, "this task") if token is None else (XetTokenScopeError, "the token")
@@ -498,12 +533,14 @@ class XetDownloadOperator(XetTransferOperator):
         self.hub_page = page_of_files(repo, files)
         return result["files"]
 
-    def _at_revision(self, repo: Repo, files: list[XetFile]) -> list[XetFile]:
+    def _at_revision(self, repo: Repo, files: Sequence[XetFile]) -> Sequence[XetFile]:
         """Return the records as records of ``repo``. Those of a commit stay as they are, unless the task names another.
 
         A branch may have another file under the same path since then.
         """
-        return [
-            file if self.revision is None and is_pinned(file) else cast("XetFile", {**file, "repo": repo.uri})
-            for file in files
-        ]
+        from airflow_provider_xethub.xet.manifests.files import Files
+
+        def at_revision(file: XetFile) -> XetFile:
+            return file if self.revision is None and is_pinned(file) else cast("XetFile", {**file, "repo": repo.uri})
+
+        return files.changed(at_revision) if isinstance(files, Files) else [*map(at_revision, files)]

@@ -20,14 +20,16 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.hooks.errors import fail_task, fail_without_retry
-from airflow_provider_xethub.hooks.events import value_of
+from airflow_provider_xethub.hooks.events import is_found_many, value_of
 from airflow_provider_xethub.hooks.inline_content import is_needed_after
+from airflow_provider_xethub.hooks.manifests import xcom_files
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
 from airflow_provider_xethub.sensors import deferral
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit, page_of_files
+from airflow_provider_xethub.xet.manifest import is_manifest
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.wait.conditions import (
     CommitsSinceCondition,
@@ -123,6 +125,8 @@ class XetSensor(RepositoryTaskMixin, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Return what the trigger found, or raise the error that it reported."""
+        if is_found_many(event):
+            return self._poll_or_defer(context)
         with fail_without_retry():
             value = value_of(event)
         return self._finish(context, value)
@@ -203,7 +207,8 @@ class XetFileSensor(XetSensor):
     :param inline_content: as for :class:`~airflow_provider_xethub.operators.xethub.XetListOperator`: whether the
         records contain the content of files that the Hub stores inline, sealed.
     :returns: the :class:`~airflow_provider_xethub.xet.records.XetFile` for ``path``; otherwise a list of those files
-        that count.
+        that count. Of more than ``[xethub] manifest_files`` that match ``patterns``, a
+        :class:`~airflow_provider_xethub.xet.records.XetManifest`.
     """
 
     template_fields: Sequence[str] = (
@@ -257,6 +262,11 @@ class XetFileSensor(XetSensor):
         before = None if self.changed_from == "None" else self.changed_from
         if before is None:
             return {}
+        if is_manifest(before):
+            raise XetInputError(
+                f"{self.task_id}: changed_from takes no manifest, because the trigger would have to store all of its "
+                "records. Give newer_than the commit id instead, which the manifest of a listing names after the @."
+            )
         if isinstance(before, str):
             arguments.string("changed_from", before)
             if self.path is None:
@@ -294,7 +304,19 @@ class XetFileSensor(XetSensor):
         if self.inline_content or (self.inline_content is None and is_needed_after(self)):
             with fail_without_retry():
                 value = self.hook.add_inline_content(value, required=self.inline_content is True)
-        return value[0] if self.path else value
+                return value[0] if self.path else self._result(value)
+        return value[0] if self.path else self._result(value)
+
+    def _result(self, files: list[XetFile]) -> Any:
+        """Return the files that were found, many of them as a manifest."""
+        with fail_without_retry():
+            value = xcom_files(self, files)
+            has_sealed = any("sealed_content" in file for file in files)
+            is_choice = self._condition.patterns and not (self._condition.known or self._condition.newer_than)
+            if not isinstance(value, list) or not self.hook.is_many(value) or has_sealed or not is_choice:
+                return value
+            # All files that match, so that they can be listed again; at the commit of now.
+            return xcom_files(self, self.hook.find_files(self._repo, None, list(self._condition.patterns)))
 
 
 class XetRevisionSensor(XetSensor):

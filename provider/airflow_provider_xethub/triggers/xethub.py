@@ -21,10 +21,11 @@ from airflow_provider_xethub.exceptions import (
     XetProtocolError,
     XetTriggerArgumentError,
 )
-from airflow_provider_xethub.hooks.events import failed, found
+from airflow_provider_xethub.hooks.events import failed, found, found_many
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.answers import is_storable
+from airflow_provider_xethub.xet.manifest import DEFAULT_LIMIT
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo, RepoType
 from airflow_provider_xethub.xet.wait import poller
 from airflow_provider_xethub.xet.wait.conditions import (
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 DELIVERY_SECONDS = 3.0
 """Seconds after which an event has surely been sent to the process that stores it; a triggerer sends once a second."""
+
+MAX_FILES = DEFAULT_LIMIT
+"""Most files in an event, which goes through the database."""
 
 STATE_TRIES = 5
 """Attempts of a watcher to store its state. Then it continues, because reporting the next commit matters more."""
@@ -154,7 +158,8 @@ class _XetTrigger(BaseTrigger):
                 if isinstance(condition, CommitsSinceCondition):  # the newest commit: wait for the one after it
                     subscription.condition = NewCommitCondition(value[-1]["oid"])
                     value = await self._next_value(subscription)
-            event = _event(found(value), self.repo)
+            is_many = isinstance(condition, FilesCondition) and len(value) > MAX_FILES
+            event = _event(found_many(len(value)) if is_many else found(value), self.repo)
         except XetHubError as error:
             event = _event(failed(error), self.repo)
         yield event

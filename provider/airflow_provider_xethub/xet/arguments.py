@@ -63,10 +63,11 @@ LISTS = SELECTIONS | {"delete", "source", "changed_from"}
 SIZES = frozenset({"transfer_memory"})
 """Optional arguments that are a number of bytes, with or without a unit."""
 
-RENDERED = (
-    STRINGS | LISTS | LOCATIONS | RECORDS | SIZES | {"scope", "min_files", "commit_message", "commit_description"}
-)
-"""Template fields of known kind; those that are neither lists, records nor sizes are strings."""
+NUMBERS = frozenset({"min_files", "batch_files"})
+"""Arguments that are whole numbers of at least 1."""
+
+RENDERED = STRINGS | LISTS | LOCATIONS | RECORDS | SIZES | NUMBERS | {"scope", "commit_message", "commit_description"}
+"""Template fields of known kind; those that are neither lists, records, sizes nor numbers are strings."""
 
 DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
 """Defaults other than ``None``, for arguments that a template rendered to ``None``."""
@@ -233,7 +234,7 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
             setattr(task, name, DEFAULTS[name])
         elif name == "commit_message" and value is None:
             continue  # its default is a template
-        elif name in RENDERED and name != "min_files" and not isinstance(value, str):
+        elif name in RENDERED - NUMBERS and not isinstance(value, str):
             raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
 
 
@@ -271,9 +272,9 @@ def _check_literal(name: str, value: Any) -> None:
             raise XetInputError(f"{name} must be Xet file records, as other tasks return them, not {_shown(value)}.")
     elif name in SIZES:
         byte_count(name, value)
-    elif name == "min_files":
+    elif name in NUMBERS:
         if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()) or int(value) < 1:
-            raise XetInputError(f"min_files {value!r:.60} must be a whole number of at least 1.")
+            raise XetInputError(f"{name} {value!r:.60} must be a whole number of at least 1.")
     elif not isinstance(value, (str, PurePath)):
         raise XetInputError(f"{name} must be a string, not {_shown(value)}.")
     elif name in _RULES:
@@ -385,6 +386,17 @@ def seconds(name: str, value: Any) -> float:
     number = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < math.inf:
         raise XetInputError(f"{name} must be a positive number of seconds or a timedelta, not {_shown(value)}.")
+    return number
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an argument that is a whole number of at least 1, or a string with one, as a template is rendered to.
+
+    :raises XetInputError: it is something else.
+    """
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 20 else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise XetInputError(f"{name} must be a whole number of at least 1, not {_shown(value)}.")
     return number
 
 

@@ -159,6 +159,16 @@ class Totals:
                         "one task for each."
                     )
 
+    def merge(self, other: Totals) -> None:
+        """Add what other records have."""
+        if other.file_count:
+            self.first = min(self.first, other.first) if self.file_count else other.first
+            self.last = max(self.last, other.last)
+        self.file_count += other.file_count
+        self.bytes += other.bytes
+        self.uris |= other.uris
+        self._sum += other._sum
+
     @property
     def digest(self) -> str:
         """The sum of the sha256 of all records, in hex."""

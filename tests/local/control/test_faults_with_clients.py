@@ -167,7 +167,7 @@ def cut(scene: Scene) -> None:
 def corrupt(scene: Scene) -> None:
     scene.arm("corrupt-data")
     with pytest.raises(exceptions.XetIntegrityError):
-        scene.hook.download(scene.folder / "kept", [scene.stored()])  # type: ignore[list-item]
+        scene.hook.download(scene.folder / "kept", [scene.stored()])  # type: ignore[arg-type]
     assert list((scene.folder / "kept").iterdir()) == []
 
 

@@ -14,11 +14,11 @@ from requests.adapters import BaseAdapter
 from airflow_provider_xethub.exceptions import XetHubError, XetResponseError
 from airflow_provider_xethub.hooks import events
 from airflow_provider_xethub.xet.answers import is_storable
-from airflow_provider_xethub.xet.files import targets
 from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub import history, tree, webhooks
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, upload_modes
+from airflow_provider_xethub.xet.manifests.files import read as read_files
 from airflow_provider_xethub.xet.publish import bucket, commit, copies
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.redaction import Secrets
@@ -30,6 +30,13 @@ REPO = Repo("acme/corpus", "dataset")
 BUCKET = Repo("acme/corpus", "bucket")
 OTHER = Repo("acme/other", "dataset")
 FILE = {"path": "a.bin", "size": 5, "sha256": "2" * 64, "xet_hash": "1" * 64, "repo": REPO.uri}
+COUNTED = {"repo": REPO.uri, "file_count": 2000, "bytes": 5, "sha256": "2" * 64, "size": 5, "digest": "3" * 64}
+MANIFESTS = [
+    {**COUNTED, "manifest": "listing", "repo": REPO.at("4" * 40).uri, "path": None, "patterns": ["a*"]},
+    {**COUNTED, "manifest": "listing", "repo": REPO.at("4" * 40).uri, "folders": ["a", "b/"]},
+    {**COUNTED, "manifest": "cas", "xet_hash": "1" * 64, "destination": "/data"},
+    {**COUNTED, "manifest": "storage", "uri": "s3://aws@b/x"},
+]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
@@ -181,9 +188,9 @@ def test_every_answer_of_the_hub_is_read_or_refused(name, data):
 
 
 @settings(max_examples=examples(150))
-@given(value=almost(FILE, {"files": [FILE]}, [[FILE]], SEALED, *EVENTS))
+@given(value=almost(FILE, {"files": [FILE]}, [[FILE]], *MANIFESTS, SEALED, *EVENTS))
 def test_every_value_of_an_xcom_is_read_or_refused(value):
-    for read in (targets.check_files, SealedToken.from_xcom, events.value_of):
+    for read in (lambda value: read_files(value, None), SealedToken.from_xcom, events.value_of):
         _, error = attempt(lambda read=read: read(value))
         assert error is None or is_storable(events.failed(error))
     _, error = attempt(lambda: CommitRequest(REPO, [value]).check())

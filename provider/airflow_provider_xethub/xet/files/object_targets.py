@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.files import spellings
-from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage
-from airflow_provider_xethub.xet.files.targets import damaged, digest_of, new_digest
+from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
+from airflow_provider_xethub.xet.files.targets import checked_paths, damaged, digest_of, new_digest
 from airflow_provider_xethub.xet.native_client import XetHash
 from airflow_provider_xethub.xet.process import temporary_names, threads
 from airflow_provider_xethub.xet.records import XetFile
@@ -37,7 +37,9 @@ class StoredTarget:
         return self.storage.uri(self.path)
 
 
-def stored_targets(files: Sequence[XetFile], where: Location, storage: Storage, *, single: bool) -> list[StoredTarget]:
+def stored_targets(
+    files: Sequence[XetFile], where: Location, storage: Storage, *, single: bool, names_checked: bool = False
+) -> list[StoredTarget]:
     """Decide on the path of each file, and refuse paths outside of ``where``.
 
     :param where: a folder; for a ``single`` file it may name the object itself, unless it is an existing folder or ends
@@ -62,11 +64,29 @@ def stored_targets(files: Sequence[XetFile], where: Location, storage: Storage, 
                 f"two of the files would be written to {storage.uri(path)}. Download them to different folders."
             )
         targets[path] = StoredTarget(file, storage, path)
-    if files and not storage.distinguishes_names:
+    if files and not names_checked and not storage.distinguishes_names:
         folder = posixpath.dirname(root) if as_file else root
         paths = [posixpath.basename(root)] if as_file else [file["path"] for file in files]
         spellings.check(_Names(storage), folder, paths, files[0]["repo"])
     return list(targets.values())
+
+
+def check_names(files: Iterable[XetFile], where: Location, storage: Storage, repo: str) -> None:
+    """Refuse any number of files as :func:`airflow_provider_xethub.xet.files.targets.check_names` does.
+
+    :raises XetInputError: there are such files. Nothing was written.
+    """
+    names = _DistinctNames(storage) if storage.distinguishes_names else _Names(storage)
+    spellings.check(names, storage.plain(where.path), checked_paths(files), repo, on_disk=True)
+
+
+def abort_abandoned(storage: Storage, where: Location, state: TaskState) -> None:
+    """Abort the multipart uploads that an earlier attempt of this task left below a folder."""
+    if storage.attempt.number == 1:
+        return
+    for uri, upload_id in Unfinished(state).from_earlier_attempt().items():
+        if uri.startswith(f"{storage.uri(storage.plain(where.path)).rstrip('/')}/") and (at := location(uri)):
+            storage.abort(storage.plain(at.path), upload_id)
 
 
 class _Names:
@@ -89,6 +109,31 @@ class _Names:
             yield _Trial(self._storage, place)
         finally:
             self._storage.remove_folder(place)
+
+
+class _DistinctNames(_Names):
+    """A storage where names that differ are different, whatever is there."""
+
+    def listed(self, folders: Sequence[str]) -> list[list[str]]:
+        return [[] for _ in folders]
+
+    @contextmanager
+    def trial(self, folder: str) -> Iterator[spellings.Trial]:  # noqa: ARG002
+        yield _DistinctTrial()
+
+
+class _DistinctTrial:
+    def has(self, name: str) -> bool:  # noqa: ARG002
+        return False
+
+    def create(self, name: str) -> None:
+        """Do nothing."""
+
+    def remove(self, name: str) -> None:
+        """Do nothing."""
+
+    def listed(self) -> list[str]:
+        return []
 
 
 @dataclass(frozen=True)

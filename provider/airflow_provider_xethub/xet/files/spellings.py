@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import posixpath
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,6 +21,9 @@ from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.process import temporary_names
 
 _MAX_NAMED = 5
+
+_FOLDERS = 64
+"""Folders of the destination whose names are in memory at a time."""
 
 
 class Trial(Protocol):
@@ -63,21 +67,34 @@ def key(name: str) -> str:
     return "".join(each for each in folded if unicodedata.category(each) != "Cf").rstrip(". ")
 
 
-def check(destination: Destination, root: str, paths: Sequence[str], repo: str) -> None:
+def check(destination: Destination, root: str, paths: Iterable[str], repo: str, *, on_disk: bool = False) -> None:
     """Refuse files that would become one file there, or replace a file with another spelling of its name.
 
     :param root: the folder that the files go into.
     :param paths: of the files, relative to it.
+    :param on_disk: for paths that may be too many for memory: they are kept on this worker's disk, one folder of them
+        at a time in memory, and a path that occurs twice is refused, too.
     :param repo: the repository of the files, for the message.
     :raises XetInputError: there are such files; the message names two. Nothing was written.
     :raises XetDestinationError: the test failed.
     """
-    tree: dict[str, dict[str, str]] = {}
+    if on_disk:
+        with _TreeOnDisk(paths) as tree:
+            if twice := tree.twice():
+                raise XetInputError(
+                    f"two of the files would be written to {_below(destination.shown(root), twice)}. Download them to "
+                    "different folders."
+                )
+            _check(destination, root, tree, repo)
+        return
+    tree_in_memory: dict[str, dict[str, str]] = {}
     for path in paths:
-        folder = ""
-        for name in path.split("/"):
-            tree.setdefault(folder, {}).setdefault(name, path)
-            folder = posixpath.join(folder, name)
+        for folder, name in _steps(path):
+            tree_in_memory.setdefault(folder, {}).setdefault(name, path)
+    _check(destination, root, tree_in_memory, repo)
+
+
+def _check(destination: Destination, root: str, tree: _Tree, repo: str) -> None:
     merged: list[_Merged] = []
     for folder, children in tree.items():
         if groups := _alike(children):
@@ -87,13 +104,84 @@ def check(destination: Destination, root: str, paths: Sequence[str], repo: str) 
         raise _refusal(sorted(merged), repo)
     level = [""]
     while level:
-        folders = [_below(root, folder) for folder in level]
-        below = []
-        for folder, full, there in zip(level, folders, destination.listed(folders), strict=True):
-            _check_what_is_there(destination, full, set(there), tree[folder], repo)
-            known = set(there)
-            below += [posixpath.join(folder, name) for name in tree[folder] if name in known]
-        level = [folder for folder in below if folder in tree]
+        below: list[str] = []
+        for start in range(0, len(level), _FOLDERS):
+            some = level[start : start + _FOLDERS]
+            folders = [_below(root, folder) for folder in some]
+            for folder, full, there in zip(some, folders, destination.listed(folders), strict=True):
+                known, children = set(there), tree[folder]
+                _check_what_is_there(destination, full, known, children, repo)
+                found = (posixpath.join(folder, name) for name in children if name in known)
+                below += [each for each in found if each in tree]
+        level = below
+
+
+def _steps(path: str) -> Iterator[tuple[str, str]]:
+    """Yield each folder on the way to a file with the name in it that leads on."""
+    folder = ""
+    for name in path.split("/"):
+        yield folder, name
+        folder = posixpath.join(folder, name)
+
+
+class _Tree(Protocol):
+    """The files, by the folders on their way: for each name in a folder, a path that it leads to."""
+
+    def items(self) -> Iterable[tuple[str, dict[str, str]]]: ...
+
+    def __getitem__(self, folder: str, /) -> dict[str, str]: ...
+
+    def __contains__(self, folder: object, /) -> bool: ...
+
+
+class _TreeOnDisk:
+    """A tree in a database in a temporary file, which is gone when the process ends."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        import sqlite3
+
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=OFF")
+        self._database.execute(
+            "CREATE TABLE names (folder TEXT, name TEXT, path TEXT, files INTEGER, PRIMARY KEY (folder, name)) "
+            "WITHOUT ROWID"
+        )
+        self._database.execute("BEGIN")
+        above = ""
+        for path in paths:
+            folder = posixpath.dirname(path)
+            if folder != above:
+                steps = [(*step, path) for step in _steps(path)][:-1]
+                self._database.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?, 0)", steps)
+                above = folder
+            self._database.execute(
+                "INSERT INTO names VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET files = files + 1",
+                (folder, posixpath.basename(path), path),
+            )
+        self._database.execute("COMMIT")
+
+    def __enter__(self) -> _TreeOnDisk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def twice(self) -> str | None:
+        """Return a path that occurs twice."""
+        found = self._database.execute("SELECT path FROM names WHERE files > 1 LIMIT 1").fetchone()
+        return str(found[0]) if found else None
+
+    def items(self) -> Iterator[tuple[str, dict[str, str]]]:
+        rows = self._database.execute("SELECT folder, name, path FROM names ORDER BY folder")
+        for folder, group in groupby(rows, key=lambda row: str(row[0])):
+            yield folder, {name: path for _, name, path in group}
+
+    def __getitem__(self, folder: str) -> dict[str, str]:
+        return dict(self._database.execute("SELECT name, path FROM names WHERE folder = ?", (folder,)))
+
+    def __contains__(self, folder: object) -> bool:
+        found = self._database.execute("SELECT 1 FROM names WHERE folder = ? LIMIT 1", (folder,))
+        return found.fetchone() is not None
 
 
 def _below(root: str, folder: str) -> str:

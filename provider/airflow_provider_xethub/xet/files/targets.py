@@ -35,24 +35,6 @@ class Target:
     part: Path
 
 
-def check_files(files: object) -> list[XetFile]:
-    """Return the file records, flattened: mapped tasks return a list of lists.
-
-    :raises XetInputError: an item is not a file record.
-    """
-    if isinstance(files, Mapping) and "files" in files:
-        files = files["files"]  # the result of a commit
-    if isinstance(files, Mapping):
-        return [check_record(files)]
-    if files is None or isinstance(files, (str, bytes)) or not isinstance(files, Iterable):
-        raise XetInputError(
-            f"files must be Xet file records, as XetUploadOperator or XetListOperator return them, not {files!r:.80}."
-        )
-    # In Airflow 3.0, the output of a skipped mapped task contains this instead of nothing.
-    there = [each for each in files if type(each).__name__ != "ArgNotSet"]
-    return [record for each in there for record in check_files(each)]
-
-
 def check_record(value: object) -> XetFile:
     """Check a file record, which comes through XCom, where anyone may have edited it.
 
@@ -73,7 +55,7 @@ def repo_of(files: Sequence[XetFile]) -> Repo:
 
     :raises XetInputError: there are no records, or they are of several repositories or revisions.
     """
-    return _repo_of_uris({file["repo"] for file in files})
+    return repo_of_uris({file["repo"] for file in files})
 
 
 def source_of(files: Sequence[XetFile]) -> Repo:
@@ -93,11 +75,12 @@ def source_of_uris(uris: Sequence[str]) -> Repo:
     :raises XetInputError: there are none, or they are of several repositories.
     """
     if not uris or _are_of_several_repositories(uris):
-        return _repo_of_uris(set(uris))  # raises
+        return repo_of_uris(uris)  # raises
     return Repo.from_uri(uris[0])
 
 
-def _repo_of_uris(uris: Collection[str]) -> Repo:
+def repo_of_uris(uris: Collection[str]) -> Repo:
+    """Return the repository and revision that records name; see :func:`repo_of`."""
     if not uris:
         raise XetInputError("there are no files: an empty list does not name a repository.")
     if len(uris) != 1:
@@ -117,12 +100,14 @@ def local_targets(
     *,
     single: bool,
     attempt: temporary_names.Attempt = temporary_names.UNKNOWN,
+    names_checked: bool = False,
 ) -> list[Target]:
     """Decide on the path of each file, and refuse paths outside of ``destination``.
 
     :param destination: a folder; for a ``single`` file it may name the file itself, unless it is an existing folder or
         ends with a slash.
     :param attempt: the attempt of the task that downloads, for the names of temporary files.
+    :param names_checked: whether :func:`check_names` was called for these files and others.
     :raises XetInputError: a path would leave the folder, directly or through a symbolic link in it, or two files would
         become one. Nothing was written.
     """
@@ -147,11 +132,32 @@ def local_targets(
         if path in targets:
             raise XetInputError(f"two of the files would be written to {path}. Download them to different folders.")
         targets[path] = Target(file, path, temporary_names.new(path, attempt))
-    if files:
+    if files and not names_checked:
         folder = root.parent if as_file else root
         paths = [root.name] if as_file else [file["path"] for file in files]
         spellings.check(spellings.Local(), str(folder), paths, files[0]["repo"])
     return list(targets.values())
+
+
+def check_names(files: Iterable[XetFile], destination: str | os.PathLike[str], repo: str) -> None:
+    """Refuse any number of files with an invalid path, or of which two would become one, in bounded memory.
+
+    :param destination: a folder.
+    :param repo: the repository, for messages.
+    :raises XetInputError: there are such files. Nothing was written.
+    """
+    root = root_of(os.fspath(destination))
+    spellings.check(spellings.Local(), str(root), checked_paths(files), repo, on_disk=True)
+
+
+def checked_paths(files: Iterable[XetFile]) -> Iterator[str]:
+    """Yield the paths of files.
+
+    :raises XetInputError: one of them is not a path in a repository.
+    """
+    for file in files:
+        check_path(file["path"])
+        yield file["path"]
 
 
 def root_of(text: str) -> Path:

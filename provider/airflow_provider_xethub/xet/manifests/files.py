@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeAlias, cast, overload
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import manifest as manifests
 from airflow_provider_xethub.xet.files import targets
-from airflow_provider_xethub.xet.hub.pages import common_folder
+from airflow_provider_xethub.xet.hub import pages
+from airflow_provider_xethub.xet.hub.pages import HubPage, common_folder
 from airflow_provider_xethub.xet.manifests.spool import Spool
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.records import XetFile, XetManifest
@@ -17,6 +18,9 @@ from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 10_000
 """Records that are in memory at a time."""
+
+
+_PLACES = ("local_path", "storage_uri", "sealed_content")
 
 
 class Reader(Protocol):
@@ -50,9 +54,9 @@ class Listed:
         """Yield the records."""
         return iter(self._files)
 
-    def value(self, place: Callable[[XetFile], XetFile], destination: str) -> Any:  # noqa: ARG002
+    def value(self, destination: str) -> Any:
         """Return the records with their places."""
-        return [place(file) for file in self._files]
+        return [placed(file, destination) for file in self._files]
 
 
 class Referred:
@@ -96,7 +100,7 @@ class Referred:
         spool = self._loaded()
         return iter(spool) if destination is None else (placed(file, destination) for file in spool)
 
-    def value(self, place: Callable[[XetFile], XetFile], destination: str) -> Any:  # noqa: ARG002
+    def value(self, destination: str) -> Any:
         """Return the manifest with the destination."""
         return {**self.manifest, "destination": destination}
 
@@ -189,13 +193,12 @@ class Files(Sequence[XetFile]):
         [part, *others] = self._parts
         return part.manifest if isinstance(part, Referred) and not others and self._change is None else None
 
-    def value(self, place: Callable[[XetFile], XetFile], destination: str) -> list[Any] | XetManifest:
+    def value(self, destination: str) -> list[Any] | XetManifest:
         """Return what a download of these files returns: lists as they were given, and manifests with the destination.
 
-        :param place: adds to a record where its file is.
         :param destination: the folder that all files are below.
         """
-        values = [part.value(place, destination) for part in self._parts]
+        values = [part.value(destination) for part in self._parts]
         return cast("XetManifest", values[0]) if len(values) == 1 else values
 
     def __repr__(self) -> str:
@@ -205,7 +208,8 @@ class Files(Sequence[XetFile]):
 def placed(file: XetFile, destination: str) -> XetFile:
     """Return a record with the place of the file below a folder on the worker or in object storage."""
     name = "storage_uri" if "://" in destination else "local_path"
-    return cast("XetFile", {**file, name: f"{destination.rstrip('/')}/{file['path']}"})
+    kept = {key: each for key, each in file.items() if key not in _PLACES}
+    return cast("XetFile", {**kept, name: f"{destination.rstrip('/')}/{file['path']}"})
 
 
 def read(value: object, reader: Reader) -> Sequence[XetFile]:
@@ -247,10 +251,15 @@ def bytes_of(files: Sequence[XetFile]) -> int:
     return files.bytes if isinstance(files, Files) else sum(file["size"] for file in files)
 
 
-def batches(files: Iterable[XetFile], size: int = BATCH) -> Iterator[list[XetFile]]:
-    """Yield records in lists of up to ``size``."""
+def page_of_files(repo: Repo, files: Sequence[XetFile]) -> HubPage:
+    """Return the page of a single file, or of the folder that contains all files."""
+    return HubPage(repo, "folder", files.folder) if isinstance(files, Files) else pages.page_of_files(repo, files)
+
+
+def batches(files: Iterable[XetFile], size: int | None = None) -> Iterator[list[XetFile]]:
+    """Yield records in lists of up to ``size``. Default: :data:`BATCH`."""
     records = iter(files)
-    while batch := list(islice(records, size)):
+    while batch := list(islice(records, size or BATCH)):
         yield batch
 
 

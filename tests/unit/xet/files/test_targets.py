@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet.files.targets import (
     Target,
-    check_files,
     complete_from_disk,
     local_targets,
     repo_of,
@@ -51,33 +50,6 @@ def arrived(folder, file, content=b"content") -> Target:
 
 
 # --- records
-
-
-def test_records_may_come_nested_as_mapped_tasks_give_them():
-    one, two = record("1"), record("2")
-    for files in (
-        [one, two],
-        [[one], [two]],
-        {"files": [one, two]},
-        [{"files": [one]}, {"files": [[two]]}],
-        (one, two),
-    ):
-        assert check_files(files) == [one, two]
-    assert check_files(one) == [one]
-    assert check_files([]) == []
-
-
-@pytest.mark.parametrize("files", [None, "a.bin", b"a", 5, ["a.bin"], [None], [[record()], 5], {"files": "a"}])
-def test_what_is_no_record_is_refused(files):
-    with pytest.raises(XetInputError, match="files must be Xet file records, as XetUploadOperator or XetListOperator"):
-        check_files(files)
-
-
-@pytest.mark.parametrize("name", ["path", "size", "sha256", "xet_hash", "repo"])
-def test_a_record_without_a_field_is_refused(name):
-    incomplete = {key: value for key, value in record().items() if key != name}
-    with pytest.raises(XetInputError, match=f"files has a record with no {name}"):
-        check_files([incomplete])
 
 
 def test_all_files_must_be_of_one_repository():

@@ -49,7 +49,14 @@ def reader():
 
 def test_lists_stay_a_list(reader):
     files = records(3)
-    for value in (files, [files[:1], [files[1:]]], tuple(files), {"files": files, "oid": "x"}, iter(files)):
+    for value in (
+        files,
+        [files[:1], [files[1:]]],
+        tuple(files),
+        {"files": files, "oid": "x"},
+        [{"files": files[:1]}, {"files": [[files[1]], files[2:]]}],
+        iter(files),
+    ):
         assert manifests.read(value, reader) == files
     assert manifests.read(files[0], reader) == files[:1]
     assert manifests.read([], reader) == []
@@ -111,10 +118,19 @@ def test_the_result_of_a_download_is_read_with_the_places_of_the_files(reader):
     assert [file["storage_uri"] for file in manifests.read(value, reader)][1] == "s3://aws@bucket/x/001.bin"
 
 
-@pytest.mark.parametrize("value", [None, "files", b"x", 7, ["a"], [None]])
-def test_anything_else_is_refused(value, reader):
-    with pytest.raises(XetInputError, match="files must be Xet file records"):
+@pytest.mark.parametrize(
+    "value", [None, "a.bin", b"a", 5, ["a.bin"], [None], [[records(1)[0]], 5], {"files": "a"}, {"files": None}]
+)
+def test_what_is_no_record_is_refused(value, reader):
+    with pytest.raises(XetInputError, match="files must be Xet file records, as XetUploadOperator or XetListOperator"):
         manifests.read(value, reader)
+
+
+@pytest.mark.parametrize("name", ["path", "size", "sha256", "xet_hash", "repo"])
+def test_a_record_without_a_field_is_refused(name, reader):
+    incomplete = {key: value for key, value in records(1)[0].items() if key != name}
+    with pytest.raises(XetInputError, match=f"files has a record with no {name}"):
+        manifests.read([incomplete], reader)
 
 
 @pytest.mark.parametrize("item", [("manifest", "cas"), ["file_count", 5000], ("sha256", "a" * 64)])
