@@ -60,7 +60,20 @@ def test_every_field_of_a_fault_is_an_option(hub: LocalHub, run: Run) -> None:
     run("faults", "add", "--route", ".*", "--drop", "middle")
     run("faults", "add", "--route", ".*", "--endless", "trickle")
     run("faults", "add", "--route", ".*", "--corrupt", "--truncate", "7")
-    run("faults", "add", "--route", ".*", "--bandwidth", "9", "--max-open", "4", "--collapsed-bandwidth", "1")
+    run(
+        "faults",
+        "add",
+        "--route",
+        ".*",
+        "--bandwidth",
+        "9",
+        "--max-open",
+        "4",
+        "--collapsed-bandwidth",
+        "1",
+        "--collapse-after",
+        "2",
+    )
     given = [armed.fault for armed in hub.faults.armed()]
     assert given == [
         Fault(
@@ -82,7 +95,7 @@ def test_every_field_of_a_fault_is_an_option(hub: LocalHub, run: Run) -> None:
         Fault(".*", drop="middle"),
         Fault(".*", endless="trickle"),
         Fault(".*", corrupt=True, truncate=7),
-        Fault(".*", bandwidth=9, max_open=4, collapsed_bandwidth=1),
+        Fault(".*", bandwidth=9, max_open=4, collapsed_bandwidth=1, collapse_after=2.0),
     ]
     used = {name for fault in given for name in fault.to_json()}
     assert used == {each.name for each in fields(Fault)}

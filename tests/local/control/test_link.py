@@ -85,6 +85,12 @@ def test_a_link_collapses_beyond_so_many_open_requests_and_stays_so_for_its_conn
     assert fast < SIZE / 1_000_000 * 0.75
 
 
+def test_a_crowd_that_is_over_in_time_does_no_harm(hub: LocalHub) -> None:
+    shared = link(hub, Fault(READ, bandwidth=8_000_000, max_open=2, collapse_after=5.0, collapsed_bandwidth=1_000))
+    crowd(hub, 3, [requests.Session() for _ in range(3)])
+    assert (shared.collapses, shared.most_open) == (0, 3)
+
+
 def test_a_client_that_has_gone_away_does_not_keep_the_link_busy(hub: LocalHub) -> None:
     shared = link(hub, Fault(READ, bandwidth=4_000_000, max_open=1, collapsed_bandwidth=20_000))
     sessions = [requests.Session() for _ in range(2)]

@@ -63,8 +63,9 @@ class Fault:
     :param bandwidth: bytes per second, in each direction, that all requests of this fault share.
     :param max_open: requests of this fault that may be open at a time; one more makes their link collapse, until at
         most half as many are open.
-    :param collapsed_bandwidth: bytes per second, in each direction, that requests share on connections that were open
-        while the link had collapsed. They stay slow until they are closed. Default: 500,000.
+    :param collapse_after: seconds that more than ``max_open`` requests must have been open, in all, before that.
+    :param collapsed_bandwidth: bytes per second, in each direction, that requests share while the link has collapsed;
+        connections that were open at that moment stay slow until they are closed. Default: 500,000.
     :raises ValueError: a field is not valid; the message names it.
     """
 
@@ -89,6 +90,7 @@ class Fault:
     clock_offset: float | None = None
     bandwidth: int | None = None
     max_open: int | None = None
+    collapse_after: float = 0.0
     collapsed_bandwidth: int | None = None
 
     def __post_init__(self) -> None:
@@ -110,8 +112,9 @@ class Fault:
             raise ValueError(
                 f"the fault does not say what goes wrong; use one of delay, {', '.join(_WAYS + _DETAILS)}."
             )
-        if self.collapsed_bandwidth is not None and self.max_open is None:
-            raise ValueError("collapsed_bandwidth needs max_open: with how many open requests the link collapses.")
+        for name in ("collapse_after", "collapsed_bandwidth"):
+            if name in given and self.max_open is None:
+                raise ValueError(f"{name} needs max_open: with how many open requests the link collapses.")
         if self.body is not None and not {"status", "lose_answer"} & set(ways):
             raise ValueError("body needs a status: it is the body of the response that is sent instead.")
         if self.headers and {"drop", "endless"} & set(ways):
@@ -140,7 +143,7 @@ _WAYS = ("status", "drop", "lose_answer", "endless")
 _DETAILS = (
     *("fields", "without_fields", "without_headers", "corrupt", "truncate"),
     *("token_life", "data_url_life", "clock_offset"),
-    *("bandwidth", "max_open", "collapsed_bandwidth"),
+    *("bandwidth", "max_open", "collapse_after", "collapsed_bandwidth"),
 )
 _DEFAULTS: dict[str, Any] = {
     each.name: each.default_factory() if callable(each.default_factory) else each.default
@@ -315,5 +318,6 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "clock_offset": lambda _, value: check_clock_offset(value),
     "bandwidth": _check_rate,
     "max_open": _check_times,
+    "collapse_after": _check_delay,
     "collapsed_bandwidth": _check_rate,
 }

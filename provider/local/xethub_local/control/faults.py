@@ -44,7 +44,7 @@ class _Armed:
         self.route = re.compile(fault.route)
         self.client = re.compile(fault.client) if fault.client is not None else None
         is_link = fault.bandwidth is not None or fault.max_open is not None
-        self.link = Link(fault.bandwidth, fault.max_open, fault.collapsed_bandwidth) if is_link else None
+        self.link = Link(fault) if is_link else None
         self.seen = 0
         self.acted = 0
 

@@ -2,9 +2,11 @@
 
 Users report a transfer that drops from gigabytes to a megabyte per second within seconds, once the client has many
 requests open, and stays there for hours, while four requests at a time keep their speed (huggingface_hub#4893,
-xet-core#850). **Guess:** nobody outside knows what such a link counts (connections, requests or bytes), when it
-recovers, and whether the connections that were open then recover with it. Here it counts open requests, recovers when
-at most half as many as it carries are open, and connections that were open while it had collapsed stay slow.
+xet-core#850). With 64 requests it took half a minute until the link collapsed, and with 6 minutes.
+
+**Guess:** nobody outside knows what such a link counts (connections, requests or bytes), when it recovers, and whether
+the connections that were open then recover with it. Here it counts open requests, recovers when at most half as many
+(but one) as it carries are open, and connections that were open when it collapsed stay slow.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from contextlib import contextmanager
 
 from starlette.types import Message, Receive, Send
 
+from xethub_local.control.fault import Fault
+
 _PIECE = 16 << 10
 """Bytes that are sent at a time."""
 
@@ -24,12 +28,15 @@ COLLAPSED_BANDWIDTH = 500_000
 _CHECK_SECONDS = 0.1
 """Seconds between two checks whether the client has closed the connection."""
 
+_CATCH_UP_SECONDS = 0.05
+"""Seconds for which unused bandwidth is kept: a busy event loop wakes too late for each single piece."""
+
 Address = tuple[str, int] | None
 """Address of the client's end of a connection; while it is open, no other connection has it."""
 
 
 class _Lane:
-    """Bytes in one direction, at a rate that all requests share. It allows no bursts."""
+    """Bytes in one direction, at a rate that all requests share."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
@@ -39,29 +46,30 @@ class _Lane:
         """Return the time, by the clock of the event loop, at which these bytes have passed."""
         now = asyncio.get_running_loop().time()
         if self._rate is not None:
-            self._free_at = max(now, self._free_at) + count / self._rate
+            self._free_at = max(now - _CATCH_UP_SECONDS, self._free_at) + count / self._rate
         return self._free_at
 
 
 class Link:
     """What the requests of one fault share. Only the event loop of the server uses it.
 
-    :param bandwidth: bytes per second in each direction. ``None``: no limit.
-    :param max_open: requests that may be open at a time; one more makes the link collapse. ``None``: any number.
-    :param collapsed_bandwidth: bytes per second in each direction that slow connections share. ``None``: half a MB.
+    :param fault: says how wide the link is, and when it collapses.
     """
 
-    def __init__(self, bandwidth: int | None, max_open: int | None, collapsed_bandwidth: int | None) -> None:
-        self._max_open = max_open
+    def __init__(self, fault: Fault) -> None:
+        self._max_open = fault.max_open
+        self._collapse_after = fault.collapse_after
+        self._crowded = 0.0
+        self._crowded_since: float | None = None
         self._open: dict[object, Address] = {}
         self._slow: set[Address] = set()
         self._has_collapsed = False
         self.collapses = 0
         self.most_open = 0
+        self.passed = 0
+        rates = {False: fault.bandwidth, True: fault.collapsed_bandwidth or COLLAPSED_BANDWIDTH}
         self._lanes = {
-            (is_slow, direction): _Lane((collapsed_bandwidth or COLLAPSED_BANDWIDTH) if is_slow else bandwidth)
-            for is_slow in (False, True)
-            for direction in ("in", "out")
+            (is_slow, direction): _Lane(rate) for is_slow, rate in rates.items() for direction in ("in", "out")
         }
 
     @property
@@ -75,18 +83,28 @@ class Link:
         request = object()
         self._open[request] = connection
         self.most_open = max(self.most_open, len(self._open))
-        if self._max_open is not None and len(self._open) > self._max_open and not self._has_collapsed:
-            self._has_collapsed = True
-            self.collapses += 1
-            self._slow.update(self._open.values())
-        if self._has_collapsed:
-            self._slow.add(connection)
+        self._check()
         try:
             yield
         finally:
             del self._open[request]
-            if self._max_open is not None and len(self._open) <= self._max_open // 2:
+            self._check()
+            if self._max_open is not None and len(self._open) <= max(1, self._max_open // 2):
                 self._has_collapsed = False
+
+    def _check(self) -> None:
+        """Collapse if too many requests have been open for long enough; called whenever a piece passes, too."""
+        if self._max_open is None or self._has_collapsed:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._crowded_since is not None:
+            self._crowded += now - self._crowded_since
+        self._crowded_since = now if len(self._open) > self._max_open else None
+        if self._crowded_since is not None and self._crowded >= self._collapse_after:
+            self._crowded, self._crowded_since = 0.0, None
+            self._has_collapsed = True
+            self.collapses += 1
+            self._slow.update(self._open.values())
 
     def paced(
         self, connection: Address, receive: Receive, send: Send, is_closed: Callable[[], bool]
@@ -97,8 +115,11 @@ class Link:
         """
 
         async def wait(direction: str, count: int) -> None:
+            self._check()
+            self.passed += count
             loop = asyncio.get_running_loop()
-            until = self._lanes[connection in self._slow, direction].reserve(count)
+            is_slow = self._has_collapsed or connection in self._slow
+            until = self._lanes[is_slow, direction].reserve(count)
             while (left := until - loop.time()) > 0 and not is_closed():
                 await asyncio.sleep(min(left, _CHECK_SECONDS))
 

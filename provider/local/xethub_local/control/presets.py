@@ -22,7 +22,8 @@ _HUB = r"[A-Z]+ /(?!cas/|v1/).*"
 _COMMITS = "POST /api/.*/(commit/.*|batch)"
 _DATA = "GET /cas/.*/data/.*"
 _UPLOADS = "(POST|PUT) /cas/.*/(xorbs|xorb-grants|xorb-commits|shards).*"
-_CAS_DATA = rf"{_DATA}|{_UPLOADS}"
+# What carries content: xorbs go to a signed URL, or to CAS itself.
+_CAS_DATA = rf"{_DATA}|PUT /cas/.*/uploads/.*|POST /cas/.*/xorbs/.*"
 _HTML = "<!DOCTYPE html>\n<title>Sign in</title>\n<h1>Sign in to the network</h1>\n"
 
 

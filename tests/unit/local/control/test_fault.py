@@ -61,6 +61,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (ANY | {"bandwidth": 1.5}, "bandwidth must be a whole number"),
     (ANY | {"bandwidth": 1, "status": 500}, "status and bandwidth cannot be combined"),
     (ANY | {"max_open": 0, "collapsed_bandwidth": 1}, "max_open must be a whole number of at least 1"),
+    (ANY | {"collapse_after": 1.0, "bandwidth": 1}, "collapse_after needs max_open"),
     (ANY | {"collapsed_bandwidth": 1}, "collapsed_bandwidth needs max_open"),
     (ANY | {"data_url_life": 1.5}, "data_url_life must be a whole number"),
     (ANY | {"clock_offset": float("inf")}, "clock_offset must be a number"),
