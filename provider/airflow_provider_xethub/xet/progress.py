@@ -32,15 +32,22 @@ class Meter:
     :param total_bytes: size of the whole content in bytes.
     :param report: returns the client's current report; with ``hf_xet``, any thread may call it.
     :param stall_timeout: seconds without progress before :meth:`check` raises.
+    :param watch: called with each report. It may raise an error to end the transfer, or change how it goes on.
     """
 
     def __init__(
-        self, about: str, total_bytes: int, report: Callable[[], Any], stall_timeout: float = STALL_TIMEOUT
+        self,
+        about: str,
+        total_bytes: int,
+        report: Callable[[], Any],
+        stall_timeout: float = STALL_TIMEOUT,
+        watch: Callable[[Any], object] | None = None,
     ) -> None:
         self._about = about
         self._total = total_bytes
         self._report = report
         self._stall_timeout = stall_timeout
+        self._watch = watch
         self._started = self._logged = self._moved = time.monotonic()
         self._movement: tuple[object, ...] = ()
 
@@ -58,6 +65,8 @@ class Meter:
                 "is only slow, raise stall_timeout in the connection. It was cancelled at "
                 f"{size(int(report.total_bytes_completed))} of {size(self._total)}; unfinished files were discarded."
             )
+        if self._watch:
+            self._watch(report)
         if now - self._logged >= LOG_INTERVAL:
             self._logged = now
             if now - self._moved >= LOG_INTERVAL:

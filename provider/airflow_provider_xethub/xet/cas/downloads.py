@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
+from airflow_provider_xethub.xet.cas import streams
+from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, settle
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.process import temporary_names, threads
 
@@ -64,33 +66,121 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
     :raises XetIntegrityError: a file arrived damaged both times. All others were passed to ``consume``.
     :raises XetHubError: the content of files that were not passed to ``consume`` is undefined.
     """
-    received, damaged = _fetch_once(access, files, consume)
+    about = f"the download of {counted(len(files), 'file')} from {access.token.repo}"
+    config = _config(access, [file.size for file in files])
+    slowdown = Slowdown(about, access, config, upload=False)
+    unfinished = _Unfinished()
+    try:
+        try:
+            received, damaged = _fetch_once(access, files, consume, config, unfinished, slowdown)
+        except Crawling:
+            damaged = None
+        # Outside of the except clause: the traceback would keep the old session of the client, with its connections.
+        if damaged is None:
+            _continue(access, files, consume, unfinished, slowdown)
+            return slowdown.moved
+    finally:
+        unfinished.remove()
     if not damaged:
         return received
     for error in list(damaged.values())[:_MAX_LOGGED]:
         log.warning("%s Fetching it again.", error)
     numbers = sorted(damaged)
-    more, still = _fetch_once(access, [files[each] for each in numbers], lambda at, some: consume(numbers[at], some))
+    again = [files[each] for each in numbers]
+    more, still = _fetch_once(
+        access, again, lambda at, some: consume(numbers[at], some), _config(access, [file.size for file in again])
+    )
     if still:
         others = f" {counted(len(still) - 1, 'other file')} arrived damaged as well." if len(still) > 1 else ""
         raise XetIntegrityError(f"{still[min(still)]} It was fetched twice.{others}")
     return received + more
 
 
+def _config(access: cas_session.CasAccess, sizes: Sequence[int]) -> dict[str, Any]:
+    small = len(sizes) > 1 and sum(sizes) / len(sizes) < cas_session.SMALL_FILE
+    config = cas_session.settings(len(sizes), sum(sizes), buffer=access.download_buffer())
+    return config | (_MANY_SMALL if small else {})
+
+
+class _Unfinished:
+    """The files that a download which crawls has not finished: the next attempt continues them."""
+
+    def __init__(self) -> None:
+        self.finished: set[int] = set()
+        self.scratch: dict[int, Path] = {}
+
+    def remove(self) -> None:
+        """Remove what is left of the temporary files."""
+        for path in list(self.scratch.values()):
+            path.unlink(missing_ok=True)
+
+
+def _continue(
+    access: cas_session.CasAccess,
+    files: Sequence[Wanted],
+    consume: Consume,
+    unfinished: _Unfinished,
+    slowdown: Slowdown,
+) -> None:
+    """Fetch the rest of a download that crawls, with fewer requests at a time: streams can begin anywhere in a file.
+
+    The aborted client may still write what it has received. It only appends, and writes the same bytes to the same
+    places, so that nothing has to wait for its end.
+    """
+    numbers = sorted(set(range(len(files))) - unfinished.finished)
+    rest = [files[number] for number in numbers]
+    begun = []
+    for number in numbers:
+        path = unfinished.scratch.get(number)
+        begun.append(min(path.stat().st_size, files[number].size) if path and path.exists() else 0)
+
+    def take(at: int, arriving: Iterator[bytes]) -> None:
+        number = numbers[at]
+        scratch = unfinished.scratch.get(number)
+        if scratch is None or not begun[at]:
+            scratch = unfinished.scratch[number] = temporary_names.another(files[number].part)
+            scratch.touch(exist_ok=False)
+        consume(number, _appended(files[number], scratch, begun[at], arriving))
+
+    content = [(file.xet_hash, file.size) for file in rest]
+    streams.fetch(access, content, take, [file.path for file in rest], begun, slowdown)
+
+
+def _appended(file: Wanted, scratch: Path, begun: int, arriving: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content of a temporary file and what arrives after it, which is written first; then rename it."""
+    with scratch.open("r+b") as stream:
+        left = begun
+        while left and (block := stream.read(min(_BLOCK, left))):
+            left -= len(block)
+            yield block
+        stream.seek(begun)
+        for piece in arriving:
+            stream.write(piece)
+            yield piece
+    scratch.replace(file.part)
+
+
 def _fetch_once(
-    access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consume
+    access: cas_session.CasAccess,
+    files: Sequence[Wanted],
+    consume: Consume,
+    config: Mapping[str, Any],
+    unfinished: _Unfinished | None = None,
+    slowdown: Slowdown | None = None,
 ) -> tuple[int, dict[int, XetIntegrityError]]:
-    """Return the bytes received, and the errors of damaged files by number. Any other error aborts the download."""
+    """Return the bytes received, and the errors of damaged files by number. Any other error aborts the download.
+
+    :raises Crawling: continue with what ``unfinished`` then says.
+    """
     about = f"the download of {counted(len(files), 'file')} from {access.token.repo}"
     total = sum(file.size for file in files)
     stopped = threading.Event()
     damaged: dict[int, XetIntegrityError] = {}
     verifying: set[int] = set()
+    ended = threading.Event()
     checks = 0
     with cas_session.translated_errors(access, about, upload=False):
-        small = len(files) > 1 and total / len(files) < cas_session.SMALL_FILE
-        config = cas_session.settings(len(files), total, buffer=access.download_buffer())
-        session = cas_session.start(access, config | (_MANY_SMALL if small else {}))
+        session = cas_session.start(access, config)
         from hf_xet import XetFileInfo
 
         group = cas_session.begin(access, session.new_file_download_group)
@@ -107,19 +197,24 @@ def _fetch_once(
         def take(number: int) -> None:
             try:
                 consume(number, _pieces(files[number], scratch[number], partial(written, number)))
+                if unfinished:
+                    unfinished.finished.add(number)
             except XetIntegrityError as error:
                 damaged[number] = error
             finally:
                 verifying.discard(number)
 
         def work() -> None:
-            for file in files:
-                if stopped.is_set():  # the temporary files are already removed
-                    raise XetCancelledError(f"{about} was stopped from outside.")
-                scratch.append(temporary_names.another(file.part))
-                info = XetFileInfo(file.xet_hash, file.size)
-                handles.append(group.start_download_file(info, native_client.native_path(scratch[-1])))
-            threads.each(take, range(len(files)), FILES_AT_A_TIME, stopped, abort=group.abort)
+            try:
+                for file in files:
+                    if stopped.is_set():  # the temporary files are already removed
+                        raise XetCancelledError(f"{about} was stopped from outside.")
+                    scratch.append(temporary_names.another(file.part))
+                    info = XetFileInfo(file.xet_hash, file.size)
+                    handles.append(group.start_download_file(info, native_client.native_path(scratch[-1])))
+                threads.each(take, range(len(files)), FILES_AT_A_TIME, stopped, abort=group.abort)
+            finally:
+                ended.set()
 
         def report() -> _Report:
             # While only the digest of a file is outstanding, the client makes no progress, but the transfer does.
@@ -128,11 +223,26 @@ def _fetch_once(
             now = group.progress()
             return _Report(now.total_bytes_completed, now.total_transfer_bytes_completed + checks)
 
+        def watch(_: _Report) -> None:
+            now = group.progress()
+            moved, done = int(now.total_transfer_bytes_completed), int(now.total_bytes_completed)
+            if slowdown and slowdown.should_restart(moved, done, total):
+                settle(session)  # the group's own abort may leave requests open, which keep the link crowded
+                raise Crawling
+
+        kept: set[Path] = set()
         try:
             with cas_session.abort_on_failure(group.abort, stopped):
-                threads.interruptible(work, progress.Meter(about, total, report, access.stall_timeout))
+                threads.interruptible(work, progress.Meter(about, total, report, access.stall_timeout, watch))
+        except Crawling:
+            ended.wait()  # for files that are complete and are still being verified
+            if unfinished:
+                begun = {number: path for number, path in enumerate(scratch) if number not in damaged}
+                unfinished.scratch |= begun
+                kept = set(begun.values())
+            raise
         finally:
-            for path in list(scratch):
+            for path in set(scratch) - kept:
                 path.unlink(missing_ok=True)
         return int(group.progress().total_transfer_bytes_completed), damaged
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
+from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
 from airflow_provider_xethub.xet.message_text import counted, os_reason
 from airflow_provider_xethub.xet.process import memory, threads
 from airflow_provider_xethub.xet.records import XetTransfer
@@ -92,12 +93,44 @@ def upload(
         if isinstance(source, Path):
             native_client.native_path(source)
     started = time.monotonic()
+    with_content = sum(1 for size in sizes if size)
+    config = cas_session.settings(with_content, sum(sizes), deduplicate, xorbs=access.xorbs_at_once())
+    slowdown = Slowdown(about, access, config, upload=True)
+    while True:
+        sent_before = slowdown.moved
+        try:
+            uploaded, transfer = _upload_once(access, sources, sizes, digests, comparison, about, config, slowdown)
+        except Crawling:
+            comparison = None  # it can be used once
+            continue
+        break
+    # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
+    transfer["bytes_sent"] += sent_before
+    transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
+    transfer["seconds"] = round(time.monotonic() - started, 3)
+    return uploaded, transfer
+
+
+def _upload_once(
+    access: cas_session.CasAccess,
+    sources: Sequence[Path | StreamSource],
+    sizes: Sequence[int],
+    digests: Sequence[str | None],
+    comparison: Comparison | None,
+    about: str,
+    config: Mapping[str, Any],
+    slowdown: Slowdown,
+) -> tuple[list[Uploaded], XetTransfer]:
+    """Upload everything in one session of the client.
+
+    :raises Crawling: start again; xorbs that CAS has already are not sent again.
+    """
+    started = time.monotonic()
     stopped = threading.Event()
     full = [number for number in range(len(sources)) if sizes[number]]
     known = {number: digest for number, digest in enumerate(digests) if digest}
     with cas_session.translated_errors(access, about, upload=True):
-        xorbs = access.xorbs_at_once()
-        session = cas_session.start(access, cas_session.settings(len(full), sum(sizes), deduplicate, xorbs=xorbs))
+        session = cas_session.start(access, at_most(config, slowdown.concurrency))
         commit = cas_session.begin(access, session.new_upload_commit)
         handles: dict[int, Any] = {}
         sent: dict[int, Any] = {}
@@ -133,8 +166,15 @@ def upload(
             done = {number: Uploaded(info.hash, info.sha256, info.file_size) for number, info in infos.items()}
             return done, report.dedup_metrics
 
+        def watch(report: Any) -> None:
+            moved, total = int(report.total_transfer_bytes_completed), sum(sizes)
+            waits = report.total_transfer_bytes > moved
+            if slowdown.should_restart(moved, int(report.total_bytes_completed), total, waits=waits):
+                settle(session)
+                raise Crawling
+
         with cas_session.abort_on_failure(commit.abort, stopped):
-            meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout)
+            meter = progress.Meter(about, sum(sizes), commit.progress, access.stall_timeout, watch)
             uploaded, metrics = threads.interruptible(work, meter)
     return [uploaded.get(number, EMPTY) for number in range(len(sources))], {
         "files": len(sources),

@@ -1,0 +1,114 @@
+"""Starts a transfer that crawls again with fewer requests at a time, and says so in the log."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_xethub.xet.cas import crawl
+from airflow_provider_xethub.xet.message_text import counted, size
+
+if TYPE_CHECKING:
+    from hf_xet import XetSession
+
+    from airflow_provider_xethub.xet.cas.session import CasAccess
+
+log = logging.getLogger(__name__)
+
+_CLIENT_DEFAULTS = {
+    "client.ac_initial_upload_concurrency": 2,
+    "client.ac_max_upload_concurrency": 64,
+    "client.ac_initial_download_concurrency": 4,
+    "client.ac_max_download_concurrency": 64,
+    "data.max_concurrent_file_ingestion": 8,
+    "data.max_concurrent_file_downloads": 8,
+}
+"""What hf-xet 1.8 does at the same time: requests with data in each direction, and files, each with a request that
+carries none (a deduplication query, a reconstruction)."""
+
+
+def at_most(config: Mapping[str, Any], concurrency: int | None) -> dict[str, Any]:
+    """Return settings of the client with at most ``concurrency`` requests at a time; ``None`` changes nothing."""
+    if concurrency is None:
+        return dict(config)
+    return {**config, **{name: min(config.get(name, usual), concurrency) for name, usual in _CLIENT_DEFAULTS.items()}}
+
+
+class Crawling(Exception):  # noqa: N818 - not an error: it ends an attempt, so that the next one begins
+    """The attempt crawls; begin the next one with :attr:`Slowdown.concurrency`."""
+
+
+def settle(session: XetSession) -> None:
+    """End a session of the client that crawls, and wait until its connections are gone."""
+    session.sigint_abort()
+    threading.Event().wait(crawl.RULES.settle)  # unlike time.sleep, ends for a signal handler that raises
+
+
+class Slowdown:
+    """Watches one transfer over all its attempts.
+
+    :param about: the transfer, such as ``the download of 3 files from hf://acme/m@main``.
+    :param access: an attempt needs a token; without a connection, an expired one cannot be replaced.
+    :param config: settings of the first attempt.
+    :param upload: the direction. An upload loses the xorbs in flight when it starts again, so it does that rarely.
+    """
+
+    def __init__(self, about: str, access: CasAccess, config: Mapping[str, Any], *, upload: bool) -> None:
+        self._about = about
+        self._access = access
+        most = "client.ac_max_upload_concurrency" if upload else "client.ac_max_download_concurrency"
+        first = at_most(config, access.limits.concurrency).get(most, _CLIENT_DEFAULTS[most])
+        self._watch = crawl.Watch(first, crawl.RULES, returns=not upload)
+        self._first: int = first
+        self._base = 0
+        self._moved = 0
+
+    @property
+    def concurrency(self) -> int | None:
+        """Requests at a time of the next attempt; ``None`` for those of the settings."""
+        return self._watch.concurrency if self._watch.concurrency < self._first else None
+
+    @property
+    def moved(self) -> int:
+        """Bytes that all attempts so far have moved over the network."""
+        return self._base + self._moved
+
+    def should_restart(self, moved: int, done: int, total: int, *, waits: bool = True) -> bool:
+        """Take a sample of the running attempt, and return whether to start it again with other settings.
+
+        :param moved, done, total, waits: as for :class:`airflow_provider_xethub.xet.cas.crawl.Sample`.
+        """
+        self._moved = moved
+        verdict = self._watch.add(crawl.Sample(time.monotonic(), self.moved, done, total, waits))
+        if verdict is None:
+            return False
+        if verdict.concurrency is not None and not self._access.refresh and not self._access.token.is_fresh():
+            verdict = crawl.Verdict(verdict.rate, verdict.best, None, has_failed=verdict.has_failed)
+        self._report(verdict)
+        if verdict.concurrency is None:
+            return False
+        self._base, self._moved = self.moved, 0
+        return True
+
+    def _report(self, verdict: crawl.Verdict) -> None:
+        now = f"{size(verdict.rate)}/s"
+        usual = f", which had reached {size(verdict.best)}/s" if verdict.best else ""
+        if verdict.concurrency is not None and self.concurrency is not None:
+            log.warning(
+                "Only %s in %s%s. Starting it again with at most %s at a time; what is complete is kept.",
+                now,
+                self._about,
+                usual,
+                counted(verdict.concurrency, "request"),
+            )
+        else:
+            log.warning(
+                "Only %s in %s%s. Fewer requests at a time did not help, so it goes on at this rate. Check the network "
+                "of this worker; where links are shared, set max_concurrency in the connection.",
+                now,
+                self._about,
+                usual,
+            )

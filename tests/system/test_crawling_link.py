@@ -1,0 +1,114 @@
+"""A link that collapses while many requests are open: the default client crawls on it, and the provider finishes.
+
+The windows of the provider are seconds here instead of a minute, and the rates are those of a small link.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet.cas import crawl
+from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from support.builders import publish
+from xethub_local.control.faults import Fault
+from xethub_local.control.presets import PRESETS
+
+pytestmark = pytest.mark.long
+
+CONTENT = PRESETS["crowded-link"].fault.route
+DOWNLOAD = """
+import sys
+from huggingface_hub import HfApi
+url, token, repo_id, folder = sys.argv[1:]
+HfApi(endpoint=url, token=token).snapshot_download(repo_id, repo_type="dataset", local_dir=folder)
+"""
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    rules = crawl.Rules(window=1.2, best_window=0.3, best_bytes=4_000_000, share=1 / 8, least=1.0, left=3.0, settle=1.0)
+    monkeypatch.setattr(crawl, "RULES", rules)
+    monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.05)
+
+
+def arm(hub, **link):
+    fault = hub.faults.add(Fault(CONTENT, **link))
+    found = hub.faults.link(fault)
+    assert found
+    return found
+
+
+def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, repo, tmp_path):
+    given = {f"{number:02}.bin": os.urandom(8_000_000) for number in range(24)}
+    size, rate = 192_000_000, 32_000_000
+    ideal = size / rate
+    records = publish(repo, tmp_path, given)
+    link = {"bandwidth": rate, "max_open": 4, "collapse_after": 1.5, "collapsed_bandwidth": 1_000_000}
+
+    by_default = arm(hub, **link)
+    folder = tmp_path / "default"
+    client = subprocess.Popen([sys.executable, "-c", DOWNLOAD, hub.url, hub.token(), repo.repo_id, str(folder)])
+    try:
+        deadline = time.monotonic() + 3 * ideal
+        while not by_default.collapses:
+            assert client.poll() is None
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.05)
+        before, started = by_default.passed, time.monotonic()
+        with pytest.raises(subprocess.TimeoutExpired):
+            client.wait(5)
+        crawled = max(1, by_default.passed - before) / (time.monotonic() - started)
+        left = size - by_default.passed
+    finally:
+        client.kill()
+        client.wait()
+    assert by_default.most_open > 4
+    assert left / crawled > 10 * ideal  # it needs more than ten times the ideal time from here
+
+    hub.faults.clear()
+    ours = arm(hub, **link)
+    started = time.monotonic()
+    hook.download(tmp_path / "ours", records)
+    took = time.monotonic() - started
+    assert ours.collapses == 1
+    assert took < 1.5 * ideal, took
+    assert {name: (tmp_path / "ours" / name).read_bytes() for name in given} == given
+
+
+def test_an_upload_finishes_in_time_and_keeps_what_cas_has(hub, hook, repo, tmp_path):
+    size, rate = 640_000_000, 64_000_000
+    source = tmp_path / "large.bin"
+    source.write_bytes(os.urandom(size))
+    link = arm(hub, bandwidth=rate, max_open=1, collapse_after=2.5, collapsed_bandwidth=4_000_000)
+
+    started = time.monotonic()
+    transfer = XetHubConnection().publish(source, CommitRequest(repo, (), message="large"))["transfer"]
+    took = time.monotonic() - started
+
+    assert link.collapses == 1
+    assert took < 1.5 * size / rate, took
+    # At most the two xorbs that were in flight were sent twice.
+    assert transfer["bytes_sent"] < size + 2 * (66 << 20), transfer
+    [record] = hook.list_files(repo)
+    assert record["size"] == size
+
+
+def test_a_link_that_is_slow_for_another_reason_is_reported_once(hub, hook, repo, tmp_path, caplog):
+    given = {f"{number:02}.bin": os.urandom(2_000_000) for number in range(24)}
+    records = publish(repo, tmp_path, given)
+    hub.faults.add(Fault(CONTENT, bandwidth=32_000_000, times=12))
+    hub.faults.add(Fault(CONTENT, bandwidth=2_000_000))
+
+    hook.download(tmp_path / "out", records)
+
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in given} == given
+    reports = [record.message for record in caplog.records if "Fewer requests at a time did not help" in record.message]
+    assert len(reports) <= 1
