@@ -39,6 +39,18 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600, "default": None},
     },
+    "max_concurrency": {
+        "label": "Requests at a time",
+        "description": "How many requests with data a task may have open at CAS, from 1 to 64. Default: no limit.",
+        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 64, "default": None},
+    },
+    "max_bandwidth": {
+        "label": "Bandwidth (bytes per second)",
+        "description": (
+            "How many bytes per second a task may send to CAS, and receive from it, such as 50MB. Default: no limit."
+        ),
+        "schema": {"type": ["string", "null"], "default": None},
+    },
     "ca_bundle": {
         "label": "CA bundle",
         "description": (
@@ -104,6 +116,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
         "port": "443",
         "repo_id": "acme/corpus",
         "revision": "main",
+        "max_bandwidth": "50MB",
         "identity_file": "/var/run/secrets/huggingface/token",
         "identity_variable": "HF_ID_TOKEN",
         "identity_user": "acme-bot",

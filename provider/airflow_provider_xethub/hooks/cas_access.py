@@ -36,7 +36,9 @@ class CasConnector:
     def limits(self, of_task: TransferLimits | None = None) -> TransferLimits:
         """Return the limits of a transfer: those of the task, and those of the configuration for what it leaves open.
 
-        :raises XetInputError: no transfer of this process could keep them.
+        A task gets no more requests and no more bandwidth than its connection allows.
+
+        :raises XetInputError: no transfer of this process could keep them, or a field of the connection is wrong.
         """
         from airflow_provider_xethub.xet.cas.limits import TransferLimits
         from airflow_provider_xethub.xet.process import memory
@@ -48,6 +50,13 @@ class CasConnector:
             # Only at the beginning: what the first transfer of a task leaves must not stop the next one.
             self._resident = memory.resident()
         found.check_memory(self._resident)
+        if self._lazy.found:
+            concurrency, bandwidth = connection.transfer_limits(self._lazy.found)
+            found = replace(
+                found,
+                concurrency=_smaller(found.concurrency, concurrency),
+                bandwidth=_smaller(found.bandwidth, bandwidth),
+            )
         return found
 
     def factory(self, limits: TransferLimits | None = None) -> Callable[[XetToken], CasAccess]:
@@ -58,6 +67,7 @@ class CasConnector:
         """
         from airflow_provider_xethub.xet.cas import cache, token_relay
         from airflow_provider_xethub.xet.cas.session import CasAccess
+        from airflow_provider_xethub.xet.network import bandwidth as bandwidth_proxy
         from airflow_provider_xethub.xet.progress import STALL_TIMEOUT
 
         lazy, tokens = self._lazy, self._tokens
@@ -67,6 +77,8 @@ class CasConnector:
         folder, telemetry = configuration.cache_folder(), configuration.telemetry()
         cache_folder = cache.folder(folder)
         own_limits = self.limits(limits)
+        if own_limits.bandwidth:
+            bandwidth_proxy.check(network.proxy)
 
         def access(token: XetToken) -> CasAccess:
             options = CasAccess(
@@ -119,3 +131,8 @@ class CasConnector:
     def _without_connection(self, token: XetToken, error: XetHubError) -> XetHubError:
         is_other = token.conn_id not in (None, self._lazy.conn_id)
         return error if is_other else connection.needed(self._lazy.conn_id, error)
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    given = [limit for limit in (one, other) if limit is not None]
+    return min(given) if given else None

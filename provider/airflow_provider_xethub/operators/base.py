@@ -47,7 +47,7 @@ __all__ = [
 COMMIT_FIELDS: tuple[str, ...] = ("commit_message", "commit_description", "parent_commit")
 """Template fields of every operator that makes a commit."""
 
-LIMIT_FIELDS: tuple[str, ...] = ("transfer_memory",)
+LIMIT_FIELDS: tuple[str, ...] = ("transfer_memory", "max_concurrency", "max_bandwidth")
 """Template fields of every operator that moves bytes."""
 
 SELECTION = ("path", "paths", "patterns", "files")
@@ -220,19 +220,35 @@ class XetLimitedOperator(XetOperator):
 
     :param transfer_memory: resident memory of the task's process, in bytes or as a string such as ``"500MB"``, beyond
         which transfers wait instead of buffering more. ``None``: that of the configuration.
+    :param max_concurrency: the most requests with data that the task has open at CAS. ``None``: that of the connection.
+    :param max_bandwidth: the most bytes that the task sends to CAS, and receives from it, in a second: a number, or a
+        string such as ``"50MB"``. ``None``: that of the connection.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, *LIMIT_FIELDS)
 
-    def __init__(self, *, transfer_memory: int | str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        transfer_memory: int | str | None = None,
+        max_concurrency: int | str | None = None,
+        max_bandwidth: int | str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.transfer_memory = transfer_memory
+        self.max_concurrency = max_concurrency
+        self.max_bandwidth = max_bandwidth
         self.check_written()
 
     @property
     def limits(self) -> TransferLimits:
         """What the transfers of this task may take of the worker and of the network."""
-        return TransferLimits(memory=arguments.byte_count("transfer_memory", self.transfer_memory))
+        return TransferLimits(
+            memory=arguments.byte_count("transfer_memory", self.transfer_memory),
+            concurrency=arguments.concurrency("max_concurrency", self.max_concurrency),
+            bandwidth=arguments.byte_count("max_bandwidth", self.max_bandwidth),
+        )
 
 
 class XetTransferOperator(XetLimitedOperator):

@@ -60,13 +60,24 @@ RECORDS = frozenset({"files"})
 LISTS = SELECTIONS | {"delete", "source", "changed_from"}
 """Arguments that may be a string or a list."""
 
-SIZES = frozenset({"transfer_memory"})
+MAX_CONCURRENCY = 64
+"""The most requests at a time that the client has by itself."""
+
+SIZES = frozenset({"transfer_memory", "max_bandwidth"})
 """Optional arguments that are a number of bytes, with or without a unit."""
 
 NUMBERS = frozenset({"min_files", "batch_files"})
 """Arguments that are whole numbers of at least 1."""
 
-RENDERED = STRINGS | LISTS | LOCATIONS | RECORDS | SIZES | NUMBERS | {"scope", "commit_message", "commit_description"}
+RENDERED = (
+    STRINGS
+    | LISTS
+    | LOCATIONS
+    | RECORDS
+    | SIZES
+    | NUMBERS
+    | {"scope", "max_concurrency", "commit_message", "commit_description"}
+)
 """Template fields of known kind; those that are neither lists, records, sizes nor numbers are strings."""
 
 DEFAULTS = {"commit_description": "", "scope": "read", "min_files": 1}
@@ -226,6 +237,8 @@ def check_fields(task: Any, names: Iterable[str]) -> None:
             setattr(task, name, selection(name, value, remedy))
         elif name in SIZES:
             setattr(task, name, byte_count(name, value))
+        elif name == "max_concurrency":
+            setattr(task, name, concurrency(name, value))
         elif name in LOCATIONS:
             location(name, value)
         elif name in LISTS | RECORDS:
@@ -272,6 +285,8 @@ def _check_literal(name: str, value: Any) -> None:
             raise XetInputError(f"{name} must be Xet file records, as other tasks return them, not {_shown(value)}.")
     elif name in SIZES:
         byte_count(name, value)
+    elif name == "max_concurrency":
+        concurrency(name, value)
     elif name in NUMBERS:
         if isinstance(value, bool) or not (isinstance(value, int) or str(value).isdecimal()) or int(value) < 1:
             raise XetInputError(f"{name} {value!r:.60} must be a whole number of at least 1.")
@@ -355,6 +370,19 @@ def share(name: str, value: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
         raise XetInputError(f"{name} must be a number from 0 to 1, not {value!r:.60} ({type(value).__name__}).")
     return float(number)
+
+
+def concurrency(name: str, value: Any) -> int | None:
+    """Return an argument that is a number of requests at a time; ``None`` for its default.
+
+    :raises XetInputError: it is not a whole number from 1 to 64.
+    """
+    if value is None:
+        return None
+    is_number = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if not is_number or not re.fullmatch(r"[1-9]\d?", str(value).strip()) or int(value) > MAX_CONCURRENCY:
+        raise XetInputError(f"{name} must be a whole number from 1 to {MAX_CONCURRENCY}, not {value!r:.60}.")
+    return int(value)
 
 
 def byte_count(name: str, value: Any) -> int | None:

@@ -196,6 +196,21 @@ def seconds(connection: Any, name: str, default: float) -> float:
     return number
 
 
+def transfer_limits(connection: Any) -> tuple[int | None, int | None]:
+    """Return the most requests at a time, and the most bytes per second, of each task; ``None`` for no limit.
+
+    :raises XetInputError: one is not valid.
+    """
+    found = extras(connection)
+    where = f"of connection {connection.conn_id!r}"
+    # The form stores an empty field as an empty string.
+    given = {name: None if str(value).strip() == "" else value for name, value in found.items()}
+    return (
+        arguments.concurrency(f"The extra 'max_concurrency' {where}", given.get("max_concurrency")),
+        arguments.byte_count(f"The extra 'max_bandwidth' {where}", given.get("max_bandwidth")),
+    )
+
+
 def network(connection: Any) -> Network:
     """Return the certificate authorities and the proxy for the Hub and CAS.
 

@@ -19,8 +19,9 @@ from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, TransferLimits
+from airflow_provider_xethub.xet.cas.slowdown import at_most
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
-from airflow_provider_xethub.xet.network import child_processes
+from airflow_provider_xethub.xet.network import bandwidth, child_processes
 from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.process import memory, threads
 from airflow_provider_xethub.xet.redaction import Secrets
@@ -232,7 +233,7 @@ def start(access: CasAccess, config: Mapping[str, Any]) -> XetSession:
     from hf_xet import XetConfig, XetSession
 
     own = {"telemetry.enabled": access.telemetry, "shard.cache_size_limit": cas_cache.SIZE_LIMIT}
-    return XetSession(config=XetConfig().with_config({**config, **own}))
+    return XetSession(config=XetConfig().with_config(at_most({**config, **own}, access.limits.concurrency)))
 
 
 def begin(access: CasAccess, new: Callable[..., T]) -> T:
@@ -245,7 +246,11 @@ def begin(access: CasAccess, new: Callable[..., T]) -> T:
     route = access.refresh.route() if access.refresh else None
     if route:
         options |= {"token_refresh_url": route.url, "token_refresh_headers": route.headers}
-    variables = access.network.environment(route.host if route else None)
+    direct = route.host if route else None
+    variables = access.network.environment(direct)
+    if access.limits.bandwidth:
+        proxy = bandwidth.relay(access.limits.bandwidth, access.network.proxy, access.token.cas_url)
+        variables |= {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": direct, "no_proxy": None}
     if access.cache_folder:
         variables["HF_XET_CACHE"] = str(access.cache_folder)
     with _environment(variables):

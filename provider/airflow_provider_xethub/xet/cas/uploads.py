@@ -99,11 +99,10 @@ def upload(
     while True:
         sent_before = slowdown.moved
         try:
-            uploaded, transfer = _upload_once(access, sources, sizes, digests, comparison, about, config, slowdown)
+            uploaded, transfer = _upload_once(access, sources, sizes, digests, about, config, slowdown)
+            break
         except Crawling:
-            comparison = None  # it can be used once
             continue
-        break
     # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
     transfer["bytes_sent"] += sent_before
     transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
@@ -116,7 +115,6 @@ def _upload_once(
     sources: Sequence[Path | StreamSource],
     sizes: Sequence[int],
     digests: Sequence[str | None],
-    comparison: Comparison | None,
     about: str,
     config: Mapping[str, Any],
     slowdown: Slowdown,
