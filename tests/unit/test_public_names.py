@@ -32,6 +32,7 @@ NAMES = [
     "XetDeletion",
     "XetDownloadResult",
     "XetFile",
+    "XetManifest",
     "XetMirrorDownload",
     "XetMirrorPlan",
     "XetMirrorResult",

@@ -67,6 +67,7 @@ class Manifests:
     ) -> Sequence[XetFile]:
         """List files: as a list up to ``[xethub] manifest_files``, otherwise as a sequence that is kept on disk.
 
+        :param repo, path, patterns: as for :meth:`XetHubConnection.find_files`.
         :param commit_of: returns the commit of a revision.
         :raises XetNotFoundError: repository, revision or path does not exist.
         """
@@ -126,6 +127,7 @@ class Manifests:
     def write(self, spool: Spool, repo: Repo, with_cas_access: WithCasAccess | None = None) -> XetManifest:
         """Keep records in ``[xethub] manifest_storage``, or, where that is not set, in CAS, and return the manifest.
 
+        :param spool: the records.
         :param repo: the repository of all records.
         :param with_cas_access: runs an upload with the write token that the task has anyway.
         :raises XetInputError: there is neither.
