@@ -191,6 +191,14 @@ class FolderMemory:
         _, digest = _REST.unpack_from(record, _STATE.size)
         return str(digest[: _LENGTHS[self._kind]].hex())
 
+    def has_changed(self, state: FileState) -> bool:
+        """Return whether the file is known, and was written to since."""
+        if state.device not in self._trusted:
+            return False
+        known = self._state(state)
+        record = self._records.get(known[: _KEY.size])
+        return record is not None and not record.startswith(known)
+
     def _state(self, state: FileState) -> bytes:
         return _STATE.pack(state.device, state.inode, self._kind, state.size, state.mtime_ns, state.ctime_ns)
 

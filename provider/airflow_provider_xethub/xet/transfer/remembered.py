@@ -35,11 +35,13 @@ class Found(NamedTuple):
     """The digests of files.
 
     :param digests: in the order of the files.
-    :param recalled: numbers of the files that were not read.
+    :param recalled: numbers of the files that were not read, because they did not change.
+    :param changed: numbers of the files that were not read, because they did; their digests are empty.
     """
 
     digests: list[str]
     recalled: Collection[int]
+    changed: Collection[int] = ()
 
 
 def digests_of(
@@ -47,6 +49,7 @@ def digests_of(
     kind: str,
     files: Sequence[LocalContent],
     compute: Callable[[Sequence[int]], Sequence[str]],
+    unread_from: int | None = None,
 ) -> Found:
     """Return the digests of files; only those are read that changed or are unknown, and a random sample of the rest.
 
@@ -56,6 +59,8 @@ def digests_of(
     :param memory: ``None``: read all.
     :param kind: one of :data:`~airflow_provider_xethub.xet.files.digest_memory.KINDS`.
     :param compute: reads files, by their numbers, and returns their digests.
+    :param unread_from: size in bytes from which a file is not read either that was written to since it was remembered:
+        it will have another digest, and the upload computes it anyway. ``None``: all of them are read.
     """
     if memory is None or not files or sum(file.state.size for file in files) < MIN_BYTES:
         return Found(list(compute(range(len(files)))), ())
@@ -65,7 +70,13 @@ def digests_of(
     recalled = {number: remembered.recall(file.state) for number, file in enumerate(files)}
     known = {number: digest for number, digest in recalled.items() if digest is not None}
     sample = _sample({number: files[number].state.size for number in known})
-    read = _computed(compute, [number for number in range(len(files)) if number not in known or number in sample])
+    changed = {
+        number
+        for number, file in enumerate(files)
+        if unread_from is not None and file.state.size >= unread_from and remembered.has_changed(file.state)
+    }
+    unknown = [number for number in range(len(files)) if number not in known and number not in changed]
+    read = _computed(compute, sorted([*unknown, *sample]))
     wrong = [number for number in sample if read[number] != known[number] and _is_unchanged(files[number])]
     if wrong:
         log.warning(
@@ -83,8 +94,8 @@ def digests_of(
         settled = {file.state for file in map(files.__getitem__, read) if file.state in new and _is_unchanged(file)}
         used = [files[number].state for number in known]
         remembered.keep({state: new[state] for state in settled}, began, used)
-    digests = [read[number] if number in read else known[number] for number in range(len(files))]
-    return Found(digests, known.keys() - read.keys())
+    digests = [read[number] if number in read else known.get(number, "") for number in range(len(files))]
+    return Found(digests, known.keys() - read.keys(), changed)
 
 
 def remember(memory: DigestMemory | None, kind: str, found: Mapping[LocalContent, str], began_ns: int) -> None:

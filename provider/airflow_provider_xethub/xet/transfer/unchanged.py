@@ -21,6 +21,10 @@ from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import digests
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
 
+UNREAD_FROM = 16 << 20
+"""Size in bytes from which a file that was written to since its last upload is not read before the next one. Reading
+1 GiB takes 0.6 seconds of 2.8 if 1 % of it changed. If it was only touched, the upload reads it, and sends nothing."""
+
 
 def in_repository(
     hub: Hub,
@@ -42,6 +46,7 @@ def in_repository(
         "sha256",
         [LocalContent(file.path, file.state) for file in candidates],
         lambda numbers: digests.each(_digest, [candidates[number] for number in numbers]),
+        UNREAD_FROM,
     )
     known = {file.path_in_repo: sha256 for file, sha256 in zip(candidates, found.digests, strict=True)}
     equal = {
@@ -51,7 +56,7 @@ def in_repository(
     }
     there = hub.get_files(repo, list(equal)) if equal else []
     same = {each["path"]: each for each in there if each["sha256"] == known[each["path"]]}
-    for number in found.recalled:  # an upload gets only digests that were computed
+    for number in [*found.recalled, *found.changed]:  # an upload gets only digests that were computed
         known.pop(candidates[number].path_in_repo)
     return _records(repo, same, equal), known
 
@@ -72,6 +77,7 @@ def in_bucket(
         "Xet hash",
         [LocalContent(file.path, file.state) for file in candidates],
         lambda numbers: _xet_hashes([candidates[number] for number in numbers]),
+        UNREAD_FROM,
     ).digests
     equal = {
         file.path_in_repo: (file, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 
@@ -89,6 +90,27 @@ def test_only_a_changed_file_is_read_and_sent(where, source, read, run_task):
     assert again["unchanged"] == ["a.bin", "d/c.bin"]
     assert again["transfer"]["files"] == 1
     assert read == ["b.bin"]
+
+
+def test_a_large_file_that_was_written_to_is_read_by_the_upload_only(where, source, read, run_task, monkeypatch):
+    monkeypatch.setattr(unchanged, "UNREAD_FROM", 50_000)
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    (source / "b.bin").write_bytes(os.urandom(50_000))
+    os.utime(settled(source) / "a.bin")
+
+    again = run_task(XetUploadOperator, source=str(settled(source)), **where).value
+    read_first = list(read)
+    last = run_task(XetUploadOperator, source=str(source), **where).value
+
+    assert read_first == []
+    assert again["transfer"]["files"] == 2
+    assert again["unchanged"] == ["a.bin", "d/c.bin"]  # a.bin was only touched
+    sent = {file["path"]: file for file in again["files"]}
+    digest = hashlib.sha256((source / "b.bin").read_bytes()).hexdigest()
+    assert sent["b.bin"]["sha256"] == digest or where["repo_type"] == "bucket"
+    assert last["unchanged"] == NAMES
+    if where["repo_type"] == "dataset":  # what the upload computed is remembered
+        assert read == []
 
 
 def test_a_wrong_memory_sends_the_right_file(where, source, tmp_path, read, run_task, cache):

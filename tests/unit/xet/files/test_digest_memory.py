@@ -102,6 +102,17 @@ def test_a_file_is_read_once_while_it_does_not_change(memory, files):
     assert upload(None, files) == all_names(files)
 
 
+def test_only_a_known_file_is_known_to_have_changed(memory, files, tmp_path):
+    upload(memory, files)
+    folder = memory.of(files[0].parent, "sha256")
+    before = FileState.of(files[0].stat())
+    assert not folder.has_changed(before)
+    written_with_old_times(files[0])
+    assert folder.has_changed(FileState.of(files[0].stat()))
+    (tmp_path / "unknown").write_bytes(b"new")
+    assert not folder.has_changed(FileState.of((tmp_path / "unknown").stat()))
+
+
 def test_each_kind_of_digest_is_remembered_on_its_own(memory, files):
     upload(memory, files)
     assert upload(memory, files, "Xet hash") == all_names(files)
