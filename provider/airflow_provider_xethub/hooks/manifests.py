@@ -9,7 +9,6 @@ from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.connections import configuration, connection
-from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.hooks.tokens.tokens import TokenUse
 from airflow_provider_xethub.xet.records import XetFile, XetManifest
 from airflow_provider_xethub.xet.repo import Repo
@@ -146,6 +145,7 @@ class Manifests:
 
 def _storage(uri: str) -> tuple[Storage, str]:
     """Open the storage, and return it with the path of the folder."""
+    from airflow_provider_xethub.hooks.storage import open_storage
     from airflow_provider_xethub.xet.files.object_storage import location
     from airflow_provider_xethub.xet.process import threads
 
