@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def main() -> int:
         with suppress(SystemExit):
             program()
     no_namespace = enter_namespace()
+    end_when_asked()
     run = Run(options)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.folder) as name, beside(options.busy):
         run.all(Path(name), no_namespace)
@@ -149,6 +151,11 @@ class Run:
 
 def _is_judged(case: str, contender: str) -> bool:
     return any(rule.other == contender and case in (rule.cases or ()) for rule in RULES)
+
+
+def end_when_asked() -> None:
+    """End as by Ctrl-C when asked to terminate: servers are stopped and folders removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report, scale_report
-from benchmarks.bench import DOCS, clean_environment
+from benchmarks.bench import DOCS, clean_environment, end_when_asked
 from benchmarks.scale_series import SERIES, Place
 from benchmarks.turn import Worker
 
@@ -27,6 +27,7 @@ def main() -> int:
         results = _read(options.results)
         scale_report.write_docs(results, options.docs)
     else:
+        end_when_asked()
         with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as name:
             results = measure(options, Path(name))
     print(scale_report.text(results))
