@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from airflow_provider_xethub.xet.asset_uri import AssetPlace
 from airflow_provider_xethub.xet.hub.pages import common_folder
-from airflow_provider_xethub.xet.records import XetAssetEvent, XetCommitResult, pinned_record
+from airflow_provider_xethub.xet.records import XetAssetEvent, XetCommitResult, XetFile, changed_files, pinned_record
 from airflow_provider_xethub.xet.repo import Repo
 
 MAX_FILES = 100
@@ -38,12 +38,14 @@ def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
     repo = Repo.from_uri(result["repo"])
     place = AssetPlace(repo, path)
     pinned = repo.at(result["oid"]).uri if result["oid"] else repo.uri
-    unchanged = set(result["unchanged"])
-    files = [file for file in result["files"] if file["path"] not in unchanged and place.has(file["path"])]
+    files = _Totals()
+    for file in changed_files(result):
+        if place.has(file["path"]):
+            files.add(file)
     deleted = [each for each in result["deleted"] if _concerns(place, each)]
-    listed = _bounded(((pinned_record(file, pinned), file["path"]) for file in files), MAX_FILES)
+    listed = _bounded(((pinned_record(file, pinned), file["path"]) for file in files.first), MAX_FILES)
     listed_deleted = _bounded(((each, each) for each in deleted), MAX_DELETED)
-    folder = common_folder([*(file["path"] for file in files), *deleted])
+    folder = common_folder([*files.ends, *deleted])
     commits = [commit["oid"] for commit in result["commits"]]
     return {
         "oid": result["oid"],
@@ -52,14 +54,37 @@ def event_extra(result: XetCommitResult, path: str = "") -> XetAssetEvent:
         "created": result["created"],
         "pull_request": result["pull_request"],
         "files": listed,
-        "file_count": len(files),
-        "bytes": sum(file["size"] for file in files),
+        "file_count": files.count,
+        "bytes": files.bytes,
         "deleted": listed_deleted,
         "deleted_count": len(deleted),
-        "complete": (len(listed), len(listed_deleted)) == (len(files), len(deleted)),
+        "complete": (len(listed), len(listed_deleted)) == (files.count, len(deleted)),
         "path": folder if place.has(folder) else path,
         "commits": commits if len(commits) <= MAX_COMMITS else [],
     }
+
+
+class _Totals:
+    """The files of an event, of which there may be more than memory should hold.
+
+    :ivar first: the first of them, more than an event lists.
+    :ivar ends: the paths that sort first and last.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+        self.first: list[XetFile] = []
+        self.ends: list[str] = []
+
+    def add(self, file: XetFile) -> None:
+        """Add a file."""
+        self.count += 1
+        self.bytes += file["size"]
+        if len(self.first) <= MAX_FILES:
+            self.first.append(file)
+        ends = [*self.ends, file["path"]]
+        self.ends = [min(ends), max(ends)]
 
 
 def _concerns(place: AssetPlace, deleted: str) -> bool:

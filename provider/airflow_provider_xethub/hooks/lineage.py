@@ -79,9 +79,13 @@ class Lineage:
     def committed(self, result: XetCommitResult) -> None:
         """Record what was committed: new and changed files."""
         with log_and_continue(log, "Airflow's lineage lacks a repository"):
-            unchanged = set(result["unchanged"])
-            files = [file for file in result["files"] if file["path"] not in unchanged]
-            self._add(_of_repo("output", Repo.from_uri(result["repo"]), result["oid"] or None, files))
+            from airflow_provider_xethub.xet.records import changed_files
+
+            count = size = 0
+            for file in changed_files(result):
+                count, size = count + 1, size + file["size"]
+            repo, version = Repo.from_uri(result["repo"]), result["oid"] or None
+            self._add(Moved("output", AssetPlace(repo).uri, repo, version, count, size))
 
     def elsewhere(self, direction: Direction, places: Any) -> None:
         """Record sources or destinations: local paths and object storage."""

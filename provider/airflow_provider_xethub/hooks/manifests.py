@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.connections import configuration, connection
 from airflow_provider_xethub.hooks.tokens.tokens import TokenUse
-from airflow_provider_xethub.xet.records import XetFile, XetManifest
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetManifest
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 NEEDS_CONNECTION = (
     "A listing manifest needs a connection: set xethub_conn_id, or [xethub] manifest_storage on all workers"
 )
+
+
+MAX_DELETED = 100
+"""Deleted paths that a result names, if there are more than the limit of a list."""
 
 
 class Manifests:
@@ -123,6 +127,34 @@ class Manifests:
         """Return whether these are more files than a task returns as a list."""
         return len(files) > configuration.manifest_files()
 
+    def large_fields(self, result: XetCommitResult, with_cas_access: WithCasAccess) -> dict[str, Any]:
+        """Return the fields of a result that are too long for XCom, as they go there: see :class:`XetCommitResult`."""
+        limit = configuration.manifest_files()
+        # They may be sequences on disk, which no XCom takes.
+        files: Sequence[XetFile] = result["files"]
+        unchanged: Collection[str] = result["unchanged"]
+        deleted = result["deleted"]
+        fields: dict[str, Any] = {"files": files, "unchanged": unchanged}
+        if len(files) > limit:
+            fields["files"] = self._stored(files, with_cas_access)
+        elif not isinstance(files, list):
+            fields["files"] = list(files)
+        if len(unchanged) > limit:
+            paths: Collection[str] = set(unchanged) if isinstance(unchanged, list) else unchanged
+            fields["unchanged"] = self._stored(_Some(files, paths), with_cas_access)
+        elif not isinstance(unchanged, list):
+            fields["unchanged"] = list(unchanged)
+        if len(deleted) > limit:
+            fields |= {"deleted": deleted[:MAX_DELETED], "deleted_count": len(deleted)}
+        return fields
+
+    def _stored(self, files: Collection[XetFile], with_cas_access: WithCasAccess) -> XetManifest:
+        from airflow_provider_xethub.xet.manifests.files import batches
+        from airflow_provider_xethub.xet.manifests.spool import spooled
+
+        repo = Repo.from_uri(next(iter(files))["repo"])
+        return self.write(spooled(batches(files)), repo, with_cas_access)
+
     def write(self, spool: Spool, repo: Repo, with_cas_access: WithCasAccess | None = None) -> XetManifest:
         """Keep records in ``[xethub] manifest_storage``, or, where that is not set, in CAS, and return the manifest.
 
@@ -141,6 +173,23 @@ class Manifests:
                 f"{repo} with. Set it on all workers, or raise [xethub] manifest_files."
             )
         return stored.to_cas(spool, repo, with_cas_access)
+
+
+class _Some(Collection[XetFile]):
+    """Those of many records that have certain paths."""
+
+    def __init__(self, files: Sequence[XetFile], paths: Collection[str]) -> None:
+        self._files = files
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, file: object) -> bool:
+        return isinstance(file, dict) and file.get("path") in self._paths
+
+    def __iter__(self) -> Iterator[XetFile]:
+        return (file for file in self._files if file["path"] in self._paths)
 
 
 def _storage(uri: str) -> tuple[Storage, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
+    from airflow_provider_xethub.xet.files.found_files import SourceFile
     from airflow_provider_xethub.xet.files.object_storage import Location
-    from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
     from airflow_provider_xethub.xet.hub.api.refs import Kind
     from airflow_provider_xethub.xet.hub.api.repositories import Gated, SpaceSdk, Visibility
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     Source = Place | Sequence[Place]
 
 T = TypeVar("T")
+CommitResult = TypeVar("CommitResult", bound="XetCommitResult")
 
 
 class XetHubConnection(BaseHook):
@@ -820,19 +821,47 @@ class XetHubConnection(BaseHook):
         :raises XetEmptySourceError: there is no file to upload.
         :raises XetHubError: nothing was published.
         """
-        from airflow_provider_xethub.xet.transfer.upload import upload
+        from airflow_provider_xethub.xet.publish.batches import upload_files
 
         use = self._tokens.accept(token, "write", repo)
         access = self._cas.bind(use, limits)
         files = self._collect(source, path_in_repo, patterns, exclude, follow_links=follow_links)
         if create_repo and repo is not None:
             self._create_missing(repo)
-        sent = access(partial(upload, files=files, deduplicate=deduplicate))
         # The records go through XCom, where everybody could read how each file begins.
-        sent["files"] = samples.seal(sent["files"], next(iter(sealing.fernets()), None))
+        seal = partial(samples.seal, fernet=next(iter(sealing.fernets()), None))
+        sent = upload_files(files, access, deduplicate, seal)
         self.lineage.elsewhere("input", source)
         self.lineage.uploaded(sent["files"])
         return sent
+
+    @fail_without_retry()
+    def xcom_uploaded(
+        self, files: Sequence[XetFile], repo: Repo, *, token: XetToken | SealedTokenDict | None = None
+    ) -> list[XetFile] | XetManifest:
+        """Return uploaded records as a task should: many of them as a manifest, which is stored beside the files.
+
+        :param files: as :meth:`upload` or :meth:`publish` returned them.
+        :param repo: the repository that they were uploaded for.
+        :param token: the write token that they were uploaded with; the connection's where ``None``.
+        :raises XetHubError: the manifest cannot be stored.
+        """
+        use = self._tokens.accept(token, "write", repo)
+        value: list[XetFile] | XetManifest = self._manifests.value(files, self._cas.bind(use))
+        return value
+
+    @fail_without_retry()
+    def xcom_commit(
+        self, result: CommitResult, repo: Repo, *, token: XetToken | SealedTokenDict | None = None
+    ) -> CommitResult:
+        """Return the result of a commit as a task should, see :class:`XetCommitResult`: it grows with no list of files.
+
+        :param result: as :meth:`publish`, :meth:`commit` and :meth:`mirror` return it.
+        :param repo: the repository of the request.
+        :param token: as for :meth:`xcom_uploaded`.
+        """
+        use = self._tokens.accept(token, "write", repo)
+        return cast("CommitResult", {**result, **self._manifests.large_fields(result, self._cas.bind(use))})
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
@@ -1111,7 +1140,7 @@ class XetHubConnection(BaseHook):
         exclude: str | Sequence[str] | None,
         *,
         follow_links: bool,
-    ) -> list[SourceFile]:
+    ) -> Collection[SourceFile]:
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import sources
         from airflow_provider_xethub.xet.process import threads

@@ -168,7 +168,7 @@ class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
         self.log.info("Uploaded %s.", progress.upload_summary(mirrored["transfer"]))
         self._report_transfer(context, "upload", mirrored["transfer"], repo)
         self.report_commit(context, mirrored)
-        return mirrored
+        return self.hook.xcom_commit(mirrored, repo)
 
     def _download(self, context: Context, repo: Repo, options: dict[str, Any]) -> XetMirrorDownload | XetMirrorPlan:
         result = self.hook.mirror_download(

@@ -207,13 +207,13 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
         self.on_empty = on_empty
         self.check_written()
 
-    def work(self, context: Context) -> XetPublishResult | list[XetFile]:
+    def work(self, context: Context) -> XetPublishResult | list[XetFile] | XetManifest:
         """Upload the source, and publish it unless ``commit`` is false."""
         return self.upload(context, self.source, self.patterns)
 
     def upload(
         self, context: Context, source: Any, patterns: str | Sequence[str] | None, default: Repo | None = None
-    ) -> XetPublishResult | list[XetFile]:
+    ) -> XetPublishResult | list[XetFile] | XetManifest:
         """Upload a source, and publish it unless ``commit`` is false.
 
         :param context: the context of the task.
@@ -243,13 +243,13 @@ class XetUploadOperator(XetCommittingOperator, XetTransferOperator):
             if not self.commit:
                 uploaded = self.hook.upload(source, repo, **options)
                 self.report_transfer(context, "upload", uploaded["transfer"], repo)
-                return uploaded["files"]
+                return self.hook.xcom_uploaded(uploaded["files"], repo, token=token)
             published = self.hook.publish(source, self.commit_request(context, repo), **options)
         except XetEmptySourceError as error:
             self.fail_or_skip(error)
         self.report_transfer(context, "upload", published["transfer"], repo, published=published)
         self.report_commit(context, published)
-        return published
+        return self.hook.xcom_commit(published, repo, token=token)
 
 
 class XetCommitOperator(XetCommittingOperator):
@@ -302,7 +302,7 @@ class XetCommitOperator(XetCommittingOperator):
         repo = self.resolve_repo(default=self.default_repo(files) if files else None)
         result = self.hook.commit(self.commit_request(context, repo, files, delete), create_repo=self.create_repo)
         self.report_commit(context, result)
-        return result
+        return self.hook.xcom_commit(result, repo)
 
     def _changes(self) -> tuple[Sequence[XetFile], list[str]]:
         """Return the files to publish and the paths to delete."""
@@ -406,7 +406,7 @@ class XetCopyOperator(XetCommittingOperator):
             size(copied["inline_bytes"]),
         )
         self.report_commit(context, result)
-        return result
+        return self.hook.xcom_commit(result, target)
 
     def _source_files(self, target: Repo) -> Sequence[XetFile]:
         self.given_selection()

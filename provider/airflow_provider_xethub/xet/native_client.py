@@ -5,6 +5,7 @@ It is imported when the first transfer or hash needs it, never before: it starts
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Sequence
@@ -50,6 +51,17 @@ def xet_hashes(paths: Sequence[Path]) -> list[str]:
     from hf_xet import hash_files
 
     return [info.hash for info in threads.interruptible(lambda: hash_files(names))]
+
+
+def release_memory() -> None:
+    """Return memory that the client has freed to the system.
+
+    Its transfers run in threads of their own, whose heaps the C library keeps: without this, ten uploads of 5,000 files
+    each leave 450 MB resident, and with it 50 MB. Only the GNU C library has such a call.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class XetHash:

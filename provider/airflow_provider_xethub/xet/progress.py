@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
 from airflow_provider_xethub.xet.message_text import counted, duration, size
-from airflow_provider_xethub.xet.records import XetCommitResult, XetReceived, XetTransfer
+from airflow_provider_xethub.xet.records import XetCommitResult, XetReceived, XetTransfer, changed_files
 from airflow_provider_xethub.xet.repo import Repo
 
 log = logging.getLogger(__name__)
@@ -127,16 +127,11 @@ def upload_summary(transfer: XetTransfer, published: XetCommitResult | None = No
             f"Uploaded {counted(transfer['files'], 'file')}, {size(transfer['bytes'])}: "
             f"sent {size(transfer['bytes_sent'])}, {share:.1f} % deduplicated, {transfer['seconds']:.1f} s."
         )
-    unchanged = set(published["unchanged"]) if published else set()
-    inline = [
-        file
-        for file in (published["files"] if published else ())
-        if not file["xet_hash"] and file["path"] not in unchanged
-    ]
+    inline = sum(1 for file in changed_files(published) if not file["xet_hash"]) if published else 0
     if inline and sentences:
-        sentences.append(f"{counted(len(inline), 'file')} went inline with the commit.")
+        sentences.append(f"{counted(inline, 'file')} went inline with the commit.")
     elif inline:
-        sentences.append(f"Uploaded {counted(len(inline), 'file')} inline with the commit.")
+        sentences.append(f"Uploaded {counted(inline, 'file')} inline with the commit.")
     return " ".join(sentences) or "Uploaded nothing: the repository has all files already."
 
 

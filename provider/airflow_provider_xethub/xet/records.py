@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict
 
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+
+IN_MEMORY = 10_000
+"""Files of an upload or commit that are in memory at a time. Of more, all are kept on disk and processed in batches."""
 
 
 class _XetFile(TypedDict):
@@ -156,6 +159,10 @@ class XetCommitResult(XetCommit):
     ``pull_request`` is its URL, or ``None``. ``commits`` are all commits that were made, in order: usually one, several
     where the limits of the Hub require it (the result describes the last), none in a bucket or where nothing changed.
     ``pull_request_number`` is the number in that URL, or ``None``.
+
+    In XCom, more than ``[xethub] manifest_files`` records of ``files`` are a :class:`XetManifest`, and so many paths in
+    ``unchanged`` are the manifest of their records. ``deleted`` then names the first 100 paths, and ``deleted_count``
+    counts all. The hook returns any number of files as a sequence that is kept on disk.
     """
 
     files: list[XetFile]
@@ -165,6 +172,14 @@ class XetCommitResult(XetCommit):
     pull_request: str | None
     pull_request_number: int | None
     commits: list[XetCommit]
+
+
+def changed_files(result: XetCommitResult) -> Iterator[XetFile]:
+    """Yield the records of new and changed files of a commit."""
+    unchanged = result["unchanged"]
+    # Of many files, the paths are on disk, with a fast test.
+    known = set(unchanged) if isinstance(unchanged, (list, tuple)) else unchanged
+    return (file for file in result["files"] if file["path"] not in known)
 
 
 class XetScanResult(XetCommit):

@@ -162,7 +162,7 @@ def test_a_readme_that_another_task_uploaded_is_kept(hub, repo, where, run_task,
 
 def test_what_a_user_writes_while_files_are_uploaded_is_kept(repo, hook, tmp_path):
     publish(repo, tmp_path, {"README.md": OWN.encode()})
-    work = CardWork(hook.hub, repo, Card(), None, [])
+    work = CardWork(hook.hub, repo, Card(), None, 0, 0)
     work.prepare(UploadMode(inline=True, current="0" * 40, ignored=False))
     publish(repo, tmp_path / "edit", {"README.md": OWN.replace("Mine", "Yours").encode()})
     assert "# Yours" in work.content(is_alone=False).decode()

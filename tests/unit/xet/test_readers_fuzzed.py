@@ -162,7 +162,7 @@ def readers(hub):
         "duplicate": lambda: copies.duplicate(hub, copied, modes),
         "commit": lambda: commit.publish(hub, request, modes, lambda _: {}),
         "pull request": lambda: commit.publish(hub, CommitRequest(REPO, [FILE], create_pr=True), modes, lambda _: {}),
-        "batch": lambda: bucket.publish(hub, CommitRequest(BUCKET, [{**FILE, "repo": BUCKET.uri}])),
+        "batch": lambda: bucket.Changes(hub, CommitRequest(BUCKET, [])).put([{**FILE, "repo": BUCKET.uri}]),
     }
 
 

@@ -16,7 +16,6 @@ The rule applies to what is found below a source, not to the source itself, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
@@ -142,28 +141,6 @@ class Findings:
                 f"{len(self.refused)} source{'s' if len(self.refused) > 1 else ''} cannot be stored in a repository: "
                 f"{_shortened(sorted(self.refused), MOST_NAMED)}. Nothing was uploaded. Rename or exclude them."
             )
-
-
-def check_paths(found: Iterable[str]) -> None:
-    """Refuse a file that would also be the folder of another file.
-
-    :param found: paths in the repository.
-    :raises XetInputError: there is one; the message names both files.
-    """
-    paths = set(found)
-    folders: dict[str, str] = {}
-    for path in paths:
-        folder = path
-        while at := folder.rfind("/") + 1:
-            folder = folder[: at - 1]
-            if folder in folders:
-                break
-            folders[folder] = path
-    if both := sorted(paths & folders.keys()):
-        raise XetInputError(
-            f"{both[0]} would be both a file and the folder of {folders[both[0]]} in the repository. "
-            "Nothing was uploaded. Exclude one of them, or upload them to different folders."
-        )
 
 
 def shown(name: str) -> str:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from airflow_provider_xethub.xet.files import source_rules
@@ -17,6 +18,9 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.path_patterns import Glob, Selection
 
 _Folder = tuple[int, int]
+
+_AT_ONCE = 10_000
+"""Entries of one folder that are in memory."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,7 @@ class Scan:
     def _files_of(self, todo: _Todo) -> Iterator[tuple[str, str]]:
         above = (todo.relative or self._real).rpartition("/")[2]
         prefix = f"{todo.relative}/" if todo.relative else ""
-        try:
-            with os.scandir(todo.path) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            self._cannot(todo.path, error)
-            return
-        self.listed.append(todo.path)
-        for entry in listed:
+        for entry in self._entries(todo.path):
             relative = prefix + entry.name
             if reason := source_rules.left_out(entry.name, above):
                 if self._is_meant(relative):
@@ -92,6 +89,16 @@ class Scan:
                     yield entry.path, relative
                 else:
                     self._not_a_file(entry.path)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """Yield the entries of a folder: in order, unless there are more than memory should hold."""
+        try:
+            with os.scandir(folder) as entries:
+                self.listed.append(folder)
+                while some := list(islice(entries, _AT_ONCE)):
+                    yield from sorted(some, key=lambda entry: entry.name)
+        except OSError as error:
+            self._cannot(folder, error)
 
     def _link(self, path: str, relative: str, above: frozenset[_Folder]) -> Iterator[tuple[str, str]]:
         try:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
 from airflow_provider_xethub.xet.files import object_sources
-from airflow_provider_xethub.xet.files.digest_memory import FileState
-from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
+from airflow_provider_xethub.xet.files.found_files import (
+    FoundFiles,
+    SourceFile,
+    check_no_folder,
+    open_local,
+)
+from airflow_provider_xethub.xet.files.object_sources import StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
-from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, check_paths, shown
+from airflow_provider_xethub.xet.files.source_rules import FOLDER_LINK, MOST_NAMED, Findings, shown
 from airflow_provider_xethub.xet.files.source_scan import Scan
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.message_text import counted, os_reason, shortened
@@ -29,40 +33,6 @@ from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.repo import check_path
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file to upload, in the state in which it was found.
-
-    :param path: its path on the worker.
-    :param path_in_repo: its path in the repository.
-    :param size: bytes.
-    :param mtime_ns: time of its last change, in nanoseconds.
-    :param ctime_ns: time of the last change of its inode, which cannot be set back like ``mtime``.
-    :param device, inode: which file it is.
-    :param sample: its first :data:`SAMPLE_BYTES` bytes.
-    """
-
-    path: Path
-    path_in_repo: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    device: int
-    inode: int
-    sample: bytes
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    @property
-    def state(self) -> FileState:
-        """What the file is recognised by."""
-        return FileState(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
-
-
-SourceFile: TypeAlias = "LocalFile | StoredFile"
 
 
 def each_source(source: Any) -> list[Any]:
@@ -108,7 +78,8 @@ def collect(
     *,
     exclude: str | Sequence[str] | None = None,
     follow_links: bool = False,
-) -> list[SourceFile]:
+    all_in_memory: bool = False,
+) -> Collection[SourceFile]:
     """Find all files of ``source``, in the order of their paths in the repository.
 
     :mod:`airflow_provider_xethub.xet.files.source_rules` says what is left out or refused, and what links mean.
@@ -124,6 +95,8 @@ def collect(
     :param open_storage: opens the filesystem of a location in object storage.
     :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source.
+    :param all_in_memory: whether to return a list, whatever the number of files.
+    :returns: a list; of more files, a :class:`~airflow_provider_xethub.xet.files.found_files.FoundFiles`.
     :raises XetSourceError: files are missing or unreadable; the message names them.
     :raises XetEmptySourceError: everything is readable, but there is no file, or none that matches.
     :raises XetInputError: an argument is empty, a link leads out of the source, a path is not valid in a repository, or
@@ -133,15 +106,29 @@ def collect(
     chosen = Selection(patterns, exclude)
     single = len(sources) == 1
     findings = Findings()
-    found: dict[str, Path | StoredFile] = {}
+    found = FoundFiles(all_in_memory=all_in_memory)
+    problems: dict[str, str] = {}
+    invalid: list[XetInputError] = []
 
     def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
         target = _target(relative, path_in_repo, exact=exact)
-        if target in found and str(found[target]) != str(item):
-            raise XetInputError(f"{found[target]} and {item} would both become {target} in the repository.")
+        try:
+            check_path(target)
+        except XetInputError as error:
+            invalid.append(error)
+            return
         if isinstance(item, StoredFile):
             item.path_in_repo = target
-        found[target] = item
+            found.add(item)
+            return
+        try:
+            file = open_local(item, target)
+        except XetSourceError as error:
+            problems[target] = str(error)
+        except OSError as error:
+            problems[target] = f"{item}: {os_reason(error)}"
+        else:
+            found.add(file)
 
     stored = _find_stored(sources, open_storage, chosen, findings, follow_links=follow_links)
     for number, each in enumerate(sources):
@@ -154,16 +141,11 @@ def collect(
             for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
                 take(Path(path), relative, exact=single and Path(text).is_file())
     findings.check()
-    for target in found:
-        check_path(target)
-    check_paths(found)
-    problems = findings.problems
-    files = [
-        file
-        for target, item in sorted(found.items())
-        if (file := item if isinstance(item, StoredFile) else _open_local(item, target, problems))
-    ]
-    if not problems and not files:
+    for error in invalid:
+        raise error
+    check_no_folder(found)
+    unreadable = [*findings.problems, *(problem for _, problem in sorted(problems.items()))]
+    if not unreadable and not found:
         text = (
             "; ".join(findings.empty[:MOST_NAMED]) or f"{', '.join(map(str, sources))}: {_why_empty(chosen, findings)}"
         )
@@ -171,14 +153,14 @@ def collect(
         raise XetEmptySourceError(
             f"Nothing was uploaded: no file found on this worker. Check {check}, or set on_empty='skip': {shown(text)}"
         )
-    problems += findings.empty
-    if problems:
+    unreadable += findings.empty
+    if unreadable:
         raise XetSourceError(
-            f"{counted(len(problems), 'source')} cannot be read on this worker. Check source. Nothing was uploaded: "
-            + shortened([shown(problem) for problem in problems], MOST_NAMED, "; ")
+            f"{counted(len(unreadable), 'source')} cannot be read on this worker. Check source. Nothing was uploaded: "
+            + shortened([shown(problem) for problem in unreadable], MOST_NAMED, "; ")
         )
     _log(findings, chosen)
-    return files
+    return found if found.are_on_disk else list(found)
 
 
 def collect_folder(
@@ -215,7 +197,9 @@ def collect_folder(
             f"The source {where or path} is not a folder, so it cannot be mirrored. Nothing was changed."
         )
     try:
-        return collect(source, path_in_repo, patterns, open_storage, exclude=exclude, follow_links=follow_links)
+        # A mirror compares all of them with what is there.
+        find = partial(collect, source, path_in_repo, patterns, open_storage, all_in_memory=True)
+        return list(find(exclude=exclude, follow_links=follow_links))
     except XetEmptySourceError as error:
         if allow_empty:
             return []
@@ -313,26 +297,6 @@ def _target(relative: str, path_in_repo: str | None, *, exact: bool) -> str:
     if exact and not path_in_repo.endswith("/"):
         return path_in_repo
     return f"{path_in_repo.rstrip('/')}/{relative}"
-
-
-def _open_local(path: Path, path_in_repo: str, problems: list[str]) -> LocalFile | None:
-    """Open the file as the upload will, or add the reason why not to ``problems``."""
-    try:
-        # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            status = os.fstat(descriptor)
-            sample = os.read(descriptor, SAMPLE_BYTES) if stat.S_ISREG(status.st_mode) else None
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        problems.append(f"{path}: {os_reason(error)}")
-        return None
-    if sample is None:
-        problems.append(f"{path}: is not a regular file")
-        return None
-    state = FileState.of(status)
-    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
 
 
 def check_unchanged(files: Sequence[SourceFile], sent: Sequence[int], stopped: threading.Event | None = None) -> None:

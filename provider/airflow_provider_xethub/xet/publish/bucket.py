@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.publish.planned_files import Planned, PlannedFiles
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, published_record
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 1000
@@ -24,46 +25,80 @@ BATCH = 1000
 _MAX_NAMED = 10
 
 
-def publish(hub: Hub, request: CommitRequest, origins: Mapping[str, Repo] | None = None) -> XetCommitResult:
-    """Put and delete files. Files with the same Xet hash in the bucket are skipped, so a retry does only the rest.
+class Changes:
+    """Puts and deletes files. Those with the same Xet hash in the bucket are skipped, so a retry does only the rest.
 
     Not atomic: the Hub takes :data:`BATCH` changes at a time, and applies each on its own.
 
-    :param request: checked; its ``files`` are in CAS, its ``message`` and ``description`` are not used.
+    :param request: checked; its ``message`` and ``description`` are not used.
     :param origins: the repositories or buckets of files that were not uploaded to this bucket, by path.
-    :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
-    :raises XetResponseError: some changes failed, and are named; the others were made.
+    :param paced: calls what sends requests, and again after a wait where the Hub's rate limit is reached.
     """
-    bucket = request.repo
-    for file in request.files:
-        if not file["xet_hash"]:
-            raise XetInputError(
-                f"{file['path']} has no Xet hash: it is stored inline, not in CAS. Upload it to {bucket} first."
-            )
-    deleted = _to_delete(hub, request)
-    there = {
-        file["path"]: (file["xet_hash"], file["size"])
-        for file in hub.get_files(bucket, [file["path"] for file in request.files])
-    }
-    unchanged = {f["path"] for f in request.files if there.get(f["path"]) == (f["xet_hash"], f["size"])}
-    new = [file for file in request.files if file["path"] not in unchanged]
-    changes = list(_changes(new, deleted, origins or {}))
-    for start in range(0, len(changes), BATCH):
-        _send(hub, bucket, changes[start : start + BATCH])
-    return {
-        "oid": "",
-        "url": f"{hub.endpoint}{bucket.web_path}",
-        "repo": bucket.uri,
-        "title": request.message,
-        "description": request.description,
-        "files": [published_record(file, bucket.uri) for file in request.files],
-        "deleted": list(request.delete),
-        "unchanged": sorted(unchanged),
-        "created": bool(changes),
-        "pull_request": None,
-        "pull_request_number": None,
-        "commits": [],
-    }
+
+    def __init__(
+        self,
+        hub: Hub,
+        request: CommitRequest,
+        origins: Mapping[str, Repo] | None = None,
+        paced: Callable[[Callable[[], Any]], Any] = lambda requests: requests(),
+    ) -> None:
+        self._paced = paced
+        self._hub = hub
+        self._request = request
+        self._origins = origins or {}
+        self._files = PlannedFiles()
+        self._deleted: list[str] | None = None
+        self._waiting: list[dict[str, Any]] = []
+        self._is_changed = False
+
+    def put(self, files: Sequence[XetFile]) -> None:
+        """Put files that are in CAS, some of them later.
+
+        :raises XetInputError: a file is not in CAS.
+        :raises XetNotFoundError: the bucket, or a path to delete, does not exist. Nothing was changed.
+        :raises XetResponseError: some changes failed, and are named; the others were made.
+        """
+        bucket = self._request.repo
+        for file in files:
+            if not file["xet_hash"]:
+                raise XetInputError(
+                    f"{file['path']} has no Xet hash: it is stored inline, not in CAS. Upload it to {bucket} first."
+                )
+        if self._deleted is None:
+            self._deleted = _to_delete(self._hub, self._request)
+        found = self._paced(lambda: self._hub.get_files(bucket, [file["path"] for file in files]))
+        there = {file["path"]: (file["xet_hash"], file["size"]) for file in found}
+        unchanged = {file["path"] for file in files if there.get(file["path"]) == (file["xet_hash"], file["size"])}
+        self._waiting += _changes([file for file in files if file["path"] not in unchanged], self._origins)
+        self._send(least=BATCH)
+        self._files.add(Planned(file, inline=False, unchanged=file["path"] in unchanged) for file in files)
+
+    def complete(self) -> XetCommitResult:
+        """Send what is left, with the deletions, and return what was published."""
+        request, bucket = self._request, self._request.repo
+        self._waiting += [{"type": "deleteFile", "path": path} for path in self._deleted or ()]
+        self._send(least=1)
+        unchanged = self._files.unchanged
+        return {
+            "oid": "",
+            "url": f"{self._hub.endpoint}{bucket.web_path}",
+            "repo": bucket.uri,
+            "title": request.message,
+            "description": request.description,
+            "files": cast("list[XetFile]", self._files.published(bucket.uri)),
+            "deleted": list(request.delete),
+            "unchanged": cast("list[str]", unchanged if self._files.are_on_disk else sorted(unchanged)),
+            "created": self._is_changed,
+            "pull_request": None,
+            "pull_request_number": None,
+            "commits": [],
+        }
+
+    def _send(self, least: int) -> None:
+        while len(self._waiting) >= least:
+            self._paced(lambda: _send(self._hub, self._request.repo, self._waiting[:BATCH]))
+            del self._waiting[:BATCH]
+            self._is_changed = True
 
 
 def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
@@ -84,15 +119,13 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     return found
 
 
-def _changes(files: Sequence[XetFile], deleted: Sequence[str], origins: Mapping[str, Repo]) -> Iterator[dict[str, Any]]:
+def _changes(files: Sequence[XetFile], origins: Mapping[str, Repo]) -> Iterator[dict[str, Any]]:
     now = int(time.time() * 1000)
     for file in files:
         change: dict[str, Any] = {"type": "addFile", "path": file["path"], "xetHash": file["xet_hash"], "mtime": now}
         if origin := origins.get(file["path"]):
             change |= {"type": "copyFile", "sourceRepoType": origin.repo_type, "sourceRepoId": origin.repo_id}
         yield change
-    for path in deleted:
-        yield {"type": "deleteFile", "path": path}
 
 
 def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:

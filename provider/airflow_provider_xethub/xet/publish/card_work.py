@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
@@ -30,15 +30,16 @@ class CardWork:
 
     :param card: checked.
     :param given: the ``README.md`` among the files, if there is one.
-    :param files: records of the other files.
+    :param count: the number of the other files.
+    :param total: their bytes.
     """
 
-    def __init__(self, hub: Hub, repo: Repo, card: Card, given: bytes | None, files: Sequence[XetFile]) -> None:
+    def __init__(self, hub: Hub, repo: Repo, card: Card, given: bytes | None, count: int, total: int) -> None:
         self._hub = hub
         self._repo = repo
         self._card = card
         self._given = None if given is None else given.decode("utf-8", "replace")
-        self._files = files
+        self._published = f"{counted(count, 'file')}, {size(total)}"
         self._exists = False
         self.transfer: XetTransfer | None = None
 
@@ -97,9 +98,8 @@ class CardWork:
         return with_block(text, block(shown))
 
     def _facts(self) -> list[tuple[str, str]]:
-        total = size(sum(file["size"] for file in self._files))
         facts = [*self._card.facts.items(), *(("Input", uri) for uri in dict.fromkeys(self._card.inputs))]
-        facts.append(("Files", f"{counted(len(self._files), 'file')}, {total}"))
+        facts.append(("Files", self._published))
         if self.transfer is not None and self.transfer["bytes"]:
             sent, known = size(self.transfer["bytes_sent"]), size(self.transfer["bytes_deduplicated"])
             facts.append(("Transfer", f"{sent} sent, {known} deduplicated"))

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_xethub.exceptions import (
     XetConflictError,
@@ -46,11 +46,23 @@ from airflow_provider_xethub.xet.publish.parts import (
     git_blob_id,
     plan_work,
 )
+from airflow_provider_xethub.xet.publish.planned_files import Planned
+from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import COMMIT_TIMEOUT, CommitRequest, commit_key
-from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile, published_record
+from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
 
-__all__ = ["CommitRequest", "ContentsOf", "UploadMode", "git_blob_id", "own_gitignore", "publish", "upload_modes"]
+__all__ = [
+    "CommitRequest",
+    "ContentsOf",
+    "UploadMode",
+    "Work",
+    "git_blob_id",
+    "own_gitignore",
+    "publish",
+    "publish_work",
+    "upload_modes",
+]
 
 log = logging.getLogger(__name__)
 
@@ -113,8 +125,16 @@ def publish(
     :raises XetConflictError: the branch is no longer at ``parent_commit``.
     :raises XetNotFoundError: repository, branch, or a path to delete does not exist.
     """
-    work = plan_work(request, modes, contents_of, card)
-    publication = _Publication(hub, request, work, commit_key(request, work.key_files))
+    return publish_work(hub, request, plan_work(request, modes, contents_of, card))
+
+
+def publish_work(hub: Hub, request: CommitRequest, work: Work) -> XetCommitResult:
+    """Publish what was compared with the repository; see :func:`publish`.
+
+    :param request: its files are those of the work.
+    :param work: complete.
+    """
+    publication = _Publication(hub, request, work, commit_key(request, work.key_files()))
     try:
         publication.publish()
     except _SeveralCommitsNeededError:
@@ -130,7 +150,7 @@ def _publish_through_pull_request(
     :param direct: a commit to the branch that the Hub may have made after it timed out.
     """
     proposal = replace(request, create_pr=True, atomic=False)
-    publication = _Publication(hub, proposal, work, commit_key(proposal, work.key_files), is_merged_later=True)
+    publication = _Publication(hub, proposal, work, commit_key(proposal, work.key_files()), is_merged_later=True)
     publication.publish()
     result = publication.result()
     proposed = Repo.from_uri(result["repo"])
@@ -158,7 +178,7 @@ def _publish_through_pull_request(
     return {
         **result,
         **commit,
-        "files": [published_record(file, commit["repo"]) for file in result["files"]],
+        "files": cast("list[XetFile]", work.files.published(commit["repo"])),
         "pull_request": None,
         "pull_request_number": None,
         "commits": [commit],
@@ -182,7 +202,6 @@ class _Publication:
         self._is_merged_later = is_merged_later
         self.done: list[_Published] = []
         self.parent = request.parent_commit
-        self._unchanged = work.unchanged
         self._is_found = False
 
     @property
@@ -211,7 +230,6 @@ class _Publication:
         may_be_done = self._request.idempotency_key is not None and not self._request.is_first_try
         if may_be_done and self._find():
             log.info("Found %s of this work in %s.", counted(len(self.done), "commit"), self._repo)
-            self._unchanged = self._unchanged_before(self.done[0])
             self._is_found = True
         limits = Limits(MAX_CHANGES, MAX_INLINE_BYTES)
         parts = self._work.parts(self._until, limits)
@@ -231,6 +249,10 @@ class _Publication:
                 if self.done:
                     error.args = (f"{error} {self._so_far(len(parts))}", *error.args[1:])
                 raise
+            else:
+                if self._until == parts[0].until:
+                    parts = parts[1:]
+                    continue
             parts = self._work.parts(self._until, limits)
 
     def found_late(self) -> bool:
@@ -251,7 +273,9 @@ class _Publication:
         )
 
     def _check_deletions(self, parts: Sequence[Part]) -> None:
-        paths = [each for part in parts for each in part.changes if isinstance(each, str)]
+        if not self._request.delete:
+            return
+        paths = [each for part in parts for each in part.planned() if isinstance(each, str)]
         existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths]) if paths else set()
         if missing := [path for path in paths if path not in existing]:
             # The Hub itself accepts the plain path of a folder, and deletes everything in it.
@@ -288,11 +312,11 @@ class _Publication:
                     if isinstance(error, XetConflictError) and self.parent != parent and moves < _MAX_OVERTAKES:
                         moves += 1
                         continue  # someone else committed, so there is no reason to wait
-                    if _took_too_long(error) and len(part.changes) > ADVISED_CHANGES:
+                    if _took_too_long(error) and part.count > ADVISED_CHANGES:
                         raise _CommitTooLargeError(f"{error}") from None
                     raise
                 except XetResponseError as error:
-                    if error.status == _TOO_LARGE and len(part.changes) > 1:
+                    if error.status == _TOO_LARGE and part.count > 1:
                         raise _CommitTooLargeError(f"{error}") from None
                     if isinstance(error, XetProtocolError):
                         # The commit may have been made although its response cannot be read.
@@ -334,7 +358,11 @@ class _Publication:
 
     def _touched(self, parts: Sequence[Part], since: str, until: str) -> list[str]:
         """Return which paths still to commit differ between two commits; all if the first is not found."""
-        changes = [change for part in parts for change in part.changes]
+        changes = (change for part in parts for change in part.planned())
+        return sorted(path for batch in batches(changes) for path in self._touched_of(batch, since, until))
+
+    def _touched_of(self, batch: Sequence[Planned | str], since: str, until: str) -> list[str]:
+        changes = [change.record if isinstance(change, Planned) else change for change in batch]
         paths = [change if isinstance(change, str) else change["path"] for change in changes]
         files = [path for path in paths if not path.endswith("/")]
         folders = [path.rstrip("/") for path in paths if path.endswith("/")]
@@ -388,7 +416,7 @@ class _Publication:
         return _Published(commit, repo, part.until, self._url_of(repo) if self._opens_pull_request else None)
 
     def _trailer(self, until: int) -> str:
-        size = len(self._work.order)
+        size = len(self._work)
         reach = "" if until == size and not self.done else f" ({until} of {size})"
         return f"{KEY_TRAILER}: {self._key}{reach}"
 
@@ -404,7 +432,7 @@ class _Publication:
     def _find(self) -> bool:
         """Find what earlier attempts committed; one may have been killed before it stored its last commit."""
         self._recall()
-        if self._until < len(self._work.order):
+        if self._until < len(self._work):
             self._search()
         return bool(self.done)
 
@@ -413,19 +441,19 @@ class _Publication:
 
         The repository has that commit now, so a comparison with its head would call unchanged what the commit changed.
         """
-        hub, oid = self._hub, first.commit["oid"]
+        hub, oid, files = self._hub, first.commit["oid"], self._work.files
         try:
             parent = parents(hub, first.repo.at(oid), [oid])[oid]
-            paths = [file["path"] for file in self._work.files] if parent else []
-            there = hub.get_files(first.repo.at(str(parent)), paths) if paths else []
+            if not parent:
+                return ()
+            there = first.repo.at(str(parent))
+            return files.compare_again(
+                path
+                for batch in batches(files.by_path())
+                for path in _same(batch, hub.get_files(there, [file.record["path"] for file in batch]))
+            )
         except XetNotFoundError:
             return ()  # the history was squashed since
-        before = {file["path"]: file["sha256"] or file.get("blob_id") for file in there}
-        wanted = {
-            file["path"]: file.get("blob_id") if file["path"] in self._work.inline else file["sha256"]
-            for file in self._work.files
-        }
-        return {path for path, digest in wanted.items() if digest == before.get(path)}
 
     def _remember(self) -> None:
         last = self.done[-1]
@@ -469,40 +497,52 @@ class _Publication:
         for commit in reversed(self._hub.latest_commits(repo.at(until) if until else repo, _COMMITS_TO_SEARCH)):
             if mark := pattern.search(commit["description"]):
                 here: XetCommit = {**commit, "repo": repo.uri}
-                found.append(_Published(here, repo, int(mark[1] or len(self._work.order)), pull_request))
+                found.append(_Published(here, repo, int(mark[1] or len(self._work)), pull_request))
         return found
 
     def result(self) -> XetCommitResult:
         """Return the published files and the commits that published them."""
         head = self.done[-1].commit if self.done else self._head()
+        unchanged = self._unchanged_before(self.done[0]) if self._is_found else self._work.files.unchanged
         opened = next((each for each in self.done if each.pull_request), None)
         pull_request = opened.pull_request if opened else None
         number = int(opened.repo.revision.removeprefix(_PULL_REQUEST)) if opened else None
         return {
             **head,
-            "files": [published_record(file, head["repo"]) for file in self._published_files()],
+            "files": cast("list[XetFile]", self._published_files(head["repo"])),
             "deleted": list(self._request.delete),
-            "unchanged": sorted(self._unchanged),
+            "unchanged": cast("list[str]", unchanged if self._work.files.are_on_disk else sorted(unchanged)),
             "created": bool(self.done),
             "pull_request": pull_request,
             "pull_request_number": number,
             "commits": [each.commit for each in self.done],
         }
 
-    def _published_files(self) -> Sequence[XetFile]:
+    def _published_files(self, uri: str) -> Sequence[XetFile]:
         """Return the records, with that of the card which an earlier attempt wrote: its block may be another one."""
-        card = self._work.card
+        card, files = self._work.card, self._work.files
         if card is None or not self._is_found:
-            return self._work.files
+            return files.published(uri)
         last = self.done[-1]
-        there = {file["path"]: file for file in self._hub.get_files(last.repo.at(last.commit["oid"]), [card["path"]])}
-        return [there.get(file["path"], file) for file in self._work.files]
+        there = self._hub.get_files(last.repo.at(last.commit["oid"]), [card["path"]])
+        for file in there:
+            files.replace_record(file)
+        return files.published(uri)
 
     def _head(self) -> XetCommit:
         head = self._hub.latest_commits(self._request.repo)
         if not head:
             raise XetProtocolError(f"The Hub at {self._hub.endpoint} has no commit of {self._request.repo}.")
         return head[0]
+
+
+def _same(files: Sequence[Planned], there: Sequence[XetFile]) -> Iterator[str]:
+    """Yield the paths of files that have the content that is there."""
+    before = {file["path"]: file["sha256"] or file.get("blob_id") for file in there}
+    for file in files:
+        record = file.record
+        if before.get(record["path"]) == (record.get("blob_id") if file.inline else record["sha256"]):
+            yield record["path"]
 
 
 def _took_too_long(error: XetHubError) -> bool:

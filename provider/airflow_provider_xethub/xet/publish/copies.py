@@ -25,7 +25,7 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, xet_file_record
+from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, changed_files, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 500
@@ -173,8 +173,7 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
 
 def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:
     """Add to a commit the figures of the copy."""
-    unchanged = set(committed["unchanged"])
-    new = [file for file in committed["files"] if file["path"] not in unchanged]
+    new = list(changed_files(committed))
     inline = [file for file in new if file["path"] in copies.inline]
     return {
         **committed,

@@ -19,9 +19,9 @@ from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceE
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files.content_identity import identity
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+from airflow_provider_xethub.xet.files.found_files import SourceFile
 from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 from airflow_provider_xethub.xet.files.mirror.plan import Plan, Rules
-from airflow_provider_xethub.xet.files.sources import SourceFile
 from airflow_provider_xethub.xet.hub import preupload, pull_requests
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.folders import list_folder

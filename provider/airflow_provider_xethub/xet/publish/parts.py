@@ -13,13 +13,14 @@ import io
 import itertools
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish.card_work import CardWork
+from airflow_provider_xethub.xet.publish.planned_files import Planned, PlannedFiles
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetFile
 
@@ -49,18 +50,32 @@ class Limits:
 class Part:
     """A run of the work's changes that fits into one commit.
 
-    :param until: the position in the work's order at which it ends.
-    :param changes: records of files, and paths to delete; without unchanged files.
+    :param begin, until: the positions in the work's order at which it begins and ends.
+    :param count: the number of its changes, without unchanged files.
     :param inline_bytes: the size of the inline files.
+    :param work: what it is a part of.
     """
 
+    begin: int
     until: int
-    changes: Sequence[XetFile | str]
+    count: int
     inline_bytes: int
+    work: Work = field(repr=False)
+
+    @property
+    def changes(self) -> Sequence[XetFile | str]:
+        """Records of files, and paths to delete; without unchanged files."""
+        return [each.record if isinstance(each, Planned) else each for each in self.planned()]
+
+    def planned(self) -> Iterator[Planned | str]:
+        """Yield what changes, with how the Hub stores it."""
+        for each in self.work.order(self.begin, self.until):
+            if isinstance(each, str) or not each.unchanged:
+                yield each
 
     def halved(self) -> Limits:
         """Return limits that split this part in two."""
-        return Limits(len(self.changes) // 2, self.inline_bytes // 2)
+        return Limits(self.count // 2, self.inline_bytes // 2)
 
 
 class InlineContents:
@@ -78,59 +93,138 @@ class InlineContents:
         return self._held
 
 
-@dataclass(frozen=True)
 class Work:
     """All that a request publishes.
 
-    :param files: in the order of the request, without those that ``.gitignore`` excludes.
-    :param order: the files by path and the paths to delete, in the order of publishing.
-    :param unchanged: paths that the repository already has with this content.
-    :param inline: paths of inline files.
-    :param card: the record of the card by which the work is identified.
+    Files are added in batches, compared with what the repository has; then come the deletions and the card.
+
+    :param request: what is published.
+    :param contents_of: returns the bytes of inline files.
+    :ivar files: without those that ``.gitignore`` excludes.
+    :ivar card: the record of the card by which the work is identified.
     """
 
-    files: Sequence[XetFile]
-    order: Sequence[XetFile | str]
-    unchanged: Collection[str]
-    inline: Collection[str]
-    contents: InlineContents
-    card: XetFile | None = None
+    def __init__(self, request: CommitRequest, contents_of: ContentsOf) -> None:
+        self._request = request
+        self._held: dict[str, bytes] = {}
+        self._ignored: list[str] = []
+        self._ignored_count = 0
+        self._asked = 0
+        self._first: Sequence[str] = ()
+        self._last: Sequence[str] = ()
+        self.contents = InlineContents(lambda files: _contents(files, contents_of, self._held))
+        self.files = PlannedFiles()
+        self.card: XetFile | None = None
 
-    @property
-    def key_files(self) -> Sequence[XetFile]:
-        """The files by which the work is identified: the card without its block."""
-        if self.card is None:
-            return self.files
-        return [self.card if file["path"] == self.card["path"] else file for file in self.files]
+    def add(self, files: Sequence[XetFile], modes: Mapping[str, UploadMode]) -> None:
+        """Compare files with what the repository has.
+
+        :raises XetInputError: a record has no sha256, which the commit needs.
+        """
+        self._asked += len(files)
+        wanted = []
+        for file in files:
+            mode = modes[file["path"]]
+            if mode.ignored:
+                self._ignored_count += 1
+                self._ignored = sorted([*self._ignored, file["path"]])[:_MAX_NAMED]
+                continue
+            if not mode.inline and not file["sha256"]:
+                raise XetInputError(
+                    f"The record of {file['path']} has no sha256, which a commit to {self._request.repo} needs. Upload "
+                    "it again."
+                )
+            wanted.append(file)
+        inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)
+        digests = {
+            path: digest for batch in _batches(inline) for path, digest in _digests(self.contents.of(batch), batch)
+        }
+        self.files.add(_planned(file, modes[file["path"]], digests.get(file["path"])) for file in wanted)
+
+    def complete(self, card: CardWork | None = None, modes: Mapping[str, UploadMode] | None = None) -> Work:
+        """Add the card, which is not among the files of the request, and put everything in order.
+
+        :param modes: with that of the card.
+        """
+        if self._ignored:
+            log.warning(
+                "%d of %d files are left out, because the .gitignore of %s excludes them: %s",
+                self._ignored_count,
+                self._asked,
+                self._request.repo,
+                ", ".join(self._ignored) + (" …" if self._ignored_count > _MAX_NAMED else ""),
+            )
+        delete = self._request.delete
+        if card is not None and modes is not None:
+            is_alone = len(self.files.unchanged) == len(self.files) and not delete
+            content = card.content(is_alone=is_alone)
+            record = card.record(content)
+            self._held[record["path"]] = content
+            ((path, digest),) = _digests(self._held, [record])
+            self.files.add([_planned(record, modes[path], digest)])
+            self.card = card.key_record(content)
+        in_the_way = {path for path in delete if self._is_in_the_way(path)}
+        self._first = [path for path in delete if path in in_the_way]
+        self._last = [path for path in delete if path not in in_the_way]
+        return self
+
+    def _is_in_the_way(self, path: str) -> bool:
+        return self.files.has_below(path) or any(
+            self.files.has(path[:at]) for at, char in enumerate(path) if char == "/"
+        )
+
+    def __len__(self) -> int:
+        """Return the number of files and deletions, changed or not."""
+        return len(self._first) + len(self.files) + len(self._last)
+
+    def key_files(self) -> Iterator[XetFile]:
+        """Yield the files by which the work is identified, in the order of their paths: the card without its block."""
+        for file in self.files.by_path():
+            is_card = self.card is not None and file.record["path"] == self.card["path"]
+            yield self.card if is_card and self.card else file.record
+
+    def order(self, begin: int = 0, until: int | None = None) -> Iterator[Planned | str]:
+        """Yield files by path and paths to delete, in the order of publishing, from a position to another one."""
+        end = len(self) if until is None else until
+        yield from self._first[begin:end]
+        before = len(self._first)
+        yield from self.files.by_path(max(begin - before, 0), max(end - before, 0))
+        before += len(self.files)
+        yield from self._last[max(begin - before, 0) : max(end - before, 0)]
 
     def parts(self, begin: int, limits: Limits) -> list[Part]:
         """Split the order, from a position on, into as few parts as the limits allow."""
         parts: list[Part] = []
-        changes: list[XetFile | str] = []
-        size = 0
-        for at, change in enumerate(self.order[begin:], begin):
-            if not isinstance(change, str) and change["path"] in self.unchanged:
+        count = size = 0
+        first = begin
+        nothing: tuple[int | None, bool] = (None, False)
+        deletions = itertools.repeat(nothing, len(self._first)), itertools.repeat(nothing, len(self._last))
+        order = itertools.chain(deletions[0], self.files.sizes_by_path(), deletions[1])
+        for at, (inline_bytes, unchanged) in enumerate(itertools.islice(order, begin, None), begin):
+            if unchanged:
                 continue
-            more = 0 if isinstance(change, str) or change["path"] not in self.inline else change["size"]
-            if changes and (len(changes) >= limits.changes or (more and size + more > limits.inline_bytes)):
-                parts.append(Part(at, changes, size))
-                changes, size = [], 0
-            changes.append(change)
+            more = inline_bytes or 0
+            if count and (count >= limits.changes or (more and size + more > limits.inline_bytes)):
+                parts.append(Part(first, at, count, size, self))
+                first, count, size = at, 0, 0
+            count += 1
             size += more
-        return [*parts, Part(len(self.order), changes, size)] if changes else parts
+        return [*parts, Part(first, len(self), count, size, self)] if count else parts
 
     def lines(self, part: Part) -> Iterator[dict[str, Any]]:
         """Yield the lines of a commit request below its header."""
-        inline = [each for each in part.changes if not isinstance(each, str) and each["path"] in self.inline]
+        inline = [each.record for each in part.planned() if isinstance(each, Planned) and each.inline]
         contents = self.contents.of(inline) if inline else {}
-        for change in part.changes:
+        for change in part.planned():
             if isinstance(change, str):
                 yield {"key": "deletedFolder" if change.endswith("/") else "deletedFile", "value": {"path": change}}
-            elif change["path"] in self.inline:
-                content = base64.b64encode(contents[change["path"]]).decode()
-                yield {"key": "file", "value": {"content": content, "path": change["path"], "encoding": "base64"}}
+                continue
+            file = change.record
+            if change.inline:
+                content = base64.b64encode(contents[file["path"]]).decode()
+                yield {"key": "file", "value": {"content": content, "path": file["path"], "encoding": "base64"}}
             else:
-                value = {"path": change["path"], "algo": "sha256", "oid": change["sha256"], "size": change["size"]}
+                value = {"path": file["path"], "algo": "sha256", "oid": file["sha256"], "size": file["size"]}
                 yield {"key": "lfsFile", "value": value}
 
 
@@ -142,49 +236,21 @@ def plan_work(
     :param card: the card, which is not among the files of the request.
     :raises XetInputError: a record has no sha256, which the commit needs.
     """
-    wanted, ignored = [], []
-    for file in request.files:
-        mode = modes[file["path"]]
-        if mode.ignored:
-            ignored.append(file["path"])
-            continue
-        if not mode.inline and not file["sha256"]:
-            raise XetInputError(
-                f"The record of {file['path']} has no sha256, which a commit to {request.repo} needs. Upload it again."
-            )
-        wanted.append(file)
-    if ignored:
-        log.warning(
-            "%d of %d files are left out, because the .gitignore of %s excludes them: %s",
-            len(ignored),
-            len(request.files),
-            request.repo,
-            ", ".join(sorted(ignored)[:_MAX_NAMED]) + (" …" if len(ignored) > _MAX_NAMED else ""),
-        )
-    held: dict[str, bytes] = {}
-    contents = InlineContents(lambda files: _contents(files, contents_of, held))
-    inline = sorted((file for file in wanted if modes[file["path"]].inline), key=_path)
-    digests = {path: digest for batch in _batches(inline) for path, digest in _digests(contents.of(batch), batch)}
-    files, unchanged = [], set()
-    for file in wanted:
-        path, record = file["path"], file.copy()
-        if path in digests:
-            record["sha256"], record["blob_id"] = digests[path]
-        if modes[path].current == (record["blob_id"] if path in digests else record["sha256"]):
-            unchanged.add(path)
-        files.append(record)
-    if card is None:
-        return Work(files, _order(files, request.delete), unchanged, digests, contents)
-    content = card.content(is_alone=len(unchanged) == len(files) and not request.delete)
-    record = card.record(content)
-    path = record["path"]
-    held[path] = content
-    ((_, digests[path]),) = _digests(held, [record])
-    record["sha256"], record["blob_id"] = digests[path]
-    if modes[path].current == record["blob_id"]:
-        unchanged.add(path)
-    files.append(record)
-    return Work(files, _order(files, request.delete), unchanged, digests, contents, card.key_record(content))
+    work = Work(request, contents_of)
+    work.add(request.files, modes)
+    return work.complete(card, modes)
+
+
+def _planned(file: XetFile, mode: UploadMode, digest: tuple[str, str] | None) -> Planned:
+    """Compare a file with what the repository has.
+
+    :param digest: of an inline file, its sha256 and git blob id.
+    """
+    record = file.copy()
+    if digest:
+        record["sha256"], record["blob_id"] = digest
+    unchanged = mode.current == (record["blob_id"] if digest else record["sha256"])
+    return Planned(record, digest is not None, unchanged)
 
 
 def _contents(files: Sequence[XetFile], read: ContentsOf, held: Mapping[str, bytes]) -> Mapping[str, bytes]:
@@ -210,18 +276,6 @@ def encoded(header: Mapping[str, Any], lines: Iterator[dict[str, Any]]) -> bytes
 
 def _path(file: XetFile) -> str:
     return file["path"]
-
-
-def _order(files: Sequence[XetFile], delete: Sequence[str]) -> list[XetFile | str]:
-    new = {file["path"] for file in files}
-    folders = {path[:at] for path in new for at, char in enumerate(path) if char == "/"}
-
-    def is_in_the_way(path: str) -> bool:
-        return path in folders or any(path[:at] in new for at, char in enumerate(path) if char == "/")
-
-    in_the_way = {path for path in delete if is_in_the_way(path)}
-    first = [path for path in delete if path in in_the_way]
-    return [*first, *sorted(files, key=_path), *(path for path in delete if path not in in_the_way)]
 
 
 def _batches(files: Sequence[XetFile]) -> Iterator[list[XetFile]]:

@@ -6,22 +6,29 @@ is there already, uploads what has to go through CAS, and makes the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_provider_xethub.xet import records as limits
+from airflow_provider_xethub.xet.hub import preupload
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.process.path_table import PathTable
 from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.batches import Batches
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card_work import CardWork
+from airflow_provider_xethub.xet.publish.records_on_disk import RecordsOnDisk
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.publish.sources import (
     CopiedFiles,
     HeldContents,
     SourceFiles,
+    SourceRecords,
     Sources,
     UploadedFiles,
 )
@@ -32,8 +39,8 @@ from airflow_provider_xethub.xet.token import Fernet
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.session import WithCasAccess
     from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+    from airflow_provider_xethub.xet.files.found_files import SourceFile
     from airflow_provider_xethub.xet.files.mirror.plan import Rules
-    from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.publish import copies
     from airflow_provider_xethub.xet.publish.mirror import Mirror
     from airflow_provider_xethub.xet.publish.sources import OpenStorage, ReadAccess
@@ -56,30 +63,65 @@ class RepositoryDestination:
         self._hub = hub
 
     def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
-        """Upload what the Hub wants in CAS and does not have, and commit."""
-        request = replace(request, files=sources.with_samples(request.files))
-        request, card = self._with_card(request, sources)
+        """Upload what the Hub wants in CAS and does not have, and commit.
+
+        Files are uploaded in batches, so that memory does not grow with their number; they are committed when all of
+        them are uploaded, because their digests identify the work.
+        """
+        hub, files = self._hub, request.files
+        card = self._card(request, sources)
+        gitignore = preupload.own_gitignore(_with_path(files, preupload.GITIGNORE), sources.contents)
+        work = commit.Work(request, sources.contents)
+        batches = Batches(len(files))
+        for batch in sources.batches(files) if files else [[]]:
+            if card:
+                batch = [file for file in batch if file["path"] != CARD_PATH]
+            is_asked = card if batches.is_first else None
+            records, modes = self._upload(batches, request, sources, batch, gitignore, is_asked)
+            work.add(records, modes)
+            if is_asked:
+                mode_of_card = {CARD_PATH: modes[CARD_PATH]}
+            batches.done(batch)
+        if card:
+            card.transfer = batches.transfer
+        return commit.publish_work(hub, request, work.complete(card, mode_of_card if card else None)), batches.transfer
+
+    def _upload(
+        self,
+        batches: Batches,
+        request: CommitRequest,
+        sources: Sources,
+        files: Sequence[XetFile],
+        gitignore: str | None,
+        card: CardWork | None,
+    ) -> tuple[list[XetFile], Mapping[str, UploadMode]]:
+        """Upload one batch, and return its records, and how the Hub stores them.
+
+        :param card: the card, if the Hub is to be asked about it, too.
+        """
+        files = sources.with_samples(files)
         with sources.prefetch(request.repo):
-            asked = replace(request, files=[*request.files, card.placeholder()]) if card else request
-            modes = sources.modes(self._hub, asked)
+            asked = [*files, card.placeholder()] if card else files
+            modes = batches.paced(lambda: sources.modes(self._hub, request, asked, gitignore))
             if card:
                 card.prepare(modes[CARD_PATH])
-            through_cas = [path for path in sources.pending if not (modes[path].inline or modes[path].ignored)]
+            pending = sources.pending(files)
+            through_cas = [path for path in pending if not (modes[path].inline or modes[path].ignored)]
             known = sources.unchanged_in_repository(self._hub, request.repo, through_cas, modes)
             sent, transfer = sources.upload([path for path in through_cas if path not in known])
-        request = _with_records(request, {**known, **sent})
-        if card:
-            card.transfer = transfer
-        return commit.publish(self._hub, request, modes, sources.contents, card), transfer
+        batches.add(transfer)
+        return _with_records(files, {**known, **sent}), modes
 
-    def _with_card(self, request: CommitRequest, sources: Sources) -> tuple[CommitRequest, CardWork | None]:
-        """Return the request without the ``README.md`` of the sources, and the card that takes its place."""
+    def _card(self, request: CommitRequest, sources: Sources) -> CardWork | None:
+        """Return the card, which takes the place of the ``README.md`` of the sources."""
         if request.card is None:
-            return request, None
-        own = [file for file in request.files if file["path"] == CARD_PATH]
-        others = [file for file in request.files if file["path"] != CARD_PATH]
+            return None
+        from airflow_provider_xethub.xet.manifests.files import bytes_of
+
+        own = _with_path(request.files, CARD_PATH)
         given = sources.contents(own)[CARD_PATH] if own else None
-        return replace(request, files=others), CardWork(self._hub, request.repo, request.card, given, others)
+        size = bytes_of(request.files) - sum(file["size"] for file in own)
+        return CardWork(self._hub, request.repo, request.card, given, len(request.files) - len(own), size)
 
 
 class BucketDestination:
@@ -89,17 +131,47 @@ class BucketDestination:
         self._hub = hub
 
     def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
-        """Upload what the bucket does not have, and put all files."""
+        """Upload what the bucket does not have, and put all files, one batch after the other."""
         from airflow_provider_xethub.xet.publish import bucket
 
-        known = sources.unchanged_in_bucket(self._hub, request.repo)
-        sent, transfer = sources.upload([path for path in sources.pending if path not in known])
-        request = _with_records(request, {**known, **sent})
-        return bucket.publish(self._hub, request, sources.origins()), transfer
+        batches = Batches(len(request.files))
+        changes = bucket.Changes(self._hub, request, sources.origins(), batches.paced)
+        for batch in sources.batches(request.files) if request.files else [[]]:
+            pending = sources.pending(batch)
+            known = sources.unchanged_in_bucket(self._hub, request.repo, pending)
+            sent, transfer = sources.upload([path for path in pending if path not in known])
+            batches.add(transfer)
+            records = _with_records(batch, {**known, **sent})
+            changes.put(records)
+            batches.done(batch)
+        return changes.complete(), batches.transfer
 
 
-def _with_records(request: CommitRequest, records: Mapping[str, XetFile]) -> CommitRequest:
-    return replace(request, files=[records.get(file["path"], file) for file in request.files])
+def _with_records(files: Sequence[XetFile], records: Mapping[str, XetFile]) -> list[XetFile]:
+    return [records.get(file["path"], file) for file in files]
+
+
+def _with_path(files: Sequence[XetFile], path: str) -> list[XetFile]:
+    """Return the record with a path, in a list, if there is one."""
+    if isinstance(files, (RecordsOnDisk, SourceRecords)):
+        found = files.find(path)
+        return [found] if found else []
+    return [file for file in files if file["path"] == path]
+
+
+def _by_path(request: CommitRequest) -> Sequence[XetFile]:
+    """Return the records of a request: many of them on disk, in the order of their paths.
+
+    :raises XetInputError: two files have the same path.
+    """
+    files = request.files
+    if len(files) <= limits.IN_MEMORY or isinstance(files, SourceRecords):
+        return files
+    kept = RecordsOnDisk(PathTable())
+    for file in files:
+        if not kept.add(file):
+            raise request.twice(file["path"])
+    return kept
 
 
 class Publisher:
@@ -137,7 +209,7 @@ class Publisher:
 
     def publish_files(
         self,
-        files: Sequence[SourceFile],
+        files: Collection[SourceFile],
         request: CommitRequest,
         *,
         write_access: WithCasAccess,
@@ -209,7 +281,7 @@ class Publisher:
 
     def _publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         request.check()
-        return self._publish_checked(request, sources)
+        return self._publish_checked(replace(request, files=_by_path(request)), sources)
 
     def _publish_checked(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         if self._prepare is not None:

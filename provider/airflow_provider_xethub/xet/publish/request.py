@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet import answers, arguments
+from airflow_provider_xethub.xet import answers, arguments, records
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.records import XetFile
@@ -83,26 +83,34 @@ class CommitRequest:
         self._check_deletions(where)
 
     def _check_files(self, where: str) -> None:
-        for file in self.files:
-            try:
-                answers.xet_file(file)
-            except answers.WrongAnswerError as error:
-                named = str(file.get("path")) if isinstance(file, Mapping) else file
-                raise XetInputError(
-                    f"files must be Xet file records, as XetUploadOperator returns them in 'files'; {named!r:.200} is "
-                    f"a record with {error}."
-                ) from None
-        seen: set[str] = set()
+        # Of more, the publisher finds out which paths occur twice.
+        seen: set[str] | None = set() if len(self.files) <= records.IN_MEMORY else None
         here: set[str] = set()  # URIs of this repository: a few, for many files
         for file in self.files:
+            self._check_record(file)
             path, uri = file["path"], file["repo"]
             check_path(path)
             if uri not in here and not Repo.from_uri(uri).is_same_repo(self.repo):
                 raise XetInputError(f"{path} was uploaded for {uri}; it cannot be committed to {where}.")
-            if path in seen:
-                raise XetInputError(f"{path} occurs twice among the files to commit to {where}.")
             here.add(uri)
-            seen.add(path)
+            if seen is not None:
+                if path in seen:
+                    raise self.twice(path)
+                seen.add(path)
+
+    def _check_record(self, file: object) -> None:
+        try:
+            answers.xet_file(file)
+        except answers.WrongAnswerError as error:
+            named = str(file.get("path")) if isinstance(file, Mapping) else file
+            raise XetInputError(
+                f"files must be Xet file records, as XetUploadOperator returns them in 'files'; {named!r:.200} is "
+                f"a record with {error}."
+            ) from None
+
+    def twice(self, path: str) -> XetInputError:
+        """Return the error for a path that two files have."""
+        return XetInputError(f"{path} occurs twice among the files to commit to {self.repo}.")
 
     def _check_deletions(self, where: str) -> None:
         if isinstance(self.delete, str):
@@ -116,25 +124,31 @@ class CommitRequest:
             gone.add(plain)
         # The Hub does not document which of the two it does first: it might delete the new file.
         folders = {path for path in self.delete if path.endswith("/")}
-        for path in [file["path"] for file in self.files] if gone else ():
+        for path in (file["path"] for file in self.files) if gone else ():
             above = {path[: at + 1] for at, char in enumerate(path) if char == "/"}
             if path in gone or above & folders:
                 raise XetInputError(f"{path} would be both committed to and deleted from {where}.")
 
 
-def commit_key(request: CommitRequest, files: Sequence[XetFile]) -> str:
+def commit_key(request: CommitRequest, files: Iterable[XetFile]) -> str:
     """Return the key that marks this piece of work in the commit's description.
 
-    :param files: those of the request, inline ones with the digest of their content.
+    :param files: those of the request, inline ones with the digest of their content. An iterator has them in the order
+        of their paths; there may be more of them than memory should hold.
     """
-    work = [
-        request.repo.uri,
-        request.message,
-        request.description,
-        sorted((file["path"], file["sha256"] or "", file["size"]) for file in files),
+    ordered = files if isinstance(files, Iterator) else sorted(files, key=lambda file: file["path"])
+    before = [request.repo.uri, request.message, request.description]
+    after = [
         sorted(request.delete),
         request.parent_commit,
         request.create_pr,
         request.idempotency_key or uuid.uuid4().hex,
     ]
-    return hashlib.sha256(json.dumps(work).encode()).hexdigest()[:32]
+    # The digest of one JSON array of all of them.
+    digest = hashlib.sha256(f"{json.dumps(before)[:-1]}, [".encode())
+    separator = ""
+    for file in ordered:
+        digest.update(f"{separator}{json.dumps([file['path'], file['sha256'] or '', file['size']])}".encode())
+        separator = ", "
+    digest.update(f"], {json.dumps(after)[1:]}".encode())
+    return digest.hexdigest()[:32]

@@ -6,17 +6,18 @@ A source says what is not in CAS yet, uploads it, and returns the content of wha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_xethub.xet import samples
 from airflow_provider_xethub.xet.hub import preupload
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
+from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetFile, XetTransfer, no_transfer
+from airflow_provider_xethub.xet.records import XetFile, XetTransfer, no_transfer, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
 
@@ -24,8 +25,8 @@ from airflow_provider_xethub.xet.token import Fernet
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.session import WithCasAccess
     from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+    from airflow_provider_xethub.xet.files.found_files import FoundFiles, SourceFile
     from airflow_provider_xethub.xet.files.object_storage import Location, Storage
-    from airflow_provider_xethub.xet.files.sources import SourceFile
     from airflow_provider_xethub.xet.publish import copies
 
     OpenStorage = Callable[[Location], Storage]
@@ -33,12 +34,18 @@ if TYPE_CHECKING:
 
 
 class Sources(ABC):
-    """The files of one commit. By default all of them are in CAS.
+    """The files of one commit. By default all of them are in CAS."""
 
-    :ivar pending: paths of the files that are not in CAS yet.
-    """
+    def batches(self, files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
+        """Yield the records of all files, so many at a time that memory does not grow with their number.
 
-    pending: Collection[str] = ()
+        :param files: those of the request, by path if they are more than one batch.
+        """
+        return batches(files)
+
+    def pending(self, files: Sequence[XetFile]) -> list[str]:  # noqa: ARG002
+        """Return the paths of files of this batch that are not in CAS yet."""
+        return []
 
     @abstractmethod
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
@@ -55,12 +62,14 @@ class Sources(ABC):
         """Fetch the token of the upload while the Hub is asked how to store the files, where that saves time."""
         return nullcontext()
 
-    def modes(self, hub: Hub, request: CommitRequest) -> dict[str, UploadMode]:
-        """Return how the repository stores each file, by the ``.gitignore`` that is published with them."""
-        gitignore = preupload.own_gitignore(request.files, self.contents)
-        return preupload.upload_modes(
-            hub, request.repo, request.files, create_pr=request.create_pr, gitignore=gitignore
-        )
+    def modes(
+        self, hub: Hub, request: CommitRequest, files: Sequence[XetFile], gitignore: str | None
+    ) -> dict[str, UploadMode]:
+        """Return how the repository stores each file of a batch.
+
+        :param gitignore: the content of the ``.gitignore`` that is published with the files.
+        """
+        return preupload.upload_modes(hub, request.repo, files, create_pr=request.create_pr, gitignore=gitignore)
 
     def unchanged_in_repository(
         self,
@@ -75,7 +84,12 @@ class Sources(ABC):
         """
         return {}
 
-    def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:  # noqa: ARG002
+    def unchanged_in_bucket(
+        self,
+        hub: Hub,  # noqa: ARG002
+        bucket: Repo,  # noqa: ARG002
+        paths: Collection[str],  # noqa: ARG002
+    ) -> Mapping[str, XetFile]:
         """Return the records of pending files that the bucket has already, by path."""
         return {}
 
@@ -100,44 +114,65 @@ class SourceFiles(Sources):
 
     def __init__(
         self,
-        files: Sequence[SourceFile],
+        files: Collection[SourceFile],
         with_cas_access: WithCasAccess,
         prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
         deduplicate: bool | None = None,
         memory: DigestMemory | None = None,
     ) -> None:
-        self._all = files
-        self._files = {file.path_in_repo: file for file in files}
-        self.pending = self._files.keys()
+        # Of many files, these are FoundFiles; that class is not imported here.
+        self._many = cast("FoundFiles", files) if getattr(files, "are_on_disk", False) else None
+        self._found = files
+        self._here: dict[str, SourceFile] = {}
         self._with_cas_access = with_cas_access
         self._prefetch = prefetch
         self._deduplicate = deduplicate
         self._memory = memory
         self._digests: Mapping[str, str] = {}
 
-    def records(self, repo: Repo) -> list[XetFile]:
+    def records(self, repo: Repo) -> Sequence[XetFile]:
         """Return the records of the files before their upload."""
+        if self._many is not None:
+            return SourceRecords(self._many, repo.uri)
         from airflow_provider_xethub.xet.transfer import upload
 
-        return upload.source_records(self._all, repo.uri)
+        self._here = {file.path_in_repo: file for file in self._found}
+        return upload.source_records(list(self._found), repo.uri)
+
+    def batches(self, files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
+        """Read the files of one batch at a time from disk."""
+        if not isinstance(files, SourceRecords):
+            yield from batches(files)
+            return
+        from airflow_provider_xethub.xet.transfer import upload
+
+        for some in batches(self._found):
+            self._here = {file.path_in_repo: file for file in some}
+            yield upload.source_records(some, files.repo)
+
+    def pending(self, files: Sequence[XetFile]) -> list[str]:
+        """Return all paths."""
+        return [file["path"] for file in files]
 
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
         """Read the files."""
         from airflow_provider_xethub.xet.transfer import upload
 
-        return upload.read_inline([self._files[file["path"]] for file in files])
+        return upload.read_inline([self._file(file["path"]) for file in files])
 
     def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
         """Read the first bytes of objects; those of local files are known."""
         from airflow_provider_xethub.xet.transfer import upload
 
-        has_objects = upload.fetch_samples(self._all)
-        return upload.source_records(self._all, files[0]["repo"]) if has_objects else files
+        here = [self._here[file["path"]] for file in files]
+        return upload.source_records(here, files[0]["repo"]) if upload.fetch_samples(here) else files
 
     def prefetch(self, repo: Repo) -> AbstractContextManager[None]:
         """Fetch the token early for a small upload that certainly goes through CAS."""
-        sizes = [(file.size, file.sample) for file in self._all]
-        return self._prefetch(repo) if self._prefetch and preupload.should_prefetch_token(sizes) else nullcontext()
+        if self._many is not None or not self._prefetch:
+            return nullcontext()
+        sizes = [(file.size, file.sample) for file in self._found]
+        return self._prefetch(repo) if preupload.should_prefetch_token(sizes) else nullcontext()
 
     def unchanged_in_repository(
         self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
@@ -145,28 +180,69 @@ class SourceFiles(Sources):
         """Compare digests of local files; those are kept for the upload."""
         from airflow_provider_xethub.xet.transfer import unchanged
 
-        files = [self._files[path] for path in paths]
+        files = [self._here[path] for path in paths]
         known, self._digests = unchanged.in_repository(hub, repo, files, modes, self._memory)
         return known
 
-    def unchanged_in_bucket(self, hub: Hub, bucket: Repo) -> Mapping[str, XetFile]:
+    def unchanged_in_bucket(self, hub: Hub, bucket: Repo, paths: Collection[str]) -> Mapping[str, XetFile]:
         """Compare Xet hashes of local files."""
         from airflow_provider_xethub.xet.transfer import unchanged
 
-        return unchanged.in_bucket(hub, bucket, self._all, self._memory)
+        return unchanged.in_bucket(hub, bucket, [self._here[path] for path in paths], self._memory)
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
-        """Upload files, all in one transfer."""
+        """Upload files of one batch, all in one transfer."""
         from airflow_provider_xethub.xet.transfer import upload
 
         if not paths:
             return {}, no_transfer()
-        files = [self._files[path] for path in paths]
+        files = [self._here[path] for path in paths]
         work = partial(
             upload.upload, files=files, deduplicate=self._deduplicate, digests=self._digests, memory=self._memory
         )
         sent = self._with_cas_access(work)
         return {file["path"]: file for file in sent["files"]}, sent["transfer"]
+
+    def _file(self, path: str) -> SourceFile:
+        file = self._here.get(path)
+        if file is None and self._many is not None:
+            file = self._many.get(path)
+        if file is None:
+            raise KeyError(path)
+        return file
+
+
+class SourceRecords(Sequence[XetFile]):
+    """The records of many files before their upload; only batches of them are read, with :class:`SourceFiles`.
+
+    :param found: the files.
+    :param repo: the ``hf://`` URI of the repository.
+    """
+
+    def __init__(self, found: FoundFiles, repo: str) -> None:
+        self._found = found
+        self.repo = repo
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator[XetFile]:
+        """Yield the records without samples."""
+        for file in self._found.files(with_samples=False):
+            yield xet_file_record(file.path_in_repo, file.size, self.repo)
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return self._found.bytes
+
+    def find(self, path: str) -> XetFile | None:
+        """Return the record with this path."""
+        file = self._found.get(path)
+        return None if file is None else xet_file_record(path, file.size, self.repo, sample=file.sample)
 
 
 class UploadedFiles(Sources):
@@ -218,8 +294,11 @@ class HeldContents(Sources):
         self._held = held
         self._uploaded = uploaded
         self._with_cas_access = with_cas_access
-        self.pending = held.keys()
         self.records = {path: upload.content_record(path, content, uri) for path, content in held.items()}
+
+    def pending(self, files: Sequence[XetFile]) -> list[str]:
+        """Return the paths of what is in memory."""
+        return [file["path"] for file in files if file["path"] in self._held]
 
     def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
         """Open sealed samples; those of what is in memory are known."""
@@ -262,13 +341,26 @@ class CopiedFiles(Sources):
         self._job = job
         self._hub = hub
         self._with_cas_access = with_cas_access
-        self.pending = job.inline
+
+    def batches(self, files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
+        """Copy all files together."""
+        yield list(files)
+
+    def pending(self, files: Sequence[XetFile]) -> list[str]:  # noqa: ARG002
+        """Return the paths of what the source stores inline."""
+        return list(self._job.inline)
 
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
         """Read the originals."""
         return {file["path"]: self._read(file) for file in files}
 
-    def modes(self, hub: Hub, request: CommitRequest) -> dict[str, UploadMode]:  # noqa: ARG002
+    def modes(
+        self,
+        hub: Hub,
+        request: CommitRequest,  # noqa: ARG002
+        files: Sequence[XetFile],  # noqa: ARG002
+        gitignore: str | None,  # noqa: ARG002
+    ) -> dict[str, UploadMode]:
         """Keep how each original is stored; the Hub gives the repository those that are in CAS."""
         from airflow_provider_xethub.xet.publish import copies
 

@@ -12,9 +12,10 @@ from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files.content_identity import SIZE, XET_HASH, content_digest, identity
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+from airflow_provider_xethub.xet.files.found_files import LocalFile, SourceFile
 from airflow_provider_xethub.xet.files.object_sources import StoredFile
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME
-from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
+from airflow_provider_xethub.xet.files.sources import check_unchanged
 from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.process import threads

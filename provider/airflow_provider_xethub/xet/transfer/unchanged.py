@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged
+from airflow_provider_xethub.xet.files.found_files import LocalFile, SourceFile
+from airflow_provider_xethub.xet.files.sources import check_unchanged
 from airflow_provider_xethub.xet.files.targets import digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode

@@ -13,8 +13,9 @@ from airflow_provider_xethub.xet.cas import uploads
 from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_sources
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+from airflow_provider_xethub.xet.files.found_files import LocalFile, SourceFile
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
-from airflow_provider_xethub.xet.files.sources import LocalFile, SourceFile, check_unchanged, read_unchanged
+from airflow_provider_xethub.xet.files.sources import check_unchanged, read_unchanged
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile, XetUploadResult, xet_file_record
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, remember

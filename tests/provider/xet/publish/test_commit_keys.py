@@ -29,7 +29,7 @@ def key_of(request: CommitRequest, inline: tuple[str, ...] = (), ignored: tuple[
     contents = dict(TWO)
     modes = {file["path"]: UploadMode(file["path"] in inline, None, file["path"] in ignored) for file in request.files}
     work = plan_work(request, modes, lambda files: {file["path"]: contents[file["path"]] for file in files})
-    return commit_key(request, work.files)
+    return commit_key(request, work.key_files())
 
 
 def request(repo: Repo = DATASET, paths: tuple[tuple[str, bytes], ...] = TWO, **options: Any) -> CommitRequest:

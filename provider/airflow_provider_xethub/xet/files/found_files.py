@@ -1,0 +1,204 @@
+"""The files found for an upload, by their paths in the repository: in memory, or on disk if there are many."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
+from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.xet.files.digest_memory import FileState
+from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
+from airflow_provider_xethub.xet.message_text import counted, os_reason
+from airflow_provider_xethub.xet.process.path_table import PathTable, Row
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file to upload, in the state in which it was found.
+
+    :param path: its path on the worker.
+    :param path_in_repo: its path in the repository.
+    :param size: bytes.
+    :param mtime_ns: time of its last change, in nanoseconds.
+    :param ctime_ns: time of the last change of its inode, which cannot be set back like ``mtime``.
+    :param device, inode: which file it is.
+    :param sample: its first :data:`SAMPLE_BYTES` bytes.
+    """
+
+    path: Path
+    path_in_repo: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+    sample: bytes
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def state(self) -> FileState:
+        """What the file is recognised by."""
+        return FileState(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
+
+
+SourceFile: TypeAlias = "LocalFile | StoredFile"
+
+
+def open_local(path: Path, path_in_repo: str) -> LocalFile:
+    """Open a file as the upload will, and return its facts.
+
+    :raises OSError: it cannot be read.
+    :raises XetSourceError: it is not a regular file.
+    """
+    # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise XetSourceError(f"{path}: is not a regular file")
+        sample = os.read(descriptor, SAMPLE_BYTES)
+    finally:
+        os.close(descriptor)
+    state = FileState.of(status)
+    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
+
+
+class FoundFiles(Collection[SourceFile]):
+    """Files with different paths in the repository, which are read in the order of these paths.
+
+    :param all_in_memory: whether to keep all in memory, with their samples. Otherwise only up to
+        :data:`~airflow_provider_xethub.xet.records.IN_MEMORY`.
+    """
+
+    def __init__(self, *, all_in_memory: bool = False) -> None:
+        self._most = None if all_in_memory else records.IN_MEMORY
+        self._few: dict[str, SourceFile] = {}
+        # Objects of an object storage share their listing, which is in memory anyway.
+        self._stored: list[StoredFile] = []
+        self._many: PathTable | None = None
+
+    def add(self, file: SourceFile) -> None:
+        """Add a file.
+
+        :raises XetInputError: another one has the same path in the repository.
+        """
+        target = file.path_in_repo
+        if self._many is None:
+            if target in self._few and str(self._few[target]) != str(file):
+                raise _twice(self._few[target], file)
+            self._few[target] = file
+            if self._most is not None and len(self._few) > self._most:
+                self._move_to_disk()
+        elif not self._many.add(self._row(file)):
+            known = self._file(target, self._many.get(target) or "", with_sample=False)
+            if str(known) != str(file):
+                raise _twice(known, file)
+
+    def __len__(self) -> int:
+        return len(self._few) if self._many is None else len(self._many)
+
+    def __contains__(self, file: object) -> bool:
+        return isinstance(file, (LocalFile, StoredFile)) and self.has(file.path_in_repo)
+
+    def has(self, path: str) -> bool:
+        """Return whether a file has this path in the repository."""
+        return path in self._few if self._many is None else self._many.get(path) is not None
+
+    def __iter__(self) -> Iterator[SourceFile]:
+        return self.files(with_samples=True)
+
+    def files(self, *, with_samples: bool) -> Iterator[SourceFile]:
+        """Yield the files in the order of their paths.
+
+        :param with_samples: read the first bytes of local files that are kept on disk; otherwise, these have none.
+        :raises XetSourceError: a local file can no longer be read.
+        """
+        if self._many is None:
+            yield from (file for _, file in sorted(self._few.items()))
+        else:
+            yield from (self._file(row.path, row.value, with_sample=with_samples) for row in self._many.by_path())
+
+    def get(self, path: str) -> SourceFile | None:
+        """Return the file with this path in the repository."""
+        if self._many is None:
+            return self._few.get(path)
+        value = self._many.get(path)
+        return None if value is None else self._file(path, value, with_sample=True)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        if self._many is None:
+            return sum(file.size for file in self._few.values())
+        return self._many.total_size()
+
+    def paths(self) -> Iterator[str]:
+        """Yield the paths in the repository, in their order."""
+        return iter(sorted(self._few)) if self._many is None else (row.path for row in self._many.by_path())
+
+    @property
+    def are_on_disk(self) -> bool:
+        """Whether there are so many that they are kept on disk."""
+        return self._many is not None
+
+    def _move_to_disk(self) -> None:
+        self._many = PathTable()
+        for file in self._few.values():
+            self._many.add(self._row(file))
+        self._few = {}
+
+    def _row(self, file: SourceFile) -> Row:
+        if isinstance(file, StoredFile):
+            self._stored.append(file)
+            return Row(file.path_in_repo, str(len(self._stored) - 1), file.size)
+        facts = [os.fspath(file.path), file.size, file.mtime_ns, file.ctime_ns, file.device, file.inode]
+        return Row(file.path_in_repo, json.dumps(facts), file.size)
+
+    def _file(self, target: str, value: str, *, with_sample: bool) -> SourceFile:
+        known = json.loads(value)
+        if isinstance(known, int):
+            return self._stored[known]
+        path, size, mtime_ns, ctime_ns, device, inode = known
+        sample = b""
+        if with_sample:
+            try:
+                sample = open_local(Path(path), target).sample
+            except OSError as error:
+                reason = str(error) if isinstance(error, XetSourceError) else f"{path}: {os_reason(error)}"
+                raise XetSourceError(f"A source can no longer be read. Nothing was published: {reason}") from error
+        return LocalFile(Path(path), target, size, mtime_ns, ctime_ns, device, inode, sample)
+
+    def __repr__(self) -> str:
+        return f"<{counted(len(self), 'file')}>"
+
+
+def _twice(one: SourceFile, other: SourceFile) -> XetInputError:
+    return XetInputError(f"{one} and {other} would both become {other.path_in_repo} in the repository.")
+
+
+def check_no_folder(found: FoundFiles) -> None:
+    """Refuse a file that would also be the folder of another file.
+
+    :raises XetInputError: there is one; the message names both files.
+    """
+    checked = ""
+    for path in found.paths():
+        folder = path.rpartition("/")[0]
+        if folder == checked:
+            continue
+        checked = folder
+        while folder:
+            if found.has(folder):
+                raise XetInputError(
+                    f"{folder} would be both a file and the folder of {path} in the repository. Nothing was uploaded. "
+                    "Exclude one of them, or upload them to different folders."
+                )
+            folder = folder.rpartition("/")[0]
