@@ -169,11 +169,13 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         path: str | None = None,
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
+        *,
+        in_memory: bool = False,
     ) -> Sequence[XetFile]:
         """Return the records of files in a repository: of ``paths``, or of what ``path`` and ``patterns`` select.
 
-        More than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
-
+        :param in_memory: return a list, and keep the Hub's own listing, which the Hugging Face cache contains. Without
+            it, more than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
         :raises XetNotFoundError: one of the paths does not exist, or nothing matches.
         :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
         """
@@ -186,7 +188,8 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
                     status=404,
                 )
             return files
-        selected = self.hook.find_files(repo, path, patterns)
+        find = self.hook.list_files if in_memory else self.hook.find_files
+        selected = find(repo, path, patterns)
         if not selected:
             matching, check = (f" matches {patterns!r} in", "patterns") if patterns is not None else (" in", "repo_id")
             text = f"No file{matching} {repo}. Check {check}, or set on_empty='skip' if this is normal."

@@ -100,9 +100,9 @@ def test_a_text_that_goes_inline_fetches_no_token(upload, asked):
     assert asked() == [PREUPLOAD, COMMIT]
 
 
-@pytest.mark.parametrize(("size", "tokens"), [(5_000, 1), (33 << 20, 0)])
+@pytest.mark.parametrize(("size", "tokens"), [(5_000, 1), (33 << 20, 1)])
 def test_what_is_there_already_needs_no_token(upload, hub, repo, tmp_path, size, tokens):
-    """For a small upload one is fetched all the same, while the Hub says what it has; nobody misses it."""
+    """For a small upload and a single file one is fetched all the same, while the Hub says what it has."""
     content = {"a.bin": b"\0" * size}
     publish(repo, tmp_path, content)
     hub.log.clear()
