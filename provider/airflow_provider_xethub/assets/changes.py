@@ -20,10 +20,11 @@ from airflow_provider_xethub.exceptions import (
     XetRevisionNotFoundError,
 )
 from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
-from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet import answers, manifest
 from airflow_provider_xethub.xet.asset_uri import AssetPlace, parse
 from airflow_provider_xethub.xet.hub.history import parents
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
+from airflow_provider_xethub.xet.manifest import is_manifest
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.records import XetChanges, XetFile, pinned_record
 from airflow_provider_xethub.xet.repo import Repo
@@ -291,7 +292,12 @@ def _read(said: Mapping[str, Any], uri: str, timestamp: Any) -> _Event:
         since = said.get("previous")
         return _Commits(repo, oid, path, timestamp, None if since is None else answers.commit_id(since, "a previous"))
     pinned = repo.at(oid).uri if oid else repo.uri
-    unchanged = set(said.get("unchanged") or ())  # the result of a commit has this
+    unchanged = said.get("unchanged") or ()  # the result of a commit has this
+    if is_manifest(said.get("files")):
+        # As many as the result of a commit has here are not read from XCom, but from the commit.
+        published = manifest.check(said["files"])["file_count"]
+        same = manifest.check(unchanged)["file_count"] if is_manifest(unchanged) else len(unchanged)
+        said, unchanged = {"file_count": published - same, **said, "files": []}, ()
     records = [answers.xet_file(file) for file in answers.sequence(said.get("files", []), "files")]
     files = [pinned_record(file, pinned) for file in records if file["path"] not in unchanged]
     deleted = [answers.path(each) for each in answers.sequence(said.get("deleted", []), "deleted")]

@@ -568,3 +568,16 @@ def test_a_mapped_task_takes_one_file_of_an_event_each(publish, run_dag, where, 
         XetDownloadOperator.partial(task_id="fetch", destination=str(tmp_path / "out")).expand(files=published())
     assert set(run_dag(dag).states.values()) == {"success"}
     assert names(tmp_path / "out") == ["a.csv", "b.csv"]
+
+
+def test_the_result_of_a_commit_whose_files_are_a_manifest_is_read_from_the_commit(
+    run_task, where, connection, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW__XETHUB__MANIFEST_FILES", "3")
+    source = tmp_path / "published"
+    write(source, {f"{n}.csv": f"{n}\n".encode() for n in range(5)})
+    run_task(XetUploadOperator, source=str(source), **where)
+    write(source, {f"{n}.csv": f"new {n}\n".encode() for n in range(1, 6)})
+    result = run_task(XetUploadOperator, source=str(source), **where).value
+    assert result["files"]["file_count"] == 6
+    assert paths(files_of(result)) == [f"{n}.csv" for n in range(1, 6)]
