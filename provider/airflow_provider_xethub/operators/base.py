@@ -174,6 +174,8 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
     ) -> Sequence[XetFile]:
         """Return the records of files in a repository: of ``paths``, or of what ``path`` and ``patterns`` select.
 
+        :param repo: the repository and its revision.
+        :param path, paths, patterns: as for :class:`XetDownloadOperator`.
         :param in_memory: return a list, and keep the Hub's own listing, which the Hugging Face cache contains. Without
             it, more than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
         :raises XetNotFoundError: one of the paths does not exist, or nothing matches.

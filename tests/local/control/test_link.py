@@ -62,7 +62,7 @@ def test_all_requests_share_the_bandwidth_of_the_link(hub: LocalHub) -> None:
     hub.faults.add(Fault(READ, bandwidth=4_000_000))
     with ThreadPoolExecutor(4) as pool:
         took = seconds(lambda: list(pool.map(lambda _: read(hub).content, range(4))))
-    assert took >= 4 * SIZE / 4_000_000 * 0.95
+    assert took >= 4 * SIZE / 4_000_000 - 0.05  # unused bandwidth is kept for so long
 
 
 def test_what_a_client_sends_shares_the_bandwidth_as_well(hub: LocalHub) -> None:
@@ -72,21 +72,21 @@ def test_what_a_client_sends_shares_the_bandwidth_as_well(hub: LocalHub) -> None
 
 
 def test_a_link_collapses_beyond_so_many_open_requests_and_stays_so_for_its_connections(hub: LocalHub) -> None:
-    shared = link(hub, Fault(READ, bandwidth=8_000_000, max_open=2, collapsed_bandwidth=1_000_000))
+    shared = link(hub, Fault(READ, bandwidth=2_000_000, max_open=2, collapsed_bandwidth=500_000))
     sessions = [requests.Session() for _ in range(3)]
     crowd(hub, 2, sessions)
     assert (shared.collapses, shared.most_open) == (0, 2)
     fast = seconds(lambda: read(hub, sessions[0]))
-    assert seconds(lambda: crowd(hub, 3, sessions)) >= SIZE / 1_000_000
+    assert seconds(lambda: crowd(hub, 3, sessions)) >= SIZE / 500_000
     assert (shared.collapses, shared.most_open) == (1, 3)
     # Fewer requests on the same connections do not help; a new connection does.
-    assert seconds(lambda: read(hub, sessions[0])) >= SIZE / 1_000_000 * 0.95
-    assert seconds(lambda: read(hub)) < SIZE / 1_000_000 * 0.75
-    assert fast < SIZE / 1_000_000 * 0.75
+    assert seconds(lambda: read(hub, sessions[0])) >= SIZE / 500_000 - 0.05
+    assert seconds(lambda: read(hub)) < SIZE / 500_000 * 0.75
+    assert fast < SIZE / 500_000 * 0.75
 
 
 def test_a_crowd_that_is_over_in_time_does_no_harm(hub: LocalHub) -> None:
-    shared = link(hub, Fault(READ, bandwidth=8_000_000, max_open=2, collapse_after=5.0, collapsed_bandwidth=1_000))
+    shared = link(hub, Fault(READ, bandwidth=2_000_000, max_open=2, collapse_after=5.0, collapsed_bandwidth=1_000))
     crowd(hub, 3, [requests.Session() for _ in range(3)])
     assert (shared.collapses, shared.most_open) == (0, 3)
 

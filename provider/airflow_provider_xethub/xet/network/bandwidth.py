@@ -2,18 +2,21 @@
 
 ``hf_xet`` has no setting for it, and pacing what it is given or asked for would not do: it sends and fetches whole
 xorbs of 64 MB as fast as the link allows. It does use a proxy. This one sees the encrypted bytes of a tunnel, and
-neither tokens nor content.
+neither tokens nor content. Other users of the machine could reach it too, so it asks for a password of its own.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import os
+import secrets
 import socket
 import threading
 import time
 import urllib.request
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow_provider_xethub.exceptions import XetInputError
 
@@ -24,6 +27,11 @@ _CONNECT_SECONDS = 15.0
 _CATCH_UP_SECONDS = 0.05
 _BUFFER_SECONDS = 0.1
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_REFUSAL = (
+    b"HTTP/1.1 407 Proxy Authentication Required\r\n"
+    b'Proxy-Authenticate: Basic realm="xethub"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+)
 
 _LOCK = threading.Lock()
 _RUNNING: dict[tuple[int, int, str | None], Relay] = {}
@@ -91,7 +99,8 @@ class Relay:
     """A proxy on a free port of the loopback interface, for as long as the process lives.
 
     :param bandwidth: bytes per second in each direction.
-    :param upstream: URL of the proxy to use in turn. The client authenticates to it.
+    :param upstream: URL of the proxy to use in turn. If it needs a password, the client gives it that one, and this
+        proxy asks for the same.
     """
 
     def __init__(self, bandwidth: int, upstream: str | None) -> None:
@@ -101,7 +110,11 @@ class Relay:
         self._buffer = int(min(max(bandwidth * _BUFFER_SECONDS, 64 << 10), 4 << 20))
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         user = self._upstream.netloc.rpartition("@")[0] if self._upstream else ""
-        self.url = f"http://{user}{'@' if user else ''}127.0.0.1:{self._listener.getsockname()[1]}"
+        user = user or f"xethub:{secrets.token_urlsafe(24)}"
+        name, _, password = user.partition(":")
+        plain = f"{unquote(name)}:{unquote(password)}".encode()
+        self._authorization = b"Basic " + base64.b64encode(plain)
+        self.url = f"http://{user}@127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, name="xethub-bandwidth", daemon=True).start()
 
     def _accept(self) -> None:
@@ -113,6 +126,9 @@ class Relay:
         with contextlib.suppress(OSError, ValueError), client:
             client.settimeout(_HEAD_SECONDS)
             head = _read_head(client)
+            if not hmac.compare_digest(_authorization(head), self._authorization):
+                client.sendall(_REFUSAL)
+                return
             server = self._connect(head)
             client.settimeout(None)
             with server:
@@ -151,6 +167,14 @@ def _read_head(client: socket.socket) -> bytes:
             raise ValueError("No request.")
         head += more
     return head
+
+
+def _authorization(head: bytes) -> bytes:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"proxy-authorization":
+            return value.strip()
+    return b""
 
 
 def _pass_on(source: socket.socket, target: socket.socket, lane: _Lane) -> None:

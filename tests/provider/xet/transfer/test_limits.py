@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import time
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -129,7 +132,24 @@ def test_the_proxy_of_the_limit_serves_nothing_but_proxy_requests(hub):
 
     url = bandwidth.relay(1_000_000, None, hub.url)
     assert url == bandwidth.relay(1_000_000, None, hub.url)
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 5) as client:
-        client.sendall(b"GET /etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n")
+    place = urlsplit(url)
+    user = base64.b64encode(f"{place.username}:{place.password}".encode())
+    with socket.create_connection((place.hostname, place.port), 5) as client:
+        client.sendall(b"GET /etc/passwd HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic " + user + b"\r\n\r\n")
         assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("user", ["", "xethub:guessed@"], ids=["nothing", "another password"])
+def test_the_proxy_that_bounds_the_bandwidth_serves_nobody_else(hub, user):
+    from airflow_provider_xethub.xet.network import bandwidth
+
+    url = bandwidth.relay(1_000_000, None, hub.url)
+    foreign = f"http://{user}{url.rpartition('@')[2]}"
+    hub.log.clear()
+    with requests.Session() as session:
+        session.trust_env = False
+        assert session.get(hub.url, proxies={"http": foreign}, timeout=10).status_code == 407
+        with pytest.raises(requests.ConnectionError, match="407"):
+            session.get(hub.url.replace("http:", "https:"), proxies={"https": foreign}, timeout=10)
+        assert hub.log.requests() == []
+        assert session.get(hub.url, proxies={"http": url}, timeout=10).status_code != 407
