@@ -292,12 +292,13 @@ def _read(said: Mapping[str, Any], uri: str, timestamp: Any) -> _Event:
         since = said.get("previous")
         return _Commits(repo, oid, path, timestamp, None if since is None else answers.commit_id(since, "a previous"))
     pinned = repo.at(oid).uri if oid else repo.uri
-    unchanged = said.get("unchanged") or ()  # the result of a commit has this
+    unchanged: Any = said.get("unchanged") or ()  # the result of a commit has this
     if is_manifest(said.get("files")):
         # As many as the result of a commit has here are not read from XCom, but from the commit.
         published = manifest.check(said["files"])["file_count"]
         same = manifest.check(unchanged)["file_count"] if is_manifest(unchanged) else len(unchanged)
         said, unchanged = {"file_count": published - same, **said, "files": []}, ()
+    unchanged = set(unchanged)
     records = [answers.xet_file(file) for file in answers.sequence(said.get("files", []), "files")]
     files = [pinned_record(file, pinned) for file in records if file["path"] not in unchanged]
     deleted = [answers.path(each) for each in answers.sequence(said.get("deleted", []), "deleted")]

@@ -23,7 +23,9 @@ from airflow_provider_xethub.exceptions import (
     XetSourceError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet.files import object_writers, s3_client, s3_objects, storage_entries
+from airflow_provider_xethub.xet.files import object_writers, storage_entries
+from airflow_provider_xethub.xet.files.s3 import client as s3_client
+from airflow_provider_xethub.xet.files.s3 import objects as s3_objects
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.process import temporary_names
 

@@ -14,8 +14,10 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.xet.files import object_storage, s3_client, s3_objects
+from airflow_provider_xethub.xet.files import object_storage
 from airflow_provider_xethub.xet.files.object_storage import Storage, location
+from airflow_provider_xethub.xet.files.s3 import client as s3_client
+from airflow_provider_xethub.xet.files.s3 import objects as s3_objects
 from support.builders import binary, commits, publish
 from support.object_stores import SECRET, forget_filesystems, s3_server
 from support.s3_faults import faulty_s3

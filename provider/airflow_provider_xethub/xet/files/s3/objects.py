@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from airflow_provider_xethub.xet.files import s3_checksums
+from airflow_provider_xethub.xet.files.s3 import checksums
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 
 RANGE = 8 << 20
@@ -50,7 +50,7 @@ class FileExpired(OSError):  # noqa: N818 - the name that s3fs gives it
 class Objects:
     """The objects that one client of ``botocore`` reaches.
 
-    :param client: as :func:`airflow_provider_xethub.xet.files.s3_client.of` returns it.
+    :param client: as :func:`airflow_provider_xethub.xet.files.s3.client.of` returns it.
     :param split: returns bucket and key of a path.
     """
 
@@ -77,7 +77,7 @@ class Objects:
         if entry.size <= RANGE:
             yield from self._whole(entry)
             return
-        checksum = s3_checksums.of_object(self._head(entry))
+        checksum = checksums.of_object(self._head(entry))
         for block in self._ranges(entry):
             if checksum:
                 checksum.update(block)
@@ -359,7 +359,7 @@ def _check_md5(answer: Mapping[str, Any], blocks: list[bytes]) -> None:
     """Compare the MD5 that the ETag is, unless another checksum was compared, or the object is encrypted otherwise."""
     encryption = str(answer.get("ServerSideEncryption", ""))
     etag = str(answer.get("ETag", "")).strip('"')
-    if s3_checksums.was_compared(answer) or "kms" in encryption or answer.get("SSECustomerAlgorithm"):
+    if checksums.was_compared(answer) or "kms" in encryption or answer.get("SSECustomerAlgorithm"):
         return
     if not re.fullmatch("[0-9a-f]{32}", etag):
         return
