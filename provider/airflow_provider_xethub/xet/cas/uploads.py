@@ -49,6 +49,9 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
+READ_AHEAD = 32 << 20
+"""Bytes that a source other than a local file may hold itself: an object in S3 reads three ranges of 8 MiB ahead."""
+
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
 
@@ -142,7 +145,8 @@ def _upload_once(
                 streams[number] = _LargeFile(source, sizes[number])
 
         ahead = (SEVERAL if len(full) > 1 else ONE) if streams else FILES
-        pace = Pace(commit, stopped, ahead, access.memory_ceiling())
+        reads_ahead = any(not isinstance(source, Path) for source in sources)
+        pace = Pace(commit, stopped, ahead, access.memory_ceiling() - (READ_AHEAD if reads_ahead else 0))
 
         def send(number: int) -> None:
             with cas_session.translated_errors(access, about, upload=True):
