@@ -15,7 +15,7 @@ from support.triggerer_process import TriggererProcess
 
 
 class Watched:
-    """A repository whose commits Airflow is told of, and what Airflow's database has of them."""
+    """A repository that Airflow watches, and the events of its commits in Airflow's database."""
 
     def __init__(self, hub, repo, conn_id, folder) -> None:
         self._hub, self._repo, self._folder, self._count = hub, repo, folder, count()

@@ -62,7 +62,7 @@ def check(value: Mapping[str, Any]) -> XetManifest:
 def _check(value: Mapping[str, Any]) -> XetManifest:
     kind = value.get("manifest")
     if kind not in KINDS:
-        raise answers.WrongAnswerError(f"a kind that is none of {', '.join(KINDS)}")
+        raise answers.WrongAnswerError(f"a kind other than {', '.join(KINDS)}")
     repo = Repo.from_uri(answers.identifier(value.get("repo"), "'repo'"))
     checked: dict[str, Any] = {
         "manifest": kind,

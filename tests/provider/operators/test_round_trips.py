@@ -102,7 +102,7 @@ def test_a_text_that_goes_inline_fetches_no_token(upload, asked):
 
 @pytest.mark.parametrize(("size", "tokens"), [(5_000, 1), (33 << 20, 1)])
 def test_what_is_there_already_needs_no_token(upload, hub, repo, tmp_path, size, tokens):
-    """For a small upload and a single file one is fetched all the same, while the Hub says what it has."""
+    """A small upload and a single file fetch one anyway, while the Hub says what it has."""
     content = {"a.bin": b"\0" * size}
     publish(repo, tmp_path, content)
     hub.log.clear()

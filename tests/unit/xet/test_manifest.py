@@ -39,8 +39,8 @@ def test_a_manifest_is_accepted_as_it_was_returned(value):
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"manifest": "url"}, "a kind that is none of listing, cas, storage"),
-        ({"manifest": None}, "a kind that is none of"),
+        ({"manifest": "url"}, "a kind other than listing, cas, storage"),
+        ({"manifest": None}, "a kind other than"),
         ({"repo": "https://evil.example/acme/m"}, "not a repository URI"),
         ({"repo": 1}, "'repo' that is not a string"),
         ({"repo": "hf://acme/m@main"}, "a listing that names no commit"),

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from airflow_provider_xethub.xet.files.digest_memory import MIN_BYTES, DigestMemory, FileState
 
 VERIFIED_SHARE = 1 / 256
-"""Share of the remembered files that are read all the same, chosen at random, to verify the memory."""
+"""Share of the remembered files that are read anyway, chosen at random, to verify the memory."""
 
 VERIFIED_BYTES = 4 << 20
 """Bytes that are verified at least; in a smaller folder, everything is read."""

@@ -81,7 +81,7 @@ class ContentStore:
     and anyone may read it.
 
     :param discards: check the xorbs that clients upload, keep their chunk tables, and discard their bytes. Shards are
-        checked completely, except for the sha256 of their files, which takes the bytes. No client is told to
+        checked completely, except for the sha256 of their files, which needs the bytes. Clients are never told to
         deduplicate against a discarded chunk, and no file can be read that needs one.
     :ivar xorbs: the stored xorbs, :class:`~xethub_local.content.xorbs.XorbStore`.
     :ivar deduplication: index of the chunks that clients may query,
