@@ -1109,7 +1109,7 @@ class XetHubConnection(BaseHook):
 
     def _copy(self, job: Copies, *, create_repo: bool = False) -> XetCopyResult:
         result = self._publishing(create_repo).copy(job)
-        self.lineage.read(job.source, list(job.originals.values()))
+        self.lineage.read(job.source, job.request.files)
         self.lineage.committed(result)
         return result
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.manifests import listing
 from airflow_provider_xethub.xet.message_text import counted, shortened
 from airflow_provider_xethub.xet.publish.planned_files import Planned, PlannedFiles
+from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -24,6 +26,8 @@ BATCH = 1000
 
 _MAX_NAMED = 10
 
+Origin = Callable[[str], Repo | None]
+
 
 class Changes:
     """Puts and deletes files. Those with the same Xet hash in the bucket are skipped, so a retry does only the rest.
@@ -31,7 +35,7 @@ class Changes:
     Not atomic: the Hub takes :data:`BATCH` changes at a time, and applies each on its own.
 
     :param request: checked; its ``message`` and ``description`` are not used.
-    :param origins: the repositories or buckets of files that were not uploaded to this bucket, by path.
+    :param origin: returns the repository or bucket of a file that was not uploaded to this bucket, by its path.
     :param paced: calls what sends requests, and again after a wait where the Hub's rate limit is reached.
     """
 
@@ -39,13 +43,13 @@ class Changes:
         self,
         hub: Hub,
         request: CommitRequest,
-        origins: Mapping[str, Repo] | None = None,
+        origin: Origin = lambda _: None,
         paced: Callable[[Callable[[], Any]], Any] = lambda requests: requests(),
     ) -> None:
         self._paced = paced
         self._hub = hub
         self._request = request
-        self._origins = origins or {}
+        self._origin = origin
         self._files = PlannedFiles()
         self._deleted: list[str] | None = None
         self._waiting: list[dict[str, Any]] = []
@@ -69,14 +73,16 @@ class Changes:
         found = self._paced(lambda: self._hub.get_files(bucket, [file["path"] for file in files]))
         there = {file["path"]: (file["xet_hash"], file["size"]) for file in found}
         unchanged = {file["path"] for file in files if there.get(file["path"]) == (file["xet_hash"], file["size"])}
-        self._waiting += _changes([file for file in files if file["path"] not in unchanged], self._origins)
+        self._waiting += _changes([file for file in files if file["path"] not in unchanged], self._origin)
         self._send(least=BATCH)
         self._files.add(Planned(file, inline=False, unchanged=file["path"] in unchanged) for file in files)
 
     def complete(self) -> XetCommitResult:
         """Send what is left, with the deletions, and return what was published."""
         request, bucket = self._request, self._request.repo
-        self._waiting += [{"type": "deleteFile", "path": path} for path in self._deleted or ()]
+        for some in batches(self._deleted or ()):
+            self._waiting += [{"type": "deleteFile", "path": path} for path in some]
+            self._send(least=BATCH)
         self._send(least=1)
         unchanged = self._files.unchanged
         return {
@@ -107,7 +113,8 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
     found = list(plain)
     for folder in (path for path in request.delete if path.endswith("/")):
-        inside = [file["path"] for file in hub.list_files(request.repo, folder)]
+        pages = listing.folder_pages(hub, request.repo, folder, recursive=True)
+        inside = [file["path"] for page in pages for file in page]
         found += inside
         if not inside:
             missing.add(folder)
@@ -119,12 +126,12 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     return found
 
 
-def _changes(files: Sequence[XetFile], origins: Mapping[str, Repo]) -> Iterator[dict[str, Any]]:
+def _changes(files: Sequence[XetFile], origin: Origin) -> Iterator[dict[str, Any]]:
     now = int(time.time() * 1000)
     for file in files:
         change: dict[str, Any] = {"type": "addFile", "path": file["path"], "xetHash": file["xet_hash"], "mtime": now}
-        if origin := origins.get(file["path"]):
-            change |= {"type": "copyFile", "sourceRepoType": origin.repo_type, "sourceRepoId": origin.repo_id}
+        if source := origin(file["path"]):
+            change |= {"type": "copyFile", "sourceRepoType": source.repo_type, "sourceRepoId": source.repo_id}
         yield change
 
 

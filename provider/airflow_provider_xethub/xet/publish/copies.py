@@ -7,8 +7,10 @@ repository. Files that a repository stores inline are not in CAS: they are read 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from airflow_provider_xethub.exceptions import (
     XetForbiddenError,
@@ -20,34 +22,46 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.xet import answers, arguments
+from airflow_provider_xethub.xet import records as limits
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.process.path_table import PathTable, Row
+from airflow_provider_xethub.xet.publish.planned_files import MarkedPaths
+from airflow_provider_xethub.xet.publish.records_on_disk import RecordsOnDisk
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetCommitResult, XetCopyResult, XetFile, changed_files, xet_file_record
+from airflow_provider_xethub.xet.records import (
+    XetCommitResult,
+    XetCopied,
+    XetCopyResult,
+    XetFile,
+    changed_files,
+    xet_file_record,
+)
 from airflow_provider_xethub.xet.repo import Repo
 
 BATCH = 500
 """Files in one request to duplicate, as many as ``huggingface_hub`` sends."""
 
 _MAX_NAMED = 10
+_PATH = "path of the copy"
 _BY_HAND = "Download with XetDownloadOperator and upload with XetUploadOperator instead."
 
 
 @dataclass(frozen=True)
 class Copies:
-    """A planned copy.
+    """A planned copy. Of many files, all of it is on disk.
 
     :param source: the repository of all originals; the record of each names its revision.
     :param request: the commit, with the records of the copies; checked.
-    :param originals: the records in ``source``, by the path of the copy.
+    :param original: returns the record in ``source`` by the path of the copy.
     :param inline: paths of the copies whose original is stored inline.
     """
 
     source: Repo
     request: CommitRequest
-    originals: Mapping[str, XetFile]
+    original: Callable[[str], XetFile]
     inline: Collection[str]
 
 
@@ -62,58 +76,96 @@ def plan_copies(
     """
     arguments.string("path_in_repo", path_in_repo)
     exact = single and len(files) == 1
-    return plan_copies_as(
-        source, [(_path_of(file["path"], path_in_repo, exact=exact), file) for file in files], request
-    )
+    targets = ((_path_of(file["path"], path_in_repo, exact=exact), file) for file in files)
+    return plan_copies_as(source, targets, request, are_many=len(files) > limits.IN_MEMORY)
 
 
-def plan_copies_as(source: Repo, targets: Sequence[tuple[str, XetFile]], request: CommitRequest) -> Copies:
+def plan_copies_as(
+    source: Repo, targets: Iterable[tuple[str, XetFile]], request: CommitRequest, *, are_many: bool = False
+) -> Copies:
     """Plan copies under given paths, and refuse what cannot be copied.
 
     ``.gitattributes`` has no meaning in a bucket and is left out there, as by ``huggingface_hub``.
 
     :param targets: the path of each copy, and its original in ``source``.
+    :param are_many: keep them on disk, in the order of the paths of the copies.
     :raises XetInputError: the Hub cannot copy this, two files would get the same path, or a path is not valid.
     """
     target = request.repo
     if source.is_bucket and not target.is_bucket:
         raise XetInputError(f"The Hub cannot copy from a bucket ({source}) to a repository ({target}). {_BY_HAND}")
+    planned = _planned(source, targets, target)
+    if are_many:
+        return _on_disk(source, planned, request)
     originals: dict[str, XetFile] = {}
     records: list[XetFile] = []
+    for path, file in planned:
+        records.append(_copy_record(path, file, target.uri))
+        originals[path] = file
+    request = replace(request, files=records)
+    request.check()
+    inline = {path for path, file in originals.items() if _is_inline(file)}
+    return Copies(source, request, originals.__getitem__, inline)
+
+
+def _planned(source: Repo, targets: Iterable[tuple[str, XetFile]], target: Repo) -> Iterator[tuple[str, XetFile]]:
     for path, file in targets:
         if target.is_bucket and not source.is_bucket and file["path"].rpartition("/")[2] == ".gitattributes":
             continue
         if not _is_inline(file) and not (file["xet_hash"] and (target.is_bucket or file["sha256"])):
             raise XetInputError(f"{file['path']} of {source} is not in CAS, so it cannot be copied. {_BY_HAND}")
-        xet_hash = None if _is_inline(file) else file["xet_hash"]
-        records.append(xet_file_record(path, file["size"], target.uri, sha256=file["sha256"], xet_hash=xet_hash))
-        originals[path] = file
-    request = replace(request, files=records)
+        yield path, file
+
+
+def _copy_record(path: str, file: XetFile, uri: str) -> XetFile:
+    xet_hash = None if _is_inline(file) else file["xet_hash"]
+    return xet_file_record(path, file["size"], uri, sha256=file["sha256"], xet_hash=xet_hash)
+
+
+def _on_disk(source: Repo, planned: Iterable[tuple[str, XetFile]], request: CommitRequest) -> Copies:
+    uri, rows = request.repo.uri, PathTable()
+    for path, file in planned:
+        row = Row(path, json.dumps({_PATH: path, **file}), file["size"], _is_inline(file))
+        if not rows.add(row):
+            raise request.twice(path)
+
+    def copy_of(row: Any) -> XetFile:
+        return _copy_record(row[_PATH], row, uri)
+
+    def original(path: str) -> XetFile:
+        row: Any = json.loads(rows.get(path) or "")
+        del row[_PATH]
+        return cast("XetFile", row)
+
+    request = replace(request, files=RecordsOnDisk(rows, copy_of))
     request.check()
-    return Copies(source, request, originals, {path for path, file in originals.items() if _is_inline(file)})
+    return Copies(source, request, original, MarkedPaths(rows))
 
 
-def modes(hub: Hub, copies: Copies) -> dict[str, UploadMode]:
-    """Return how each copy is stored (like its original), and what the repository has under its path now."""
-    paths = list(copies.originals)
-    there = {file["path"]: file.get("blob_id") or file["sha256"] for file in hub.get_files(copies.request.repo, paths)}
-    return {path: UploadMode(path in copies.inline, there.get(path), False) for path in paths}
+def modes(hub: Hub, repo: Repo, files: Sequence[XetFile]) -> dict[str, UploadMode]:
+    """Return how each copy is stored (like its original), and what the repository has under its path now.
+
+    :param repo: where the copies go.
+    :param files: the records of the copies, or of a batch of them.
+    """
+    paths = [file["path"] for file in files]
+    there = {file["path"]: file.get("blob_id") or file["sha256"] for file in hub.get_files(repo, paths)}
+    return {file["path"]: UploadMode(not file["xet_hash"], there.get(file["path"]), False) for file in files}
 
 
-def duplicate(hub: Hub, copies: Copies, known: Mapping[str, UploadMode]) -> None:
+def duplicate(hub: Hub, copies: Copies, files: Sequence[XetFile], known: Mapping[str, UploadMode]) -> None:
     """Duplicate the files of the source that are in CAS, before a commit names them.
 
+    :param files: the records of the copies, or of a batch of them.
     :param known: from :func:`modes`; files that are there already are left out.
     :raises XetResponseError: the Hub could not copy some files, which are named. Nothing was committed.
     """
     source, target = copies.source, copies.request.repo
     if source.is_same_repo(target):
         return
-    wanted = {
-        file["sha256"]: file
-        for path, file in copies.originals.items()
-        if not known[path].inline and known[path].current != file["sha256"]
-    }
+    new = [file for file in files if not known[file["path"]].inline]
+    new = [file for file in new if known[file["path"]].current != file["sha256"]]
+    wanted = {file["sha256"]: copies.original(file["path"]) for file in new}
     about = f"the request to copy {counted(len(wanted), 'file')} from {source} to {target}"
     failed: list[str] = []
     everything = list(wanted.values())
@@ -153,7 +205,7 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
 
     :raises XetSourceError: it no longer matches its record.
     """
-    file = copies.originals[path]
+    file = copies.original(path)
     content = hub.read_inline(Repo.from_uri(file["repo"]), file["path"]) if file["size"] else b""
     digest = digest_of(file)
     if digest is None and content:
@@ -173,17 +225,14 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
 
 def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:
     """Add to a commit the figures of the copy."""
-    new = list(changed_files(committed))
-    inline = [file for file in new if file["path"] in copies.inline]
-    return {
-        **committed,
-        "copied": {
-            "files": len(new),
-            "bytes": sum(file["size"] for file in new),
-            "inline_files": len(inline),
-            "inline_bytes": sum(file["size"] for file in inline),
-        },
-    }
+    copied: XetCopied = {"files": 0, "bytes": 0, "inline_files": 0, "inline_bytes": 0}
+    for file in changed_files(committed):
+        copied["files"] += 1
+        copied["bytes"] += file["size"]
+        if file["path"] in copies.inline:
+            copied["inline_files"] += 1
+            copied["inline_bytes"] += file["size"]
+    return {**committed, "copied": copied}
 
 
 def _is_inline(file: XetFile) -> bool:

@@ -115,7 +115,9 @@ class PlannedFiles:
     def unchanged(self) -> Collection[str]:
         """The paths of files that the repository has already."""
         return (
-            {file.record["path"] for file in self._few if file.unchanged} if self._many is None else _Marked(self._many)
+            {file.record["path"] for file in self._few if file.unchanged}
+            if self._many is None
+            else MarkedPaths(self._many)
         )
 
     def compare_again(self, same: Iterable[str]) -> Collection[str]:
@@ -124,7 +126,7 @@ class PlannedFiles:
             return set(same)
         self._many.mark_all(False)
         self._many.mark(same)
-        return _Marked(self._many)
+        return MarkedPaths(self._many)
 
     def published(self, repo: str) -> Sequence[XetFile]:
         """Return the records as they are after they were published.
@@ -142,7 +144,7 @@ class PlannedFiles:
         return self._paths
 
 
-class _Marked(Collection[str]):
+class MarkedPaths(Collection[str]):
     """The paths of marked rows, in their order."""
 
     def __init__(self, rows: PathTable) -> None:

@@ -135,7 +135,7 @@ class BucketDestination:
         from airflow_provider_xethub.xet.publish import bucket
 
         batches = Batches(len(request.files))
-        changes = bucket.Changes(self._hub, request, sources.origins(), batches.paced)
+        changes = bucket.Changes(self._hub, request, sources.origin, batches.paced)
         for batch in sources.batches(request.files) if request.files else [[]]:
             pending = sources.pending(batch)
             known = sources.unchanged_in_bucket(self._hub, request.repo, pending)

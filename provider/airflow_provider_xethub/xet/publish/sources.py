@@ -97,9 +97,9 @@ class Sources(ABC):
         """Upload pending files to CAS, and return their records by path."""
         return {}, no_transfer()
 
-    def origins(self) -> Mapping[str, Repo]:
-        """Return the repositories that have files which were never uploaded for the target, by path."""
-        return {}
+    def origin(self, path: str) -> Repo | None:  # noqa: ARG002
+        """Return the repository that has a file which was never uploaded for the target."""
+        return None
 
 
 class SourceFiles(Sources):
@@ -341,14 +341,17 @@ class CopiedFiles(Sources):
         self._job = job
         self._hub = hub
         self._with_cas_access = with_cas_access
+        self._here: dict[str, XetFile] = {}
 
     def batches(self, files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
-        """Copy all files together."""
-        yield list(files)
+        """Copy one batch after the other."""
+        for some in batches(files):
+            self._here = {file["path"]: file for file in some}
+            yield some
 
-    def pending(self, files: Sequence[XetFile]) -> list[str]:  # noqa: ARG002
+    def pending(self, files: Sequence[XetFile]) -> list[str]:
         """Return the paths of what the source stores inline."""
-        return list(self._job.inline)
+        return [file["path"] for file in files if not file["xet_hash"]]
 
     def contents(self, files: Sequence[XetFile]) -> Mapping[str, bytes]:
         """Read the originals."""
@@ -357,28 +360,28 @@ class CopiedFiles(Sources):
     def modes(
         self,
         hub: Hub,
-        request: CommitRequest,  # noqa: ARG002
-        files: Sequence[XetFile],  # noqa: ARG002
+        request: CommitRequest,
+        files: Sequence[XetFile],
         gitignore: str | None,  # noqa: ARG002
     ) -> dict[str, UploadMode]:
         """Keep how each original is stored; the Hub gives the repository those that are in CAS."""
         from airflow_provider_xethub.xet.publish import copies
 
-        modes = copies.modes(hub, self._job)
-        copies.duplicate(hub, self._job, modes)
+        modes = copies.modes(hub, request.repo, files)
+        copies.duplicate(hub, self._job, files, modes)
         return modes
 
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:
         """Upload inline originals."""
         from airflow_provider_xethub.xet.transfer import upload
 
-        records = [file for file in self._job.request.files if file["path"] in paths]
+        records = [self._here[path] for path in paths]
         sent = upload.upload_contents(records, self._read, self._with_cas_access)
         return {file["path"]: file for file in sent}, no_transfer()
 
-    def origins(self) -> Mapping[str, Repo]:
+    def origin(self, path: str) -> Repo | None:
         """Return the source for all files that it has in CAS."""
-        return {path: self._job.source for path in self._job.originals if path not in self._job.inline}
+        return None if path in self._job.inline else self._job.source
 
     def _read(self, file: XetFile) -> bytes:
         from airflow_provider_xethub.xet.publish import copies
