@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.hub.api.refs import Kind
     from airflow_provider_xethub.xet.hub.api.repositories import Gated, SpaceSdk, Visibility
     from airflow_provider_xethub.xet.hub.client import Hub
+    from airflow_provider_xethub.xet.manifests.files import Files
     from airflow_provider_xethub.xet.publish.copies import Copies
     from airflow_provider_xethub.xet.publish.publisher import Publisher
     from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -620,14 +621,13 @@ class XetHubConnection(BaseHook):
         files = self._given_files(files, token)
         if isinstance(destination, HubCache):
             return self._download_to_cache(
-                destination, list(files), token, repo, ref, require_safe=require_safe, limits=limits
+                destination, files, token, repo, ref, require_safe=require_safe, limits=limits
             )
         from airflow_provider_xethub.hooks.attempt import current_attempt
         from airflow_provider_xethub.hooks.digests import memory
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import object_targets, targets
         from airflow_provider_xethub.xet.files.object_storage import location
-        from airflow_provider_xethub.xet.manifest import is_manifest
         from airflow_provider_xethub.xet.manifests.files import Files, source_of
         from airflow_provider_xethub.xet.process import threads
         from airflow_provider_xethub.xet.task_state import TaskState
@@ -680,19 +680,25 @@ class XetHubConnection(BaseHook):
             received = to_folder(files) if where is None else to_storage(where, files)
         elif where is None:
             targets.check_names(files, str(destination), str(repo))
-            received = batches.download(files, to_folder, str(targets.root_of(str(destination))))
+            received = batches.download(files, to_folder)
+            received["files"] = self._downloaded(files, str(targets.root_of(str(destination))))
         else:
             storage = threads.interruptible(lambda: open_storage(where))
             threads.interruptible(lambda: object_targets.check_names(files, where, storage, str(repo)))
             object_targets.abort_abandoned(storage, where, state)
-            received = batches.download(files, partial(to_storage, where), storage.uri(storage.plain(where.path)))
-        manifest = files.manifest if isinstance(files, Files) else None
-        if manifest is not None and is_manifest(kept := self._manifests.value(files)):
-            place = cast("XetManifest", received["files"])["destination"]
-            received["files"] = cast("list[XetFile]", {**kept, "destination": place})
+            received = batches.download(files, partial(to_storage, where))
+            received["files"] = self._downloaded(files, storage.uri(storage.plain(where.path)))
         self.lineage.read(repo, files)
         self.lineage.elsewhere("output", destination)
         return received
+
+    def _downloaded(self, files: Files, destination: str) -> Any:
+        """Return what a download of manifests returns: the manifests with the destination."""
+        from airflow_provider_xethub.xet.manifest import is_manifest
+
+        if files.manifest is not None and is_manifest(kept := self._manifests.value(files)):
+            return {**kept, "destination": destination}
+        return files.value(destination)
 
     def _given_files(self, files: Any, token: XetToken | SealedTokenDict | None) -> Sequence[XetFile]:
         """Return what the caller gave as files, read lazily if there is a manifest in it."""
@@ -704,7 +710,7 @@ class XetHubConnection(BaseHook):
         has_manifest = is_manifest(files) or (isinstance(files, (list, tuple)) and any(map(is_manifest, files)))
         return self.read_files(files, token=token) if has_manifest else files
 
-    def _require_safe(self, files: Sequence[XetFile]) -> None:
+    def _require_safe(self, files: Iterable[XetFile]) -> None:
         from airflow_provider_xethub.xet.hub import scans
         from airflow_provider_xethub.xet.manifests.files import batches
 
@@ -732,9 +738,10 @@ class XetHubConnection(BaseHook):
 
         api.before_import()
         from airflow_provider_xethub.xet.files.cache import layout as cache_layout
+        from airflow_provider_xethub.xet.manifests.files import Files
         from airflow_provider_xethub.xet.transfer import cache as transfer
 
-        source = cache_layout.check(files)
+        source = transfer.check(files)
         repo = repo or source
         if not source.is_same_repo(repo):
             raise XetInputError(f"the files are of {source}, not of {repo}.")
@@ -748,10 +755,8 @@ class XetHubConnection(BaseHook):
         else:
             commit, ref = self.get_commit_id(source), ref or source.revision
         at = repo.at(commit)
-        pinned: list[XetFile] = [{**file, "repo": at.uri} for file in files]
         hub = self._connection.hub if self.has_connection else None
-        if hub is not None:
-            pinned = transfer.confirmed(pinned, at, hub)
+        pinned = transfer.pinned(files, at, hub)
         if require_safe:
             self._require_safe(pinned)
         snapshot = cache_layout.Snapshot(cache, at, current_attempt())
@@ -764,7 +769,9 @@ class XetHubConnection(BaseHook):
             ref=None if ref == commit else ref,
             tree=hub.listed_tree(at) if hub else None,
         )
-        self.lineage.read(at, pinned)
+        if isinstance(files, Files):
+            received["files"] = self._downloaded(files, str(snapshot.folder))
+        self.lineage.read(at, files)
         self.lineage.elsewhere("output", snapshot.folder)
         return received
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator, XComArg
@@ -170,14 +171,15 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         paths: str | Sequence[str] | None = None,
         patterns: str | Sequence[str] | None = None,
         *,
-        in_memory: bool = False,
+        keep_listing: bool = False,
     ) -> Sequence[XetFile]:
         """Return the records of files in a repository: of ``paths``, or of what ``path`` and ``patterns`` select.
 
+        More than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
+
         :param repo: the repository and its revision.
         :param path, paths, patterns: as for :class:`XetDownloadOperator`.
-        :param in_memory: return a list, and keep the Hub's own listing, which the Hugging Face cache contains. Without
-            it, more than ``[xethub] manifest_files`` of what ``path`` and ``patterns`` select are not held in memory.
+        :param keep_listing: keep the Hub's own listing, which the Hugging Face cache contains, of up to 50,000 entries.
         :raises XetNotFoundError: one of the paths does not exist, or nothing matches.
         :raises AirflowSkipException: there is no file, or nothing matches, and ``on_empty`` is ``skip``.
         """
@@ -190,8 +192,8 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
                     status=404,
                 )
             return files
-        find = self.hook.list_files if in_memory else self.hook.find_files
-        selected = find(repo, path, patterns)
+        with self.hook.hub.keeping_listing() if keep_listing else nullcontext():
+            selected = self.hook.find_files(repo, path, patterns)
         if not selected:
             matching, check = (f" matches {patterns!r} in", "patterns") if patterns is not None else (" in", "repo_id")
             text = f"No file{matching} {repo}. Check {check}, or set on_empty='skip' if this is normal."

@@ -513,7 +513,7 @@ class XetDownloadOperator(XetTransferOperator):
             if into_cache and not repo.is_bucket:
                 # All files come from one commit, whatever is committed meanwhile.
                 source, ref = repo.at(self.hook.get_commit_id(repo)), repo.revision
-            files = self.find_files(source, self.path, self.paths, self.patterns, in_memory=into_cache)
+            files = self.find_files(source, self.path, self.paths, self.patterns, keep_listing=into_cache)
         result = self.hook.download(
             self.destination,
             files,

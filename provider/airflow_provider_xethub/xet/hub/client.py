@@ -109,6 +109,7 @@ class Hub:
         self._network = network or Network()
         self.secrets = Secrets(hub_token, headers, self._network.proxy)
         self._listed: tuple[Repo, list[Any]] | None = None
+        self._keeps_listing = False
         self._on_secret = on_secret
         self.exchanged: ExchangedTokens | None = None
         if identity is not None:
@@ -330,17 +331,42 @@ class Hub:
         :param enough: request no further page after this many entries. ``None``: request all pages.
         :raises XetNotFoundError: see :meth:`list_files`.
         """
-        about = _about_tree(repo, path)
-        url, params = tree_routes.request(repo, path, recursive=recursive)
         entries: list[Any] = []
-        for page in self.pages(url, params, about):
-            entries += tree_routes.inside(repo, path, page)
+        keep = enough is None
+        for page in self.tree_pages(repo, path, recursive=recursive, keep=keep):
+            entries += page
             if enough is not None and len(entries) >= enough:
                 break
-        is_whole = not path and recursive and enough is None and len(entries) <= _MAX_KEPT
-        if is_whole and COMMIT_ID.fullmatch(repo.revision):
-            self._listed = (repo, entries)
         return entries
+
+    def tree_pages(
+        self, repo: Repo, path: str | None = None, *, recursive: bool, keep: bool | None = None
+    ) -> Iterator[list[Any]]:
+        """Yield what :meth:`tree` returns, one response of the Hub at a time.
+
+        :param keep: whether :meth:`listed_tree` may return it afterwards. ``None``: within :meth:`keeping_listing`.
+        """
+        keep = self._keeps_listing if keep is None else keep
+        is_whole = keep and not path and recursive and COMMIT_ID.fullmatch(repo.revision)
+        kept: list[Any] | None = [] if is_whole else None
+        url, params = tree_routes.request(repo, path, recursive=recursive)
+        for page in self.pages(url, params, _about_tree(repo, path)):
+            entries = tree_routes.inside(repo, path, page)
+            if kept is not None:
+                kept += entries
+                kept = kept if len(kept) <= _MAX_KEPT else None
+            yield entries
+        if kept is not None:
+            self._listed = (repo, kept)
+
+    @contextmanager
+    def keeping_listing(self) -> Iterator[None]:
+        """Let :meth:`listed_tree` return what is listed in this block page by page, too."""
+        self._keeps_listing = True
+        try:
+            yield
+        finally:
+            self._keeps_listing = False
 
     def listed_tree(self, repo: Repo) -> list[Any] | None:
         """Return the entries of the whole listing of a commit, if that was the last listing; ``None`` otherwise.

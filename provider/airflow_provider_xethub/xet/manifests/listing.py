@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 from airflow_provider_xethub.exceptions import XetNotFoundError, XetSourceError
 from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet.hub import tree_routes
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.manifest import Totals
 from airflow_provider_xethub.xet.manifests.spool import Spool, spooled
@@ -46,10 +45,8 @@ def folder_pages(hub: Hub, repo: Repo, folder: str, *, recursive: bool) -> Itera
     :param folder: its path; empty for the root.
     """
     about = f"the listing of {folder or 'all files'} in {repo}"
-    url, params = tree_routes.request(repo, folder or None, recursive=recursive)
-    for page in hub.pages(url, params, about):
+    for entries in hub.tree_pages(repo, folder or None, recursive=recursive):
         with hub.reading(about):
-            entries = tree_routes.inside(repo, folder or None, page)
             files = [answers.file_record(each, repo.uri) for each in entries if answers.kind(each) == "file"]
         yield files
 

@@ -78,8 +78,9 @@ def remove_abandoned(paths: Iterable[Path], attempt: Attempt = UNKNOWN) -> list[
         if not folder.is_dir():
             continue
         with os.scandir(folder) as entries:
-            found = [entry.name for entry in entries]
-        for name in abandoned(found, names, attempt):
+            # One name at a time: the folder may have millions.
+            found = abandoned((entry.name for entry in entries), names, attempt)
+        for name in found:
             (folder / name).unlink(missing_ok=True)
             removed.append(folder / name)
     return removed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Protocol
 
 from airflow_provider_xethub.xet.manifests.files import Files, batches
 from airflow_provider_xethub.xet.message_text import size
@@ -20,11 +20,11 @@ class Receive(Protocol):
         """Download them."""
 
 
-def download(files: Files, receive: Receive, destination: str) -> XetDownloadResult:
+def download(files: Files, receive: Receive) -> XetDownloadResult:
     """Download files in batches; those that are there already and equal are skipped, so that a retry resumes.
 
     :param files: with paths that do not collide in the destination.
-    :param destination: the folder, for the result.
+    :returns: the figures, without records.
     :raises XetHubError: the batches before, and the complete files of this one, were kept.
     """
     total: XetReceived = {"files": 0, "bytes": 0, "bytes_received": 0, "skipped": 0, "seconds": 0.0}
@@ -40,4 +40,4 @@ def download(files: Files, receive: Receive, destination: str) -> XetDownloadRes
         done = total["files"] + total["skipped"]
         if done < len(files):
             log.info("%d of %d files are complete, %s downloaded.", done, len(files), size(total["bytes"]))
-    return {"files": cast("list[XetFile]", files.value(destination)), "transfer": total}
+    return {"files": [], "transfer": total}

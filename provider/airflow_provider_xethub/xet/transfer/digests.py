@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ def is_verifiable(file: XetFile) -> bool:
     return bool(file["xet_hash"]) and Repo.from_uri(file["repo"]).is_bucket
 
 
-def check(files: Sequence[XetFile]) -> None:
+def check(files: Iterable[XetFile]) -> None:
     """Refuse files that cannot be verified.
 
     :raises XetInputError: names one of them. Nothing was downloaded.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,9 +109,11 @@ class Snapshot:
 
     # --- folders
 
-    def prepare(self, files: Sequence[XetFile]) -> None:
+    def prepare(self, files: Iterable[XetFile], *, are_many: bool = False) -> None:
         """Create the folders, and check that the files can have their names here.
 
+        :param files: any iterable that can be iterated several times.
+        :param are_many: whether they may be too many for memory, and a path may occur twice.
         :raises XetInputError: a name is too long, or two files would become one.
         :raises XetDestinationError: a folder cannot be created, or is a symbolic link.
         """
@@ -124,7 +126,8 @@ class Snapshot:
             raise XetDestinationError(f"{self.root} cannot be created on this worker: {os_reason(error)}.") from error
         self._real_folder(self._name, "blobs")
         self._real_folder(self._name, "snapshots", self.repo.revision)
-        spellings.check(spellings.Local(), str(self.folder), [file["path"] for file in files], files[0]["repo"])
+        paths = (file["path"] for file in files)
+        spellings.check(spellings.Local(), str(self.folder), paths, self.repo.uri, on_disk=are_many)
         with self._writing(str(self.root)):
             self._links = client_cache.links_supported(self.root)
             client_cache.tag(self.root)
@@ -323,19 +326,20 @@ class Snapshot:
             raise XetDestinationError(text) from error
 
 
-def check(files: Sequence[XetFile]) -> Repo:
-    """Refuse files that cannot be in one snapshot, and return their repository at the revision that they name.
+def check(repo: Repo, uris: Sequence[str], files: Iterable[XetFile], *, are_many: bool = False) -> None:
+    """Refuse files that cannot be in one snapshot.
 
-    :raises XetInputError: there are none, they are of several repositories or revisions, or of a bucket; or a path is
-        not valid, or occurs twice.
+    :param repo: their repository.
+    :param uris: the repositories and revisions that they name.
+    :param are_many: whether :meth:`Snapshot.prepare` will find the paths that occur twice.
+    :raises XetInputError: they are of several revisions, or of a bucket; or a path is not valid, or occurs twice.
     """
-    repo = targets.source_of(files)
     if repo.is_bucket:
         raise XetInputError(
             f"{repo} is a bucket: it has no commits, so the Hugging Face cache has no place for it. Give destination a "
             "folder instead of HubCache."
         )
-    revisions = dict.fromkeys(Repo.from_uri(uri).revision for uri in dict.fromkeys(file["repo"] for file in files))
+    revisions = dict.fromkeys(Repo.from_uri(uri).revision for uri in uris)
     if len(revisions) > 1:
         raise XetInputError(
             f"The files are of several revisions ({shortened(list(revisions), 3)}), but a snapshot is of one commit. "
@@ -346,8 +350,8 @@ def check(files: Sequence[XetFile]) -> Repo:
         check_path(file["path"])
         if file["path"] in seen:
             raise XetInputError(f"{file['path']} of {file['repo']} is given twice. Give each file once.")
-        seen.add(file["path"])
-    return repo
+        if not are_many:
+            seen.add(file["path"])
 
 
 def has_content(path: Path, file: XetFile) -> bool:
