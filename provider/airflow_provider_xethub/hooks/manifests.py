@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.hooks.connections import configuration, connection
 from airflow_provider_xethub.hooks.tokens.tokens import TokenUse
-from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetManifest
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetManifest, XetMirrorPlan
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NEEDS_CONNECTION = (
 
 
 MAX_DELETED = 100
-"""Deleted paths that a result names, if there are more than the limit of a list."""
+"""Paths that are deleted, or in the plan of a mirror, which a result names if there are more than a list may have."""
 
 
 class Manifests:
@@ -147,6 +147,16 @@ class Manifests:
         if len(deleted) > limit:
             fields |= {"deleted": deleted[:MAX_DELETED], "deleted_count": len(deleted)}
         return fields
+
+    @staticmethod
+    def short_plan(plan: XetMirrorPlan) -> XetMirrorPlan:
+        """Return the plan of a mirror as it goes to XCom: see :class:`XetMirrorPlan`."""
+        limit = configuration.manifest_files()
+        short: dict[str, Any] = {**plan}
+        for kind in ("added", "changed", "removed", "kept"):
+            if (count := len(short[kind])) > limit:
+                short |= {kind: short[kind][:MAX_DELETED], f"{kind}_count": count}
+        return cast("XetMirrorPlan", short)
 
     def _stored(self, files: Collection[XetFile], with_cas_access: WithCasAccess) -> XetManifest:
         from airflow_provider_xethub.xet.manifests.files import batches

@@ -870,6 +870,14 @@ class XetHubConnection(BaseHook):
         use = self._tokens.accept(token, "write", repo)
         return cast("CommitResult", {**result, **self._manifests.large_fields(result, self._cas.bind(use))})
 
+    @fail_without_retry()
+    def xcom_plan(self, plan: XetMirrorPlan) -> XetMirrorPlan:
+        """Return the plan of a mirror as a task should: it grows with no list of paths.
+
+        :param plan: as :meth:`mirror` and :meth:`mirror_download` return it.
+        """
+        return self._manifests.short_plan(plan)
+
     # --- publishing -----------------------------------------------------------------------------------------------
 
     @fail_without_retry()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.sdk import ObjectStoragePath
 
-    from airflow_provider_xethub.xet.records import XetMirrorDownload, XetMirrorPlan, XetMirrorResult
+    from airflow_provider_xethub.xet.records import XetFile, XetMirrorDownload, XetMirrorPlan, XetMirrorResult
     from airflow_provider_xethub.xet.repo import Repo
 
 MIRROR_MESSAGE = "Mirror {{ task_instance.task_id }} of {{ dag.dag_id }}"
@@ -168,7 +168,8 @@ class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
         self.log.info("Uploaded %s.", progress.upload_summary(mirrored["transfer"]))
         self._report_transfer(context, "upload", mirrored["transfer"], repo)
         self.report_commit(context, mirrored)
-        return self.hook.xcom_commit(mirrored, repo)
+        short: XetMirrorResult = {**mirrored, "plan": self.hook.xcom_plan(mirrored["plan"])}
+        return self.hook.xcom_commit(short, repo)
 
     def _download(self, context: Context, repo: Repo, options: dict[str, Any]) -> XetMirrorDownload | XetMirrorPlan:
         result = self.hook.mirror_download(
@@ -183,13 +184,14 @@ class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
         self._report_plan(mirrored["plan"])
         self.log.info("Downloaded %s.", progress.download_summary(mirrored["transfer"]))
         self._report_transfer(context, "download", mirrored["transfer"], repo)
-        return mirrored
+        files = cast("list[XetFile]", self.hook.xcom_files(mirrored["files"]))
+        return {**mirrored, "files": files, "plan": self.hook.xcom_plan(mirrored["plan"])}
 
     def _planned(self, plan: XetMirrorPlan, *, sends: bool) -> XetMirrorPlan:
         from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 
         self.log.info("Dry run, nothing was changed. %s", mirror_plan.table(plan, sends=sends))
-        return plan
+        return self.hook.xcom_plan(plan)
 
     def _report_plan(self, plan: XetMirrorPlan) -> None:
         from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan

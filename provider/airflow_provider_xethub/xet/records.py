@@ -400,15 +400,7 @@ class XetDownloadResult(_XetDownloadResult, total=False):
     snapshot: str
 
 
-class XetMirrorPlan(TypedDict):
-    """What a mirror changes. All paths are paths in the repository.
-
-    ``repo`` as ``hf://`` URI, and ``oid``, the commit that was compared; empty for a bucket. ``added``, ``changed`` and
-    ``removed`` are paths, and ``kept`` are those that were not removed: protected ones, and in a destination those that
-    were edited since an earlier mirror put them there. ``unchanged`` counts the other files. ``bytes`` is the size of
-    added and changed files: the most that is transferred, because CAS may have parts of them.
-    """
-
+class _XetMirrorPlan(TypedDict):
     repo: str
     oid: str
     added: list[str]
@@ -417,6 +409,24 @@ class XetMirrorPlan(TypedDict):
     kept: list[str]
     unchanged: int
     bytes: int
+
+
+class XetMirrorPlan(_XetMirrorPlan, total=False):
+    """What a mirror changes. All paths are paths in the repository.
+
+    ``repo`` as ``hf://`` URI, and ``oid``, the commit that was compared; empty for a bucket. ``added``, ``changed`` and
+    ``removed`` are paths, and ``kept`` are those that were not removed: protected ones, and in a destination those that
+    were edited since an earlier mirror put them there. ``unchanged`` counts the other files. ``bytes`` is the size of
+    added and changed files: the most that is transferred, because CAS may have parts of them.
+
+    In XCom, a list of more than ``[xethub] manifest_files`` paths has the first 100 only, and ``added_count``,
+    ``changed_count``, ``removed_count`` or ``kept_count`` counts all. The hook returns all paths.
+    """
+
+    added_count: int
+    changed_count: int
+    removed_count: int
+    kept_count: int
 
 
 class XetMirrorResult(XetPublishResult):
@@ -433,8 +443,9 @@ class XetMirrorResult(XetPublishResult):
 class XetMirrorDownload(_XetDownloadResult):
     """What mirroring a repository to a destination returns.
 
-    ``files`` are the added and changed files only, with ``local_path`` or ``storage_uri``. ``removed`` in the ``plan``
-    are those that were removed.
+    ``files`` are the added and changed files only, with ``local_path`` or ``storage_uri``; in XCom, many of them are a
+    :class:`XetManifest` if there is an ``[xethub] manifest_storage``. ``removed`` in the ``plan`` are those that were
+    removed.
     """
 
     plan: XetMirrorPlan

@@ -9,6 +9,7 @@ import pytest
 from airflow_provider_xethub.exceptions import (
     XetInputError,
 )
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetMirrorOperator
 from support.builders import TEXT, binary, write
 from support.commit_builders import titles
@@ -127,3 +128,20 @@ def _lose_the_commit(hub, monkeypatch):
     monkeypatch.setattr(client, "MAX_TRIES", 1)
     hub.faults.add(Fault(COMMIT, lose_answer=True, status=503))
     hub.faults.add(Fault("GET /api/datasets/.*/commits/.*", skip=1, status=503))
+
+
+def test_in_xcom_a_long_plan_names_the_first_paths_and_counts_all(mirror, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__XETHUB__MANIFEST_FILES", "110")
+    source = write(tmp_path / "many", {f"{n:03}.bin": b"\0%d" % n for n in range(111)})
+    plan = mirror(source=str(source), dry_run=True).value
+    assert (len(plan["added"]), plan["added_count"], plan["removed"]) == (100, 111, [])
+    assert "removed_count" not in plan
+    published = mirror(source=str(source)).value
+    assert published["plan"] == {**plan, "oid": published["plan"]["oid"]}
+    assert published["files"]["file_count"] == 111
+    monkeypatch.setenv("AIRFLOW__XETHUB__MANIFEST_STORAGE", f"file://{tmp_path / 'manifests'}")
+    received = mirror(destination=str(tmp_path / "copy")).value
+    assert received["plan"]["added_count"] == 112, "with .gitattributes"
+    assert received["files"]["manifest"] == "storage"
+    places = [file["local_path"] for file in XetHubConnection().read_files(received["files"])]
+    assert f"{tmp_path / 'copy'}/110.bin" in places
