@@ -74,12 +74,11 @@ def open_local(path: Path, path_in_repo: str) -> LocalFile:
 class FoundFiles(Collection[SourceFile]):
     """Files with different paths in the repository, which are read in the order of these paths.
 
-    :param all_in_memory: whether to keep all in memory, with their samples. Otherwise only up to
-        :data:`~airflow_provider_xethub.xet.records.IN_MEMORY`.
+    Up to :data:`~airflow_provider_xethub.xet.records.IN_MEMORY` of them are in memory, with their samples.
     """
 
-    def __init__(self, *, all_in_memory: bool = False) -> None:
-        self._most = None if all_in_memory else records.IN_MEMORY
+    def __init__(self) -> None:
+        self._most = records.IN_MEMORY
         self._few: dict[str, SourceFile] = {}
         # Objects of an object storage share their listing, which is in memory anyway.
         self._stored: list[StoredFile] = []
@@ -95,7 +94,7 @@ class FoundFiles(Collection[SourceFile]):
             if target in self._few and str(self._few[target]) != str(file):
                 raise _twice(self._few[target], file)
             self._few[target] = file
-            if self._most is not None and len(self._few) > self._most:
+            if len(self._few) > self._most:
                 self._move_to_disk()
         elif not self._many.add(self._row(file)):
             known = self._file(target, self._many.get(target) or "", with_sample=False)

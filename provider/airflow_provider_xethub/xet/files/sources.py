@@ -9,7 +9,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,6 @@ def collect(
     *,
     exclude: str | Sequence[str] | None = None,
     follow_links: bool = False,
-    all_in_memory: bool = False,
 ) -> Collection[SourceFile]:
     """Find all files of ``source``, in the order of their paths in the repository.
 
@@ -95,7 +93,6 @@ def collect(
     :param open_storage: opens the filesystem of a location in object storage.
     :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source.
-    :param all_in_memory: whether to return a list, whatever the number of files.
     :returns: a list; of more files, a :class:`~airflow_provider_xethub.xet.files.found_files.FoundFiles`.
     :raises XetSourceError: files are missing or unreadable; the message names them.
     :raises XetEmptySourceError: everything is readable, but there is no file, or none that matches.
@@ -106,7 +103,7 @@ def collect(
     chosen = Selection(patterns, exclude)
     single = len(sources) == 1
     findings = Findings()
-    found = FoundFiles(all_in_memory=all_in_memory)
+    found = FoundFiles()
     problems: dict[str, str] = {}
     invalid: list[XetInputError] = []
 
@@ -172,7 +169,7 @@ def collect_folder(
     exclude: str | Sequence[str] | None = None,
     follow_links: bool = False,
     allow_empty: bool = False,
-) -> list[SourceFile]:
+) -> Collection[SourceFile]:
     """Find all files of one folder, for a mirror: a folder that is missing is not an empty one.
 
     :param allow_empty: return an empty list where the folder has no file, or none that matches.
@@ -197,9 +194,7 @@ def collect_folder(
             f"The source {where or path} is not a folder, so it cannot be mirrored. Nothing was changed."
         )
     try:
-        # A mirror compares all of them with what is there.
-        find = partial(collect, source, path_in_repo, patterns, open_storage, all_in_memory=True)
-        return list(find(exclude=exclude, follow_links=follow_links))
+        return collect(source, path_in_repo, patterns, open_storage, exclude=exclude, follow_links=follow_links)
     except XetEmptySourceError as error:
         if allow_empty:
             return []

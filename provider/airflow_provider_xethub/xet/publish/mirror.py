@@ -8,18 +8,20 @@ additions come first and deletions last, and a file is deleted only if it is sti
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files.content_identity import identity
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-from airflow_provider_xethub.xet.files.found_files import SourceFile
+from airflow_provider_xethub.xet.files.found_files import FoundFiles, SourceFile
 from airflow_provider_xethub.xet.files.mirror import plan as mirror_plan
 from airflow_provider_xethub.xet.files.mirror.plan import Plan, Rules
 from airflow_provider_xethub.xet.hub import preupload, pull_requests
@@ -27,6 +29,7 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.folders import list_folder
 from airflow_provider_xethub.xet.message_text import shortened
 from airflow_provider_xethub.xet.publish.commit import KEY_TRAILER
+from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import (
     XetCommit,
@@ -54,7 +57,7 @@ _COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
 _MAX_NAMED = 10
 
-Publish = Callable[[Sequence[SourceFile], CommitRequest], XetPublishResult]
+Publish = Callable[[Collection[SourceFile], CommitRequest], XetPublishResult]
 """Uploads files, and publishes them with the deletions of the request."""
 
 
@@ -71,7 +74,7 @@ class Mirror:
     """
 
     hub: Hub
-    files: Sequence[SourceFile]
+    files: Collection[SourceFile]
     request: CommitRequest
     rules: Rules
     publish: Publish
@@ -83,7 +86,7 @@ class Mirror:
         :raises XetHubError: as for :meth:`run`.
         """
         parent, there = self._listed()
-        plan = self._plan(SourceContents(self.files, self.memory), parent, there)
+        plan = self._plan(self._contents(), parent, there)
         return plan.as_record(self.request.repo.uri, parent)
 
     def run(self) -> XetMirrorResult:
@@ -98,7 +101,7 @@ class Mirror:
         if repo.is_bucket:
             return self._run_in_bucket()
         request = _marked(self.request, self.rules)
-        contents = SourceContents(self.files, self.memory)
+        contents = self._contents()
         for number in range(1, MAX_PLANS + 1):
             parent, there = self._listed()
             plan = self._plan(contents, parent, there)
@@ -127,12 +130,16 @@ class Mirror:
             raise XetNotFoundError(f"{self.request.repo} has no commits yet.", status=404)
         return commits[0]["oid"]
 
-    def _listed(self) -> tuple[str, dict[str, XetFile]]:
+    def _listed(self) -> tuple[str, Mapping[str, XetFile]]:
         """Return the commit that is compared, and its files in the folder, by path."""
         repo = self.request.repo
         parent = "" if repo.is_bucket else self.request.parent_commit or self._head()
         listed = repo if repo.is_bucket else repo.at(parent)
         return parent, list_folder(self.hub, listed, self.rules.folder)
+
+    def _contents(self) -> SourceContents:
+        """Return the contents of files in memory; of others, each batch has its own."""
+        return SourceContents([] if self._many else list(self.files), self.memory)
 
     def _plan(self, contents: SourceContents, parent: str, there: Mapping[str, XetFile]) -> Plan:
         """Compare the source with a listing, and check the result."""
@@ -142,42 +149,65 @@ class Mirror:
                 f"The source has no file, so the mirror would remove everything from {repo}. Nothing was changed. "
                 "Check the source; if this is meant, set allow_empty=True."
             )
-        sizes = {file.path_in_repo: file.size for file in self.files}
-        equal = contents.equal(there)
-        for path in self._ignored([file for file in self.files if file.path_in_repo not in equal], there, parent):
-            del sizes[path]
-        plan = mirror_plan.compare(sizes, there.keys(), equal, self.rules, {f.path_in_repo for f in self.files})
-        mirror_plan.check(plan, sizes.keys(), there.keys(), self.rules, str(repo), has_folders=not repo.is_bucket)
+        found = mirror_plan.Comparison(self.rules)
+        ignored: set[str] = set()
+        # Many files are on disk, and compared in batches.
+        for batch in batches(self.files):
+            here = contents if not self._many else SourceContents(batch, self.memory)
+            equal = here.equal({f.path_in_repo: there[f.path_in_repo] for f in batch if f.path_in_repo in there})
+            ignored |= self._ignored([file for file in batch if file.path_in_repo not in equal], there, parent)
+            for file in batch:
+                path = file.path_in_repo
+                if path not in ignored:
+                    found.add_wanted(path, file.size, is_there=path in there, is_equal=path in equal)
+        if ignored:
+            log.warning(
+                "Left out, because the .gitignore of %s excludes them: %s", repo, shortened(sorted(ignored), _MAX_NAMED)
+            )
+        wanted = _Wanted(self._by_path, ignored)
+        for path in there:
+            if path not in wanted:
+                found.add_stray(path, is_untouchable=path in ignored)
+        plan = found.plan()
+        mirror_plan.check(plan, wanted, there, self.rules, str(repo), has_folders=not repo.is_bucket)
         return plan
 
-    def _ignored(self, files: Sequence[SourceFile], there: Mapping[str, XetFile], parent: str) -> list[str]:
+    @property
+    def _many(self) -> FoundFiles | None:
+        """The files, if they are on disk."""
+        return self.files if isinstance(self.files, FoundFiles) and self.files.are_on_disk else None
+
+    @cached_property
+    def _by_path(self) -> Mapping[str, SourceFile]:
+        return _OnDisk(self._many) if self._many else {file.path_in_repo: file for file in self.files}
+
+    def _ignored(self, files: Sequence[SourceFile], there: Mapping[str, XetFile], parent: str) -> set[str]:
         """Return which files the ``.gitignore`` of the repository excludes: no upload includes them."""
         repo = self.request.repo
         if repo.is_bucket or not files:
-            return []
-        own = any(file.path_in_repo == preupload.GITIGNORE for file in self.files)
-        if not own and preupload.GITIGNORE not in there:
+            return set()
+        own = self._by_path.get(preupload.GITIGNORE)
+        if own is None and preupload.GITIGNORE not in there:
             is_there = self.rules.folder and self.hub.get_files(repo.at(parent), [preupload.GITIGNORE])
             if not is_there:
-                return []
+                return set()
         upload.fetch_samples(files)
         text = preupload.own_gitignore(
-            upload.source_records([file for file in self.files if file.path_in_repo == preupload.GITIGNORE], repo.uri),
-            lambda records: upload.read_inline([f for f in self.files if f.path_in_repo == records[0]["path"]]),
+            upload.source_records([own] if own else [], repo.uri), lambda _: upload.read_inline([own] if own else [])
         )
         modes = preupload.upload_modes(self.hub, repo, upload.source_records(files, repo.uri), gitignore=text)
-        ignored = sorted(path for path, mode in modes.items() if mode.ignored)
-        if ignored:
-            log.warning(
-                "Left out, because the .gitignore of %s excludes them: %s", repo, shortened(ignored, _MAX_NAMED)
-            )
-        return ignored
+        return {path for path, mode in modes.items() if mode.ignored}
 
     def _publish(self, plan: Plan, request: CommitRequest) -> XetPublishResult:
-        new = {*plan.added, *plan.changed}
-        return self.publish(
-            [file for file in self.files if file.path_in_repo in new], replace(request, delete=plan.removed)
-        )
+        new = heapq.merge(plan.added, plan.changed)
+        files: Collection[SourceFile]
+        if self._many:
+            files = FoundFiles()
+            for path in new:
+                files.add(self._by_path[path])
+        else:
+            files = [self._by_path[path] for path in new]
+        return self.publish(files, replace(request, delete=plan.removed))
 
     def _nothing_to_do(self, parent: str) -> XetPublishResult:
         repo = self.request.repo
@@ -206,7 +236,7 @@ class Mirror:
         """
         bucket = self.request.repo
         _, there = self._listed()
-        plan = self._plan(SourceContents(self.files, self.memory), "", there)
+        plan = self._plan(self._contents(), "", there)
         result = self._nothing_to_do("")
         if self.request.idempotency_key is not None and not self.request.is_first_try:
             # An earlier attempt may have put any of them, and no commit says which.
@@ -231,6 +261,45 @@ class Mirror:
         plan = replace(plan, removed=same, kept=sorted({*plan.kept, *changed}))
         created = result["created"] or bool(same)
         return _result({**result, "deleted": same, "created": created}, plan, bucket, "")
+
+
+class _OnDisk(Mapping[str, SourceFile]):
+    """The files of a source by path."""
+
+    def __init__(self, found: FoundFiles) -> None:
+        self._found = found
+
+    def __getitem__(self, path: str) -> SourceFile:
+        file = self._found.get(path)
+        if file is None:
+            raise KeyError(path)
+        return file
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and self._found.has(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._found.paths()
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+class _Wanted(Collection[str]):
+    """The paths of a source without those that are ignored."""
+
+    def __init__(self, files: Mapping[str, SourceFile], ignored: Collection[str]) -> None:
+        self._files = files
+        self._ignored = ignored
+
+    def __len__(self) -> int:
+        return len(self._files) - len(self._ignored)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._files and path not in self._ignored
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for path in self._files if path not in self._ignored)
 
 
 def _marked(request: CommitRequest, rules: Rules) -> CommitRequest:

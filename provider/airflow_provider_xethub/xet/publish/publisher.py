@@ -230,7 +230,7 @@ class Publisher:
 
     def mirror(
         self,
-        files: Sequence[SourceFile],
+        files: Collection[SourceFile],
         request: CommitRequest,
         rules: Rules,
         *,

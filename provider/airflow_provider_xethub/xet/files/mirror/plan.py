@@ -11,7 +11,7 @@ the side that becomes equal to it. All paths are paths in the repository.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_xethub.exceptions import XetInputError
@@ -133,6 +133,50 @@ class Plan:
         }
 
 
+class Comparison:
+    """Collects what both sides have, each path once and in any order, and makes a plan of it.
+
+    It keeps paths only, so that a mirror of many files takes about a hundred bytes for each.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._added: list[str] = []
+        self._changed: list[str] = []
+        self._unchanged: list[str] = []
+        self._removed: list[str] = []
+        self._kept: list[str] = []
+        self._size = 0
+
+    def add_wanted(self, path: str, size: int, *, is_there: bool, is_equal: bool) -> None:
+        """Add a file that is to be there.
+
+        :param size: its size.
+        :param is_there: whether there is a file of this path.
+        :param is_equal: whether that file has the wanted content.
+        """
+        if is_equal:
+            self._unchanged.append(path)
+            return
+        (self._changed if is_there else self._added).append(path)
+        self._size += size
+
+    def add_stray(self, path: str, *, is_untouchable: bool) -> None:
+        """Add a file that is there and not wanted.
+
+        :param is_untouchable: whether it must not be removed, because it is not from an earlier mirror.
+        """
+        if self._rules.selects(path):
+            is_kept = is_untouchable or self._rules.protects(path)
+            (self._kept if is_kept else self._removed).append(path)
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        for paths in (self._added, self._changed, self._removed, self._unchanged, self._kept):
+            paths.sort()
+        return Plan(self._added, self._changed, self._removed, self._unchanged, self._kept, self._size)
+
+
 def compare(
     wanted: Mapping[str, int],
     there: Collection[str],
@@ -147,19 +191,12 @@ def compare(
     :param equal: the paths of files that are there with the wanted content.
     :param untouchable: paths that are there and must not be removed, because they are not from an earlier mirror.
     """
-    present = set(there)
-    stray = sorted(path for path in present - wanted.keys() if rules.selects(path))
-    kept = {path for path in stray if path in untouchable or rules.protects(path)}
-    added = sorted(wanted.keys() - present)
-    changed = sorted(wanted.keys() & present - set(equal))
-    return Plan(
-        added,
-        changed,
-        [path for path in stray if path not in kept],
-        sorted(wanted.keys() & set(equal)),
-        sorted(kept),
-        sum(wanted[path] for path in [*added, *changed]),
-    )
+    found, present, same = Comparison(rules), set(there), set(equal)
+    for path, count in wanted.items():
+        found.add_wanted(path, count, is_there=path in present, is_equal=path in same)
+    for path in present - wanted.keys():
+        found.add_stray(path, is_untouchable=path in untouchable)
+    return found.plan()
 
 
 def check(
@@ -167,7 +204,8 @@ def check(
 ) -> None:
     """Refuse a mirror that would remove what nobody meant to remove.
 
-    :param wanted, there: as for :func:`compare`.
+    :param wanted, there: the paths of both sides, as for :func:`compare`. They are searched for each folder, and may be
+        too many for memory.
     :param where: what would be changed, for the message.
     :param has_folders: whether a name there is either a file or a folder; in buckets and object stores, it can be both.
     :raises XetInputError: too many files would be removed, or a file that stays is in the way of another one.
@@ -182,25 +220,42 @@ def check(
             f"{shortened(plan.removed, _MAX_NAMED)}."
         )
     if has_folders:
-        _check_clashes(wanted, set(there) - set(plan.removed) - set(wanted), where)
+        _check_clashes(wanted, there, set(plan.removed), where)
 
 
-def _check_clashes(wanted: Collection[str], stays: Collection[str], where: str) -> None:
+def _check_clashes(wanted: Collection[str], there: Collection[str], removed: Collection[str], where: str) -> None:
     """Refuse a file in the place of a folder that stays, and a folder in the place of a file that stays."""
-    paths = set(wanted)
-    for path in sorted(stays):
-        if above := next((folder for folder in folders_above(path) if folder in paths), None):
-            raise XetInputError(
-                f"{above} cannot be written to {where}: {path} is in a folder of that name, and the mirror does not "
-                f"remove it. Nothing was changed. Remove {path} first, or exclude {above}."
-            )
-    files = paths | set(stays)
-    for path in sorted(paths):
-        if above := next((folder for folder in folders_above(path) if folder in files), None):
-            raise XetInputError(
-                f"{path} cannot be written to {where}: {above} is a file there, and the mirror does not remove it. "
-                f"Nothing was changed. Remove {above} first, or exclude one of them."
-            )
+
+    def stays(path: str) -> bool:
+        return path in there and path not in removed and path not in wanted
+
+    clashes = _clashes((path for path in there if stays(path)), lambda folder: folder in wanted)
+    if clash := min(clashes, default=None):
+        path, above = clash
+        raise XetInputError(
+            f"{above} cannot be written to {where}: {path} is in a folder of that name, and the mirror does not "
+            f"remove it. Nothing was changed. Remove {path} first, or exclude {above}."
+        )
+    clashes = _clashes(wanted, lambda folder: folder in wanted or stays(folder))
+    if clash := min(clashes, default=None):
+        path, above = clash
+        raise XetInputError(
+            f"{path} cannot be written to {where}: {above} is a file there, and the mirror does not remove it. "
+            f"Nothing was changed. Remove {above} first, or exclude one of them."
+        )
+
+
+def _clashes(paths: Iterable[str], is_file: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Yield paths with a folder above them that is a file."""
+    checked, found = "", None
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        if folder != checked:
+            # Files of one folder mostly follow one another.
+            checked = folder
+            found = next((each for each in folders_above(path) if is_file(each)), None)
+        if folder and found is not None:
+            yield path, found
 
 
 def summary(plan: XetMirrorPlan) -> str:
