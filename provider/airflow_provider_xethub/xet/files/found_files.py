@@ -58,17 +58,22 @@ def open_local(path: Path, path_in_repo: str) -> LocalFile:
     :raises OSError: it cannot be read.
     :raises XetSourceError: it is not a regular file.
     """
+    status, sample = _opened(os.fspath(path))
+    state = FileState.of(status)
+    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
+
+
+def _opened(path: str) -> tuple[os.stat_result, bytes]:
+    """Return what the system says about a file, and its first bytes."""
     # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise XetSourceError(f"{path}: is not a regular file")
-        sample = os.read(descriptor, SAMPLE_BYTES)
+        return status, os.read(descriptor, SAMPLE_BYTES)
     finally:
         os.close(descriptor)
-    state = FileState.of(status)
-    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
 
 
 class FoundFiles(Collection[SourceFile]):
@@ -112,18 +117,21 @@ class FoundFiles(Collection[SourceFile]):
         return path in self._few if self._many is None else self._many.get(path) is not None
 
     def __iter__(self) -> Iterator[SourceFile]:
-        return self.files(with_samples=True)
+        """Yield the files in the order of their paths; of local files that are kept on disk, the first bytes are read.
 
-    def files(self, *, with_samples: bool) -> Iterator[SourceFile]:
-        """Yield the files in the order of their paths.
-
-        :param with_samples: read the first bytes of local files that are kept on disk; otherwise, these have none.
         :raises XetSourceError: a local file can no longer be read.
         """
         if self._many is None:
             yield from (file for _, file in sorted(self._few.items()))
         else:
-            yield from (self._file(row.path, row.value, with_sample=with_samples) for row in self._many.by_path())
+            yield from (self._file(row.path, row.value, with_sample=True) for row in self._many.by_path())
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield path in the repository and size of each file, in the order of these paths."""
+        if self._many is None:
+            yield from ((path, file.size) for path, file in sorted(self._few.items()))
+        else:
+            yield from ((row.path, row.size or 0) for row in self._many.by_path())
 
     def get(self, path: str) -> SourceFile | None:
         """Return the file with this path in the repository."""
@@ -169,7 +177,7 @@ class FoundFiles(Collection[SourceFile]):
         sample = b""
         if with_sample:
             try:
-                sample = open_local(Path(path), target).sample
+                _, sample = _opened(path)
             except OSError as error:
                 reason = str(error) if isinstance(error, XetSourceError) else f"{path}: {os_reason(error)}"
                 raise XetSourceError(f"A source can no longer be read. Nothing was published: {reason}") from error

@@ -53,6 +53,7 @@ class Part:
     :param begin, until: the positions in the work's order at which it begins and ends.
     :param count: the number of its changes, without unchanged files.
     :param inline_bytes: the size of the inline files.
+    :param has_inline: whether there are any.
     :param work: what it is a part of.
     """
 
@@ -60,6 +61,7 @@ class Part:
     until: int
     count: int
     inline_bytes: int
+    has_inline: bool
     work: Work = field(repr=False)
 
     @property
@@ -196,6 +198,7 @@ class Work:
         """Split the order, from a position on, into as few parts as the limits allow."""
         parts: list[Part] = []
         count = size = 0
+        has_inline = False
         first = begin
         nothing: tuple[int | None, bool] = (None, False)
         deletions = itertools.repeat(nothing, len(self._first)), itertools.repeat(nothing, len(self._last))
@@ -205,16 +208,19 @@ class Work:
                 continue
             more = inline_bytes or 0
             if count and (count >= limits.changes or (more and size + more > limits.inline_bytes)):
-                parts.append(Part(first, at, count, size, self))
-                first, count, size = at, 0, 0
+                parts.append(Part(first, at, count, size, has_inline, self))
+                first, count, size, has_inline = at, 0, 0, False
             count += 1
             size += more
-        return [*parts, Part(first, len(self), count, size, self)] if count else parts
+            has_inline |= inline_bytes is not None
+        return [*parts, Part(first, len(self), count, size, has_inline, self)] if count else parts
 
     def lines(self, part: Part) -> Iterator[dict[str, Any]]:
         """Yield the lines of a commit request below its header."""
-        inline = [each.record for each in part.planned() if isinstance(each, Planned) and each.inline]
-        contents = self.contents.of(inline) if inline else {}
+        contents: Mapping[str, bytes] = {}
+        if part.has_inline:
+            inline = [each.record for each in part.planned() if isinstance(each, Planned) and each.inline]
+            contents = self.contents.of(inline)
         for change in part.planned():
             if isinstance(change, str):
                 yield {"key": "deletedFolder" if change.endswith("/") else "deletedFile", "value": {"path": change}}

@@ -33,7 +33,7 @@ class Planned:
 
 
 class PlannedFiles:
-    """Files with different paths. They are added in any order, and read by path, or as they were added."""
+    """Files with different paths. They are added in any order, and read by path."""
 
     def __init__(self) -> None:
         self._most = records.IN_MEMORY
@@ -63,13 +63,6 @@ class PlannedFiles:
     def are_on_disk(self) -> bool:
         """Whether there are so many that they are kept on disk."""
         return self._many is not None
-
-    def as_added(self) -> Iterator[XetFile]:
-        """Yield the records in the order in which they were added."""
-        if self._many is None:
-            yield from (file.record for file in self._few)
-        else:
-            yield from (json.loads(row.value) for row in self._many.as_added())
 
     def by_path(self, start: int = 0, stop: int | None = None) -> Iterator[Planned]:
         """Yield the files in the order of their paths, from a position to another one."""
@@ -161,4 +154,7 @@ class MarkedPaths(Collection[str]):
 
 
 def _row(file: Planned) -> Row:
-    return Row(file.record["path"], record_text(file.record), file.inline_bytes, file.unchanged)
+    record = file.record
+    # Samples were needed to ask the Hub; the content of inline files is read once more, by the whole record.
+    kept = record if file.inline else published_record(record, record["repo"])
+    return Row(record["path"], record_text(kept), file.inline_bytes, file.unchanged)

@@ -14,6 +14,8 @@ from airflow_provider_xethub.xet.records import XetFile
 
 T = TypeVar("T")
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 class RecordsOnDisk(Sequence[XetFile]):
     """Records with different paths. Any number of iterations; the memory does not depend on their number.
@@ -68,7 +70,7 @@ class RecordsOnDisk(Sequence[XetFile]):
 
 def record_text(file: XetFile) -> str:
     """Return a record as it is kept on disk."""
-    return json.dumps(file, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(file)
 
 
 def batches(items: Iterable[T], size: int | None = None) -> Iterator[list[T]]:

@@ -83,6 +83,8 @@ class CommitRequest:
         self._check_deletions(where)
 
     def _check_files(self, where: str) -> None:
+        if getattr(self.files, "are_checked", False):
+            return
         # Of more, the publisher finds out which paths occur twice.
         seen: set[str] | None = set() if len(self.files) <= records.IN_MEMORY else None
         here: set[str] = set()  # URIs of this repository: a few, for many files

@@ -217,7 +217,10 @@ class SourceRecords(Sequence[XetFile]):
 
     :param found: the files.
     :param repo: the ``hf://`` URI of the repository.
+    :ivar are_checked: their paths were checked when they were found, and are different.
     """
+
+    are_checked = True
 
     def __init__(self, found: FoundFiles, repo: str) -> None:
         self._found = found
@@ -228,8 +231,8 @@ class SourceRecords(Sequence[XetFile]):
 
     def __iter__(self) -> Iterator[XetFile]:
         """Yield the records without samples."""
-        for file in self._found.files(with_samples=False):
-            yield xet_file_record(file.path_in_repo, file.size, self.repo)
+        for path, size in self._found.sizes():
+            yield xet_file_record(path, size, self.repo)
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]

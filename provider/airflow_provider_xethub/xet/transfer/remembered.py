@@ -98,15 +98,15 @@ def digests_of(
     return Found(digests, known.keys() - read.keys(), changed)
 
 
-def remember(memory: DigestMemory | None, kind: str, found: Mapping[LocalContent, str], began_ns: int) -> None:
+def remember(memory: DigestMemory | None, kind: str, found: Sequence[tuple[LocalContent, str]], began_ns: int) -> None:
     """Remember digests that were computed during an upload.
 
-    :param found: files that have not changed since they were found.
+    :param found: files that have not changed since they were found, with their digests.
     :param began_ns: when reading began, on the clock ``time.time_ns``.
     """
-    if memory is not None and found and sum(file.state.size for file in found) >= MIN_BYTES:
-        remembered = memory.of(_root(list(found)), kind)
-        remembered.keep({file.state: digest for file, digest in found.items()}, began_ns)
+    if memory is not None and found and sum(file.state.size for file, _ in found) >= MIN_BYTES:
+        remembered = memory.of(_root([file for file, _ in found]), kind)
+        remembered.keep({file.state: digest for file, digest in found}, began_ns)
 
 
 def _root(files: Sequence[LocalContent]) -> Path:

@@ -62,12 +62,12 @@ def upload(
     ]
     # What the next upload compares: a bucket has no sha256.
     kind = "Xet hash" if access.token.repo.is_bucket else "sha256"
-    found = {
-        LocalContent(file.path, file.state): digest
+    found = [
+        (LocalContent(file.path, file.state), digest)
         for file, known in zip(files, uploaded, strict=True)
         if isinstance(file, LocalFile)
         and (digest := known.xet_hash if access.token.repo.is_bucket else known.sha256) is not None
-    }
+    ]
     remember(memory, kind, found, began)
     return {"files": records, "transfer": transfer}
 
