@@ -40,7 +40,7 @@ def write_docs(results: Mapping[str, Any], docs: Path) -> None:
         for figure in series.drawn:
             title = f"{series.figures[figure]} for {series.title}"
             image = f"scale-{name}-{figure.replace('_', '-')}.svg"
-            lines = _lines(results, name, figure)
+            lines = [line for line in _lines(results, name, figure) if len(line.points) > 1]
             if lines:
                 (docs / "_static").mkdir(exist_ok=True)
                 drawn = line_chart.draw(lines, title, series.to, _count(series.unit), _form(figure))
@@ -71,7 +71,8 @@ def _rows(results: Mapping[str, Any], name: str, series: Series) -> list[list[st
             found = {line.title: line for line in _lines(results, name, figure)}
             end = line_chart.extrapolated(found[step].points, series.to) if step in found else None
             ends.append("" if end is None else f"*{_form(figure)(end)}*")
-        rows.append([f"{step}, *extrapolated*", f"*{count(series.to)}*", *ends])
+        if any(ends):
+            rows.append([f"{step}, *extrapolated*", f"*{count(series.to)}*", *ends])
     return rows
 
 

@@ -20,12 +20,22 @@ from benchmarks.servers import REPO, HubServer, ObjectStore, repository
 from benchmarks.sizes import MIB, QUICK
 from benchmarks.tasks import OPERATORS
 from benchmarks.turn import FailedError, Measured, Turn, Worker
+from benchmarks.worker import LIMIT
 
 SMALL = 1024
 """Bytes in each of many files."""
 
 _FOLDER = 1_000
 """Files in each folder; the Hub asks for fewer than 10,000."""
+
+_MOST_DOWNLOADED = 200_000
+"""Files beyond which the bytes are not kept, so that they cannot be downloaded; the upload is killed twice instead."""
+
+_CHANGES = 25_000
+"""Changes in one commit."""
+
+_IN_BATCH = 100
+"""Files in each batch to map over."""
 
 GIB = 1024 * MIB
 
@@ -87,14 +97,20 @@ class Series:
     drawn: tuple[str, ...]
 
 
+def _many_files(source: Path, count: int, in_folder: int = _FOLDER) -> None:
+    for start in range(0, count, in_folder):
+        folder = source / f"{start // in_folder:05}"
+        folder.mkdir(parents=True)
+        for number in range(start, min(count, start + in_folder)):
+            (folder / f"{number:07}.bin").write_bytes(os.urandom(SMALL))
+
+
 def _files(place: Place, count: int) -> list[Point]:
     """Upload so many files in one task, list them, and download them in another."""
     source, back = place.folder / "source", place.folder / "back"
-    for start in range(0, count, _FOLDER):
-        folder = source / f"{start // _FOLDER:05}"
-        folder.mkdir(parents=True)
-        for number in range(start, min(count, start + _FOLDER)):
-            (folder / f"{number:07}.bin").write_bytes(os.urandom(SMALL))
+    _many_files(source, count)
+    if count > _MOST_DOWNLOADED:
+        return _killed(place, source, count)
     points = []
     with _turn("files", place) as turn:
         value = turn.once("upload", "upload", {"source": str(source)}, count * SMALL)
@@ -106,6 +122,59 @@ def _files(place: Place, count: int) -> list[Point]:
     arrived = [path.stat().st_size for path in back.rglob("*.bin")]
     if (len(arrived), sum(arrived)) != (count, count * SMALL):
         raise FailedError(f"{len(arrived)} of {count} files came back.")
+    return points
+
+
+def _killed(place: Place, source: Path, count: int) -> list[Point]:
+    """Upload so many files in a task that is killed in the middle of the upload and between commits, and list them."""
+    points = []
+    commits = -(-count // _CHANGES)
+    # A quarter of the upload, with 40 requests for each batch of 10,000 files; then a quarter of the commits.
+    moments = {
+        "upload, killed": ("/preupload/", count // 1_000),
+        "its retry, killed while committing": ("/commit/", max(1, commits // 4)),
+        "its second retry": None,
+    }
+    limit = max(LIMIT, count // 100)
+    with _turn("files", place, discards=True) as turn:
+        committed = 0
+        for number, (step, moment) in enumerate(moments.items(), 1):
+            options: dict[str, Any] = {"limit": limit, "try_number": number}
+            if moment:
+                options["killed_when"] = [turn.hub.url, turn.hub.token, *moment]
+            arguments = {"source": str(source)}
+            value = turn.once(step, "upload", arguments, count * SMALL, same_cache=number > 1, **options)
+            points.append(_point(turn, count, value))
+            if (value is None) != bool(moment):
+                raise FailedError(f"{step}: the task ended before it was killed.")
+            committed += points[-1].commits if moment else 0
+        sent = turn.pushed[0]["transfer"]["files"]
+        if len(value["commits"]) != commits or sent > count - committed * _CHANGES:
+            raise FailedError(f"{len(value['commits'])} of {commits} commits, and {sent} files sent after {committed}.")
+        value = turn.once("list", "list", {}, 0, limit=limit)
+        points.append(_point(turn, count, value))
+        if value["file_count"] != count + 1:  # with the .gitattributes of each repository
+            raise FailedError(f"{value['file_count']} instead of {count + 1} files are there.")
+    return points
+
+
+def _batches(place: Place, count: int) -> list[Point]:
+    """Divide the files of a repository into so many batches, and download each in a task, 8 at a time."""
+    source, back = place.folder / "source", place.folder / "back"
+    _many_files(source, count * _IN_BATCH, _IN_BATCH)
+    size = count * _IN_BATCH * SMALL
+    with _turn("batches", place) as turn:
+        turn.once(None, "upload", {"source": str(source)}, size)
+        batches = turn.once("list", "list", {"batch_files": _IN_BATCH, "patterns": "*.bin"}, 0)
+        points = [_point(turn, count, batches)]
+        if len(batches) != count:
+            raise FailedError(f"{count * _IN_BATCH} files became {len(batches)} batches instead of {count}.")
+        mapped = [("download", {"files": batch, "destination": str(back)}) for batch in batches]
+        values = turn.tasks("download each batch", mapped, size)
+        points.append(_point(turn, count, max(values, key=lambda value: len(json.dumps(value)))))
+    arrived = [path.stat().st_size for path in back.rglob("*.bin")]
+    if (len(arrived), sum(arrived)) != (count * _IN_BATCH, size):
+        raise FailedError(f"{len(arrived)} of {count * _IN_BATCH} files came back.")
     return points
 
 
@@ -206,7 +275,9 @@ def _point(turn: Turn, x: int, value: object) -> Point:
     found: Measured = turn.measured[-1]
     names = ("seconds", "peak", "cpu", "hub_requests", "cas_requests", "commits")
     figures = {name: getattr(found, name) for name in names}
-    return Point(turn.case, found.step, x, **figures, xcom=0 if value is None else len(json.dumps(value)))
+    xcoms = [value, *(each for pushed in turn.pushed for each in pushed.values())]
+    xcom = max(0 if each is None else len(json.dumps(each)) for each in xcoms)
+    return Point(turn.case, found.step, x, **figures, xcom=xcom)
 
 
 _FIGURES = {
@@ -226,6 +297,16 @@ SERIES: dict[str, Series] = {
         to=10_000_000,
         figures={**_FIGURES, "commits": "Commits", "xcom": "XCom"},
         drawn=("seconds", "peak", "xcom", "hub_requests"),
+    ),
+    "batches": Series(
+        f"batches of {_IN_BATCH} files that tasks are mapped over",
+        "batches",
+        _batches,
+        points=(10, 30, 100),
+        quick=(2,),
+        to=1_000,
+        figures={**_FIGURES, "xcom": "XCom"},
+        drawn=("hub_requests", "xcom"),
     ),
     "size": Series(
         "one file",

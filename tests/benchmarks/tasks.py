@@ -27,8 +27,10 @@ def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     """Run a task in this process, which began at ``began`` on the clock ``time.monotonic``.
 
     :returns: ``seconds`` in ``execute`` and the ``cpu`` seconds in it, ``began``, the ``peak`` memory of the process
-        and what it ``read``, in bytes, and the task's ``value``.
+        and what it ``read``, in bytes, the task's ``value``, and what it ``pushed`` to XCom besides.
     """
+    _TaskInstance.try_number = task.get("try_number", 1)
+    _TaskInstance.pushed = {}
     work: Work = _MAKERS[task["contender"], task["action"]](task["arguments"])
     get_listener_manager()  # Airflow loads plugins and tells them of the task before it calls execute
     read = _read()
@@ -36,7 +38,7 @@ def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     value = work()
     seconds, cpu = time.monotonic() - executed, time.process_time() - busy
     figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": peak(), "read": _read() - read}
-    return {**figures, "value": value}
+    return {**figures, "value": value, "pushed": _TaskInstance.pushed}
 
 
 def _read() -> int:
@@ -60,10 +62,12 @@ def peak() -> int:
 class _TaskInstance:
     """As much of a task instance as ``execute`` asks."""
 
-    dag_id, run_id, task_id, map_index, try_number = "bench", "manual__2026", "task", -1, 1
+    dag_id, run_id, task_id, map_index = "bench", "manual__2026", "task", -1
+    try_number = 1
+    pushed: dict[str, Any]
 
     def xcom_push(self, key: str, value: Any) -> None:
-        json.dumps(value)
+        self.pushed[key] = json.loads(json.dumps(value))
 
 
 def _executed(make: Callable[[], Any], context: dict[str, Any] | None = None) -> Work:

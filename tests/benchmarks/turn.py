@@ -122,6 +122,8 @@ class Turn:
     sizes: Sizes
     scheduler: Scheduler | None = None
     measured: list[Measured] = field(default_factory=list)
+    pushed: list[dict[str, Any]] = field(default_factory=list)
+    """What each of the last tasks pushed to XCom besides its value."""
 
     @property
     def is_ours(self) -> bool:
@@ -168,15 +170,31 @@ class Turn:
         shutil.rmtree(back)
 
     def once(
-        self, step: str | None, action: str, arguments: dict[str, Any], size: int, *, same_cache: bool = False
+        self,
+        step: str | None,
+        action: str,
+        arguments: dict[str, Any],
+        size: int,
+        *,
+        same_cache: bool = False,
+        **options: Any,
     ) -> Any:
         """Run one task, measure it, and return its value."""
-        return self.tasks(step, [(action, arguments)], size, same_cache=same_cache)[0]
+        return self.tasks(step, [(action, arguments)], size, same_cache=same_cache, **options)[0]
 
     def tasks(
-        self, step: str | None, described: list[tuple[str, dict[str, Any]]], size: int, *, same_cache: bool = False
+        self,
+        step: str | None,
+        described: list[tuple[str, dict[str, Any]]],
+        size: int,
+        *,
+        same_cache: bool = False,
+        **options: Any,
     ) -> list[Any]:
-        """Run tasks at the same time, and measure them all together."""
+        """Run tasks at the same time, and measure them all together.
+
+        :param options: ``limit``, ``killed_when`` and ``try_number`` of each, see :mod:`worker` and :mod:`tasks`.
+        """
         caches = self.folder / "caches"
         if not same_cache:
             shutil.rmtree(caches, ignore_errors=True)
@@ -184,12 +202,13 @@ class Turn:
         self.hub.forget()
         env = environment(self.hub.url, self.hub.token, self.s3.url, caches)
         todo = [
-            {"contender": self.contender, "action": action, "arguments": arguments, "environment": env}
+            {"contender": self.contender, "action": action, "arguments": arguments, "environment": env, **options}
             for action, arguments in described
         ]
         began = time.monotonic()
         results = self.worker.run(todo, AT_ONCE)
         together = time.monotonic() - began
+        self.pushed = [result["pushed"] for result in results]
         if step is not None:
             self._note(step, size, results, results[0]["seconds"] if len(results) == 1 else together)
         return [result["value"] for result in results]

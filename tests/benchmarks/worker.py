@@ -1,7 +1,9 @@
 """A worker as Airflow's: a process with Airflow in it, from which each task is forked.
 
 Reads one job a line from standard input, JSON: ``{"tasks": […], "at_once": n}``. Writes one line for each: a list with
-the result of each task, see :mod:`tasks`, or what went wrong.
+the result of each task, see :mod:`tasks`, or what went wrong. A task may have a ``limit`` in seconds, and
+``killed_when``: ``[url, token, route, count]``, so many requests to the routes of a local Hub with ``route`` in their
+names. It is killed with SIGKILL then, as by the kernel where memory runs out.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,9 @@ CLIENTS = (
     "airflow_provider_xethub.xet.cas.session",
 )
 LIMIT = 900
-"""Seconds after which a task is killed: a benchmark goes on without it."""
+"""Seconds after which a task is killed, by default: a benchmark goes on without it."""
+
+_POLL_SECONDS = 0.1
 
 MORE = (
     "airflow_provider_xethub.xet.transfer.upload",
@@ -46,6 +52,8 @@ MORE = (
 def run_all(described: list[dict[str, Any]], at_once: int, folder: Path) -> list[dict[str, Any]]:
     """Run tasks, each in a fork of its own, so many at a time."""
     running: dict[int, int] = {}
+    ended: dict[int, dict[str, Any]] = {}
+    began = time.monotonic()
     waiting = list(enumerate(described))
     while waiting or running:
         if waiting and len(running) < at_once:
@@ -55,16 +63,25 @@ def run_all(described: list[dict[str, Any]], at_once: int, folder: Path) -> list
                 _be_task(task, folder / str(number))
             running[pid] = number
         else:
-            pid, _ = os.wait()
-            running.pop(pid)
-    answers = [folder / str(number) for number in range(len(described))]
-    died = {"error": f"the task's process died; after {LIMIT} seconds it is killed"}
-    return [json.loads(path.read_text()) if path.exists() else died for path in answers]
+            pid, status, usage = os.wait4(-1, 0)
+            number = running.pop(pid)
+            answer = folder / str(number)
+            if answer.exists():
+                ended[number] = json.loads(answer.read_text())
+            elif "killed_when" in described[number] and os.WTERMSIG(status) == signal.SIGKILL:
+                cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+                figures = {"seconds": time.monotonic() - began, "cpu": cpu, "peak": peak, "began": began, "read": 0}
+                ended[number] = {**figures, "value": None, "pushed": {}}
+            else:
+                ended[number] = {"error": "the task's process died; after a limit of time it is killed"}
+    return [ended[number] for number in range(len(described))]
 
 
 def _be_task(task: dict[str, Any], answer: Path) -> None:
     began = time.monotonic()
-    signal.alarm(LIMIT)
+    signal.alarm(task.get("limit", LIMIT))
+    if "killed_when" in task:
+        threading.Thread(target=_die_when, args=task["killed_when"], daemon=True).start()
     try:
         quiet = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
@@ -77,6 +94,16 @@ def _be_task(task: dict[str, Any], answer: Path) -> None:
         answer.write_text(json.dumps(result))
     finally:
         os._exit(0)
+
+
+def _die_when(url: str, token: str, route: str, count: int) -> None:
+    request = urllib.request.Request(f"{url}/_local/counters", headers={"Authorization": f"Bearer {token}"})
+    while True:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            counters = json.loads(answer.read())["counters"]
+        if sum(each["requests"] for each in counters if route in each["route"]) >= count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(_POLL_SECONDS)
 
 
 def _warm_up() -> None:

@@ -25,11 +25,13 @@ def scale(*arguments: object) -> str:
 
 def test_growth_is_measured_and_written_into_the_docs(tmp_path):
     results = tmp_path / "scale.json"
-    scale("--quick", "--series", "files", "waiting", "--folder", tmp_path, "--results", results)
+    scale("--quick", "--series", "files", "batches", "waiting", "--folder", tmp_path, "--results", results)
     points = {(point["step"], point["x"]): point for point in json.loads(results.read_text())["points"]}
     assert points["upload", 100]["commits"] == 1
     assert points["download", 100]["cas_requests"] > points["download", 10]["cas_requests"] > 0
     assert points["list", 100]["xcom"] > points["list", 10]["xcom"] > 1_000
+    assert points["list", 2]["xcom"] < 1_000
+    assert points["download each batch", 2]["cas_requests"] == 400
     assert points["one repository", 3]["hub_requests"] < points["a repository each", 3]["hub_requests"]
     assert all(50_000_000 < point["peak"] < 1_000_000_000 for point in points.values())
 
