@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError
@@ -19,6 +20,9 @@ SIZE_LIMIT = "1gb"
 enforces the limit when an operation starts."""
 
 _CANDIDATES = 8
+
+_STAGED = "*/staging/shard-session/xorb_metadata/*.mdb"
+"""Of hf-xet 1.8, for each CAS."""
 
 
 def folder(configured: str = "") -> Path | None:
@@ -63,6 +67,23 @@ def location(configured: str = "") -> Path:
         instead,
     )
     return instead
+
+
+def forget_staged(folder: Path) -> int:
+    """Forget which xorbs interrupted uploads have stored, and return the number of removed files.
+
+    The client adds this to whatever it uploads next. If CAS does not have one of these xorbs, because it removed what
+    no file refers to, or said that it stored what it did not, it refuses every later upload. After this, everything is
+    sent again. Uploads that run in other tasks do not notice it.
+
+    :param folder: the cache, from :func:`location`.
+    """
+    removed = 0
+    for path in folder.glob(_STAGED):
+        with suppress(OSError):  # another task may have done it
+            path.unlink()
+            removed += 1
+    return removed
 
 
 def _default_folder(environment: Mapping[str, str]) -> Path | None:

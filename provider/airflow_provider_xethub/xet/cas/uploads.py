@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
+from airflow_provider_xethub.exceptions import (
+    XetCancelledError,
+    XetResponseError,
+    XetSourceError,
+    XetTransferError,
+)
 from airflow_provider_xethub.xet import native_client, progress
+from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
 from airflow_provider_xethub.xet.message_text import counted, os_reason
 from airflow_provider_xethub.xet.process import memory, threads
 from airflow_provider_xethub.xet.records import XetTransfer
+
+log = logging.getLogger(__name__)
 
 
 class Ahead(NamedTuple):
@@ -51,6 +60,8 @@ BLOCK = 1 << 20
 
 READ_AHEAD = 32 << 20
 """Bytes that a source other than a local file may hold itself: an object in S3 reads three ranges of 8 MiB ahead."""
+
+_REFUSED = 400
 
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
@@ -106,11 +117,22 @@ def upload(
             break
         except Crawling:
             continue
+        except (XetTransferError, XetResponseError) as error:
+            if type(error) is XetTransferError or getattr(error, "status", None) == _REFUSED:
+                _forget_staged(access)
+            raise
     # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
     transfer["bytes_sent"] += sent_before
     transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
     transfer["seconds"] = round(time.monotonic() - started, 3)
     return uploaded, transfer
+
+
+def _forget_staged(access: cas_session.CasAccess) -> None:
+    """Let the retry send everything again: CAS may have refused what earlier uploads left in the cache."""
+    removed = cas_cache.forget_staged(access.cache_folder or cas_cache.location())
+    if removed:
+        log.info("The next upload sends what interrupted uploads have sent, too: forgot %s.", counted(removed, "file"))
 
 
 def _upload_once(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetSourceError
+from airflow_provider_xethub.exceptions import XetSourceError, XetTransferError
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
+from airflow_provider_xethub.xet.cas import cache
 from airflow_provider_xethub.xet.cas import session as cas_session
 from support.builders import content, write
+from xethub_local.control.faults import Fault
 
 QUERIES = "GET /cas/.*/v1/chunks/.*"
 
@@ -113,3 +116,39 @@ def test_a_file_that_vanishes_before_its_turn_is_named(hub, hook, repo, tmp_path
 
     with pytest.raises(XetSourceError, match=r"in/a\.bin can no longer be read: no such file or directory"):
         hook.upload(source, repo)
+
+
+def test_a_retry_does_not_repeat_what_cas_refuses_of_an_interrupted_upload(hook, repo, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
+    source = write(tmp_path / "in", {"a.bin": os.urandom(1000), "b.bin": os.urandom(1000)})
+    lie = hub.faults.add(Fault("POST /cas/.*/xorb-grants/.*", status=200, body="{}"))
+    with pytest.raises(XetTransferError, match="is listed in the shard, but not stored here"):
+        hook.upload(source / "a.bin", repo)
+    hub.faults.remove(lie)
+
+    assert hook.upload(source / "b.bin", repo)["transfer"]["bytes_sent"] > 1000
+    assert hook.upload(source / "a.bin", repo)["transfer"]["bytes_sent"] > 1000
+
+
+def test_an_upload_does_not_notice_that_another_task_forgets_what_is_staged(hook, repo, hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
+    old = os.urandom(100 << 20)
+    source = write(tmp_path / "in", {"a.bin": old})
+    hub.faults.add(Fault("PUT /cas/.*", skip=1, delay=0.5))
+    done, forgotten = threading.Event(), []
+
+    def forget():
+        while not done.wait(0.01):
+            forgotten.append(cache.forget_staged(tmp_path / "cache"))
+
+    forgetting = threading.Thread(target=forget)
+    forgetting.start()
+    try:
+        hook.upload(source, repo)
+    finally:
+        done.set()
+        forgetting.join()
+    assert sum(forgotten) > 0
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "of another worker"))
+    again = hook.upload(source, repo, deduplicate=True)
+    assert again["transfer"]["bytes_deduplicated"] == len(old), "all of it is in CAS"
