@@ -121,9 +121,9 @@ class CasAccess:
         return max(0, self.memory_ceiling() - memory.resident() - LEAST_ROOM)
 
     def all_secrets(self) -> Secrets:
-        """Return the secrets of the connection with all tokens that the client was given."""
+        """Return the secrets of the connection with all tokens and passwords that the client was given."""
         secrets = self.secrets or Secrets(proxy=self.network.proxy)
-        secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()))
+        secrets.add(self.token.access_token, *(self.refresh.tokens if self.refresh else ()), *bandwidth.passwords())
         return secrets
 
 

@@ -57,6 +57,12 @@ def relay(bandwidth: int, proxy: str | None, url: str) -> str:
     return running.url
 
 
+def passwords() -> set[str]:
+    """Return what the proxies of this process ask for, as the client knows it and as it sends it."""
+    with _LOCK:
+        return {each for relay in _RUNNING.values() for each in relay.passwords}
+
+
 def check(proxy: str | None) -> None:
     """Check that a limit can be combined with a proxy.
 
@@ -110,10 +116,12 @@ class Relay:
         self._buffer = int(min(max(bandwidth * _BUFFER_SECONDS, 64 << 10), 4 << 20))
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         user = self._upstream.netloc.rpartition("@")[0] if self._upstream else ""
+        self._is_for_upstream = bool(user)
         user = user or f"xethub:{secrets.token_urlsafe(24)}"
         name, _, password = user.partition(":")
-        plain = f"{unquote(name)}:{unquote(password)}".encode()
-        self._authorization = b"Basic " + base64.b64encode(plain)
+        encoded = base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode())
+        self._authorization = b"Basic " + encoded
+        self.passwords = frozenset({password, unquote(password), encoded.decode()})
         self.url = f"http://{user}@127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, name="xethub-bandwidth", daemon=True).start()
 
@@ -136,7 +144,7 @@ class Relay:
                 if self._upstream is None and head.startswith(b"CONNECT "):
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 else:
-                    server.sendall(head)
+                    server.sendall(head if self._is_for_upstream else _without_password(head))
                 back = threading.Thread(
                     target=_pass_on, args=(server, client, self._down), name="xethub-bandwidth", daemon=True
                 )
@@ -175,6 +183,20 @@ def _authorization(head: bytes) -> bytes:
         if name.strip().lower() == b"proxy-authorization":
             return value.strip()
     return b""
+
+
+def _without_password(head: bytes) -> bytes:
+    """Return the head of a request without what is for this proxy only.
+
+    The client names it in each request over plain http, so it gets one connection for each.
+    """
+    lines, _, rest = head.partition(b"\r\n\r\n")
+    first, *fields = lines.split(b"\r\n")
+    of_proxy = {b"proxy-authorization"} if first.startswith(b"CONNECT ") else {b"proxy-authorization", b"connection"}
+    kept = [first, *(field for field in fields if field.partition(b":")[0].strip().lower() not in of_proxy)]
+    if b"connection" in of_proxy:
+        kept.append(b"Connection: close")
+    return b"\r\n".join(kept) + b"\r\n\r\n" + rest
 
 
 def _pass_on(source: socket.socket, target: socket.socket, lane: _Lane) -> None:
