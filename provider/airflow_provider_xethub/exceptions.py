@@ -43,6 +43,7 @@
         │   └── XetEmptySourceError              the source contains no file                               retry
         ├── XetDestinationError (OSError)        the destination cannot be written                         retry
         ├── XetStalledError (TimeoutError)       a transfer made no progress and was cancelled             retry
+        ├── XetTooSlowError (TimeoutError)       a transfer stayed below ``min_rate`` and was cancelled    retry
         ├── XetIntegrityError                    the received bytes are not the file; nothing was kept     retry
         └── XetCancelledError                    the transfer was stopped from outside                     retry
 
@@ -342,6 +343,13 @@ class XetDestinationError(XetTransferError, OSError):
 
 class XetStalledError(XetTransferError, TimeoutError):
     """The transfer made no progress for longer than ``stall_timeout`` and was cancelled. Retried.
+
+    The message says how many bytes had been transferred.
+    """
+
+
+class XetTooSlowError(XetTransferError, TimeoutError):
+    """The transfer stayed below ``min_rate``, also with one request at a time, and was cancelled. Retried.
 
     The message says how many bytes had been transferred.
     """

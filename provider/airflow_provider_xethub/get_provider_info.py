@@ -51,6 +51,14 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         ),
         "schema": {"type": ["string", "null"], "default": None},
     },
+    "min_rate": {
+        "label": "Minimum rate (bytes per second)",
+        "description": (
+            "A transfer that is slower than this for a minute, such as 1MB, is started again with fewer requests, and "
+            "then cancelled and retried. Default: none."
+        ),
+        "schema": {"type": ["string", "null"], "default": None},
+    },
     "ca_bundle": {
         "label": "CA bundle",
         "description": (
@@ -117,6 +125,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
         "repo_id": "acme/corpus",
         "revision": "main",
         "max_bandwidth": "50MB",
+        "min_rate": "1MB",
         "identity_file": "/var/run/secrets/huggingface/token",
         "identity_variable": "HF_ID_TOKEN",
         "identity_user": "acme-bot",

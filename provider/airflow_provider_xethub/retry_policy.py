@@ -31,6 +31,7 @@ from airflow_provider_xethub.exceptions import (
     XetRateLimitError,
     XetServerError,
     XetStalledError,
+    XetTooSlowError,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _TEMPORARY = (
     XetRateLimitError,
     XetServerError,
     XetStalledError,
+    XetTooSlowError,
 )
 """Errors that usually disappear after some time."""
 

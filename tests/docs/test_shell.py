@@ -119,7 +119,7 @@ def check_connection(connection: Connection) -> None:
     read_proxy = {"ca_bundle": "/etc/ssl/certs/acme.pem", "proxy": "http://user:password@proxy.acme.example:3128"}
     identity = {"identity": "file", "identity_file": "/var/run/secrets/huggingface/token"}
     defaults = {"repo_type": "dataset", "repo_id": "acme/corpus"}
-    limits = {"max_concurrency": 8, "max_bandwidth": "50MB"}
+    limits = {"max_concurrency": 8, "max_bandwidth": "50MB", "min_rate": "1MB"}
     assert extra in ({}, defaults, read_proxy, limits, {**identity, **defaults})
 
 

@@ -5,7 +5,6 @@ The windows of the provider are seconds here instead of a minute, and the rates 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -14,9 +13,11 @@ import time
 
 import pytest
 
+from airflow_provider_xethub.exceptions import XetTooSlowError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.operators.xethub import XetDownloadOperator
 from airflow_provider_xethub.xet import progress
-from airflow_provider_xethub.xet.cas import crawl
+from airflow_provider_xethub.xet.cas import crawl, slowdown
 from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import publish
@@ -37,8 +38,11 @@ HfApi(endpoint=url, token=token).snapshot_download(repo_id, repo_type="dataset",
 
 @pytest.fixture(autouse=True)
 def short_windows(monkeypatch):
-    rules = crawl.Rules(window=1.2, best_window=0.3, best_bytes=4_000_000, share=1 / 8, least=1.0, left=3.0, settle=1.0)
+    rules = crawl.Rules(
+        window=1.2, least_window=0.8, best_window=0.3, best_bytes=4_000_000, share=1 / 8, least=1.0, settle=0.5
+    )
     monkeypatch.setattr(crawl, "RULES", rules)
+    monkeypatch.setattr(slowdown, "_memory", slowdown._Memory())
     monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.05)
 
 
@@ -49,8 +53,7 @@ def arm(hub, **link):
     return found
 
 
-def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, repo, tmp_path, monkeypatch):
-    monkeypatch.setattr(crawl, "RULES", dataclasses.replace(crawl.RULES, window=0.8, settle=0.5))
+def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, repo, tmp_path):
     given = {f"{number:02}.bin": os.urandom(8_000_000) for number in range(36)}
     size, rate = 288_000_000, 32_000_000
     ideal = size / rate
@@ -86,6 +89,38 @@ def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, re
     print(f"took {took:.1f} s, {took / ideal:.2f} times the ideal")
     assert took < left / crawled / 4, "it must not crawl to the end; how close it comes to the ideal is a figure"
     assert {name: (tmp_path / "ours" / name).read_bytes() for name in given} == given
+
+
+def test_the_next_transfer_of_the_process_begins_with_as_few_requests(hub, hook, repo, tmp_path, caplog):
+    given = {f"{number:02}.bin": os.urandom(4_000_000) for number in range(16)}
+    records = publish(repo, tmp_path, given)
+    link = arm(hub, bandwidth=32_000_000, max_open=4, collapse_after=0.8, collapsed_bandwidth=500_000)
+    hook.download(tmp_path / "first", records)
+    assert link.collapses == 1
+
+    caplog.clear()
+    hook.download(tmp_path / "second", records)
+
+    assert link.collapses == 1
+    assert "Beginning the download of 16 files" in caplog.text
+    assert {name: (tmp_path / "second" / name).read_bytes() for name in given} == given
+
+
+def test_a_transfer_below_the_rate_that_a_task_demands_ends_after_it_was_tried_with_fewer(
+    hub, connection, repo, tmp_path, run_task
+):
+    records = publish(repo, tmp_path, {"a.bin": os.urandom(8_000_000)})
+    link = arm(hub, bandwidth=1_000_000)
+
+    run = run_task(
+        XetDownloadOperator, files=records, destination=f"{tmp_path}/out/", max_concurrency=2, min_rate="2MB"
+    )
+
+    assert isinstance(run.error, XetTooSlowError), run.error
+    assert run.state == "up_for_retry"
+    assert "less than min_rate, 2.0 MB/s, with 1 request at a time" in str(run.error)
+    assert link.passed < 8_000_000
+    assert [path.name for path in tmp_path.rglob("*") if "out" in path.parts and path.is_file()] == []
 
 
 def test_an_upload_finishes_in_time_and_keeps_what_cas_has(hub, hook, repo, tmp_path):

@@ -21,6 +21,7 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
     XetStalledError,
     XetTimeoutError,
+    XetTooSlowError,
 )
 from support.retry_policies import CAN_RESCHEDULE, HAS_POLICIES, MODULE, policy, with_policies
 
@@ -79,6 +80,7 @@ def test_a_commit_quota_is_waited_for_without_a_retry_for_a_limited_time():
         XetTimeoutError,
         XetServerError,
         XetStalledError,
+        XetTooSlowError,
         XetRateLimitError,
     ],
 )

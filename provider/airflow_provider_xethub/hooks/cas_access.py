@@ -51,12 +51,14 @@ class CasConnector:
             self._resident = memory.resident()
         found.check_memory(self._resident)
         if self._lazy.found:
-            concurrency, bandwidth = connection.transfer_limits(self._lazy.found)
+            concurrency, bandwidth, min_rate = connection.transfer_limits(self._lazy.found)
             found = replace(
                 found,
                 concurrency=_smaller(found.concurrency, concurrency),
                 bandwidth=_smaller(found.bandwidth, bandwidth),
+                min_rate=min_rate if found.min_rate is None else found.min_rate,
             )
+        found.check_rates()
         return found
 
     def factory(self, limits: TransferLimits | None = None) -> Callable[[XetToken], CasAccess]:

@@ -48,7 +48,7 @@ __all__ = [
 COMMIT_FIELDS: tuple[str, ...] = ("commit_message", "commit_description", "parent_commit")
 """Template fields of every operator that makes a commit."""
 
-LIMIT_FIELDS: tuple[str, ...] = ("transfer_memory", "max_concurrency", "max_bandwidth")
+LIMIT_FIELDS: tuple[str, ...] = ("transfer_memory", "max_concurrency", "max_bandwidth", "min_rate")
 """Template fields of every operator that moves bytes."""
 
 SELECTION = ("path", "paths", "patterns", "files")
@@ -230,6 +230,8 @@ class XetLimitedOperator(XetOperator):
     :param max_concurrency: the most requests with data that the task has open at CAS. ``None``: that of the connection.
     :param max_bandwidth: the most bytes that the task sends to CAS, and receives from it, in a second: a number, or a
         string such as ``"50MB"``. ``None``: that of the connection.
+    :param min_rate: bytes per second, as for ``max_bandwidth``: a transfer that stays below for a minute is started
+        again with fewer requests, and then cancelled and retried. ``None``: that of the connection.
     """
 
     template_fields: Sequence[str] = (*REPO_FIELDS, *LIMIT_FIELDS)
@@ -240,12 +242,14 @@ class XetLimitedOperator(XetOperator):
         transfer_memory: int | str | None = None,
         max_concurrency: int | str | None = None,
         max_bandwidth: int | str | None = None,
+        min_rate: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.transfer_memory = transfer_memory
         self.max_concurrency = max_concurrency
         self.max_bandwidth = max_bandwidth
+        self.min_rate = min_rate
         self.check_written()
 
     @property
@@ -255,6 +259,7 @@ class XetLimitedOperator(XetOperator):
             memory=arguments.byte_count("transfer_memory", self.transfer_memory),
             concurrency=arguments.concurrency("max_concurrency", self.max_concurrency),
             bandwidth=arguments.byte_count("max_bandwidth", self.max_bandwidth),
+            min_rate=arguments.byte_count("min_rate", self.min_rate),
         )
 
 

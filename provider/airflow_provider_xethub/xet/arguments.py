@@ -63,7 +63,7 @@ LISTS = SELECTIONS | {"delete", "source", "changed_from"}
 MAX_CONCURRENCY = 64
 """The most requests at a time that the client has by itself."""
 
-SIZES = frozenset({"transfer_memory", "max_bandwidth"})
+SIZES = frozenset({"transfer_memory", "max_bandwidth", "min_rate"})
 """Optional arguments that are a number of bytes, with or without a unit."""
 
 NUMBERS = frozenset({"min_files", "batch_files"})

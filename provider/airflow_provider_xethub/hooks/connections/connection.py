@@ -196,8 +196,10 @@ def seconds(connection: Any, name: str, default: float) -> float:
     return number
 
 
-def transfer_limits(connection: Any) -> tuple[int | None, int | None]:
-    """Return the most requests at a time, and the most bytes per second, of each task; ``None`` for no limit.
+def transfer_limits(connection: Any) -> tuple[int | None, int | None, int | None]:
+    """Return the most requests at a time, and the most and the fewest bytes per second, of each task.
+
+    ``None`` stands for no limit.
 
     :raises XetInputError: one is not valid.
     """
@@ -208,6 +210,7 @@ def transfer_limits(connection: Any) -> tuple[int | None, int | None]:
     return (
         arguments.concurrency(f"The extra 'max_concurrency' {where}", given.get("max_concurrency")),
         arguments.byte_count(f"The extra 'max_bandwidth' {where}", given.get("max_bandwidth")),
+        arguments.byte_count(f"The extra 'min_rate' {where}", given.get("min_rate")),
     )
 
 

@@ -3,26 +3,31 @@
 A transfer can move without getting anywhere: users report one that drops from gigabytes to a megabyte per second once
 the client has many requests open, and stays there for hours (huggingface_hub#4893, xet-core#850). It is started again
 with fewer requests. What is compared is the transfer with its own best, so that a link that is slow by nature, or made
-slow by ``max_bandwidth``, never counts as crawling.
+slow by ``max_bandwidth``, never counts as crawling. Whoever knows better what a link has to reach sets ``min_rate``.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
 class Rules:
     """When a transfer crawls. Rates are bytes per second.
 
-    :param window: seconds over which a rate must be low.
-    :param best_window: seconds over which the best rate is measured.
+    :param window: seconds over which a rate must be low, at most; where no best rate is known, always.
+    :param least_window: seconds over which it must be low, at least.
+    :param patience: as long as this part of what the whole transfer would take at its best rate, it must be low: a
+        transfer of half a minute cannot wait for a minute, and one of an hour need not hurry.
+    :param best_window: seconds over which the best rate is measured, at least.
     :param best_bytes: a rate only counts as the best if this many bytes arrived at it: the first megabytes of an upload
-        only fill buffers of the system, and the first seconds of many links are faster than the rest.
+        only fill buffers of the system.
     :param share: below this share of its own best, a transfer crawls.
     :param least: a transfer below this rate crawls, whatever its best was. Links of 100 kB/s exist.
-    :param left: seconds that the rest would take at the low rate; for less, starting again is not worth it.
+    :param left: of a transfer that would end so many windows later at the low rate, the rest is not worth a new start.
     :param gain: with fewer requests, the rate must be this many times as high; otherwise, the requests were not to
         blame.
     :param settle: seconds to wait before starting again: what the old connections still hold has to drain, or the new
@@ -30,23 +35,25 @@ class Rules:
     """
 
     window: float = 60.0
-    best_window: float = 10.0
+    least_window: float = 5.0
+    patience: float = 1 / 5
+    best_window: float = 3.0
     best_bytes: int = 32_000_000
     share: float = 1 / 20
     least: float = 10_000.0
-    left: float = 120.0
+    left: float = 3.0
     gain: float = 3.0
-    settle: float = 2.0
+    settle: float = 1.0
 
-    @property
-    def longest_gap(self) -> float:
-        """Seconds without any movement after which a transfer waits rather than crawls: for a retry, or after a 429."""
-        return self.window / 2
+    def window_of(self, total: int, best: float) -> float:
+        """Return the seconds over which a transfer must be slow to crawl.
 
-    @property
-    def longest_pause(self) -> float:
-        """Seconds between two samples after which the process itself was suspended, so that nothing is known."""
-        return self.window / 6
+        :param total: its bytes.
+        :param best: its best rate; 0 if that is unknown.
+        """
+        if not best:
+            return self.window
+        return min(self.window, max(self.least_window, self.patience * total / best))
 
 
 FEW = 4
@@ -54,6 +61,13 @@ FEW = 4
 
 RULES = Rules()
 """Those of all transfers; tests use shorter ones."""
+
+_GAP = 1 / 2
+"""After so much of a window without any movement, a transfer waits rather than crawls: for a retry, or after a 429."""
+
+_PAUSE = 1 / 6
+_LEAST_PAUSE = 1.5
+"""After so much of a window between two samples, and so many seconds, the process was suspended: nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -74,70 +88,68 @@ class Sample:
     waits: bool = True
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Bytes per second: over the last window, at the end of it, and at best."""
-
-    now: float
-    last: float
-    best: float
-
-
 class Rates:
-    """The rates of a transfer over time.
+    """The rates of a transfer over time, in bytes per second.
 
     :param rules: how long the windows are.
+    :param best: the best rate so far.
     """
 
-    def __init__(self, rules: Rules = RULES) -> None:
+    def __init__(self, rules: Rules = RULES, best: float = 0.0) -> None:
         self._rules = rules
-        self._samples: deque[Sample] = deque()
-        self._gap_began = 0.0
-        self._last_gap = float("-inf")
-        self.best = 0.0
+        self._samples: list[Sample] = []
+        self._still: list[float] = []  # for each sample, seconds since the last movement
+        self._moved_at = 0.0
+        self.best = best
 
-    def add(self, sample: Sample) -> Rate | None:
-        """Take a sample, and return the rate, if the transfer moved slowly but steadily for a whole window.
-
-        :returns: ``None`` while nothing is known, nothing waits for the network, nothing moves, or little is left.
-        """
+    def add(self, sample: Sample) -> None:
+        """Take a sample."""
         rules, samples = self._rules, self._samples
-        if samples and not 0 <= sample.at - samples[-1].at <= rules.longest_pause:
-            samples.clear()
+        if samples and not 0 <= sample.at - samples[-1].at <= max(_LEAST_PAUSE, rules.window * _PAUSE):
+            self._forget(len(samples))
         if samples and sample.moved < samples[-1].moved:  # another session of the client counts from zero
-            samples.clear()
-        if not samples:
-            self._gap_began, self._last_gap = sample.at, float("-inf")
-        elif (sample.moved, sample.done) != (samples[-1].moved, samples[-1].done):
-            self._gap_began = sample.at
-        if sample.at - self._gap_began > rules.longest_gap or not sample.waits:
-            self._last_gap = sample.at
+            self._forget(len(samples))
+        if not samples or (sample.moved, sample.done) != (samples[-1].moved, samples[-1].done):
+            self._moved_at = sample.at
         samples.append(sample)
-        while len(samples) > 1 and sample.at - samples[1].at >= rules.window:
-            samples.popleft()
-        self._measure_best()
-        first = samples[0]
-        passed = sample.at - first.at
-        if passed < rules.window or self._last_gap >= first.at:
-            return None
-        rate = _rate(first, sample)
-        if rate <= 0 or (sample.total - sample.done) / rate < rules.left:
-            return None
-        return Rate(rate, _rate(self._some_time_ago(), sample), self.best)
-
-    def _measure_best(self) -> None:
-        last, earlier = self._samples[-1], self._some_time_ago()
-        passed, moved = last.at - earlier.at, last.moved - earlier.moved
-        if passed >= self._rules.best_window and moved >= self._rules.best_bytes:
+        self._still.append(sample.at - self._moved_at)
+        self._forget(self._since(rules.window))
+        first = samples[min(self._since(rules.best_window), self._before_moved(rules.best_bytes))]
+        passed, moved = sample.at - first.at, sample.moved - first.moved
+        if passed >= rules.best_window and moved >= rules.best_bytes:
             self.best = max(self.best, moved / passed)
 
-    def _some_time_ago(self) -> Sample:
-        """Return the sample at the beginning of the last ``best_window``; the oldest if there is none."""
-        last = self._samples[-1]
-        for sample in reversed(self._samples):
-            if last.at - sample.at >= self._rules.best_window:
-                return sample
-        return self._samples[0]
+    def last(self) -> float:
+        """Return the rate of the last seconds, however steady."""
+        return _rate(self._samples[self._since(self._rules.best_window)], self._samples[-1])
+
+    def steady(self, seconds: float, below: float = math.inf) -> float | None:
+        """Return the rate over the last ``seconds``, if all the time the transfer moved and waited for the network.
+
+        :returns: ``None`` if it did not, if the rate is not below ``below``, or if little is left.
+        """
+        last, start = self._samples[-1], self._since(seconds)
+        first = self._samples[start]
+        rate = _rate(first, last)
+        if last.at - first.at < seconds or not 0 < rate < below:
+            return None
+        if (last.total - last.done) / rate < self._rules.left * seconds:
+            return None
+        recent = self._samples[start:]
+        longest = max(after.at - before.at for before, after in pairwise(recent))
+        waits = all(sample.waits for sample in recent) and max(self._still[start:]) <= seconds * _GAP
+        return rate if waits and longest <= max(_LEAST_PAUSE, seconds * _PAUSE) else None
+
+    def _forget(self, count: int) -> None:
+        del self._samples[:count], self._still[:count]
+
+    def _since(self, seconds: float) -> int:
+        """Return the number of the sample at the beginning of the last ``seconds``; of the oldest if there is none."""
+        return max(0, bisect_right(self._samples, self._samples[-1].at - seconds, key=lambda each: each.at) - 1)
+
+    def _before_moved(self, count: int) -> int:
+        """Return the number of the sample before the last ``count`` bytes moved; of the oldest if there is none."""
+        return max(0, bisect_right(self._samples, self._samples[-1].moved - count, key=lambda each: each.moved) - 1)
 
 
 def _rate(first: Sample, last: Sample) -> float:
@@ -152,12 +164,14 @@ class Verdict:
     :param best: the best rate of the transfer; 0 if it was never measured.
     :param concurrency: with how many requests at a time to start again; ``None`` to go on as it is, for good.
     :param has_failed: fewer requests at a time did not help.
+    :param is_too_slow: the rate is below the one that was demanded, and cannot be raised with fewer requests.
     """
 
     rate: float
     best: float
     concurrency: int | None
     has_failed: bool = False
+    is_too_slow: bool = False
 
 
 class Watch:
@@ -167,12 +181,14 @@ class Watch:
     :param rules: when a transfer crawls.
     :param returns: whether to go back to the first concurrency where fewer requests did not help. Not for transfers
         that lose much by starting again.
+    :param min_rate: bytes per second that the transfer has to reach over the longest window; 0 for none.
     """
 
-    def __init__(self, concurrency: int, rules: Rules = RULES, *, returns: bool = True) -> None:
+    def __init__(self, concurrency: int, rules: Rules = RULES, *, returns: bool = True, min_rate: float = 0.0) -> None:
         self._rules = rules
         self._first = concurrency
         self._returns = returns
+        self._min_rate = min_rate
         self._rates = Rates(rules)
         self._before: float | None = None
         self._is_over = False
@@ -180,34 +196,43 @@ class Watch:
 
     def add(self, sample: Sample) -> Verdict | None:
         """Take a sample, and return what to do, if anything is to be done."""
+        rules, rates = self._rules, self._rates
+        rates.add(sample)
         if self._is_over:
+            return self._too_slow()
+        window = rules.window_of(sample.total, rates.best)
+        if self._before is None:
+            slow = rates.steady(window, rates.best * rules.share)
+            slow = slow or rates.steady(rules.window, max(self._min_rate, rules.least))
+            return self._next(slow) if slow else None
+        now = rates.steady(window)
+        if now is None:
             return None
-        rate = self._rates.add(sample)
-        if rate is None:
+        if now >= self._before * rules.gain or self._before < self._min_rate <= now:
+            # Fewer requests helped. From here on, the transfer is compared with what it reaches now.
+            self._before = None
+            self._rates = Rates(rules)
             return None
-        if self._before is not None:
-            if rate.now >= self._before * self._rules.gain:
-                # Fewer requests helped. From here on, the transfer is compared with what it reaches now.
-                self._before = None
-                self._rates = Rates(self._rules)
-                return None
-            return self._next(rate)
-        if rate.now < max(rate.best * self._rules.share, self._rules.least):
-            return self._next(rate)
-        return None
+        return self._next(now)
 
-    def _next(self, rate: Rate) -> Verdict:
+    def _next(self, slow: float) -> Verdict:
         """Choose the next number of requests: at most :data:`FEW`, then half as many each time."""
-        failed = self._before is not None
-        best, before = self._rates.best, self._before or min(rate.now, rate.last)
-        self._rates = Rates(self._rules)
-        self._rates.best = best
+        failed, best = self._before is not None, self._rates.best
+        before = self._before or min(slow, self._rates.last())
         if self.concurrency > 1:
+            self._rates = Rates(self._rules, best)
             self._before = before
             self.concurrency = min(FEW, self.concurrency // 2)
-            return Verdict(rate.now, best, self.concurrency, failed)
+            return Verdict(slow, best, self.concurrency, failed)
         self._is_over = True
+        if too_slow := self._too_slow():
+            return too_slow
         goes_back = self._returns and self.concurrency < self._first
         if goes_back:
+            self._rates = Rates(self._rules, best)
             self.concurrency = self._first
-        return Verdict(rate.now, best, self._first if goes_back else None, True)
+        return Verdict(slow, best, self._first if goes_back else None, True)
+
+    def _too_slow(self) -> Verdict | None:
+        rate = self._rates.steady(self._rules.window, self._min_rate)
+        return None if rate is None else Verdict(rate, self._rates.best, None, True, is_too_slow=True)

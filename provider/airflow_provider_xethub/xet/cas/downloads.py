@@ -14,7 +14,7 @@ from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityEr
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas import streams
-from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, settle
+from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.process import temporary_names, threads
 
@@ -72,7 +72,8 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
     unfinished = _Unfinished()
     try:
         try:
-            received, damaged = _fetch_once(access, files, consume, config, unfinished, slowdown)
+            first = at_most(config, slowdown.concurrency)
+            received, damaged = _fetch_once(access, files, consume, first, unfinished, slowdown)
         except Crawling:
             damaged = None
         # Outside of the except clause: the traceback would keep the old session of the client, with its connections.

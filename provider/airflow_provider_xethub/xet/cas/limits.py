@@ -25,11 +25,25 @@ class TransferLimits:
     :param memory: resident memory of the process in bytes, beyond which the transfer waits instead of buffering more.
     :param concurrency: the most requests to CAS at the same time.
     :param bandwidth: the most bytes to send or receive in a second.
+    :param min_rate: bytes per second; a transfer that stays below is started again with fewer requests at a time, and
+        then cancelled.
     """
 
     memory: int | None = None
     concurrency: int | None = None
     bandwidth: int | None = None
+    min_rate: int | None = None
+
+    def check_rates(self) -> None:
+        """Refuse rates that contradict each other.
+
+        :raises XetInputError: no transfer could be fast enough.
+        """
+        if self.bandwidth is not None and self.min_rate is not None and self.min_rate >= self.bandwidth:
+            raise XetInputError(
+                f"min_rate ({size(self.min_rate)}/s) must be below max_bandwidth ({size(self.bandwidth)}/s), or every "
+                "transfer would be cancelled. Lower min_rate in the task or the connection. Nothing was transferred."
+            )
 
     def check_memory(self, resident: int) -> None:
         """Refuse a limit that no transfer of this process could keep.

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from airflow_provider_xethub.exceptions import XetTooSlowError
 from airflow_provider_xethub.xet.cas import crawl
-from airflow_provider_xethub.xet.message_text import counted, size
+from airflow_provider_xethub.xet.message_text import counted, duration, size
 
 if TYPE_CHECKING:
     from hf_xet import XetSession
@@ -37,6 +39,35 @@ def at_most(config: Mapping[str, Any], concurrency: int | None) -> dict[str, Any
     return {**config, **{name: min(config.get(name, usual), concurrency) for name, usual in _CLIENT_DEFAULTS.items()}}
 
 
+_REMEMBERED_SECONDS = 3600.0
+"""For how long a process begins its transfers with as few requests at a time as an earlier one needed."""
+
+_Link = tuple[str, bool]
+"""Host and port of a CAS, and whether bytes go up."""
+
+
+class _Memory:
+    """With how many requests at a time this process last got along on each link that crawled."""
+
+    def __init__(self) -> None:
+        self._found: dict[_Link, tuple[int, float]] = {}
+
+    def concurrency(self, link: _Link) -> int | None:
+        """Return with how many requests at a time to begin; ``None`` where nothing is known."""
+        found, at = self._found.get(link, (None, 0.0))
+        return found if time.monotonic() - at < _REMEMBERED_SECONDS else None
+
+    def note(self, link: _Link, concurrency: int | None) -> None:
+        """Remember what an attempt begins with; ``None``: fewer requests at a time did not help."""
+        if concurrency is None:
+            self._found.pop(link, None)
+        else:
+            self._found[link] = (concurrency, time.monotonic())
+
+
+_memory = _Memory()
+
+
 class Crawling(Exception):  # noqa: N818 - not an error: it ends an attempt, so that the next one begins
     """The attempt crawls; begin the next one with :attr:`Slowdown.concurrency`."""
 
@@ -61,8 +92,18 @@ class Slowdown:
         self._access = access
         most = "client.ac_max_upload_concurrency" if upload else "client.ac_max_download_concurrency"
         first = at_most(config, access.limits.concurrency).get(most, _CLIENT_DEFAULTS[most])
-        self._watch = crawl.Watch(first, crawl.RULES, returns=not upload)
+        self._link: _Link = (urlsplit(access.token.cas_url).netloc, upload)
+        begin = min(first, _memory.concurrency(self._link) or first)
+        self._min_rate = access.limits.min_rate or 0
+        self._watch = crawl.Watch(begin, crawl.RULES, returns=not upload, min_rate=self._min_rate)
         self._first: int = first
+        self._begin: int = begin
+        if begin < first:
+            log.info(
+                "Beginning %s with %s at a time, because an earlier transfer of this task crawled with more.",
+                about,
+                counted(begin, "request"),
+            )
         self._base = 0
         self._moved = 0
 
@@ -80,23 +121,38 @@ class Slowdown:
         """Take a sample of the running attempt, and return whether to start it again with other settings.
 
         :param moved, done, total, waits: as for :class:`airflow_provider_xethub.xet.cas.crawl.Sample`.
+        :raises XetTooSlowError: it stays below the rate that the task demands.
         """
         self._moved = moved
         verdict = self._watch.add(crawl.Sample(time.monotonic(), self.moved, done, total, waits))
         if verdict is None:
             return False
+        if verdict.is_too_slow:
+            _memory.note(self._link, None)
+            raise self._too_slow(verdict, done, total)
         if verdict.concurrency is not None and not self._access.refresh and not self._access.token.is_fresh():
             verdict = crawl.Verdict(verdict.rate, verdict.best, None, has_failed=verdict.has_failed)
-        self._report(verdict)
+        is_fewer = verdict.concurrency is not None and verdict.concurrency < self._begin
+        self._report(verdict, is_fewer)
+        if is_fewer or verdict.has_failed:
+            _memory.note(self._link, verdict.concurrency if is_fewer else None)
         if verdict.concurrency is None:
             return False
         self._base, self._moved = self.moved, 0
         return True
 
-    def _report(self, verdict: crawl.Verdict) -> None:
+    def _too_slow(self, verdict: crawl.Verdict, done: int, total: int) -> XetTooSlowError:
+        concurrency = counted(self._watch.concurrency, "request")
+        return XetTooSlowError(
+            f"Only {size(verdict.rate)}/s for {duration(crawl.RULES.window)} in {self._about}, less than min_rate, "
+            f"{size(self._min_rate)}/s, with {concurrency} at a time. Let the task retry, or lower min_rate. It was "
+            f"cancelled at {size(done)} of {size(total)}; unfinished files were discarded."
+        )
+
+    def _report(self, verdict: crawl.Verdict, is_fewer: bool) -> None:
         now = f"{size(verdict.rate)}/s"
         usual = f", which had reached {size(verdict.best)}/s" if verdict.best else ""
-        if verdict.concurrency is not None and self.concurrency is not None:
+        if verdict.concurrency is not None and is_fewer:
             log.warning(
                 "Only %s in %s%s. Starting it again with at most %s at a time; what is complete is kept.",
                 now,

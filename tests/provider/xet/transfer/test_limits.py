@@ -111,6 +111,8 @@ def test_an_upload_is_bounded_to_the_bandwidth_of_the_connection(hub, connection
         ({"max_concurrency": 0}, "The extra 'max_concurrency' of connection 'xethub_default' must be a whole number"),
         ({"max_concurrency": "many"}, "from 1 to 64, not 'many'"),
         ({"max_bandwidth": "fast"}, "The extra 'max_bandwidth' of connection 'xethub_default' must be a number of"),
+        ({"min_rate": 0}, "The extra 'min_rate' of connection 'xethub_default' must be a number of bytes"),
+        ({"min_rate": "1MB", "max_bandwidth": "1MB"}, "min_rate (1.0 MB/s) must be below max_bandwidth (1.0 MB/s)"),
         ({"max_bandwidth": "1MB", "proxy": "https://127.0.0.1:1"}, "max_bandwidth needs an http:// proxy or none"),
     ],
 )

@@ -13,8 +13,8 @@ TOTAL = 1_000_000 * MB
 class Transfer:
     """A transfer whose rate the test sets, sampled twice a second."""
 
-    def __init__(self, concurrency: int = 64, total: int = TOTAL, *, returns: bool = True) -> None:
-        self.watch = Watch(concurrency, returns=returns)
+    def __init__(self, concurrency: int = 64, total: int = TOTAL, *, returns: bool = True, min_rate: float = 0) -> None:
+        self.watch = Watch(concurrency, returns=returns, min_rate=min_rate)
         self.total = total
         self.at = 1_000.0
         self.moved = self.done = 0.0
@@ -44,6 +44,56 @@ def test_a_transfer_that_drops_to_a_small_share_of_its_best_goes_on_with_few_req
     assert (verdict.concurrency, verdict.has_failed) == (4, False)
     assert 1_900 * MB < verdict.best < 2_100 * MB
     assert MB * 0.9 < verdict.rate < 2_000 * MB / 20
+
+
+def test_a_transfer_of_seconds_does_not_wait_for_a_minute() -> None:
+    transfer = Transfer(total=400 * MB)  # 20 seconds at its best rate
+    assert transfer.run(5, 20 * MB) == []
+    assert transfer.run(4, 0.5 * MB) == []
+    (verdict,) = transfer.run(3, 0.5 * MB)
+    assert (verdict.concurrency, verdict.has_failed) == (4, False)
+
+
+def test_a_short_hiccup_is_no_crawl() -> None:
+    transfer = Transfer(total=500 * MB)
+    for _ in range(4):
+        assert transfer.run(5, 20 * MB) == []
+        assert transfer.run(4, 0.5 * MB) == []
+
+
+def test_the_rate_that_a_task_demands_is_a_bound_whatever_the_best_was() -> None:
+    transfer = Transfer(min_rate=MB)
+    assert transfer.run(300, 1.1 * MB) == []
+    verdicts = transfer.run(75, 0.9 * MB)
+    assert [(each.concurrency, each.is_too_slow) for each in verdicts] == [(4, False)]
+    verdicts = transfer.run(300, 0.9 * MB)
+    assert [(each.concurrency, each.is_too_slow) for each in verdicts][:3] == [(2, False), (1, False), (None, True)]
+
+
+def test_a_rate_that_is_reached_with_fewer_requests_is_enough() -> None:
+    transfer = Transfer(min_rate=MB)
+    assert [each.concurrency for each in transfer.run(65, 0.9 * MB)] == [4]
+    assert transfer.run(3_000, 1.1 * MB) == []
+    assert transfer.watch.concurrency == 4
+
+
+def test_with_one_request_allowed_nothing_is_tried_before_it_is_too_slow() -> None:
+    (verdict, *_) = Transfer(1, min_rate=MB).run(61, 0.5 * MB)
+    assert verdict.is_too_slow
+
+
+def test_the_demanded_rate_also_holds_after_a_crawl_was_given_up() -> None:
+    transfer = Transfer(min_rate=0.5 * MB)
+    transfer.run(30, 2_000 * MB)
+    verdicts = transfer.run(1_000, MB)
+    assert [each.is_too_slow for each in verdicts] == [False] * 4
+    assert transfer.run(70, 0.4 * MB)[0].is_too_slow
+
+
+def test_waiting_for_a_source_or_for_the_hub_is_not_too_slow() -> None:
+    transfer = Transfer(min_rate=MB)
+    assert transfer.run(300, 0.1 * MB, waits=False) == []
+    assert transfer.run(300, 0) == []
 
 
 def test_fewer_requests_that_help_are_kept_and_watched_again() -> None:
@@ -88,9 +138,9 @@ def test_a_transfer_that_only_trickles_from_its_start_is_noticed() -> None:
 
 
 def test_the_end_of_a_transfer_is_no_crawl() -> None:
-    transfer = Transfer(total=60_010 * MB)
+    transfer = Transfer(total=60_001 * MB)
     transfer.run(30, 2_000 * MB)
-    assert transfer.run(600, 0.1 * MB) == []  # 10 MB are left, which take less than two minutes
+    assert transfer.run(600, 0.1 * MB) == []  # 1 MB is left, which takes 10 seconds
 
 
 def test_waiting_for_the_hub_after_the_last_byte_is_no_crawl() -> None:
@@ -131,7 +181,7 @@ def test_nothing_is_concluded_from_the_time_that_the_process_was_suspended() -> 
 def test_a_host_too_busy_to_take_samples_in_time_concludes_nothing() -> None:
     transfer = Transfer()
     transfer.run(30, 500 * MB)
-    assert transfer.run(600, MB, every=RULES.longest_pause * 1.5) == []
+    assert transfer.run(600, MB, every=RULES.window / 4) == []
 
 
 def test_a_new_session_that_counts_from_zero_is_measured_anew() -> None:
