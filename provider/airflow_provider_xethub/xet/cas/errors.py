@@ -38,7 +38,8 @@ _ANSWER = re.compile(r"decoding response body|Invalid response")
 _LOST = "Data sender was dropped"
 _DAMAGED = re.compile(
     r"size mismatch|unexpected end of file|uncompressed bytes, got|Format error|Chunk header parse error|"
-    rf"CorruptedReconstruction|Malformed data|{_LOST}|write_vectored returned 0|range end out of bounds"
+    rf"CorruptedReconstruction|Malformed data|{_LOST}|write_vectored returned 0|range end out of bounds|"
+    r"Byte range not sequential"
 )
 _NO_ANSWER = re.compile(
     r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"

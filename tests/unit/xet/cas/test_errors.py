@@ -65,6 +65,12 @@ def read(text, *, upload=True):
             "arrived damaged or ended early. Let the task retry",
         ),
         (
+            "Internal Writer Error: Byte range not sequential: expected start at 4194304, got 5242880",
+            False,
+            exceptions.XetIntegrityError,
+            "arrived damaged or ended early. Let the task retry",
+        ),
+        (
             'task 7 panicked with message "range end out of bounds: 9 <= 3"',
             False,
             exceptions.XetIntegrityError,
