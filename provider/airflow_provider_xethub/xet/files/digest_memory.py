@@ -199,6 +199,16 @@ class FolderMemory:
         record = self._records.get(known[: _KEY.size])
         return record is not None and not record.startswith(known)
 
+    def has_seen(self, digest: str) -> bool:
+        """Return whether a file of this folder had this digest when it was remembered, whatever became of it."""
+        kind, end = self._kind.to_bytes(1, "little"), _RECORD_BYTES - 32 + _LENGTHS[self._kind]
+        known = bytes.fromhex(digest)
+        at = _KEY.size - 1
+        return any(
+            record[_RECORD_BYTES - 32 : end] == known and record[at : at + 1] == kind
+            for record in self._records.values()
+        )
+
     def _state(self, state: FileState) -> bytes:
         return _STATE.pack(state.device, state.inode, self._kind, state.size, state.mtime_ns, state.ctime_ns)
 

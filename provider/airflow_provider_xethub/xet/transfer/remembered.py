@@ -50,6 +50,7 @@ def digests_of(
     files: Sequence[LocalContent],
     compute: Callable[[Sequence[int]], Sequence[str]],
     unread_from: int | None = None,
+    there: Sequence[str | None] = (),
 ) -> Found:
     """Return the digests of files; only those are read that changed or are unknown, and a random sample of the rest.
 
@@ -61,6 +62,9 @@ def digests_of(
     :param compute: reads files, by their numbers, and returns their digests.
     :param unread_from: size in bytes from which a file is not read either that was written to since it was remembered:
         it will have another digest, and the upload computes it anyway. ``None``: all of them are read.
+    :param there: the digests that the other side has, in the order of the files. If one of them was remembered for
+        another file of the folder, or an earlier state of this one, the file was replaced since then, and counts as
+        written to.
     """
     if memory is None or not files or sum(file.state.size for file in files) < MIN_BYTES:
         return Found(list(compute(range(len(files)))), ())
@@ -73,7 +77,8 @@ def digests_of(
     changed = {
         number
         for number, file in enumerate(files)
-        if unread_from is not None and file.state.size >= unread_from and remembered.has_changed(file.state)
+        if unread_from is not None and file.state.size >= unread_from and number not in known
+        if remembered.has_changed(file.state) or ((digest := there[number]) and remembered.has_seen(digest))
     }
     unknown = [number for number in range(len(files)) if number not in known and number not in changed]
     read = _computed(compute, sorted([*unknown, *sample]))

@@ -113,6 +113,37 @@ def test_a_large_file_that_was_written_to_is_read_by_the_upload_only(where, sour
         assert read == []
 
 
+def test_a_large_file_that_was_replaced_is_read_by_the_upload_only(where, source, read, run_task, monkeypatch):
+    monkeypatch.setattr(unchanged, "UNREAD_FROM", 50_000)
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    for name, content in (("b.bin", os.urandom(50_000)), ("a.bin", (source / "a.bin").read_bytes())):
+        (source / "new").write_bytes(content)
+        (source / "new").replace(source / name)
+
+    again = run_task(XetUploadOperator, source=str(settled(source)), **where).value
+
+    assert read == []
+    assert again["transfer"]["files"] == 2
+    assert again["unchanged"] == ["a.bin", "d/c.bin"]  # a.bin was replaced by its copy
+    sent = {file["path"]: file for file in again["files"]}
+    digest = hashlib.sha256((source / "b.bin").read_bytes()).hexdigest()
+    assert sent["b.bin"]["sha256"] == digest or where["repo_type"] == "bucket"
+
+
+def test_a_large_file_whose_version_was_uploaded_elsewhere_is_read_first(where, source, read, run_task, monkeypatch):
+    monkeypatch.setattr(unchanged, "UNREAD_FROM", 50_000)
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    other = source.parent / "other"
+    other.mkdir()
+    for name in NAMES:
+        write(other, {name: (source / name).read_bytes()})
+
+    again = run_task(XetUploadOperator, source=str(settled(other)), **where).value
+
+    assert sorted(read) == sorted(name.rpartition("/")[2] for name in NAMES)
+    assert again["unchanged"] == NAMES
+
+
 def test_a_wrong_memory_sends_the_right_file(where, source, tmp_path, read, run_task, cache):
     """A digest that was remembered never becomes the digest of an upload."""
     run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
