@@ -120,7 +120,7 @@ class Run:
         return {**self.results, "measured": [each for each in self.results["measured"] if each["case"] == name]}
 
     def _repeat(self, folder: Path, name: str, profiles: Iterable[Profile], first: int) -> None:
-        for repetition in range(first, first + self._options.repetitions):
+        for repetition in range(first, first + min(self._options.repetitions, CASES[name].repetitions or 1_000)):
             for profile in profiles:
                 for contender in order(CASES[name].contenders, repetition):
                     if repetition < _PLAIN_REPETITIONS or contender not in _PLAIN or _is_judged(name, contender):

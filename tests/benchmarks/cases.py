@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import sizes
-from benchmarks.profiles import FAR, FAST, LOSSY, NEAR, SLOW, Profile
+from benchmarks.profiles import CROWDED, FAR, FAST, LOSSY, NEAR, SLOW, Profile
 from benchmarks.servers import BUCKET
 from benchmarks.sizes import Sizes
-from benchmarks.tasks import BARE, HUB, IMPORTED, LEAN, OPERATORS, TUNED
-from benchmarks.turn import Turn, check_equal, size_of, together
+from benchmarks.tasks import BARE, FEW, HUB, IMPORTED, LEAN, OPERATORS, TUNED
+from benchmarks.turn import ALL, SOME, Turn, check_equal, size_of, together
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Case:
     :param make: writes its files into a folder.
     :param run: what each contender does, and measures.
     :param contenders: who takes part, this provider first.
+    :param repetitions: how often at most; ``None``: as often as all others.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Case:
     run: Callable[[Turn], None]
     contenders: tuple[str, ...] = (OPERATORS, HUB, TUNED, BARE)
     profiles: tuple[Profile, ...] = (NEAR, FAR)
+    repetitions: int | None = None
 
 
 def _large(turn: Turn) -> None:
@@ -113,6 +115,19 @@ def _fan_out(turn: Turn, step: str, number: int, files: list[Path], size: int) -
     turn.measured[before:] = [together(turn.measured[before:], step)]
 
 
+def _crowded(turn: Turn) -> None:
+    # The default client crawls to its end with a part of the files. Uploads go before the link.
+    if turn.contender != OPERATORS:
+        uploaded = turn.upload(None, turn.sources / "some")
+        turn.hub.crowd()
+        turn.download(SOME, turn.sources / "some", uploaded)
+    if turn.contender != HUB:
+        turn.hub.uncrowd()
+        uploaded = turn.upload(None, turn.sources / "all")
+        turn.hub.crowd()
+        turn.download(ALL, turn.sources / "all", uploaded)
+
+
 def _whole(turn: Turn) -> None:
     turn.whole(sorted(turn.sources.iterdir())[turn.repetition % turn.sizes.whole[0]])
 
@@ -152,6 +167,14 @@ CASES: dict[str, Case] = {
     ),
     "lossy": Case(
         "a link that loses connections", sizes.of_shape(lambda sizes: sizes.lossy), _folder, profiles=(LOSSY,)
+    ),
+    "crawl": Case(
+        "a link that collapses under many requests",
+        sizes.crowded,
+        _crowded,
+        contenders=(OPERATORS, HUB, FEW),
+        profiles=(CROWDED,),
+        repetitions=1,
     ),
 }
 

@@ -24,6 +24,8 @@ class Profile:
     :param rate: what the link carries, as ``tc`` writes it.
     :param burst: bytes that it carries at once; at least what it carries in a tick of the kernel, 4 ms.
     :param lost: of so many requests to CAS, one loses its connection.
+    :param crowded: what the link carries in bytes per second until too many requests for content are open for seconds
+        together; then it collapses, see :mod:`xethub_local.control.link`.
     """
 
     name: str
@@ -31,12 +33,14 @@ class Profile:
     rate: str | None = None
     burst: int = 0
     lost: int | None = None
+    crowded: int | None = None
 
 
 NEAR, FAR = Profile("+0 ms"), Profile("+50 ms", delay=0.05)
 FAST, SLOW = Profile("10 Gbit/s", rate="10gbit", burst=8 << 20), Profile("100 Mbit/s", rate="100mbit", burst=256 << 10)
 LOSSY = Profile("losses", lost=20)
-PROFILES = {each.name: each for each in (NEAR, FAR, FAST, SLOW, LOSSY)}
+CROWDED = Profile("a crowded link", crowded=24_000_000)
+PROFILES = {each.name: each for each in (NEAR, FAR, FAST, SLOW, LOSSY, CROWDED)}
 
 
 def enter_namespace() -> str | None:

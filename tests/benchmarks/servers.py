@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.fast_s3 import fast_s3
 from benchmarks.profiles import Profile
+from xethub_local.control.presets import PRESETS
 
 REPO, REPO_TYPE = "bench/data", "dataset"
 BUCKET = "bench"
@@ -27,6 +28,8 @@ KEY, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 _FIRST_BYTE = "first-byte"
 _CAS_ROUTES = ".* /cas/.*"
 _MOST_LOST = 150
+_BORNE, _COLLAPSE_SECONDS = 4, 2
+"""How many open requests for content a crowded link bears, and for how many seconds in all it bears more."""
 _DATA_ROUTE = re.compile(rb"/(?:uploads|xorbs?)/")
 
 
@@ -87,6 +90,7 @@ class HubServer(_Server):
         super().__init__(environment, "hub", str(folder), json.dumps({"discards": discards, "more": more}))
         self.token: str = self.said["token"]
         self._folder = folder
+        self._crowded = profile.crowded
         # A server's first answers are slower than all others: some of its modules are imported then.
         files = [{"path": "warm.bin", "size": 1, "sample": ""}]
         for _ in range(2):
@@ -103,6 +107,16 @@ class HubServer(_Server):
                     "drop": "before",
                 }
                 self._control("POST", "faults", lost)
+
+    def crowd(self) -> None:
+        """Let requests for content share a link that collapses under many of them; one that has not collapsed yet."""
+        self.uncrowd()
+        link = {"bandwidth": self._crowded, "max_open": _BORNE, "collapse_after": _COLLAPSE_SECONDS}
+        self._control("POST", "faults", {"route": PRESETS["crowded-link"].fault.route, **link})
+
+    def uncrowd(self) -> None:
+        """Let everything pass again."""
+        self._control("DELETE", "faults")
 
     def forget(self) -> None:
         """Forget what was asked so far."""

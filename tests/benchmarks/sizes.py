@@ -27,6 +27,8 @@ class Sizes:
     :param slow: bytes over the slow link.
     :param whole: one file for each run of a DAG.
     :param lossy: over the link that loses connections.
+    :param crowded: over the link that collapses under many requests.
+    :param crawled: so many of these, because a client that crawls needs minutes for them.
     """
 
     large: int = 1024 * MIB
@@ -43,6 +45,8 @@ class Sizes:
     slow: int = 32 * MIB
     lossy: Shape = (100, MIB)
     whole: Shape = (10, 32 * MIB)
+    crowded: Shape = (60, 8 * MIB)
+    crawled: int = 10
 
 
 DEFAULT = Sizes()
@@ -68,6 +72,8 @@ QUICK = Sizes(
     slow=MIB,
     lossy=(3, MIB),
     whole=(1, MIB),
+    crowded=(3, MIB),
+    crawled=1,
 )
 
 EDIT = 1_000_000
@@ -106,6 +112,15 @@ def of_shape(shape: Callable[[Sizes], Shape]) -> Callable[[Path, Sizes], None]:
             write(folder / f"{number:05}.bin", size)
 
     return make
+
+
+def crowded(folder: Path, sizes: Sizes) -> None:
+    """Write a folder, and another with some of its files."""
+    of_shape(lambda sizes: sizes.crowded)(folder / "all", sizes)
+    some = folder / "some"
+    some.mkdir()
+    for path in sorted((folder / "all").iterdir())[: sizes.crawled]:
+        shutil.copyfile(path, some / path.name)
 
 
 def mapped(folder: Path, sizes: Sizes) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.ratios import Ratio, paired
-from benchmarks.tasks import HUB, OPERATORS, TUNED
-from benchmarks.turn import DAG_RUN
+from benchmarks.tasks import FEW, HUB, OPERATORS, TUNED
+from benchmarks.turn import ALL, DAG_RUN, SOME
 
 Row = tuple[str, str, str]
 """Case, step, profile."""
@@ -56,6 +56,10 @@ RULES = (
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("download",), profiles=_DISTANCES),
     Rule("memory", HUB, 1 / 3, cases=("large", "fast"), steps=("download",)),
 )
+CRAWLS = 10.0
+NOTICED = 1.5
+"""On the link that collapses under many requests: the default client takes at least so many times as long as one that
+knows how many it bears, and this provider at most so many."""
 MOST_READ = 0.01
 """Of an unchanged folder, at most this part is read."""
 
@@ -127,6 +131,7 @@ def _judged(measured: list[dict[str, Any]]) -> Iterator[Target]:
                 yield _speed(rule, row, found)
             elif rule.applies(row) and all(theirs["peak"] for _, theirs in found):
                 yield _memory(rule, row, found)
+    yield from _crawled([each for each in measured if each["case"] == "crawl"])
     yield from _counted([each for each in measured if each["contender"] == OPERATORS])
 
 
@@ -139,6 +144,16 @@ def _speed(rule: Rule, row: Row, found: list[Pair]) -> Target:
 def _memory(rule: Rule, row: Row, found: list[Pair]) -> Target:
     part = statistics.median(ours["peak"] / theirs["peak"] for ours, theirs in found)
     return Target(row, f"{named(row)}: peak memory as a part of {rule.other}'s", part, rule.bound, at_least=False)
+
+
+def _crawled(measured: list[dict[str, Any]]) -> Iterator[Target]:
+    for step, who, bound, at_least in ((SOME, HUB, CRAWLS, True), (ALL, OPERATORS, NOTICED, False)):
+        of_step = [each for each in measured if each["step"] == step]
+        theirs, best = ([each["seconds"] for each in of_step if each["contender"] == name] for name in (who, FEW))
+        if theirs and best:
+            row = ("crawl", step, of_step[0]["profile"])
+            value = statistics.median(theirs) / statistics.median(best)
+            yield Target(row, f"{named(row)}: {who}, times as long as {FEW}", value, bound, at_least)
 
 
 def _counted(measured: list[dict[str, Any]]) -> Iterator[Target]:

@@ -22,6 +22,8 @@ from benchmarks.tasks import BARE, LEAN, OPERATORS, TUNED, environment
 
 NAME = "data.bin"
 DAG_RUN = "the run of the DAG"
+SOME, ALL = "download of some files", "download of all files"
+"""Steps over a link that collapses: of a few files, to the end of a transfer that crawls, and of all."""
 AT_ONCE = 8
 """Mapped tasks that a worker runs at the same time."""
 

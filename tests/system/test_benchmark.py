@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 TESTS = Path(__file__).parents[1]
-CASES = ("large", "start", "s3", "mapped", "edited", "lossy", "slow")
+CASES = ("large", "start", "s3", "mapped", "edited", "lossy", "slow", "crawl")
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
@@ -40,9 +40,14 @@ def test_every_case_measures_everybody_on_every_link(results):
     for each in read["measured"]:
         found.setdefault((each["case"], each["profile"]), set()).add(each["contender"])
     distant = {(case, profile) for case in ("large", "start", "s3", "mapped") for profile in ("+0 ms", "+50 ms")}
-    links = {("edited", "+0 ms"), ("lossy", "losses"), ("slow", "100 Mbit/s")}
+    links = {("edited", "+0 ms"), ("lossy", "losses"), ("slow", "100 Mbit/s"), ("crawl", "a crowded link")}
     assert set(found) == distant | {link for link in links if link[0] not in read["skipped"]}
     everybody = {"this provider", "huggingface_hub", "bare hf_xet", "bare hf_xet, tuned"}
+    assert found.pop(("crawl", "a crowded link")) == {
+        "this provider",
+        "huggingface_hub",
+        "huggingface_hub, 4 requests",
+    }
     for row, who in found.items():
         assert who >= everybody, row
 

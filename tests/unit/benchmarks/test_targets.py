@@ -6,7 +6,8 @@ import pytest
 
 from benchmarks.cases import CASES, order
 from benchmarks.targets import RULES, targets
-from benchmarks.tasks import HUB, OPERATORS, TUNED
+from benchmarks.tasks import FEW, HUB, OPERATORS, TUNED
+from benchmarks.turn import ALL, SOME
 
 
 def measured(contender: str, seconds: list[float], **fields: object) -> list[dict[str, object]]:
@@ -55,6 +56,18 @@ def test_more_memory_than_the_other_is_a_miss(peak, met):
 
 def test_a_contender_without_a_rule_is_not_judged():
     assert not judged(measured(OPERATORS, [9.0] * 5), measured(TUNED, AS_FAST))
+
+
+@pytest.mark.parametrize(("ours", "default", "met"), [(29.0, 41.0, True), (31.0, 39.0, False)])
+def test_on_a_crowded_link_everybody_is_compared_with_the_client_that_knows_it(ours, default, met):
+    link = {"case": "crawl", "profile": "a crowded link"}
+    found = judged(
+        measured(OPERATORS, [ours], step=ALL, **link),
+        measured(HUB, [default], step=SOME, **link),
+        measured(FEW, [4.0], step=SOME, **link),
+        measured(FEW, [20.0], step=ALL, **link),
+    )
+    assert list(found.values()) == [met, met]
 
 
 def test_tiny_sizes_are_not_judged():
