@@ -45,7 +45,7 @@ class Sizes:
     slow: int = 32 * MIB
     lossy: Shape = (100, MIB)
     whole: Shape = (10, 32 * MIB)
-    crowded: Shape = (60, 8 * MIB)
+    crowded: Shape = (80, 8 * MIB)
     crawled: int = 10
 
 

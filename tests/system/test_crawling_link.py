@@ -106,14 +106,14 @@ def test_the_next_transfer_of_the_process_begins_with_as_few_requests(hub, hook,
     assert {name: (tmp_path / "second" / name).read_bytes() for name in given} == given
 
 
-def test_a_transfer_below_the_rate_that_a_task_demands_ends_after_it_was_tried_with_fewer(
+def test_a_transfer_below_the_rate_that_a_task_demands_ends_and_leaves_nothing(
     hub, connection, repo, tmp_path, run_task
 ):
     records = publish(repo, tmp_path, {"a.bin": os.urandom(8_000_000)})
     link = arm(hub, bandwidth=1_000_000)
 
     run = run_task(
-        XetDownloadOperator, files=records, destination=f"{tmp_path}/out/", max_concurrency=2, min_rate="2MB"
+        XetDownloadOperator, files=records, destination=f"{tmp_path}/out/", max_concurrency=1, min_rate="2MB"
     )
 
     assert isinstance(run.error, XetTooSlowError), run.error

@@ -37,7 +37,7 @@ class Rules:
     window: float = 60.0
     least_window: float = 5.0
     patience: float = 1 / 5
-    best_window: float = 3.0
+    best_window: float = 1.5
     best_bytes: int = 32_000_000
     share: float = 1 / 20
     least: float = 10_000.0
