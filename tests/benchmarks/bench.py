@@ -51,7 +51,7 @@ def main() -> int:
         report.write_docs(results, _read(busy) if busy.exists() else None, options.docs)
         print(report.text(results))
         return 0
-    if "s3" in options.cases and not options.quick:
+    if any(CASES[name].is_stored for name in options.cases) and not options.quick:
         # Before the namespace, which has no way to what it is built from. If it fails, the case says so.
         with suppress(SystemExit):
             program()
@@ -103,7 +103,7 @@ class Run:
         with ExitStack() as stack:
             try:
                 CASES[name].make(sources, self._sizes)
-                if name == "s3":
+                if CASES[name].is_stored:
                     server = object_store(folder / "objects", self._environment, quick=self._options.quick)
                     self._s3 = stack.enter_context(server)
                     self._s3.fill(sources)

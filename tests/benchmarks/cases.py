@@ -24,6 +24,7 @@ class Case:
     :param run: what each contender does, and measures.
     :param contenders: who takes part, this provider first.
     :param repetitions: how often at most; ``None``: as often as all others.
+    :param is_stored: whether its files are in object storage.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Case:
     contenders: tuple[str, ...] = (OPERATORS, HUB, TUNED, BARE)
     profiles: tuple[Profile, ...] = (NEAR, FAR)
     repetitions: int | None = None
+    is_stored: bool = False
 
 
 def _large(turn: Turn) -> None:
@@ -73,7 +75,7 @@ def _start(turn: Turn) -> None:
 
 def _s3(turn: Turn) -> None:
     client, size = turn.s3.client(), size_of(turn.sources)
-    if turn.contender == OPERATORS:
+    if turn.is_ours:
         turn.once("S3 to Hub", "upload", {"source": f"s3://aws_default@{BUCKET}/in/"}, size)
         turn.once("Hub to S3", "download", {"destination": f"s3://aws_default@{BUCKET}/out/"}, size)
     else:
@@ -142,7 +144,15 @@ CASES: dict[str, Case] = {
         _start,
         (OPERATORS, HUB, TUNED, BARE, IMPORTED),
     ),
-    "s3": Case("object storage", sizes.of_shape(lambda sizes: sizes.stored), _s3),
+    "s3": Case("object storage", sizes.of_shape(lambda sizes: sizes.stored), _s3, is_stored=True),
+    "object": Case(
+        "one large object in object storage",
+        sizes.one(lambda sizes: sizes.large_object),
+        _s3,
+        contenders=(OPERATORS, HUB, LEAN),
+        profiles=(NEAR,),
+        is_stored=True,
+    ),
     "mapped": Case("mapped tasks of one file each", sizes.mapped, _mapped),
     "edited": Case("one megabyte changed in a large file", sizes.edited, _edited, profiles=(NEAR,)),
     "variants": Case("variants of one model, of which half is the same", sizes.variants, _variants, profiles=(NEAR,)),

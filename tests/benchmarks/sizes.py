@@ -26,6 +26,7 @@ class Sizes:
     :param fast: bytes over the fast link.
     :param slow: bytes over the slow link.
     :param whole: one file for each run of a DAG.
+    :param large_object: bytes of one object in object storage.
     :param lossy: over the link that loses connections.
     :param crowded: over the link that collapses under many requests.
     :param crawled: so many of these, because a client that crawls needs minutes for them.
@@ -35,6 +36,7 @@ class Sizes:
     medium: Shape = (200, MIB)
     small: Shape = (600, 10_240)
     stored: Shape = (12, 16 * MIB)
+    large_object: int = 512 * MIB
     mapped: tuple[int, ...] = (1, 8, 32)
     starts: Shape = (3, 100_000)
     edited: int = 256 * MIB
@@ -52,6 +54,7 @@ class Sizes:
 DEFAULT = Sizes()
 FULL = Sizes(
     small=(5_000, 10_240),
+    large_object=4 * 1024 * MIB,
     mapped=(1, 8, 200),
     edited=5 * 1024 * MIB,
     variants=(29, 256 * MIB),
@@ -62,6 +65,7 @@ QUICK = Sizes(
     medium=(5, MIB),
     small=(40, 10_240),
     stored=(2, MIB),
+    large_object=9 * MIB,
     mapped=(1, 3),
     starts=(1, 100_000),
     edited=3 * MIB,

@@ -50,7 +50,7 @@ _DISTANCES = ("+0 ms", "+50 ms")
 RULES = (
     Rule("speed", HUB, 1.0, low=0.97),
     Rule("memory", HUB, 1.0),
-    Rule("speed", HUB, 1.3, cases=("s3",)),
+    Rule("speed", HUB, 1.3, cases=("s3", "object")),
     Rule("speed", HUB, 10, cases=("unchanged",), steps=("second upload",)),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("upload, new", "upload, 1 % changed"), profiles=_DISTANCES),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("download",), profiles=_DISTANCES),
