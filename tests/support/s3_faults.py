@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,12 +14,16 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server returned, and of it only ``sent`` bytes if that is set."""
+    """What the server returned, and of it only ``sent`` bytes if that is set.
+
+    :param drips: after so many bytes, the rest arrives one byte at a time, five a second: no read ever times out.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
     sent: int | None = None
+    drips: int | None = None
 
     def header(self, name: str) -> str:
         return next(value for found, value in self.headers if found.lower() == name.lower())
@@ -41,9 +45,11 @@ class FaultyS3:
 
     :param damage: changes what the server returns.
     :param requests: method, path and headers of each request.
+    :param most: requests that were open at the same time.
     """
 
     url: str = ""
+    most: int = 0
     damage: Damage = lambda method, path, reply: reply
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
@@ -56,6 +62,8 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
     """Start a proxy in front of the server at a URL."""
     proxy = FaultyS3()
     host = urlsplit(behind).netloc
+    turn, ended = threading.Lock(), threading.Event()
+    is_open = 0
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,6 +72,17 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
             pass
 
         def _forward(self) -> None:
+            nonlocal is_open
+            with turn:
+                is_open += 1
+                proxy.most = max(proxy.most, is_open)
+            try:
+                self._answer()
+            finally:
+                with turn:
+                    is_open -= 1
+
+        def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             proxy.requests.append((self.command, self.path, dict(self.headers)))
             path = urlsplit(self.path)  # whole URLs come from clients that take this for their proxy
@@ -84,9 +103,19 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(reply.body if reply.sent is None else reply.body[: reply.sent])
+                self.wfile.write(reply.body[: reply.drips if reply.sent is None else reply.sent])
+            if reply.drips is not None:
+                self._drip(reply.body[reply.drips :])
             if reply.sent is not None:
                 self.close_connection = True
+
+        def _drip(self, rest: bytes) -> None:
+            with suppress(OSError):  # the client has closed the connection
+                for number in range(len(rest)):
+                    if ended.wait(0.2):
+                        break
+                    self.wfile.write(rest[number : number + 1])
+            self.close_connection = True
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _forward  # noqa: N815
 
@@ -98,6 +127,7 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
     try:
         yield proxy
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
         thread.join(10)

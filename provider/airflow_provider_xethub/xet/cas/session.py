@@ -18,7 +18,7 @@ from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
-from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, TransferLimits
+from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, LEAST_STORAGE_WINDOW, STORAGE_WINDOW, TransferLimits
 from airflow_provider_xethub.xet.cas.slowdown import at_most
 from airflow_provider_xethub.xet.cas.token_relay import Refresh
 from airflow_provider_xethub.xet.network import bandwidth, child_processes
@@ -121,6 +121,14 @@ class CasAccess:
     def xorbs_at_once(self) -> int:
         """Return how many xorbs may be in flight at the same time, as far as their bytes may be written at all."""
         return XORBS_AT_ONCE if self._room() >= XORB else 1
+
+    def storage_window(self) -> int:
+        """Return how many bytes of objects in storage may be requested, sent or in memory at the same time.
+
+        A quarter of what the transfer may take: the rest is for the client and its xorbs.
+        """
+        room = self.memory_ceiling() - memory.resident()
+        return min(STORAGE_WINDOW, max(LEAST_STORAGE_WINDOW, room // 4))
 
     def _room(self) -> int:
         """Return how much more memory there is than a transfer takes in any case."""

@@ -58,9 +58,6 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
-READ_AHEAD = 32 << 20
-"""Bytes that a source other than a local file may hold itself: an object in S3 reads three ranges of 8 MiB ahead."""
-
 _REFUSED = 400
 
 _POLL_SECONDS = 0.01
@@ -92,6 +89,7 @@ def upload(
     sizes: Sequence[int],
     deduplicate: bool | None = None,
     digests: Sequence[str | None] = (),
+    held: int = 0,
 ) -> tuple[list[Uploaded], XetTransfer]:
     """Upload files and streams, each read once; where the sha256 is unknown, it is computed in that pass.
 
@@ -99,6 +97,7 @@ def upload(
     :param sizes: their sizes in bytes. Empty files are not sent: the client gives them a sha256 of zeros.
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: the sha256 of each in hex, as far as it is known.
+    :param held: bytes that the streams read ahead themselves and have in memory.
     :returns: one entry for each source in the same order, and the transfer in figures.
     :raises XetHubError: nothing that was sent can be published; see :mod:`airflow_provider_xethub.exceptions`.
     """
@@ -113,7 +112,7 @@ def upload(
     while True:
         sent_before = slowdown.moved
         try:
-            uploaded, transfer = _upload_once(access, sources, sizes, digests, about, config, slowdown)
+            uploaded, transfer = _upload_once(access, sources, sizes, digests, held, about, config, slowdown)
             break
         except Crawling:
             continue
@@ -140,6 +139,7 @@ def _upload_once(
     sources: Sequence[Path | StreamSource],
     sizes: Sequence[int],
     digests: Sequence[str | None],
+    held: int,
     about: str,
     config: Mapping[str, Any],
     slowdown: Slowdown,
@@ -167,8 +167,7 @@ def _upload_once(
                 streams[number] = _LargeFile(source, sizes[number])
 
         ahead = (SEVERAL if len(full) > 1 else ONE) if streams else FILES
-        reads_ahead = any(not isinstance(source, Path) for source in sources)
-        pace = Pace(commit, stopped, ahead, access.memory_ceiling() - (READ_AHEAD if reads_ahead else 0))
+        pace = Pace(commit, stopped, ahead, access.memory_ceiling() - held)
 
         def send(number: int) -> None:
             with cas_session.translated_errors(access, about, upload=True):

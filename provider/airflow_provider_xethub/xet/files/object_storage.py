@@ -26,6 +26,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet.files import object_writers, storage_entries
 from airflow_provider_xethub.xet.files.s3 import client as s3_client
 from airflow_provider_xethub.xet.files.s3 import objects as s3_objects
+from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.process import temporary_names
 
@@ -142,6 +143,8 @@ class Storage:
         self.scheme = scheme
         self.conn_id = conn_id
         self._opening = threading.Lock()
+        self.window = Window()
+        """How much of objects in S3 is in memory; other storages are streamed one block after the other."""
 
     def uri(self, path: str) -> str:
         """Return the URI of a path, which ``ObjectStoragePath`` and the operators take."""
@@ -181,7 +184,7 @@ class Storage:
         """Return the first bytes of a file."""
         with self._errors(XetSourceError, entry.path):
             if self._objects:
-                return self._objects.head(entry, count)
+                return self._objects.head(entry, count, self.window)
             with self._open(entry) as file:
                 return bytes(file.read(count))
 
@@ -189,7 +192,7 @@ class Storage:
         """Read a file in blocks of at most :data:`BLOCK` bytes."""
         with self._errors(XetSourceError, entry.path):
             if self._objects:
-                yield from self._objects.blocks(entry)
+                yield from self._objects.blocks(entry, self.window)
                 return
             with self._open(entry) as file:
                 while block := file.read(BLOCK):
@@ -328,7 +331,7 @@ class Storage:
             if self.scheme in _MULTIPART:
                 part, metadata = max(PART, -(-size // _PARTS)), {DIGEST: sha256} if sha256 else {}
                 if self._objects:
-                    inner = self._objects.writing(path, size, part, metadata)
+                    inner = self._objects.writing(path, size, metadata, self.window)
                 else:
                     inner = object_writers.Multipart(self._fs, path, part, {"Metadata": metadata} if metadata else {})
             else:

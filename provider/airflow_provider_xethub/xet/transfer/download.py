@@ -17,11 +17,12 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
 )
 from airflow_provider_xethub.xet.cas import downloads, streams
-from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
+from airflow_provider_xethub.xet.cas.session import LARGE_STREAMS, SMALL_FILE, CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_targets, xet_hash
 from airflow_provider_xethub.xet.files import targets as local_targets
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
+from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.message_text import counted, shortened
@@ -176,6 +177,10 @@ def download_to_storage(
         missing = [target for target in todo if target.path not in done]
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
         paths = [target.file["path"] for target in missing]
+        at_a_time = min(LARGE_STREAMS, sum(size >= SMALL_FILE for _, size in wanted)) or 1
+        window = Window(access.storage_window() // at_a_time, access.limits.concurrency, access.stall_timeout * 0.8)
+        for storage in {target.storage for target in missing}:
+            storage.window = window
         return streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces), paths)
 
     received = _fetch_inline(inline, hub, lambda target, content: receive(target, iter([content])), contents)

@@ -15,6 +15,7 @@ from airflow_provider_xethub.xet.files import object_sources
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.found_files import LocalFile, SourceFile
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, StoredFile
+from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.sources import check_unchanged, read_unchanged
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile, XetUploadResult, xet_file_record
@@ -40,8 +41,14 @@ def upload(
     known_digests = [(digests or {}).get(file.path_in_repo) for file in files]
     sizes = [file.size for file in files]
     began = time.time_ns()
+    storages = {file.listing.storage for file in files if isinstance(file, StoredFile)}
+    held = access.storage_window() if storages else 0
+    # Large objects are read one after the other, and objects of a few ranges two at a time.
+    at_a_time = 2 if sum(size < uploads.STREAMS[0][0] for size in sizes) > 1 else 1
+    for storage in storages:
+        storage.window = Window(held // at_a_time, access.limits.concurrency)
     try:
-        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests)
+        uploaded, transfer = uploads.upload(access, sources, sizes, deduplicate, known_digests, held)
     except XetTransferError as error:
         if type(error) is XetTransferError:
             # CAS rejects a file that no longer has the digest computed before.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import uuid
+import zlib
+from dataclasses import replace
 
 import pytest
 
@@ -14,13 +17,17 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.storage import open_storage
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.xet.files import object_storage
+from airflow_provider_xethub.xet.cas import session
 from airflow_provider_xethub.xet.files.object_storage import Storage, location
 from airflow_provider_xethub.xet.files.s3 import client as s3_client
 from airflow_provider_xethub.xet.files.s3 import objects as s3_objects
+from airflow_provider_xethub.xet.files.s3 import parts, watch
+from airflow_provider_xethub.xet.files.s3.window import Window
+from airflow_provider_xethub.xet.process import threads
 from support.builders import binary, commits, publish
 from support.object_stores import SECRET, forget_filesystems, s3_server
 from support.s3_faults import faulty_s3
+from support.waiting import until
 
 pytestmark = pytest.mark.long
 
@@ -50,9 +57,10 @@ def bucket(s3, proxy, monkeypatch):
     monkeypatch.setattr(s3_objects, "_PAUSE", 0.0)
     monkeypatch.setattr(s3_objects, "RANGE", RANGE)
     monkeypatch.setattr(s3_objects, "BLOCK", RANGE // 4)
-    monkeypatch.setattr(object_storage, "PART", 5 << 20)  # S3 takes no smaller ones
+    monkeypatch.setattr(parts, "PART", 5 << 20)  # S3 takes no smaller ones
     monkeypatch.setattr(proxy, "damage", lambda method, path, reply: reply)
     proxy.requests.clear()
+    proxy.most = 0
     return name
 
 
@@ -93,28 +101,96 @@ def is_get(method, path, key="large.bin"):
 
 
 def test_a_large_object_is_read_in_ranges_several_at_a_time(bucket, large, proxy, monkeypatch):
-    together = threading.Barrier(s3_objects.READERS, timeout=30)
+    together = threading.Barrier(3, timeout=30)
     met = []
 
     def meet(method, path, reply):
-        if is_get(method, path) and len(met) < s3_objects.READERS:
+        if is_get(method, path) and len(met) < 3:
             met.append(path)
             together.wait()
         return reply
 
     monkeypatch.setattr(proxy, "damage", meet)
-    assert read(bucket) == large
+    storage, entry = opened(bucket)
+    storage.window = Window(3 * RANGE)
+    assert b"".join(storage.blocks(entry)) == large
     assert proxy.count("GET", "large.bin") == 7
 
 
-def test_no_more_than_a_few_ranges_are_in_memory_ahead_of_a_slow_reader(s3, bucket, proxy):
+def test_no_more_ranges_than_fit_into_the_window_are_in_memory_ahead_of_a_slow_reader(s3, bucket, proxy):
     data = binary(8 * RANGE)
     s3.put(bucket, {"large.bin": data})
     storage, entry = opened(bucket)
+    storage.window = Window(3 * RANGE)
     blocks = storage.blocks(entry)
     first = next(blocks)
-    assert proxy.count("GET", "large.bin") <= s3_objects.READERS
-    assert first + b"".join(blocks) == data
+    until(lambda: proxy.count("GET", "large.bin") == 3)
+    rest = [next(blocks) for _ in range(3)]
+    assert proxy.count("GET", "large.bin") == 3
+    assert first + b"".join([*rest, *blocks]) == data
+    assert proxy.count("GET", "large.bin") == 8
+
+
+def test_no_more_requests_are_open_than_the_task_may_have(bucket, large, proxy):
+    storage, entry = opened(bucket)
+    storage.window = Window(8 * RANGE, requests=1)
+    proxy.most = 0
+    others = threads.each(lambda _: b"".join(storage.blocks(entry)), range(3), 3, threading.Event())
+    assert others == [large] * 3
+    assert proxy.most <= 1 + 3  # each reader also asks for the checksum of the object
+
+
+def test_the_first_block_is_there_before_its_range_is_complete(bucket, large, proxy, monkeypatch):
+    is_read = threading.Event()
+
+    def hold(method, path, reply):
+        return replace(reply, drips=RANGE // 2) if is_get(method, path) and not is_read.is_set() else reply
+
+    monkeypatch.setattr(proxy, "damage", hold)
+    storage, entry = opened(bucket)
+    blocks = storage.blocks(entry)
+    assert next(blocks) == large[: RANGE // 4]
+    blocks.close()
+
+
+# --- a storage that crawls
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(watch, "RULES", watch.Rules(window=0.5, least=2_000_000.0, block=RANGE // 4))
+
+
+def test_a_response_that_crawls_is_ended_and_its_rest_requested_again(
+    bucket, large, proxy, monkeypatch, impatient, caplog
+):
+    crawled = []
+
+    def crawl(method, path, reply):
+        if is_get(method, path) and not crawled:
+            crawled.append(path)
+            return replace(reply, drips=RANGE * 5 // 8)
+        return reply
+
+    monkeypatch.setattr(proxy, "damage", crawl)
+    assert read(bucket) == large
+    again = [headers["Range"] for method, path, headers in proxy.requests if is_get(method, path)]
+    assert len(again) == 8
+    assert any(int(each.removeprefix("bytes=").partition("-")[0]) % RANGE for each in again)
+    assert "arrived in" in caplog.text
+    assert "Requesting the rest again." in caplog.text
+
+
+@pytest.mark.parametrize("key", ["large.bin", "small.bin"])
+def test_an_object_whose_responses_all_crawl_is_named(s3, bucket, large, proxy, monkeypatch, impatient, key):
+    s3.put(bucket, {"small.bin": binary(RANGE)})
+    storage, entry = opened(bucket, key)
+    monkeypatch.setattr(
+        proxy, "damage", lambda method, path, reply: replace(reply, drips=10) if is_get(method, path, key) else reply
+    )
+    with pytest.raises(exceptions.XetSourceError, match=rf"s3://aws@.*/{key}: OSError: .* broke off 5 times \(only "):
+        b"".join(storage.blocks(entry))
+    assert len(proxy.requests) < 60
 
 
 def test_each_range_has_the_version_that_was_listed_as_its_condition(bucket, large, proxy):
@@ -204,14 +280,15 @@ def test_a_storage_that_returns_something_else_is_not_believed(bucket, large, pr
 def test_content_of_two_versions_is_never_mixed(hub, s3, repo, connection, bucket, large, proxy, monkeypatch, run_task):
     seen = []
 
-    def replace(method, path, reply):
+    def overwrite(method, path, reply):
         if is_get(method, path):
             seen.append(path)
             if len(seen) == 2:
                 s3.put(bucket, {"large.bin": binary(LARGE, 2)})
         return reply
 
-    monkeypatch.setattr(proxy, "damage", replace)
+    monkeypatch.setattr(session, "STORAGE_WINDOW", 2 * RANGE)
+    monkeypatch.setattr(proxy, "damage", overwrite)
     run = run_task(XetUploadOperator, source=f"s3://aws@{bucket}/large.bin", repo_id=repo.repo_id, repo_type="dataset")
     assert isinstance(run.error, exceptions.XetSourceError), repr(run.error)
     assert f"s3://aws@{bucket}/large.bin: changed while being uploaded. Nothing was published." in run.text
@@ -290,8 +367,6 @@ def test_an_object_that_cannot_be_written_leaves_no_parts(s3, bucket, published,
         return reply
 
     s3.put(bucket, {"out/large.bin": b"before"})
-    if what == "uploadId=":
-        monkeypatch.setattr(s3_objects, "WRITERS", 1)
     monkeypatch.setattr(proxy, "damage", refuse)
     [file] = [file for file in published if file["path"] == "large.bin"]
     run = run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=[file])
@@ -300,6 +375,88 @@ def test_an_object_that_cannot_be_written_leaves_no_parts(s3, bucket, published,
     if what == "partNumber=2":  # otherwise this server has completed it before its response was damaged
         assert s3.content(bucket) == {"out/large.bin": b"before"}
     assert s3.unfinished(bucket) == []
+
+
+@pytest.mark.parametrize("lengths", [[5 << 20, 5 << 20, 1000], [3_000_001] * 4, [11_000_000], [5 << 20, 7, 5 << 20]])
+def test_an_object_is_the_same_however_its_content_arrives(s3, bucket, lengths):
+    data = binary(sum(lengths))
+    storage, rest = open_storage(location(f"s3://aws@{bucket}/")), memoryview(data)
+    with storage.writing(f"{bucket}/any.bin", len(data), None) as writer:
+        for length in lengths:
+            writer.write(bytes(rest[:length]))
+            rest = rest[length:]
+        writer.finish()
+    assert s3.content(bucket) == {"any.bin": data}
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(60.0, 3), (-1.0, 1)])
+def test_parts_are_sent_together_once_one_was_quick(s3, bucket, proxy, monkeypatch, seconds, most):
+    together = threading.Barrier(most, timeout=30)
+    open_now: list[str] = []
+
+    def meet(method, path, reply):
+        if "partNumber=" in path and "partNumber=1&" not in path:
+            open_now.append(path)
+            if len(open_now) <= most:
+                together.wait()
+        return reply
+
+    monkeypatch.setattr(parts, "_QUICK_SECONDS", seconds)
+    monkeypatch.setattr(proxy, "damage", meet)
+    storage = open_storage(location(f"s3://aws@{bucket}/"))
+    storage.window = Window(4 * parts.PART)
+    data = binary(parts.PART)
+    proxy.most = 0
+    with storage.writing(f"{bucket}/any.bin", 4 * parts.PART, None) as writer:
+        writer.write(data)
+        if most > 1:
+            until(lambda: writer._inner._is_quick)
+        for _ in range(3):
+            writer.write(data)
+        writer.finish()
+    assert proxy.most == most
+    assert s3.content(bucket) == {"any.bin": data * 4}
+
+
+def test_each_part_has_the_checksum_that_the_storage_compares(s3, bucket, published, proxy, run_task):
+    run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=published).value  # noqa: B018
+    data, part = binary(IN_PARTS), parts.PART
+    sent = {path: headers for method, path, headers in proxy.requests if method == "PUT"}
+    for number in range(-(-IN_PARTS // part)):
+        crc = zlib.crc32(data[number * part : (number + 1) * part]).to_bytes(4, "big")
+        [headers] = [found for path, found in sent.items() if f"partNumber={number + 1}" in path]
+        assert headers["x-amz-checksum-crc32"] == base64.b64encode(crc).decode()
+    [headers] = [found for path, found in sent.items() if "small.bin" in path]
+    assert headers["x-amz-checksum-crc32"] == base64.b64encode(zlib.crc32(binary(100)).to_bytes(4, "big")).decode()
+
+
+def test_a_connection_that_wants_no_checksums_gets_none(s3, bucket, published, proxy, monkeypatch, run_task):
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    forget_filesystems()
+    run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=published).value  # noqa: B018
+    assert s3.content(bucket) == {"out/large.bin": binary(IN_PARTS), "out/small.bin": binary(100)}
+    assert not any("x-amz-checksum-crc32" in headers for method, _, headers in proxy.requests if method == "PUT")
+
+
+def test_a_storage_that_stores_nothing_ends_the_download_and_is_named(
+    s3, bucket, published, connection, proxy, monkeypatch, run_task
+):
+    released = threading.Event()
+
+    def never(method, path, reply):
+        if "partNumber=" in path:
+            released.wait(60)
+        return reply
+
+    connection(extra={"stall_timeout": 1})
+    monkeypatch.setattr(parts, "_JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(proxy, "damage", never)
+    [file] = [file for file in published if file["path"] == "large.bin"]
+    run = run_task(XetDownloadOperator, destination=f"s3://aws@{bucket}/out/", files=[file])
+    released.set()
+    assert isinstance(run.error, exceptions.XetDestinationError), repr(run.error)
+    assert f"s3://aws@{bucket}/out/large.bin: TimeoutError: the storage has stored nothing of it for" in run.text
+    assert s3.content(bucket) == {}
 
 
 # --- the connection

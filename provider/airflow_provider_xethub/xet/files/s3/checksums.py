@@ -7,6 +7,8 @@ in network order. One with a dash is computed from the checksums of the parts, a
 from __future__ import annotations
 
 import base64
+import importlib.util
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -34,6 +36,20 @@ class Checksum:
     def is_met(self) -> bool:
         """Return whether the bytes so far have the checksum."""
         return base64.b64encode(self._value.to_bytes(self._width, "big")).decode() == self._wanted
+
+
+def can_compare() -> bool:
+    """Return whether this worker computes checksums of whole objects quickly enough, which are then worth a request."""
+    return importlib.util.find_spec("awscrt") is not None
+
+
+def of_part(content: bytes | bytearray) -> str:
+    """Return the CRC32 of a part, which S3 compares with what arrived."""
+    try:
+        from awscrt.checksums import crc32
+    except ImportError:
+        crc32 = zlib.crc32
+    return base64.b64encode(crc32(content).to_bytes(4, "big")).decode()
 
 
 def of_object(head: Mapping[str, Any]) -> Checksum | None:
