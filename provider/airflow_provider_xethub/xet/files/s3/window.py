@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ transfer, whose error would not name the storage."""
 _MOST = 8
 """Ranges or parts of one object at the same time. More connections make few storages faster."""
 
+_NARROWED_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
@@ -32,6 +34,7 @@ class Window:
         self.longest_wait = longest_wait
         self._most = requests
         self._open = 0
+        self._narrowed = float("-inf")
         self._changed = threading.Condition()
 
     def pieces(self, each: int) -> int:
@@ -53,6 +56,12 @@ class Window:
                 self._changed.notify()
 
     def narrow(self) -> None:
-        """Let half as many requests be open at the same time as are now: those that are open share the network."""
+        """Let half as many requests be open at the same time as are now: those that are open share the network.
+
+        Several that crawl at the same time count once.
+        """
         with self._changed:
-            self._most = max(1, min(self._most or self._open, self._open) // 2)
+            now = time.monotonic()
+            if now - self._narrowed >= _NARROWED_SECONDS:
+                self._narrowed = now
+                self._most = max(1, min(self._most or self._open, self._open) // 2)
