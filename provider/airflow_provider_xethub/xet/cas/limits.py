@@ -19,8 +19,8 @@ as content and in the form that is sent or received, and the buffers around it."
 
 LEAST_STORAGE_WINDOW = 16 << 20
 STORAGE_WINDOW = 64 << 20
-"""Bytes of objects in S3 that are requested, sent or in memory at the same time: two ranges or one part in any case, and
-eight ranges or four parts where the memory allows."""
+"""Bytes of objects in S3 that are requested, sent or in memory at the same time: two ranges or one part in any case,
+and eight ranges or four parts where the memory allows."""
 
 
 @dataclass(frozen=True)

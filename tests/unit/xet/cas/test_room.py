@@ -53,3 +53,17 @@ def test_they_reach_the_client(access):
     from hf_xet import XetConfig
 
     assert XetConfig().with_config(config).get("reconstruction.download_buffer_size") == session.LEAST_DOWNLOAD_BUFFER
+
+
+@pytest.mark.parametrize(
+    ("room", "window"),
+    [(LEAST_ROOM, 50_000_000), (None, 1 << 26), (1_000_000_000, session.STORAGE_WINDOW)],
+)
+def test_objects_in_storage_take_a_quarter_of_it(access, room, window):
+    assert access(room).storage_window() == window
+
+
+def test_a_process_that_grew_since_then_reads_two_ranges_of_an_object(access, monkeypatch):
+    lean = access(LEAST_ROOM)
+    monkeypatch.setattr(memory, "resident", lambda: 2_000_000_000)
+    assert lean.storage_window() == session.LEAST_STORAGE_WINDOW
