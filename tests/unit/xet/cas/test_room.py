@@ -7,7 +7,7 @@ import time
 import pytest
 
 from airflow_provider_xethub.xet.cas import session
-from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, TransferLimits
+from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM, LEAST_STORAGE_WINDOW, STORAGE_WINDOW, TransferLimits
 from airflow_provider_xethub.xet.process import memory
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import XetToken
@@ -57,7 +57,7 @@ def test_they_reach_the_client(access):
 
 @pytest.mark.parametrize(
     ("room", "window"),
-    [(LEAST_ROOM, 50_000_000), (None, 1 << 26), (1_000_000_000, session.STORAGE_WINDOW)],
+    [(LEAST_ROOM, 50_000_000), (None, 1 << 26), (1_000_000_000, STORAGE_WINDOW)],
 )
 def test_objects_in_storage_take_a_quarter_of_it(access, room, window):
     assert access(room).storage_window() == window
@@ -66,4 +66,4 @@ def test_objects_in_storage_take_a_quarter_of_it(access, room, window):
 def test_a_process_that_grew_since_then_reads_two_ranges_of_an_object(access, monkeypatch):
     lean = access(LEAST_ROOM)
     monkeypatch.setattr(memory, "resident", lambda: 2_000_000_000)
-    assert lean.storage_window() == session.LEAST_STORAGE_WINDOW
+    assert lean.storage_window() == LEAST_STORAGE_WINDOW
