@@ -139,7 +139,9 @@ class Manifests:
             fields["files"] = self._stored(files, with_cas_access)
         elif not isinstance(files, list):
             fields["files"] = list(files)
-        if len(unchanged) > limit:
+        if len(unchanged) == len(files) > limit:
+            fields["unchanged"] = fields["files"]  # the same records in the same order
+        elif len(unchanged) > limit:
             paths: Collection[str] = set(unchanged) if isinstance(unchanged, list) else unchanged
             fields["unchanged"] = self._stored(_Some(files, paths), with_cas_access)
         elif not isinstance(unchanged, list):
