@@ -129,6 +129,30 @@ class DigestMemory:
             if handle is not None:
                 os.close(handle)
 
+    def load(self, name: str, magic: bytes) -> bytes | None:
+        """Return what :meth:`store` kept; ``None`` where there is nothing, or it is damaged.
+
+        :param magic: begins the file, and says what it holds.
+        """
+        with self.opened() as folder:
+            return None if folder is None else _content(folder, name, magic)
+
+    def store(self, name: str, magic: bytes, body: bytes) -> None:
+        """Replace a file of the private folder; an empty ``body`` removes it. Without the folder, do nothing."""
+        with self.opened() as folder:
+            if folder is None:
+                return
+            try:
+                with _locked(folder) as is_locked:
+                    if is_locked and body:
+                        _replace(folder, name, magic, [body])
+                        _make_room(folder, name)
+                    elif is_locked:
+                        with suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=folder)
+            except OSError as error:
+                log.info("What the Hub has was not remembered: %s", error)
+
     def _open(self) -> int | None:
         above = self._folder()
         if above is None:
@@ -268,30 +292,44 @@ def _limited(records: _Records, today: int) -> _Records:
 
 
 def _read(folder: int, name: str) -> _Records:
+    body = _content(folder, name, _MAGIC)
+    if body is None:
+        return {}
+    if len(body) % _RECORD_BYTES:
+        log.info("The remembered digests are damaged. They are computed again.")
+        return {}
+    return {body[at : at + _KEY.size]: body[at : at + _RECORD_BYTES] for at in range(0, len(body), _RECORD_BYTES)}
+
+
+def _content(folder: int, name: str, magic: bytes) -> bytes | None:
+    """Return a file without its beginning; ``None`` where it does not exist, or has another checksum."""
     try:
         handle = os.open(name, _OPEN_FILE, dir_fd=folder)
         with open(handle, "rb") as file:  # noqa: PTH123 - an open file
             data = file.read(MAX_BYTES + 1)
     except OSError:
-        return {}
-    start = len(_MAGIC) + hashlib.sha256().digest_size
-    body = memoryview(data)[start:]
-    is_whole = data.startswith(_MAGIC) and data[len(_MAGIC) : start] == hashlib.sha256(body).digest()
-    if not is_whole or len(body) % _RECORD_BYTES:
-        log.info("The remembered digests are damaged, or of another version. They are computed again.")
-        return {}
-    return {data[at : at + _KEY.size]: data[at : at + _RECORD_BYTES] for at in range(start, len(data), _RECORD_BYTES)}
+        return None
+    start = len(magic) + hashlib.sha256().digest_size
+    body = data[start:]
+    if data.startswith(magic) and data[len(magic) : start] == hashlib.sha256(body).digest():
+        return body
+    log.info("The remembered digests are damaged, or of another version. They are computed again.")
+    return None
 
 
 def _write(folder: int, name: str, records: _Records) -> None:
+    _replace(folder, name, _MAGIC, list(records.values()))
+
+
+def _replace(folder: int, name: str, magic: bytes, parts: Sequence[bytes]) -> None:
     """Replace a file; a reader, or a task that is killed meanwhile, leaves the old or the new content."""
-    body = b"".join(records.values())
+    body = b"".join(parts)
     with suppress(FileNotFoundError):
         os.unlink(name + _PART, dir_fd=folder)
     try:
         handle = os.open(name + _PART, _OPEN_NEW, 0o600, dir_fd=folder)
         with open(handle, "wb") as file:  # noqa: PTH123 - an open file
-            file.write(_MAGIC + hashlib.sha256(body).digest())
+            file.write(magic + hashlib.sha256(body).digest())
             file.write(body)
         os.rename(name + _PART, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:

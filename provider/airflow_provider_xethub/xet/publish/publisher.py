@@ -84,7 +84,9 @@ class RepositoryDestination:
             batches.done(batch)
         if card:
             card.transfer = batches.transfer
-        return commit.publish_work(hub, request, work.complete(card, mode_of_card if card else None)), batches.transfer
+        result = commit.publish_work(hub, request, work.complete(card, mode_of_card if card else None))
+        sources.remember(result)
+        return result, batches.transfer
 
     def _upload(
         self,

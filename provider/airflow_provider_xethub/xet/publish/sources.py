@@ -6,7 +6,7 @@ A source says what is not in CAS yet, uploads it, and returns the content of wha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,7 @@ from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from airflow_provider_xethub.xet.records import XetFile, XetTransfer, no_transfer, xet_file_record
+from airflow_provider_xethub.xet.records import XetCommitResult, XetFile, XetTransfer, no_transfer, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import Fernet
 
@@ -25,9 +25,10 @@ from airflow_provider_xethub.xet.token import Fernet
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.session import WithCasAccess
     from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-    from airflow_provider_xethub.xet.files.found_files import FoundFiles, SourceFile
+    from airflow_provider_xethub.xet.files.found_files import FoundFiles, LocalFile, SourceFile
     from airflow_provider_xethub.xet.files.object_storage import Location, Storage
     from airflow_provider_xethub.xet.publish import copies
+    from airflow_provider_xethub.xet.publish.known_files import KnownFiles
 
     OpenStorage = Callable[[Location], Storage]
     ReadAccess = Callable[[Repo], WithCasAccess]
@@ -93,6 +94,9 @@ class Sources(ABC):
         """Return the records of pending files that the bucket has already, by path."""
         return {}
 
+    def remember(self, result: XetCommitResult) -> None:  # noqa: B027 - most have nothing to remember
+        """Remember for the next upload what the repository has now."""
+
     def upload(self, paths: Collection[str]) -> tuple[Mapping[str, XetFile], XetTransfer]:  # noqa: ARG002
         """Upload pending files to CAS, and return their records by path."""
         return {}, no_transfer()
@@ -129,6 +133,8 @@ class SourceFiles(Sources):
         self._deduplicate = deduplicate
         self._memory = memory
         self._digests: Mapping[str, str] = {}
+        self._branch: KnownFiles | None = None
+        self._same: dict[str, XetFile] = {}
 
     def records(self, repo: Repo) -> Sequence[XetFile]:
         """Return the records of the files before their upload."""
@@ -174,15 +180,56 @@ class SourceFiles(Sources):
         sizes = [(file.size, file.sample) for file in self._found]
         return self._prefetch(repo) if preupload.should_prefetch_token(sizes) else nullcontext()
 
+    def modes(
+        self, hub: Hub, request: CommitRequest, files: Sequence[XetFile], gitignore: str | None
+    ) -> dict[str, UploadMode]:
+        """Ask about those files of which the answer is not known from the last upload, and about a sample."""
+        ask = partial(super().modes, hub, request, gitignore=gitignore)
+        if self._memory is None:
+            return ask(files)
+        from airflow_provider_xethub.xet.publish import known_files
+        from airflow_provider_xethub.xet.transfer import unchanged
+
+        self._same = {}
+        if not known_files.is_worthwhile(request):
+            return ask(files)
+        if self._branch is None:
+            self._branch = known_files.KnownFiles(self._memory, hub, request, gitignore)
+        here = self._local(file["path"] for file in files)
+        digests = unchanged.recalled(here, self._memory) if self._branch.is_known else {}
+        there = self._branch.of(digests)
+        modes: dict[str, UploadMode] = {}
+        if there:
+            by_path = {file["path"]: file for file in files}
+            if self._branch.verified(there, digests, lambda paths: ask([by_path[path] for path in paths])):
+                same = [file for file in here if file.path_in_repo in there]
+                self._same = unchanged.known_records(request.repo, same, digests, there)
+                modes = {path: UploadMode(False, digests[path], False) for path in there}
+        rest = [file for file in files if file["path"] not in modes]
+        return {**modes, **ask(rest)} if rest else modes
+
+    def _local(self, paths: Iterable[str]) -> list[LocalFile]:
+        from airflow_provider_xethub.xet.files.found_files import LocalFile
+
+        files = (self._here.get(path) for path in paths)
+        return [file for file in files if isinstance(file, LocalFile) and file.size]
+
+    def remember(self, result: XetCommitResult) -> None:
+        """Remember what the branch has, so that the next upload asks only about what it does not."""
+        if self._branch is not None:
+            self._branch.remember(result)
+
     def unchanged_in_repository(
         self, hub: Hub, repo: Repo, paths: Collection[str], modes: Mapping[str, UploadMode]
     ) -> Mapping[str, XetFile]:
         """Compare digests of local files; those are kept for the upload."""
         from airflow_provider_xethub.xet.transfer import unchanged
 
-        files = [self._here[path] for path in paths]
+        files = [self._here[path] for path in paths if path not in self._same]
+        if not files:
+            return self._same
         known, self._digests = unchanged.in_repository(hub, repo, files, modes, self._memory)
-        return known
+        return {**self._same, **known}
 
     def unchanged_in_bucket(self, hub: Hub, bucket: Repo, paths: Collection[str]) -> Mapping[str, XetFile]:
         """Compare Xet hashes of local files."""

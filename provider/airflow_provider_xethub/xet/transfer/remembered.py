@@ -103,6 +103,29 @@ def digests_of(
     return Found(digests, known.keys() - read.keys(), changed)
 
 
+def recalled(
+    memory: DigestMemory | None,
+    kind: str,
+    files: Sequence[LocalContent],
+    compute: Callable[[Sequence[int]], Sequence[str]],
+) -> dict[int, str]:
+    """Return the remembered digests, by the number of the file; no other file is read than a random sample of them.
+
+    Nothing where a digest of the sample is wrong; then :func:`digests_of` finds the same, and drops them.
+    """
+    if memory is None or sum(file.state.size for file in files) < MIN_BYTES:
+        return {}
+    remembered = memory.of(_root(files), kind)
+    known = {number: digest for number, file in enumerate(files) if (digest := remembered.recall(file.state))}
+    sample = sorted(_sample({number: files[number].state.size for number in known}))
+    if any(known[number] != digest for number, digest in _computed(compute, sample).items()):
+        log.warning("A remembered digest of a file in %s is wrong, so all of them are compared again.", _root(files))
+        remembered.drop()
+        return {}
+    remembered.keep({}, time.time_ns(), [files[number].state for number in known])
+    return known
+
+
 def remember(memory: DigestMemory | None, kind: str, found: Sequence[tuple[LocalContent, str]], began_ns: int) -> None:
     """Remember digests that were computed during an upload.
 

@@ -19,7 +19,7 @@ from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
-from airflow_provider_xethub.xet.transfer import digests
+from airflow_provider_xethub.xet.transfer import digests, remembered
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
 
 UNREAD_FROM = 16 << 20
@@ -62,6 +62,38 @@ def in_repository(
     for number in [*found.recalled, *found.changed]:  # an upload gets only digests that were computed
         known.pop(candidates[number].path_in_repo)
     return _records(repo, same, equal), known
+
+
+def recalled(files: Sequence[LocalFile], memory: DigestMemory) -> dict[str, str]:
+    """Return the remembered sha256 of those files that have not changed since, by path; only a sample is read.
+
+    :raises XetSourceError: a file of the sample cannot be read any more.
+    """
+    found = remembered.recalled(
+        memory,
+        "sha256",
+        [LocalContent(file.path, file.state) for file in files],
+        lambda numbers: digests.each(_digest, [files[number] for number in numbers]),
+    )
+    return {files[number].path_in_repo: sha256 for number, sha256 in found.items()}
+
+
+def known_records(
+    repo: Repo, files: Sequence[LocalFile], sha256s: Mapping[str, str], xet_hashes: Mapping[str, str]
+) -> dict[str, XetFile]:
+    """Return the records of files that the revision is known to have with the same content, by path.
+
+    :param sha256s, xet_hashes: of these files, by path.
+    :raises XetSourceError: a file changed meanwhile.
+    """
+    check_unchanged(files, [file.size for file in files])
+    uri = repo.uri
+    return {
+        (path := file.path_in_repo): xet_file_record(
+            path, file.size, uri, sha256=sha256s[path], xet_hash=xet_hashes[path], sample=file.sample
+        )
+        for file in files
+    }
 
 
 def in_bucket(
