@@ -153,7 +153,9 @@ class Rates:
 
 
 def _rate(first: Sample, last: Sample) -> float:
-    return max(last.moved - first.moved, last.done - first.done) / max(last.at - first.at, 0.001)
+    # Content that is finished counts where it need not be sent. Where it is, it may be finished long after it arrived.
+    progress = max(last.moved, last.done) - max(first.moved, first.done)
+    return max(last.moved - first.moved, progress) / max(last.at - first.at, 0.001)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,14 @@ def test_a_transfer_of_seconds_does_not_wait_for_a_minute() -> None:
     assert (verdict.concurrency, verdict.has_failed) == (4, False)
 
 
+def test_a_file_that_is_finished_long_after_its_bytes_arrived_is_no_movement() -> None:
+    transfer = Transfer(total=600 * MB)
+    assert transfer.run(3, 20 * MB, content=0) == []
+    assert transfer.run(2, 0.5 * MB, content=0) == []
+    transfer.done += 8 * MB
+    assert [each.concurrency for each in transfer.run(5, 0.5 * MB, content=0)] == [4]
+
+
 def test_a_short_hiccup_is_no_crawl() -> None:
     transfer = Transfer(total=500 * MB)
     for _ in range(4):
