@@ -159,7 +159,7 @@ def readers(hub):
             (node.path, node.size, node.commit) for node in tree.list_folder(hub, REPO, "", recursive=True)
         ],
         "preupload": lambda: [asdict(mode) for mode in upload_modes(hub, REPO, [FILE]).values()],
-        "duplicate": lambda: copies.duplicate(hub, copied, modes),
+        "duplicate": lambda: copies.duplicate(hub, copied, copied.request.files, modes),
         "commit": lambda: commit.publish(hub, request, modes, lambda _: {}),
         "pull request": lambda: commit.publish(hub, CommitRequest(REPO, [FILE], create_pr=True), modes, lambda _: {}),
         "batch": lambda: bucket.Changes(hub, CommitRequest(BUCKET, [])).put([{**FILE, "repo": BUCKET.uri}]),
