@@ -20,7 +20,8 @@ as content and in the form that is sent or received, and the buffers around it."
 LEAST_STORAGE_WINDOW = 16 << 20
 STORAGE_WINDOW = 64 << 20
 """Bytes of objects in S3 that are requested, sent or in memory at the same time: two ranges or one part in any case,
-and eight ranges or four parts where the memory allows."""
+and eight ranges where the memory allows. Downloads take at most half of that, two parts: the pieces that arrive from
+CAS meanwhile are as large."""
 
 
 @dataclass(frozen=True)

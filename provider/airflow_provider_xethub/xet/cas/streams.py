@@ -160,8 +160,8 @@ def fetch(
 
         def consume_from(number: int, group: XetDownloadStreamGroup | None = None) -> None:
             stream = arriving(number, group)
-            # The next range is in flight while one is consumed.
-            consume(number, threads.read_ahead(stream, stopped) if sizes[number] > RANGE else stream)
+            # The next range is in flight while one is consumed. Each is a piece of 16 MiB.
+            consume(number, threads.read_ahead(stream, stopped, 1) if sizes[number] > RANGE else stream)
 
         def take(number: int) -> None:
             try:

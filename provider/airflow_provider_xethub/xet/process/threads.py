@@ -148,13 +148,13 @@ def each(
     return [results[number] for number in range(len(items))]
 
 
-def read_ahead(blocks: Iterator[bytes], stopped: threading.Event) -> Iterator[bytes]:
-    """Yield ``blocks``, read in their own thread, at most :data:`AHEAD` and one more before they are asked for.
+def read_ahead(blocks: Iterator[bytes], stopped: threading.Event, ahead: int = AHEAD) -> Iterator[bytes]:
+    """Yield ``blocks``, read in their own thread, at most ``ahead`` and one more before they are asked for.
 
     :raises Exception: what reading them raises.
     :raises XetCancelledError: ``stopped`` was set.
     """
-    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(AHEAD)
+    waiting: queue.Queue[bytes | BaseException | None] = queue.Queue(ahead)
     finished = threading.Event()
 
     def put(what: bytes | BaseException | None) -> bool:

@@ -17,6 +17,7 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
 )
 from airflow_provider_xethub.xet.cas import downloads, streams
+from airflow_provider_xethub.xet.cas.limits import STORAGE_WINDOW
 from airflow_provider_xethub.xet.cas.session import LARGE_STREAMS, SMALL_FILE, CasAccess, WithCasAccess
 from airflow_provider_xethub.xet.files import object_targets, xet_hash
 from airflow_provider_xethub.xet.files import targets as local_targets
@@ -178,7 +179,8 @@ def download_to_storage(
         wanted = [(target.file["xet_hash"] or "", target.file["size"]) for target in missing]
         paths = [target.file["path"] for target in missing]
         at_a_time = min(LARGE_STREAMS, sum(size >= SMALL_FILE for _, size in wanted)) or 1
-        window = Window(access.storage_window() // at_a_time, access.limits.concurrency, access.stall_timeout * 0.8)
+        most = min(access.storage_window(), STORAGE_WINDOW // 2)
+        window = Window(most // at_a_time, access.limits.concurrency, access.stall_timeout * 0.8)
         for storage in {target.storage for target in missing}:
             storage.window = window
         return streams.fetch(access, wanted, lambda number, pieces: receive(missing[number], pieces), paths)
