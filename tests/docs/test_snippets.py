@@ -137,7 +137,7 @@ _SHAPES: list[set[str]] = [
     keys(records.XetTransfer),
     keys(records.XetReceived),
     keys(records.XetCopied),
-    keys(records.XetMirrorPlan),
+    keys(records._XetMirrorPlan),
     keys(records.XetAssetEvent),
     keys(records.XetRepo),
     keys(records.XetRef),
@@ -190,7 +190,7 @@ def test_what_operators_return_has_the_shape_that_is_shown(corpus, data, run_tas
     mirror = {"path_in_repo": "mirror", **repo}
     mirrored = run_task(operators.XetMirrorOperator, source=str(data / "copy"), **mirror)
     assert set(mirrored.value) == keys(records.XetMirrorResult)
-    assert set(mirrored.value["plan"]) == keys(records.XetMirrorPlan)
+    assert set(mirrored.value["plan"]) == keys(records._XetMirrorPlan)
     assert set(mirrored.xcoms["transfer"]) == keys(records.XetTransfer)
     fetched = run_task(operators.XetMirrorOperator, destination=str(data / "mirror"), **mirror)
     assert set(fetched.value) == keys(records.XetMirrorDownload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 import time
@@ -62,6 +62,10 @@ class ForkedUploads:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
+        assert self._process.stdout
+        # Not select: the process of the tests may have more than 1,024 files open.
+        self._answers = selectors.DefaultSelector()
+        self._answers.register(self._process.stdout, selectors.EVENT_READ)
 
     def run(self, source: Path, repo: str, message: str) -> dict[str, Any]:
         """Upload a folder, and return what became of it."""
@@ -80,7 +84,7 @@ class ForkedUploads:
                 os.kill(pid, 9)
                 is_killed = True
             assert time.monotonic() < deadline
-            if select.select([self._process.stdout], [], [], 0.01)[0]:
+            if self._answers.select(0.01):
                 if (line := self._line()) == "ended":
                     return None if is_killed else result
                 result = json.loads(line)
@@ -101,4 +105,5 @@ class ForkedUploads:
         assert self._process.stdout
         self._process.stdin.close()
         self._process.wait(30)
+        self._answers.close()
         self._process.stdout.close()
