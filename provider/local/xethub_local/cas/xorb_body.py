@@ -10,9 +10,10 @@ from starlette.requests import Request
 
 from xethub_local.cas.request import TooLargeError, announced_length
 from xethub_local.content.incoming_xorb import IncomingXorb
-from xethub_local.formats.xorb import HEADER_LENGTH, MAX_XORB_CHUNKS, MAX_XORB_RAW_BYTES
+from xethub_local.formats.xorb import HEADER_LENGTH, MAX_XORB_RAW_BYTES
 
-MAX_XORB_BODY = MAX_XORB_RAW_BYTES + MAX_XORB_CHUNKS * HEADER_LENGTH
+_CLIENT_CHUNKS = 8192  # hf-xet and the protocol advise no more; a server accepts any number
+MAX_XORB_BODY = MAX_XORB_RAW_BYTES + _CLIENT_CHUNKS * HEADER_LENGTH
 """Maximum size of a serialized xorb in bytes. The protocol limits it to 64 MiB. It is a guess that chunk headers do not
 count: hf-xet 1.8 fills a xorb with up to 64 MiB of raw bytes, and if these do not compress, it sends them plus the
 headers."""

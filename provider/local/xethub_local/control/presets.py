@@ -45,8 +45,13 @@ def _error(status: int, text: str, **headers: str) -> dict[str, Any]:
     return {"status": status, "headers": {"Content-Type": "application/json", **headers}, "body": body}
 
 
-# RateLimit follows the IETF draft, as the Hub sends it: the remaining quota, and the seconds until it is renewed.
-_BUSY = _error(429, "Too many requests", **{"Retry-After": "1", "RateLimit": '"api";r=0;t=1'})
+# RateLimit follows the IETF draft, as the Hub sends it: the remaining quota, and the seconds until it is renewed; the
+# policy has the quota of an anonymous user and its window of five minutes.
+_BUSY = _error(
+    429,
+    "Too many requests",
+    **{"Retry-After": "1", "RateLimit": '"api";r=0;t=1', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'},
+)
 
 
 PRESETS: dict[str, FaultPreset] = {

@@ -14,7 +14,6 @@ from struct import Struct
 
 from xethub_local.formats import FormatError
 from xethub_local.formats.hashing import HASH_LENGTH, from_hex, keyed_hash, to_hex
-from xethub_local.formats.xorb import MAX_XORB_CHUNKS
 
 RECORD_LENGTH = 48
 
@@ -200,7 +199,7 @@ def _parse_file(record: memoryview, records: _Records) -> ShardFile:
     name = f"file {to_hex(file_hash)}"
     segments = tuple(unpack_segments(records.take(count, f"segments of {name}")))
     for number, segment in enumerate(segments):
-        if not segment.first < segment.last <= MAX_XORB_CHUNKS:
+        if not segment.first < segment.last:
             raise FormatError(f"Segment {number} of {name}: chunks {segment.first} to {segment.last} are not a range.")
     range_hashes = None
     if flags & _HAS_VERIFICATION:
@@ -215,8 +214,8 @@ def _parse_file(record: memoryview, records: _Records) -> ShardFile:
 def _parse_xorb(record: memoryview, records: _Records) -> ShardXorb:
     xorb_hash, _, count, raw_bytes, _ = _RECORD.unpack(record)
     name = f"xorb {to_hex(xorb_hash)}"
-    if not 0 < count <= MAX_XORB_CHUNKS:
-        raise FormatError(f"The shard lists {count} chunks for {name}; 1 to {MAX_XORB_CHUNKS} are allowed.")
+    if count == 0:
+        raise FormatError(f"The shard lists 0 chunks for {name}; it needs at least one.")
     hashes, lengths, position = [], [], 0
     chunks = _RECORD.iter_unpack(records.take(count, f"chunks of {name}"))
     for number, (chunk_hash, raw_start, raw_length, _, _) in enumerate(chunks):

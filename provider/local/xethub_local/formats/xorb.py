@@ -20,7 +20,6 @@ from xethub_local.formats import FormatError
 from xethub_local.formats.hashing import HASH_LENGTH, chunk_hash, tree_root
 
 MAX_CHUNK_BYTES = 128 * 1024
-MAX_XORB_CHUNKS = 8192
 MAX_XORB_RAW_BYTES = 64 * 1024 * 1024
 HEADER_LENGTH = 8
 """Bytes before the payload of each chunk."""
@@ -133,8 +132,6 @@ class Parser:
         )
 
     def _add(self, raw: bytes | bytearray | memoryview, end: int) -> None:
-        if len(self._hashes) == MAX_XORB_CHUNKS:
-            raise FormatError(f"The xorb has more than {MAX_XORB_CHUNKS} chunks.")
         self._hashes.append(chunk_hash(raw))
         self._offsets.append(end)
         self._raw_offsets.append(self._raw_offsets[-1] + len(raw))

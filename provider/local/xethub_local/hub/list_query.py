@@ -15,6 +15,14 @@ _PAGING = frozenset({"limit", "cursor"})
 _MORE = frozenset({"full", "cardData", "expand", "expand[]"})
 _SORTS = ("lastModified", "createdAt", "downloads", "likes", "trendingScore", "id")
 _ALWAYS = frozenset({"_id", "id", "modelId"})
+# The fields that huggingface_hub 2.4 names for models, datasets and Spaces; the real Hub answers 400 to others.
+_FIELDS = (
+    "author baseModels cardData childrenModelCount citation config createdAt datasets description disabled downloads "
+    "downloadsAllTime evalResults gated gguf inference inferenceProviderMapping lastModified library_name likes "
+    "mainSize mask_token model-index models paperswithcode_id pipeline_tag private region resourceGroup runtime "
+    "safetensors sdk sha siblings spaces subdomain tags transformersInfo trendingScore usedStorage widgetData"
+)
+_EXPANDABLE = frozenset(_FIELDS.split())
 
 
 def filter_of(query: QueryParams) -> Callable[[Summary], bool]:
@@ -48,8 +56,13 @@ def in_order(query: QueryParams, found: Iterable[Summary]) -> list[Summary]:
 
 
 def expanded(query: QueryParams, summary: Summary) -> Summary:
-    """Return only the fields that ``expand`` names, or all fields if the query has no ``expand``."""
+    """Return only the fields that ``expand`` names, or all fields if the query has no ``expand``.
+
+    :raises BadRequestError: no repository has such a field.
+    """
     names = {*query.getlist("expand"), *query.getlist("expand[]")}
+    if unknown := sorted(names - _EXPANDABLE):
+        raise BadRequestError(f"The query parameter expand names {unknown[0][:40]!r}, which no repository has.")
     return {name: value for name, value in summary.items() if name in names | _ALWAYS} if names else summary
 
 

@@ -179,7 +179,7 @@ def test_a_file_that_claims_many_segments_allocates_nothing(count: int, flags: i
 @pytest.mark.parametrize("count", [0, 8193, 2**31, 2**32 - 1])
 def test_a_xorb_that_claims_many_chunks_allocates_nothing(count: int) -> None:
     body = HEADER + BOOKEND + struct.pack("<32s4I", bytes(32), 0, count, 0, 0) + bytes(480)
-    with at_most(200 * KIB), pytest.raises(FormatError, match=f"{count} chunks"):
+    with at_most(200 * KIB), pytest.raises(FormatError, match="inside its chunks" if count else "0 chunks"):
         shard.parse(body)
 
 
