@@ -18,7 +18,7 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients compat compat-pins bench bench-docs \
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance compat compat-pins bench bench-docs \
 	scale scale-docs bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
@@ -58,6 +58,9 @@ test-exhaustive: $(INSTALLED)  ## Run the property tests with new examples, twen
 
 test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
 	@$(BIN)/python tests/local/clients/suites/run.py $(ARGS)
+
+conformance: $(INSTALLED)  ## Compare the local Hub with what is known about the real one; runs test-clients, too.
+	@$(BIN)/python tests/local/conformance/run.py $(ARGS)
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)
