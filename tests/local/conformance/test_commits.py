@@ -187,10 +187,11 @@ def test_a_path_that_climbs_out_is_422(wire: Wire) -> None:
     assert wire.commit(text("..\\ddd")).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["../a.txt", "/a.txt", "a/./b.txt", ".git/config", "a//b.txt"])
-def test_an_ambiguous_path_is_refused(wire: Wire, path: str) -> None:
+@pytest.mark.parametrize("path", [".git/config", "d/.git/config", ".cache/huggingface/a.txt", "d/.cache/huggingface/a"])
+def test_a_path_in_a_folder_of_git_or_of_the_clients_cache_is_refused(wire: Wire, path: str) -> None:
     assert wire.commit(text(path)).status_code in (400, 422)
     assert paths(wire) == set()
+    assert wire.commit(text(".gitignore", ""), text("d/huggingface/a"), text(".cache/b"), text("c.git/d")).ok
 
 
 def test_an_empty_file_is_regular(wire: Wire) -> None:
@@ -359,6 +360,12 @@ def test_large_files_of_all_revisions_are_listed(wire: Wire, stored: Upload) -> 
 
 
 # --- guesses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["../a.txt", "/a.txt", "a/./b.txt", "a//b.txt"])
+def test_an_ambiguous_path_is_refused(wire: Wire, path: str) -> None:
+    assert wire.commit(text(path)).status_code == 400
+    assert paths(wire) == set()
 
 
 def test_merging_a_draft_or_a_closed_pull_request_is_400(wire: Wire) -> None:

@@ -39,6 +39,8 @@ from xethub_local.store.errors import BadRequestError
 
 MAX_COMMIT_BODY = 256 * 1024 * 1024
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
+# As for .git, the real Hub refuses changes to it: huggingface_hub 2.4, tests/test_commit_api.py.
+_CLIENT_CACHE = "/.cache/huggingface/"
 
 
 def routes(hub: HubBackend) -> list[Route]:
@@ -104,6 +106,8 @@ def _lines(request: HubRequest) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _change(request: HubRequest, key: str, value: dict[str, Any]) -> Change:
     path = text_field(value, "path")
+    if _CLIENT_CACHE in f"/{path}/":
+        raise BadRequestError(f"The path {path[:80]!r} is inside the cache folder of a client, which is never committed.")
     if key == "file":
         return PutRegular(path, _decoded(value, path))
     if key == "lfsFile":
