@@ -297,18 +297,30 @@ class _Publication:
         suffix = f" (part {number} of {total})" if total > 1 and not is_title_of_all else ""
         title = self._request.message + suffix
 
+        unsettled: XetHubError | None = None  # of the last request, while nobody knows whether it had an effect
+
         def once() -> XetConflictError | None:
+            nonlocal unsettled
             moves = 0
             while True:
+                if unsettled is not None:
+                    # The search failed, too. Sending the commit again without one could make it twice.
+                    if self._search():
+                        return None
+                    if refused := self._follow_head(unsettled, parts):
+                        return refused
+                    unsettled = None
                 parent = self.parent
                 try:
                     self._add([self._post(part, title)])
                     return None
                 except (XetConnectionError, XetServerError, XetConflictError) as error:
+                    unsettled = error
                     if self._search():
                         return None
                     if refused := self._follow_head(error, parts):
                         return refused
+                    unsettled = None
                     if isinstance(error, XetConflictError) and self.parent != parent and moves < _MAX_OVERTAKES:
                         moves += 1
                         continue  # someone else committed, so there is no reason to wait

@@ -131,6 +131,17 @@ def test_after_a_lost_answer_there_is_exactly_one_commit_and_it_is_the_result(hu
     assert result["created"]
 
 
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_a_commit_is_not_sent_again_before_a_search_has_succeeded(hub, repo, monkeypatch, create_pr):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
+    hub.faults.add(Fault(COMMIT, times=1, lose_answer=True, drop=True))
+    unanswered = hub.faults.add(Fault("GET .*/(commits|refs).*", times=2, lose_answer=True, drop=True))
+    assert publish(hub, repo, {"a.bin": BINARY}, message="once", create_pr=create_pr)["created"]
+    assert hub.faults.acted(unanswered) == 2, "all tries of the first search"
+    assert titles(hub, repo, "refs/pr/1" if create_pr else "main") == ["once"]
+    assert len(hub.commits.discussions.find_all(name_of(repo))) == int(create_pr)
+
+
 @pytest.mark.parametrize("drop", ["before", "middle"])
 def test_after_a_dropped_connection_there_is_exactly_one_commit(hub, repo, drop):
     hub.faults.add(Fault(COMMIT, times=1, drop=drop))
