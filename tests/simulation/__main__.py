@@ -40,7 +40,13 @@ def main() -> int:
                     print(f"Seed {each['seed']} failed:", file=out)
                     for number, violation in outcome.violations:
                         print(f"  step {number} ({each['steps'][number]['do']}): {violation}", file=out)
-                    print(*outcome.trace[-6:], json.dumps(each["steps"][outcome.violations[0][0]]), sep="\n  ", file=out, flush=True)
+                    print(
+                        *outcome.trace[-6:],
+                        json.dumps(each["steps"][outcome.violations[0][0]]),
+                        sep="\n  ",
+                        file=out,
+                        flush=True,
+                    )
             print(total.table(failures), file=out, flush=True)
             if options.keep_log:
                 Path(options.keep_log).write_bytes(log.read_bytes())
@@ -73,7 +79,10 @@ class Totals:
             ("steps", f"{self.steps} ({_counts(self.operations)})"),
             ("tries", f"{self.tries}"),
             ("requests", f"{self.requests}"),
-            ("faults that acted", f"{self.faults.total() if hasattr(self.faults, 'total') else sum(self.faults.values())} ({_counts(self.faults)})"),
+            (
+                "faults that acted",
+                f"{self.faults.total() if hasattr(self.faults, 'total') else sum(self.faults.values())} ({_counts(self.faults)})",
+            ),
             ("failures", f"{failures}"),
         ]
         return "\n".join(f"{name:<18} {value}" for name, value in rows)

@@ -100,7 +100,12 @@ def _copy(rng: random.Random, repositories: Sequence[Any], repo: int) -> Step:
         for number, each in enumerate(repositories)
         if number != repo and (each["type"] != "bucket" or repositories[repo]["type"] == "bucket")
     ]
-    return {"do": "copy", "repo": repo, "source": rng.choice(sources or [repo]), "path_in_repo": f"copy{rng.randrange(2)}"}
+    return {
+        "do": "copy",
+        "repo": repo,
+        "source": rng.choice(sources or [repo]),
+        "path_in_repo": f"copy{rng.randrange(2)}",
+    }
 
 
 def _download(rng: random.Random, _: Sequence[Any], repo: int) -> Step:

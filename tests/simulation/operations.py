@@ -70,7 +70,9 @@ def work_of(world: World, step: Step, number: int) -> Work | None:
 def _dag(build: Callable[[], object]) -> Callable[[], Sequence[Any]]:
     def tasks() -> Sequence[Any]:
         limits = {"retries": 10, "execution_timeout": timedelta(seconds=MOST_SECONDS)}
-        with DAG("simulation", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), default_args=limits) as dag:
+        with DAG(
+            "simulation", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), default_args=limits
+        ) as dag:
             build()
         return list(dag.tasks)
 

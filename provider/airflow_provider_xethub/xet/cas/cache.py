@@ -7,7 +7,6 @@ import os
 import stat
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError
@@ -20,9 +19,9 @@ SIZE_LIMIT = "1gb"
 enforces the limit when an operation starts."""
 
 _CANDIDATES = 8
-
-_STAGED = "*/staging/shard-session/xorb_metadata/*.mdb"
-"""Of hf-xet 1.8, for each CAS."""
+# Of hf-xet 1.8: chunks of finished uploads, and xorbs of unfinished ones. Uploads that are running have folders beside
+# the latter, which stay.
+_RECORDS = ("*/shard-cache/*.mdb", "*/staging/shard-session/xorb_metadata/*.mdb")
 
 
 def folder(configured: str = "") -> Path | None:
@@ -69,21 +68,29 @@ def location(configured: str = "") -> Path:
     return instead
 
 
-def forget_staged(folder: Path) -> int:
-    """Forget which xorbs interrupted uploads have stored, and return the number of removed files.
+def forget(folder: Path | None) -> bool:
+    """Delete what the client has recorded about content that CAS stores, and return whether there was anything.
 
-    The client adds this to whatever it uploads next. If CAS does not have one of these xorbs, because it removed what
-    no file refers to, or said that it stored what it did not, it refuses every later upload. After this, everything is
-    sent again. Uploads that run in other tasks do not notice it.
+    A record can be wrong: a proxy that answers an upload with its sign-in page and status 200 makes the client record
+    content that CAS never got. From then on, every upload of that content would be refused. Without the records, the
+    client only sends more than it has to. It deletes such files itself when they become too many, also while other
+    processes use the folder.
 
-    :param folder: the cache, from :func:`location`.
+    :param folder: as for the client; ``None`` for its own default.
     """
-    removed = 0
-    for path in folder.glob(_STAGED):
-        with suppress(OSError):  # another task may have done it
-            path.unlink()
-            removed += 1
-    return removed
+    wanted = folder or _default_folder(os.environ)
+    if wanted is None:
+        return False
+    is_any = False
+    for pattern in _RECORDS:
+        for path in wanted.glob(pattern):
+            try:
+                path.unlink()
+            except OSError as error:
+                log.debug("%s could not be deleted: %s", path, error)
+            else:
+                is_any = True
+    return is_any
 
 
 def _default_folder(environment: Mapping[str, str]) -> Path | None:

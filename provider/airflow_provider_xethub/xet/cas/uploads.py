@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import (
     XetCancelledError,
+    XetHubError,
     XetResponseError,
     XetSourceError,
     XetTransferError,
@@ -58,8 +59,7 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
-_REFUSED = 400
-
+_REFUSED = (400, 404, 422)
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
 
@@ -109,6 +109,7 @@ def upload(
     with_content = sum(1 for size in sizes if size)
     config = cas_session.settings(with_content, sum(sizes), deduplicate, xorbs=access.xorbs_at_once())
     slowdown = Slowdown(about, access, config, upload=True)
+    has_forgotten = False
     while True:
         sent_before = slowdown.moved
         try:
@@ -116,10 +117,11 @@ def upload(
             break
         except Crawling:
             continue
-        except (XetTransferError, XetResponseError) as error:
-            if type(error) is XetTransferError or getattr(error, "status", None) == _REFUSED:
-                _forget_staged(access)
-            raise
+        except XetHubError as error:
+            if has_forgotten or not _may_lack_content(error) or not cas_cache.forget(access.cache_folder):
+                raise
+            has_forgotten = True
+            log.warning("%s Trying once more without the client's records of what CAS stores.", error)
     # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
     transfer["bytes_sent"] += sent_before
     transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
@@ -127,11 +129,14 @@ def upload(
     return uploaded, transfer
 
 
-def _forget_staged(access: cas_session.CasAccess) -> None:
-    """Let the retry send everything again: CAS may have refused what earlier uploads left in the cache."""
-    removed = cas_cache.forget_staged(access.cache_folder or cas_cache.location())
-    if removed:
-        log.info("The next upload sends what interrupted uploads have sent, too: forgot %s.", counted(removed, "file"))
+def _may_lack_content(error: XetHubError) -> bool:
+    """Return whether CAS may have refused an upload because it lacks content that the client did not send again.
+
+    How the real CAS words that is not known, so this is every refusal without another known cause.
+    """
+    if isinstance(error, XetResponseError):
+        return error.service == "CAS" and error.status in _REFUSED
+    return type(error) is XetTransferError
 
 
 def _upload_once(

@@ -107,7 +107,9 @@ def _lines(request: HubRequest) -> Iterator[tuple[str, dict[str, Any]]]:
 def _change(request: HubRequest, key: str, value: dict[str, Any]) -> Change:
     path = text_field(value, "path")
     if _CLIENT_CACHE in f"/{path}/":
-        raise BadRequestError(f"The path {path[:80]!r} is inside the cache folder of a client, which is never committed.")
+        raise BadRequestError(
+            f"The path {path[:80]!r} is inside the cache folder of a client, which is never committed."
+        )
     if key == "file":
         return PutRegular(path, _decoded(value, path))
     if key == "lfsFile":

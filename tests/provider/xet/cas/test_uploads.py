@@ -139,7 +139,7 @@ def test_an_upload_does_not_notice_that_another_task_forgets_what_is_staged(hook
 
     def forget():
         while not done.wait(0.01):
-            forgotten.append(cache.forget_staged(tmp_path / "cache"))
+            forgotten.append(cache.forget(tmp_path / "cache"))
 
     forgetting = threading.Thread(target=forget)
     forgetting.start()
@@ -152,3 +152,34 @@ def test_an_upload_does_not_notice_that_another_task_forgets_what_is_staged(hook
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "of another worker"))
     again = hook.upload(source, repo, deduplicate=True)
     assert again["transfer"]["bytes_deduplicated"] == len(old), "all of it is in CAS"
+
+
+def test_content_that_cas_never_got_is_sent_though_the_client_has_recorded_it(
+    hub, where, repo, tmp_path, run_task, monkeypatch
+):
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
+    kept = b"\0" + os.urandom(5_000)
+    source = write(tmp_path / "in", {"a.bin": kept})
+    # Not an error: the sign-in page of a network.
+    sign_in = Fault("POST /cas/.*/v1/xorb.*", times=2, status=200, body="<html>", headers={"Content-Type": "text/html"})
+    hub.faults.add(sign_in)
+
+    refused = run_task(XetUploadOperator, source=str(source), **where)
+    retried = run_task(XetUploadOperator, source=str(source), try_number=2, **where)
+
+    assert isinstance(refused.error, XetTransferError)
+    assert hub.faults.acted(sign_in) == 2, "the first try ended with the second refusal"
+    assert retried.value["created"]
+    assert content(hub, repo, "a.bin", tmp_path) == kept
+
+
+def test_a_refused_upload_is_tried_once_more_only_where_the_client_has_records(
+    hub, where, tmp_path, run_task, monkeypatch
+):
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
+    source = write(tmp_path / "in", {"a.bin": b"\0" + os.urandom(5_000)})
+    refused = hub.faults.add(Fault("POST /cas/.*/v1/xorb.*", status=400))
+
+    assert run_task(XetUploadOperator, source=str(source), **where).is_final
+
+    assert hub.faults.acted(refused) == 1

@@ -44,3 +44,19 @@ def test_hashes_need_no_cache(monkeypatch, not_a_folder, tmp_path):
         assert len(xet_hashes([write(tmp_path / "in", {"a.bin": binary()}) / "a.bin"])[0]) == 64
     finally:
         os.putenv("HF_XET_CACHE", os.environ["HF_XET_CACHE"])
+
+
+def test_records_of_finished_and_unfinished_uploads_are_forgotten_and_running_uploads_are_not(tmp_path):
+    records = [
+        tmp_path / "cas" / "shard-cache" / "a.mdb",
+        tmp_path / "cas" / "staging" / "shard-session" / "xorb_metadata" / "b.mdb",
+    ]
+    running = tmp_path / "cas" / "staging" / "shard-session" / ".tmp1" / "c.mdb"
+    for path in (*records, running):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"shard")
+
+    assert cas_cache.forget(tmp_path)
+    assert [path for path in (*records, running) if path.exists()] == [running]
+    assert not cas_cache.forget(tmp_path), "nothing is left to forget"
+    assert not cas_cache.forget(tmp_path / "missing")
