@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from simulation.generator import PERMANENT, TRANSIENT
@@ -19,6 +18,8 @@ from xethub_local.server import LocalHub
 FaultSpec = Mapping[str, Any]
 
 _MOST_SECONDS = 5.0
+
+REMOVE = -1
 
 LOG = logging.getLogger("simulation")
 
@@ -63,12 +64,10 @@ class Target:
     """What events of a task may touch besides the Hub.
 
     :param commit: commits as somebody else, given the seed of the content.
-    :param source: a folder that the task uploads.
-    :param change_source: changes a file of the source, given the seed of the content.
+    :param change_source: changes a file that the task uploads, given the seed of the content; ``REMOVE`` removes it.
     """
 
     commit: Callable[[int], None]
-    source: Path | None = None
     change_source: Callable[[int], None] = lambda _: None
     child: list[int] = field(default_factory=list)
     """Process id of the task's process, while it runs in one of its own."""
@@ -167,9 +166,5 @@ class Saboteur:
                 os.kill(child, getattr(signal, name))
         elif name == "change_source":
             target.change_source(event["seed"])
-        elif name == "remove_source" and target.source is not None:
-            files = sorted(path for path in target.source.rglob("*") if path.is_file())
-            for path in files[:1]:
-                content = path.read_bytes()
-                path.unlink()
-                self._undo.append(lambda path=path, content=content: path.write_bytes(content))
+        elif name == "remove_source":
+            target.change_source(REMOVE)

@@ -31,6 +31,7 @@ ROUTES = {
     "listing": "GET /api/.*/tree.*",
     "paths": "POST /api/.*/paths-info.*",
     "inline": "GET .*/resolve/.*",
+    "duplicate": "POST /api/.*/lfs-files/duplicate",
     "cas": "[A-Z]+ /cas/.*",
     "xorb": "POST /cas/.*/v1/xorb.*",
     "shard": "POST /cas/.*/shards",
@@ -38,6 +39,20 @@ ROUTES = {
     "data": "GET /cas/.*/data/.*",
 }
 """The steps of the protocol that a fault can hit."""
+
+READS = ("any", "hub", "token", "listing", "paths", "inline", "cas", "reconstruction", "data")
+WRITES = ("any", "hub", "token", "preupload", "paths", "commit", "commit", "cas", "xorb", "shard")
+_MET_BY = {
+    "upload": WRITES,
+    "fan_out": WRITES,
+    "mirror": (*WRITES, "listing"),
+    "delete": ("any", "hub", "commit"),
+    "copy": ("any", "hub", "commit", "duplicate", "paths", "listing", "inline"),
+    "filesystem": (*READS, *WRITES),
+    "list": ("any", "hub", "listing"),
+    "sensor": ("any", "hub", "paths"),
+}
+"""Routes that the requests of a step go to; those of all other steps are reads."""
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 PERMANENT = (400, 401, 403, 404, 409, 410, 412, 413, 416, 422)
@@ -151,8 +166,11 @@ def _with_faults(rng: random.Random, step: Step) -> Step:
     return {**step, "faults": faults, "gives_up": rng.random() < 0.1}
 
 
-def _wire_fault(rng: random.Random, _: Step) -> dict[str, Any]:
-    fault: dict[str, Any] = {"route": ROUTES[rng.choice([*ROUTES])], "skip": rng.choice((0, 0, 0, 1, 2, 3, 5, 8))}
+def _wire_fault(rng: random.Random, step: Step) -> dict[str, Any]:
+    route = rng.choice(_MET_BY.get(step["do"], READS))
+    # A task sends about ten requests in all, but few to one route.
+    skip = rng.choice((0, 0, 1, 2, 3, 4, 6)) if route in ("any", "hub", "cas") else rng.choice((0, 0, 0, 0, 1, 2))
+    fault: dict[str, Any] = {"route": ROUTES[route], "skip": skip}
     if (times := rng.choice((1, 1, 1, 2, 3, None))) is not None:
         fault["times"] = times
     way = rng.choices([way for way, _ in _WAYS], [weight for _, weight in _WAYS])[0]
@@ -185,7 +203,7 @@ def _event(rng: random.Random, step: Step) -> dict[str, Any]:
     kinds = ["restart", "commit", "clock", "SIGTERM", "SIGKILL", "SIGKILL"]
     if step["do"] in ("upload", "mirror", "fan_out"):
         kinds += ["change_source", "remove_source"]
-    event: dict[str, Any] = {"event": rng.choice(kinds), "at": rng.choice((1, 2, 3, 4, 5, 6, 8, 10))}
+    event: dict[str, Any] = {"event": rng.choice(kinds), "at": rng.choice((1, 2, 2, 3, 3, 4, 5, 6, 7))}
     if event["event"] == "clock":
         event["offset"] = rng.choice((-7200, -60, 60, 7200))
     if event["event"] in ("commit", "change_source"):

@@ -20,8 +20,6 @@ MOST_REQUESTS = 600
 MOST_NEW_MEMORY = 300_000_000
 MOST_NEW_FILES = 64
 
-_TEMPORARY = re.compile(r".*\.xethub-mirror\.json")
-
 
 @dataclass(frozen=True)
 class Violation:
@@ -41,13 +39,13 @@ class RepoFacts:
     :param before: its tree before.
     :param trees: the tree of each new commit, oldest first; of a bucket, its content now.
     :param changes: what may have been done to it.
-    :param acknowledged: of these, what was reported as done.
+    :param acknowledged: what was reported as done: of each group of alternatives, one.
     """
 
     before: Tree
     trees: Sequence[Tree]
     changes: Sequence[Change] = ()
-    acknowledged: Sequence[Change] = ()
+    acknowledged: Sequence[Sequence[Change]] = ()
     is_bucket: bool = False
 
     @property
@@ -152,7 +150,8 @@ def _base64_spellings(secret: str) -> Iterable[str]:
         yield encoded[4 if offset else 0 : -4]
 
 
-_SAFE_POSTS = re.compile(r"/api/.*/(paths-info|preupload)/.*|/_local/.*|.*/lfs/objects/batch")
+# The last one is sent to the source of a copy, and changes only the destination.
+_SAFE_POSTS = re.compile(r"/api/.*/(paths-info|preupload)(/.*)?|/api/.*/lfs-files/duplicate")
 
 
 def no_request_has_a_wider_scope_than_needed(facts: Facts) -> Iterable[str]:

@@ -68,9 +68,17 @@ def torn_paths(before: Tree, after: Tree, changes: Sequence[Change]) -> list[str
     ]
 
 
-def lost_changes(tree: Tree, acknowledged: Iterable[Change]) -> list[str]:
-    """Return what is missing from the tree though a task that did it reported success."""
-    return [text for change in acknowledged if (text := difference(change.apply(tree), tree)) != SAME]
+def lost_changes(tree: Tree, acknowledged: Iterable[Sequence[Change]]) -> list[str]:
+    """Return what is missing from the tree though a task that did it reported success.
+
+    :param acknowledged: alternatives, one of which must have been done: a source may change while it is uploaded.
+    """
+    missing = []
+    for alternatives in acknowledged:
+        differences = [difference(change.apply(tree), tree) for change in alternatives]
+        if SAME not in differences:
+            missing.append(" or ".join(differences))
+    return missing
 
 
 SAME = "no difference"

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, BaseOperator, ObjectStoragePath
+from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.io import attach
 
 from airflow_provider_xethub.operators.xethub import (
     XetCommitOperator,
@@ -29,6 +30,8 @@ from simulation.model import Change, Tree, difference
 from simulation.world import World, files_below
 from support.builders import write
 from support.commit_builders import name_of
+from support.filesystem_places import at
+from support.object_stores import forget_filesystems
 
 MOST_SECONDS = 60
 """Until Airflow ends a task: far more than any fault here may cost."""
@@ -38,13 +41,17 @@ MIRROR_RECORD = ".xethub-mirror.json"
 Results = Mapping[str, Any]
 """Return values by task ID."""
 
+Sources = Mapping[str, Tree]
+"""The files that tasks upload, by task ID and path."""
+
 
 @dataclass
 class Work:
     """One step, ready to run.
 
     :param build: returns the tasks in their order, made anew for each attempt as Airflow does.
-    :param changes: what each task changes, by task ID, each in one commit; the other tasks only read.
+    :param changes: returns what each task changes, each in one commit, given the content of the sources, by task ID;
+        the other tasks only read.
     :param may_write: names of the repositories for which the step needs more than to read.
     :param sources: the folder that a task uploads, by task ID.
     :param folder: where files appear on the worker.
@@ -53,7 +60,7 @@ class Work:
     """
 
     build: Callable[[], Sequence[Any]]
-    changes: dict[str, list[Change]] = field(default_factory=dict)
+    changes: dict[str, Callable[[Sources], list[Change]]] = field(default_factory=dict)
     may_write: frozenset[str] = frozenset()
     sources: dict[str, Path] = field(default_factory=dict)
     folder: Path | None = None
@@ -93,7 +100,7 @@ def _upload(world: World, step: Step, repo: Repo, folder: Path) -> Work:
     place = step["path_in_repo"]
     return Work(
         _dag(lambda: XetUploadOperator(task_id="upload", source=str(source), path_in_repo=place, **_at(repo))),
-        {"upload": [Change(name_of(repo), _below(place, files))]},
+        {"upload": lambda sources: [Change(name_of(repo), _below(place, sources["upload"]))]},
         frozenset([name_of(repo)]),
         {"upload": source},
     )
@@ -104,9 +111,12 @@ def _fan_out(world: World, step: Step, repo: Repo, folder: Path) -> Work:
         (f"upload{number}", part, write(folder / f"source{number}", contents(part["files"])))
         for number, part in enumerate(step["parts"])
     ]
-    every: dict[str, bytes] = {}
-    for _, part, _ in parts:
-        every |= _below(part["path_in_repo"], contents(part["files"]))
+
+    def commit_of(sources: Sources) -> list[Change]:
+        every: dict[str, bytes] = {}
+        for task_id, part, _ in parts:
+            every |= _below(part["path_in_repo"], sources[task_id])
+        return [Change(name_of(repo), every)]
 
     def build() -> None:
         token = XetTokenOperator(task_id="token", scope="write", **_at(repo))
@@ -126,7 +136,7 @@ def _fan_out(world: World, step: Step, repo: Repo, folder: Path) -> Work:
 
     return Work(
         _dag(build),
-        {"commit": [Change(name_of(repo), every)]},
+        {"commit": commit_of},
         frozenset([name_of(repo)]),
         {task_id: source for task_id, _, source in parts},
     )
@@ -144,7 +154,7 @@ def _delete(world: World, step: Step, repo: Repo, _: Path) -> Work | None:
         return None
     return Work(
         _dag(lambda: XetCommitOperator(task_id="delete", delete=paths, **_at(repo))),
-        {"delete": [Change(name_of(repo), deletes=frozenset(paths))]},
+        {"delete": lambda _: [Change(name_of(repo), deletes=frozenset(paths))]},
         frozenset([name_of(repo)]),
     )
 
@@ -159,7 +169,7 @@ def _mirror(world: World, step: Step, repo: Repo, folder: Path) -> Work:
                 task_id="mirror", source=str(source), path_in_repo=place, max_delete_share=1, **_at(repo)
             )
         ),
-        {"mirror": [Change(name_of(repo), _below(place, files), mirrored=f"{place}/")]},
+        {"mirror": lambda sources: [Change(name_of(repo), _below(place, sources["mirror"]), mirrored=f"{place}/")]},
         frozenset([name_of(repo)]),
         {"mirror": source},
     )
@@ -182,7 +192,7 @@ def _copy(world: World, step: Step, repo: Repo, _: Path) -> Work | None:
                 **_at(repo),
             )
         ),
-        {"copy": [Change(name_of(repo), _below(place, files))]},
+        {"copy": lambda _: [Change(name_of(repo), _below(place, files))]},
         frozenset([name_of(repo)]),
     )
 
@@ -275,17 +285,21 @@ def _sensor(world: World, step: Step, repo: Repo, _: Path) -> Work | None:
 class WriteAndRead(BaseOperator):
     """Writes files through the filesystem, and reads each back."""
 
-    def __init__(self, *, root: str, files: Mapping[str, bytes], **kwargs: Any) -> None:
+    def __init__(self, *, repo: Repo, files: Mapping[str, bytes], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.root = root
+        self.repo = repo
         self.contents_by_path = files
 
     def execute(self, context: Any) -> list[str]:
         """Return the paths of files that read differently from what was written."""
+        # As in a process of its own, in which Airflow knows the filesystems of its providers.
+        forget_filesystems()
+        attach("hf", "xethub_default")
         wrong = []
         for path, content in self.contents_by_path.items():
-            place = ObjectStoragePath(self.root, conn_id="xethub_default") / path
-            place.write_bytes(content)
+            place = at(self.repo, path)
+            with place.open("wb") as file:  # under hf://, Airflow has no write_bytes
+                file.write(content)
             if place.read_bytes() != content:
                 wrong.append(path)
         return wrong
@@ -294,8 +308,8 @@ class WriteAndRead(BaseOperator):
 def _filesystem(world: World, step: Step, repo: Repo, _: Path) -> Work:
     files = contents(step["files"])
     return Work(
-        _dag(lambda: WriteAndRead(task_id="write", root=repo.uri.partition("@")[0], files=files)),
-        {"write": [Change(name_of(repo), {path: each}) for path, each in files.items()]},
+        _dag(lambda: WriteAndRead(task_id="write", repo=repo, files=files)),
+        {"write": lambda _: [Change(name_of(repo), {path: each}) for path, each in files.items()]},
         frozenset([name_of(repo)]),
         check=lambda results: [f"read something else than was written: {path}" for path in results["write"]],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import time
@@ -13,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from simulation.contents import content
-from simulation.faults import Saboteur, Target, kind
+from simulation.faults import REMOVE, Saboteur, Target, kind
 from simulation.generator import Plan, Step
-from simulation.invariants import Facts, RepoFacts, Violation, violations
-from simulation.model import Change
+from simulation.invariants import MOST_NEW_FILES, Facts, RepoFacts, Violation, violations
+from simulation.model import Change, Tree
 from simulation.operations import MIRROR_RECORD, Work, remove, work_of
 from simulation.world import World, files_below, resident_memory
 from support.airflow_runs import ExecutionApi, run_one
@@ -93,8 +95,16 @@ class Simulation:
         finally:
             saboteur.close()
             remove(folder)
+            gc.collect()  # sockets of sessions that are garbage
             outcome.seconds = time.monotonic() - started
         return outcome
+
+    def new_open_files(self) -> int:
+        """Return how many more files and sockets are open than at the start, without those that are garbage."""
+        new = _open_files() - self._open_files
+        if new > MOST_NEW_FILES:
+            gc.collect()
+        return _open_files() - self._open_files
 
     def _step(self, world: World, saboteur: Saboteur, step: Step, number: int, outcome: Outcome) -> None:
         world.model.begin_step()
@@ -133,15 +143,17 @@ class _Step:
         self._api = api
         self._outcome = outcome
         self._others: list[Change] = []
-        self._changes: list[Change] = []
+        self._possible: list[Change] = []
+        self._made: list[Change] = []
+        # What each source has contained, oldest first: all of it may have been uploaded.
+        self._sources: dict[str, list[Tree]] = {each: [files_below(work.sources[each])] for each in work.sources}
         self._before = files_below(work.folder) if work.folder else {}
 
     def task(self, index: int, task_id: str) -> bool:
         """Run one task until it succeeds; return whether the step goes on."""
         faults = [fault for fault in self._step["faults"] if fault["task"] == index]
         is_forked = any(fault.get("event") in ("SIGTERM", "SIGKILL") for fault in faults)
-        self._changes += self._work.changes.get(task_id, [])
-        target = Target(self._commit, self._work.sources.get(task_id), lambda seed: self._change_source(task_id, seed))
+        target = Target(self._commit, lambda seed: self._change_source(task_id, seed))
         self._saboteur.arm(faults, target)
         was_killed = False
         try:
@@ -151,6 +163,9 @@ class _Step:
                     if self._step["gives_up"]:
                         return False
                     self._saboteur.disarm()
+                if task_id in self._sources:
+                    # What the source contained before this try is not what it may report as uploaded.
+                    self._sources[task_id] = self._sources[task_id][-1:]
                 self._world.hub.log.clear()
                 started = time.monotonic()
                 ended = self._try(index, task_id, try_number, target if is_forked and try_number == 1 else None)
@@ -184,20 +199,24 @@ class _Step:
 
     def _facts(self, task_id: str, ended: _Ended, seconds: float, *, is_quiet: bool, was_killed: bool) -> Facts:
         world, work = self._world, self._work
-        acknowledged = self._work.changes.get(task_id, []) if ended.state == "success" else []
+        if task_id in self._sources:
+            self._remember_source(task_id)
+        alternatives = self._alternatives(task_id)
+        self._possible += [each for group in alternatives for each in group if each not in [*self._possible, *self._made]]
         repos = {}
         for repo in world.repos:
             name = name_of(repo)
             before, trees = world.model.trees[name], world.new_trees(repo)
-            changes = [change for change in [*self._changes, *self._others] if change.repo == name]
-            done = [change for change in acknowledged if change.repo == name]
+            changes = [change for change in [*self._possible, *self._others] if change.repo == name]
+            done = [group for group in alternatives if ended.state == "success" and group[0].repo == name]
             repos[name] = RepoFacts(before, trees, changes, done, repo.is_bucket)
             if not repo.is_bucket:
                 # What was committed once must not be committed again by the next try.
                 for tree in trees:
                     made = next((change for change in changes if change.apply(before) == tree), None)
-                    if made in self._changes:
-                        self._changes.remove(made)
+                    if made in self._possible:
+                        self._possible.remove(made)
+                        self._made.append(made)
                     before = tree
             world.model.settle(name, trees)
         folder = files_below(work.folder) if work.folder else {}
@@ -228,7 +247,7 @@ class _Step:
             may_write=work.may_write,
             seconds=seconds,
             new_memory=resident_memory() - self._simulation._memory,
-            new_files=_open_files() - self._simulation._open_files,
+            new_files=self._simulation.new_open_files(),
             checks=work.check(results) if is_done else (),
         )
 
@@ -243,8 +262,31 @@ class _Step:
             put = PutXet(path, stored.xet_hash, stored.sha256 or "", stored.size)
             self._world.hub.commits.commit(name, "main", [put], title="somebody else")
 
+    def _alternatives(self, task_id: str) -> list[list[Change]]:
+        """Return what the task does, change by change, as the alternatives that follow from changes of its sources."""
+        changes_of = self._work.changes.get(task_id)
+        if changes_of is None:
+            return []
+        combined = [dict(zip(self._sources, each)) for each in itertools.product(*self._sources.values())]
+        return [list(group) for group in zip(*map(changes_of, combined))]
+
+    def _remember_source(self, task_id: str) -> None:
+        content = files_below(self._work.sources[task_id])
+        if content != self._sources[task_id][-1]:
+            self._sources[task_id].append(content)
+
     def _change_source(self, task_id: str, seed: int) -> None:
-        """Change the first file of the source while the task runs."""
+        """Let somebody else write a file of the source, or remove it, while the task runs."""
+        if task_id not in self._sources:
+            return
+        files = sorted(path for path in self._work.sources[task_id].rglob("*") if path.is_file())
+        if seed == REMOVE:
+            if len(files) > 1:  # an empty source would fail for good
+                files[0].unlink()
+        else:
+            is_text = files[0].suffix in (".csv", ".md")
+            files[0].write_bytes(content({"size": 2_000, "seed": seed, "text": is_text}))
+        self._remember_source(task_id)
 
 
 def _run(operator: Any, api: ExecutionApi, try_number: int) -> _Ended:
