@@ -88,8 +88,7 @@ class Ranges:
         for attempts_left in reversed(range(TRIES)):
             group = self._current(refused)
             try:
-                with self._slots:
-                    return _read(group, path, (xet_hash, size), start, end)
+                return self._once(group, path, (xet_hash, size), start, end)
             except XetUnauthorizedError as error:
                 if not attempts_left or error.service != "CAS" or group.access.refresh is None:
                     raise
@@ -100,8 +99,16 @@ class Ranges:
                     raise
                 log.warning("%s Retrying.", error)
                 stalled = isinstance(error, XetStalledError)  # a second timeout would take too long
-            self._drop(group)
         raise AssertionError("unreachable")
+
+    def _once(self, group: _Group, path: str, file: tuple[str, int], start: int, end: int) -> bytes:
+        try:
+            with self._slots:
+                return _read(group, path, file, start, end)
+        except BaseException:
+            # Its session may have been aborted. Then the client ends every later read with a KeyboardInterrupt.
+            self._drop(group)
+            raise
 
     def _current(self, refused: cas_session.CasAccess | None) -> _Group:
         with self._turn:
