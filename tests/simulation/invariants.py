@@ -108,7 +108,10 @@ def nothing_is_half_visible_or_committed_twice(facts: Facts) -> Iterable[str]:
             torn = torn_paths(repo.before, repo.now, repo.changes)
             yield from (f"{name}: {path!r} has neither its earlier nor its new content" for path in torn)
         else:
-            yield from (f"{name}: {text}" for text in unexplained_commits(repo.before, repo.trees, repo.changes))
+            # A commit that is too large, or takes too long, is divided.
+            parts = any({413, 504} & {fault.get("wire", {}).get("status")} for fault in facts.faults)
+            wrong = unexplained_commits(repo.before, repo.trees, repo.changes, may_be_parts=parts)
+            yield from (f"{name}: {text}" for text in wrong)
 
 
 def every_final_name_is_a_whole_file(facts: Facts) -> Iterable[str]:

@@ -34,18 +34,24 @@ class Change:
         return {**kept, **self.puts}
 
 
-def unexplained_commits(before: Tree, trees: Sequence[Tree], changes: Sequence[Change]) -> list[str]:
+def unexplained_commits(
+    before: Tree, trees: Sequence[Tree], changes: Sequence[Change], *, may_be_parts: bool = False
+) -> list[str]:
     """Return what is wrong with the commits that were made since ``before``.
 
     Each must be exactly one of the changes, all of it, and no change may be made twice.
 
     :param trees: the tree of each new commit, oldest first.
+    :param may_be_parts: whether a change may become several commits, each with some of its paths: an upload is divided
+        if the Hub says that the commit is too large.
     """
     wrong: list[str] = []
     left = list(changes)
     for number, tree in enumerate(trees, 1):
         made = next((change for change in left if change.apply(before) == tree), None)
-        if made is None:
+        if made is None and may_be_parts and tree != before and _is_part(before, tree, left):
+            pass
+        elif made is None:
             wrong.append(f"commit {number} of {len(trees)} is not one whole change: {difference(before, tree)}")
         elif tree == before:
             wrong.append(f"commit {number} of {len(trees)} changes nothing: a change was committed twice")
@@ -53,6 +59,14 @@ def unexplained_commits(before: Tree, trees: Sequence[Tree], changes: Sequence[C
             left.remove(made)
         before = tree
     return wrong
+
+
+def _is_part(before: Tree, after: Tree, changes: Sequence[Change]) -> bool:
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    return any(
+        changed and all(after.get(path) == wanted.get(path) for path in changed)
+        for wanted in [change.apply(before) for change in changes]
+    )
 
 
 def torn_paths(before: Tree, after: Tree, changes: Sequence[Change]) -> list[str]:

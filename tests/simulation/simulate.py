@@ -202,7 +202,9 @@ class _Step:
         if task_id in self._sources:
             self._remember_source(task_id)
         alternatives = self._alternatives(task_id)
-        self._possible += [each for group in alternatives for each in group if each not in [*self._possible, *self._made]]
+        self._possible += [
+            each for group in alternatives for each in group if each not in [*self._possible, *self._made]
+        ]
         repos = {}
         for repo in world.repos:
             name = name_of(repo)
