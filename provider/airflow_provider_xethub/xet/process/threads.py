@@ -94,7 +94,8 @@ def join_transfers() -> None:
     """Wait up to :data:`STOP_SECONDS` until stopped threads have removed their temporary files."""
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threading.enumerate():
-        if thread.name == TRANSFER:
+        # A signal can stop the task while it starts a thread. That one is listed, but it cannot be joined.
+        if thread.name == TRANSFER and thread.ident is not None:
             thread.join(max(0.0, deadline - time.monotonic()))
 
 

@@ -67,6 +67,17 @@ def test_reading_ahead_hears_at_once_that_it_is_stopped():
     never.set()
 
 
+def test_a_task_can_be_stopped_while_it_starts_a_thread(monkeypatch):
+    starting = threading.Thread(name=threads.TRANSFER)
+    monkeypatch.setattr(threading, "enumerate", lambda: [starting])  # as while start() waits for the new thread
+    with pytest.raises(StoppedError):
+        threads.stoppable(_stopped_at_once)
+
+
+def _stopped_at_once(_: threading.Event) -> None:
+    raise StoppedError
+
+
 def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path, monkeypatch):
     """Not even where the task is stopped at that very moment: what is looked with never has a name."""
 
