@@ -205,6 +205,7 @@ _WHOAMI = "GET /api/whoami-v2"
 _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
     "Connected to": ({}, None),
     "Warning": ({}, None),
+    "over plain http": ({}, None),
     "minimum_credential": ({"password": "hf_x"}, None),
     "only public repositories work": ({"password": ""}, None),
     "Found the identity": (
@@ -237,6 +238,9 @@ _PROVOKED: dict[str, tuple[dict[str, Any], Fault | None]] = {
 }
 
 
+_WORKING = ("Connected to", "Warning", "over plain http", "only public repositories work", "Found the identity")
+
+
 def test_every_answer_of_the_connection_test_is_explained():
     assert [row[0].strip("`") for row in table("connection.md", "The result contains")] == list(_PROVOKED)
 
@@ -248,6 +252,8 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
         import requests
 
         monkeypatch.setattr(requests.Session, "send", _untrusted)
+    if fragment == "over plain http":
+        monkeypatch.setattr("airflow_provider_xethub.xet.urls.is_loopback", lambda _: False)
     # Tries and waits are tested elsewhere.
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.with_retries", lambda once, **_: once())
@@ -262,7 +268,7 @@ def test_the_connection_test_answers_as_explained(fragment, hub, connection, mon
     connection(**fields)
     works, message = XetHubConnection().test_connection()
     assert fragment in message
-    assert works == (fragment in ("Connected to", "Warning", "only public repositories work", "Found the identity"))
+    assert works == (fragment in _WORKING)
 
 
 def _untrusted(*_: Any, **__: Any) -> None:

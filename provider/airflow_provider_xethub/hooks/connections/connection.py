@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
-from airflow_provider_xethub.hooks.connections import credential_policy, identities
+from airflow_provider_xethub.hooks.connections import credential_policy, identities, plain_http
 from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.xet import arguments, urls
 from airflow_provider_xethub.xet.network.settings import Network
@@ -339,6 +339,7 @@ class LazyConnection:
                 raise XetInputError("This needs a connection to the Hub, but xethub_conn_id is None.")
             raise not_found(self.conn_id)
         url, token = endpoint(found), hub_token(found)
+        plain_http.warn_once(url)
         extra, more = partial(_text, found), headers(found)
         identity = identities.of(str(self.conn_id), extra, has_password=bool(token), endpoint=url, header_names=more)
         hub = Hub(

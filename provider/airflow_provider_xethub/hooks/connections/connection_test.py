@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
-from airflow_provider_xethub.hooks.connections import credentials
+from airflow_provider_xethub.hooks.connections import credentials, plain_http
 from airflow_provider_xethub.hooks.connections.credentials import Credential
 from airflow_provider_xethub.xet.urls import DEFAULT_ENDPOINT
 
@@ -33,7 +33,8 @@ def describe_credential(hub: Hub, repo_id: str | None = None) -> str:
     if not hub.has_token:
         if not isinstance(_ask(hub, "/api/models?limit=1", "the connection test"), list):
             raise _not_a_hub(hub, "did not return a list of models")
-        return f"{hub.endpoint} responds. Without a Hub token (password), only public repositories work. {_NOT_TESTED}"
+        found = f"{hub.endpoint} responds. Without a Hub token (password), only public repositories work."
+        return " ".join(filter(None, [found, plain_http.advice(hub.endpoint), _NOT_TESTED]))
     who = _ask(hub, "/api/whoami-v2", "the whoami request")
     if not isinstance(who, dict) or not isinstance(who.get("name"), str):
         raise _not_a_hub(hub, "did not return the owner of the Hub token")
@@ -43,6 +44,7 @@ def describe_credential(hub: Hub, repo_id: str | None = None) -> str:
     sentences = [
         f"Connected to {hub.endpoint} as {owner}, with {_credential(hub, credential)}.",
         credentials.advice(credential, repo_id, hub.shown),
+        plain_http.advice(hub.endpoint),
         _NOT_TESTED,
     ]
     return " ".join(filter(None, sentences))
