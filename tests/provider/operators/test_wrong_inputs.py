@@ -252,7 +252,7 @@ def test_a_worker_without_the_connection_says_how_to_create_it(quiet, where, run
     assert run.text.startswith(
         "Airflow found no connection 'xethub_default'. Create it, or retry if it exists: Airflow"
     )
-    assert "airflow connections add xethub_default --conn-type xethub" in run.text
+    assert "airflow connections import connections.json" in run.text
 
 
 # --- local files ------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_a_sensor_without_a_connection_says_how_to_create_it(hub, where, run_tas
     disconnect()
     run = run_task(XetFileSensor, path="a", **where)
     assert run.state == "up_for_retry"
-    assert "airflow connections add xethub_default --conn-type xethub" in run.text
+    assert "airflow connections import connections.json" in run.text
 
 
 def test_a_sensor_of_ones_own_waits_and_fails_at_once_with_the_hook(hub, repo, where, connection, tmp_path):

@@ -52,9 +52,8 @@ def not_found(conn_id: str) -> XetAirflowConnectionError:
     """Return the error for a connection that Airflow says is not defined."""
     return XetAirflowConnectionError(
         f"Airflow found no connection {conn_id!r}. Create it, or retry if it exists: Airflow reports the same while a "
-        "secrets backend or its API server is unavailable. The UI creates one, or: "
-        f"airflow connections add {conn_id} --conn-type xethub --conn-password hf_… (xethub_conn_id=None on workers "
-        "that have none on purpose)."
+        "secrets backend or its API server is unavailable. Add one of the type xethub in the UI, or with: airflow "
+        "connections import connections.json (xethub_conn_id=None on workers that have none on purpose)."
     )
 
 
