@@ -27,6 +27,7 @@ def may(role):
         "read the configuration": manager.is_authorized_configuration(method="GET", user=user),
         "read connections": manager.is_authorized_connection(method="GET", user=user),
         "edit connections": manager.is_authorized_connection(method="PUT", user=user),
+        "create asset events": manager.is_authorized_asset(method="POST", user=user),
     }
 
 

@@ -183,6 +183,23 @@ def test_a_wrong_xet_hash_is_found_by_the_sample(upload, monkeypatch):
     assert {file["xet_hash"] for file in wrong["files"]} != {"ab" * 32}
 
 
+def test_a_wrong_xet_hash_outside_of_the_sample_is_returned_and_a_download_refuses_it(
+    upload, monkeypatch, run_task, tmp_path
+):
+    """docs/security.md says so: only the user of the task can write the memory."""
+    upload()
+    edited(monkeypatch, lambda there: (there.sha256, "ab" * 32))
+    monkeypatch.setattr(known_files, "VERIFIED_FILES", 0)
+
+    wrong, asked = upload()
+
+    assert asked == 0
+    assert {file["xet_hash"] for file in wrong["files"]} == {"ab" * 32}
+    run = run_task(XetDownloadOperator, files=wrong["files"], destination=str(tmp_path / "out"))
+    assert run.error
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
 def test_a_wrong_digest_is_asked_about(upload, monkeypatch):
     upload()
     edited(monkeypatch, lambda there: ("ab" * 32, there.xet_hash))

@@ -31,6 +31,14 @@ def test_a_cache_that_somebody_else_prepared_is_not_used(monkeypatch, not_a_fold
     assert not place.is_dir() or list(place.iterdir()) == []
 
 
+def test_the_folder_of_the_administrator_is_used_whoever_else_can_write_it(tmp_path):
+    """docs/security.md says so: several users may share it on purpose."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    assert cas_cache.folder(str(shared)) == shared
+
+
 def test_where_all_of_them_were_prepared_each_process_has_a_new_one(monkeypatch, not_a_folder, temporary):
     monkeypatch.setenv("HF_XET_CACHE", str(not_a_folder))
     for number in range(cas_cache._CANDIDATES):

@@ -241,6 +241,19 @@ def test_a_wrong_digest_in_the_sample_drops_the_memory_of_the_folder(memory, fil
     assert upload(memory, files) == []
 
 
+def test_who_writes_the_memory_as_this_user_hides_a_change_outside_of_the_sample(memory, files, monkeypatch):
+    """docs/security.md says so: the sample finds what a file system gets wrong, and is no defence against anybody."""
+    upload(memory, files)
+    files[5].write_bytes(os.urandom(100))
+    settle(files[5])
+    plant(memory, files[5])
+    monkeypatch.setattr(remembered, "_sample", lambda sizes: {4})
+    contents = [LocalContent(path, FileState.of(path.stat())) for path in files]
+    found = digests_of(memory, "sha256", contents, lambda numbers: [sha256(files[number]) for number in numbers])
+    assert found.digests[5] == "ab" * 32
+    assert found.digests[4] == sha256(files[4])
+
+
 def test_the_rest_is_read_too_if_a_part_of_the_sample_is_wrong(memory, files, monkeypatch):
     upload(memory, files)
     for path in files:
