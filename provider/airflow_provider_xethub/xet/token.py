@@ -397,14 +397,13 @@ class SealedToken:
         :raises XetTokenTamperedError: a claim differs from what was sealed.
         """
         if self.sealed is None:
-            raise XetTokenSealError(
-                "the token is not sealed: the worker that fetched it has no Fernet key, or the XCom was edited"
-            )
+            raise XetTokenSealError("No Fernet key where the token was fetched, or it was edited")
         payload = next(filter(None, (_decrypt(fernet, self.sealed) for fernet in fernets)), None)
         if payload is None:
             raise XetTokenSealError(
-                "the token cannot be opened on this worker: "
-                + ("it was sealed under another key, or its seal is broken" if fernets else "it has no Fernet key")
+                "Another Fernet key sealed the token, or it is broken"
+                if fernets
+                else "No Fernet key on this worker to open the token with"
             )
         claims, access_token = self._clear(), payload.get("access_token")
         # The message has names only: the payload may be anything that was ever encrypted with this key.

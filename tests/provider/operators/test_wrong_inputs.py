@@ -178,10 +178,15 @@ def test_a_sealed_part_that_was_changed_is_replaced_through_the_connection_only(
     hub.log.clear()
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, **where)
     assert isinstance(run.error, exceptions.XetAirflowConnectionError)
-    assert "under another key, or its seal is" in run.text
+    assert "Another Fernet key sealed the token, or it is broken." in run.text
     assert "it lacks the connection 'xethub_default'" in run.text
     run = run_task(XetUploadOperator, source=source, token=token, commit=False, xethub_conn_id=None, **where)
-    refused(run, exceptions.XetTokenSealError, "under another key, or its seal is", "it lacks xethub_conn_id")
+    refused(
+        run,
+        exceptions.XetTokenSealError,
+        "Another Fernet key sealed the token, or it is broken.",
+        "it lacks xethub_conn_id",
+    )
     assert not hub.log.requests()
 
 

@@ -84,8 +84,9 @@ def test_without_any_key_the_xcom_is_a_reference_and_consumers_that_name_the_rep
         assert run.is_final
         assert isinstance(run.error, XetTokenSealError)
         assert run.text.startswith(
-            "the token is not sealed: the worker that fetched it has no Fernet key, or the XCom was edited. Give all "
-            f"workers the same Fernet key, or let this task fetch a token of its own: it lacks {missing} Nothing con"
+            "No Fernet key where the token was fetched, or it was edited. Set the same [core] fernet_key on all "
+            "workers (or [xethub] fernet_key), or let this task fetch a token of its own: it lacks "
+            f"{missing} Nothing confirms"
         ), run.text
     assert not hub.log.requests()
 
@@ -118,7 +119,7 @@ def test_the_providers_own_key_wins_and_airflows_still_opens(connection, repo, r
     monkeypatch.delenv("AIRFLOW__XETHUB__FERNET_KEY")
     run = run_task(XetUploadOperator, source=str(source), commit=False, token=under_own, xethub_conn_id=None)
     assert run.is_final
-    assert "sealed under another key" in run.text
+    assert run.text.startswith("Another Fernet key sealed the token, or it is broken. Set the same [core] fernet_key")
 
 
 # --- XetListOperator --------------------------------------------------------------------------------------------------

@@ -105,17 +105,17 @@ def test_without_a_key_the_value_carries_no_token():
     value = xcom(fernet=None)
     assert value["sealed"] is None
     assert SECRET not in json.dumps(value)
-    with pytest.raises(XetTokenSealError, match="is not sealed: the worker that fetched it has no Fernet key"):
+    with pytest.raises(XetTokenSealError, match=r"^No Fernet key where the token was fetched, or it was edited$"):
         opened(value)
 
 
 def test_another_key_does_not_open_it():
-    with pytest.raises(XetTokenSealError, match="cannot be opened on this worker: it was sealed under another key"):
+    with pytest.raises(XetTokenSealError, match=r"^Another Fernet key sealed the token, or it is broken$"):
         opened(xcom(), OTHER_KEY)
 
 
 def test_a_worker_without_a_key_cannot_open_it():
-    with pytest.raises(XetTokenSealError, match="cannot be opened on this worker: it has no Fernet key"):
+    with pytest.raises(XetTokenSealError, match=r"^No Fernet key on this worker to open the token with$"):
         SealedToken.from_xcom(xcom()).open([], now=NOW)
 
 
@@ -187,7 +187,7 @@ def test_a_changed_ciphertext_keeps_it_shut(data):
     sealed = value["sealed"]
     at = data.draw(st.integers(0, len(sealed) - 5))  # the last ones are padding
     other = data.draw(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=f"+/{sealed[at]}"))
-    with pytest.raises(XetTokenSealError, match="cannot be opened on this worker"):
+    with pytest.raises(XetTokenSealError, match=r"^Another Fernet key sealed the token, or it is broken$"):
         opened({**value, "sealed": sealed[:at] + other + sealed[at + 1 :]})
 
 

@@ -17,6 +17,9 @@ from airflow_provider_xethub.xet.repo import Repo, Scope
 from airflow_provider_xethub.xet.token import SealedToken, SealedTokenDict, XetToken, check_use
 from airflow_provider_xethub.xet.token_binding import TokenBinding
 
+SAME_KEY = "Set the same [core] fernet_key on all workers (or [xethub] fernet_key)"
+"""What to do about a token that does not open: follows the reason, and the first 100 characters hold both."""
+
 
 @dataclass(frozen=True)
 class GivenToken:
@@ -97,8 +100,8 @@ class GivenToken:
             lacks.append(f"xethub_conn_id={self.conn_id!r:.100}, if the token came from there")
         says = f"{self.claims.scope}, {self.claims.repo}" if self.claims else ""
         error = XetTokenSealError(
-            f"{self.reason}. Give all workers the same Fernet key, or let this task fetch a token of its own: it "
-            f"lacks {' and '.join(lacks)}. Nothing confirms what the token says ({says})."
+            f"{self.reason}. {SAME_KEY}, or let this task fetch a token of its own: it lacks "
+            f"{' and '.join(lacks)}. Nothing confirms what the token says ({says})."
         )
         return error if has_connection or is_other else connection.needed(conn_id, error)
 

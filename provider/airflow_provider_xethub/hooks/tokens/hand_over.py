@@ -21,6 +21,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.tokens import sealing
+from airflow_provider_xethub.hooks.tokens.given_token import SAME_KEY
 from airflow_provider_xethub.xet.message_text import duration, os_reason
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def _fit(tokens: Tokens, token: XetToken | SealedTokenDict, scope: Scope | None,
     given = tokens.open(token)
     if given.opened is None and (scope is None or repo is None):
         raise XetTokenSealError(
-            f"{given.reason}. Give all workers the same Fernet key, or name scope= and repo= in hand_over(), so that "
-            "this task can fetch a token of its own. Nothing confirms what the token says."
+            f"{given.reason}. {SAME_KEY}, or name scope= and repo= in hand_over(), so that this task can fetch a token "
+            "of its own. Nothing confirms what the token says."
         )
     use = tokens.accept(token, scope or (given.opened.scope if given.opened else "read"), repo)
     fit = tokens.fresh(use)

@@ -123,7 +123,7 @@ def test_a_given_token_that_does_not_open_is_replaced_by_the_retry(vault, repo, 
         run = run_task(XetUploadOperator, **arguments, **names)
         assert isinstance(run.error, XetAirflowConnectionError), run.text
         assert run.state == "up_for_retry"
-        assert run.text.startswith("the token is not sealed: ")
+        assert run.text.startswith("No Fernet key where the token was fetched, or it was edited. ")
         assert "Airflow found no connection 'xethub_default'" in run.text
     monkeypatch.setattr(vault, "error", None)
     assert run_task(XetUploadOperator, **arguments, repo_id=repo.repo_id).value

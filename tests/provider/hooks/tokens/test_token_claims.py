@@ -361,11 +361,24 @@ def test_a_mapped_worker_without_connection_and_names_works_with_the_token_alone
     assert {file["repo"] for file in run.value} == {repo.uri}
 
 
-def test_a_worker_without_a_key_says_so(edited, where, source, run_task, monkeypatch):
-    token = edited("write", "kept")
-    monkeypatch.setattr(sealing, "_airflow", lambda: None)
+@pytest.mark.parametrize(
+    ("shut", "has_key", "reason"),
+    [
+        ("kept", False, "No Fernet key on this worker"),
+        ("another key", True, "Another Fernet key"),
+        ("null", True, "No Fernet key where the token was fetched"),
+    ],
+)
+def test_the_error_names_the_fernet_key_first_and_its_option(
+    edited, where, source, run_task, monkeypatch, shut, has_key, reason
+):
+    """Workers that share neither a database nor a configuration, such as edge workers, fail with nothing but this."""
+    token = edited("write", shut)
+    if not has_key:
+        monkeypatch.setattr(sealing, "_airflow", lambda: None)
     run = refused(run_task(XetUploadOperator, source=source, token=token, commit=False))
-    assert run.text.startswith("the token cannot be opened on this worker: it has no Fernet key. Give all workers")
+    assert run.text.startswith(reason)
+    assert "Set the same [core] fernet_key" in run.text[:100]
     assert run_task(XetUploadOperator, source=source, token=token, commit=False, **where).value
 
 
