@@ -58,17 +58,63 @@ def serving(arguments: list[str], folder: Path) -> Iterator[str]:
     assert process.returncode == 0
 
 
-def pip_install(words: list[str], _: Path) -> None:
-    assert words[:2] == ["pip", "install"]
-    for word in words[2:]:
-        if word in ("--force-reinstall", "--no-deps"):
-            continue
-        name, bracket, extras = word.partition("[")
-        if name.startswith("."):
-            name = re.findall(r'^name = "(.+)"', (ROOT / name / "pyproject.toml").read_text(), re.MULTILINE)[0]
-        assert metadata(name)["Name"] == name
-        if bracket:
-            assert extras.rstrip("]") in metadata(name).get_all("Provides-Extra")
+def pip(words: list[str], _: Path) -> None:
+    assert words[0] == "pip"
+    if words[1:] == ["check"]:
+        return
+    assert words[1] in ("install", "download")
+    arguments = iter(words[2:])
+    for word in arguments:
+        if word in _PIP_FILES:
+            next(arguments)
+        elif not word.startswith("--"):
+            requirement(word)
+        else:
+            assert word in ("--force-reinstall", "--no-deps", "--no-index"), word
+
+
+_PIP_FILES = ("--constraint", "--find-links", "--dest")
+
+
+def requirement(word: str) -> None:
+    """Check what pip is asked for: a name of ours with its extras, an Airflow, a wheel, a folder or a repository."""
+    word, _, address = word.partition(" @ ")
+    name, bracket, extras = word.partition("[")
+    if name.endswith(".whl"):
+        name = re.fullmatch(r"\./(\w+)-(?:\*|[\d.]+-py3-none-any)\.whl", name)[1].replace("_", "-")
+    elif name.startswith("."):
+        name = re.findall(r'^name = "(.+)"', (ROOT / name / "pyproject.toml").read_text(), re.MULTILINE)[0]
+    name, _, pinned = name.partition("==")
+    assert metadata(name)["Name"] == name
+    assert pinned in ("", metadata(name)["Version"])
+    if address:
+        assert address.removeprefix("git+") in str(metadata(name).get_all("Project-URL"))
+    if bracket:
+        assert extras.rstrip("]") in metadata(name).get_all("Provides-Extra")
+
+
+def composer(words: list[str], _: Path) -> None:
+    """Check the command by hand, as there is no gcloud here: its flags, and an option as ``section-name=value``."""
+    assert words[:4] == ["gcloud", "composer", "environments", "update"]
+    flags = dict(zip(words[5::2], words[6::2], strict=True))
+    assert set(flags) <= {"--location", "--update-pypi-package", "--update-airflow-configs"}
+    assert flags.get("--update-pypi-package") in (None, "airflow-provider-xethub")
+    section, _, option = flags.get("--update-airflow-configs", "xethub-telemetry=").partition("-")
+    assert option.partition("=")[0] in get_provider_info.get_provider_info()["config"][section]["options"]
+
+
+def astro(words: list[str], _: Path) -> None:
+    assert words[:4] == ["astro", "deployment", "variable", "create"]
+    (assignment,) = [word for word in words[4:] if word != "--secret"]
+    name, _, value = assignment.partition("=")
+    if name.startswith("AIRFLOW_CONN_"):
+        assert "--secret" in words
+        check_connection(Connection.from_json(value, conn_id=name))
+
+
+def grep(words: list[str], folder: Path) -> None:
+    (folder / words[-1]).write_text("click==8.2.1\nrich-click==1.8.9\n")
+    assert run(*words, cwd=folder) == "rich-click==1.8.9\n"
 
 
 def xethub_token(words: list[str], folder: Path) -> None:
@@ -83,6 +129,9 @@ def xethub_token(words: list[str], folder: Path) -> None:
 
 
 def airflow(words: list[str], _: Path) -> None:
+    if words[1] == "edge":  # a command of a provider that is not installed here
+        assert words == ["airflow", "edge", "worker", "--queues", "uploads"]
+        return
     assert cli_parser.get_parser().parse_args(words[1:])
 
 
@@ -143,7 +192,10 @@ def execute(words: list[str], folder: Path) -> None:
 
 
 _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
-    "pip": pip_install,
+    "pip": pip,
+    "gcloud": composer,
+    "astro": astro,
+    "grep": grep,
     "airflow": airflow,
     "export": export,
     "make": make,
