@@ -50,6 +50,9 @@
 *retry*: another attempt may succeed, so Airflow's ``retries`` apply. *final*: retrying cannot fix the error, so where
 it leaves the hook it is also an ``AirflowFailException`` and the task fails at once. This module does not import
 Airflow: :func:`airflow_provider_xethub.hooks.errors.fail_without_retry` adds that base class.
+
+The page ``errors`` of the documentation has a section for each class. Its anchor is the name of the class in lower
+case, such as ``errors.html#xetnotfounderror``. Messages do not link there: the documentation has no address yet.
 """
 
 from __future__ import annotations

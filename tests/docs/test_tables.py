@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 
 import airflow_provider_xethub
-from airflow_provider_xethub import exceptions, get_provider_info
+from airflow_provider_xethub import get_provider_info
 from airflow_provider_xethub.decorators.xethub import PROVIDED, XetDecoratedOperator
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators import pull_requests as pull_request_operators
@@ -29,6 +29,7 @@ from support.airflow_runs import new_dag
 from support.documentation import (
     DOCS,
     PAGES,
+    all_errors,
     table,
 )
 from xethub_local.cli import main as cli
@@ -149,31 +150,6 @@ def test_the_hook_has_the_methods_that_are_listed(page):
             member = inspect.getattr_static(XetHubConnection, name)
             for argument in filter(None, re.split(r", ?", arguments)):
                 assert argument == "…" or argument in inspect.signature(member).parameters, f"{name}: {argument}"
-
-
-def all_errors() -> dict[str, type[exceptions.XetHubError]]:
-    return {
-        name: value
-        for name, value in vars(exceptions).items()
-        if isinstance(value, type) and issubclass(value, exceptions.XetHubError)
-    }
-
-
-def built_ins(kind: type) -> set[str]:
-    """The built-in exceptions that it is, without those that these are themselves."""
-    bases = [base for base in kind.__mro__ if base.__module__ == "builtins" and base is not Exception]
-    inner = {base for other in bases for base in other.__mro__[1:]}
-    return {base.__name__ for base in bases if base not in inner}
-
-
-def test_every_error_is_documented_with_its_base_and_whether_it_is_retried():
-    rows = {row[0].strip("`"): row for row in table("errors.md", "Error")}
-    assert list(rows) == list(all_errors())
-    for name, kind in all_errors().items():
-        _, also, happened, _, retried = rows[name]
-        assert retried == ("yes" if kind.retryable else "no"), name
-        assert set(re.findall(r"`(\w+)`", also)) == built_ins(kind) - {"BaseException", "object"}, name
-        assert happened, name
 
 
 def test_errors_that_other_pages_name_exist():

@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
 
+from airflow_provider_xethub import exceptions
 from support.airflow_runs import new_dag
 
 ROOT = Path(__file__).parents[2]
@@ -97,3 +98,9 @@ def table(page: str, first: str, section: str | None = None) -> list[list[str]]:
                 rows.append([cell.strip() for cell in row[1:-1].split("|")])
             return rows
     return []
+
+
+def all_errors() -> dict[str, type[exceptions.XetHubError]]:
+    """Return the errors of the provider by name, in the order of the code."""
+    kinds = (value for value in vars(exceptions).values() if isinstance(value, type))
+    return {kind.__name__: kind for kind in kinds if issubclass(kind, exceptions.XetHubError)}
