@@ -6,6 +6,7 @@ A quoted message is a block quote, in which ``…`` stands for what differs.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -107,3 +108,41 @@ def test_links_to_an_error_lead_to_its_section():
     for page in PAGES:
         for anchor in re.findall(r"errors\.md#(xet\w+)\)", page.read_text()):
             assert anchor in anchors, f"{page.name}: {anchor}"
+
+
+# --- troubleshooting --------------------------------------------------------------------------------------------------
+
+OF_AIRFLOW = {
+    "Process terminated by signal.": "airflow.sdk.execution_time.supervisor",
+    "Likely out of memory error (OOM).": "airflow.sdk.execution_time.supervisor",
+    "DagBag import timeout for": "airflow.dag_processing.importers.python_importer",
+    "pushed value is too large to map as a downstream's dependency": "airflow.api_fastapi.execution_api.routes.xcoms",
+}
+"""What Airflow says, and the module that says it."""
+
+
+@pytest.mark.parametrize("symptom", sections("troubleshooting.md", "###"))
+def test_a_symptom_has_a_cause_a_remedy_and_a_check(symptom):
+    text = sections("troubleshooting.md", "###")[symptom]
+    order = [text.find(f"\n**{word}:** ") for word in ("Why", "What to do", "Check")]
+    assert -1 < order[0] < order[1] < order[2]
+    for message in quotes(text):
+        assert constant_parts(message), message
+        for part in constant_parts(message):
+            assert modules_with(part), f"{part!r} is in no message"
+
+
+def test_what_airflow_says_is_quoted_as_airflow_says_it():
+    text = " ".join((DOCS / "troubleshooting.md").read_text().split())
+    for message, module in OF_AIRFLOW.items():
+        spec = importlib.util.find_spec(module)
+        assert message in text
+        assert message in Path(spec.origin).read_text(), module
+
+
+def test_troubleshooting_covers_what_people_search_for():
+    text = (DOCS / "troubleshooting.md").read_text().lower()
+    words = "hangs|429 too many requests|token expired|no fernet key|401|403|gated|certificate|private ca|proxy|oom|"
+    words += "slow|nothing was uploaded|never finishes|triggerer|conflict|no token|test fails|import is slow|disk full|"
+    words += "changed while|lock|webhook|xcom is too large"
+    assert not [word for word in words.split("|") if word not in text]
