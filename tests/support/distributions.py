@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,18 @@ def build(source: Path, kind: Literal["wheel", "sdist"], into: Path) -> Path:
     return Path(built)
 
 
-def build_all(kind: Literal["wheel", "sdist"], into: Path) -> dict[str, Path]:
-    """Build all three; the paths by the name of the distribution."""
-    return {name: build(folder, kind, into) for name, folder in FOLDERS.items()}
+def build_all(kind: Literal["wheel", "sdist"], into: Path, root: Path = ROOT) -> dict[str, Path]:
+    """Build all three from a checkout; the paths by the name of the distribution."""
+    return {name: build(root / folder.relative_to(ROOT), kind, into) for name, folder in FOLDERS.items()}
+
+
+def main() -> None:
+    """Build the wheels and sdists of a checkout into a folder: ``python -m support.distributions CHECKOUT FOLDER``."""
+    root, into = map(Path, sys.argv[1:])
+    for kind in ("wheel", "sdist"):
+        for path in build_all(kind, into.resolve(), root.resolve()).values():
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
