@@ -1,11 +1,14 @@
 """Limit the size of a response after decompression, and the total time that it takes.
 
 The timeout of ``requests`` applies to each read from the socket, so that a server which sends a byte now and then never
-exceeds it. Its decompression has no limit either.
+exceeds it. Its decompression has no limit either. ``tests/unit/advisories.toml`` names the advisories about ``urllib3``
+that these limits make harmless.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import socket
 import threading
 from contextlib import suppress
@@ -31,7 +34,9 @@ MAX_EMPTY_PAGES = 20
 """Pages of one list, and empty pages in a row."""
 
 _PIECE = 16 << 10
-_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+_MAX_LINE = 64 << 10
+_ACCEPTED = "gzip"
+_PLAIN = frozenset({"", "identity"})
 _thread = threading.local()
 
 
@@ -48,7 +53,10 @@ class TooLargeError(requests.RequestException):
 
 
 class BoundedAdapter(HTTPAdapter):
-    """Read each response completely, within the limits; of a streamed response, only the headers."""
+    """Read each response completely, within the limits; of a streamed response, only the headers.
+
+    A response may be compressed with gzip, and a streamed one may not: whoever reads it would not know its size.
+    """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pool, with connections that the deadline can close."""
@@ -65,19 +73,30 @@ class BoundedAdapter(HTTPAdapter):
     def send(
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        """Send a request, and read the response unless it is streamed."""
+        """Send a request, and read the response unless it is streamed.
+
+        :raises TooLargeError: the response is too large, or compressed in a way that was not requested.
+        """
+        request.headers["Accept-Encoding"] = "identity" if stream else _ACCEPTED
         timeout_seconds = timeout[-1] if isinstance(timeout, tuple) else timeout
         with _Deadline(None if timeout_seconds is None else timeout_seconds * DEADLINE_FACTOR):
             response = super().send(request, True, timeout, *args, **kwargs)
             if not stream:
                 _read(response)
+            elif response.ok and _encoding(response) not in _PLAIN:
+                response.close()
+                raise TooLargeError
         return response
+
+
+def _encoding(response: requests.Response) -> str:
+    return response.headers.get("Content-Encoding", "").strip().lower()
 
 
 def _read(response: requests.Response) -> None:
     most = MAX_BYTES if response.ok else MAX_ERROR_BYTES
     declared = response.headers.get("Content-Length", "")
-    is_opaque = response.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS
+    is_opaque = _encoding(response) not in {*_PLAIN, _ACCEPTED}
     if response.ok and (is_opaque or (declared.isdecimal() and int(declared[:20]) > most)):
         response.close()
         raise TooLargeError
@@ -138,13 +157,35 @@ def _watch(connection: HTTPConnection) -> None:
         deadline.watch(connection)
 
 
+class _Lines(io.BufferedReader):
+    """Limit the line before each chunk, of which ``urllib3`` before 2.8 reads any length into memory."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(_MAX_LINE + 1)
+        if len(line) > _MAX_LINE:
+            raise http.client.LineTooLong("chunk size")
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: io.BufferedReader = _Lines(self.fp.detach())
+
+
 class _Connection(HTTPConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         _watch(self)
         return super().getresponse()
 
 
 class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
     def getresponse(self) -> Any:
         _watch(self)
         return super().getresponse()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetForbiddenError, XetProtocolError, XetTimeoutError
+from airflow_provider_xethub.exceptions import XetConnectionError, XetForbiddenError, XetProtocolError, XetTimeoutError
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import bucket_events, history
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -28,6 +30,7 @@ REPO = Repo("acme/corpus", "dataset")
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+DEFLATED = OK + b"Content-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n"
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nX-Error-Message: why\r\nTransfer-Encoding: chunked\r\n\r\n"
 MIB = 1 << 20
 BOMB = gzip.compress(b" " * (8 * MIB))
@@ -95,8 +98,18 @@ def _small(monkeypatch):
         lambda: [OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(BOMB), BOMB],
         again(OK + b"Content-Encoding: gzip, gzip\r\n\r\n", b"x"),
         again(OK + b"Content-Encoding: br\r\n\r\n", b"x"),
+        # urllib3 2.6.2 to 2.7.0 decompress the bytes after the end again and again, and read nothing meanwhile.
+        lambda: [DEFLATED, chunk(zlib.compress(b" " * MIB) + b"more"), chunk(b"")],
     ],
-    ids=["chunked", "until closed", "declared", "compressed", "compressed twice", "not asked for"],
+    ids=[
+        "chunked",
+        "until closed",
+        "declared",
+        "compressed",
+        "compressed twice",
+        "not asked for",
+        "bytes after the end",
+    ],
 )
 def test_an_answer_without_end_is_given_up(answer):
     with says(answer) as url:
@@ -129,6 +142,36 @@ def test_of_a_refusal_only_the_beginning_is_read(monkeypatch):
     refusal = again(FORBIDDEN, chunk(b"x" * 999))
     with says(refusal) as url, pytest.raises(XetForbiddenError, match="The Hub says: why"):
         impatient(url).list_files(REPO)
+
+
+@pytest.mark.parametrize("head", [CHUNKED, FORBIDDEN], ids=["an answer", "a refusal"])
+def test_a_chunk_size_without_end_is_given_up(head, monkeypatch):
+    """urllib3 before 2.8 reads it into memory until the deadline."""
+    monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 0.4)
+    sent = itertools.count()
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        while next(sent) < 10_000:
+            yield b"0" * 65536
+
+    with says(pieces) as url, pytest.raises(XetConnectionError):
+        impatient(url).list_files(REPO)
+    assert next(sent) * 65536 < 64 * MIB  # the buffers of both sockets, and what is sent until it is noticed
+
+
+def test_only_gzip_is_requested_and_of_a_stream_nothing_compressed():
+    def answer(asked: Asked) -> Answer:
+        return Answer([], headers={"Content-Encoding": "gzip"} if "compressed" in asked.path else {})
+
+    with SmallServer(answer) as server:
+        session = Hub(server.url).session
+        session.get("/api/a", headers={"Accept-Encoding": "deflate, br"})
+        session.get("/api/a", stream=True).close()
+        with pytest.raises(bounded_answers.TooLargeError):
+            session.get("/api/compressed", stream=True)
+        encodings = [asked.headers["accept-encoding"] for asked in server.asked]
+    assert encodings == ["gzip", "identity", "identity"]
 
 
 def test_a_redirect_has_the_same_limits():
@@ -166,13 +209,20 @@ def test_pages_without_end_are_given_up(page, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "piece", [b"x" * 4096, b"data: " + b"x" * 4000 + b"\n"], ids=["a line without end", "an event without end"]
+    ("head", "piece"),
+    [
+        (EVENTS, chunk(b"x" * 4096)),
+        (EVENTS, chunk(b"data: " + b"x" * 4000 + b"\n")),
+        (EVENTS, b"0" * 65536),
+        (EVENTS.replace(b"Transfer", b"Content-Encoding: gzip\r\nTransfer"), chunk(BOMB)),
+    ],
+    ids=["a line without end", "an event without end", "a chunk size without end", "compressed"],
 )
-def test_an_event_without_end_breaks_the_stream(piece, monkeypatch):
+def test_an_event_without_end_breaks_the_stream(head, piece, monkeypatch):
     monkeypatch.setattr(bucket_events, "_MAX_EVENT", 100_000)
     monkeypatch.setattr(bucket_events, "MIN_RECONNECT_SECONDS", 0.01)
     told = []
-    events = again(EVENTS, chunk(piece))
+    events = again(head, piece)
     with says(events) as url:
         stream = bucket_events.BucketStream(Hub(url), Repo("acme/b", "bucket"), lambda *news: told.append(news))
         stream.start()
