@@ -17,8 +17,8 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
 
 MAX_BYTES = 64 << 20
 """Largest response in bytes; the largest file that a repository stores inline has 10 MiB."""
@@ -64,10 +64,12 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Create the pool of a proxy likewise; a SOCKS proxy needs its own kind of connections."""
+        """Create the pool of a proxy likewise; a SOCKS proxy has its own kind of connections."""
+        known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if type(manager) is ProxyManager:
-            manager.pool_classes_by_scheme = _POOLS
+        if not known:
+            pools = manager.pool_classes_by_scheme
+            manager.pool_classes_by_scheme = {scheme: _bounded(pool) for scheme, pool in pools.items()}
         return manager
 
     def send(
@@ -183,20 +185,10 @@ class _Connection(HTTPConnection):
         return super().getresponse()
 
 
-class _SecureConnection(HTTPSConnection):
-    response_class = _Response
-
-    def getresponse(self) -> Any:
-        _watch(self)
-        return super().getresponse()
+def _bounded(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """Return a class of pools whose connections have the limits, and else are those of ``pool``."""
+    connection = type(f"Bounded{pool.ConnectionCls.__name__}", (_Connection, pool.ConnectionCls), {})
+    return type(f"Bounded{pool.__name__}", (pool,), {"ConnectionCls": connection})
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-_POOLS = {"http": _Pool, "https": _SecurePool}
+_POOLS = {"http": _bounded(HTTPConnectionPool), "https": _bounded(HTTPSConnectionPool)}

@@ -144,8 +144,9 @@ def test_of_a_refusal_only_the_beginning_is_read(monkeypatch):
         impatient(url).list_files(REPO)
 
 
+@pytest.mark.parametrize("through_a_proxy", [False, True], ids=["directly", "through a proxy"])
 @pytest.mark.parametrize("head", [CHUNKED, FORBIDDEN], ids=["an answer", "a refusal"])
-def test_a_chunk_size_without_end_is_given_up(head, monkeypatch):
+def test_a_chunk_size_without_end_is_given_up(head, through_a_proxy, monkeypatch):
     """urllib3 before 2.8 reads it into memory until the deadline."""
     monkeypatch.setattr(bounded_answers, "DEADLINE_FACTOR", 0.4)
     sent = itertools.count()
@@ -156,7 +157,9 @@ def test_a_chunk_size_without_end_is_given_up(head, monkeypatch):
             yield b"0" * 65536
 
     with says(pieces) as url, pytest.raises(XetConnectionError):
-        impatient(url).list_files(REPO)
+        if through_a_proxy:
+            monkeypatch.setenv("http_proxy", url)
+        impatient("http://hub.example" if through_a_proxy else url).list_files(REPO)
     assert next(sent) * 65536 < 64 * MIB  # the buffers of both sockets, and what is sent until it is noticed
 
 
