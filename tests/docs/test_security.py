@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 
 import pytest
 
-from support.documentation import ROOT
+from support.documentation import ROOT, table
 
 TESTS = ROOT / "tests"
 PAGE = ROOT / "docs/security.md"
@@ -56,3 +57,28 @@ def test_every_claim_names_tests_that_exist(row):
         assert each == f"`{path}::{name}`"
         assert name.startswith("test_")
         assert name in functions_of(path), each
+
+
+# --- the page for reviewers -------------------------------------------------------------------------------------------
+
+REVIEW = "security-review.md"
+
+
+def test_reviewers_are_told_of_each_dependency():
+    own = (ROOT / "pyproject.toml").read_text().partition("\ndependencies = [\n")[2].partition("]")[0]
+    needed = set(re.findall(r'^    "([\w-]+)', own, re.MULTILINE))
+    told = {name for row in table(REVIEW, "Package") for name in re.findall(r"`([^`]+)`", row[0])}
+    assert told == needed
+
+
+def test_reviewers_are_told_of_commands_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"`make ([a-z-]+)", (ROOT / "docs" / REVIEW).read_text())
+    assert len(named) > 5
+    assert not [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
+
+
+def test_the_picture_and_its_table_have_the_same_flows():
+    picture = (ROOT / "docs/trust-boundaries.svg").read_text()
+    numbers = set(re.findall(r'class="xt-num"[^>]*>(\d)<', picture))
+    assert numbers == {row[0] for row in table(REVIEW, "Flow")} == set("12345678")
