@@ -23,6 +23,7 @@ from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, content, publish, write
 from support.small_server import Answer, SmallServer
 from xethub_local.control.faults import Fault
+from xethub_token.recipient import RecipientKey
 
 
 @pytest.fixture
@@ -126,6 +127,15 @@ def test_what_a_dag_takes_from_an_xcom_is_used_as_it_is(hub, repo, connection, t
     run = run_one(upload, api=ExecutionApi(xcoms={("made", "return_value", -1): str(secret)}))
     assert run.state == "success", run.error
     assert content(hub, repo, "secret.bin", tmp_path) == binary(seed="secret")
+
+
+def test_who_replaces_the_public_key_of_a_recipient_opens_the_token(repo, connection):
+    key = RecipientKey.generate()
+    with new_dag():
+        made = XetTokenOperator(task_id="made", repo_id=repo.repo_id, repo_type="dataset")
+        token = XetTokenOperator(task_id="use", repo_id=repo.repo_id, repo_type="dataset", recipient=made.output)
+    run = run_one(token, api=ExecutionApi(xcoms={("made", "return_value", -1): key.public}))
+    assert key.open(run.value)["repo"] == repo.uri
 
 
 def test_an_asset_event_decides_from_which_repository_its_files_are():
