@@ -99,14 +99,14 @@ def composer(words: list[str], _: Path) -> None:
     flags = dict(zip(words[5::2], words[6::2], strict=True))
     assert set(flags) <= {"--location", "--update-pypi-package", "--update-airflow-configs"}
     assert flags.get("--update-pypi-package") in (None, "airflow-provider-xethub")
-    section, _, option = flags.get("--update-airflow-configs", "xethub-telemetry=").partition("-")
+    section, option = flags.get("--update-airflow-configs", "xethub-telemetry=").split("-", 1)
     assert option.partition("=")[0] in get_provider_info.get_provider_info()["config"][section]["options"]
 
 
 def astro(words: list[str], _: Path) -> None:
     assert words[:4] == ["astro", "deployment", "variable", "create"]
     (assignment,) = [word for word in words[4:] if word != "--secret"]
-    name, _, value = assignment.partition("=")
+    name, value = assignment.split("=", 1)
     if name.startswith("AIRFLOW_CONN_"):
         assert "--secret" in words
         check_connection(Connection.from_json(value, conn_id=name))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version as metadata_version
 from pathlib import Path
 
 import pytest
@@ -229,3 +230,14 @@ def test_an_upgrade_from_0_1_leaves_nothing_of_it(
     assert set(environment.installed()) == {"airflow-provider-xethub", "xethub-local"}
     assert not environment.has("airflow_provider_xethub/local")
     check_local_hub(environment, tmp_path)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+def test_from_git(environment: Environment) -> None:
+    """What the page about installation shows, with the address of this clone."""
+    environment.install("hatchling")
+    address = f"airflow-provider-xethub @ git+file://{ROOT}"
+    environment.install("--no-build-isolation", f"apache-airflow=={metadata_version('apache-airflow')}", address)
+    assert set(environment.installed()) == {"airflow-provider-xethub"}
+    printed = environment.execute("from airflow_provider_xethub.operators import xethub; print(xethub.__file__)")
+    assert Path(printed.splitlines()[-1]).is_relative_to(environment.folder)
