@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
+from support.documentation import BIN
 from xethub_local.store.errors import ConflictError
 
 
@@ -38,3 +41,15 @@ def corpus(hub, connection, data) -> Repo:
         hub.repositories.create_branch("datasets/acme/corpus", "v1")
     XetHubConnection().publish(data, CommitRequest(repo, ()))
     return repo
+
+
+@pytest.fixture
+def without_the_provider(hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connect ``huggingface_hub`` and its program ``hf`` as DAGs do that do not use this provider."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("AIRFLOW_VAR_HF_TOKEN", hub.token())
+    monkeypatch.setenv("PATH", f"{BIN}{os.pathsep}{os.environ['PATH']}")

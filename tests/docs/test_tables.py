@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
+from huggingface_hub import HfApi
 
 import airflow_provider_xethub
 from airflow_provider_xethub import get_provider_info
@@ -323,6 +324,30 @@ def test_numbers_in_the_pages_are_those_of_the_code():
     operators_page = (DOCS / "operators.md").read_text()
     assert f"More than {MAX_CHANGES:,} changes, or more than {MAX_INLINE_BYTES >> 20} MiB of files" in operators_page
     assert f"down to the {ADVISED_CHANGES} changes that the Hub advises" in operators_page
+
+
+def test_what_changes_for_mapped_tasks_is_what_the_benchmark_measured():
+    text = (DOCS / "benchmarks.md").read_text()
+    measured = {
+        who: re.search(rf"^\| 200 tasks, \+50 ms \| {who} \|(.*)\|$", text, re.MULTILINE)[1].split("|")
+        for who in ("huggingface_hub", "this provider")
+    }
+    columns = re.search(r"^\| Step \| Who \|(.*)\|$", text, re.MULTILINE)[1].split("|")
+    page = (DOCS / "migration.md").read_text()
+    for what, column in {
+        "Requests of 200 mapped tasks to the Hub": " Hub ",
+        "Commits of 200 mapped tasks": " Commits ",
+    }.items():
+        at = columns.index(column)
+        assert f"| {what} |{measured['huggingface_hub'][at]}|{measured['this provider'][at]}|" in page
+
+
+def test_methods_of_huggingface_hub_that_are_replaced_exist():
+    section = (DOCS / "migration.md").read_text().partition("\n### Names: huggingface_hub\n")[2].partition("\n## ")[0]
+    names = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\* (.+?): ", section, re.MULTILINE)))
+    assert len(names) == 8
+    for name in names:
+        assert hasattr(HfApi, name), name
 
 
 def test_every_command_and_option_of_the_local_hub_is_documented(capsys):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.definitions._internal.contextmanager import DagContext
 
 from airflow_provider_xethub import exceptions
 from support.airflow_runs import new_dag
@@ -61,10 +62,18 @@ def snippets(*languages: str) -> list[Block]:
 def run_as_file(source: str, name: str) -> list[DAG]:
     """Run Python source as Airflow runs a DAG file; give its DAGs, and the one around for tasks outside of any."""
     namespace: dict[str, Any] = {}
-    with new_dag() as around:
-        exec(compile(source, name, "exec"), namespace)  # noqa: S102 - our own pages
+    DagContext.current_autoregister_module_name = __name__
+    try:
+        with new_dag() as around:
+            exec(compile(source, name, "exec"), namespace)  # noqa: S102 - our own pages
+        # As Airflow does, find those that no variable holds.
+        entered = sorted((dag for dag, _ in DagContext.autoregistered_dags), key=lambda dag: dag.dag_id)
+    finally:
+        DagContext.current_autoregister_module_name = None
+        DagContext.autoregistered_dags.clear()
     dags = {id(value): value for value in namespace.values() if isinstance(value, DAG)}
     dags |= {id(value.dag): value.dag for value in namespace.values() if isinstance(value, BaseOperator)}
+    dags |= {id(dag): dag for dag in entered}
     return list(({id(around): around} | dags).values())
 
 
