@@ -34,8 +34,9 @@ def quotes(text: str) -> list[str]:
 
 
 def constant_parts(message: str) -> list[str]:
-    """Return what a quoted message has between the parts that differ; a single word or a comma says nothing."""
-    return [part for part in (each.strip(" .") for each in message.split("…")) if len(part) > 5]
+    """Return what is between the parts that differ, by sentences: several strings of the code may make one message."""
+    parts = (part.strip(" .") for part in re.split(r"…|\. ", message))
+    return [part for part in parts if len(part) > 5]
 
 
 @cache
