@@ -31,7 +31,7 @@ $(INSTALLED): $(PROJECTS) constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 		--editable '.[local]' --editable provider/local --editable provider/token \
-		--group test --group parquet --group lint --group docs
+		--group test --group parquet --group lint --group docs --group release
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps --group demo
 	@touch $@
 
@@ -102,12 +102,15 @@ screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in C
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --all-extras --group test --group parquet --group long --group lint --group docs \
-		--group demo --group install --no-emit-package xethub-local $(PROJECTS) --output-file constraints.txt
+		--group demo --group install --group release --no-emit-package xethub-local $(PROJECTS) --output-file constraints.txt
 
-dist: $(INSTALLED)  ## Build the wheels and sdists of the three distributions into dist.
+dist: $(INSTALLED)  ## Build the wheels and sdists of what is committed into dist, with their bills of materials.
 	@rm -rf dist
-	@for project in $(PROJECTS); do \
-		(cd $$(dirname $$project) && $(CURDIR)/$(BIN)/python -m hatchling build --directory $(CURDIR)/dist) || exit 1; done
+	@git diff --quiet HEAD || echo "Uncommitted changes are not in dist." >&2
+	@checkout=$$(mktemp -d) && trap 'rm -rf "$$checkout"' EXIT && git archive HEAD | tar -x -C "$$checkout" && \
+		PYTHONPATH=tests env -u SOURCE_DATE_EPOCH $(BIN)/python -m support.distributions "$$checkout" dist
+	@PYTHONPATH=tests $(BIN)/python -m support.sbom dist
+	@cd dist && sha256sum *.whl *.tar.gz *.cdx.json > SHA256SUMS
 
 clean:  ## Remove everything that the other targets made.
 	rm -rf .venv .compat dist .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

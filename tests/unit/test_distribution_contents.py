@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
@@ -86,7 +85,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def another_checkout(tmp_path: Path) -> Iterator[Path]:
+def another_checkout(tmp_path: Path) -> Path:
     """What git knows, in another folder, with other times and permissions, and with caches and private files."""
     copy = tmp_path / "another folder"
     for number, name in enumerate(sorted(tracked(), reverse=True)):
