@@ -285,7 +285,19 @@ def test_an_expired_token_is_answered_like_one_that_never_was(hub: LocalHub) -> 
     assert (late.status_code, late.json()) == (401, {"error": "Invalid credentials in Authorization header"})
 
 
-@pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t.replace("hf_jwt_", "hf_oauth_"), lambda t: t + "A"])
+NESTED = base64.urlsafe_b64encode(b"[" * 1500).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t[:-1],
+        lambda t: t.replace("hf_jwt_", "hf_oauth_"),
+        lambda t: t + "A",
+        lambda t: f"hf_jwt_{NESTED}.e30.AAAA",
+    ],
+    ids=["shorter", "another prefix", "longer", "nested too deeply"],
+)
 def test_a_forged_exchanged_token_is_refused(hub: LocalHub, change: Callable[[str], str]) -> None:
     hub.publisher(CORPUS, sub="pod")
     assert status_of(hub, change(exchanged(hub, hub.identity("pod"))), "/api/datasets/acme/corpus") == 401

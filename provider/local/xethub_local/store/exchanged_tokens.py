@@ -124,7 +124,7 @@ class ExchangedTokens:
         options = {"verify_exp": False, "verify_iat": False}
         try:
             token_id = jwt.decode(text, self._key, [_ALGORITHM], options=options)["jti"]  # type: ignore[arg-type]
-        except (jwt.PyJWTError, ValueError):
+        except (jwt.PyJWTError, ValueError, RecursionError):  # JSON that nests too deeply, before PyJWT 2.15
             return None
         row: sqlite3.Row | None = self._db.first(
             f"SELECT {_COLUMNS} FROM hub_exchanged_token WHERE id = :id",  # noqa: S608
