@@ -18,8 +18,8 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance compat compat-pins bench bench-docs \
-	scale scale-docs bench-local lint docs screenshots constraints dist clean
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance compat compat-pins bench \
+	bench-docs scale scale-docs bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14

@@ -57,7 +57,8 @@ class Fact:
         the published pages say about it.
     :param differs: why the local Hub does something else on purpose, if it does.
     :param answers: for a guess, what the real Hub may do; for what differs, what the local Hub and the real one do.
-    :param touches: what the provider does that meets these answers; see ``tests/provider/test_guesses.py``.
+    :param touches: the work of the provider that meets these answers, or shows that it does not: a key of ``WORK`` in
+        ``tests/provider/test_guesses.py``, with the words that are explained there.
     """
 
     id: str

@@ -36,9 +36,12 @@ def session() -> Iterator[requests.Session]:
 
 
 @pytest.fixture
-def wire(hub: LocalHub, repo: Repo, session: requests.Session) -> Wire:
-    """The local Hub, and an empty public dataset repository."""
-    return Wire(hub, repo, session)
+def wire(hub: LocalHub, repo: Repo, session: requests.Session) -> Iterator[Wire]:
+    """The local Hub, and an empty public dataset repository; users that a test adds are removed after it."""
+    known = {identity.user for identity in hub.access.identities()}
+    yield Wire(hub, repo, session)
+    for user in {identity.user for identity in hub.access.identities()} - known:
+        hub.access.revoke(user)
 
 
 @pytest.fixture

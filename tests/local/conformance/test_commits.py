@@ -166,6 +166,11 @@ def test_a_commit_to_its_parent_is_made(wire: Wire) -> None:
     assert wire.commit(text("b.txt"), parentCommit=parent).status_code == 200
 
 
+def test_a_shortened_parent_is_known(wire: Wire) -> None:
+    parent = wire.put("a.txt")
+    assert wire.commit(text("b.txt"), parentCommit=parent[:7]).status_code == 200
+
+
 def test_a_commit_without_changes_is_made(wire: Wire) -> None:
     before = wire.get("{one}")["sha"]
     made = wire.commit().json()["commitOid"]
@@ -391,11 +396,6 @@ def test_a_wrong_size_of_a_large_file_is_refused(wire: Wire, made: Upload) -> No
     wire.upload(made)
     value = {"path": "a.bin", "algo": "sha256", "oid": made.file.sha256, "size": 5}
     assert wire.commit({"key": "lfsFile", "value": value}).status_code == 400
-
-
-def test_a_shortened_parent_is_known(wire: Wire) -> None:
-    parent = wire.put("a.txt")
-    assert wire.commit(text("b.txt"), parentCommit=parent[:7]).status_code == 200
 
 
 def test_the_empty_file_is_committed_without_an_upload(wire: Wire) -> None:
