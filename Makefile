@@ -18,8 +18,8 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance compat compat-pins bench \
-	bench-docs scale scale-docs bench-local lint docs screenshots constraints dist clean
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate compat compat-pins \
+	bench bench-docs scale scale-docs bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,12 @@ test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the l
 
 conformance: $(INSTALLED)  ## Compare the local Hub with what is known about the real one; runs test-clients, too.
 	@$(BIN)/python tests/local/conformance/run.py $(ARGS)
+
+SEED ?=
+MINUTES ?=
+simulate: $(INSTALLED)  ## Run the provider in a world full of faults, drawn from a seed: make simulate SEED=7 MINUTES=5.
+	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)

@@ -1,69 +1,65 @@
-"""Runs seeds, and prints what they found: ``make simulate SEED=7`` or ``make simulate MINUTES=5``."""
+"""Run the provider in a world full of faults, each run drawn from a seed, and print what does not hold.
+
+A plan that fails is shortened as long as it still fails, and written to a file that ``--replay`` runs again. Exits with
+status 1 if any plan failed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-import conftest  # noqa: F401 - sets the environment of all tests before Airflow is imported
-
-from simulation.generator import Plan, plan
+import conftest  # noqa: F401 - sets the environment of all tests, before Airflow is imported
+from simulation.generator import FORMAT, Plan, plan
+from simulation.shrink import shrink
 from simulation.simulate import Outcome, Simulation
 from xethub_local.server import LocalHub
 
 
 def main() -> int:
     options = _options()
+    totals = Totals()
     with tempfile.TemporaryDirectory(prefix="xethub-simulation-") as name:
         folder = Path(name)
-        log = folder / "log"
-        out = _redirect_output(log)
+        out = _redirect_output(folder / "log")
         with LocalHub(folder / "hub") as hub:
-            simulation = Simulation(hub, folder / "worlds", log)
-            total, failures = Totals(), 0
+            simulation = Simulation(hub, folder / "worlds", folder / "log")
             for each in _plans(options):
                 outcome = simulation.run(each)
-                total.add(outcome)
+                totals.add(outcome)
                 if options.verbose:
-                    print(*outcome.trace, sep="\n", file=out)
+                    print(f"Seed {each['seed']}", *outcome.trace, sep="\n  ", file=out)
                 if outcome.violations:
-                    failures += 1
-                    print(f"Seed {each['seed']} failed:", file=out)
-                    for number, violation in outcome.violations:
-                        print(f"  step {number} ({each['steps'][number]['do']}): {violation}", file=out)
-                    print(
-                        *outcome.trace[-6:],
-                        json.dumps(each["steps"][outcome.violations[0][0]]),
-                        sep="\n  ",
-                        file=out,
-                        flush=True,
-                    )
-            print(total.table(failures), file=out, flush=True)
-            if options.keep_log:
-                Path(options.keep_log).write_bytes(log.read_bytes())
-    return 1 if failures else 0
+                    _report(simulation, each, outcome, options, out)
+        if options.keep_log:
+            options.keep_log.write_bytes((folder / "log").read_bytes())
+    print(totals, file=out)
+    return 1 if totals.failures else 0
 
 
 class Totals:
-    """The figures of all seeds."""
+    """The figures of all runs."""
 
     def __init__(self) -> None:
-        self.seeds = self.steps = self.tries = self.requests = 0
+        self.seeds = self.failures = self.steps = self.tries = self.requests = 0
         self.seconds = 0.0
         self.faults: Counter[str] = Counter()
         self.operations: Counter[str] = Counter()
 
     def add(self, outcome: Outcome) -> None:
+        """Count a run."""
         self.seeds += 1
+        self.failures += bool(outcome.violations)
         self.steps += outcome.steps
         self.tries += outcome.tries
         self.requests += outcome.requests
@@ -71,41 +67,63 @@ class Totals:
         self.faults += outcome.faults
         self.operations += outcome.operations
 
-    def table(self, failures: int) -> str:
-        """Return the closing table."""
-        rows = [
-            ("seeds", f"{self.seeds}"),
-            ("seconds", f"{self.seconds:.0f}"),
-            ("steps", f"{self.steps} ({_counts(self.operations)})"),
-            ("tries", f"{self.tries}"),
-            ("requests", f"{self.requests}"),
-            (
-                "faults that acted",
-                f"{self.faults.total() if hasattr(self.faults, 'total') else sum(self.faults.values())} ({_counts(self.faults)})",
-            ),
-            ("failures", f"{failures}"),
-        ]
-        return "\n".join(f"{name:<18} {value}" for name, value in rows)
+    def __str__(self) -> str:
+        rows = {
+            "Seeds": self.seeds,
+            "Seconds": round(self.seconds),
+            "Steps": f"{self.steps}: {_counts(self.operations)}",
+            "Tries of tasks": self.tries,
+            "Requests": self.requests,
+            "Faults that acted": f"{self.faults.total()}: {_counts(self.faults)}",
+            "Failures": self.failures,
+        }
+        return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
 
 
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common())
 
 
+def _report(simulation: Simulation, failing: Plan, outcome: Outcome, options: argparse.Namespace, out: TextIO) -> None:
+    print(f"Seed {failing['seed']} failed:", *_lines(failing, outcome), sep="\n  ", file=out, flush=True)
+    if options.shrink:
+        broken = {violation.invariant for _, violation in outcome.violations}
+
+        def still_fails(candidate: Plan) -> bool:
+            return bool(broken & {violation.invariant for _, violation in simulation.run(candidate).violations})
+
+        failing = shrink(failing, still_fails)
+    file = options.failures / f"simulation-{failing['seed']}.json"
+    file.write_text(json.dumps(failing, indent=2) + "\n")
+    print(f"  The shortest plan that fails has {len(failing['steps'])} of its steps. Run it again with:", file=out)
+    print(f"  make simulate ARGS='--replay {file}'", file=out, flush=True)
+
+
+def _lines(failing: Plan, outcome: Outcome) -> Sequence[str]:
+    steps = failing["steps"]
+    found = [f"step {number} ({steps[number]['do']}): {violation}" for number, violation in outcome.violations]
+    return [*found, *outcome.trace[-6:]]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
-    parser.add_argument("--seed", type=int, default=None, help="the first seed (default: a new one each time)")
-    parser.add_argument("--seeds", type=int, default=None, help="how many seeds (default: 1, or as fit into --minutes)")
-    parser.add_argument("--minutes", type=float, default=None, help="how long to go on with further seeds")
-    parser.add_argument("--replay", type=Path, default=None, help="run the plan in this file instead")
-    parser.add_argument("--verbose", action="store_true", help="print every try")
-    parser.add_argument("--keep-log", default=None, help="where to keep everything that was logged")
+    parser.add_argument("--seed", type=int, help="the first seed. Default: a new one each time")
+    parser.add_argument("--seeds", type=int, help="how many seeds. Default: 1, or as many as fit into --minutes")
+    parser.add_argument("--minutes", type=float, help="start no further seed after so many minutes")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run the plan in this file instead")
+    parser.add_argument("--no-shrink", dest="shrink", action="store_false", help="do not shorten plans that fail")
+    parser.add_argument("--failures", type=Path, default=Path(), help="folder for plans that fail. Default: this one")
+    parser.add_argument("--keep-log", type=Path, metavar="FILE", help="keep everything that was logged in this file")
+    parser.add_argument("--verbose", action="store_true", help="print each try of each task")
     return parser.parse_args()
 
 
 def _plans(options: argparse.Namespace) -> Iterator[Plan]:
     if options.replay:
-        yield json.loads(options.replay.read_text())
+        found: Plan = json.loads(options.replay.read_text())
+        if found.get("format") != FORMAT:
+            sys.exit(f"{options.replay} has format {found.get('format')}; this version runs format {FORMAT}.")
+        yield found
         return
     first = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000_000)
     end = time.monotonic() + 60 * options.minutes if options.minutes else None
@@ -117,11 +135,15 @@ def _plans(options: argparse.Namespace) -> Iterator[Plan]:
 
 
 def _redirect_output(log: Path) -> TextIO:
-    """Send what this process and its children print to a file; return the standard output as it was."""
+    """Send what this process and its children print and log to a file; return the standard output as it was."""
     out = os.fdopen(os.dup(1), "w")
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # Whatever is logged is searched for credentials, except what the local Hub logs: it issues them.
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, force=True)
+    for name in ("xethub_local", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Carries out the faults of a plan: those of the wire by the local Hub, all others when it receives a certain request."""
+"""Carries out the faults of a plan: the local Hub those of the wire, and all others when it receives a request."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Target:
 
     :param commit: commits as somebody else, given the seed of the content.
     :param change_source: changes a file that the task uploads, given the seed of the content; ``REMOVE`` removes it.
+    :param children: contains the process ids of the tasks while they run in processes of their own.
     """
 
     commit: Callable[[int], None]
     change_source: Callable[[int], None] = lambda _: None
-    child: list[int] = field(default_factory=list)
-    """Process id of the task's process, while it runs in one of its own."""
+    children: list[int] = field(default_factory=list)
 
 
 class Saboteur:
@@ -88,6 +88,7 @@ class Saboteur:
         self._target: Target | None = None
         self._undo: list[Callable[[], object]] = []
         self._seen = 0
+        self._is_restarting = False
         self._due: queue.Queue[tuple[FaultSpec, threading.Event] | None] = queue.Queue()
         # The Hub has no other place at which one sees a request before it has an effect.
         vars(hub.faults)["take"] = self._received
@@ -118,11 +119,12 @@ class Saboteur:
     def disarm(self) -> None:
         """End all faults, and put back what can be put back."""
         self._acted = self.acted()
-        self._waiting, self._wire, self._target = [], [], None
+        self._waiting, self._wire = [], []
         self._hub.faults.clear()
         done = threading.Event()
         self._due.put(({"event": "nothing"}, done))
-        done.wait(4 * _MOST_SECONDS)  # events that are due already come first
+        done.wait(8 * _MOST_SECONDS)  # events that are due already come first
+        self._target, self._is_restarting = None, False
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
@@ -130,12 +132,15 @@ class Saboteur:
     def _received(self, method: str, path: str, user_agent: str = "") -> Fault | None:
         self._seen += 1
         for event in [each for each in self._waiting if each["at"] <= self._seen]:
+            if event["event"] in ("SIGTERM", "SIGKILL") and not (self._target and self._target.children):
+                continue  # the try that could be killed is over
             self._waiting.remove(event)
             self._acted.append(event)
             done = threading.Event()
             self._due.put((event, done))
-            # A restart waits for this very request. A signal must arrive before the response does.
-            if event["event"] != "restart":
+            # A restart waits for this very request. Everything else must happen before the response arrives.
+            self._is_restarting |= event["event"] == "restart"
+            if not self._is_restarting:
                 done.wait(_MOST_SECONDS)
         return self._take(method, path, user_agent)
 
@@ -154,7 +159,10 @@ class Saboteur:
         if target is None:
             return
         if name == "restart":
-            self._hub.stop()
+            try:
+                self._hub.stop()
+            except RuntimeError:  # not within its time; it stops nevertheless
+                self._hub.stop()
             self._hub.start()
         elif name == "clock":
             self._hub.clock_offset = event["offset"]
@@ -162,7 +170,7 @@ class Saboteur:
         elif name == "commit":
             target.commit(event["seed"])
         elif name in ("SIGTERM", "SIGKILL"):
-            for child in target.child:
+            for child in target.children[:1]:
                 os.kill(child, getattr(signal, name))
         elif name == "change_source":
             target.change_source(event["seed"])

@@ -45,6 +45,7 @@ WRITES = ("any", "hub", "token", "preupload", "paths", "commit", "commit", "cas"
 _MET_BY = {
     "upload": WRITES,
     "fan_out": WRITES,
+    "several": WRITES,
     "mirror": (*WRITES, "listing"),
     "delete": ("any", "hub", "commit"),
     "copy": ("any", "hub", "commit", "duplicate", "paths", "listing", "inline"),
@@ -96,6 +97,10 @@ def _fan_out(rng: random.Random, _: Sequence[Any], repo: int) -> Step:
     return {"do": "fan_out", "repo": repo, "parts": parts}
 
 
+def _several(rng: random.Random, _: Sequence[Any], repo: int) -> Step:
+    return {"do": "several", "repo": repo, "actors": [_files(rng, 3) for _ in range(rng.randint(2, 3))]}
+
+
 def _delete(rng: random.Random, _: Sequence[Any], repo: int) -> Step:
     return {"do": "delete", "repo": repo, "which": [round(rng.random(), 3) for _ in range(rng.randint(1, 2))]}
 
@@ -142,6 +147,7 @@ def _filesystem(rng: random.Random, _: Sequence[Any], repo: int) -> Step:
 _STEPS: tuple[tuple[Callable[[random.Random, Sequence[Any], int], Step], int], ...] = (
     (_upload, 4),
     (_fan_out, 3),
+    (_several, 2),
     (_delete, 2),
     (_mirror, 3),
     (_mirror_download, 2),
@@ -201,7 +207,7 @@ _WAYS: tuple[tuple[Callable[[random.Random], dict[str, Any]], int], ...] = (
 def _event(rng: random.Random, step: Step) -> dict[str, Any]:
     """Return what happens when the Hub has received so many requests of the task."""
     kinds = ["restart", "commit", "clock", "SIGTERM", "SIGKILL", "SIGKILL"]
-    if step["do"] in ("upload", "mirror", "fan_out"):
+    if step["do"] in ("upload", "mirror", "fan_out", "several"):
         kinds += ["change_source", "remove_source"]
     event: dict[str, Any] = {"event": rng.choice(kinds), "at": rng.choice((1, 2, 2, 3, 3, 4, 5, 6, 7))}
     if event["event"] == "clock":

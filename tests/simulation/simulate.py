@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import gc
 import itertools
-import json
-import os
+import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simulation import attempts
+from simulation.attempts import Attempt
 from simulation.contents import content
 from simulation.faults import REMOVE, Saboteur, Target, kind
 from simulation.generator import Plan, Step
 from simulation.invariants import MOST_NEW_FILES, Facts, RepoFacts, Violation, violations
 from simulation.model import Change, Tree
-from simulation.operations import MIRROR_RECORD, Work, remove, work_of
+from simulation.operations import MIRROR_RECORD, Work, work_of
 from simulation.world import World, files_below, resident_memory
-from support.airflow_runs import ExecutionApi, run_one
+from support.airflow_runs import ExecutionApi
 from support.commit_builders import name_of
 from xethub_local.metadata.commits import PutXet
 from xethub_local.server import LocalHub
@@ -49,17 +50,6 @@ class Outcome:
     """A line for each try."""
 
 
-@dataclass
-class _Ended:
-    """How one try ended."""
-
-    state: str
-    error: Sequence[str]
-    message: str
-    shown: str
-    """XComs, rendered fields and the error, as Airflow would store or log them."""
-
-
 class Simulation:
     """Runs plans, one after the other, against one Hub.
 
@@ -69,11 +59,11 @@ class Simulation:
     """
 
     def __init__(self, hub: LocalHub, folder: Path, log: Path) -> None:
-        self._hub = hub
+        self.hub = hub
         self._folder = folder
         self._log = log
         self._worlds = 0
-        self._memory = resident_memory()
+        self.memory = resident_memory()
         self._open_files = _open_files()
 
     def run(self, plan: Plan) -> Outcome:
@@ -84,17 +74,17 @@ class Simulation:
         repositories = [{**each, "name": f"{each['name']}-{self._worlds}"} for each in plan["repositories"]]
         outcome = Outcome()
         started = time.monotonic()
-        saboteur = Saboteur(self._hub)
-        self._hub.log.clear()
+        saboteur = Saboteur(self.hub)
+        self.hub.log.clear()
         try:
-            with World(self._hub, folder, self._log, repositories) as world:
+            with World(self.hub, folder, self._log, repositories) as world:
                 for number, step in enumerate(plan["steps"]):
                     self._step(world, saboteur, step, number, outcome)
                     if outcome.violations:
                         break
         finally:
             saboteur.close()
-            remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             gc.collect()  # sockets of sessions that are garbage
             outcome.seconds = time.monotonic() - started
         return outcome
@@ -115,8 +105,9 @@ class Simulation:
         outcome.operations[step["do"]] += 1
         api = ExecutionApi()
         run = _Step(self, world, saboteur, step, number, work, api, outcome)
-        for index, task in enumerate(work.build()):
-            if not run.task(index, task.task_id):
+        ids = [task.task_id for task in work.build()]
+        for at_once in [[*enumerate(ids)]] if work.at_once else [[each] for each in enumerate(ids)]:
+            if not run.tasks(dict(at_once)):
                 return
 
 
@@ -142,6 +133,7 @@ class _Step:
         self._work = work
         self._api = api
         self._outcome = outcome
+        self._states: dict[str, dict[str, Any]] = {}
         self._others: list[Change] = []
         self._possible: list[Change] = []
         self._made: list[Change] = []
@@ -149,13 +141,18 @@ class _Step:
         self._sources: dict[str, list[Tree]] = {each: [files_below(work.sources[each])] for each in work.sources}
         self._before = files_below(work.folder) if work.folder else {}
 
-    def task(self, index: int, task_id: str) -> bool:
-        """Run one task until it succeeds; return whether the step goes on."""
-        faults = [fault for fault in self._step["faults"] if fault["task"] == index]
-        is_forked = any(fault.get("event") in ("SIGTERM", "SIGKILL") for fault in faults)
-        target = Target(self._commit, lambda seed: self._change_source(task_id, seed))
+    def tasks(self, ids: dict[int, str]) -> bool:
+        """Run tasks, all at the same time, until they succeed; return whether the step goes on.
+
+        :param ids: task IDs by their place in the step.
+        """
+        faults = [fault for fault in self._step["faults"] if fault["task"] in ids]
+        has_kill = any(fault.get("event") in ("SIGTERM", "SIGKILL") for fault in faults)
+        target = Target(self._commit, lambda seed: self._change_source([*ids.values()], seed))
         self._saboteur.arm(faults, target)
-        was_killed = False
+        killed: set[str] = set()
+        pending = dict(ids)
+        skipped = False
         try:
             for try_number in range(1, NOISY_TRIES + 2):
                 is_quiet = try_number > NOISY_TRIES or not faults
@@ -163,52 +160,74 @@ class _Step:
                     if self._step["gives_up"]:
                         return False
                     self._saboteur.disarm()
-                if task_id in self._sources:
+                for task_id in self._sources.keys() & {*pending.values()}:
                     # What the source contained before this try is not what it may report as uploaded.
                     self._sources[task_id] = self._sources[task_id][-1:]
                 self._world.hub.log.clear()
                 started = time.monotonic()
-                ended = self._try(index, task_id, try_number, target if is_forked and try_number == 1 else None)
+                is_forked = len(ids) > 1 or (has_kill and try_number == 1)
+                ended = self._try(pending, try_number, target if is_forked else None)
                 seconds = time.monotonic() - started
-                was_killed |= ended.state == "killed"
-                self._outcome.tries += 1
-                self._outcome.trace.append(
-                    f"step {self._number} {self._step['do']}, {task_id}, try {try_number}: {ended.state} "
-                    f"{'/'.join(ended.error[:1])} {ended.message[:160]} ({seconds:.2f} s)"
-                )
-                facts = self._facts(task_id, ended, seconds, is_quiet=is_quiet, was_killed=was_killed)
-                found = violations(facts)
+                killed |= {task_id for task_id, each in ended.items() if each.state == "killed"}
+                self._expect(ended)
+                for task_id, each in ended.items():
+                    self._outcome.tries += 1
+                    self._outcome.trace.append(
+                        f"step {self._number} {self._step['do']}, {task_id}, try {try_number}: {each.state} "
+                        f"{'/'.join(each.error[:1])} {each.message[:160]} ({seconds:.2f} s)"
+                    )
+                    facts = self._facts(task_id, each, seconds, is_quiet=is_quiet, was_killed=bool(killed))
+                    if any(other.state == "killed" for other in ended.values()):
+                        facts.leftovers = ()  # they may be those of the killed one
+                    found = violations(facts)
+                    self._outcome.violations += [(self._number, violation) for violation in found]
                 self._outcome.requests += len(facts.requests)
-                if found:
-                    self._outcome.violations += [(self._number, each) for each in found]
+                if self._outcome.violations:
                     return False
-                if ended.state in SUCCESS:
-                    return ended.state == "success"
+                pending = {place: task_id for place, task_id in pending.items() if ended[task_id].state not in SUCCESS}
+                skipped |= any(each.state == "skipped" for each in ended.values())
+                if not pending:
+                    return not skipped
             return False
         finally:
             self._saboteur.disarm()
             self._outcome.faults.update(map(kind, self._saboteur.acted()))
 
-    def _try(self, index: int, task_id: str, try_number: int, target: Target | None) -> _Ended:
-        for key in [key for key in self._api.xcoms if key[0] == task_id]:
+    def _try(self, ids: dict[int, str], try_number: int, target: Target | None) -> dict[str, Attempt]:
+        """Run one try of each task, in processes of their own where ``target`` is given."""
+        for key in [key for key in self._api.xcoms if key[0] in ids.values()]:
             del self._api.xcoms[key]  # as Airflow does before each try
-        operator = self._work.build()[index]
-        if target is None:
-            return _run(operator, self._api, try_number)
-        return _run_forked(operator, self._api, try_number, target)
+        operators = self._work.build()
+        ended: dict[str, Attempt] = {}
+        running: dict[str, attempts.ForkedAttempt] = {}
+        for place, task_id in ids.items():
+            self._api.state = self._states.setdefault(task_id, {})  # each task remembers something else
+            if target is None:
+                ended[task_id] = attempts.run(operators[place], self._api, try_number)
+            else:
+                running[task_id] = attempts.ForkedAttempt(operators[place], self._api, try_number)
+                target.children.append(running[task_id].pid)
+        for task_id, each in running.items():
+            ended[task_id] = each.wait()
+            target.children.remove(each.pid)  # type: ignore[union-attr]  # it is given where anything is running
+        return ended
 
-    def _facts(self, task_id: str, ended: _Ended, seconds: float, *, is_quiet: bool, was_killed: bool) -> Facts:
+    def _expect(self, task_ids: Iterable[str]) -> None:
+        """Remember everything that these tasks may have changed by now."""
+        for task_id in task_ids:
+            if task_id in self._sources:
+                self._remember_source(task_id)
+            for group in self._alternatives(task_id):
+                self._possible += [each for each in group if each not in [*self._possible, *self._made]]
+
+    def _facts(self, task_id: str, ended: Attempt, seconds: float, *, is_quiet: bool, was_killed: bool) -> Facts:
         world, work = self._world, self._work
-        if task_id in self._sources:
-            self._remember_source(task_id)
         alternatives = self._alternatives(task_id)
-        self._possible += [
-            each for group in alternatives for each in group if each not in [*self._possible, *self._made]
-        ]
         repos = {}
         for repo in world.repos:
             name = name_of(repo)
-            before, trees = world.model.trees[name], world.new_trees(repo)
+            before: Tree = world.model.trees[name]
+            trees = world.new_trees(repo)
             changes = [change for change in [*self._possible, *self._others] if change.repo == name]
             done = [group for group in alternatives if ended.state == "success" and group[0].repo == name]
             repos[name] = RepoFacts(before, trees, changes, done, repo.is_bucket)
@@ -248,7 +267,7 @@ class _Step:
             requests=world.hub.log.requests(),
             may_write=work.may_write,
             seconds=seconds,
-            new_memory=resident_memory() - self._simulation._memory,
+            new_memory=resident_memory() - self._simulation.memory,
             new_files=self._simulation.new_open_files(),
             checks=work.check(results) if is_done else (),
         )
@@ -269,17 +288,18 @@ class _Step:
         changes_of = self._work.changes.get(task_id)
         if changes_of is None:
             return []
-        combined = [dict(zip(self._sources, each)) for each in itertools.product(*self._sources.values())]
-        return [list(group) for group in zip(*map(changes_of, combined))]
+        combined = [dict(zip(self._sources, each, strict=True)) for each in itertools.product(*self._sources.values())]
+        return [list(group) for group in zip(*map(changes_of, combined), strict=True)]
 
     def _remember_source(self, task_id: str) -> None:
         content = files_below(self._work.sources[task_id])
         if content != self._sources[task_id][-1]:
             self._sources[task_id].append(content)
 
-    def _change_source(self, task_id: str, seed: int) -> None:
-        """Let somebody else write a file of the source, or remove it, while the task runs."""
-        if task_id not in self._sources:
+    def _change_source(self, task_ids: Sequence[str], seed: int) -> None:
+        """Let somebody else write a file of the first source, or remove it, while the task runs."""
+        task_id = next((each for each in task_ids if each in self._sources), None)
+        if task_id is None:
             return
         files = sorted(path for path in self._work.sources[task_id].rglob("*") if path.is_file())
         if seed == REMOVE:
@@ -291,42 +311,7 @@ class _Step:
         self._remember_source(task_id)
 
 
-def _run(operator: Any, api: ExecutionApi, try_number: int) -> _Ended:
-    run = run_one(operator, api=api, try_number=try_number)
-    error = run.error
-    shown = json.dumps([run.xcoms, run.rendered], default=str) + repr(error)
-    return _Ended(run.state, [each.__name__ for each in type(error).__mro__] if error else [], str(error or ""), shown)
-
-
-def _run_forked(operator: Any, api: ExecutionApi, try_number: int, target: Target) -> _Ended:
-    """Run a try in a process of its own, as Airflow does, so that it can be killed."""
-    readable, writable = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(readable)
-            ended = _run(operator, api, try_number)
-            xcoms = [[*key, value] for key, value in api.xcoms.items()]
-            report = json.dumps({"ended": vars(ended), "xcoms": xcoms, "state": api.state})
-            with os.fdopen(writable, "w") as pipe:
-                pipe.write(report)
-        finally:
-            os._exit(0)
-    os.close(writable)
-    target.child.append(child)
-    with os.fdopen(readable) as pipe:
-        report = pipe.read()
-    target.child.clear()
-    _, status = os.waitpid(child, 0)
-    if not report:
-        return _Ended("killed", ["Killed"], f"status {status}", "")
-    found: Mapping[str, Any] = json.loads(report)
-    api.xcoms = {(task, key, index): value for task, key, index, value in found["xcoms"]}
-    api.state = found["state"]
-    return _Ended(**found["ended"])
-
-
 def _open_files() -> int:
     with suppress(OSError):
-        return len(os.listdir("/proc/self/fd"))
+        return len([*Path("/proc/self/fd").iterdir()])
     return 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import resource
+import sys
 import tempfile
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_xethub.xet.hub import client
+from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.repo import Repo
 from simulation.model import Model, Tree
 from support.commit_builders import name_of
@@ -21,9 +23,13 @@ from xethub_local.server import LocalHub
 CONNECTION = {"timeout": 2, "stall_timeout": 1, "secret_headers": json.dumps({"X-Proxy-Key": HEADER})}
 """A stalled server costs a second or two, not half a minute."""
 
+COMMIT_TIMEOUT = 3.0
+RETRY_BUDGET = 6.0
+"""For the same reason: seconds that a commit may take, and that the retries of one request may take."""
+
 
 class World:
-    """A Hub that other worlds use, too, with repositories and folders that only this one uses.
+    """Repositories and folders that only one plan uses, at a Hub that other plans use, too.
 
     :param hub: it is running.
     :param folder: an empty folder for everything that this world writes.
@@ -40,8 +46,14 @@ class World:
         self.heads: dict[str, str | None] = {}
         self.temporary = folder / "temporary"
         self.temporary.mkdir(parents=True)
-        self._log_position = log.stat().st_size if log.exists() else 0
-        self._environment = {"AIRFLOW_CONN_XETHUB_DEFAULT": self._connection(), "TMPDIR": str(self.temporary)}
+        self._log_position = log.stat().st_size
+        self._earlier_tokens = set(hub.access.issued_xet_tokens())
+        self._environment = {
+            "AIRFLOW_CONN_XETHUB_DEFAULT": self._connection(),
+            "TMPDIR": str(self.temporary),
+            # One plan must not find what another one made the client record.
+            "HF_XET_CACHE": str(folder / "cache"),
+        }
         for each in repositories:
             made = hub.create_repo(each["name"], each["type"])
             repo = Repo(made.repo_id, made.repo_type)
@@ -53,10 +65,13 @@ class World:
         self._before = {name: os.environ.get(name) for name in self._environment}
         os.environ.update(self._environment)
         self._tempdir, tempfile.tempdir = tempfile.tempdir, str(self.temporary)
+        self._limits = vars(commit)["COMMIT_TIMEOUT"], client.RETRY_BUDGET
+        vars(commit)["COMMIT_TIMEOUT"], vars(client)["RETRY_BUDGET"] = COMMIT_TIMEOUT, RETRY_BUDGET
         return self
 
     def __exit__(self, *_: object) -> None:
         tempfile.tempdir = self._tempdir
+        vars(commit)["COMMIT_TIMEOUT"], vars(client)["RETRY_BUDGET"] = self._limits
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -69,12 +84,11 @@ class World:
 
     def secrets(self) -> set[str]:
         """Return every credential that exists in this world."""
-        return {self.hub.token("write"), HEADER, *self.hub.access.issued_xet_tokens()}
+        return {self.hub.token("write"), HEADER, *self.hub.access.issued_xet_tokens()} - self._earlier_tokens
 
     def printed(self) -> str:
         """Return what was printed and logged since the last call."""
-        if not self.log.exists():
-            return ""
+        sys.stdout.flush()
         with self.log.open("rb") as file:
             file.seek(self._log_position)
             found = file.read()
@@ -105,13 +119,3 @@ def files_below(folder: Path) -> dict[str, bytes]:
     """Return the contents of all files below a folder, hidden ones too."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {name: path.read_bytes() for name, path in found.items()}
-
-
-def wait_until(condition: Any, seconds: float = 10.0) -> bool:
-    """Wait until a condition holds, and return whether it does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

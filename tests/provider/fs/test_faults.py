@@ -98,6 +98,20 @@ def test_a_read_that_stands_still_ends_and_is_tried_once_more(filled, fs, hub, c
     assert fs.cat_file(name(filled, "a/b.bin"), 1_500_000, 1_500_100) == binary(3_000_000)[1_500_000:1_500_100]
 
 
+def test_a_read_goes_on_in_a_new_session_if_another_thread_has_aborted_the_present_one(filled, fs, monkeypatch):
+    groups, read = [], cas_ranges._read
+
+    def remembered(group, *arguments):
+        groups.append(group)
+        return read(group, *arguments)
+
+    monkeypatch.setattr(cas_ranges, "_read", remembered)
+    fs.cat_file(name(filled, "a/b.bin"), 0, 100)
+    groups[0].session.sigint_abort()
+    assert fs.cat_file(name(filled, "a/b.bin"), 1_000_000, 1_000_100) == binary(3_000_000)[1_000_000:1_000_100]
+    assert len({id(group) for group in groups}) == 2
+
+
 def test_a_whole_file_is_verified_and_read_once_more(filled, fs, hub, tmp_path, monkeypatch):
     monkeypatch.setattr(cas_session, "RETRIES", 0)
     path = name(filled, "a/b.bin")

@@ -68,7 +68,7 @@ def location(configured: str = "") -> Path:
     return instead
 
 
-def forget(folder: Path | None) -> bool:
+def forget(folder: Path | None, xorb: str | None = None) -> bool:
     """Delete what the client has recorded about content that CAS stores, and return whether there was anything.
 
     A record can be wrong: a proxy that answers an upload with its sign-in page and status 200 makes the client record
@@ -77,19 +77,21 @@ def forget(folder: Path | None) -> bool:
     processes use the folder.
 
     :param folder: as for the client; ``None`` for its own default.
+    :param xorb: only records that name this xorb, by its hash in hex. ``None``: all.
     """
     wanted = folder or _default_folder(os.environ)
     if wanted is None:
         return False
+    # In hex, the client prints a hash as four numbers, each of which is stored with its last byte first.
+    stored = b"".join(bytes.fromhex(xorb[at : at + 16])[::-1] for at in range(0, 64, 16)) if xorb else b""
     is_any = False
-    for pattern in _RECORDS:
-        for path in wanted.glob(pattern):
-            try:
+    for path in [path for pattern in _RECORDS for path in wanted.glob(pattern)]:
+        try:
+            if stored in path.read_bytes():
                 path.unlink()
-            except OSError as error:
-                log.debug("%s could not be deleted: %s", path, error)
-            else:
                 is_any = True
+        except OSError as error:  # another process was faster, or may not be disturbed
+            log.debug("%s could not be deleted: %s", path, error)
     return is_any
 
 

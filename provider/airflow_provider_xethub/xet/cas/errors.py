@@ -45,6 +45,8 @@ _NO_ANSWER = re.compile(
     r"error sending request for url \((\S+?)\)|HTTP status client error \(407\b[^)]*\), domain: (\S+)"
 )
 _NO_TOKEN = re.compile(rf"Token refresh failed|Auth error|/xet-token/|{_LOST}")
+_XORB = re.compile(r"[Xx]orb (?:hash )?([0-9a-f]{64})\b")
+_REFUSED = (400, 404, 422)
 _MAX_TEXT = 400
 
 _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
@@ -89,6 +91,26 @@ def is_lost(error: BaseException) -> bool:
 def lacks_token(error: BaseException) -> bool:
     """Return whether the cause is, or may be, that ``hf_xet`` got no new Xet token when the last one expired."""
     return bool(_NO_TOKEN.search(str(error)))
+
+
+def refuses_shard(error: BaseException) -> bool:
+    """Return whether CAS refused the shard of an upload, as it does if the shard names content that CAS lacks.
+
+    What the real CAS says then is not known. So this is every refusal of a shard that another attempt of the same
+    request would not change.
+    """
+    text = str(error)
+    others = (_NO_ANSWER, _ANSWER, _OS_ERROR)
+    if "shard" not in text.lower() or "Network error" in text or any(each.search(text) for each in others):
+        return False
+    status = _STATUS.search(text)
+    return status is None or int(status[1]) in _REFUSED
+
+
+def xorb_named_in(error: BaseException) -> str | None:
+    """Return the hash of the xorb that the error is about, in hex; ``None`` if it names none."""
+    found = _XORB.search(str(error))
+    return found[1] if found else None
 
 
 def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secrets, upload: bool) -> XetHubError:

@@ -140,6 +140,9 @@ def _read(group: _Group, path: str, file: tuple[str, int], start: int, end: int)
             for piece in cas_streams.pieces(group.streams, file, start, end, stopped):
                 pieces.append(piece)
                 received.total_bytes_completed += len(piece)
+        except KeyboardInterrupt:
+            # Nobody interrupts this thread: the client says so of a session that another thread has aborted.
+            raise RuntimeError("Operation cancelled: another thread has aborted the session") from None
         finally:
             over.set()
 

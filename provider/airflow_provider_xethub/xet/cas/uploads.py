@@ -11,15 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from airflow_provider_xethub.exceptions import (
-    XetCancelledError,
-    XetHubError,
-    XetResponseError,
-    XetSourceError,
-    XetTransferError,
-)
+from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
 from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import cache as cas_cache
+from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
 from airflow_provider_xethub.xet.message_text import counted, os_reason
@@ -59,7 +54,6 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
-_REFUSED = (400, 404, 422)
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
 
@@ -78,6 +72,14 @@ class StreamSource(Protocol):
 
     def blocks(self) -> Iterator[bytes]:
         """Read the content from the beginning."""
+
+
+class _ShardRefusedError(Exception):
+    """CAS refused the shard; ``error`` is that of the client."""
+
+    def __init__(self, error: OSError | RuntimeError | ValueError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 EMPTY = Uploaded("0" * 64, hashlib.sha256().hexdigest(), 0)
@@ -109,7 +111,7 @@ def upload(
     with_content = sum(1 for size in sizes if size)
     config = cas_session.settings(with_content, sum(sizes), deduplicate, xorbs=access.xorbs_at_once())
     slowdown = Slowdown(about, access, config, upload=True)
-    has_forgotten = False
+    forgotten = 0
     while True:
         sent_before = slowdown.moved
         try:
@@ -117,26 +119,19 @@ def upload(
             break
         except Crawling:
             continue
-        except XetHubError as error:
-            if has_forgotten or not _may_lack_content(error) or not cas_cache.forget(access.cache_folder):
-                raise
-            has_forgotten = True
-            log.warning("%s Trying once more without the client's records of what CAS stores.", error)
+        except _ShardRefusedError as refused:
+            # The xorb that CAS names may not be the only one.
+            named = None if forgotten else cas_errors.xorb_named_in(refused.error)
+            if forgotten > 1 or not cas_cache.forget(access.cache_folder, named):
+                with cas_session.translated_errors(access, about, upload=True):
+                    raise refused.error from None
+            forgotten += 1
+            log.warning("CAS lacks content that this worker has recorded as stored. Sending it again for %s.", about)
     # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
     transfer["bytes_sent"] += sent_before
     transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
     transfer["seconds"] = round(time.monotonic() - started, 3)
     return uploaded, transfer
-
-
-def _may_lack_content(error: XetHubError) -> bool:
-    """Return whether CAS may have refused an upload because it lacks content that the client did not send again.
-
-    How the real CAS words that is not known, so this is every refusal without another known cause.
-    """
-    if isinstance(error, XetResponseError):
-        return error.service == "CAS" and error.status in _REFUSED
-    return type(error) is XetTransferError
 
 
 def _upload_once(
@@ -152,6 +147,7 @@ def _upload_once(
     """Upload everything in one session of the client.
 
     :raises Crawling: start again; xorbs that CAS has already are not sent again.
+    :raises _ShardRefusedError: CAS may lack content that the client did not send, because it has a record of it.
     """
     started = time.monotonic()
     stopped = threading.Event()
@@ -187,7 +183,12 @@ def _upload_once(
                 if number not in streams:
                     pace.wait(sizes[number])
                     handles[number] = _start_file(commit, sources[number], known.get(number))
-            report = commit.wait_to_finish()
+            try:
+                report = commit.wait_to_finish()
+            except (OSError, RuntimeError, ValueError) as error:
+                if cas_errors.refuses_shard(error):
+                    raise _ShardRefusedError(error) from error
+                raise
             by_task = report.uploads  # a new copy at each access
             infos = {number: by_task[handle.task_id()].xet_info for number, handle in handles.items()}
             infos |= {number: meta.xet_info for number, meta in sent.items()}

@@ -154,28 +154,40 @@ def test_an_upload_does_not_notice_that_another_task_forgets_what_is_staged(hook
     assert again["transfer"]["bytes_deduplicated"] == len(old), "all of it is in CAS"
 
 
+SIGN_IN = {"status": 200, "body": "<html>", "headers": {"Content-Type": "text/html"}}
+"""What a network's sign-in page is: no error."""
+
+
 def test_content_that_cas_never_got_is_sent_though_the_client_has_recorded_it(
     hub, where, repo, tmp_path, run_task, monkeypatch
 ):
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
     kept = b"\0" + os.urandom(5_000)
     source = write(tmp_path / "in", {"a.bin": kept})
-    # Not an error: the sign-in page of a network.
-    sign_in = Fault("POST /cas/.*/v1/xorb.*", times=2, status=200, body="<html>", headers={"Content-Type": "text/html"})
-    hub.faults.add(sign_in)
+    sign_in = hub.faults.add(Fault("POST /cas/.*/v1/xorb.*", times=3, **SIGN_IN))
 
     refused = run_task(XetUploadOperator, source=str(source), **where)
     retried = run_task(XetUploadOperator, source=str(source), try_number=2, **where)
 
     assert isinstance(refused.error, XetTransferError)
-    assert hub.faults.acted(sign_in) == 2, "the first try ended with the second refusal"
+    assert hub.faults.acted(sign_in) == 3, "the first try ended with the third refusal"
     assert retried.value["created"]
     assert content(hub, repo, "a.bin", tmp_path) == kept
 
 
-def test_a_refused_upload_is_tried_once_more_only_where_the_client_has_records(
-    hub, where, tmp_path, run_task, monkeypatch
-):
+def test_what_else_the_client_has_recorded_is_not_sent_again(hub, where, tmp_path, run_task, monkeypatch):
+    monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
+    before = write(tmp_path / "before", {"a.bin": b"\0" + os.urandom(50_000)})
+    run_task(XetUploadOperator, source=str(before), **where).value  # noqa: B018
+    source = write(tmp_path / "in", {"a.bin": (before / "a.bin").read_bytes(), "b.bin": b"\0" + os.urandom(20_000)})
+    hub.faults.add(Fault("POST /cas/.*/v1/xorb.*", times=1, **SIGN_IN))
+
+    transfer = run_task(XetUploadOperator, source=str(source), commit=False, **where).xcoms["transfer"]
+
+    assert transfer["bytes_sent"] < 50_000
+
+
+def test_an_upload_that_is_refused_for_another_reason_is_not_sent_again(hub, where, tmp_path, run_task, monkeypatch):
     monkeypatch.setenv("HF_XET_CACHE", str(tmp_path / "cache"))
     source = write(tmp_path / "in", {"a.bin": b"\0" + os.urandom(5_000)})
     refused = hub.faults.add(Fault("POST /cas/.*/v1/xorb.*", status=400))

@@ -68,3 +68,16 @@ def test_records_of_finished_and_unfinished_uploads_are_forgotten_and_running_up
     assert [path for path in (*records, running) if path.exists()] == [running]
     assert not cas_cache.forget(tmp_path), "nothing is left to forget"
     assert not cas_cache.forget(tmp_path / "missing")
+
+
+def test_only_the_records_of_one_xorb_are_forgotten(tmp_path):
+    folder = tmp_path / "cas" / "staging" / "shard-session" / "xorb_metadata"
+    folder.mkdir(parents=True)
+    stored = bytes(range(32))
+    hexadecimal = "".join(stored[at : at + 8][::-1].hex() for at in range(0, 32, 8))
+    (folder / "this.mdb").write_bytes(b"header" + stored)
+    (folder / "other.mdb").write_bytes(b"header" + stored[::-1])
+
+    assert cas_cache.forget(tmp_path, hexadecimal)
+    assert [path.name for path in folder.iterdir()] == ["other.mdb"]
+    assert not cas_cache.forget(tmp_path, hexadecimal)

@@ -103,3 +103,23 @@ def test_a_text_stays_short_and_on_one_line():
     text = str(read("x\n\x1b[31m" + "y" * 5000))
     assert len(text) < 600
     assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "refused", "xorb"),
+    [
+        (f"The shard is refused: Xorb {'ab' * 32} is listed in the shard, but not stored here", True, "ab" * 32),
+        ("HTTP status client error (400 Bad Request) for url (https://cas.example/v1/shards)", True, None),
+        ("HTTP status client error (404 Not Found) for url (https://cas.example/v1/shards)", True, None),
+        ("HTTP status server error (503 Service Unavailable) for url (https://cas.example/v1/shards)", False, None),
+        ("HTTP status client error (401 Unauthorized) for url (https://cas.example/v1/shards)", False, None),
+        ("HTTP status client error (400 Bad Request) for url (https://cas.example/v1/xorbs)", False, None),
+        ("error sending request for url (https://cas.example/v1/shards)", False, None),
+        ("error decoding response body of https://cas.example/v2/shards", False, None),
+        ("I/O error: No space left on device (os error 28): /cache/shard-cache/a.mdb", False, None),
+    ],
+)
+def test_a_refused_shard_is_told_from_other_failures(text, refused, xorb):
+    error = RuntimeError(text)
+    assert cas_errors.refuses_shard(error) is refused
+    assert cas_errors.xorb_named_in(error) == xorb
