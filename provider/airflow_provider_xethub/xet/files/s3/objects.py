@@ -159,6 +159,8 @@ class Objects:
         with body as raw, self._watch.over(size, getattr(raw, "shutdown", None), by_others=by_others) as response:
             while response.got < size and not stopped.is_set():
                 block = body.read(min(BLOCK, size - response.got))
+                if response.has_crawled:
+                    return  # over TLS, what is read after the end is not content
                 if not block:
                     raise EOFError("the storage sent fewer bytes than it announced")
                 response.got += len(block)

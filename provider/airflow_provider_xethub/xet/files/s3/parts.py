@@ -137,7 +137,7 @@ class Parts:
             self.upload_id = started["UploadId"]
         if not self._in_flight():
             self._moved = time.monotonic()
-        # A part is handed over only when it is sent at once, so that no more are in memory.
+        # A part is handed over only when there is a place for it, so that no more are in memory than the window has.
         while not self._idle.acquire(timeout=_POLL_SECONDS):
             self._check()
         self._check()
@@ -177,6 +177,8 @@ class Parts:
             try:
                 if not (self._ended.is_set() or self._failure):
                     with translated(), self._window.turn(self._ended):
+                        if self._ended.is_set():
+                            continue  # the object was discarded while this part waited for its turn
                         answer = self._client.upload_part(
                             **self._where,
                             UploadId=self.upload_id,

@@ -58,10 +58,10 @@ class Window:
     def narrow(self) -> None:
         """Let half as many requests be open at the same time as are now: those that are open share the network.
 
-        Several that crawl at the same time count once.
+        Several that crawl at the same time count once, and one that crawls alone has nobody to share with.
         """
         with self._changed:
             now = time.monotonic()
-            if now - self._narrowed >= _NARROWED_SECONDS:
+            if self._open > 1 and now - self._narrowed >= _NARROWED_SECONDS:
                 self._narrowed = now
                 self._most = max(1, min(self._most or self._open, self._open) // 2)

@@ -59,3 +59,10 @@ def test_after_a_crawl_half_as_many_requests_are_open(monkeypatch):
         window.narrow()
         window.narrow()
     assert window.pieces(MIB) == 1
+
+
+def test_a_request_that_crawls_alone_does_not_slow_down_the_rest():
+    window, stopped = Window(), threading.Event()
+    with window.turn(stopped):
+        window.narrow()
+    assert window.pieces(MIB) == 8
