@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -62,6 +63,9 @@ FEW = 4
 RULES = Rules()
 """Those of all transfers; tests use shorter ones."""
 
+_SMALL = 1_000_000
+"""Files that have fewer bytes on average wait for responses rather than for bandwidth."""
+
 _GAP = 1 / 2
 """After so much of a window without any movement, a transfer waits rather than crawls: for a retry, or after a 429."""
 
@@ -86,6 +90,11 @@ class Sample:
     done: int
     total: int
     waits: bool = True
+
+
+def is_bound_by_bandwidth(sizes: Collection[int]) -> bool:
+    """Return whether the bandwidth decides how long a download of these files takes; otherwise, it never crawls."""
+    return sum(sizes) >= _SMALL * max(1, len(sizes))
 
 
 class Rates:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 from airflow_provider_xethub.xet import native_client, progress
+from airflow_provider_xethub.xet.cas import crawl, streams
 from airflow_provider_xethub.xet.cas import session as cas_session
-from airflow_provider_xethub.xet.cas import streams
 from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
 from airflow_provider_xethub.xet.message_text import counted
 from airflow_provider_xethub.xet.process import temporary_names, threads
@@ -178,6 +178,7 @@ def _fetch_once(
     stopped = threading.Event()
     damaged: dict[int, XetIntegrityError] = {}
     verifying: set[int] = set()
+    left = set(range(len(files)))
     ended = threading.Event()
     checks = 0
     with cas_session.translated_errors(access, about, upload=False):
@@ -204,6 +205,7 @@ def _fetch_once(
                 damaged[number] = error
             finally:
                 verifying.discard(number)
+                left.discard(number)
 
         def work() -> None:
             try:
@@ -227,7 +229,8 @@ def _fetch_once(
         def watch(_: _Report) -> None:
             now = group.progress()
             moved, done = int(now.total_transfer_bytes_completed), int(now.total_bytes_completed)
-            if slowdown and slowdown.should_restart(moved, done, total):
+            waits = crawl.is_bound_by_bandwidth([files[number].size for number in [*left]])
+            if slowdown and slowdown.should_restart(moved, done, total, waits=waits):
                 settle(session)  # the group's own abort may leave requests open, which keep the link crowded
                 raise Crawling
 

@@ -39,7 +39,7 @@ def at_most(config: Mapping[str, Any], concurrency: int | None) -> dict[str, Any
     return {**config, **{name: min(config.get(name, usual), concurrency) for name, usual in _CLIENT_DEFAULTS.items()}}
 
 
-_REMEMBERED_SECONDS = 3600.0
+_REMEMBERED_SECONDS = 600.0
 """For how long a process begins its transfers with as few requests at a time as an earlier one needed."""
 
 _Link = tuple[str, bool]
@@ -124,14 +124,14 @@ class Slowdown:
         :raises XetTooSlowError: it stays below the rate that the task demands.
         """
         self._moved = moved
+        if not self._access.refresh and not self._access.token.is_fresh():
+            return False  # a new attempt would need a new token
         verdict = self._watch.add(crawl.Sample(time.monotonic(), self.moved, done, total, waits))
         if verdict is None:
             return False
         if verdict.is_too_slow:
             _memory.note(self._link, None)
             raise self._too_slow(verdict, done, total)
-        if verdict.concurrency is not None and not self._access.refresh and not self._access.token.is_fresh():
-            verdict = crawl.Verdict(verdict.rate, verdict.best, None, has_failed=verdict.has_failed)
         is_fewer = verdict.concurrency is not None and verdict.concurrency < self._begin
         self._report(verdict, is_fewer)
         if is_fewer or verdict.has_failed:

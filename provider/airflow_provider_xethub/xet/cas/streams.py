@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
 from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet.cas import crawl
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.slowdown import Slowdown, at_most, settle
@@ -163,7 +164,13 @@ def fetch(
             # The next range is in flight while one is consumed. Each is a piece of 16 MiB.
             consume(number, threads.read_ahead(stream, stopped, 1) if sizes[number] > RANGE else stream)
 
+        since, unfinished = already, set(range(len(sizes)))
+
         def take(number: int) -> None:
+            take_verified(number)
+            unfinished.discard(number)
+
+        def take_verified(number: int) -> None:
             try:
                 consume_from(number)
             except XetIntegrityError as error:
@@ -175,9 +182,11 @@ def fetch(
                 consume_from(number, cas_session.begin(access, current.session.new_download_stream_group))
 
         def watch(report: Received) -> None:
-            nonlocal current
+            nonlocal current, since
             done = report.total_bytes_completed
-            if slowdown.should_restart(done - already, done, sum(sizes), waits=bool(at_network)):
+            waits = bool(at_network) and crawl.is_bound_by_bandwidth([sizes[number] for number in [*unfinished]])
+            if slowdown.should_restart(done - since, done, sum(sizes), waits=waits):
+                since = done
                 crawling, current = current, _Streams.start(access, config, slowdown.concurrency)
                 settle(crawling.session)
 

@@ -54,6 +54,7 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
+_MOST_FORGOTTEN = 2
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
 
@@ -122,7 +123,10 @@ def upload(
         except _ShardRefusedError as refused:
             # The xorb that CAS names may not be the only one.
             named = None if forgotten else cas_errors.xorb_named_in(refused.error)
-            if forgotten > 1 or not cas_cache.forget(access.cache_folder, named):
+            has_forgotten = forgotten < _MOST_FORGOTTEN and (
+                cas_cache.forget(access.cache_folder, named) or (named and cas_cache.forget(access.cache_folder))
+            )
+            if not has_forgotten:
                 with cas_session.translated_errors(access, about, upload=True):
                     raise refused.error from None
             forgotten += 1

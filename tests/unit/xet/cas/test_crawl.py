@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_provider_xethub.xet.cas.crawl import RULES, Sample, Verdict, Watch
+from airflow_provider_xethub.xet.cas.crawl import RULES, Sample, Verdict, Watch, is_bound_by_bandwidth
 
 MB = 1_000_000
 TOTAL = 1_000_000 * MB
@@ -197,3 +197,9 @@ def test_a_new_session_that_counts_from_zero_is_measured_anew() -> None:
     transfer.run(30, 500 * MB)
     transfer.moved = 0
     assert transfer.run(50, MB) == []
+
+
+def test_many_small_files_never_crawl() -> None:
+    assert is_bound_by_bandwidth([500_000_000] * 20 + [10_000] * 5_000)
+    assert not is_bound_by_bandwidth([10_000] * 5_000)
+    assert not is_bound_by_bandwidth([])
