@@ -14,6 +14,17 @@ class Frozen(XetOperator):
 
 def test_what_airflow_has_loaded_is_not_collected(connection, run_task):
     connection()
+    gc.unfreeze()  # the tests' own
 
     assert run_task(Frozen, repo_id="acme/corpus", repo_type="dataset").value > 10_000
     assert gc.get_freeze_count() == 0
+
+
+def test_what_others_have_frozen_stays_frozen(connection, run_task):
+    connection()
+    gc.freeze()
+    before = gc.get_freeze_count()
+
+    run_task(Frozen, repo_id="acme/corpus", repo_type="dataset").value  # noqa: B018
+
+    assert gc.get_freeze_count() >= before / 2
