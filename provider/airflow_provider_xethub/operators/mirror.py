@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.metrics import count_transfer
 from airflow_provider_xethub.operators.base import (
@@ -184,7 +184,12 @@ class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
         self._report_plan(mirrored["plan"])
         self.log.info("Downloaded %s.", progress.download_summary(mirrored["transfer"]))
         self._report_transfer(context, "download", mirrored["transfer"], repo)
-        files = cast("list[XetFile]", self.hook.xcom_files(mirrored["files"]))
+        files = mirrored["files"]
+        try:
+            files = cast("list[XetFile]", self.hook.xcom_files(files))
+        except XetHubError as error:
+            # A retry would find nothing to download, and return no files at all.
+            self.log.warning("The result lists all files, because no manifest could be stored: %s", error)
         return {**mirrored, "files": files, "plan": self.hook.xcom_plan(mirrored["plan"])}
 
     def _planned(self, plan: XetMirrorPlan, *, sends: bool) -> XetMirrorPlan:

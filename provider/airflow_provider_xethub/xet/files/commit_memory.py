@@ -42,7 +42,7 @@ class Place:
     :param endpoint: of the Hub.
     :param repo: the ``hf://`` URI of the repository and branch.
     :param gitignore: the content of the ``.gitignore`` that is published with the files.
-    :param folder: the folder in the repository with all files, so that each of several uploads has a memory.
+    :param folder: the folder in the repository of the first file, so that uploads to several folders have one each.
     """
 
     endpoint: str

@@ -188,6 +188,7 @@ class FolderMemory:
         self._name: str | None = None
         self._trusted: frozenset[int] = frozenset()
         self._records: _Records = {}
+        self._seen: set[bytes] | None = None
 
     def load(self) -> None:
         """Read what was remembered."""
@@ -225,13 +226,12 @@ class FolderMemory:
 
     def has_seen(self, digest: str) -> bool:
         """Return whether a file of this folder had this digest when it was remembered, whatever became of it."""
-        kind, end = self._kind.to_bytes(1, "little"), _RECORD_BYTES - 32 + _LENGTHS[self._kind]
-        known = bytes.fromhex(digest)
-        at = _KEY.size - 1
-        return any(
-            record[_RECORD_BYTES - 32 : end] == known and record[at : at + 1] == kind
-            for record in self._records.values()
-        )
+        if self._seen is None:
+            kind, end = self._kind.to_bytes(1, "little"), _RECORD_BYTES - 32 + _LENGTHS[self._kind]
+            at = _KEY.size - 1
+            own = (record for record in self._records.values() if record[at : at + 1] == kind)
+            self._seen = {record[_RECORD_BYTES - 32 : end] for record in own}
+        return bytes.fromhex(digest) in self._seen
 
     def _state(self, state: FileState) -> bytes:
         return _STATE.pack(state.device, state.inode, self._kind, state.size, state.mtime_ns, state.ctime_ns)

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from airflow_provider_xethub.exceptions import XetNotFoundError
+from airflow_provider_xethub.exceptions import XetHubError, XetNotFoundError
 from airflow_provider_xethub.xet.files.commit_memory import MAX_COMMITS, MAX_FILES, CommitMemory, Place
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.hub.client import Hub
@@ -52,7 +52,7 @@ class KnownFiles:
         first = next(iter(request.files))["path"]
         self._place = Place(hub.endpoint, request.repo.uri, gitignore, first.rpartition("/")[0])
         self._known = CommitMemory.load(memory, self._place)
-        self._used = 0
+        self._used: set[str] = set()
         wanted = self._known.commits if self._known else ()
         try:
             here = [commit["oid"] for commit in hub.latest_commits(request.repo, max(len(wanted), 1))]
@@ -84,6 +84,8 @@ class KnownFiles:
     def verified(self, there: Mapping[str, str], digests: Mapping[str, str], ask: AskModes) -> bool:
         """Return whether the Hub says the same about a random sample; otherwise nothing is known any more.
 
+        :raises XetHubError: it does not, and earlier batches relied on what was known.
+
         :param there: what :meth:`of` returned.
         :param digests: as for :meth:`of`.
         :param ask: asks the Hub how it stores files, by their paths.
@@ -96,14 +98,14 @@ class KnownFiles:
             right = [(path, digests[path], there[path]) for path in paths]
             is_right = [(file["path"], file["sha256"], file["xet_hash"]) for file in found] == right
         if is_right:
-            self._used += len(there)
+            self._used |= there.keys()
             return True
-        log.warning(
-            "The Hub does not say about %s what was remembered of the last upload, so it is asked about all files.",
-            self._request.repo,
-        )
         self._known = None
         self._memory.store(self._place.name, b"", b"")
+        about = f"The Hub does not say about {self._request.repo} what was remembered of the last upload"
+        if self._used:
+            raise XetHubError(f"{about}. Let the task retry: it asks about all files. Nothing was committed.")
+        log.warning("%s, so it is asked about all files.", about)
         return False
 
     def remember(self, result: XetCommitResult) -> None:
@@ -116,13 +118,15 @@ class KnownFiles:
         if any(path.endswith("/") or path.rsplit("/", 1)[-1] in _RULES for path in [*changed, *request.delete]):
             return
         made = [commit["oid"] for commit in reversed(result["commits"])]
+        if self._head in made:  # a retry found what its killed try had committed before the Hub was asked
+            made = made[: made.index(self._head)]
         commits = (*made, self._head)
         stored = [
             (file["path"], file["sha256"], file["xet_hash"])
             for file in result["files"]
             if file["sha256"] and file["xet_hash"] and file["size"] and "blob_id" not in file
         ]
-        is_known = not made and self._used == len(stored)
+        is_known = not made and len(self._used) == len(stored)
         if is_known or len(stored) < MIN_FILES or len(commits) > MAX_COMMITS or result["oid"] != commits[0]:
             return
         kept = CommitMemory(commits)

@@ -111,16 +111,19 @@ def recalled(
 ) -> dict[int, str]:
     """Return the remembered digests, by the number of the file; no other file is read than a random sample of them.
 
-    Nothing where a digest of the sample is wrong; then :func:`digests_of` finds the same, and drops them.
+    Nothing where a digest of the sample is wrong: then the memory of the folder is dropped, unless that file is being
+    changed.
     """
     if memory is None or sum(file.state.size for file in files) < MIN_BYTES:
         return {}
     remembered = memory.of(_root(files), kind)
     known = {number: digest for number, file in enumerate(files) if (digest := remembered.recall(file.state))}
     sample = sorted(_sample({number: files[number].state.size for number in known}))
-    if any(known[number] != digest for number, digest in _computed(compute, sample).items()):
+    wrong = [number for number, digest in _computed(compute, sample).items() if known[number] != digest]
+    if any(_is_unchanged(files[number]) for number in wrong):
         log.warning("A remembered digest of a file in %s is wrong, so all of them are compared again.", _root(files))
         remembered.drop()
+    if wrong:
         return {}
     remembered.keep({}, time.time_ns(), [files[number].state for number in known])
     return known
