@@ -46,10 +46,12 @@ class FaultyS3:
     :param damage: changes what the server returns.
     :param requests: method, path and headers of each request.
     :param most: requests that were open at the same time.
+    :param open: requests that are open now.
     """
 
     url: str = ""
     most: int = 0
+    open: int = 0
     damage: Damage = lambda method, path, reply: reply
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
@@ -63,7 +65,6 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
     proxy = FaultyS3()
     host = urlsplit(behind).netloc
     turn, ended = threading.Lock(), threading.Event()
-    is_open = 0
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -72,15 +73,14 @@ def faulty_s3(behind: str) -> Iterator[FaultyS3]:
             pass
 
         def _forward(self) -> None:
-            nonlocal is_open
             with turn:
-                is_open += 1
-                proxy.most = max(proxy.most, is_open)
+                proxy.open += 1
+                proxy.most = max(proxy.most, proxy.open)
             try:
                 self._answer()
             finally:
                 with turn:
-                    is_open -= 1
+                    proxy.open -= 1
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

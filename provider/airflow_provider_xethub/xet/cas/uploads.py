@@ -54,6 +54,10 @@ is full, together with the rest of earlier streams, fits into :data:`SEVERAL`, s
 BLOCK = 1 << 20
 """Bytes of a large local file that are read at a time."""
 
+SLACK = 32 << 20
+"""Bytes by which the process may still grow after it was measured: xorbs that are being assembled then, and the heap.
+Without it, uploads of 4 GiB that were held at 450 MB grew to 451 MB, and to 469 MB from S3."""
+
 _MOST_FORGOTTEN = 2
 _POLL_SECONDS = 0.01
 _STALL_SECONDS = 10.0
@@ -172,7 +176,7 @@ def _upload_once(
                 streams[number] = _LargeFile(source, sizes[number])
 
         ahead = (SEVERAL if len(full) > 1 else ONE) if streams else FILES
-        pace = Pace(commit, stopped, ahead, access.memory_ceiling() - held)
+        pace = Pace(commit, stopped, ahead, access.memory_ceiling() - held - SLACK)
 
         def send(number: int) -> None:
             with cas_session.translated_errors(access, about, upload=True):

@@ -1,4 +1,4 @@
-"""A large file is fetched in pieces, each with a plan of its own: damage to any of them is noticed."""
+"""A very large file is fetched in pieces, each with a plan of its own: damage to any of them is noticed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def content():
 @pytest.fixture
 def record(repo, connection, content, tmp_path, monkeypatch):
     monkeypatch.setattr(cas_session, "RETRY_DELAY", "1ms")
-    monkeypatch.setattr(cas_session, "PIECE", PIECE)
+    settings = cas_session.settings
+    size = {f"reconstruction.{end}_reconstruction_fetch_size": PIECE for end in ("min", "max")}
+    monkeypatch.setattr(cas_session, "settings", lambda *shape, **options: {**settings(*shape, **options), **size})
     connection(extra={"stall_timeout": 20})
     return publish(repo, tmp_path / "before", {"large.bin": content})[0]
 

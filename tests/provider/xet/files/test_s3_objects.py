@@ -60,6 +60,7 @@ def bucket(s3, proxy, monkeypatch):
     monkeypatch.setattr(parts, "PART", 5 << 20)  # S3 takes no smaller ones
     monkeypatch.setattr(proxy, "damage", lambda method, path, reply: reply)
     proxy.requests.clear()
+    until(lambda: not proxy.open)  # of earlier tests
     proxy.most = 0
     return name
 
@@ -134,6 +135,7 @@ def test_no_more_ranges_than_fit_into_the_window_are_in_memory_ahead_of_a_slow_r
 def test_no_more_requests_are_open_than_the_task_may_have(bucket, large, proxy):
     storage, entry = opened(bucket)
     storage.window = Window(8 * RANGE, requests=1)
+    until(lambda: not proxy.open)  # of earlier tests
     proxy.most = 0
     others = threads.each(lambda _: b"".join(storage.blocks(entry)), range(3), 3, threading.Event())
     assert others == [large] * 3
@@ -406,6 +408,7 @@ def test_parts_are_sent_together_once_one_was_quick(s3, bucket, proxy, monkeypat
     storage = open_storage(location(f"s3://aws@{bucket}/"))
     storage.window = Window(4 * parts.PART)
     data = binary(parts.PART)
+    until(lambda: not proxy.open)  # of earlier tests
     proxy.most = 0
     with storage.writing(f"{bucket}/any.bin", 4 * parts.PART, None) as writer:
         writer.write(data)
