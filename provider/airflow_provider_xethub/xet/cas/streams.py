@@ -115,7 +115,8 @@ def fetch(
     already = sum(begun)
     report = Received(already)
     counting = threading.Lock()
-    config = cas_session.settings(len(files), sum(sizes))
+    buffer = cas_session.STREAM_BUFFER if len(files) > 1 else cas_session.LEAST_DOWNLOAD_BUFFER
+    config = cas_session.settings(len(files), sum(sizes), buffer=buffer)
     slowdown = slowdown or Slowdown(about, access, config, upload=False)
     at_network: set[int] = set()
 
@@ -156,7 +157,6 @@ def fetch(
                     raise reason
 
     with cas_session.translated_errors(access, about, upload=False):
-        # Buffers must not be smaller: limited to 64 MB, two large streams block each other forever.
         current = _Streams.start(access, config, slowdown.concurrency)
 
         def consume_from(number: int, group: XetDownloadStreamGroup | None = None) -> None:

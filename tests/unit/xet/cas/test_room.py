@@ -57,7 +57,7 @@ def test_they_reach_the_client(access):
 
 @pytest.mark.parametrize(
     ("room", "window"),
-    [(LEAST_ROOM, 50_000_000), (None, 1 << 26), (1_000_000_000, STORAGE_WINDOW)],
+    [(100_000_000, 25_000_000), (LEAST_ROOM, STORAGE_WINDOW), (None, STORAGE_WINDOW), (1_000_000_000, STORAGE_WINDOW)],
 )
 def test_objects_in_storage_take_a_quarter_of_it(access, room, window):
     assert access(room).storage_window() == window
