@@ -58,8 +58,8 @@ written. With a smaller buffer, 1 GiB takes 4.0 s instead of 2.9 s at a latency 
 faster. Pieces of 32 MB instead of xorbs take less memory for 1 GiB, but more for 4 GiB: 430 to 510 MB."""
 
 STREAM_BUFFER = 84_000_000
-"""Bytes for several streams, each of which asks for 16 MiB of its file at a time. With :data:`LEAST_DOWNLOAD_BUFFER`, which
-is enough for one, two large ones block each other forever."""
+"""Bytes for several streams, each of which asks for 16 MiB of its file at a time. With :data:`LEAST_DOWNLOAD_BUFFER`,
+which is enough for one, two large ones block each other forever."""
 
 LEAST_DOWNLOAD_BUFFER = 64_000_000
 """Bytes; with the 16 MB that each file adds, room for one xorb. Enough for files, but not for several streams."""
