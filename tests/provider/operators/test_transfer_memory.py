@@ -25,12 +25,12 @@ def source(tmp_path):
 
 @pytest.fixture
 def ceilings(monkeypatch):
-    """What each upload was given."""
+    """What each upload was given, with what it leaves free."""
     given = []
     pace = uploads.Pace.__init__
 
     def noting(self, commit, stopped, ahead, ceiling):
-        given.append(ceiling)
+        given.append(ceiling + uploads.SLACK)
         pace(self, commit, stopped, ahead, ceiling)
 
     monkeypatch.setattr(uploads.Pace, "__init__", noting)
