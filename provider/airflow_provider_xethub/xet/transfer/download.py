@@ -16,6 +16,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenExpiredError,
     XetTransferError,
 )
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.cas import downloads, streams
 from airflow_provider_xethub.xet.cas.limits import STORAGE_WINDOW
 from airflow_provider_xethub.xet.cas.session import LARGE_STREAMS, SMALL_FILE, CasAccess, WithCasAccess
@@ -40,6 +41,7 @@ INLINE_AT_A_TIME = 8
 """Inline files read from the Hub at the same time: as many as its connections are kept open for."""
 
 _MAX_NAMED = 10
+_TRIMMED_BYTES = 64 << 20
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +172,7 @@ def download_to_storage(
     done: set[str] = set()
 
     def receive(target: StoredTarget, pieces: Iterator[bytes]) -> None:
-        object_targets.write(target, pieces, unfinished)
+        object_targets.write(target, _trimmed(pieces), unfinished)
         done.add(target.path)
 
     def work(access: CasAccess) -> int:
@@ -191,6 +193,17 @@ def download_to_storage(
             received += with_cas_access(work)
     records = [_placed(target.file, "storage_uri", target.uri) for target in targets]
     return _result(records, [target.file for target in todo], received, started)
+
+
+def _trimmed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the pieces, and return freed memory to the system now and then: pieces and parts leave gaps in the heap."""
+    passed = 0
+    for piece in pieces:
+        yield piece
+        passed += len(piece)
+        if passed >= _TRIMMED_BYTES:
+            passed = 0
+            native_client.release_memory()
 
 
 @contextmanager
