@@ -19,9 +19,9 @@ as content and in the form that is sent or received, and the buffers around it."
 
 LEAST_STORAGE_WINDOW = 16 << 20
 STORAGE_WINDOW = 32 << 20
-"""Bytes of objects in S3 that are requested, sent or in memory at the same time: two ranges or one part in any case,
-and four ranges where the memory allows. Downloads take at most half of that, one part: the pieces that arrive from CAS
-meanwhile are as large. With twice as much, an object of 4 GiB took 461 MB from S3, and 445 MB to S3."""
+"""Bytes of objects in S3 that are requested, sent or in memory at the same time: two ranges or parts in any case,
+and four ranges where the memory allows. Downloads take at most half of that: the pieces of 16 MiB that arrive from CAS
+meanwhile are in memory, too. With twice as much, an object of 4 GiB took 461 MB from S3, and 445 MB to S3."""
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,10 @@ def bucket(s3, proxy, monkeypatch):
     monkeypatch.setattr(s3_objects, "RANGE", RANGE)
     monkeypatch.setattr(s3_objects, "BLOCK", RANGE // 4)
     monkeypatch.setattr(parts, "PART", 5 << 20)  # S3 takes no smaller ones
+    monkeypatch.setattr(parts, "AT_ONCE", 5 << 20)
     monkeypatch.setattr(proxy, "damage", lambda method, path, reply: reply)
     proxy.requests.clear()
-    until(lambda: not proxy.open)  # of earlier tests
-    proxy.most = 0
+    proxy.forget()
     return name
 
 
@@ -135,8 +135,7 @@ def test_no_more_ranges_than_fit_into_the_window_are_in_memory_ahead_of_a_slow_r
 def test_no_more_requests_are_open_than_the_task_may_have(bucket, large, proxy):
     storage, entry = opened(bucket)
     storage.window = Window(8 * RANGE, requests=1)
-    until(lambda: not proxy.open)  # of earlier tests
-    proxy.most = 0
+    proxy.forget()
     others = threads.each(lambda _: b"".join(storage.blocks(entry)), range(3), 3, threading.Event())
     assert others == [large] * 3
     assert proxy.most <= 1 + 3  # each reader also asks for the checksum of the object
@@ -408,8 +407,7 @@ def test_parts_are_sent_together_once_one_was_quick(s3, bucket, proxy, monkeypat
     storage = open_storage(location(f"s3://aws@{bucket}/"))
     storage.window = Window(4 * parts.PART)
     data = binary(parts.PART)
-    until(lambda: not proxy.open)  # of earlier tests
-    proxy.most = 0
+    proxy.forget()
     with storage.writing(f"{bucket}/any.bin", 4 * parts.PART, None) as writer:
         writer.write(data)
         if most > 1:

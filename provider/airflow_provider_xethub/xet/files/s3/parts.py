@@ -14,9 +14,12 @@ from airflow_provider_xethub.xet.files.s3.errors import translated
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.message_text import duration
 
-PART = 16 << 20
-"""Bytes of one part, and of the largest object that is written with one request. The streams of CAS deliver pieces of
-this size, which are sent as they are."""
+AT_ONCE = 16 << 20
+"""Bytes of the largest object that is written with one request: one piece of a stream of CAS, sent as it is."""
+
+PART = 8 << 20
+"""Bytes of one part. Pieces are copied into buffers of this size, which are used again: pieces of 16 MiB that are sent
+as they are leave gaps in the heap, and an object of 4 GiB then took up to 427 MB."""
 
 _MOST_PARTS = 9000  # S3 allows 10,000
 _QUICK_SECONDS = 10.0
@@ -40,7 +43,7 @@ class Parts:
         self._metadata = dict(metadata)
         self._window = window
         self._part = max(PART, -(-size // _MOST_PARTS))
-        self._in_parts = size > self._part
+        self._in_parts = size > max(AT_ONCE, self._part)
         self._idle = threading.Semaphore(window.pieces(self._part))
         self._is_quick = False
         self._pieces: list[bytes] = []
