@@ -129,8 +129,9 @@ class Rates:
             self.best = max(self.best, moved / passed)
 
     def last(self) -> float:
-        """Return the rate of the last seconds, however steady."""
-        return _rate(self._samples[self._since(self._rules.best_window)], self._samples[-1])
+        """Return the rate of the last seconds, however steady; 0 at the very beginning."""
+        first, last = self._samples[self._since(self._rules.best_window)], self._samples[-1]
+        return _rate(first, last) if last.at - first.at >= self._rules.best_window else 0.0
 
     def steady(self, seconds: float, below: float = math.inf) -> float | None:
         """Return the rate over the last ``seconds``, if all the time the transfer moved and waited for the network.
@@ -225,6 +226,11 @@ class Watch:
             self._rates = Rates(rules)
             return None
         return self._next(now)
+
+    def helps(self) -> bool:
+        """Return whether the transfer has fewer requests at a time than it began with, and is faster for it."""
+        is_faster = self._before is None or self._rates.last() >= self._before * self._rules.gain
+        return self.concurrency < self._first and is_faster
 
     def _next(self, slow: float) -> Verdict:
         """Choose the next number of requests: at most :data:`FEW`, then half as many each time."""

@@ -40,7 +40,7 @@ def at_most(config: Mapping[str, Any], concurrency: int | None) -> dict[str, Any
 
 
 _REMEMBERED_SECONDS = 600.0
-"""For how long a process begins its transfers with as few requests at a time as an earlier one needed."""
+"""For how long a process begins its transfers with as few requests at a time as made an earlier one faster."""
 
 _Link = tuple[str, bool]
 """Host and port of a CAS, and whether bytes go up."""
@@ -58,7 +58,7 @@ class _Memory:
         return found if time.monotonic() - at < _REMEMBERED_SECONDS else None
 
     def note(self, link: _Link, concurrency: int | None) -> None:
-        """Remember what an attempt begins with; ``None``: fewer requests at a time did not help."""
+        """Remember what made a transfer faster; ``None``: fewer requests at a time did not help."""
         if concurrency is None:
             self._found.pop(link, None)
         else:
@@ -128,14 +128,15 @@ class Slowdown:
             return False  # a new attempt would need a new token
         verdict = self._watch.add(crawl.Sample(time.monotonic(), self.moved, done, total, waits))
         if verdict is None:
+            if self._watch.helps():
+                _memory.note(self._link, self._watch.concurrency)
             return False
-        if verdict.is_too_slow:
+        if verdict.has_failed:
             _memory.note(self._link, None)
+        if verdict.is_too_slow:
             raise self._too_slow(verdict, done, total)
         is_fewer = verdict.concurrency is not None and verdict.concurrency < self._begin
         self._report(verdict, is_fewer)
-        if is_fewer or verdict.has_failed:
-            _memory.note(self._link, verdict.concurrency if is_fewer else None)
         if verdict.concurrency is None:
             return False
         self._base, self._moved = self.moved, 0

@@ -52,13 +52,13 @@ def run(transfer: slowdown.Slowdown, clock: Clock, *rates: float) -> list[int | 
     return restarts
 
 
-def test_the_next_transfer_begins_with_as_few_requests_for_an_hour(clock: Clock) -> None:
+def test_the_next_transfer_begins_with_as_few_requests_for_ten_minutes(clock: Clock) -> None:
     assert run(begun(), clock, 20 * MB, 0.5 * MB, 20 * MB) == [4]
     assert begun().concurrency == 4
     assert begun(upload=True).concurrency is None
     assert begun(cas="https://other.example/x").concurrency is None
     assert begun(concurrency=2).concurrency is None  # not more than it may have
-    clock.now += 3_700
+    clock.now += 610
     assert begun().concurrency is None
 
 
@@ -67,6 +67,11 @@ def test_what_did_not_help_is_forgotten(clock: Clock) -> None:
     assert begun().concurrency is None
     assert run(begun(upload=True), clock, 20 * MB, *[0.5 * MB] * 10) == [4, 2, 1]
     assert begun(upload=True).concurrency is None
+
+
+def test_few_requests_that_have_not_helped_yet_are_not_remembered(clock: Clock) -> None:
+    assert run(begun(), clock, 20 * MB, 0.5 * MB, 0.5 * MB) == [4, 2]
+    assert begun().concurrency is None
 
 
 def test_a_transfer_that_begins_with_few_can_crawl_too(clock: Clock) -> None:
