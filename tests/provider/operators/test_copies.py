@@ -245,7 +245,7 @@ def test_a_file_that_the_source_does_not_have_any_more_is_named(hub, ask, make, 
     run = run_task(XetCopyOperator, files=files, **of(to))
     assert isinstance(run.error, XetResponseError)
     assert f"The Hub could not copy 1 of 2 files from {source} to {to}: a.bin (" in run.text
-    assert "Nothing was committed." in run.text
+    assert "None of these files was committed." in run.text
     assert held(ask, to) == set()
 
 

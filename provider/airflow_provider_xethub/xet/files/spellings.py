@@ -332,4 +332,4 @@ class _LocalTrial:
 
 def _unusable(folder: object, error: OSError) -> XetDestinationError:
     reason = os_reason(error)
-    return XetDestinationError(f"{folder} cannot be written on this worker: {reason}. Nothing was downloaded.")
+    return XetDestinationError(f"{folder} cannot be written on this worker: {reason}. Nothing was written there.")

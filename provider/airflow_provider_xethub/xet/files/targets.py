@@ -219,7 +219,7 @@ def temporary_files(
         except OSError as error:
             raise XetDestinationError(
                 f"{folder} cannot be written on this worker: {os_reason(error)}. Correct that, or choose another "
-                "destination. Nothing was downloaded."
+                "destination. Nothing was written there."
             ) from error
     temporary_names.remove_abandoned([target.path for target in (*targets, *equal)], attempt)
     for target in targets:

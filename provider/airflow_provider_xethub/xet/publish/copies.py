@@ -158,7 +158,7 @@ def duplicate(hub: Hub, copies: Copies, files: Sequence[XetFile], known: Mapping
 
     :param files: the records of the copies, or of a batch of them.
     :param known: from :func:`modes`; files that are there already are left out.
-    :raises XetResponseError: the Hub could not copy some files, which are named. Nothing was committed.
+    :raises XetResponseError: the Hub could not copy some files, which are named. None of these files was committed.
     """
     source, target = copies.source, copies.request.repo
     if source.is_same_repo(target):
@@ -187,7 +187,7 @@ def duplicate(hub: Hub, copies: Copies, files: Sequence[XetFile], known: Mapping
             raise XetIdentityError(
                 f"The Hub did not copy from {source} to {target} ({error.status}): it takes one token for both, and "
                 f"that of a keyless connection is for {target} alone, so the source must be public. "
-                f"Nothing was committed. {_BY_HAND}"
+                f"None of these files was committed. {_BY_HAND}"
             ) from error
         with hub.reading(about):
             for each in answers.mapping(answer, "JSON").get("failed") or []:
@@ -195,7 +195,8 @@ def duplicate(hub: Hub, copies: Copies, files: Sequence[XetFile], known: Mapping
     if failed:
         raise XetResponseError(
             f"The Hub could not copy {len(failed)} of {counted(len(wanted), 'file')} from {source} to {target}: "
-            f"{shortened(failed, _MAX_NAMED, '; ')}. Nothing was committed. Both must be in the same storage region.",
+            f"{shortened(failed, _MAX_NAMED, '; ')}. None of these files was committed. Both must be in the same "
+            "storage region.",
             status=200,
         )
 
@@ -211,13 +212,13 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     if digest is None and content:
         raise XetInputError(
             f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so its content cannot "
-            "be verified. Nothing was committed. Copy from records as XetListOperator returns them."
+            "be verified. It was not committed. Copy from records as XetListOperator returns them."
         )
     state = new_digest(digest[0] if digest else "sha256", len(content))
     state.update(content)
     if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
         raise XetSourceError(
-            f"{file['path']} of {copies.source} changed since it was listed. Nothing was committed. Copy from a commit "
+            f"{file['path']} of {copies.source} changed since it was listed. It was not committed. Copy from a commit "
             "(source_revision), or let the task list it again."
         )
     return content

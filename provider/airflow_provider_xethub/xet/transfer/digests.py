@@ -98,7 +98,7 @@ def completed(targets: Sequence[AnyTarget], hub: Callable[[], Hub] | None) -> li
 
 def _with_digest(file: XetFile, known: XetFile | None) -> XetFile:
     if known is None:
-        raise XetNotFoundError(f"{file['path']} is no longer in {file['repo']}. Nothing was downloaded.", status=404)
+        raise XetNotFoundError(f"{file['path']} is no longer in {file['repo']}. It was not downloaded.", status=404)
     if known["size"] != file["size"] or (file["xet_hash"] and known["xet_hash"] != file["xet_hash"]):
         raise changed(file)
     digest: XetFile = {**file, "sha256": known["sha256"], "xet_hash": known["xet_hash"]}

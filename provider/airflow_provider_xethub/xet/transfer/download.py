@@ -239,7 +239,7 @@ def _lacking(files: Sequence[XetFile]) -> str:
         f"{counted(len(files), 'inline file')} without content: list with inline_content=True, or set xethub_conn_id. "
         f"In {files[0]['repo']}, the repository itself stores {names}, not CAS, so a token alone cannot read them. "
         "Either the task that lists them, with the connection, puts the content into the records, or this task gets a "
-        f"connection. {only}Nothing was downloaded."
+        f"connection. {only}None of these was downloaded."
     )
 
 

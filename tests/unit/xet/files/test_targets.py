@@ -152,7 +152,7 @@ def test_a_destination_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(XetDestinationError, match=r"file/sub cannot be written on this worker: not a directory"):
         temporary_files(targets).__enter__()
     targets = local_targets([record("a")], "/proc/no/such", single=False)
-    with pytest.raises(XetDestinationError, match=r"/proc/no/such cannot be written.*Nothing was downloaded"):
+    with pytest.raises(XetDestinationError, match=r"/proc/no/such cannot be written.*Nothing was written there"):
         temporary_files(targets).__enter__()
 
 
