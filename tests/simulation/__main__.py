@@ -11,13 +11,15 @@ import json
 import logging
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import conftest  # noqa: F401 - sets the environment of all tests, before Airflow is imported
 from simulation.generator import FORMAT, Plan, plan
@@ -28,6 +30,10 @@ from xethub_local.server import LocalHub
 
 def main() -> int:
     options = _options()
+    if options.processes > 1 and not options.replay:
+        totals = _side_by_side(options)
+        print(totals)
+        return 1 if totals.failures else 0
     totals = Totals()
     with tempfile.TemporaryDirectory(prefix="xethub-simulation-") as name:
         folder = Path(name)
@@ -43,18 +49,31 @@ def main() -> int:
                     _report(simulation, each, outcome, options, out)
         if options.keep_log:
             options.keep_log.write_bytes((folder / "log").read_bytes())
-    print(totals, file=out)
+    if options.totals:
+        options.totals.write_text(json.dumps(asdict(totals)))
+    else:
+        print(totals, file=out)
     return 1 if totals.failures else 0
 
 
+@dataclass
 class Totals:
     """The figures of all runs."""
 
-    def __init__(self) -> None:
-        self.seeds = self.failures = self.steps = self.tries = self.requests = 0
-        self.seconds = 0.0
-        self.faults: Counter[str] = Counter()
-        self.operations: Counter[str] = Counter()
+    seeds: int = 0
+    failures: int = 0
+    steps: int = 0
+    tries: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    faults: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, part: Mapping[str, Any]) -> None:
+        """Add the figures of another process."""
+        for name, value in part.items():
+            known = getattr(self, name)
+            setattr(self, name, known + (Counter(value) if isinstance(known, Counter) else value))
 
     def add(self, outcome: Outcome) -> None:
         """Count a run."""
@@ -78,6 +97,37 @@ class Totals:
             "Failures": self.failures,
         }
         return "\n".join(f"{name:<18} {value}" for name, value in rows.items())
+
+
+def _side_by_side(options: argparse.Namespace) -> Totals:
+    """Run the seeds in several processes, each with a Hub of its own: most of a run is waiting."""
+    first, totals = _first_seed(options), Totals()
+    count = min(options.processes, options.seeds or options.processes)
+    with tempfile.TemporaryDirectory(prefix="xethub-simulation-") as name:
+        parts = [Path(name, f"{number}.json") for number in range(count)]
+        running = []
+        for number, part in enumerate(parts):
+            arguments = [f"--seed={first + number}", f"--every={count}", f"--totals={part}"]
+            arguments += [f"--failures={options.failures}"]
+            if options.seeds:
+                # Of 10 seeds in 4 processes, two have 3 and two have 2.
+                arguments.append(f"--seeds={(options.seeds - number + count - 1) // count}")
+            if options.minutes:
+                arguments.append(f"--minutes={options.minutes}")
+            arguments += ["--verbose"] * options.verbose + ["--no-shrink"] * (not options.shrink)
+            running.append(subprocess.Popen([sys.executable, "-m", "simulation", *arguments]))
+        try:
+            codes = [process.wait() for process in running]
+        finally:
+            for process in running:
+                process.terminate()
+        for code, part in zip(codes, parts, strict=True):
+            if part.exists():
+                totals.merge(json.loads(part.read_text()))
+            else:
+                print(f"A process ended with status {code} before it had run its seeds.")
+                totals.failures += 1
+    return totals
 
 
 def _counts(counter: Counter[str]) -> str:
@@ -109,6 +159,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
     parser.add_argument("--seed", type=int, help="the first seed. Default: a new one each time")
     parser.add_argument("--seeds", type=int, help="how many seeds. Default: 1, or as many as fit into --minutes")
+    parser.add_argument("--every", type=int, default=1, help="how far the next seed is from the one before. Default: 1")
+    parser.add_argument("--processes", type=int, default=1, help="how many seeds to run at the same time. Default: 1")
+    parser.add_argument("--totals", type=Path, metavar="FILE", help="write the figures to this file, as JSON")
     parser.add_argument("--minutes", type=float, help="start no further seed after so many minutes")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run the plan in this file instead")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false", help="do not shorten plans that fail")
@@ -125,13 +178,17 @@ def _plans(options: argparse.Namespace) -> Iterator[Plan]:
             sys.exit(f"{options.replay} has format {found.get('format')}; this version runs format {FORMAT}.")
         yield found
         return
-    first = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000_000)
+    first = _first_seed(options)
     end = time.monotonic() + 60 * options.minutes if options.minutes else None
     count = options.seeds or (None if end else 1)
     number = 0
     while (count is None or number < count) and (end is None or time.monotonic() < end):
-        yield plan(first + number)
+        yield plan(first + number * options.every)
         number += 1
+
+
+def _first_seed(options: argparse.Namespace) -> int:
+    return options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000_000)
 
 
 def _redirect_output(log: Path) -> TextIO:

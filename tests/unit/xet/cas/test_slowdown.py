@@ -34,8 +34,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def begun(*, cas: str = "https://cas.example/x", upload: bool = False, **limits: int) -> slowdown.Slowdown:
-    token = XetToken(Repo("acme/m"), "read", cas, pendulum.now().add(minutes=15), access_token="xet_0")
+def begun(
+    *, cas: str = "https://cas.example/x", upload: bool = False, minutes: int = 15, **limits: int
+) -> slowdown.Slowdown:
+    token = XetToken(Repo("acme/m"), "read", cas, pendulum.now().add(minutes=minutes), access_token="xet_0")
     return slowdown.Slowdown("the transfer", CasAccess(token, limits=TransferLimits(**limits)), {}, upload=upload)
 
 
@@ -71,6 +73,11 @@ def test_what_did_not_help_is_forgotten(clock: Clock) -> None:
 
 def test_few_requests_that_have_not_helped_yet_are_not_remembered(clock: Clock) -> None:
     assert run(begun(), clock, 20 * MB, 0.5 * MB, 0.5 * MB) == [4, 2]
+    assert begun().concurrency is None
+
+
+def test_with_a_token_that_has_expired_and_nobody_to_replace_it_a_transfer_goes_on_slowly(clock: Clock) -> None:
+    assert run(begun(minutes=-1), clock, 20 * MB, *[0.5 * MB] * 4) == []
     assert begun().concurrency is None
 
 
