@@ -7,6 +7,7 @@ import os
 import pytest
 
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
+from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.files import digest_memory, file_systems
 from airflow_provider_xethub.xet.files.commit_memory import CommitMemory
 from airflow_provider_xethub.xet.hub import preupload
@@ -156,14 +157,14 @@ def test_a_commit_between_question_and_commit_is_noticed_by_the_next_upload(uplo
     assert "2.bin" not in back["unchanged"]
 
 
-def edited(monkeypatch, change):
-    """Let what was remembered say something else, as if it had been written like this."""
+def edited(monkeypatch, change, names=NAMES):
+    """Let what was remembered about some files say something else, as if it had been written like this."""
     real = CommitMemory.load.__func__
 
     def load(cls, memory, place):
         found = real(cls, memory, place)
         if found is not None:
-            for name in NAMES:
+            for name in names:
                 there = found.get(name)
                 if there is not None:
                     found.add(name, *change(there))
@@ -181,6 +182,25 @@ def test_a_wrong_xet_hash_is_found_by_the_sample(upload, monkeypatch):
 
     assert asked == 7
     assert {file["xet_hash"] for file in wrong["files"]} != {"ab" * 32}
+
+
+def test_what_a_later_batch_finds_to_be_wrong_ends_the_task_whose_retry_asks_about_all(
+    upload, source, repo, run_task, monkeypatch
+):
+    """The batches before it have relied on the same memory."""
+    upload()
+    monkeypatch.setattr(records, "IN_MEMORY", 3)
+    monkeypatch.setattr(known_files, "VERIFIED_FILES", 3)
+    wrong = {"source": str(source), "repo_id": repo.repo_id, "repo_type": repo.repo_type}
+    with monkeypatch.context() as context:
+        edited(context, lambda there: (there.sha256, "ab" * 32), names=NAMES[3:])
+        run = run_task(XetUploadOperator, **wrong)
+    assert "what was remembered of the last upload. Let the task retry" in run.text
+    assert not run.is_final
+
+    again, asked = upload()
+    assert asked == 6
+    assert again["unchanged"] == NAMES
 
 
 def test_a_wrong_xet_hash_outside_of_the_sample_is_returned_and_a_download_refuses_it(
