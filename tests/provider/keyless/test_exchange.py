@@ -398,7 +398,9 @@ def test_a_private_source_of_a_copy_is_refused_with_the_way_round(hub, private, 
     publisher(target)
     (tmp_path / "large.bin").write_bytes(b"z" * 150_000)
     hook.publish(str(tmp_path / "large.bin"), CommitRequest(private, (), message="Nightly"))
-    with pytest.raises(XetIdentityError, match=r"the source must be public\. None of these files was committed\. Download with"):
+    with pytest.raises(
+        XetIdentityError, match=r"the source must be public\. None of these files was committed\. Download with"
+    ):
         hook.copy(hook.list_files(private, "large.bin"), CommitRequest(target, (), message="Copy"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -222,13 +222,24 @@ def _listing(where: Location, storage: Storage) -> Listing:
 
 
 def changed(files: Sequence[StoredFile], stopped: threading.Event) -> list[str]:
-    """Return the URIs of files that have changed or vanished; each source is listed once more."""
+    """Return the URIs of files that have changed or vanished; each source is listed once more, as far as need be."""
     by_listing: dict[Listing, list[StoredFile]] = {}
     for file in files:
         by_listing.setdefault(file.listing, []).append(file)
 
     def compare(listing: Listing) -> list[str]:
-        now = {entry for entry, _ in listing.files()}
-        return [str(file) for file in by_listing[listing] if file.entry not in now]
+        theirs = by_listing[listing]
+        now = {entry for entry, _ in _narrowed(listing, theirs).files()}
+        return [str(file) for file in theirs if file.entry not in now]
 
     return [uri for uris in threads.each(compare, list(by_listing), AT_A_TIME, stopped) for uri in uris]
+
+
+def _narrowed(listing: Listing, files: Sequence[StoredFile]) -> Listing:
+    """Return the listing of the lowest folder that has all these files: a batch of many files is in few folders."""
+    if listing.kind != "folder":
+        return listing
+    common = posixpath.dirname(posixpath.commonprefix([file.entry.path for file in files]) + "*")
+    # A key with an empty part between two slashes is below no folder that a filesystem could list.
+    is_below = common.startswith(listing.base.rstrip("/") + "/") and "//" not in f"{common}/"
+    return replace(listing, base=common) if is_below else listing

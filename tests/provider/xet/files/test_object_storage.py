@@ -12,7 +12,7 @@ from airflow.sdk import ObjectStoragePath
 from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
-from airflow_provider_xethub.xet import samples
+from airflow_provider_xethub.xet import records, samples
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.files import object_sources, object_storage
 from support.builders import TEXT, binary, commits, content, names, publish, write
@@ -111,6 +111,24 @@ def test_object_storage_goes_into_a_bucket_without_samples(hub, connection, make
     monkeypatch.setattr(object_storage.Storage, "head", None)
     run = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", repo_id=bucket.repo_id, repo_type="bucket")
     assert len(run.value["files"]) == len(FILES)
+
+
+def test_each_batch_of_many_objects_lists_only_its_own_folder_again(hub, where, repo, run_task, tmp_path, monkeypatch):
+    many = {f"{folder}/{n}.bin": f"{folder}{n}".encode() for folder in ("a/x", "b", "c") for n in range(3)}
+    write(tmp_path / "in", many)
+    monkeypatch.setattr(records, "IN_MEMORY", 3)
+    listed, find = [], object_storage.Storage.find
+
+    def noted(storage, folder, depth=None):
+        listed.append(folder.removeprefix(f"{tmp_path}/"))
+        return find(storage, folder, depth)
+
+    monkeypatch.setattr(object_storage.Storage, "find", noted)
+    run = run_task(XetUploadOperator, source=f"file://{tmp_path}/in", **where)
+    assert run.value["oid"]
+    assert listed[0] == "in"
+    assert set(listed[1:]) == {"in/a/x", "in/b", "in/c"}
+    assert {path: content(hub, repo, path, tmp_path) for path in many} == many
 
 
 @pytest.mark.parametrize("kept", [0, 32 << 20])
