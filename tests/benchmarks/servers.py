@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -204,8 +205,11 @@ def object_store(folder: Path, environment: Mapping[str, str], *, quick: bool) -
             yield store
     else:
         folder.mkdir()
-        with fast_s3(folder, BUCKET, KEY, SECRET, environment) as url:
-            yield ObjectStore(url)
+        try:
+            with fast_s3(folder, BUCKET, KEY, SECRET, environment) as url:
+                yield ObjectStore(url)
+        finally:
+            shutil.rmtree(folder)  # the next case has objects of its own
 
 
 class _FirstByte:

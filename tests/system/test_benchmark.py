@@ -11,6 +11,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.bench import clean_environment
+from benchmarks.servers import BUCKET, object_store
+
 TESTS = Path(__file__).parents[1]
 CASES = ("large", "start", "s3", "mapped", "edited", "lossy", "slow", "crawl")
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -50,6 +53,15 @@ def test_every_case_measures_everybody_on_every_link(results):
     }
     for row, who in found.items():
         assert who >= everybody, row
+
+
+def test_two_cases_in_one_run_have_an_object_storage_each(tmp_path):
+    """With --quick they share a server that keeps nothing on disk, so nothing there shows it."""
+    for _ in range(2):
+        with object_store(tmp_path / "objects", clean_environment(tmp_path), quick=False) as store:
+            assert not store.client().list_objects_v2(Bucket=BUCKET).get("Contents")
+            store.client().put_object(Bucket=BUCKET, Key="a", Body=b"a")
+    assert not (tmp_path / "objects").exists()
 
 
 def test_what_a_link_costs_is_in_the_figures(results):
