@@ -156,9 +156,7 @@ CASES: dict[str, Case] = {
     "mapped": Case("mapped tasks of one file each", sizes.mapped, _mapped),
     "edited": Case("one megabyte changed in a large file", sizes.edited, _edited, profiles=(NEAR,)),
     "variants": Case("variants of one model, of which half is the same", sizes.variants, _variants, profiles=(NEAR,)),
-    "unchanged": Case(
-        "an unchanged folder", sizes.of_shape(lambda sizes: sizes.unchanged), _unchanged, profiles=(NEAR,)
-    ),
+    "unchanged": Case("an unchanged folder", sizes.settled, _unchanged, profiles=(NEAR,)),
     "memory": Case(
         "one large file, with a memory limit and with the default",
         sizes.one(lambda sizes: sizes.limited),

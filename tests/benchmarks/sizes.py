@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from airflow_provider_xethub.xet.files.digest_memory import SETTLED_SECONDS
 
 MIB = 1 << 20
 Shape = tuple[int, int]
@@ -116,6 +119,13 @@ def of_shape(shape: Callable[[Sizes], Shape]) -> Callable[[Path, Sizes], None]:
             write(folder / f"{number:05}.bin", size)
 
     return make
+
+
+def settled(folder: Path, sizes: Sizes) -> None:
+    """Write a folder that has been as it is for a while, as on any second night: what changes is never remembered."""
+    of_shape(lambda sizes: sizes.unchanged)(folder, sizes)
+    if sizes is not QUICK:
+        time.sleep(SETTLED_SECONDS + 1)
 
 
 def crowded(folder: Path, sizes: Sizes) -> None:
