@@ -21,6 +21,10 @@ VERIFIED_SHARE = 1 / 256
 VERIFIED_BYTES = 4 << 20
 """Bytes that are verified at least; in a smaller folder, everything is read."""
 
+NEW_SECONDS = 3600.0
+"""Seconds since its last change for which a file counts as new. What a task before this one has just made differs from
+what the repository has under its name far more often than not."""
+
 log = logging.getLogger(__name__)
 
 
@@ -60,8 +64,8 @@ def digests_of(
     :param memory: ``None``: read all.
     :param kind: one of :data:`~airflow_provider_xethub.xet.files.digest_memory.KINDS`.
     :param compute: reads files, by their numbers, and returns their digests.
-    :param unread_from: size in bytes from which a file is not read either that was written to since it was remembered:
-        it will have another digest, and the upload computes it anyway. ``None``: all of them are read.
+    :param unread_from: size in bytes from which a file is not read either that was written to since it was remembered,
+        or is new: it will have another digest, and the upload computes it anyway. ``None``: all of them are read.
     :param there: the digests that the other side has, in the order of the files. If one of them was remembered for
         another file of the folder, or an earlier state of this one, the file was replaced since then, and counts as
         written to.
@@ -78,7 +82,9 @@ def digests_of(
         number
         for number, file in enumerate(files)
         if unread_from is not None and file.state.size >= unread_from and number not in known
-        if remembered.has_changed(file.state) or ((digest := there[number]) and remembered.has_seen(digest))
+        if remembered.has_changed(file.state)
+        or ((digest := there[number]) and remembered.has_seen(digest))
+        or began - file.state.mtime_ns < NEW_SECONDS * 1e9
     }
     unknown = [number for number in range(len(files)) if number not in known and number not in changed]
     read = _computed(compute, sorted([*unknown, *sample]))

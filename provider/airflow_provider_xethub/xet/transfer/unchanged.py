@@ -24,8 +24,8 @@ from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digest
 
 UNREAD_FROM = 16 << 20
 """Size in bytes from which a file that was written to or replaced since its last upload, as far as this machine
-remembers that, is not read before the next one. Reading 1 GiB takes 0.6 seconds of 2.8 if 1 % of it changed. If it was
-only touched, or replaced by a copy, the upload reads it, and sends nothing."""
+remembers that, or that is new, is not read before the next one. Reading 1 GiB takes 0.6 seconds of 2.8 if 1 % of it
+changed. If it was only touched, or replaced by a copy, the upload reads it, and sends nothing."""
 
 
 def in_repository(

@@ -137,11 +137,32 @@ def test_a_large_file_whose_version_was_uploaded_elsewhere_is_read_first(where, 
     other.mkdir()
     for name in NAMES:
         write(other, {name: (source / name).read_bytes()})
+        made_hours_ago(other / name)
 
     again = run_task(XetUploadOperator, source=str(settled(other)), **where).value
 
     assert sorted(read) == sorted(name.rpartition("/")[2] for name in NAMES)
     assert again["unchanged"] == NAMES
+
+
+def made_hours_ago(path):
+    at = time.time_ns() - int(2 * remembered.NEW_SECONDS * 1e9)
+    os.utime(path, ns=(at, at))
+
+
+def test_a_large_file_that_was_just_made_is_read_by_the_upload_only(where, source, read, run_task, monkeypatch):
+    """As on a worker that remembers nothing, where a task before this one has made them."""
+    monkeypatch.setattr(unchanged, "UNREAD_FROM", 50_000)
+    run_task(XetUploadOperator, source=str(source), **where).value  # noqa: B018
+    new = write(source.parent / "new", {name: os.urandom(50_000) for name in NAMES})
+    write(new, {"a.bin": (source / "a.bin").read_bytes()})
+    made_hours_ago(new / "b.bin")
+
+    again = run_task(XetUploadOperator, source=str(new), **where).value
+
+    assert read == ["b.bin"]
+    assert again["unchanged"] == ["a.bin"]  # found by the digest that the upload computed
+    assert again["transfer"]["files"] == 3
 
 
 def test_a_wrong_memory_sends_the_right_file(where, source, tmp_path, read, run_task, cache):
