@@ -50,16 +50,16 @@ def shown_default(parameter: inspect.Parameter) -> str:
     return f'`"{default}"`' if isinstance(default, str) else f"`{default!r}`"
 
 
-_PAGE = {
-    operators: "operators.md",
-    pull_request_operators: "operators.md",
-    sensors: "operators.md",
-    pull_request_sensors: "operators.md",
-    scan_sensors: "operators.md",
-    repositories: "repositories.md",
-    refs: "repositories.md",
-}
-"""The page that documents the operators and sensors of a module."""
+_MODULES = (
+    operators,
+    pull_request_operators,
+    sensors,
+    pull_request_sensors,
+    scan_sensors,
+    repositories,
+    refs,
+)
+"""Where DAG authors import operators and sensors from."""
 
 _BASES = (
     operators.XetOperator,
@@ -74,13 +74,13 @@ _BASES = (
 
 def module_of(kind: type) -> Any:
     """The module from which DAG authors import it."""
-    return next(module for module in _PAGE if getattr(module, kind.__name__, None) is kind)
+    return next(module for module in _MODULES if getattr(module, kind.__name__, None) is kind)
 
 
 def public_classes() -> list[type]:
     return [
         value
-        for module in _PAGE
+        for module in _MODULES
         for value in vars(module).values()
         if isinstance(value, type)
         and issubclass(value, BaseOperator)
@@ -88,6 +88,13 @@ def public_classes() -> list[type]:
         and value.__module__.startswith("airflow_provider_xethub.")
         and value not in _BASES
     ]
+
+
+def section_of(kind: type) -> tuple[str, str]:
+    """The one page that has a section about the class, and the section."""
+    found = {page.name: page.read_text().partition(f"\n## {kind.__name__}\n") for page in PAGES}
+    ((page, section),) = [(name, after) for name, (_, heading, after) in found.items() if heading]
+    return page, section.partition("\n## ")[0]
 
 
 def arguments_of(kind: type) -> dict[str, inspect.Parameter]:
@@ -102,7 +109,7 @@ def arguments_of(kind: type) -> dict[str, inspect.Parameter]:
 
 @pytest.mark.parametrize("kind", public_classes(), ids=lambda kind: kind.__name__)
 def test_every_argument_is_documented_with_its_default(kind):
-    page = _PAGE[module_of(kind)]
+    page, text = section_of(kind)
     own = table(page, "Argument", kind.__name__)
     common = table("operators.md", "Argument", "Arguments of every operator")
     rows = {row[0].strip("`"): row for row in (common if issubclass(kind, operators.XetOperator) else []) + own}
@@ -112,7 +119,6 @@ def test_every_argument_is_documented_with_its_default(kind):
         assert rows[name][1] == shown_default(parameter), name
         assert rows[name][2] == ("yes" if name in kind.template_fields else "no"), name
         assert rows[name][3], name
-    text = (DOCS / page).read_text().partition(f"\n## {kind.__name__}\n")[2].partition("\n## ")[0]
     assert "**Returns**" in text
     assert re.search(r"\*\*[Rr]etries", text)
     assert f"{kind.__name__}(" in text
