@@ -327,9 +327,9 @@ def test_numbers_in_the_pages_are_those_of_the_code():
     assert "at most six times, within a minute" in errors
     assert (MAX_TRIES, RETRY_BUDGET) == (7, 60)
     assert f"more than {FRESH_MARGIN:.0f} seconds before the expiry" in tokens
-    operators_page = (DOCS / "operators.md").read_text()
-    assert f"More than {MAX_CHANGES:,} changes, or more than {MAX_INLINE_BYTES >> 20} MiB of files" in operators_page
-    assert f"down to the {ADVISED_CHANGES} changes that the Hub advises" in operators_page
+    page = (DOCS / "publish.md").read_text()
+    assert f"More than {MAX_CHANGES:,} changes, or more than {MAX_INLINE_BYTES >> 20} MiB of files" in page
+    assert f"down to the {ADVISED_CHANGES} changes that the Hub advises" in page
 
 
 def test_what_changes_for_mapped_tasks_is_what_the_benchmark_measured():
