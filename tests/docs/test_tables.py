@@ -134,7 +134,7 @@ def test_the_reference_has_every_public_name():
 
 
 def test_every_argument_of_the_decorator_is_documented_with_its_default():
-    rows = {row[0].strip("`"): row for row in table("operators.md", "Argument", "@task.xethub")}
+    rows = {row[0].strip("`"): row for row in table("functions.md", "Argument", "@task.xethub")}
     arguments = arguments_of(XetDecoratedOperator)
     upload = arguments_of(operators.XetUploadOperator)
     of_airflow = {"python_callable", "op_args", "op_kwargs", "kwargs_to_upstream", "task_id"}
@@ -143,13 +143,13 @@ def test_every_argument_of_the_decorator_is_documented_with_its_default():
     for name, row in rows.items():
         assert row[1] == shown_default(arguments[name])
         assert row[2] == ("yes" if name in XetDecoratedOperator.template_fields else "no"), name
-    text = (DOCS / "operators.md").read_text().partition("\n## @task.xethub\n")[2].partition("\n## ")[0]
+    text = (DOCS / "functions.md").read_text().partition("\n## @task.xethub\n")[2].partition("\n## ")[0]
     common = set(arguments_of(operators.XetOperator)) | {"source"}
     assert all(f"`{name}`" in text for name in set(upload) - common)
-    assert [row[0].strip("`") for row in table("operators.md", "Parameter", "@task.xethub")] == list(PROVIDED)
+    assert [row[0].strip("`") for row in table("functions.md", "Parameter", "@task.xethub")] == list(PROVIDED)
 
 
-@pytest.mark.parametrize("page", ["operators.md", "repositories.md"])
+@pytest.mark.parametrize("page", ["functions.md", "repositories.md"])
 def test_the_hook_has_the_methods_that_are_listed(page):
     assert table(page, "Method")
     for row in table(page, "Method"):
