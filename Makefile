@@ -97,8 +97,9 @@ lint: $(INSTALLED)  ## Check style, types and what may import what.
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-docs: $(INSTALLED)  ## Build the documentation into docs/_build/html.
+docs: $(INSTALLED)  ## Build the documentation into docs/_build/html, and check its links.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python tests/support/site_links.py docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
 screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in Chromium.

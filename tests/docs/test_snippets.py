@@ -28,6 +28,7 @@ from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.xet import records, token
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token_binding import TokenBindingDict
+from support import site_links
 from support.documentation import (
     BIN,
     BLOCKS,
@@ -91,6 +92,26 @@ def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_da
             # Nothing has triggered the consumer of an event: it has nothing to do.
             skipped = {"skipped"} if "triggering_asset_events" in block.body else set()
             assert {"success"} <= set(run.states.values()) <= {"success"} | skipped, run.states
+
+
+_JOBS = """publish download fan-out mirror copy release waiting functions object-storage repositories filesystem
+large-results handover recipes"""
+
+
+@pytest.mark.parametrize("page", _JOBS.split())
+def test_the_page_of_a_job_begins_with_a_dag_that_runs_as_pasted(page):
+    first = next(block for block in BLOCKS if block.page == f"{page}.md")
+    assert first.line <= 11, "at most ten lines before it"
+    including = first.info.startswith("{literalinclude}")
+    code = included(first.page, first).read_text() if including else first.body
+    assert "with DAG(" in code
+    assert first.info == "python" or including
+    only_imports = [
+        b
+        for b in snippets("python")
+        if b.page == first.page and all(map(is_import_or_constant, ast.parse(b.body).body))
+    ]
+    assert only_imports == [], "an example has its imports with it"
 
 
 def write_pytest(folder: Path) -> list[Block]:
@@ -315,6 +336,15 @@ def test_pages_show_no_real_credential():
         assert not re.search(r"hf_[A-Za-z0-9]{20}", text), page.name
 
 
+_ONCE_IN_OPERATORS = """xettokenoperator xetlistoperator xetuploadoperator what-is-uploaded a-model-or-dataset-card
+fan-out xetcommitoperator very-large-commits millions-of-files several-tasks-commit-at-the-same-time xetcopyoperator
+xetmirroroperator xetdownloadoperator the-hugging-face-cache object-storage memory what-a-retry-knows metrics templates
+xetfilesensor xetrevisionsensor xetscansensor xetmergepullrequestoperator xetclosepullrequestoperator
+xetcommentpullrequestoperator xetpullrequestsensor xetforgettokenoperator task-xethub the-hook-in-a-task
+arguments-of-every-operator nothing-selected-nothing-to-do"""
+"""Anchors of the page that had all operators. Who kept a link to one of them finds the way there."""
+
+
 def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path):
     command = ["sphinx-build", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -322,6 +352,8 @@ def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path)
     run(*command, "-d", str(tmp_path / "doctrees"), cwd=tmp_path, env=environment)
     pages = list((tmp_path / "html").glob("*.html"))
     assert {page.with_suffix(".html").name for page in PAGES if page.parent == DOCS} <= {page.name for page in pages}
+    assert site_links.broken((tmp_path / "html").resolve()) == []
+    assert site_links.anchors(tmp_path / "html/operators.html") >= set(_ONCE_IN_OPERATORS.split())
     for page in pages:
         loads = re.findall(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*", page.read_text())
         assert not loads, f"{page.name}: {loads}"

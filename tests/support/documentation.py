@@ -86,8 +86,10 @@ def run(*command: str, cwd: Path, **options: Any) -> str:
     return done.stdout
 
 
-def included(page: str) -> Path:
-    (block,) = [block for block in BLOCKS if block.page == page and block.info.startswith("{literalinclude}")]
+def included(page: str, block: Block | None = None) -> Path:
+    """Return the file that a block includes. Default: the only such block of the page."""
+    if block is None:
+        (block,) = [block for block in BLOCKS if block.page == page and block.info.startswith("{literalinclude}")]
     return (DOCS / block.info.split()[1]).resolve()
 
 
