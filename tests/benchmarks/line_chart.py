@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from benchmarks.chart import COLOURS, TEXT, label
+from support.svg import COLOURS, document, label
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 380, 90, 210, 50, 50
 Measurement = tuple[float, float]
@@ -74,11 +73,7 @@ def draw(
         if exponent is not None:
             parts.append(label(_WIDTH - _RIGHT + 32, y + 16, f"slope {exponent:.2f}"))
     parts.append(label(_WIDTH - _RIGHT + 14, _HEIGHT - _BOTTOM, "dashed: extrapolated"))
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'font-family="sans-serif" font-size="13">\n<title>{escape(title)}</title>\n{body}\n</svg>\n'
-    )
+    return document(_WIDTH, _HEIGHT, title, parts)
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
@@ -95,7 +90,7 @@ def _decades(low: float, high: float) -> list[float]:
 
 
 def _grid(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.0f}" y1="{y1:.0f}" x2="{x2:.0f}" y2="{y2:.0f}" stroke="{TEXT}" stroke-opacity="0.25"/>'
+    return f'<line class="line" x1="{x1:.0f}" y1="{y1:.0f}" x2="{x2:.0f}" y2="{y2:.0f}" stroke-opacity="0.25"/>'
 
 
 def _path(points: Sequence[Measurement], colour: str, dashes: str = "") -> str:
