@@ -20,8 +20,8 @@ author = "the airflow-provider-xethub contributors"
 project_copyright = author
 release = version = installed_version(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["examples", "_build"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["examples/**", "_build"]
 nitpicky = False
 # Installed for long tests only; where it is, Airflow reads what it says about itself.
 autodoc_mock_imports = [] if find_spec("airflow.providers.cncf") else ["airflow.providers.cncf"]
@@ -41,6 +41,8 @@ pygments_dark_style = "github-dark"
 html_title = "airflow-provider-xethub"
 html_static_path = ["_static"]
 html_css_files = ["xethub.css"]
+copybutton_prompt_text = "$ "  # of consoles; only the commands are copied, without it
+
 html_copy_source = False
 html_show_sourcelink = False
 
