@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -23,6 +24,11 @@ def section(name: str) -> str:
     return text.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
 
 
+@cache
+def text_of_tests() -> str:
+    return "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py") if path.parent != ROOT / "tests/docs")
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_shown_with_its_purpose_and_run_by_a_test(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
@@ -30,8 +36,7 @@ def test_an_example_is_shown_with_its_purpose_and_run_by_a_test(path):
     assert docstring.partition("\n")[0].endswith(".")
     shown = [included(block.page, block) for block in BLOCKS if block.info.startswith("{literalinclude}")]
     assert path in shown
-    tests = [test for test in (ROOT / "tests").rglob("test_*.py") if test.parent != ROOT / "tests/docs"]
-    assert any(re.search(rf'{path.stem}(\.py)?"', test.read_text()) for test in tests)
+    assert re.search(rf'\b{path.stem}(\.py)?"', text_of_tests()), "no test runs it"
 
 
 def test_there_are_as_many_examples_as_promised():

@@ -10,8 +10,6 @@ from support.builders import binary, write
 from support.documentation import run_as_file
 from support.repository_trees import read_tree, set_tree
 
-pytestmark = pytest.mark.airflow
-
 EXAMPLES = Path(__file__).parents[3] / "dags_example"
 
 
