@@ -2,14 +2,19 @@
 
 Twice the DAG ``xethub_quickstart`` publishes a folder and reads it back: first one version of a 64 MiB binary and two
 tables, then another version that shares most bytes with the first. Then everything that Airflow left behind is searched
-for the Hub token and for every access token that the local Hub issued.
+for the Hub token and for every access token that the local Hub issued. With ``KEEP=1``, Airflow and the local Hub then
+keep running until Ctrl-C.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +31,10 @@ REPO = "datasets/local/penguins"
 TOKEN_TASKS = ("write_token", "read_token")
 FINISHED = {"success", "failed", "upstream_failed", "skipped", "removed"}
 MOST_NEW_BYTES = 0.2
+DAGS_OF_VISITORS = {"AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10"}
+"""Airflow looks for new files every 10 seconds instead of every 5 minutes."""
 STARTED = time.monotonic()
+KEEP = os.environ.get("KEEP", "") not in ("", "0")
 
 
 def say(text: str) -> None:
@@ -34,12 +42,15 @@ def say(text: str) -> None:
 
 
 def main() -> int:
+    end_as_by_ctrl_c()
     folder = services.ROOT / ".demo"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
+    lock = hold(folder)
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
     versions = data.make(folder / "data")
     say("made a 64 MiB binary in two versions; the tables are the Palmer penguins")
-    env = services.environment(folder)
+    env = services.environment(folder) | (DAGS_OF_VISITORS if KEEP else {})
     store = LocalStore(folder / "hub")
     hub_token = store.tokens["write"]
     store.repositories.create(REPO, private=True, author="local")
@@ -50,12 +61,62 @@ def main() -> int:
         with services.airflow(folder, env) as airflow:
             say(f"Airflow runs at {airflow.url}: API server, DAG processor, scheduler")
             runs = [run_once(airflow, folder, version) for version in versions]
+            if KEEP:
+                status = check(runs, store, hub_token, folder)
+                print(where_to_click(airflow.url, hub_url, runs[-1]), flush=True)
+                wait_for_ctrl_c()
     say("stopped Airflow and the local Hub")
-    print_table([summary(run) for run in runs])
-    issued = store.access.issued_xet_tokens()
+    if not KEEP:
+        status = check(runs, store, hub_token, folder)
     store.close()
-    secrets = {"the Hub token": hub_token, **{f"access token {n}": token for n, token in enumerate(issued, 1)}}
-    return check(runs, secrets, folder)
+    os.close(lock)
+    print(f"  Everything is in {folder.name}/, and nothing is left running.")
+    return status
+
+
+def end_as_by_ctrl_c() -> None:
+    """Stop the servers also when this is terminated or its terminal is closed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
+
+def hold(folder: Path) -> int:
+    """Let nobody else use the folder; returns what has to be closed.
+
+    :raises SystemExit: another demonstration uses it.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit("Another demonstration runs in this folder. End it with Ctrl-C in its terminal.") from None
+    return lock
+
+
+def wait_for_ctrl_c() -> None:
+    with suppress(KeyboardInterrupt):
+        while True:
+            signal.pause()
+    # A second Ctrl-C would leave servers running.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    print(flush=True)
+
+
+def where_to_click(airflow_url: str, hub_url: str, run: dict[str, Any]) -> str:
+    """Say what is where, and how to end it."""
+    return f"""
+  Airflow and the local Hub keep running. Neither asks for a password: on this machine, everybody may do everything.
+
+    the run         {airflow_url}/dags/{DAG}/runs/{run["run_id"]}
+    its commit      {run["commit"]["url"]}
+    the connection  {airflow_url}/connections
+    all files       {hub_url}/{REPO}
+
+  DAG files that you save in dags_example/ appear in Airflow within half a minute. They may publish to the dataset
+  local/penguins.
+  End everything with Ctrl-C.
+"""
 
 
 def run_once(airflow: services.Airflow, folder: Path, version: Path) -> dict[str, Any]:
@@ -91,6 +152,7 @@ def run_once(airflow: services.Airflow, folder: Path, version: Path) -> dict[str
 
     uploads = sum(task["task_id"] == "upload" for task in tasks)
     return {
+        "run_id": run_id,
         "version": version.name,
         "transfers": [xcom("upload", "transfer", index) for index in range(uploads)],
         "commit": xcom("publish"),
@@ -142,8 +204,11 @@ def print_table(columns: list[dict[str, str]]) -> None:
     print()
 
 
-def check(runs: list[dict[str, Any]], secrets: dict[str, str], folder: Path) -> int:
-    """Check what the demonstration claims; return the exit status."""
+def check(runs: list[dict[str, Any]], store: LocalStore, hub_token: str, folder: Path) -> int:
+    """Show what happened, and check what the demonstration claims; return the exit status."""
+    print_table([summary(run) for run in runs])
+    issued = store.access.issued_xet_tokens()
+    secrets = {"the Hub token": hub_token, **{f"access token {n}": token for n, token in enumerate(issued, 1)}}
     problems = []
     share = sum(t["bytes_sent"] for t in runs[1]["transfers"]) / sum(t["bytes"] for t in runs[1]["transfers"])
     print(f"  The second version sent {100 * share:.1f} % of its bytes.")
@@ -169,9 +234,7 @@ def check(runs: list[dict[str, Any]], secrets: dict[str, str], folder: Path) -> 
         )
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
-    print(
-        f"  Done in {time.monotonic() - STARTED:.0f} s. Everything is in {folder.name}/, and nothing is left running."
-    )
+    print(f"  Done in {time.monotonic() - STARTED:.0f} s.")
     return 1 if problems else 0
 
 
