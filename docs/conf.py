@@ -38,7 +38,9 @@ add_module_names = False
 
 html_theme = "furo"
 pygments_dark_style = "github-dark"
-html_title = "airflow-provider-xethub"
+html_title = f"{project} {version}"
+# The address of the pages for search engines, whichever version somebody reads. Read the Docs sets it; not tried.
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_static_path = ["_static"]
 html_css_files = ["xethub.css"]
 copybutton_prompt_text = "$ "  # of consoles; only the commands are copied, without it

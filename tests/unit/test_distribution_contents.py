@@ -32,7 +32,7 @@ MAX_KB = {PROVIDER: (800, 4000), LOCAL: (400, 400), TOKEN: (30, 30)}
 METADATA = {"METADATA", "WHEEL", "RECORD", "licenses/LICENSE", "entry_points.txt"}
 
 INCLUDED = {
-    PROVIDER: ("provider/airflow_provider_xethub", "dags_example", "docs", "tests"),
+    PROVIDER: ("provider/airflow_provider_xethub", "provider/build_metadata.py", "dags_example", "docs", "tests"),
     LOCAL: ("provider/local/xethub_local",),
     TOKEN: ("provider/token/xethub_token",),
 }

@@ -101,6 +101,18 @@ def test_an_sdist_builds_the_same_wheel(wheels, sdists, name, tmp_path):
     assert not [path for path in unpacked.rglob("*") if path.is_dir() and path.name in others]
 
 
+def test_the_links_of_the_description_lead_to_files_of_this_version(wheels):
+    """A package index shows it, where links between files lead nowhere."""
+    about = metadata(wheels[PROVIDER])
+    address = dict(each.split(", ") for each in about.get_all("Project-URL", []))["Repository"]
+    shown = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", about.get_payload())
+    written = re.findall(r"(!?)\[[^]]*\]\(([^)]+)\)", (FOLDERS[PROVIDER] / "README.md").read_text())
+    kinds = {"!": "raw", "": "blob"}
+    version = about["Version"]
+    assert shown == [(image, f"{address}/{kinds[image]}/v{version}/{path}") for image, path in written]
+    assert about["Description-Content-Type"] == "text/markdown"
+
+
 def test_each_has_the_licence_and_a_description(wheels):
     texts = {folder.joinpath("LICENSE").read_bytes() for folder in FOLDERS.values()}
     assert len(texts) == 1
