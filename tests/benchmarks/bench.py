@@ -6,7 +6,8 @@ Airflow in it, as on an Airflow worker; caches are empty unless the step says ot
 downloaded byte is compared with its source. Where a target is missed, the case is measured once more over that link,
 and all of its measurements count.
 
-Run it with ``make bench``. ``--report-only`` measures nothing and writes tables and charts into ``docs/benchmarks.md``.
+Run it with ``make bench``. ``--report-only`` measures nothing, and writes tables and charts into ``docs/benchmarks.md``
+and some figures into ``README.md``.
 What fails is reported, and the others go on; the results are written after each case. Exits with status 1 where
 something failed or a target is missed.
 """
@@ -26,7 +27,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import front_door, report
 from benchmarks.cases import CASES, order
 from benchmarks.fast_s3 import program
 from benchmarks.profiles import Profile, enter_namespace, shaped
@@ -49,6 +50,8 @@ def main() -> int:
         results = _read(options.results)
         busy = options.docs / "benchmarks-busy.json"
         report.write_docs(results, _read(busy) if busy.exists() else None, options.docs)
+        if (readme := options.docs.parent / "README.md").exists():
+            front_door.write(results, readme)
         print(report.text(results))
         return 0
     if any(CASES[name].is_stored for name in options.cases) and not options.quick:

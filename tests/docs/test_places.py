@@ -109,15 +109,6 @@ def test_wheels_are_named_as_they_are_built():
             assert fnmatch(WHEEL, name), f"{block}: {name}"
 
 
-def test_pip_never_fetches_the_provider_by_its_name_alone():
-    """Whoever registers the name on an index would decide what is installed."""
-    for block in snippets("bash"):
-        if block.page in ("installation.md", "deployment.md", "platform.md"):
-            for line in block.body.splitlines():
-                if line.startswith("pip ") and re.search(r"\bairflow-provider-xethub\b(?!\.| @ )", line):
-                    assert "--no-index" in line, line
-
-
 def test_edge_workers_are_given_the_same_secrets_as_the_centre():
     import configparser
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -22,40 +18,12 @@ from airflow_provider_xethub import get_provider_info
 from airflow_provider_xethub.xet import recipient
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import XetToken
-from support.documentation import (
-    BIN,
-    ROOT,
-    SNIPPETS,
-    Block,
-    included,
-    run,
-    run_as_file,
-    snippets,
-    table,
-)
+from support.documentation import BIN, ROOT, run, snippets
+from support.terminals import follow_the_quick_start, looks_like, serving, sessions
 from xethub_local.cli import main as cli
 from xethub_local.server import LocalHub
 from xethub_local.store.announced_url import announced
 from xethub_token.recipient import RecipientKey
-
-
-@contextmanager
-def serving(arguments: list[str], folder: Path) -> Iterator[str]:
-    """Run ``xethub-local serve`` until the block ends; gives what it prints."""
-    command = [str(BIN / "xethub-local"), "serve", *arguments]
-    process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout
-    try:
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("Stop with"):
-                break
-        yield "".join(lines)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
 
 
 def pip(words: list[str], _: Path) -> None:
@@ -77,20 +45,45 @@ _PIP_FILES = ("--constraint", "--find-links", "--dest")
 
 
 def requirement(word: str) -> None:
-    """Check what pip is asked for: a name of ours with its extras, an Airflow, a wheel, a folder or a repository."""
-    word, _, address = word.partition(" @ ")
+    """Check what pip is asked for: an Airflow, or one of ours as a wheel, a folder, or a repository of git."""
+    name, _, address = word.rpartition(" @ ")
+    if "://" in address:
+        provider = metadata("airflow-provider-xethub")
+        repository = dict(each.split(", ") for each in provider.get_all("Project-URL", []))["Repository"]
+        address, _, folder = address.partition("#subdirectory=")
+        release = f"{repository}/releases/download/v{provider['Version']}/"
+        if address.startswith("git+"):
+            assert address == f"git+{repository}"
+            word = f"./{folder}"
+            assert name in ("", name_of(word))
+        else:
+            assert address.startswith(release), word
+            word = f"./{address.removeprefix(release)}"
     name, bracket, extras = word.partition("[")
     if name.endswith(".whl"):
         name = re.fullmatch(r"\./(\w+)-(?:\*|[\d.]+-py3-none-any)\.whl", name)[1].replace("_", "-")
     elif name.startswith("."):
-        name = re.findall(r'^name = "(.+)"', (ROOT / name / "pyproject.toml").read_text(), re.MULTILINE)[0]
+        name = name_of(name)
     name, _, pinned = name.partition("==")
     assert metadata(name)["Name"] == name
     assert pinned in ("", metadata(name)["Version"])
-    if address:
-        assert address.removeprefix("git+") in str(metadata(name).get_all("Project-URL"))
     if bracket:
         assert extras.rstrip("]") in metadata(name).get_all("Provides-Extra")
+
+
+def name_of(folder: str) -> str:
+    """The distribution that is built from a folder of the repository."""
+    return re.findall(r'^name = "(.+)"', (ROOT / folder / "pyproject.toml").read_text(), re.MULTILINE)[0]
+
+
+def git(words: list[str], _: Path) -> None:
+    address = str(metadata("airflow-provider-xethub").get_all("Project-URL"))
+    assert words[:2] == ["git", "clone"]
+    assert f"Repository, {words[2]}'" in address
+
+
+def cd(words: list[str], _: Path) -> None:
+    assert words == ["cd", "airflow-provider-xethub"]
 
 
 def composer(words: list[str], _: Path) -> None:
@@ -172,9 +165,14 @@ def test_connections_are_right_in_each_form():
     uris = re.findall(r"`(xethub://[^`]+)`", (ROOT / "docs/connection.md").read_text())
     found += [Connection("hub", uri=uri) for uri in uris]
     assert len(uris) == 2
-    assert len(found) == 7
+    assert len(found) == 6
     for connection in found:
         check_connection(connection)
+
+
+def keep(words: list[str], folder: Path) -> None:
+    assert words[1:] == ["make", "demo"]
+    make(words[1:], folder)
 
 
 def make(words: list[str], _: Path) -> None:
@@ -191,11 +189,14 @@ def execute(words: list[str], folder: Path) -> None:
 
 _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
     "pip": pip,
+    "git": git,
+    "cd": cd,
     "gcloud": composer,
     "astro": astro,
     "grep": grep,
     "airflow": airflow,
     "export": export,
+    "KEEP=1": keep,
     "make": make,
     "python": execute,
     "xethub-local": execute,
@@ -211,18 +212,6 @@ def test_shell_snippets_are_right(block, tmp_path):
         if block.page == "quickstart.md" and words[0] in _IN_THE_WALKTHROUGH:
             continue  # test_the_quick_start_works_as_written runs them
         _COMMANDS[words[0]](words, tmp_path)
-
-
-def looks_like(printed: str, shown: str) -> bool:
-    """Whether the output is what the page shows, where ``…`` stands for anything."""
-    parts = [re.escape(part) for part in shown.strip().split("…")]
-    return re.fullmatch("(?:.|\n)*?".join(parts), printed.strip()) is not None
-
-
-def sessions(block: Block) -> list[tuple[list[str], str]]:
-    """The commands of a console block, each with the output shown for it."""
-    found = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.body, re.MULTILINE)
-    return [(shlex.split(command), shown) for command, shown in found]
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in snippets("console")}))
@@ -255,33 +244,5 @@ def check_consoles(page, tmp_path, capsys):
 
 
 def test_the_quick_start_works_as_written(tmp_path):
-    """A new user's two terminals: nothing from this test run's environment but the installed package."""
-    blocks = [block for block in SNIPPETS if block.page == "quickstart.md"]
-    serve, *later = [session for block in blocks if block.info == "console" for session in sessions(block)]
-    with serving([*serve[0][2:], "--port", "0"], tmp_path) as printed:
-        url, token = re.search(r"http://\S+", printed)[0], re.search(r"write +(hf_\w+)", printed)[1]
-        lines = [line for block in blocks if block.info == "bash" for line in block.body.splitlines()]
-        lines = [line for line in lines if not line.startswith(("pip ", "airflow standalone"))]
-        script = "\n".join(["set -eu", 'cp "$QUICKSTART" "$(mkdir -p ~/airflow/dags; echo ~/airflow/dags)"', *lines])
-        for shown, real in {
-            "http://127.0.0.1:7777": url,
-            "hf_…": token,
-            "/tmp/penguins": f"{tmp_path}/penguins",
-        }.items():
-            script = script.replace(shown, real)
-        dag = tmp_path / "xethub_quickstart.py"
-        dag.write_text(included("quickstart.md").read_text().replace("/tmp/penguins", f"{tmp_path}/penguins"))
-        kept = {name: os.environ[name] for name in ("NO_PROXY", "no_proxy", "LANG") if name in os.environ}
-        environment = kept | {"HOME": str(tmp_path), "PATH": f"{BIN}:/usr/bin:/bin", "QUICKSTART": str(dag)}
-        output = run("bash", "-c", script, cwd=tmp_path, env=environment)
-        tasks = [row[0].strip("`") for row in table("quickstart.md", "Task")]
-        assert sorted(tasks) == sorted(task_ids(dag))
-        assert re.search(r"state[=:'\" ]+success", output), output[-3000:]
-        copies = {path.name for path in Path(f"{tmp_path}/penguins-copy").iterdir()}
-        assert copies == {"penguins.csv", "photos.bin", "summary.csv"}
-        for command, shown in later:
-            assert looks_like(run(*command, cwd=tmp_path), shown)
-
-
-def task_ids(dag_file: Path) -> set[str]:
-    return {task.task_id for dag in run_as_file(dag_file.read_text(), dag_file.name) for task in dag.tasks}
+    """With nothing of this test run's environment but the installed package."""
+    follow_the_quick_start(BIN, tmp_path)
