@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version as metadata_version
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 
+from support import debian_python
 from support.distributions import FOLDERS, PACKAGES, ROOT, build, build_all
+from support.documentation import snippets
+from support.terminals import follow_the_quick_start
 
 pytestmark = pytest.mark.long
 
@@ -44,10 +48,10 @@ def sdists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Environment:
     """A virtual environment, and what is done in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str | Path = sys.executable) -> None:
         self.folder = folder
         self.python = folder / "bin/python"
-        self.run(UV, "venv", "--quiet", "--seed", "--python", sys.executable, folder)
+        self.run(UV, "venv", "--quiet", "--seed", "--python", python, folder)
 
     def run(self, *command: str | Path, status: int = 0, variables: Mapping[str, str] | None = None) -> str:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))}
@@ -83,9 +87,22 @@ class Environment:
         found = dict(re.findall(r"^([\w-]*xethub[\w-]*)(?:==(\S+)| @ .*)$", listed, re.MULTILINE))
         return {name: value or "from a folder" for name, value in found.items()}
 
+    @property
+    def packages(self) -> Path:
+        (found,) = self.folder.glob("lib/python*/site-packages")
+        return found
+
     def has(self, path: str) -> bool:
-        (packages,) = self.folder.glob("lib/python*/site-packages")
-        return (packages / path).exists()
+        return (self.packages / path).exists()
+
+    def files(self) -> dict[str, bytes]:
+        """Our import packages and their metadata, as they were installed."""
+        folders = [*self.packages.glob("airflow_provider_xethub*"), *self.packages.glob("xethub_*")]
+        paths = [path for folder in folders for path in folder.rglob("*") if path.suffix != ".pyc"]
+        found = {path.relative_to(self.packages).as_posix(): path for path in paths if path.is_file()}
+        # What else is in there says how they were installed.
+        kept = ("METADATA", "entry_points.txt", "LICENSE")
+        return {n: p.read_bytes() for n, p in found.items() if ".dist-info/" not in n or n.endswith(kept)}
 
     @contextmanager
     def serving(self, data: Path) -> Iterator[dict[str, str]]:
@@ -189,7 +206,8 @@ def old_wheels(tmp_path: Path) -> Path:
     source = tmp_path / "old"
     shutil.copytree(PACKAGES["airflow-provider-xethub"], source / "airflow_provider_xethub")
     shutil.copytree(PACKAGES["xethub-local"], source / "airflow_provider_xethub/local")
-    for name in ("README.md", "LICENSE"):
+    for name in ("README.md", "LICENSE", "provider/build_metadata.py"):
+        (source / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     package = source / "airflow_provider_xethub/__init__.py"
     package.write_text(re.sub(r"(?m)^__version__ = .*", f'__version__ = "{OLD}"', package.read_text()))
@@ -232,12 +250,61 @@ def test_an_upgrade_from_0_1_leaves_nothing_of_it(
     check_local_hub(environment, tmp_path)
 
 
+# --- as the pages show it ---------------------------------------------------------------------------------------------
+
+ADDRESS = dict(each.split(", ") for each in metadata("airflow-provider-xethub").get_all("Project-URL", []))[
+    "Repository"
+]
+
+
+def ways() -> list[str]:
+    """Each way to install our distributions that the pages show, without the Airflow that they name."""
+    blocks = [block for block in snippets("bash") if block.page in ("README.md", "installation.md", "quickstart.md")]
+    lines = [line for block in blocks for line in block.body.splitlines() if line.startswith("pip install")]
+    shown = [re.sub(r' "apache-airflow==[\d.]+"', "", line) for line in lines if "--constraint" not in line]
+    return [line for line in dict.fromkeys(shown) if line != "pip install"]
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
-def test_from_git(environment: Environment) -> None:
-    """What the page about installation shows, with the address of this clone."""
-    environment.install("hatchling")
-    address = f"airflow-provider-xethub @ git+file://{ROOT}"
-    environment.install("--no-build-isolation", f"apache-airflow=={metadata_version('apache-airflow')}", address)
-    assert set(environment.installed()) == {"airflow-provider-xethub"}
-    printed = environment.execute("from airflow_provider_xethub.operators import xethub; print(xethub.__file__)")
-    assert Path(printed.splitlines()[-1]).is_relative_to(environment.folder)
+def test_each_way_that_the_pages_show(environment: Environment, wheels: Path) -> None:
+    """With the address of this clone and the folder of its wheels in the place of the project's."""
+    environment.install("--requirement", ROOT / "pyproject.toml", "pip", "google-auth")
+    found = ways()
+    assert len(found) > 6
+    for line in found:
+        command = line.replace(f"git+{ADDRESS}", f"git+file://{ROOT}")
+        command = re.sub(rf"{ADDRESS}/releases/download/v[^/]+/", f"{wheels}/", command)
+        for folder in (".", *(FOLDERS[name].relative_to(ROOT) for name in ("xethub-local", "xethub-token"))):
+            name = folder if folder == "." else f"./{folder}"
+            command = " ".join(str(ROOT / name) if word == name else word for word in command.split(" "))
+        uv = [UV, "pip", "install", "--quiet", "--python", environment.python, "--constraint", CONSTRAINTS]
+        environment.run("bash", "-c", f"cd {wheels} && {command.replace('pip install', shlex.join(map(str, uv)))}")
+        installed = environment.installed()
+        assert installed, line
+        if "airflow-provider-xethub" in installed:
+            shown = environment.execute("from airflow_provider_xethub.operators import xethub; print(xethub.__file__)")
+            assert Path(shown.splitlines()[-1]).is_relative_to(environment.folder), line
+        if "xethub-local" in installed:
+            environment.run("xethub-local", "--help")
+        environment.run(UV, "pip", "uninstall", "--quiet", "--python", environment.python, *installed)
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_the_quick_start_on_the_oldest_and_on_the_newest_python(
+    version: str, wheels: Path, sdists: Path, tmp_path: Path
+) -> None:
+    """From wheels; sdists then install the same files."""
+    python = debian_python.find(version)
+    if python is None:
+        pytest.skip(f"no Python {version}; on Debian, PYTHONPATH=tests python -m support.debian_python {version}")
+    environment = Environment(tmp_path / "environment", python)
+    environment.install(*wheels.glob("airflow_provider_xethub-*"), *wheels.glob("xethub_local-*"))
+    assert environment.execute("import sys; print('%d.%d' % sys.version_info[:2])") == version
+    follow_the_quick_start(environment.folder / "bin", tmp_path)
+
+    from_wheels = environment.files()
+    names = ("airflow-provider-xethub", "xethub-local")
+    environment.run(UV, "pip", "uninstall", "--quiet", "--python", environment.python, *names)
+    assert not environment.files()
+    environment.install("--no-deps", *sdists.glob("airflow_provider_xethub-*"), *sdists.glob("xethub_local-*"))
+    assert environment.files() == from_wheels
