@@ -42,7 +42,7 @@ def _rows(measured: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
     def counted(who: str) -> str:
         commits, requests = (_of(measured, mapped, who, name) for name in ("commits", "hub_requests"))
-        return f"{commits:.0f} {'commit' if commits == 1 else 'commits'}, {requests:.0f} requests"
+        return f"{commits:.0f} {'commit' if commits == 1 else 'commits'}, {requests:.0f} Hub requests"
 
     def seconds(who: str) -> str:
         return f"{short(_of(measured, small, who, 'seconds'))} s"

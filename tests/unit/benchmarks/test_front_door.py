@@ -41,7 +41,7 @@ def test_figures_are_medians_of_the_largest_number_of_tasks():
     assert rows["Memory to download 1.1 GB"].endswith("| 1100 MB | 320 MB |")
     assert rows["Download of 600 small files**, 50 ms away"].endswith("| 30.5 s | 2.25 s |")
     tasks = rows["32 mapped tasks that upload a file each"]
-    assert tasks.endswith("| 32 commits, 128 requests | 1 commit, 128 requests |")
+    assert tasks.endswith("| 32 commits, 128 Hub requests | 1 commit, 128 Hub requests |")
 
 
 def test_only_what_is_between_the_marks_is_written(tmp_path: Path):
