@@ -32,6 +32,7 @@ class Readme(MetadataHookInterface):
     """Sets ``readme``."""
 
     def update(self, metadata: dict[str, Any]) -> None:
+        """Add the text, with absolute links."""
         if "readme" in metadata:
             return  # this is an unpacked sdist, whose PKG-INFO has it
         text = Path(self.root, "README.md").read_text(encoding="utf-8")

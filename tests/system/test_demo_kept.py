@@ -15,7 +15,7 @@ import requests
 
 from support.documentation import ROOT
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 DEMO = [sys.executable, str(ROOT / "tests/demo/run.py")]
 
