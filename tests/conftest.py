@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
     from airflow_provider_xethub.xet.repo import Repo
     from support.airflow_runs import DagRun, TaskRun
+    from support.fork_server import ForkServer
 
 
 if version("apache-airflow").startswith("3.0."):
@@ -235,6 +236,16 @@ def run_dag(airflow_db: None) -> Callable[[DAG], DagRun]:
     from support.airflow_runs import run_dag
 
     return run_dag
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """A process that has imported what a worker of Airflow has; it runs code in forks."""
+    from support.fork_server import ForkServer
+
+    running = ForkServer()
+    yield running
+    running.close()
 
 
 @pytest.fixture

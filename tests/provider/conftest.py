@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +17,9 @@ from support.secret_values import HEADER, PROXY_PASSWORD
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.fs.xethub import XetHubFileSystem
+    from support.fork_server import ForkServer
+    from xethub_local.control.faults import Fault
+    from xethub_local.server import LocalHub
 
 
 @pytest.fixture
@@ -30,6 +33,18 @@ def fs(connection: object) -> Iterator[XetHubFileSystem]:
     forget_filesystems()
     yield attach("hf", "xethub_default").fs
     forget_filesystems()
+
+
+@pytest.fixture
+def kill_at(hub: LocalHub, fork_server: ForkServer) -> Callable[..., None]:
+    """Runs code in a process of its own, and kills it once a fault has met a request of it."""
+
+    def kill(fault: Fault, code: str, *arguments: str) -> None:
+        hub.faults.add(fault)
+        fork_server.start(code, *arguments).kill_when(lambda: hub.faults.acted(fault))
+        hub.faults.remove(fault)
+
+    return kill
 
 
 @pytest.fixture

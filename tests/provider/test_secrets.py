@@ -6,8 +6,6 @@ import base64
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zlib
 
 from airflow.providers.common.compat.sdk import redact
@@ -175,7 +173,7 @@ def test_the_life_cycle_of_a_repository_shows_no_secret(hub, secrets, repo, run_
     assert_absent(secrets(), seen.text())
 
 
-def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path):
+def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path, fork_server):
     """Whatever the level, and although it was imported before: at ``info`` it writes down all headers that it gets."""
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -183,19 +181,12 @@ def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path):
     hub.access.token_life = 31
     hub.faults.add(Fault("GET /cas/.*/v1/chunks/.*", delay=1.5, times=1))
     hub.faults.add(Fault("POST /cas/.*/v1/xorb-grants/.*", delay=1.5, times=1))
-    environment = {**os.environ, "RUST_LOG": "trace", "HF_XET_LOG_DEST": f"{logs}/"}
-    done = subprocess.run(
-        [sys.executable, "-c", _LOGGED, repo.repo_id, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {"RUST_LOG": "trace", "HF_XET_LOG_DEST": f"{logs}/"}
+    status, printed = fork_server.run(_LOGGED, repo.repo_id, str(tmp_path), environment=environment)
     hub.access.token_life = 900
     hub.faults.clear()
-    assert done.returncode == 0, done.stderr
-    text = "".join(path.read_text() for path in logs.iterdir()) + done.stdout + done.stderr
+    assert status == 0, printed
+    text = "".join(path.read_text() for path in logs.iterdir()) + printed
     assert "HTTP client configured" in text  # where it writes down the headers that it was given
     assert len(hub.log.requests(rf"GET {repo.token_path('write')}")) >= 2  # it asked for another token
     for form in (base64.b64encode(f"anna:{PROXY_PASSWORD}".encode()).decode(), "X-Proxy-Key", "x-proxy-key"):

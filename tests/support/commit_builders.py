@@ -55,6 +55,11 @@ def publish(
     return commit.publish(by, request, modes, lambda _: contents)
 
 
+def request(repo: Repo, **options: Any) -> CommitRequest:
+    """A commit without files, which ``hook.publish`` and its likes add, with a key that finds it again."""
+    return CommitRequest(repo, (), **{"message": "many", "idempotency_key": "k", **options})
+
+
 def titles(hub: LocalHub, repo: Repo, revision: str = "main") -> list[str]:
     """The titles of the commits that tests made, newest first."""
     return [each.title for each in hub.repositories.commits(name_of(repo), revision)][:-1]

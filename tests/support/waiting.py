@@ -17,7 +17,9 @@ def until(condition: Callable[[], T | None], *logs: Path, patience: float = 300.
     :param patience: seconds.
     """
     deadline = time.monotonic() + patience
+    pause = 0.01
     while not (value := condition()):
         assert time.monotonic() < deadline, "".join(log.read_text(errors="replace")[-4000:] for log in logs)
-        time.sleep(0.5)
+        time.sleep(pause)
+        pause = min(1.5 * pause, 0.5)
     return value

@@ -11,11 +11,12 @@ from support.stopping import Stopped
 
 
 @pytest.fixture
-def stopped(tmp_path):
+def stopped(tmp_path, fork_server):
+    """Starts a task in a fork, or, with ``is_forked=False``, in an interpreter of its own."""
     running = []
 
-    def start(operator, arguments, timeout=None):
-        running.append(Stopped(tmp_path, operator, arguments, timeout))
+    def start(operator, arguments, timeout=None, *, is_forked=True):
+        running.append(Stopped(fork_server if is_forked else None, tmp_path, operator, arguments, timeout))
         return running[-1]
 
     yield start

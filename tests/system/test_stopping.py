@@ -92,13 +92,14 @@ def test_an_execution_timeout_stops_a_transfer(hub, where, source, records, stop
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
 
 
-def test_a_second_sigterm_does_no_harm(hub, where, source, stopped, repo):
+def test_a_second_sigterm_does_no_harm(hub, where, source, stopped, repo, request):
     fault = hub.faults.add(Fault(UPLOADS, delay=30))
-    task = stopped(XetUploadOperator, {"source": source, **where})
+    task = stopped(XetUploadOperator, {"source": source, **where}, is_forked=False)
     task.wait_until(lambda: hub.faults.acted(fault))
     task.process.send_signal(signal.SIGTERM)
-    result, _ = task.terminate()
+    result, seconds = task.terminate()
     assert (result["state"], result["error"]) == ("up_for_retry", "XetCancelledError")
+    report(seconds, request, is_forked=False)
     assert commits(hub, repo) == 1
 
 
@@ -112,10 +113,10 @@ def test_a_transfer_that_was_stopped_sends_nothing_more(hub, hook, repo, records
 
     if direction == "upload":
         work = partial(hook.upload, source, repo)
-        fault, next_request = Fault(UPLOADS, delay=3), SHARDS
+        fault, next_request = Fault(UPLOADS, delay=1), SHARDS
     else:
         work = partial(hook.download, tmp_path / "out", records)
-        fault, next_request = Fault(READS, delay=3), DATA
+        fault, next_request = Fault(READS, delay=1), DATA
     hub.log.clear()
     hub.faults.add(fault)
 
@@ -133,7 +134,7 @@ def test_a_transfer_that_was_stopped_sends_nothing_more(hub, hook, repo, records
     finally:
         thread.join()
         signal.signal(signal.SIGUSR1, before)
-    time.sleep(3.5)  # by then the late answer has come
+    time.sleep(1.5)  # by then the late answer has come
     assert not hub.log.requests(next_request, status=200)
     assert not hub.log.requests(next_request, status=206)
     assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []

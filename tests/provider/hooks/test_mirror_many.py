@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from functools import partial
 
@@ -16,8 +14,8 @@ from airflow_provider_xethub.xet.hub.folders import FilesOnDisk
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import xet_file_record
 from support.builders import TEXT, binary, write
+from support.commit_builders import request
 from support.repository_trees import read_tree
-from support.waiting import until
 from xethub_local.control.fault import Fault
 
 BEFORE = {f"d/{n}.bin": binary(seed=n) for n in range(5)} | {"old/x.bin": binary(), "old/y.csv": TEXT, "kept/a": b"\0"}
@@ -29,10 +27,6 @@ AFTER = {
     ".gitignore": b"*.tmp\n",
 }
 OPTIONS = {"protect": "kept/", "max_delete_share": 1}
-
-
-def request(repo, **options):
-    return CommitRequest(repo, (), **{"message": "mirror", "idempotency_key": "k", **options})
 
 
 @pytest.fixture
@@ -102,23 +96,16 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 
 records.IN_MEMORY = 2
 hook = XetHubConnection()
-request = CommitRequest(hook.repo(sys.argv[2], "dataset"), (), message="mirror", idempotency_key="k")
+request = CommitRequest(hook.repo(sys.argv[2], "dataset"), (), message="many", idempotency_key="k")
 hook.mirror(sys.argv[1], request, protect="kept/", max_delete_share=1)
 """
 
 
 @pytest.mark.parametrize("route", ["POST .*/preupload/.*", "POST .*/commit/.*"])
-def test_a_mirror_that_is_killed_is_continued(hook, hub, mirrored, source, there, monkeypatch, route):
+def test_a_mirror_that_is_killed_is_continued(hook, mirrored, kill_at, source, there, monkeypatch, route):
     monkeypatch.setattr(records, "IN_MEMORY", 2)
-    slow = hub.faults.add(Fault(route, skip=1 if "preupload" in route else 0, delay=4, status=500))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(source), mirrored.repo_id])
-    try:
-        until(lambda: process.poll() is not None or any(each.acted for each in hub.faults.armed()))
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    hub.faults.remove(slow)
+    fault = Fault(route, skip=1 if "preupload" in route else 0, delay=4, status=500)
+    kill_at(fault, KILLED, str(source), mirrored.repo_id)
     assert there(mirrored) == BEFORE, "nothing, before everything"
     result = hook.mirror(source, request(mirrored), **OPTIONS)
     assert result["deleted"] == ["old/x.bin", "old/y.csv"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -221,7 +219,7 @@ def test_a_dag_that_batches_events_gets_all_commits_of_a_push_in_one_run(url, sc
     check_push(dag_id, before, made, batched=True)
 
 
-def test_a_replay_makes_no_second_event_in_this_process_or_another(url, scheduled, repo, commits, hub):
+def test_a_replay_makes_no_second_event_in_this_process_or_another(url, scheduled, repo, commits, hub, fork_server):
     scheduled(uri_of(repo))
     before, made = commits(2)
     body = pushed(repo, before, made[-1]["oid"])
@@ -233,14 +231,11 @@ def test_a_replay_makes_no_second_event_in_this_process_or_another(url, schedule
     code = (
         "import json, sys; from airflow_provider_xethub.xet.hub import webhooks; "
         "from airflow_provider_xethub.plugins import webhook_app; "
-        "print(webhook_app._record(webhooks.parse_ref_updates(sys.stdin.buffer.read()), None))"
+        "print(webhook_app._record(webhooks.parse_ref_updates(sys.argv[1].encode()), None))"
     )
-    import json
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(body).encode(), capture_output=True, check=True
-    )
-    assert b"'events': 0" in done.stdout
+    status, printed = fork_server.run(code, json.dumps(body))
+    assert status == 0, printed
+    assert "'events': 0" in printed
     assert len(events_of(uri_of(repo))) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 import time
 
@@ -10,9 +11,9 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError, XetSourceError
 from airflow_provider_xethub.xet import records
-from airflow_provider_xethub.xet.publish.request import CommitRequest
-from support.commit_builders import titles, tree
-from support.forked_uploads import ForkedUploads
+from support.commit_builders import request, titles, tree
+from support.fork_server import ForkServer
+from support.waiting import until
 from xethub_local.control.faults import Fault
 
 AT_ONCE = 5
@@ -20,6 +21,7 @@ THROUGH_CAS = [f"{number // 4}/{number}.bin" for number in range(7)]
 INLINE = ["empty.bin", "notes.txt"]
 PATHS = sorted(THROUGH_CAS + INLINE)
 STALLED_SECONDS = 20.0
+MOST_REQUESTS = 60
 
 
 def fill(folder, text):
@@ -41,8 +43,51 @@ def published(hook, repo):
     return {file["path"]: file["sha256"] for file in hook.list_files(repo) if file["path"] in THROUGH_CAS}
 
 
-def request(repo, **options):
-    return CommitRequest(repo, (), **{"message": "many", "idempotency_key": "k", **options})
+_PRELOAD = """
+import hf_xet, requests
+from airflow_provider_xethub.xet.publish import publisher
+from airflow_provider_xethub.xet.transfer import upload
+"""
+"""What an upload loads: each fork has it already."""
+
+_UPLOAD = """
+import json, sys
+from airflow_provider_xethub.hooks.xethub import XetHubConnection
+from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.request import CommitRequest
+
+source, repo, at_once = sys.argv[1:]
+records.IN_MEMORY = commit.MAX_CHANGES = int(at_once)
+hook = XetHubConnection()
+request = CommitRequest(hook.repo(repo, "dataset"), (), message="many", idempotency_key="k")
+result = hook.publish(source, request)
+said = {"transfer": result["transfer"], "oids": [each["oid"] for each in result["commits"]]}
+print(json.dumps({**said, "files": [file["path"] for file in result["files"]]}))
+"""
+
+
+@pytest.fixture
+def start_upload(tmp_path, connection):
+    """Starts an upload in a process of its own; returns that, and what reads its result."""
+    room, cache = tmp_path / "tmp", tmp_path / "cache"
+    room.mkdir()
+    environment = {"TMPDIR": str(room), "HF_XET_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}
+    server, output = ForkServer(_PRELOAD), tmp_path / "output"
+
+    def start(folder, repo):
+        arguments = (str(folder), repo.repo_id, str(AT_ONCE))
+        process = server.start(_UPLOAD, *arguments, output=output, environment=environment)
+
+        def result():
+            assert process.wait() == 0, output.read_text()
+            return json.loads(output.read_text().splitlines()[-1])
+
+        return process, result
+
+    start.room = room
+    yield start
+    server.close()
 
 
 @pytest.fixture
@@ -50,42 +95,32 @@ def five_in_memory(monkeypatch):
     monkeypatch.setattr(records, "IN_MEMORY", AT_ONCE)
 
 
-def test_an_upload_in_two_batches_is_killed_before_each_of_its_requests(hook, hub, tmp_path, connection):
-    room, cache = tmp_path / "tmp", tmp_path / "cache"
-    room.mkdir()
-    killed = []
-    environment = {"TMPDIR": str(room), "HF_XET_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}
-    with ForkedUploads(AT_ONCE, environment) as uploads:
-        while True:
-            number = len(killed)
-            repo = hub.create_repo(f"killed/before-{number}", "dataset")
-            folder = fill(tmp_path / f"in-{number}", f"attempt {number}")
-            stall = hub.faults.add(Fault(".*", skip=number, times=1, delay=STALLED_SECONDS, drop="before"))
-            ended = uploads.kill_when(
-                lambda: any(each.acted for each in hub.faults.armed()), folder, repo.repo_id, "many"
-            )
-            [armed] = hub.faults.armed()
-            hub.faults.remove(stall)
-            if ended is not None:
-                assert "error" not in ended
-                break
-            killed.append(armed)
-            assert list(room.iterdir()) == [], f"killed before request {number + 1}"
+def test_an_upload_in_two_batches_is_killed_before_each_of_its_requests(hook, hub, tmp_path, start_upload):
+    for number in range(MOST_REQUESTS):
+        repo = hub.create_repo(f"killed/before-{number}", "dataset")
+        folder = fill(tmp_path / f"in-{number}", f"attempt {number}")
+        stall = hub.faults.add(Fault(".*", skip=number, times=1, delay=STALLED_SECONDS, drop="before"))
+        upload, result_of = start_upload(folder, repo)
+        until(lambda upload=upload, stall=stall: upload.poll() is not None or hub.faults.acted(stall))
+        if not hub.faults.acted(stall):
+            result_of()
+            break
+        upload.kill()
+        hub.faults.remove(stall)
+        assert list(start_upload.room.iterdir()) == [], f"killed before request {number + 1}"
 
-            committed = tree(hub, repo)
-            assert committed in (set(), set(PATHS[:AT_ONCE]), set(PATHS))
-            result = uploads.run(folder, repo.repo_id, "many")
-            assert result["files"] == PATHS
-            assert result["transfer"]["files"] == len(set(THROUGH_CAS) - committed), (
-                "committed files are not sent again"
-            )
-            assert titles(hub, repo) == ["many (part 2 of 2)", "many (part 1 of 2)"]
-            assert tree(hub, repo, result["oids"][0]) == set(PATHS[:AT_ONCE])
-            there = {file["path"]: file["sha256"] for file in hook.list_files(repo)}
-            assert there.keys() == {*PATHS, ".gitattributes"}
-            assert {path: there[path] for path in THROUGH_CAS} == digests(folder)
-            assert list(room.iterdir()) == []
-    assert len(killed) >= 8, "two batches: modes, a token, uploads, commits"
+        committed = tree(hub, repo)
+        assert committed in (set(), set(PATHS[:AT_ONCE]), set(PATHS))
+        result = start_upload(folder, repo)[1]()
+        assert result["files"] == PATHS
+        assert result["transfer"]["files"] == len(set(THROUGH_CAS) - committed), "committed files are not sent again"
+        assert titles(hub, repo) == ["many (part 2 of 2)", "many (part 1 of 2)"]
+        assert tree(hub, repo, result["oids"][0]) == set(PATHS[:AT_ONCE])
+        there = {file["path"]: file["sha256"] for file in hook.list_files(repo)}
+        assert there.keys() == {*PATHS, ".gitattributes"}
+        assert {path: there[path] for path in THROUGH_CAS} == digests(folder)
+        assert list(start_upload.room.iterdir()) == []
+    assert 8 <= number < MOST_REQUESTS - 1, "two batches: modes, a token, uploads, commits"
 
 
 @pytest.mark.parametrize("moment", ["before its upload", "between its digest and its upload"])

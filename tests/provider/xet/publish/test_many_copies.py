@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 
 import pytest
@@ -11,12 +9,10 @@ import pytest
 from airflow_provider_xethub.exceptions import XetInputError, XetResponseError, XetSourceError
 from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.publish import commit, copies
-from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import publish
-from support.commit_builders import tree
-from support.waiting import until
+from support.commit_builders import request, tree
 from xethub_local.control.faults import Fault
 
 PATHS = [*(f"d{n % 2}/{n}.bin" for n in range(7)), "notes.txt", "d0/Z ü%?#.txt", "empty.bin"]
@@ -27,20 +23,10 @@ def content(path):
 
 
 @pytest.fixture
-def three_in_memory(monkeypatch):
-    """Three files are already many."""
-    monkeypatch.setattr(records, "IN_MEMORY", 3)
-
-
-@pytest.fixture
 def source(make_repo, connection, tmp_path):
     made = make_repo("dataset")
     publish(made, tmp_path, {path: content(path) for path in PATHS})
     return made
-
-
-def request(repo, **options):
-    return CommitRequest(repo, (), **{"message": "many", "idempotency_key": "k", **options})
 
 
 def files_of(hook, source, pattern=("d*", "notes.txt", "empty.bin")):
@@ -152,17 +138,11 @@ hook.copy(files, CommitRequest(hook.repo(sys.argv[2], "dataset"), (), message="m
     [("POST .*/duplicate", 1), ("POST .*/commit/.*", 2)],
     ids=["while the Hub copies", "between commits"],
 )
-def test_a_copy_that_is_killed_is_continued(hook, hub, repo, source, three_in_memory, monkeypatch, route, before):
+def test_a_copy_that_is_killed_is_continued(
+    hook, hub, repo, source, three_in_memory, monkeypatch, kill_at, route, before
+):
     monkeypatch.setattr(commit, "MAX_CHANGES", 3)
-    slow = hub.faults.add(Fault(route, skip=before, delay=4, status=500))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, source.repo_id, repo.repo_id])
-    try:
-        until(lambda: process.poll() is not None or any(each.acted for each in hub.faults.armed()))
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    hub.faults.remove(slow)
+    kill_at(Fault(route, skip=before, delay=4, status=500), KILLED, source.repo_id, repo.repo_id)
     hub.log.clear()
     result = hook.copy(files_of(hook, source), request(repo))
     assert read(hook, repo) == read(hook, source)

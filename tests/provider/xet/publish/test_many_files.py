@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
@@ -17,17 +15,10 @@ from airflow_provider_xethub.xet.publish import batches, commit
 from airflow_provider_xethub.xet.publish import bucket as bucket_module
 from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.publish.request import CommitRequest
-from support.commit_builders import titles, tree
-from support.waiting import until
+from support.commit_builders import request, titles, tree
 from xethub_local.control.faults import Fault
 
 PATHS = ["b/2.bin", "a.bin", "b/10.bin", "c/d/e.bin", "b-1.bin", "Z ü%?#.bin", "notes.txt", "empty.bin"]
-
-
-@pytest.fixture
-def three_in_memory(monkeypatch):
-    """Three files are already many."""
-    monkeypatch.setattr(records, "IN_MEMORY", 3)
 
 
 @pytest.fixture
@@ -38,10 +29,6 @@ def folder(tmp_path):
         is_text = path.endswith(".txt")
         target.write_bytes(b"" if path == "empty.bin" else path.encode() + (b"\n" if is_text else b"\0"))
     return tmp_path / "in"
-
-
-def request(repo, **options):
-    return CommitRequest(repo, (), **{"message": "many", "idempotency_key": "k", **options})
 
 
 def test_many_files_are_published_like_few_in_one_commit_with_the_same_key(hook, repo, hub, folder, monkeypatch):
@@ -209,18 +196,10 @@ hook.publish(sys.argv[1], CommitRequest(hook.repo(sys.argv[2], "dataset"), (), m
     ids=["while uploading", "before committing", "between commits"],
 )
 def test_a_task_that_is_killed_sends_nothing_again(
-    hook, repo, hub, folder, three_in_memory, monkeypatch, route, before
+    hook, repo, hub, folder, three_in_memory, monkeypatch, kill_at, route, before
 ):
     monkeypatch.setattr(commit, "MAX_CHANGES", 3)
-    slow = hub.faults.add(Fault(route, skip=before, delay=4, status=500))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder), repo.repo_id])
-    try:
-        until(lambda: process.poll() is not None or any(each.acted for each in hub.faults.armed()))
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    hub.faults.remove(slow)
+    kill_at(Fault(route, skip=before, delay=4, status=500), KILLED, str(folder), repo.repo_id)
     result = hook.publish(folder, request(repo))
     assert len(result["commits"]) == 3
     assert tree(hub, repo) == set(PATHS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,6 @@ from airflow_provider_xethub.xet.manifests import files as manifest_files
 from airflow_provider_xethub.xet.manifests.spool import spooled
 from support.builders import TEXT, binary
 from support.cache_trees import client_download, offline, tree
-from support.waiting import until
 from xethub_local.control.faults import Fault
 
 FILES = {f"d{n % 2}/{n}.bin": binary(3000, n) for n in range(6)} | {
@@ -116,17 +113,10 @@ hook.download(HubCache(sys.argv[1]), hook.find_files(hook.repo(sys.argv[2], "mod
 """
 
 
-def test_a_download_that_is_killed_between_two_batches_resumes(hub, hook, model, cache):
+def test_a_download_that_is_killed_between_two_batches_resumes(hook, model, cache, kill_at):
     last = [file for file in hook.find_files(model) if file["xet_hash"] and file["size"]][-1]
-    slow = hub.faults.add(Fault(f"GET /cas/.*/reconstructions/{last['xet_hash']}", delay=4, status=500))
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(cache), model.repo_id])
-    try:
-        until(lambda: process.poll() is not None or any(each.acted for each in hub.faults.armed()))
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
-    hub.faults.remove(slow)
+    fault = Fault(f"GET /cas/.*/reconstructions/{last['xet_hash']}", delay=4, status=500)
+    kill_at(fault, KILLED, str(cache), model.repo_id)
     assert not refs(cache)
     result = hook.download(HubCache(cache), hook.find_files(model), ref="main")
     assert 0 < result["transfer"]["files"] < len({*FILES.values()})
