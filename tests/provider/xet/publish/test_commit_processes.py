@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,31 +18,47 @@ PROCESSES = 8
 ROUNDS = 4
 
 COMMITTER = """
-import json, sys
+import json, os, sys, traceback
+import requests
 from airflow_provider_xethub.xet.publish import commit
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.repo import Repo
 
-given = json.loads(sys.stdin.readline())
-hub, repo = Hub(given["endpoint"], given["token"]), Repo.from_uri(given["repo"])
-commit.MAX_CHANGES = given["at_once"]
-print("ready", flush=True)
-sys.stdin.readline()
-outcomes = []
-for number, work in enumerate(given["rounds"]):
-    request = CommitRequest(repo, work["files"], work["delete"], f"{given['name']}.{number}", "", given["parent"],
-                            idempotency_key=f"{given['name']}.{number}")
-    modes = commit.upload_modes(hub, repo, request.files)
-    try:
-        contents = {path: text.encode() for path, text in given["contents"].items()}
-        made = commit.publish(hub, request, modes, lambda _: contents)
-        outcomes.append(len(made["commits"]))
-    except (XetConflictError, XetNotFoundError) as error:
-        outcomes.append(str(error))
-print(json.dumps(outcomes), flush=True)
+def outcomes(given):
+    hub, repo = Hub(given["endpoint"], given["token"]), Repo.from_uri(given["repo"])
+    commit.MAX_CHANGES = given["at_once"]
+    for number, work in enumerate(given["rounds"]):
+        request = CommitRequest(repo, work["files"], work["delete"], f"{given['name']}.{number}", "", given["parent"],
+                                idempotency_key=f"{given['name']}.{number}")
+        modes = commit.upload_modes(hub, repo, request.files)
+        try:
+            contents = {path: text.encode() for path, text in given["contents"].items()}
+            made = commit.publish(hub, request, modes, lambda _: contents)
+            yield len(made["commits"])
+        except (XetConflictError, XetNotFoundError) as error:
+            yield str(error)
+
+begin, wait = os.pipe()
+answers = []
+for given in json.load(sys.stdin):
+    answer, mine = os.pipe()
+    if not os.fork():
+        try:
+            os.close(wait)
+            os.read(begin, 1)  # until nobody can write into it
+            os.write(mine, json.dumps([*outcomes(given)]).encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(mine)
+    answers.append(answer)
+os.close(wait)
+print(json.dumps([json.load(open(answer)) for answer in answers]))
 """
+"""Forks a process for each work: only one has to import the provider."""
 
 
 def all_at_once(hub, repo, parent, works, *, at_once=25_000):
@@ -48,19 +66,29 @@ def all_at_once(hub, repo, parent, works, *, at_once=25_000):
 
     :param works: for each process, for each round, the contents by path, and the paths to delete.
     """
-    running = [start(hub, repo, parent, name, rounds, at_once) for name, rounds in enumerate(works)]
-    for process in running:
-        assert process.stdout.readline() == "ready\n"
-    for process in running:
-        go(process)
-    return [json.loads(process.communicate()[0]) for process in running]
+    return json.loads(start(hub, repo, parent, works, at_once).communicate()[0])
 
 
-def start(hub, repo, parent, name, rounds, at_once):
+def start(hub, repo, parent, works, at_once):
+    given = [given_to(hub, repo, parent, name, rounds, at_once) for name, rounds in enumerate(works)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMITTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    process.stdin.write(json.dumps(given))
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def given_to(hub, repo, parent, name, rounds, at_once):
     contents = {path: text for files, _ in rounds for path, text in files.items()}
     records = in_cas(hub, repo, {path: text.encode() for path, text in contents.items()})
     stored = {record["path"]: record for record in records}
-    given = {
+    return {
         "name": f"p{name}",
         "endpoint": hub.url,
         "token": hub.token(),
@@ -70,17 +98,6 @@ def start(hub, repo, parent, name, rounds, at_once):
         "at_once": at_once,
         "rounds": [{"files": [stored[path] for path in files], "delete": delete} for files, delete in rounds],
     }
-    process = subprocess.Popen(
-        [sys.executable, "-c", COMMITTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    process.stdin.write(json.dumps(given) + "\n")
-    process.stdin.flush()
-    return process
-
-
-def go(process):
-    process.stdin.write("go\n")
-    process.stdin.flush()
 
 
 @pytest.mark.parametrize("follows", [False, True])
@@ -154,13 +171,12 @@ def test_writers_of_one_folder_and_its_deletion_never_meet_unseen(hub, repo):
 def test_a_retry_after_a_kill_between_two_parts_makes_the_rest_and_nothing_twice(hub, repo, made):
     work = [({f"{number}.txt": str(number) for number in range(5)}, [])]
     hub.faults.add(Fault("POST .*/commit/.*", skip=made, times=1, delay=60, drop="before"))
-    killed = start(hub, repo, None, 0, work, 2)
-    go(killed)
+    killed = start(hub, repo, None, [work], 2)
     deadline = time.monotonic() + 60
     while len(titles(hub, repo)) < made or not hub.log.requests("POST .*/preupload/.*"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    killed.kill()
+    os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     hub.faults.clear()
 
