@@ -52,11 +52,13 @@ import pytest  # noqa: E402
 import structlog.dev  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from airflow_provider_xethub.xet.cas import session as _cas_session  # noqa: E402
 from airflow_provider_xethub.xet.hub import client as _hub_client  # noqa: E402
 from xethub_local.server import LocalHub  # noqa: E402
 
-# For the same reason; tests/unit/xet/hub/test_retries.py has the real delay.
+# For the same reason; tests/unit/xet/hub/test_retries.py has the first one as it is, processes of their own have both.
 _hub_client.FIRST_DELAY = 0.05
+_cas_session.RETRY_DELAY = "20ms"
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

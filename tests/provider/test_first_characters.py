@@ -100,7 +100,6 @@ CASES = {
 @pytest.fixture(autouse=True)
 def once(monkeypatch):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
-    monkeypatch.setattr(cas_session, "RETRY_DELAY", "20ms")
     monkeypatch.setattr(cas_session, "RETRIES", 1)
 
 

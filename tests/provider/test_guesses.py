@@ -79,7 +79,6 @@ class Where:
 @pytest.fixture
 def where(hub: LocalHub, repo: Repo, connection: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Where:
     monkeypatch.setattr(cas_session, "RETRIES", 0)
-    monkeypatch.setattr(cas_session, "RETRY_DELAY", "20ms")
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     return Where(hub, repo, tmp_path, XetHubConnection())
 

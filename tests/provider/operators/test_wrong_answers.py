@@ -34,7 +34,6 @@ HTML = {"status": 200, "headers": {"Content-Type": "text/html"}, "body": "<html>
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, hub):
     monkeypatch.setattr(cas_session, "RETRIES", 0)
-    monkeypatch.setattr(cas_session, "RETRY_DELAY", "20ms")
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     # Without grants: to hf-xet any 200 there, such as a login page, says that the xorb is stored already.
     hub.faults.add(Fault(GRANTS, status=404))

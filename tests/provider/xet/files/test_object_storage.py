@@ -13,7 +13,6 @@ from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet import records, samples
-from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.files import object_sources, object_storage
 from support.builders import TEXT, binary, commits, content, names, publish, write
 from xethub_local.control.faults import Fault
@@ -256,10 +255,7 @@ def test_what_arrives_damaged_once_is_fetched_again(hub, published, where, run_t
 
 @pytest.mark.airflow_independent
 @pytest.mark.parametrize("fault", [{"corrupt": True}, {"truncate": 1000}, {"status": 404}, {"status": 403}])
-def test_what_stays_damaged_is_never_seen_and_leaves_what_was_there(
-    hub, published, where, run_task, tmp_path, monkeypatch, fault
-):
-    monkeypatch.setattr(cas_session, "RETRY_DELAY", "20ms")  # the patience of the client is not what is tested here
+def test_what_stays_damaged_is_never_seen_and_leaves_what_was_there(hub, published, where, run_task, tmp_path, fault):
     write(tmp_path / "out", {"d/b.bin": b"before"})
     hub.faults.add(Fault(DATA, **fault))
     run = run_task(XetDownloadOperator, destination=f"file://{tmp_path}/out/", path="d/b.bin", **where)
