@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,13 +11,14 @@ NAME = "airflow_provider_xethub"
 CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
 
 
-def loaded_after(*modules: str) -> set[str]:
+@functools.cache
+def loaded_after(*modules: str) -> frozenset[str]:
     """The top-level modules that a new interpreter has loaded after importing these."""
     code = (
         f"import {', '.join(modules)}, json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(json.loads(result.stdout.splitlines()[-1]))
+    return frozenset(json.loads(result.stdout.splitlines()[-1]))
 
 
 def test_parsing_a_dag_loads_no_client_that_airflow_itself_does_not():

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_xethub import CommitRequest, Repo
+from airflow_provider_xethub import Repo
 from airflow_provider_xethub.operators.refs import (
     XetCreateBranchOperator,
     XetCreateTagOperator,
@@ -25,6 +25,7 @@ from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet.hub import client
 from support.airflow_runs import ExecutionApi
 from support.builders import TEXT, binary, write
+from support.commit_builders import publish
 from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
@@ -46,7 +47,7 @@ WORK = {
 
 
 @pytest.fixture
-def prepare(hub, hook, tmp_path):
+def prepare(hub, hook):
     """Returns what makes the repository that one kind of work begins with."""
 
     def make(name):
@@ -55,8 +56,7 @@ def prepare(hub, hook, tmp_path):
             return repo
         hub.create_repo(repo.repo_id, "dataset")
         for seed in (1, 2):
-            source = write(tmp_path / f"{repo.repo_id}-{seed}", {"a.bin": binary(seed=seed), "b.csv": TEXT})
-            hook.publish(source, CommitRequest(repo, (), message=f"{seed}"))
+            publish(hub, repo, {"a.bin": binary(seed=seed), "b.csv": TEXT}, message=f"{seed}")
         if name == "free":
             hook.squash_history(repo)
         else:
