@@ -20,7 +20,7 @@ from airflow.sdk.api.client import Client
 from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
 from airflow.sdk.api.datamodels._generated import TaskInstance
 from airflow.sdk.execution_time import context as sdk_context
-from airflow.sdk.execution_time import supervisor
+from airflow.sdk.execution_time import supervisor, task_runner
 
 RUN_ID = "manual__2026"
 _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
@@ -31,6 +31,10 @@ _http: Any = importlib.import_module(Client.__mro__[1].__module__.partition(".")
 # For each task of ``dag.test()`` Airflow builds the Execution API anew, which takes a second. These runs share one, as
 # all tasks share the API server outside of tests.
 supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_server)
+# Airflow builds the validator of a rendered field anew for each field of each task: a third of the processor time of a
+# small task. It is always the same one.
+_task_runner: Any = task_runner
+_task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)
 
 HAS_STATE_STORE = hasattr(sdk_context, "TaskStateStoreAccessor")
 """Whether this Airflow lets a task remember something for its retries: since 3.3."""
