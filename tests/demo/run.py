@@ -75,8 +75,8 @@ def main() -> int:
 
 
 def end_as_by_ctrl_c() -> None:
-    """Stop the servers also when this is terminated or its terminal is closed."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Stop the servers also when this is terminated or its terminal is closed, and when a script started it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
