@@ -18,7 +18,7 @@ _RELATIVE_LINK = re.compile(r"(!?)\[([^]]*)\]\((?![a-z]+:|#)([^)\s]+)\)")
 def with_absolute_links(text: str, address: str, version: str) -> str:
     """Return Markdown whose links to files of the repository are absolute.
 
-    The paths ``blob`` for pages and ``raw`` for pictures are GitHub's; GitLab redirects from both.
+    The paths ``blob`` for pages and ``raw`` for pictures are GitHub's.
     """
 
     def absolute(match: re.Match[str]) -> str:
