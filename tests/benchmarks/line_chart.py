@@ -86,7 +86,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 def _decades(low: float, high: float) -> list[float]:
     found = [10.0**each for each in range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)]
     every = max(1, math.ceil(len(found) / 6))
-    return found[::every] if len(found) > 1 else [low, high]
+    return found[::every] if len(found) > 1 else sorted({low, high})
 
 
 def _grid(x1: float, y1: float, x2: float, y2: float) -> str:

@@ -84,6 +84,21 @@ def test_every_page_is_readable_at_every_width_in_light_and_dark(site: str, brow
     assert problems == []
 
 
+def test_the_checks_find_what_they_look_for(browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_content(_FAULTY)
+    found = [problem.partition(":")[0] for problem in page.evaluate(_LAYOUT) + page.evaluate(_CONTRAST)]
+    page.close()
+    assert found == [
+        "scrolls sideways by 110",
+        "cut",
+        "beyond the page",
+        "no description",
+        "does not load",
+        "contrast 1.48",
+    ]
+
+
 def take_picture(page: Any, name: str, scheme: str) -> None:
     folder = os.environ.get("XETHUB_SCREENSHOTS", "1")
     if folder != "1":
@@ -135,6 +150,12 @@ def test_commands_are_copied_without_their_prompt(site: str, browser: Any) -> No
     assert page.evaluate("navigator.clipboard.readText()").startswith("xethub-local serve --create-repo")
     context.close()
 
+
+_FAULTY = """<!doctype html><article style="position: absolute; left: 0; margin: 0; color: black; background: white">
+<p style="width: 100px; overflow: hidden; white-space: nowrap">This text is too long for its box.</p>
+<p style="width: 500px; text-align: right">This text is beyond the right edge.</p>
+<p style="color: #d4d4d4">This text is too faint.</p><img src="data:image/png;base64,AAAA">
+</article>"""
 
 _SHARED = r"""
   const shown = node => `${node.tagName} ${node.className} ${node.textContent.trim().slice(0, 50)}`;

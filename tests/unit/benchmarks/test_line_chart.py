@@ -31,3 +31,8 @@ def test_what_is_extrapolated_is_dashed_and_says_so():
     assert chart.count("stroke-dasharray") == 1
     assert "dashed: extrapolated" in chart
     assert "slope 1.00" in chart
+
+
+def test_an_axis_on_which_nothing_differs_has_one_label():
+    chart = draw([Line("upload", ((1, 3.0), (10, 3.0)))], "Requests", 100, lambda x: f"{x:.0f} files", str)
+    assert chart.count(">3.0</text>") == 1
