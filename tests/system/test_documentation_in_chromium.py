@@ -33,6 +33,14 @@ class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Print no request."""
 
+    def do_GET(self) -> None:
+        """Answer a browser that looks for an icon, which the site does not have."""
+        if self.path == "/favicon.ico":
+            self.send_response(204)
+            self.end_headers()
+        else:
+            super().do_GET()
+
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
