@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from airflow_provider_xethub.xet import native_client, progress
 from airflow_provider_xethub.xet.cas import crawl, streams
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
-from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.message_text import counted, os_reason
 from airflow_provider_xethub.xet.process import temporary_names, threads
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ class _Unfinished:
 
     def remove(self) -> None:
         """Remove what is left of the temporary files."""
-        for path in list(self.scratch.values()):
-            path.unlink(missing_ok=True)
+        _remove(self.scratch.values())
 
 
 def _continue(
@@ -253,9 +252,17 @@ def _fetch_once(
                 kept = set(begun.values())
             raise
         finally:
-            for path in set(scratch) - kept:
-                path.unlink(missing_ok=True)
+            _remove(set(scratch) - kept)
         return int(group.progress().total_transfer_bytes_completed), damaged
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Remove temporary files; one that cannot be removed must not hide why the download failed."""
+    for path in list(paths):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("The temporary file %s cannot be removed: %s. A retry removes it.", path, os_reason(error))
 
 
 def _pieces(file: Wanted, scratch: Path, written: Callable[[], None]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
-from airflow_provider_xethub.xet.files import file_systems
+from airflow_provider_xethub.xet.files import file_systems, path_kinds
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.process.temporary_names import Attempt
@@ -104,18 +104,22 @@ class PrivateFolder:
 
 
 def _remove(path: Path, handle: int) -> None:
-    """Remove the files of an open folder, then the folder."""
-    for _ in range(_TRIES):  # another thread may be writing
-        for name in os.listdir(handle):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=handle)
+    """Remove the files of an open folder, then the folder; log it if it stays."""
+    failure: OSError | None = None
+    for _ in range(_TRIES):  # another thread may be writing, and a disk may fail once
         try:
+            for name in os.listdir(handle):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=handle)
             path.rmdir()
         except FileNotFoundError:
             return
-        except OSError:
+        except OSError as error:
+            failure = error
             continue
         return
+    if failure is not None:
+        log.warning("Remove %s: this task could not (%s), and it may still contain a secret.", path, os_reason(failure))
 
 
 def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt) -> PrivateFolder:
@@ -187,9 +191,16 @@ def _checked(folder: str | os.PathLike[str]) -> Path:
     if not str(folder).strip() or "\0" in str(folder):
         raise XetInputError("folder is empty. Leave it out for a folder in memory, or name an existing folder.")
     path = Path(os.path.abspath(folder))  # noqa: PTH100 - Path.absolute() keeps ".."
-    if path.is_symlink():
+    try:
+        is_link = path.is_symlink()
+        is_folder = path_kinds.is_folder(path)
+    except OSError as error:
+        raise XetDestinationError(
+            f"Folder {path} cannot hold a private file: {os_reason(error)}. Choose another folder."
+        ) from error
+    if is_link:
         raise XetInputError(f"folder {path} is a symbolic link. Name the folder that it points to.")
-    if not path.is_dir():
+    if not is_folder:
         raise XetInputError(f"folder {path} is not an existing folder on this worker. Create it, with mode 0700.")
     if (kind := file_systems.of_path(path)) not in file_systems.LOCAL and kind is not None:
         log.warning("Folder %s is on a file system (%s) that other machines may read.", path, kind)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
+from airflow_provider_xethub.exceptions import XetEmptySourceError, XetHubError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
-from airflow_provider_xethub.xet.files import object_sources
+from airflow_provider_xethub.xet.files import object_sources, path_kinds
 from airflow_provider_xethub.xet.files.found_files import (
     FoundFiles,
     SourceFile,
@@ -135,8 +135,14 @@ def collect(
                 take(StoredFile(entry, "", listing), relative, exact=single and listing.kind == "file")
         elif location(each) is None:
             text = os.path.expanduser(str(each))  # noqa: PTH111 - pathlib raises over an unknown user
-            for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
-                take(Path(path), relative, exact=single and Path(text).is_file())
+            try:
+                is_file = path_kinds.is_there(text) and not path_kinds.is_folder(text)
+                for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
+                    take(Path(path), relative, exact=single and is_file)
+            except XetHubError:
+                raise
+            except OSError as error:
+                findings.problems.append(f"{text}: {os_reason(error)}")
     findings.check()
     for error in invalid:
         raise error
@@ -182,7 +188,12 @@ def collect_folder(
     where = location(sources[0])
     if where is None:
         path = Path(os.path.expanduser(str(sources[0])))  # noqa: PTH111 - pathlib raises over an unknown user
-        is_there, is_folder = os.path.lexists(path), path.is_dir()
+        try:
+            is_there, is_folder = path_kinds.is_there(path), path_kinds.is_folder(path)
+        except OSError as error:
+            raise XetSourceError(
+                f"The source {path} cannot be read on this worker: {os_reason(error)}. Nothing was changed."
+            ) from error
     else:
         storage = open_storage(where)
         found = "folder" if where.path.endswith("/") else storage.stat(storage.plain(where.path))
@@ -256,9 +267,9 @@ def _find_stored(
 def _expand(source: str, chosen: Selection, findings: Findings, *, follow_links: bool) -> Iterable[tuple[str, str]]:
     """Return the files of one source, each with its path below the source."""
     path = Path(source)
-    if path.is_dir():
+    if path_kinds.is_folder(path):
         return Scan(str(path), chosen, findings, follow_links=follow_links).files()
-    if os.path.lexists(path):
+    if path_kinds.is_there(path):
         return [(str(path), path.name)] if chosen.takes(path.name) else []
     if not has_wildcard(source):
         findings.problems.append(f"{source}: does not exist")
@@ -267,7 +278,7 @@ def _expand(source: str, chosen: Selection, findings: Findings, *, follow_links:
     glob = Glob(path.relative_to(base).as_posix())
     before = len(findings.problems), len(findings.leaving)
     files: list[tuple[str, str]] = []
-    if base.is_dir():
+    if path_kinds.is_folder(base):
         files = list(Scan(str(base), chosen, findings, glob=glob, follow_links=follow_links).files())
     if not files and not chosen.is_limited and before == (len(findings.problems), len(findings.leaving)):
         left_out = findings.left_out_text()

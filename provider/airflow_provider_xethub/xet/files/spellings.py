@@ -16,7 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
+from airflow_provider_xethub.xet.files import path_kinds
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.process import temporary_names
 
@@ -290,27 +291,33 @@ class Local:
 
     def has(self, path: str) -> bool:
         """Return whether a path leads to something."""
-        return os.path.lexists(path)
+        try:
+            return path_kinds.is_there(path)
+        except OSError as error:
+            raise _unusable(path, error) from error
 
     @contextmanager
     def trial(self, folder: str) -> Iterator[Trial]:
         """Create the folder in ``folder``, or in the nearest existing folder above it."""
         above = Path(folder)
-        while not above.is_dir() and above != above.parent:
-            above = above.parent
         try:
+            while not path_kinds.is_folder(above) and above != above.parent:
+                above = above.parent
             place = above / temporary_names.new_name("/")
             place.mkdir(0o700)
         except OSError as error:
             raise _unusable(above, error) from error
         try:
-            yield _LocalTrial(place)
+            try:
+                yield _LocalTrial(place)
+            finally:
+                for each in place.iterdir():
+                    each.unlink(missing_ok=True)
+                place.rmdir()
+        except XetHubError:
+            raise
         except OSError as error:
             raise _unusable(above, error) from error
-        finally:
-            for each in place.iterdir():
-                each.unlink(missing_ok=True)
-            place.rmdir()
 
 
 class _LocalTrial:
@@ -318,7 +325,7 @@ class _LocalTrial:
         self._place = place
 
     def has(self, name: str) -> bool:
-        return os.path.lexists(self._place / name)
+        return path_kinds.is_there(self._place / name)
 
     def create(self, name: str) -> None:
         (self._place / name).touch(exist_ok=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet import answers
-from airflow_provider_xethub.xet.files import spellings
+from airflow_provider_xethub.xet.files import path_kinds, spellings
 from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.message_text import os_reason, shortened
 from airflow_provider_xethub.xet.process import temporary_names
@@ -114,10 +114,15 @@ def local_targets(
     text = os.fspath(destination)
     root = root_of(text)
     try:
-        as_file = single and len(files) == 1 and not text.endswith("/") and not root.is_dir()
+        as_file = single and len(files) == 1 and not text.endswith("/") and not path_kinds.is_folder(root)
     except OSError as error:
         reason = os_reason(error)
-        raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise XetInputError(f"destination {text!r:.80} cannot exist on this worker: {reason}.") from error
+        raise XetDestinationError(
+            f"{root} cannot be read on this worker: {reason}. Correct that, or choose another destination. Nothing was "
+            "downloaded."
+        ) from error
     longest = longest_name(root)
     targets: dict[Path, Target] = {}
     resolved = root.resolve()
@@ -221,17 +226,43 @@ def temporary_files(
                 f"{folder} cannot be written on this worker: {os_reason(error)}. Correct that, or choose another "
                 "destination. Nothing was written there."
             ) from error
-    temporary_names.remove_abandoned([target.path for target in (*targets, *equal)], attempt)
+    try:
+        temporary_names.remove_abandoned([target.path for target in (*targets, *equal)], attempt)
+    except OSError as error:
+        raise XetDestinationError(
+            f"Temporary files of an earlier attempt cannot be removed on this worker: {os_reason(error)} "
+            f"({error.filename}). Let the task retry, or remove them. Nothing was downloaded."
+        ) from error
     for target in targets:
         with _writing(target):
-            is_folder = target.path.is_dir()
+            is_folder = path_kinds.is_folder(target.path)
         if is_folder:
             raise XetDestinationError(f"{target.path} is a folder; {target.file['path']} cannot replace it.")
     try:
         yield
-    finally:
-        for target in targets:
-            target.part.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(XetDestinationError):  # the first error says more
+            remove([target.part for target in targets])
+        raise
+    remove([target.part for target in targets])
+
+
+def remove(parts: Iterable[Path]) -> None:
+    """Remove temporary files, as many as can be.
+
+    :raises XetDestinationError: one is left; the next attempt removes it.
+    """
+    failed: OSError | None = None
+    for part in parts:
+        try:
+            part.unlink(missing_ok=True)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise XetDestinationError(
+            f"A temporary file cannot be removed on this worker: {os_reason(failed)}. Let the task retry, or remove "
+            f"{failed.filename}."
+        ) from failed
 
 
 def write(target: Target, content: bytes) -> None:
@@ -286,11 +317,13 @@ def complete(target: Target, pieces: Iterable[bytes]) -> None:
     wanted = digest_of(target.file)
     size = 0
     state = new_digest(wanted[0], target.file["size"]) if wanted else None
-    for piece in pieces:
-        size += len(piece)
-        if state:
-            state.update(piece)
-    if wanted and state and state.hexdigest() == wanted[1] and size == target.part.stat().st_size:
+    with _writing(target):
+        for piece in pieces:
+            size += len(piece)
+            if state:
+                state.update(piece)
+        is_right = wanted and state and state.hexdigest() == wanted[1] and size == target.part.stat().st_size
+    if is_right:
         _rename(target)
     else:
         # The file on disk decides, not the pieces that were read.
@@ -302,14 +335,15 @@ def complete_from_disk(target: Target) -> None:
 
     :raises XetIntegrityError: size or digest differ; the final path is unchanged.
     """
-    size = target.part.stat().st_size
-    if size != target.file["size"]:
-        raise damaged(target.file, f"it has {size} bytes instead of {target.file['size']}")
-    wanted = digest_of(target.file)
-    if wanted is not None:
-        actual = digest(target.part, wanted[0], size)
-        if actual != wanted[1]:
-            raise damaged(target.file, f"{wanted[0]} is {actual} instead of {wanted[1]}")
+    with _writing(target):
+        size = target.part.stat().st_size
+        if size != target.file["size"]:
+            raise damaged(target.file, f"it has {size} bytes instead of {target.file['size']}")
+        wanted = digest_of(target.file)
+        if wanted is not None:
+            actual = digest(target.part, wanted[0], size)
+            if actual != wanted[1]:
+                raise damaged(target.file, f"{wanted[0]} is {actual} instead of {wanted[1]}")
     _rename(target)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.files.content_identity import XET_HASH
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory, FileState
 from airflow_provider_xethub.xet.files.targets import Target, digest, digest_of, state_of
+from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.transfer import digests
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
 
@@ -40,5 +42,22 @@ def _equal(kind: str, candidates: Sequence[_Candidate], memory: DigestMemory | N
 def _computed(kind: str, contents: Sequence[LocalContent], numbers: Sequence[int]) -> list[str]:
     chosen = [contents[number] for number in numbers]
     if kind == XET_HASH:
-        return native_client.xet_hashes([file.path for file in chosen]) if chosen else []
-    return digests.each(lambda file: digest(file.path, kind, file.state.size), chosen)
+        try:
+            return native_client.xet_hashes([file.path for file in chosen]) if chosen else []
+        except OSError as error:  # it does not say which of them
+            raise _unreadable(chosen[0].path.parent, error) from error
+    return digests.each(partial(_digest, kind), chosen)
+
+
+def _digest(kind: str, file: LocalContent) -> str:
+    try:
+        return digest(file.path, kind, file.state.size)
+    except OSError as error:
+        raise _unreadable(file.path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> XetDestinationError:
+    return XetDestinationError(
+        f"{path} cannot be read on this worker, to compare it: {os_reason(error)}. Correct that, or remove the file. "
+        "Nothing was downloaded."
+    )

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError, XetInputError
+from airflow_provider_xethub.exceptions import XetCancelledError, XetDestinationError, XetHubError, XetInputError
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
-from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.message_text import counted, os_reason, shortened
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer.download import download
@@ -85,12 +85,21 @@ def _is_it(file: XetFile, content: bytes) -> bool:
 def _of_cas(files: Sequence[XetFile], with_cas_access: WithCasAccess) -> dict[str, bytes]:
     if not files:
         return {}
-    with TemporaryDirectory(prefix="xethub-") as folder:
-        targets = [
-            Target(file, Path(folder, str(number)), Path(folder, f"{number}.part")) for number, file in enumerate(files)
-        ]
-        download(targets, with_cas_access, None)
-        return {target.file["path"]: target.path.read_bytes() for target in targets}
+    try:
+        with TemporaryDirectory(prefix="xethub-") as folder:
+            targets = [
+                Target(file, Path(folder, str(number)), Path(folder, f"{number}.part"))
+                for number, file in enumerate(files)
+            ]
+            download(targets, with_cas_access, None)
+            return {target.file["path"]: target.path.read_bytes() for target in targets}
+    except XetHubError:
+        raise
+    except OSError as error:
+        raise XetDestinationError(
+            f"The folder for temporary files of this worker cannot be used: {os_reason(error)}. Let the task retry, or "
+            "point TMPDIR to another folder."
+        ) from error
 
 
 def _of_sources(files: Sequence[XetFile], open_storage: Callable[[Location], Storage]) -> dict[str, bytes]:

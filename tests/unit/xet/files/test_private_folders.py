@@ -20,6 +20,7 @@ from airflow_provider_xethub.exceptions import XetDestinationError, XetInputErro
 from airflow_provider_xethub.xet.files import file_systems, private_folders
 from airflow_provider_xethub.xet.files.private_folders import PrivateFolder, create
 from airflow_provider_xethub.xet.process.temporary_names import UNKNOWN, Attempt
+from support.failing_disk import fail_at
 
 FIRST, SECOND = Attempt.of(1, "dag", "run", "task"), Attempt.of(2, "dag", "run", "task")
 
@@ -372,3 +373,42 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path):
     assert file_systems.of_path(tmp_path.with_name(f"{tmp_path.name}-beside"), known) == "ext4"
     assert file_systems.of_path(tmp_path, str(tmp_path / "missing")) is None
     assert file_systems.of_path("/dev/shm") == "tmpfs"
+
+
+# --- a disk that fails
+
+
+@pytest.mark.parametrize("name", ["unlink", "listdir", "rmdir"])
+def test_a_secret_is_removed_though_the_disk_fails_once(tmp_path, monkeypatch, caplog, name):
+    made = create(tmp_path, "token", FIRST)
+    made.write("token.json", b"secret")
+    real, failed = getattr(os, name), []
+
+    def call(*args, **kwargs):
+        if not failed:
+            failed.append(args)
+            raise OSError(5, "Input/output error")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(os, name, call)
+    made.remove()
+    assert failed
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.messages == []
+
+
+def test_a_secret_that_cannot_be_removed_is_reported(tmp_path, monkeypatch, caplog):
+    made = create(tmp_path, "token", FIRST)
+    path = made.write("token.json", b"secret")
+    fail_at(monkeypatch, os, "unlink", "token.json")
+    made.remove()
+    assert path.exists()
+    assert caplog.messages == [
+        f"Remove {made.path}: this task could not (input/output error), and it may still contain a secret."
+    ]
+
+
+def test_a_folder_that_cannot_be_read_now_may_be_read_later(tmp_path, monkeypatch):
+    fail_at(monkeypatch, os, "stat", tmp_path.name)
+    with pytest.raises(XetDestinationError, match="cannot hold a private file: input/output error"):
+        create(tmp_path, "token", FIRST)

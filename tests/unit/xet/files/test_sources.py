@@ -7,7 +7,8 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
-from airflow_provider_xethub.xet.files.sources import check_unchanged, collect, read_unchanged
+from airflow_provider_xethub.xet.files.sources import check_unchanged, collect, collect_folder, read_unchanged
+from support.failing_disk import fail_at
 
 
 def write(folder, *paths, content="x"):
@@ -254,3 +255,16 @@ def test_a_file_of_which_more_or_less_was_sent_changed(tmp_path, sent):
 def test_an_unchanged_file_is_read(tmp_path):
     (file,) = collect(write(tmp_path, "a.txt", content="text"))
     assert read_unchanged([file], threading.Event()) == [b"text"]
+
+
+# --- a disk that fails
+
+
+@pytest.mark.parametrize("find", [collect, collect_folder])
+def test_a_source_that_cannot_be_read_now_is_neither_missing_nor_empty(tmp_path, monkeypatch, find):
+    source = write(tmp_path / "in", "a.txt")
+    fail_at(monkeypatch, os, "stat", "/in")
+    with pytest.raises(XetSourceError, match=r"/in.*: ?input/output error") as caught:
+        find(source, None, None, None)
+    assert caught.value.retryable
+    assert not isinstance(caught.value, XetEmptySourceError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
 from airflow_provider_xethub.xet.files import spellings
 from support.builders import write
+from support.failing_disk import fail_at
 from support.folding import NFC, NFD, FoldingLocal
 
 REPO = "hf://datasets/acme/corpus@main"
@@ -84,3 +86,19 @@ def test_a_name_that_the_destination_does_not_take_is_named(share):
 def test_names_that_python_folds_together_have_one_key(name):
     for other in (name.upper(), name.lower(), name.casefold()):
         assert spellings.key(other) == spellings.key(name) or other.casefold() != name.casefold()
+
+
+@pytest.mark.parametrize(
+    "work", [lambda place, path: place.has(path), lambda place, path: place.trial(path).__enter__()]
+)
+def test_a_folder_that_cannot_be_seen_now_is_not_missing(share, monkeypatch, work):
+    fail_at(monkeypatch, os, "stat", share.name)
+    with pytest.raises(XetDestinationError, match="share cannot be written on this worker: input/output error"):
+        work(spellings.Local(), str(share))
+
+
+def test_a_trial_that_cannot_be_removed_is_an_error_of_the_destination(share, monkeypatch):
+    fail_at(monkeypatch, Path, "rmdir", ".xetpart", times=1)
+    text = "share cannot be written on this worker: input/output error"
+    with pytest.raises(XetDestinationError, match=text), spellings.Local().trial(str(share)):
+        pass

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,14 +12,17 @@ from hypothesis import strategies as st
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet.files.targets import (
     Target,
+    complete,
     complete_from_disk,
     local_targets,
     repo_of,
     temporary_files,
 )
+from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import existing
+from support.failing_disk import fail_at
 
 URI = "hf://datasets/acme/corpus@main"
 
@@ -273,3 +278,76 @@ def test_neither_a_link_nor_a_folder_is_the_file(tmp_path):
 def test_a_destination_that_no_file_system_has_is_refused(destination):
     with pytest.raises(XetInputError, match="contains a character that file names cannot have"):
         local_targets([record()], destination, single=False)
+
+
+# --- a disk that fails
+
+
+def test_a_destination_that_cannot_be_read_now_may_be_read_later(tmp_path, monkeypatch):
+    fail_at(monkeypatch, os, "stat", "/out")
+    with pytest.raises(XetDestinationError, match="/out cannot be read on this worker: input/output error") as caught:
+        local_targets([record()], tmp_path / "out", single=True)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("verify", [complete_from_disk, lambda target: complete(target, iter([b"content"]))])
+def test_a_temporary_file_that_cannot_be_read_does_not_get_its_name(tmp_path, monkeypatch, verify):
+    target = arrived(tmp_path, record())
+    fail_at(monkeypatch, Path, "stat", target.part.name)
+    with pytest.raises(XetDestinationError, match=r"a.bin cannot be written on this worker: input/output error"):
+        verify(target)
+    assert not target.path.exists()
+
+
+def test_pieces_that_cannot_be_read_do_not_get_the_name(tmp_path):
+    def pieces():
+        yield b"cont"
+        raise OSError(5, "Input/output error")
+
+    target = arrived(tmp_path, record())
+    with pytest.raises(XetDestinationError, match="input/output error"):
+        complete(target, pieces())
+    assert not target.path.exists()
+
+
+def test_one_temporary_file_that_stays_does_not_keep_the_others(tmp_path, monkeypatch):
+    targets = [arrived(tmp_path, record(name)) for name in ("a", "b", "c")]
+    failed = fail_at(monkeypatch, Path, "unlink", targets[0].part.name, errno.EACCES)
+    text = "cannot be removed on this worker: permission denied"
+    with pytest.raises(XetDestinationError, match=text), temporary_files(targets):
+        pass
+    assert failed == [str(targets[0].part)]
+    assert [target.part.exists() for target in targets] == [True, False, False]
+
+
+def test_a_temporary_file_that_stays_does_not_hide_why_the_download_failed(tmp_path, monkeypatch):
+    targets = [arrived(tmp_path, record())]
+    fail_at(monkeypatch, Path, "unlink", targets[0].part.name)
+    with pytest.raises(RuntimeError, match="the first error"), temporary_files(targets):
+        raise RuntimeError("the first error")
+
+
+def test_what_an_earlier_attempt_left_and_cannot_be_removed_is_named(tmp_path, monkeypatch):
+    [target] = local_targets([record()], tmp_path, single=False)
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "left.xetpart")
+
+    monkeypatch.setattr(temporary_names, "remove_abandoned", fail)
+    text = r"cannot be removed on this worker: input/output error \(left.xetpart\)"
+    with pytest.raises(XetDestinationError, match=text), temporary_files([target]):
+        pass
+
+
+@pytest.mark.parametrize("file", [record(), record(sha256=None)], ids=["sha256", "Xet hash"])
+def test_an_existing_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkeypatch, file):
+    (tmp_path / "a.bin").write_bytes(b"content")
+    targets = local_targets([file], tmp_path, single=False)
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(existing, "digest", fail)
+    monkeypatch.setattr(existing.native_client, "xet_hashes", fail)
+    with pytest.raises(XetDestinationError, match="cannot be read on this worker, to compare it: input/output error"):
+        existing.equal(targets, None)

@@ -154,7 +154,8 @@ class Snapshot:
                 continue
             with self._writing(str(folder)):
                 folder.mkdir(exist_ok=True)
-            if folder.is_symlink():
+                is_link = folder.is_symlink()
+            if is_link:
                 raise XetDestinationError(
                     f"{folder} is a symbolic link, which is not followed inside a cache. Replace it with a folder."
                 )
@@ -178,7 +179,9 @@ class Snapshot:
         :param is_locked: whether this process may finish what a killed one began; until then, it counts as missing.
         """
         found = self.find(blob)
-        if found is not None and self._is_unfinished(blob):
+        with self._writing(blob.name):
+            is_unfinished = found is not None and self._is_unfinished(blob)
+        if is_unfinished:
             if not is_locked:
                 return False
             self.share(blob)
@@ -198,9 +201,14 @@ class Snapshot:
     @cached_property
     def _in_use(self) -> frozenset[str]:
         """Names of the blobs that snapshots referred to when it was first asked."""
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise error  # what cannot be listed may be in use
+
         paths = (
             os.path.join(folder, name)  # noqa: PTH118 - many
-            for folder, _, names in os.walk(self.storage / "snapshots")
+            for folder, _, names in os.walk(self.storage / "snapshots", onerror=fail)
             for name in names
         )
         return frozenset(os.path.basename(os.readlink(path)) for path in paths if os.path.islink(path))  # noqa: PTH114, PTH115, PTH119
@@ -250,8 +258,9 @@ class Snapshot:
 
     def remove_abandoned_links(self, blob: Blob) -> None:
         """Remove temporary links of a killed process. Call it locked."""
-        for link in client_cache.abandoned_links(self.blob_path(blob)):
-            link.unlink(missing_ok=True)
+        with self._writing(blob.name):
+            for link in client_cache.abandoned_links(self.blob_path(blob)):
+                link.unlink(missing_ok=True)
 
     # --- names
 

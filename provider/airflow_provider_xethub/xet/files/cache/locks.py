@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import threading
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet.message_text import os_reason
+
+log = logging.getLogger(__name__)
 
 _MOST = 256
 
@@ -47,7 +50,11 @@ class Locks:
         from filelock import FileLock, SoftFileLock, Timeout
 
         path = self._folder / f"{name}.lock"
-        if path.is_symlink():
+        try:
+            is_link = path.is_symlink()
+        except OSError as error:
+            raise XetDestinationError(f"{path} cannot be locked on this worker: {os_reason(error)}.") from error
+        if is_link:
             raise XetDestinationError(f"{path} is a symbolic link instead of a lock file. Remove it.")
         # The mode is that of huggingface_hub: other users of a shared cache wait for it too.
         for kind in (FileLock, SoftFileLock):
@@ -70,4 +77,7 @@ class Locks:
         with self._turn:
             lock = self._held.pop(name, None)
         if lock is not None:
-            lock.release()
+            try:
+                lock.release()
+            except OSError as error:  # the system closes the file, and so releases the lock, even then
+                log.debug("The lock file of %s could not be closed: %s", name, error)

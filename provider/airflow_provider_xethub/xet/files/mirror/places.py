@@ -6,6 +6,7 @@ destination is followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -14,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
+from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError, XetInputError
+from airflow_provider_xethub.xet.files import path_kinds
 from airflow_provider_xethub.xet.files.content_identity import Identity, content_digest
 from airflow_provider_xethub.xet.files.mirror.record import MAX_BYTES, MirrorRecord, decode
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, BLOCK, Storage
@@ -28,6 +30,11 @@ Known = Mapping[str, Sequence[Identity]]
 """The contents that files may have, by their paths below the destination."""
 
 _READERS = 4
+_UNKNOWN_CONTENT = frozenset([errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EPERM])
+"""Errors of opening something that is certainly not, or may not be read as, what a mirror put there: it stays.
+
+Any other error says nothing about the file, and fails the mirror."""
+
 _NO_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -81,17 +88,24 @@ class LocalPlace:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise XetInputError(
-                f"{MIRROR_RECORD} in {self} cannot be read: {os_reason(error)}. Nothing was changed. Remove it to "
-                "start again; the files that earlier mirrors put there then stay."
-            ) from error
+            raise self._unreadable_record(error) from error
         if file is None:
             raise _not_a_record(self, "is not a regular file")
         with file:
-            data = file.read(MAX_BYTES + 1)
+            try:
+                data = file.read(MAX_BYTES + 1)
+            except OSError as error:
+                raise self._unreadable_record(error) from error
         if len(data) > MAX_BYTES:
             raise _not_a_record(self, f"is larger than {MAX_BYTES >> 20} MiB")
         return decode(data, str(self))
+
+    def _unreadable_record(self, error: OSError) -> XetHubError:
+        kind = XetInputError if error.errno in _UNKNOWN_CONTENT else XetDestinationError
+        return kind(
+            f"{MIRROR_RECORD} in {self} cannot be read: {os_reason(error)}. Nothing was changed. Remove it to "
+            "start again; the files that earlier mirrors put there then stay."
+        )
 
     def keep(self, record: MirrorRecord) -> None:
         """Write the record beside its final name, and rename it."""
@@ -127,16 +141,26 @@ class LocalPlace:
         return found
 
     def _below(self, folder: str) -> Iterator[str]:
-        for above, folders, names in os.walk(self._root / folder):
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise self._unreadable(folder, error) from error
+
+        for above, folders, names in os.walk(self._root / folder, onerror=fail):
             links = [name for name in folders if Path(above, name).is_symlink()]
             for name in (*names, *links):
                 yield Path(above, name).relative_to(self._root).as_posix()
 
     def _mode(self, path: str) -> int | None:
         try:
-            return os.lstat(self._root / path).st_mode
-        except (OSError, ValueError):
-            return None
+            return path_kinds.mode_of(self._root / path, follow_links=False)
+        except OSError as error:
+            raise self._unreadable(path, error) from error
+
+    def _unreadable(self, path: str, error: OSError) -> XetDestinationError:
+        return XetDestinationError(
+            f"{self._root / path} cannot be read on this worker: {os_reason(error)}. Correct that, and let the task "
+            "retry. Nothing was removed."
+        )
 
     def holding(self, known: Known) -> set[str]:
         """Read each file, a few at a time."""
@@ -148,14 +172,20 @@ class LocalPlace:
 
     def _holds(self, path: str, known: Sequence[Identity]) -> bool:
         with self._folder_of(path) as folder:
-            return folder is not None and _matches(folder, posixpath.basename(path), known)
+            return folder is not None and self._matches(folder, path, known)
+
+    def _matches(self, folder: int, path: str, known: Sequence[Identity]) -> bool:
+        try:
+            return _matches(folder, posixpath.basename(path), known)
+        except OSError as error:
+            raise self._unreadable(path, error) from error
 
     def remove(self, known: Known) -> list[str]:
         """Compare and remove each file in its folder, which stays open meanwhile, so that no link can redirect it."""
         removed = []
         for path, contents in known.items():
             with self._folder_of(path) as folder:
-                if folder is None or not _matches(folder, posixpath.basename(path), contents):
+                if folder is None or not self._matches(folder, path, contents):
                     continue
                 try:
                     os.unlink(posixpath.basename(path), dir_fd=folder)
@@ -190,8 +220,10 @@ class LocalPlace:
                         folder = os.open(name, _NO_FOLLOW | os.O_DIRECTORY, dir_fd=above)
                     finally:
                         os.close(above)
-            except OSError:
+            except OSError as error:
                 folder = None
+                if error.errno not in _UNKNOWN_CONTENT:
+                    raise self._unreadable(path, error) from error
             yield folder
         finally:
             if folder is not None:
@@ -199,11 +231,16 @@ class LocalPlace:
 
 
 def _matches(folder: int, name: str, known: Sequence[Identity]) -> bool:
-    """Return whether a regular file in an open folder has one of the known contents."""
+    """Return whether a regular file in an open folder has one of the known contents.
+
+    :raises OSError: it cannot be read.
+    """
     try:
         file = _open_regular(name, folder)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _UNKNOWN_CONTENT:
+            return False
+        raise
     if file is None:
         return False
     with file:

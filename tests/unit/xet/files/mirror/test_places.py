@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -15,6 +16,7 @@ from airflow_provider_xethub.xet.files.mirror.places import LocalPlace
 from airflow_provider_xethub.xet.files.mirror.record import MirrorRecord
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import write
+from support.failing_disk import fail_at
 
 RECORD = MirrorRecord(Repo("acme/corpus", "dataset"), "", {"a": [Identity(0, "size", "0")]})
 
@@ -123,3 +125,41 @@ def test_a_record_that_cannot_be_written_names_the_path(not_a_folder):
         XetDestinationError, match=r"xethub-mirror.json cannot be written on this worker: not a directory"
     ):
         LocalPlace(not_a_folder).keep(RECORD)
+
+
+# --- a disk that fails
+
+
+def test_a_file_that_cannot_be_seen_now_is_not_missing(root, monkeypatch):
+    """The record would forget it, and no mirror would ever remove it."""
+    fail_at(monkeypatch, os, "stat", "/d/g")
+    with pytest.raises(XetDestinationError, match="d/g cannot be read on this worker: input/output error"):
+        LocalPlace(root).present(["a", "d/g"])
+
+
+def test_a_folder_that_cannot_be_listed_is_not_empty(root, monkeypatch):
+    fail_at(monkeypatch, os, "scandir", "/d/e")
+    with pytest.raises(XetDestinationError, match="d cannot be read on this worker: input/output error"):
+        LocalPlace(root).in_the_way(["d"])
+
+
+@pytest.mark.parametrize("failing", ["e", "f"])
+def test_a_file_that_cannot_be_compared_now_was_not_changed(root, monkeypatch, failing):
+    fail_at(monkeypatch, os, "open", failing)
+    for work in (LocalPlace(root).holding, LocalPlace(root).remove):
+        with pytest.raises(XetDestinationError, match="d/e/f cannot be read on this worker: input/output error"):
+            work({"d/e/f": known(b"f")})
+    assert (root / "d/e/f").exists()
+
+
+def test_a_file_that_nobody_may_read_stays(root, monkeypatch):
+    fail_at(monkeypatch, os, "open", "f", errno.EACCES)
+    assert LocalPlace(root).remove({"d/e/f": known(b"f")}) == []
+
+
+def test_a_record_that_cannot_be_read_now_may_be_read_later(root, monkeypatch):
+    LocalPlace(root).keep(RECORD)
+    fail_at(monkeypatch, os, "open", "mirror.json")
+    with pytest.raises(XetDestinationError, match="cannot be read: input/output error") as caught:
+        LocalPlace(root).record()
+    assert caught.value.retryable
