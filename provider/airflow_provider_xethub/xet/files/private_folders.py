@@ -12,6 +12,7 @@ import os
 import stat
 import tempfile
 import threading
+from collections.abc import Collection
 from pathlib import Path
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError
@@ -48,6 +49,7 @@ class PrivateFolder:
         # A handle that is closed while another thread writes may soon mean another folder. A signal handler may
         # interrupt the thread that has the lock, and remove the folder itself.
         self._turn = threading.RLock()
+        self._names: set[str] = set()
         self.path.mkdir(mode=0o700)
         self._handle: int | None = None
         try:
@@ -73,6 +75,7 @@ class PrivateFolder:
         if (folder := self._handle) is None:
             raise FileNotFoundError(2, "the folder was removed")
         part = f".{name}.new"
+        self._names |= {name, part}
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=folder)
         handle = os.open(part, _OPEN_NEW, 0o600, dir_fd=folder)
@@ -98,17 +101,24 @@ class PrivateFolder:
                     self.path.rmdir()
                 return
             try:
-                _remove(self.path, handle)
+                _remove(self.path, handle, self._names)
             finally:
                 os.close(handle)
 
 
-def _remove(path: Path, handle: int) -> None:
-    """Remove the files of an open folder, then the folder; log it if it stays."""
+def _remove(path: Path, handle: int, known: Collection[str] = ()) -> None:
+    """Remove the files of an open folder, then the folder; log it if it stays.
+
+    :param known: names of files that may be in it, should the folder not be listed.
+    """
     failure: OSError | None = None
     for _ in range(_TRIES):  # another thread may be writing, and a disk may fail once
         try:
-            for name in os.listdir(handle):
+            try:
+                found: Collection[str] = os.listdir(handle)
+            except OSError as error:
+                found, failure = known, error
+            for name in found:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=handle)
             path.rmdir()

@@ -397,6 +397,19 @@ def test_a_secret_is_removed_though_the_disk_fails_once(tmp_path, monkeypatch, c
     assert caplog.messages == []
 
 
+def test_a_secret_is_removed_from_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    made = create(tmp_path, "token", FIRST)
+    made.write("token.json", b"secret")
+
+    def fail(_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", fail)
+        made.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_secret_that_cannot_be_removed_is_reported(tmp_path, monkeypatch, caplog):
     made = create(tmp_path, "token", FIRST)
     path = made.write("token.json", b"secret")
