@@ -18,7 +18,8 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate compat compat-pins \
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate system-calls \
+	compat compat-pins \
 	bench bench-docs scale scale-docs bench-local lint docs screenshots constraints dist clean
 
 help:  ## Show the targets.
@@ -67,6 +68,9 @@ MINUTES ?=
 simulate: $(INSTALLED)  ## Run the provider in a world full of faults, drawn from a seed: make simulate SEED=7 MINUTES=5.
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+system-calls: $(INSTALLED)  ## Let every system call of uploads, downloads, commits and tokens fail (an hour).
+	XETHUB_ALL_CALLS=1 $(PYTEST) -rP -m long tests/system/test_every_system_call.py $(ARGS)
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)

@@ -7,6 +7,7 @@ the time at which it began, and, when it is gone, how it ended.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -17,13 +18,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+_OPERATORS = "airflow_provider_xethub.operators.xethub"
+
 
 class Forks:
-    """A process that forks one task after the other."""
+    """A process that forks one task after the other.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    :param environment: what it has besides this process's.
+    :param first_delay: seconds before the first retry of a request to the Hub; ``None``: as in production.
+    """
+
+    def __init__(self, environment: Mapping[str, str], first_delay: float | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.forked_tasks"],
+            [sys.executable, "-m", "support.forked_tasks", json.dumps(first_delay)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -31,9 +38,19 @@ class Forks:
         )
         self.pid = 0
 
-    def start(self, operator: str, arguments: Mapping[str, Any], timeout: float | None = None) -> None:
-        """Start a task; returns when ``execute`` is about to be called."""
-        spec = {"operator": operator, "arguments": arguments, "timeout": timeout}
+    def start(
+        self,
+        operator: str,
+        arguments: Mapping[str, Any],
+        timeout: float | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start a task; returns when ``execute`` is about to be called.
+
+        :param operator: a class of ``operators.xethub``, or of another module as ``module:class``.
+        :param state: what an earlier try has stored for this one.
+        """
+        spec = {"operator": operator, "arguments": arguments, "timeout": timeout, "state": state or {}}
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(spec) + "\n")
         self._process.stdin.flush()
@@ -46,7 +63,11 @@ class Forks:
         return time.monotonic()
 
     def end(self) -> dict[str, Any]:
-        """Wait until the process is gone: ``state``, ``error``, ``text``, and the times ``ended`` and ``gone``."""
+        """Wait until the process is gone.
+
+        ``state``, ``error`` with all ``bases`` of its class, ``text``, the return ``value``, what the task has
+        ``stored`` for its retries, and the times ``ended`` and ``gone``.
+        """
         found: dict[str, Any] = {}
         while "gone" not in found:
             found |= self._answer()
@@ -71,9 +92,11 @@ class Forks:
 
 
 def main() -> None:
-    from airflow_provider_xethub.operators import xethub
-    from support.airflow_runs import run_task
+    from airflow_provider_xethub.xet.hub import client
+    from support.airflow_runs import ExecutionApi, run_task
 
+    client.FIRST_DELAY = json.loads(sys.argv[1]) or client.FIRST_DELAY
+    importlib.import_module(_OPERATORS)
     out = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
@@ -94,9 +117,13 @@ def main() -> None:
             arguments = {**spec["arguments"], "pre_execute": lambda _: tell(began=time.monotonic())}
             if spec["timeout"]:
                 arguments["execution_timeout"] = timedelta(seconds=spec["timeout"])
-            run = run_task(getattr(xethub, spec["operator"]), **arguments)
+            module, _, operator = spec["operator"].rpartition(":")
+            api = ExecutionApi(state=spec["state"])
+            run = run_task(getattr(importlib.import_module(module or _OPERATORS), operator), api=api, **arguments)
             error = type(run.error).__name__ if run.error else None
-            tell(state=run.state, error=error, text=str(run.error), ended=time.monotonic())
+            bases = [each.__name__ for each in type(run.error).__mro__] if run.error else []
+            more = {"value": run.xcoms.get("return_value"), "stored": api.state}
+            tell(state=run.state, error=error, bases=bases, text=str(run.error), ended=time.monotonic(), **more)
             atexit._run_exitfuncs()
             os._exit(0)
         tell(pid=child)
