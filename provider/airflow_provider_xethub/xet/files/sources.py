@@ -141,8 +141,8 @@ def collect(
                     take(Path(path), relative, exact=single and is_file)
             except XetHubError:
                 raise
-            except OSError as error:
-                findings.problems.append(f"{text}: {os_reason(error)}")
+            except OSError as refused:
+                findings.problems.append(f"{text}: {os_reason(refused)}")
     findings.check()
     for error in invalid:
         raise error
