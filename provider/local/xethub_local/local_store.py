@@ -10,7 +10,7 @@ from xethub_local.metadata.buckets import BucketFiles
 from xethub_local.metadata.commits import CommitWriter
 from xethub_local.metadata.repositories import Repositories
 from xethub_local.metadata.scans import Scans
-from xethub_local.store.access import EVERYTHING, Access, load_signing_key
+from xethub_local.store.access import EVERYTHING, Access, check_chosen_token, load_signing_key
 from xethub_local.store.database import Database
 from xethub_local.store.folder import make_private, write_once
 from xethub_local.store.issuer import Issuer
@@ -29,10 +29,16 @@ class LocalStore:
     :ivar tokens: Hub tokens of the built-in user, by role.
     :param token_life: seconds that a new Xet token is valid.
     :param discards: check the content that clients upload to CAS, and discard its bytes.
+    :param write_token: a Hub token to accept for the built-in user, besides the one of the folder.
+    :raises ValueError: ``write_token`` has another form than a Hub token.
     :raises OSError: the folder cannot be created, read or written.
     """
 
-    def __init__(self, folder: Path, *, token_life: int = 900, discards: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, token_life: int = 900, discards: bool = False, write_token: str | None = None
+    ) -> None:
+        if write_token is not None:
+            check_chosen_token(write_token)  # before anything is opened
         make_private(folder)
         self.folder = folder
         self.instance_id = _instance_id(folder)
@@ -45,13 +51,15 @@ class LocalStore:
         self.commits = CommitWriter(self.repositories)
         self.scans = Scans(self.access.now)
         self.bucket_files = BucketFiles(self.db, clock=self.access.now)
-        write_token = self.access.add_user(
+        own_token = self.access.add_user(
             BUILT_IN_USER, role="write", grants={EVERYTHING: "write"}, token_name=WRITE_TOKEN
         )
         read_token = self.access.add_user(
             BUILT_IN_USER, role="read", grants={EVERYTHING: "read"}, token_name=READ_TOKEN
         )
-        self.tokens = {WRITE_TOKEN: write_token, READ_TOKEN: read_token}
+        if write_token is not None:
+            self.access.choose_token(write_token, BUILT_IN_USER, WRITE_TOKEN)
+        self.tokens = {WRITE_TOKEN: write_token or own_token, READ_TOKEN: read_token}
 
     def close(self) -> None:
         """Close the database."""

@@ -62,6 +62,8 @@ class LocalHub:
         allows all. Default: none.
     :param discards: check the content that clients upload to CAS, and discard its bytes: for measurements with more
         data than the disk holds.
+    :param write_token: a Hub token that the built-in user ``local`` may write with, for clients that cannot be told the
+        random one, such as ``hf_only_for_tests``. It is not stored.
     :ivar access: users and tokens, :class:`~xethub_local.store.access.Access`.
     :ivar publishers: trusted publishers, :class:`~xethub_local.store.publishers.Publishers`.
     :ivar repositories: :class:`~xethub_local.metadata.repositories.Repositories`.
@@ -70,7 +72,7 @@ class LocalHub:
     :ivar faults: injected faults, :class:`~xethub_local.control.faults.Faults`.
     :ivar log: request log, :class:`~xethub_local.control.request_log.RequestLog`.
     :raises OSError: the folder cannot be written.
-    :raises ValueError: an entry of ``allowed_origins`` is not an origin.
+    :raises ValueError: an entry of ``allowed_origins`` is not an origin, or ``write_token`` is not of the form of one.
     """
 
     def __init__(
@@ -87,12 +89,13 @@ class LocalHub:
         allowed_hosts: Collection[str] = (),
         allowed_origins: Collection[str] = (),
         discards: bool = False,
+        write_token: str | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.host = host
         self.port = port
         self._public_url = public_url
-        self._store = LocalStore(self.folder, token_life=token_life, discards=discards)
+        self._store = LocalStore(self.folder, token_life=token_life, discards=discards, write_token=write_token)
         self._store.access.settings = Settings(token_life, data_url_life, clock_offset, exchanged_token_lifetime)
         self.access = self._store.access
         self.publishers = self._store.publishers

@@ -17,6 +17,7 @@ _TIMEOUT_SECONDS = 30.0
 class ControlClient:
     """Sends requests to the control API of the server that is running on a data folder.
 
+    :ivar url: where this machine reaches the server.
     :raises CommandError: no server is running on it.
     """
 
@@ -29,7 +30,7 @@ class ControlClient:
                 f"no local Hub is running on the folder {folder}. Start it with: xethub-local serve --folder {folder}"
             )
         self._folder = folder
-        self._url = url
+        self.url = url
 
     def request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Send a request and return the JSON object in the response, which is empty if the response has no body.
@@ -38,14 +39,14 @@ class ControlClient:
         """
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         # Never through a proxy, whatever the environment says: the server is on this machine.
-        connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=_TIMEOUT_SECONDS)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             status, text = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise CommandError(
-                f"the server of the folder {self._folder} does not respond at {self._url} ({error}); it was probably "
+                f"the server of the folder {self._folder} does not respond at {self.url} ({error}); it was probably "
                 f"killed. Start it again with: xethub-local serve --folder {self._folder}"
             ) from error
         finally:
@@ -59,7 +60,7 @@ class ControlClient:
             answer = None
         if not isinstance(answer, dict) or status == 401:
             raise CommandError(
-                f"the server at {self._url} belongs to another folder; {self._folder} was served there before. "
+                f"the server at {self.url} belongs to another folder; {self._folder} was served there before. "
                 f"Start its server again with: xethub-local serve --folder {self._folder}"
             )
         if status >= 400:

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_serve(commands)
+    _add_environment(commands)
     _add_repository_commands(commands)
     _add_file_commands(commands)
     _add_user_commands(commands)
@@ -148,6 +149,21 @@ def _add_serve(commands: _Commands) -> None:
         default=[],
         metavar=REPO_SYNTAX,
         help="repository to create unless it exists, such as dataset:acme/corpus; may be repeated",
+    )
+
+
+def _add_environment(commands: _Commands) -> None:
+    env = _command(
+        commands,
+        "env",
+        "environment.environment",
+        "Print what clients of the running server need, as commands of a shell. These are the variables of "
+        "huggingface_hub and the Airflow connection.",
+        "env",
+        "env --wait 30",
+    )
+    env.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="how long to wait for the server to start"
     )
 
 

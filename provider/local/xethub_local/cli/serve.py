@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
 import os
 import shlex
 import signal
@@ -13,13 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from xethub_local.cli.arguments import CommandError, UsageError, repo_argument
+from xethub_local.cli.environment import CONNECTION, connection_json
 from xethub_local.cli.output import print_text
 from xethub_local.repo import Repo
 
 if TYPE_CHECKING:
     from xethub_local.server import LocalHub
 
-CONNECTION = "xethub_default"
+TOKEN = "XETHUB_LOCAL_TOKEN"  # noqa: S105 - the name of a variable
 WEBHOOK_SECRET = "XETHUB_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - keys, not addresses that we listen on
 
@@ -44,6 +44,7 @@ def serve(options: argparse.Namespace) -> None:
         allowed_hosts=options.allow_host,
         allowed_origins=options.allow_origin,
         discards=options.discard,
+        write_token=_chosen_token(),
     )
     try:
         for repo in repos:
@@ -78,6 +79,20 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--token-life must be at least 1 second, not {options.token_life}.")
     if not 0 <= options.port <= 65535:
         raise UsageError(f"--port must be from 0 to 65535, not {options.port}.")
+
+
+def _chosen_token() -> str | None:
+    """Return the Hub token that the environment chooses: containers cannot read the random one of another container."""
+    from xethub_local.store.access import check_chosen_token
+
+    # Not an argument, because everyone on the machine can see the arguments of a process.
+    token = os.environ.get(TOKEN)
+    try:
+        if token is not None:
+            check_chosen_token(token)
+    except ValueError as error:
+        raise UsageError(f"{TOKEN}: {error} Unset it to use the random one of the data folder.") from error
+    return token
 
 
 def _start(hub: LocalHub, options: argparse.Namespace) -> None:
@@ -123,7 +138,7 @@ def _listening_url(hub: LocalHub) -> str:
 
 def _print_connection(hub: LocalHub, token_life: int) -> None:
     url, token = hub.url, hub.token("write")
-    connection = json.dumps({"conn_type": "xethub", "host": url, "password": token})
+    connection = connection_json(url, token)
     add = ["airflow", "connections", "add", CONNECTION, "--conn-type", "xethub"]
     add += ["--conn-host", url, "--conn-password", token]
     print_text(

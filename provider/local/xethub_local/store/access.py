@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import secrets
 import string
 import time
@@ -42,6 +43,7 @@ _MAC_LENGTH = 24
 _XET_PREFIX = "xet_"
 _MAX_TOKEN = 8_192
 _MAX_CACHED_GRANTS = 1_000
+_CHOSEN = re.compile("hf_[A-Za-z0-9_]{8,200}")
 EXCHANGED_TOKEN_LIFETIME = 3_600
 """Seconds that an exchanged token is valid on the real Hub."""
 
@@ -129,6 +131,7 @@ class Access(LiveSettings):
         self.exchanged_tokens = ExchangedTokens(db, signing_key, self.now)
         # Cache of verified tokens: a client sends the same one with thousands of requests.
         self._verified_grants: dict[str, XetGrant] = {}
+        self._chosen: tuple[str, str, str] | None = None
 
     # -- users and Hub tokens
 
@@ -178,6 +181,17 @@ class Access(LiveSettings):
             raise KeyError(f"user {user!r} has no Hub token named {token_name!r}; add it with add_user.")
         return self._hub_token(row[0])
 
+    def choose_token(self, token: str, user: str, token_name: str) -> None:
+        """Let a token that somebody chose stand for a user's Hub token, as long as this process runs.
+
+        It is not stored, and the Hub token itself stays valid.
+
+        :param token: such as ``hf_only_for_tests``; clients refuse one that does not begin with ``hf_``.
+        :raises ValueError: it has another form.
+        """
+        check_chosen_token(token)
+        self._chosen = token, user, token_name
+
     def identities(self) -> list[Identity]:
         """Return all users with what their Hub tokens allow, without the tokens themselves."""
         with self._db.read() as connection:
@@ -202,17 +216,25 @@ class Access(LiveSettings):
         token = token.strip()
         if kind.lower() == "bearer" and (record := self.exchanged_tokens.find(token)) is not None:
             return _exchanged_identity(record)
-        token_id = token[3 : 3 + _ID_LENGTH]
-        if kind.lower() == "bearer" and token.isascii() and _same(token, self._hub_token(token_id)):
-            with self._db.read() as connection:
-                row = connection.execute(
-                    "SELECT id, user_name, token_name, role, grants, created FROM hub_token WHERE id = ?",
-                    (token_id,),
-                ).fetchone()
-            if row is not None:
-                return _identity(row)
+        if kind.lower() == "bearer" and token.isascii() and (row := self._token_row(token)) is not None:
+            return _identity(row)
         # huggingface_hub recognises a bad credential, as opposed to an invisible repository, by exactly this text.
         raise AccessError(401, "Invalid credentials in Authorization header")
+
+    def _token_row(self, token: str) -> tuple[str, str, str, Role, str, float] | None:
+        token_id = token[3 : 3 + _ID_LENGTH]
+        values: tuple[str, ...]
+        if self._chosen is not None and _same(token, self._chosen[0]):
+            which, values = "user_name = ? AND token_name = ?", self._chosen[1:]
+        elif _same(token, self._hub_token(token_id)):
+            which, values = "id = ?", (token_id,)
+        else:
+            return None
+        columns = "id, user_name, token_name, role, grants, created"
+        query = f"SELECT {columns} FROM hub_token WHERE {which}"  # noqa: S608 - constants
+        with self._db.read() as connection:
+            row: tuple[str, str, str, Role, str, float] | None = connection.execute(query, values).fetchone()
+        return row
 
     def check(self, identity: Identity | None, repository: str, scope: Scope) -> None:
         """Check that a Hub token grants ``scope`` for a repository.
@@ -389,6 +411,17 @@ class Access(LiveSettings):
         text = json.dumps(fields, separators=(",", ":")).encode()
         payload = base64.urlsafe_b64encode(text).rstrip(b"=").decode()
         return f"{_XET_PREFIX}{payload}.{self._mac('xet', payload)}"
+
+
+def check_chosen_token(token: str) -> None:
+    """Check that a text has the form of a Hub token that somebody may choose.
+
+    :raises ValueError: it has another form.
+    """
+    if not _CHOSEN.fullmatch(token):
+        raise ValueError(
+            "a chosen Hub token must be hf_ and 8 to 200 letters, digits or underscores, such as hf_only_for_tests."
+        )
 
 
 def load_signing_key(folder: Path) -> bytes:
