@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pendulum
 import pytest
+import yaml
 from airflow.cli import cli_parser
 from airflow.models.connection import Connection
 
@@ -22,6 +24,7 @@ from support.documentation import BIN, ROOT, run, snippets
 from support.terminals import follow_the_quick_start, looks_like, serving, sessions
 from xethub_local.cli import main as cli
 from xethub_local.server import LocalHub
+from xethub_local.store.access import check_chosen_token
 from xethub_local.store.announced_url import announced
 from xethub_token.recipient import RecipientKey
 
@@ -183,6 +186,19 @@ def make(words: list[str], _: Path) -> None:
         assert all((ROOT / path).exists() for path in value.split() if "/" in path), word
 
 
+def docker(words: list[str], _: Path) -> None:
+    """Check the command by hand, as there is no engine here: its options, and the arguments of the local Hub."""
+    if words[1] == "build":
+        assert words[2:] == ["--tag", "xethub-local", "provider/local"]
+        assert (ROOT / words[-1] / "Dockerfile").is_file()
+        return
+    assert words[1] == "run"
+    at = words.index("xethub-local")
+    assert {word for word in words[:at] if word.startswith("--")} <= {"--detach", "--publish", "--env"}
+    if words[at + 1 :]:
+        cli._parser().parse_args(words[at + 1 :])
+
+
 def execute(words: list[str], folder: Path) -> None:
     assert run(*words, cwd=folder)
 
@@ -191,6 +207,7 @@ _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
     "pip": pip,
     "git": git,
     "cd": cd,
+    "docker": docker,
     "gcloud": composer,
     "astro": astro,
     "grep": grep,
@@ -202,15 +219,20 @@ _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
     "xethub-local": execute,
     "xethub-token": xethub_token,
 }
-_IN_THE_WALKTHROUGH = {"mkdir", "printf", "head"}
+# What tests below run as a whole.
+_IN_A_WALKTHROUGH = {
+    "quickstart.md": {"mkdir", "printf", "head"},
+    "local-hub.md": {"xethub-local", "eval", "echo", "hf"},
+    "local-hub-ci.md": {"xethub-local", "eval", "npm"},
+}
 
 
 @pytest.mark.parametrize("block", snippets("bash"), ids=str)
 def test_shell_snippets_are_right(block, tmp_path):
-    for line in block.body.splitlines():
+    for line in block.body.replace("\\\n", " ").splitlines():
         words = shlex.split(line)
-        if block.page == "quickstart.md" and words[0] in _IN_THE_WALKTHROUGH:
-            continue  # test_the_quick_start_works_as_written runs them
+        if words[0] in _IN_A_WALKTHROUGH.get(block.page, ()):
+            continue
         _COMMANDS[words[0]](words, tmp_path)
 
 
@@ -246,3 +268,67 @@ def check_consoles(page, tmp_path, capsys):
 def test_the_quick_start_works_as_written(tmp_path):
     """With nothing of this test run's environment but the installed package."""
     follow_the_quick_start(BIN, tmp_path)
+
+
+def script_environment(folder: Path) -> dict[str, str]:
+    """What a new user's shell has, besides the installed package."""
+    kept = {name: os.environ[name] for name in ("NO_PROXY", "no_proxy", "LANG") if name in os.environ}
+    quiet = {"HF_HUB_DISABLE_UPDATE_CHECK": "1", "HF_XET_LOG_DEST": os.devnull}
+    return {**kept, **quiet, "HOME": str(folder), "PATH": f"{BIN}:/usr/bin:/bin"}
+
+
+def test_the_local_hub_starts_as_written(tmp_path):
+    """The first lines of its page, in two terminals."""
+    first, second = [block.body for block in snippets("bash") if block.page == "local-hub.md"][:2]
+    assert len(first.splitlines()) + len(second.splitlines()) <= 10
+    install, serve = first.splitlines()
+    assert serve == "xethub-local serve"
+    pip(shlex.split(install), tmp_path)
+    with serving(["--port", "0"], tmp_path):
+        run("bash", "-c", f"set -eu\n{second}", cwd=tmp_path, env=script_environment(tmp_path))
+    assert (tmp_path / "copy/birds.csv").read_text() == "species,count\n"
+
+
+def test_what_other_languages_and_a_step_of_ci_run_works_as_written(tmp_path):
+    (of_shell,) = [b.body for b in snippets("bash") if b.page == "local-hub-ci.md" and "npm" in b.body]
+    (of_step,) = [
+        step["run"]
+        for block in snippets("yaml")
+        if block.page == "local-hub-ci.md" and "GITHUB_ENV" in block.body
+        for step in yaml.safe_load(block.body)["jobs"]["test"]["steps"]
+        if "GITHUB_ENV" in step.get("run", "")
+    ]
+    ask = f"{BIN / 'python'} -c \"from huggingface_hub import HfApi; print(HfApi().whoami()['name'])\""
+    later = f"export $(cat $GITHUB_ENV)\n{ask}"
+    for script in (of_shell.replace("npm test", ask), f"{of_step}\n{later}"):
+        assert "serve" in script
+        script = script.replace("xethub-local serve", "xethub-local serve --port 0")
+        environment = {**script_environment(tmp_path), "GITHUB_ENV": str(tmp_path / "github.env")}
+        whole = f"set -eu\ntrap 'kill $!; wait' EXIT\n{script}"
+        assert "\nlocal\n" in run("bash", "-c", whole, cwd=tmp_path, env=environment)
+    assert {line.partition("=")[0] for line in (tmp_path / "github.env").read_text().split()} == {
+        "HF_ENDPOINT",
+        "HF_TOKEN",
+    }
+
+
+def test_services_of_ci_fit_the_image():
+    """The name and the port that clients are given are those of the image, and so is the token."""
+    dockerfile = (ROOT / "provider/local/Dockerfile").read_text()
+    names = {"localhost", *re.findall(r'"--allow-host", "(\w+)"', dockerfile)}
+    port = re.search(r"^EXPOSE (\d+)$", dockerfile, re.MULTILINE)[1]
+    found = 0
+    for block in snippets("yaml"):
+        if block.page == "local-hub-ci.md" and "services:" in block.body:
+            content = yaml.safe_load(block.body)
+            job = content.get("jobs", content)["test"]
+            services = job["services"]
+            service = services["hub"] if isinstance(services, dict) else services[0]
+            chosen = (service.get("env") or service["variables"])["XETHUB_LOCAL_TOKEN"]
+            variables = job.get("env") or job["variables"]
+            assert variables["HF_TOKEN"] == chosen
+            check_chosen_token(chosen)
+            host, _, of_client = variables["HF_ENDPOINT"].removeprefix("http://").partition(":")
+            assert (host in names, of_client) == (True, port)
+            found += 1
+    assert found == 2

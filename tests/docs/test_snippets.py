@@ -46,6 +46,8 @@ from support.documentation import (
 _DIRECTIVES = {"{image}", "{toctree}", "{literalinclude}", "{include}", "{raw}", "{eval-rst}", "{warning}"}
 # Those after the first line are in test_places.py.
 _LANGUAGES = {"python", "bash", "console", "json", "ini", "yaml"} | {"dockerfile", "text"}
+# Run in Node, by tests/local/clients/javascript/test_documentation.py.
+_LANGUAGES |= {"javascript"}
 
 
 def test_every_block_is_of_a_kind_that_is_checked():
@@ -115,20 +117,21 @@ def test_the_page_of_a_job_begins_with_a_dag_that_runs_as_pasted(page):
 
 
 def write_pytest(folder: Path) -> list[Block]:
-    """Write what the pages show as a user would: DAG files under their names, each test into a file of its own."""
+    """Write what the pages show as a user would: modules under their names, each test into a file of its own."""
     for block in snippets("python"):
-        dag_file = re.match(r"# dags/(\w+\.py)\n", block.body)
-        if dag_file:
-            (folder / dag_file[1]).write_text(block.body)
+        named = re.match(r"# (?:dags/)?(\w+\.py)\n", block.body)
+        if named:
+            (folder / named[1]).write_text(block.body)
     tests = [block for block in SNIPPETS if block.is_test]
     for block in tests:
-        (folder / f"test_line_{block.line}.py").write_text(block.body)
+        name = block.page.removesuffix(".md").replace("-", "_")
+        (folder / f"test_{name}_{block.line}.py").write_text(block.body)
     return tests
 
 
 def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
     tests = write_pytest(tmp_path)
-    assert {block.page for block in tests} == {"testing.md"}
+    assert {block.page for block in tests} == {"testing.md", "local-hub-ci.md"}
     # What the page shows does not depend on how long the client waits before it retries.
     impatient = "from airflow_provider_xethub.xet.cas import session\n\nsession.RETRY_DELAY = '20ms'\n"
     (tmp_path / "conftest.py").write_text(impatient)
@@ -140,7 +143,7 @@ def test_snippets_that_are_tests_pass(tmp_path, airflow_db):
     }
     done = run(sys.executable, "-m", "pytest", "-q", "-p", "xethub_local.pytest_plugin", "-p",
                "no:cacheprovider", "-c", os.devnull, "--rootdir=.", ".", cwd=tmp_path, env=environment)  # fmt: skip
-    assert f"{len(tests)} passed" in done
+    assert f"{sum(block.body.count('def test_') for block in tests)} passed" in done
 
 
 def test_included_files_are_there():

@@ -361,7 +361,7 @@ def test_every_command_and_option_of_the_local_hub_is_documented(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     commands = re.findall(r"^    ([a-z-]+)$|^    ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert len(commands) == 11
+    assert len(commands) == 12
     for command in (first or second for first, second in commands):
         assert f"$ xethub-local {command}" in text
         with pytest.raises(SystemExit):

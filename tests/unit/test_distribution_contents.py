@@ -40,7 +40,7 @@ INCLUDED = {
 
 BESIDE = {
     PROVIDER: {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"},
-    LOCAL: {"README.md", "LICENSE"},
+    LOCAL: {"README.md", "LICENSE", "Dockerfile", ".dockerignore"},
     TOKEN: {"README.md", "LICENSE"},
 }
 """The files beside them. Hatchling adds PKG-INFO, pyproject.toml and the .gitignore that it obeys."""

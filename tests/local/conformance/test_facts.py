@@ -75,10 +75,10 @@ def test_what_is_not_certain_here_has_several_answers() -> None:
 
 
 def test_the_documentation_lists_the_guesses() -> None:
-    rows = table("local-hub.md", "Guess", "What it checks")
+    rows = table("local-hub-differences.md", "Guess", "What it checks")
     assert rows == [[fact.behaviour, fact.section] for fact in GUESSES]
 
 
 def test_the_documentation_lists_what_differs_on_purpose() -> None:
-    rows = table("local-hub.md", "The real Hub", "What it checks")
+    rows = table("local-hub-differences.md", "The real Hub", "What it checks")
     assert rows == [[f"`{fact.route}`: {fact.behaviour}", fact.differs] for fact in FACTS if fact.differs]
