@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 NAME = "airflow_provider_xethub"
-CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography"}
+CLIENTS = {"requests", "urllib3", "hf_xet", "huggingface_hub", "tenacity", "cryptography", "opentelemetry"}
 
 
 @functools.cache

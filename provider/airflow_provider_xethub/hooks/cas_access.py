@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_xethub.exceptions import XetHubError, XetStalledError, XetTokenExpiredError, XetUnauthorizedError
 from airflow_provider_xethub.hooks.connections import configuration, connection
+from airflow_provider_xethub.xet import tracing
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.connections.connection import LazyConnection
@@ -116,6 +117,7 @@ class CasConnector:
                 return work(access(token))
             except XetStalledError as error:
                 self._log.warning("%s Trying once more.", error)
+                tracing.count_retry()
                 return work(access(replace(tokens.fresh(use), scope=use.scope)))
             except XetTokenExpiredError as error:
                 raise self._without_connection(token, error) from error.__cause__
@@ -126,6 +128,7 @@ class CasConnector:
                 if not tokens.may_replace(token.conn_id):
                     raise self._without_connection(token, error) from error.__cause__
                 self._log.warning("CAS rejected the token for %s; trying once more with a new one.", token.repo)
+                tracing.count_retry()
                 return work(access(tokens.fetch(token.repo, token.scope)))
 
         return run

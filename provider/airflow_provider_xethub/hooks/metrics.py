@@ -1,4 +1,8 @@
-"""Airflow metrics of transfers: to StatsD or OpenTelemetry, wherever Airflow sends its own."""
+"""Airflow metrics of transfers: to StatsD or OpenTelemetry, wherever Airflow sends its own.
+
+They are totals of what succeeded. Spans, which also show what failed and when, are in
+:mod:`airflow_provider_xethub.xet.tracing`.
+"""
 
 from __future__ import annotations
 

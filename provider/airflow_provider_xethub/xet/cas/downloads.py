@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetIntegrityError
-from airflow_provider_xethub.xet import native_client, progress
+from airflow_provider_xethub.xet import native_client, progress, tracing
 from airflow_provider_xethub.xet.cas import crawl, streams
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.slowdown import Crawling, Slowdown, at_most, settle
@@ -89,6 +89,7 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
         return received
     for error in list(damaged.values())[:_MAX_LOGGED]:
         log.warning("%s Fetching it again.", error)
+    tracing.count_retry()
     numbers = sorted(damaged)
     again = [files[each] for each in numbers]
     more, still = _fetch_once(

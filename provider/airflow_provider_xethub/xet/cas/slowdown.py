@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_xethub.exceptions import XetTooSlowError
+from airflow_provider_xethub.xet import tracing
 from airflow_provider_xethub.xet.cas import crawl
 from airflow_provider_xethub.xet.message_text import counted, duration, size
 
@@ -140,6 +141,7 @@ class Slowdown:
         if verdict.concurrency is None:
             return False
         self._base, self._moved = self.moved, 0
+        tracing.count_retry()
         return True
 
     def _too_slow(self, verdict: crawl.Verdict, done: int, total: int) -> XetTooSlowError:

@@ -8,6 +8,7 @@ redirects and network settings are those of every other request, and the reason 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import hmac
 import itertools
 import json
@@ -51,6 +52,7 @@ class Refresh:
 
     def __init__(self, fetch: Callable[[], XetToken]) -> None:
         self._fetch = fetch
+        self._context = contextvars.copy_context()
         self._turn = threading.Lock()
         self._key = secrets.token_urlsafe(32)
         self._status, self._body, self._answered = 503, b"{}", float("-inf")
@@ -86,7 +88,7 @@ class Refresh:
         # The session of the Hub has retried already.
         self._status, self._body = 403, b"{}"
         try:
-            token = self._fetch()
+            token = self._context.run(self._fetch)  # traced as a part of the transfer
         except XetHubError as error:
             self.failure = error
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetSourceError
-from airflow_provider_xethub.xet import native_client, progress
+from airflow_provider_xethub.xet import native_client, progress, tracing
 from airflow_provider_xethub.xet.cas import cache as cas_cache
 from airflow_provider_xethub.xet.cas import errors as cas_errors
 from airflow_provider_xethub.xet.cas import session as cas_session
@@ -117,28 +117,33 @@ def upload(
     config = cas_session.settings(with_content, sum(sizes), deduplicate, xorbs=access.xorbs_at_once())
     slowdown = Slowdown(about, access, config, upload=True)
     forgotten = 0
-    while True:
-        sent_before = slowdown.moved
-        try:
-            uploaded, transfer = _upload_once(access, sources, sizes, digests, held, about, config, slowdown)
-            break
-        except Crawling:
-            continue
-        except _ShardRefusedError as refused:
-            # The xorb that CAS names may not be the only one.
-            named = None if forgotten else cas_errors.xorb_named_in(refused.error)
-            has_forgotten = forgotten < _MOST_FORGOTTEN and (
-                cas_cache.forget(access.cache_folder, named) or (named and cas_cache.forget(access.cache_folder))
-            )
-            if not has_forgotten:
-                with cas_session.translated_errors(access, about, upload=True):
-                    raise refused.error from None
-            forgotten += 1
-            log.warning("CAS lacks content that this worker has recorded as stored. Sending it again for %s.", about)
-    # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
-    transfer["bytes_sent"] += sent_before
-    transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
-    transfer["seconds"] = round(time.monotonic() - started, 3)
+    with tracing.operation("xethub.upload", access.token.repo, direction="upload", files=len(sources)) as traced:
+        while True:
+            sent_before = slowdown.moved
+            try:
+                uploaded, transfer = _upload_once(access, sources, sizes, digests, held, about, config, slowdown)
+                break
+            except Crawling:
+                continue
+            except _ShardRefusedError as refused:
+                # The xorb that CAS names may not be the only one.
+                named = None if forgotten else cas_errors.xorb_named_in(refused.error)
+                has_forgotten = forgotten < _MOST_FORGOTTEN and (
+                    cas_cache.forget(access.cache_folder, named) or (named and cas_cache.forget(access.cache_folder))
+                )
+                if not has_forgotten:
+                    with cas_session.translated_errors(access, about, upload=True):
+                        raise refused.error from None
+                forgotten += 1
+                tracing.count_retry()
+                log.warning(
+                    "CAS lacks content that this worker has recorded as stored. Sending it again for %s.", about
+                )
+        # The last attempt counts what earlier ones sent as deduplicated: CAS has it already.
+        transfer["bytes_sent"] += sent_before
+        transfer["bytes_deduplicated"] = max(0, transfer["bytes_deduplicated"] - sent_before)
+        transfer["seconds"] = round(time.monotonic() - started, 3)
+        traced.moved(transfer)
     return uploaded, transfer
 
 

@@ -27,7 +27,7 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
     XetTokenFormatError,
 )
-from airflow_provider_xethub.xet import answers, urls
+from airflow_provider_xethub.xet import answers, tracing, urls
 from airflow_provider_xethub.xet.hub import errors as hub_errors
 from airflow_provider_xethub.xet.hub import resources, token_exchange, tree_routes
 from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
@@ -272,21 +272,22 @@ class Hub:
         :raises XetHubError: see :meth:`request`.
         """
         about = f"the {scope} token request for {repo}"
-        response = self.request("GET", repo.token_path(scope), about=about)
-        received_at = time.time()
-        if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
-            hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
-        token = parse_answer(
-            repo,
-            scope,
-            endpoint=self.endpoint,
-            body=response.content.decode("utf-8", "replace"),
-            headers=response.headers,
-            received_at=received_at,
-            conn_id=self._conn_id,
-        )
-        if self.secrets.are_in(token.cas_url):
-            raise XetTokenFormatError(f"The response to {about} has a field 'casUrl' that repeats a secret.")
+        with tracing.operation("xethub.token", repo, scope=scope):
+            response = self.request("GET", repo.token_path(scope), about=about)
+            received_at = time.time()
+            if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
+                hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            token = parse_answer(
+                repo,
+                scope,
+                endpoint=self.endpoint,
+                body=response.content.decode("utf-8", "replace"),
+                headers=response.headers,
+                received_at=received_at,
+                conn_id=self._conn_id,
+            )
+            if self.secrets.are_in(token.cas_url):
+                raise XetTokenFormatError(f"The response to {about} has a field 'casUrl' that repeats a secret.")
         self.secrets.add(token.access_token)
         return token
 
@@ -350,7 +351,7 @@ class Hub:
         is_whole = keep and not path and recursive and COMMIT_ID.fullmatch(repo.revision)
         kept: list[Any] | None = [] if is_whole else None
         url, params = tree_routes.request(repo, path, recursive=recursive)
-        for page in self.pages(url, params, _about_tree(repo, path)):
+        for page in tracing.listing(repo, self.pages(url, params, _about_tree(repo, path))):
             entries = tree_routes.inside(repo, path, page)
             if kept is not None:
                 kept += entries
@@ -520,6 +521,7 @@ def next_delay(attempt: int, elapsed: float, *, is_conflict: bool = False) -> fl
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
+    tracing.count_retry()
     error = state.outcome.exception() if state.outcome else None
     happened = str(error).split(". ", 1)[0].rstrip(".")
     wait = duration(state.upcoming_sleep)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import requests
 
 from airflow_provider_xethub.exceptions import XetInputError, XetRedirectError
-from airflow_provider_xethub.xet import urls
+from airflow_provider_xethub.xet import tracing, urls
 from airflow_provider_xethub.xet.hub.exchanged_tokens import ExchangedTokens
 from airflow_provider_xethub.xet.network.bounded_answers import BoundedAdapter
 from airflow_provider_xethub.xet.network.settings import Network
@@ -100,9 +100,14 @@ class HubSession(requests.Session):
         """Send a request to the Hub, including one that follows a redirect; reject one to another origin."""
         self._check(request.url or "")  # the URL that is actually requested
         self.check_credential()
+        tracing.count_request()
         response = super().send(request, **kwargs)
         again = self._with_new_token(request, response)
-        return response if again is None else super().send(again, **kwargs)
+        if again is None:
+            return response
+        tracing.count_request()
+        tracing.count_retry()
+        return super().send(again, **kwargs)
 
     def _with_new_token(
         self, request: requests.PreparedRequest, response: requests.Response

@@ -5,6 +5,7 @@ A ``ThreadPoolExecutor`` does not do: the interpreter waits for its threads at e
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
@@ -64,7 +65,8 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
         finally:
             done.set()
 
-    thread = threading.Thread(target=run, name=name, daemon=True)
+    # With the context of the caller: what is traced in the thread belongs to the caller's span.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
     thread.start()
 
     def wait(meter: Watch | None = None) -> T:
@@ -136,7 +138,10 @@ def each(
                     if abort:
                         abort()
 
-    threads = [threading.Thread(target=take, name="xethub-worker", daemon=True) for _ in items[:at_a_time]]
+    threads = [
+        threading.Thread(target=contextvars.copy_context().run, args=(take,), name="xethub-worker", daemon=True)
+        for _ in items[:at_a_time]
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

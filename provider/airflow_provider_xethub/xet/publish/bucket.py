@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, XetResponseError
-from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet import answers, tracing
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.manifests import listing
 from airflow_provider_xethub.xet.message_text import counted, shortened
@@ -102,7 +103,9 @@ class Changes:
 
     def _send(self, least: int) -> None:
         while len(self._waiting) >= least:
-            self._paced(lambda: _send(self._hub, self._request.repo, self._waiting[:BATCH]))
+            some = self._waiting[:BATCH]
+            with tracing.operation("xethub.commit", self._request.repo, files=len(some)):
+                self._paced(partial(_send, self._hub, self._request.repo, some))
             del self._waiting[:BATCH]
             self._is_changed = True
 

@@ -27,7 +27,7 @@ from airflow_provider_xethub.exceptions import (
     XetServerError,
     XetTimeoutError,
 )
-from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet import answers, tracing
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.hub.history import parents
 from airflow_provider_xethub.xet.hub.preupload import UploadMode, own_gitignore, upload_modes
@@ -134,6 +134,16 @@ def publish_work(hub: Hub, request: CommitRequest, work: Work) -> XetCommitResul
     :param request: its files are those of the work.
     :param work: complete.
     """
+    with tracing.operation("xethub.commit", request.repo) as traced:
+        result = _publish_work(hub, request, work)
+        unchanged = len(result["unchanged"])
+        traced.set(files=len(result["files"]) - unchanged, skipped=unchanged, commit=result["oid"])
+        if not result["created"]:
+            traced.set(outcome="unchanged")
+    return result
+
+
+def _publish_work(hub: Hub, request: CommitRequest, work: Work) -> XetCommitResult:
     publication = _Publication(hub, request, work, commit_key(request, work.key_files()))
     try:
         publication.publish()

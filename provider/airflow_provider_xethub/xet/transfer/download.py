@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
@@ -16,7 +17,7 @@ from airflow_provider_xethub.exceptions import (
     XetTokenExpiredError,
     XetTransferError,
 )
-from airflow_provider_xethub.xet import native_client
+from airflow_provider_xethub.xet import native_client, tracing
 from airflow_provider_xethub.xet.cas import downloads, streams
 from airflow_provider_xethub.xet.cas.limits import STORAGE_WINDOW
 from airflow_provider_xethub.xet.cas.session import LARGE_STREAMS, SMALL_FILE, CasAccess, WithCasAccess
@@ -86,6 +87,26 @@ def download_each(
     }
 
 
+Download = TypeVar("Download", bound=Callable[..., XetDownloadResult])
+
+
+def _traced(download: Download) -> Download:
+    """Trace a function that downloads files of one revision."""
+
+    @functools.wraps(download)
+    def traced(targets: Sequence[Target | StoredTarget], *others: Any, **named: Any) -> XetDownloadResult:
+        if not targets:
+            return download(targets, *others, **named)
+        repo = Repo.from_uri(targets[0].file["repo"])
+        with tracing.operation("xethub.download", repo, direction="download") as operation:
+            result = download(targets, *others, **named)
+            operation.moved(result["transfer"])
+        return result
+
+    return cast("Download", traced)
+
+
+@_traced
 def download(
     targets: Sequence[Target],
     with_cas_access: WithCasAccess,
@@ -149,6 +170,7 @@ def download(
     return _result(records, [target.file for target in todo], received, started)
 
 
+@_traced
 def download_to_storage(
     targets: Sequence[StoredTarget],
     with_cas_access: WithCasAccess,
