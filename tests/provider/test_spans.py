@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.version import Version
 
 from airflow_provider_xethub import CommitRequest
 from airflow_provider_xethub.exceptions import XetConflictError, XetIntegrityError
@@ -19,8 +17,6 @@ from support import supervised_task
 from support.builders import write
 from support.spans import Collector, Span, recording
 from xethub_local.control.fault import Fault
-
-HAS_SPANS = Version(version("apache-airflow-core")) >= Version("3.2")
 
 DAG_FILE = """
 from airflow.sdk import DAG
@@ -135,9 +131,7 @@ def test_what_fails_is_named(hook, hub, repo, tmp_path):
     assert named(spans, "upload")["outcome"] == "success"
 
 
-@pytest.mark.airflow
 def test_airflow_sends_them_as_children_of_the_task(hub, connection, repo, tmp_path):
-    """From 3.2 on; before, Airflow starts no span in the process of a task, and nothing is sent."""
     source = write(tmp_path / "in", {"a.bin": os.urandom(70_000)})
     file = tmp_path / "dags" / "traced.py"
     file.parent.mkdir()
@@ -147,9 +141,6 @@ def test_airflow_sends_them_as_children_of_the_task(hub, connection, repo, tmp_p
         done = supervised_task.run(file, "traced", "publish", collector.variables())
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Mirrored source: 1 added" in done.stdout + done.stderr
-    if not HAS_SPANS:
-        assert collector.spans == []
-        return
     (task,) = [span for span in collector.spans if span.name == "worker.publish"]
     inside = [span for span in collector.spans if span.parent == task.id]
     ours = [span.name for span in inside if span.name.startswith("xethub.")]

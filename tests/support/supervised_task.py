@@ -52,7 +52,7 @@ def main() -> None:
         "dag_version_id": uuid.uuid4(),
         "context_carrier": {"traceparent": f"00-{TRACE_ID}-{RUN_SPAN}-01"},
     }
-    known = models.TaskInstance.model_fields  # before 3.2, it has no context_carrier
+    known = models.TaskInstance.model_fields  # each Airflow has others
     ti = models.TaskInstance(**{name: value for name, value in fields.items() if name in known})
     supervise = getattr(supervisor, "supervise_task", None) or supervisor.supervise
     sys.exit(
