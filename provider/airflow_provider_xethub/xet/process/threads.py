@@ -97,7 +97,7 @@ def join_transfers() -> None:
     deadline = time.monotonic() + STOP_SECONDS
     for thread in threading.enumerate():
         # A signal can stop the task while it starts a thread. That one is listed, but it cannot be joined.
-        if thread.name == TRANSFER and thread.ident is not None:
+        if thread.name == TRANSFER and thread.ident is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
 
 

@@ -89,3 +89,13 @@ def test_looking_whether_a_folder_can_be_written_leaves_nothing(tmp_path, monkey
     with pytest.raises(StoppedError), targets.temporary_files([target]):
         assert list((tmp_path / "d").iterdir()) == []
     assert list((tmp_path / "d").iterdir()) == []
+
+
+def test_work_that_fails_within_other_work_says_why():
+    """The inner one waits for stopped threads, and is in one itself."""
+
+    def fail(_):
+        raise ValueError("the reason")
+
+    with pytest.raises(ValueError, match="the reason"):
+        threads.stoppable(lambda _: threads.stoppable(fail))
