@@ -112,9 +112,9 @@ _LONGEST = (
     # Of what make test runs.
     "docs/test_snippets.py",
     "provider/xet/network/test_private_network.py",
-    "system/test_stopping.py",
-    "system/test_stopping_streams.py",
+    "provider/hooks/tokens/test_token_life.py",
     "docs/test_shell.py",
+    "unit/test_import_cost.py",
 )
 
 # Airflow's own and that of its SDK; the last one is that of Airflow 3.0, and of later ones only a name for the second.

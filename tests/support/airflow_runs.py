@@ -21,6 +21,7 @@ from airflow.sdk.api.datamodels._generated import DagRun as DagRunFields
 from airflow.sdk.api.datamodels._generated import TaskInstance
 from airflow.sdk.execution_time import context as sdk_context
 from airflow.sdk.execution_time import supervisor, task_runner
+from pydantic import TypeAdapter
 
 RUN_ID = "manual__2026"
 _START = datetime(2026, 11, 20, tzinfo=timezone.utc)
@@ -34,7 +35,7 @@ supervisor.in_process_api_server = functools.cache(supervisor.in_process_api_ser
 # Airflow builds the validator of a rendered field anew for each field of each task: a third of the processor time of a
 # small task. It is always the same one.
 _task_runner: Any = task_runner
-_task_runner.TypeAdapter = functools.cache(task_runner.TypeAdapter)
+_task_runner.TypeAdapter = functools.cache(TypeAdapter)
 
 HAS_STATE_STORE = hasattr(sdk_context, "TaskStateStoreAccessor")
 """Whether this Airflow lets a task remember something for its retries: since 3.3."""

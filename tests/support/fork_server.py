@@ -20,6 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from support.waiting import until
 
@@ -99,8 +100,12 @@ class ForkServer:
         :param output: a file for all that it prints.
         :param environment: variables that it has besides.
         """
-        spec = {"code": code, "arguments": arguments, "output": str(output or os.devnull)}
-        spec["environment"] = {**os.environ, **(environment or {})}
+        spec = {
+            "code": code,
+            "arguments": arguments,
+            "output": str(output or os.devnull),
+            "environment": {**os.environ, **(environment or {})},
+        }
         assert self._process.stdin
         self._process.stdin.write(json.dumps(spec).encode() + b"\n")
         # The first one waits for the imports.
@@ -150,20 +155,20 @@ def _main() -> None:
         print(status, file=answers)
 
 
-def _run(spec: dict[str, object]) -> None:
+def _run(spec: Mapping[str, Any]) -> None:
     status = 1
     # As Airflow's own fork: it ends without taking leave of what was imported before.
     atexit._clear()
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        output = os.open(str(spec["output"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        output = os.open(spec["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.environ.clear()
         os.environ.update(spec["environment"])
         tempfile.tempdir = None
         sys.argv[1:] = spec["arguments"]
-        exec(compile(str(spec["code"]), "<forked>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(spec["code"], "<forked>", "exec"), {"__name__": "__main__"})  # noqa: S102
         status = 0
     except BaseException:
         traceback.print_exc()
