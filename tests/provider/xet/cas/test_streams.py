@@ -18,11 +18,8 @@ from xethub_local.control.faults import Fault
 READS = "GET /cas/.*/v./reconstructions/.*"
 DATA = "GET /cas/.*/data/.*"
 
-TIMES = 25
-"""Of a hundred streams that fail, 7 (401) to 21 (404) end without an error, 8 (data) with one that tells nothing.
-
-Three ways of reading do it as often each: one of them meets such a stream with a probability of 99.6 %.
-"""
+TIMES = 60
+"""Of a hundred streams that fail, 7 (401) to 21 (404) end without an error, 8 (data) with one that tells nothing."""
 
 
 @pytest.fixture
