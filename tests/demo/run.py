@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import data
-import leaks
+import left_behind  # type: ignore[import-not-found, unused-ignore]
 import services
 
 from airflow_provider_xethub.xet.message_text import duration, size
@@ -218,15 +218,15 @@ def check(runs: list[dict[str, Any]], store: LocalStore, hub_token: str, folder:
     database = folder / "airflow" / "airflow.db"
     logs = [folder / "airflow" / "logs", folder / "logs"]
     # The search would also find nothing in the wrong place: it must find something that surely is there.
-    if not leaks.find({"probe": "xethub_quickstart"}, database, []) or not leaks.find(
+    if not left_behind.find({"probe": "xethub_quickstart"}, database, []) or not left_behind.find(
         {"probe": "write token"}, database, logs
     ):
         problems.append("The search for leaks looked in the wrong place.")
-    found = leaks.find(secrets, database, [*logs, folder / "home"])
+    found = left_behind.find(secrets, database, [*logs, folder / "home"])
     problems += [f"LEAK: {place}" for place in found]
     if len(secrets) < 5:
         problems.append(f"The local Hub issued {len(secrets) - 1} access tokens; expected at least 4.")
-    count = sum(len(leaks.files(place)) for place in logs)
+    count = sum(len(left_behind.files(place)) for place in logs)
     if not found:
         print(
             f"  Neither the Hub token nor any of the {len(secrets) - 1} access tokens occurs in the metadata database "

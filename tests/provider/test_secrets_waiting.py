@@ -23,7 +23,7 @@ from airflow_provider_xethub.triggers.scans import XetScanTrigger
 from airflow_provider_xethub.triggers.xethub import XetFileTrigger, XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.wait import poller
-from demo import leaks
+from demo import left_behind
 from support.airflow_runs import ExecutionApi, new_dag
 from support.builders import TEXT, publish
 from support.secret_values import assert_absent
@@ -154,13 +154,13 @@ def test_a_real_triggerer_leaves_no_secret_behind(hub, secrets, make_repo, airfl
         assert_absent(secrets(), log.read_text() + arguments + str(asset_events()))
         assert "paths" in arguments
         logs = Path(os.environ["AIRFLOW_HOME"], "logs")
-        written = [path for path in leaks.files(logs) if dag.dag_id in str(path)]
+        written = [path for path in left_behind.files(logs) if dag.dag_id in str(path)]
         assert len(written) >= len(FAULTS)
         assert "Still waiting" in "".join(path.read_text() for path in written)
         database = copy_of_database(tmp_path / "copy.db")
         named = {str(number): secret for number, secret in enumerate(sorted(secrets()))}
-        assert leaks.find({"a path": watched.repo_id}, database, [logs])
-        assert not leaks.find(named, database, [logs])
+        assert left_behind.find({"a path": watched.repo_id}, database, [logs])
+        assert not left_behind.find(named, database, [logs])
 
 
 def copy_of_database(path):

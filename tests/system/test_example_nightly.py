@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
-from demo import leaks, services
+from demo import left_behind, services
 from support.builders import TEXT, binary, names, write
 from support.celery_airflow import until
 from xethub_local.server import LocalHub
@@ -89,7 +89,7 @@ def test_a_consumer_fetches_what_each_night_published_and_is_not_red_without_a_c
         run_id = airflow.start_run("xethub_nightly_consumer", {})
         until(lambda: over("xethub_nightly_consumer", 3), PATIENCE, "the consumer without an event")
         assert states("xethub_nightly_consumer", run_id) == {"published": "success", "fetch": "skipped"}
-    found = leaks.find(
+    found = left_behind.find(
         {"the Hub token": hub.token()}, tmp_path / "airflow" / "airflow.db", [tmp_path / "airflow", tmp_path / "logs"]
     )
     assert not found

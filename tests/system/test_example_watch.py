@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
-from demo import leaks, services
+from demo import left_behind, services
 from support.builders import TEXT, binary, publish, write
 from support.waiting import until
 from xethub_local.server import LocalHub
@@ -85,7 +85,7 @@ def test_a_commit_starts_the_example_and_it_finds_what_changed(hub, connection, 
         seen = looks()
         until(lambda: looks() > seen)
         assert len(runs()) == 1
-    found = leaks.find(
+    found = left_behind.find(
         {"the Hub token": hub.token()}, tmp_path / "airflow" / "airflow.db", [tmp_path / "airflow", logs]
     )
     assert not found

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from demo import leaks
+from demo import left_behind
 from support import object_stores
 from support.builders import TEXT, binary, commits, content, write
 from support.celery_airflow import PATIENCE, Worker, celery_airflow, connection, until
@@ -129,9 +129,9 @@ def test_two_workers_upload_and_one_commit_publishes_it(hub, fleet, repo, tmp_pa
     secrets = {"write": hub.token(), "read": hub.token("read")} | {f"xet {n}": each for n, each in enumerate(issued)}
     assert len(secrets) >= 4
     database = fleet.folder / "airflow/airflow.db"
-    assert leaks.find(secrets, database, [fleet.folder]) == []
+    assert left_behind.find(secrets, database, [fleet.folder]) == []
     probes = {"a log of the clerk": "Fetched a write token", "a cache": "xethub_fan_out", "HOME": "HF_XET_CACHE"}
-    found = {place.partition(":")[0] for place in leaks.find(probes, database, [fleet.folder])}
+    found = {place.partition(":")[0] for place in left_behind.find(probes, database, [fleet.folder])}
     assert found == set(probes), "the search looked in the wrong place"
     noted = [len(list((fleet.workers[name].home / "environments").iterdir())) for name in ("one", "two")]
     assert sum(noted) == len(sources) + 4
@@ -173,8 +173,8 @@ def test_a_worker_with_only_a_token_downloads_a_model_with_readme_and_config(hub
     issued = hub.access.issued_xet_tokens()
     secrets = {"write": hub.token(), "content": "project-hunter2"} | {f"xet {n}": each for n, each in enumerate(issued)}
     database = fleet.folder / "airflow/airflow.db"
-    assert leaks.find(secrets, database, [fleet.folder]) == []
-    assert leaks.find({"sealed": "sealed_content"}, database, [])
+    assert left_behind.find(secrets, database, [fleet.folder]) == []
+    assert left_behind.find({"sealed": "sealed_content"}, database, [])
 
 
 def test_the_upload_of_a_worker_that_was_killed_is_done_by_the_other(hub, fleet, repo, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
-from demo import leaks, services
+from demo import left_behind, services
 from support.builders import binary, write
 from support.identities import SUBJECT
 from support.waiting import until
@@ -108,8 +108,8 @@ def test_no_token_is_left_behind(hub, connection, exchanged, tmp_path):
     assert "from-another-worker.bin" in triggers
     assert not [secret for secret in secrets if secret in triggers]
     for probe in (f"Exchanged the ID token of file {identity}", "Fetched a write token"):
-        assert leaks.find({"probe": probe}, database, places)
-    assert not leaks.find(named, database, places)
+        assert left_behind.find({"probe": probe}, database, places)
+    assert not left_behind.find(named, database, places)
 
 
 def stored_triggers(database):

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.repo import Repo
-from demo import leaks, services
+from demo import left_behind, services
 from support.builders import binary, write
 from support.waiting import until
 from xethub_local.server import LocalHub
@@ -82,7 +82,7 @@ def test_a_release_goes_from_a_pull_request_to_a_tag_and_its_consumer(hub, conne
     assert card.startswith("---\nlicense: cc0-1.0\n---\n")
     assert f"| Run | `{run_id}` |" in card
     assert "| Version | `v7` |" in card
-    found = leaks.find(
+    found = left_behind.find(
         {"the Hub token": hub.token()}, tmp_path / "airflow" / "airflow.db", [tmp_path / "airflow", logs]
     )
     assert not found
