@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -38,12 +37,16 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 def publish(repo: Repo, folder: Path, files: dict[str, bytes]) -> list[XetFile]:
     """Put files into a repository, and return their records; needs the connection."""
+    from airflow_provider_xethub.hooks.xethub import XetHubConnection
+
     source = write(folder / "published", files)
     return XetHubConnection().publish(source, CommitRequest(repo, (), message="before the test"))["files"]
 
 
 def sealed(repo: Repo, scope: Any = "read") -> SealedTokenDict:
     """Return the XCom value of a token for ``repo``; needs the connection."""
+    from airflow_provider_xethub.hooks.xethub import XetHubConnection
+
     hook = XetHubConnection()
     return hook.seal_token(hook.get_token(repo, scope))
 
