@@ -18,9 +18,9 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 # The tests start hundreds of processes, and each starts three times as fast with bytecode on disk.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate system-calls \
-	compat compat-pins \
-	bench bench-docs scale scale-docs bench-local lint docs screenshots constraints dist clean
+.PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate leaks faults chaos \
+	system-calls compat compat-pins bench bench-docs scale scale-docs bench-local lint docs screenshots constraints dist \
+	clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,10 @@ simulate: $(INSTALLED)  ## Run the provider in a world full of faults, drawn fro
 
 system-calls: $(INSTALLED)  ## Let every system call of uploads, downloads, commits and tokens fail (an hour).
 	XETHUB_ALL_CALLS=1 $(PYTEST) -rP -m long tests/system/test_every_system_call.py $(ARGS)
+
+leaks: $(INSTALLED)  ## Search all that a real Airflow leaves behind for credentials (15 minutes, ARGS=--quick: 2).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt apache-airflow-providers-openlineage
+	@PYTHONPATH=tests $(BIN)/python -m leaks $(ARGS)
 
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)

@@ -17,7 +17,7 @@ PATIENCE = 600
 """Seconds that anything may take: the machine may be busy."""
 
 # On a busy machine a component may stand still for longer than Airflow thinks possible.
-_PATIENCE = {
+PATIENT = {
     "AIRFLOW__API__WORKER_TIMEOUT": str(PATIENCE),
     "AIRFLOW__DAG_PROCESSOR__HEALTH_CHECK_THRESHOLD": str(PATIENCE),
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": str(PATIENCE),
@@ -45,7 +45,7 @@ def standalone(folder: Path, *dags: Path, variables: Mapping[str, str] | None = 
         # The second time that a DAG file is read, the assets of the first are active, and are watched.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
         "HF_XET_CACHE": str(folder / "home" / "xet"),
-        **_PATIENCE,
+        **PATIENT,
     }
     log = folder / "logs" / "standalone.log"
     url = env["AIRFLOW__API__BASE_URL"]
