@@ -76,6 +76,10 @@ leaks: $(INSTALLED)  ## Search all that a real Airflow leaves behind for credent
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt apache-airflow-providers-openlineage
 	@PYTHONPATH=tests $(BIN)/python -m leaks $(ARGS)
 
+chaos: $(INSTALLED)  ## Kill the processes of a distributed Airflow while tasks run: make chaos SEED=7 ARGS="--tasks 12 --minutes 3".
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)
 

@@ -116,7 +116,7 @@ class HubProcess:
         self.errors.close()
 
 
-class _Noting:
+class Noting:
     """Writes down what happens to each request, one line for each step, without a buffer."""
 
     def __init__(self, app: Any, path: str) -> None:
@@ -154,7 +154,7 @@ def main() -> None:
 
     folder, port, notes = sys.argv[1:]
     hub = LocalHub(folder, int(port))
-    hub._app = _Noting(hub._app, notes)
+    hub._app = Noting(hub._app, notes)
     with hub:
         print(json.dumps({"url": hub.url, "tokens": {role: hub.token(role) for role in ("read", "write")}}), flush=True)
         sys.stdin.read()  # until the parent closes it, or is no more
