@@ -21,6 +21,8 @@ from xethub_local.metadata.trees import Entry
 from xethub_local.server import LocalHub
 
 _NAME = f"datasets/{REPO_ID}"
+_PROBE = "a known text"
+_PLACES = "the metadata database", "workers/"
 _TASKS = 7
 """Task instances that are not mapped."""
 
@@ -48,6 +50,9 @@ def gather(fleet: Fleet, seed: int, items: Sequence[Item], run_id: str, running:
     temporary, abandoned = temporary_files(
         fleet, {each.name: last_worker.get(("fetch.download", each.number), "") for each in downloaded}
     )
+    # What certainly is in the database and in logs of tasks shows that the search reads them.
+    found = places_of_credentials(searched(fleet), {**secrets, _PROBE: REPO_ID})
+    known = [each for each in found if each.endswith(_PROBE)]
     return Facts(
         tasks=tasks,
         wanted_tasks=wanted_tasks(items),
@@ -63,7 +68,8 @@ def gather(fleet: Fleet, seed: int, items: Sequence[Item], run_id: str, running:
         abandoned=abandoned,
         refs=refs,
         pull_requests=pull_requests,
-        credentials=places_of_credentials(searched(fleet), secrets),
+        credentials=[each for each in found if not each.endswith(_PROBE)],
+        unsearched=[place for place in _PLACES if not any(each.startswith(place) for each in known)],
         running=running,
     )
 

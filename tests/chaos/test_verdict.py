@@ -43,6 +43,7 @@ PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("nothing_else_was_published", {"refs": ["refs/heads/other"]}),
     ("nothing_else_was_published", {"pull_requests": ["item-000"]}),
     ("no_credential_is_visible", {"credentials": ["logs/worker-one.log: the Hub token"]}),
+    ("no_credential_is_visible", {"unsearched": ["workers/"]}),
     ("every_process_ended", {"running": ["airflow worker -- 1"]}),
 ]
 

@@ -65,6 +65,7 @@ class Facts:
     :param refs: branches and tags, other than ``main``.
     :param pull_requests: their titles.
     :param credentials: where one was found.
+    :param unsearched: where a text was not found that certainly is there: the search does not read these places.
     :param running: processes that did not end.
     """
 
@@ -81,6 +82,7 @@ class Facts:
     refs: Sequence[str] = ()
     pull_requests: Sequence[str] = ()
     credentials: Sequence[str] = ()
+    unsearched: Sequence[str] = ()
     running: Sequence[str] = ()
 
 
@@ -140,7 +142,8 @@ def nothing_else_was_published(facts: Facts) -> Iterable[str]:
 
 def no_credential_is_visible(facts: Facts) -> Iterable[str]:
     """No credential is in a log, the database, the broker or a file of a worker."""
-    return (f"a credential is in {place}" for place in facts.credentials)
+    yield from (f"a credential is in {place}" for place in facts.credentials)
+    yield from (f"nobody searched {place}" for place in facts.unsearched)
 
 
 def every_process_ended(facts: Facts) -> Iterable[str]:
