@@ -67,6 +67,21 @@ CASES = {
     ),
     "Hub busy": Case("Too many requests", "Let the task retry", XetListOperator, fault=Fault(".* /api/.*", status=429)),
     "Hub broken": Case("answered 503", "Let the task retry", XetListOperator, fault=Fault(".* /api/.*", status=503)),
+    "elsewhere": Case(
+        "redirects to", "Check the host", XetListOperator,
+        fault=Fault(".* /api/.*", status=302, headers={"Location": "https://a.example"}),
+    ),
+    "no token": Case(
+        "token response lacks the field 'exp'", "Check", XetTokenOperator,
+        fault=Fault(".*-token/.*", without_fields=["exp"], without_headers=["X-Xet-Token-Expiration"]),
+    ),
+    "contradiction": Case(
+        "token response contradicts itself", "Check", XetTokenOperator, fault=Fault(".*-token/.*", fields={"exp": 1})
+    ),
+    "CAS refuses": Case(
+        "CAS answered 400", "Report it", XetUploadOperator, {**UPLOAD, "commit": False},
+        Fault("(POST|PUT) /cas/.*", status=400),
+    ),
     "no Hub": Case("did not answer like a Hub", "Check that the host", XetListOperator, fault=HTML),
     "rejected": Case("rejected a request", "Correct what", XetListOperator, fault=Fault(".* /api/.*", status=418)),
     "CAS forbids": Case(

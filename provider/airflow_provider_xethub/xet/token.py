@@ -211,18 +211,18 @@ def parse_answer(
     :param received_at: local Unix time when the response arrived; with the ``Date`` header it gives the clock skew.
     :raises XetTokenFormatError: a field is missing, wrong or contradictory; the message names it, never its value.
     """
-    where = f"the Hub's answer to the {scope} token request for {repo}"
+    where = f"the {scope} token request for {repo}"
     values = _read_fields(body, {name.lower(): value for name, value in headers.items()}, where)
     access_token = _check_text("accessToken", values["accessToken"], where)
     cas_url = check_cas_url(_check_text("casUrl", values["casUrl"], where), endpoint, where)
     skew = _skew(headers, received_at)
     exp = values["exp"]
     if isinstance(exp, bool) or not isinstance(exp, int):
-        raise XetTokenFormatError(f"{where} has a field 'exp' that is not a whole number of Unix seconds.")
+        raise _format_error("has a field 'exp' that is not a whole number of Unix seconds", where)
     if exp <= received_at + skew:
-        raise XetTokenFormatError(f"{where} has a field 'exp' that lies in the past.")
+        raise _format_error("has a field 'exp' that lies in the past", where)
     if exp > _LAST_SECOND:
-        raise XetTokenFormatError(f"{where} has a field 'exp' that is not a time in Unix seconds.")
+        raise _format_error("has a field 'exp' that is not a time in Unix seconds", where)
     return XetToken(repo, scope, cas_url, pendulum.from_timestamp(exp), conn_id, skew, access_token)
 
 
@@ -239,27 +239,24 @@ def _read_fields(body: str, headers: Mapping[str, str], where: str) -> dict[str,
         from_header: Any = headers.get(header.lower())
         if name == "exp" and from_header is not None:
             if not (from_header.isascii() and from_header.isdigit() and len(from_header) <= 20):
-                raise XetTokenFormatError(f"{where} has a header {header!r} that is not whole Unix seconds.")
+                raise _format_error(f"has a header {header!r} that is not whole Unix seconds", where)
             from_header = int(from_header)
         if from_body is None and from_header is None:
-            raise XetTokenFormatError(
-                f"{where} lacks the field {name!r} (and the header {header!r}). Check that the connection's host is a "
-                "Hub with Xet storage."
-            )
+            raise _format_error(f"lacks the field {name!r}", where, f" The header {header!r} is missing as well.")
         if from_body is not None and from_header is not None and from_body != from_header:
-            raise XetTokenFormatError(f"{where} contradicts itself: field {name!r} and header {header!r} differ.")
+            raise _format_error(f"contradicts itself in {name!r}", where, f" The header {header!r} differs.")
         values[name] = from_header if from_body is None else from_body
     return values
 
 
 def _check_text(name: str, value: object, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise XetTokenFormatError(f"{where} has a field {name!r} that is not a non-empty string.")
+        raise _format_error(f"has a field {name!r} that is not a non-empty string", where)
     if len(value) > MAX_FIELD_CHARS:
-        raise XetTokenFormatError(f"{where} has a field {name!r} of more than {MAX_FIELD_CHARS} characters.")
+        raise _format_error(f"has a field {name!r} of more than {MAX_FIELD_CHARS} characters", where)
     # The value becomes part of a header or URL, where hf-xet panics on a newline.
     if not all("!" <= char <= "~" for char in value):
-        raise XetTokenFormatError(f"{where} has a field {name!r} with whitespace, a control or non-ASCII character.")
+        raise _format_error(f"has a field {name!r} with whitespace, a control or non-ASCII character", where)
     return value
 
 
@@ -286,8 +283,16 @@ def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
         elif "@" in parts.netloc or parts.query or parts.fragment or "?" in cas_url or "#" in cas_url:
             problem = "has a user, query or fragment part"
     if problem:
-        raise XetTokenFormatError(f"{where} has a field 'casUrl' that {problem}.")
+        raise _format_error(f"has a field 'casUrl' that {problem}", where)
     return cas_url.rstrip("/")
+
+
+def _format_error(problem: str, where: str, more: str = "") -> XetTokenFormatError:
+    """Return the error for a token response that breaks the protocol."""
+    return XetTokenFormatError(
+        f"The Hub's token response {problem}. Check that the connection's host is a Hub with Xet storage, and that no "
+        f"proxy changes its responses.{more} This was the response to {where}."
+    )
 
 
 def _skew(headers: Mapping[str, str], received_at: float) -> float:

@@ -166,8 +166,9 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
 
 def from_status(status: int, about: str, cas_url: str, service: Service) -> XetResponseError:
     """Return the exception for an error status of CAS, or of the Hub where the client refreshes its token."""
-    default = (XetServerError, "it has a problem. Let the task retry later")
-    kind, why = _BY_STATUS.get(status, default if status >= 500 else (XetResponseError, "it refused the request"))
+    broken = (XetServerError, "it has a problem. Let the task retry later")
+    refused = (XetResponseError, "it refused the request. Report it")
+    kind, why = _BY_STATUS.get(status, broken if status >= 500 else refused)
     who, where = ("CAS", f"; CAS is at {cas_url}") if service == "CAS" else ("The Hub, asked for a new Xet token,", "")
     text = f"{who} answered {status} for {repo_in(about)}: {why}. This ended {about}{where}."
     return kind(text, service=service, status=status)

@@ -156,8 +156,8 @@ class HubSession(requests.Session):
             origin = self._secrets.hide(urls.shown_origin(target, resp.url))
             resp.close()
             raise XetRedirectError(
-                f"The Hub at {self.endpoint} redirects to {origin}. The Hub token is not sent there. If that is your "
-                "Hub, set it as the host of the connection.",
+                f"The Hub at {self.endpoint} redirects to {origin}. Check the host of the connection. The Hub token is "
+                "not sent there. If that is your Hub, set it as the host.",
                 status=resp.status_code,
             )
         return target
