@@ -14,6 +14,7 @@ from airflow_provider_xethub.operators.xethub import (
     XetTokenOperator,
     XetUploadOperator,
 )
+from airflow_provider_xethub.xet.hub import client
 from support.builders import TEXT, names, write
 from xethub_local.control.faults import Fault
 
@@ -134,3 +135,29 @@ def test_equal_files_are_not_even_sent(hub, bucket, source, run_task):
     assert [file["xet_hash"] for file in again["files"]] == [
         file["xet_hash"] for file in run_task(XetListOperator, **bucket).value
     ]
+
+
+LOST = [{"lose_answer": True}, {"lose_answer": True, "drop": True}, {"drop": "middle"}]
+
+
+@pytest.mark.parametrize("fault", LOST)
+def test_a_deletion_whose_response_is_lost_is_a_success(hub, bucket, source, run_task, fault):
+    run_task(XetUploadOperator, source=str(source), **bucket).value  # noqa: B018
+    hub.faults.add(Fault("POST .*/batch", times=1, **fault))
+    result = run_task(XetCommitOperator, delete=["a.bin", "d/"], **bucket).value
+    assert result["deleted"] == ["a.bin", "d/"]
+    assert held(run_task, bucket) == ["empty"]
+
+
+def test_a_retry_takes_what_an_earlier_attempt_may_have_deleted_as_deleted(hub, bucket, source, run_task, monkeypatch):
+    monkeypatch.setattr(client, "MAX_TRIES", 1)
+    uploaded = run_task(XetUploadOperator, source=str(source), **bucket).value["files"][:1]
+    lost = hub.faults.add(Fault("POST .*/batch", lose_answer=True))
+    arguments = {"files": uploaded, "delete": ["empty", "d/"], **bucket}
+    assert run_task(XetCommitOperator, **arguments).state == "up_for_retry"
+    hub.faults.remove(lost)
+    assert run_task(XetCommitOperator, try_number=2, **arguments).value["deleted"] == ["empty", "d/"]
+    assert held(run_task, bucket) == ["a.bin"]
+    first = run_task(XetCommitOperator, **arguments)
+    assert isinstance(first.error, XetNotFoundError)
+    assert "Check delete. Nothing was changed." in first.text

@@ -6,6 +6,7 @@ Source: ``POST /api/buckets/{namespace}/{name}/batch`` as ``huggingface_hub`` 2.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,6 +22,8 @@ from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.records import XetCommitResult, XetFile
 from airflow_provider_xethub.xet.repo import Repo
+
+log = logging.getLogger(__name__)
 
 BATCH = 1000
 """Changes in one request, as many as ``huggingface_hub`` sends."""
@@ -111,7 +114,10 @@ class Changes:
 
 
 def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
-    """Return the paths of all files to delete; a folder stands for everything in it."""
+    """Return the paths of all files to delete; a folder stands for everything in it.
+
+    In a retry, an earlier attempt may have deleted them: a bucket has no commits that would tell.
+    """
     plain = [path for path in request.delete if not path.endswith("/")]
     missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
     found = list(plain)
@@ -121,9 +127,13 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
         found += inside
         if not inside:
             missing.add(folder)
+    if missing and request.idempotency_key is not None and not request.is_first_try:
+        log.info("Not found in %s, so deleted by an earlier attempt: %s.", request.repo, ", ".join(sorted(missing)))
+        return [path for path in found if path not in missing]
     if missing:
         raise XetNotFoundError(
-            f"Cannot delete {', '.join(sorted(missing))} from {request.repo}: not found. Nothing was changed.",
+            f"Cannot delete {', '.join(sorted(missing))} from {request.repo}: not found. Check delete. Nothing was "
+            "changed.",
             status=404,
         )
     return found
@@ -151,7 +161,11 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
     )
     with hub.reading(about):
         refused = answers.sequence(answers.mapping(answer, "JSON").get("failed"), "'failed'")
-        failed = [f"{answers.path(each['path'])} ({hub.shown(each['error'])})" for each in refused]
+        reasons = {answers.path(each["path"]): hub.shown(each["error"]) for each in refused}
+    # They existed before: if the response to the first request was lost, a second one finds nothing to delete.
+    deleted = [change["path"] for change in changes if change["type"] == "deleteFile" and change["path"] in reasons]
+    gone = set(deleted) - {file["path"] for file in hub.get_files(bucket, deleted)} if deleted else set()
+    failed = [f"{path} ({reason})" for path, reason in reasons.items() if path not in gone]
     if failed:
         raise XetResponseError(
             f"{len(failed)} of {len(changes)} changes in {bucket} failed: {shortened(failed, _MAX_NAMED, '; ')}. The "
