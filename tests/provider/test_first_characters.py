@@ -83,6 +83,10 @@ CASES = {
         Fault("(POST|PUT) /cas/.*", status=400),
     ),
     "no Hub": Case("did not answer like a Hub", "Check that the host", XetListOperator, fault=HTML),
+    "no commit": Case(
+        "did not answer like a Hub", "Check that", XetUploadOperator, UPLOAD,
+        Fault("POST .*/commit/.*", status=200, headers={"Content-Type": "application/json"}, body="{}"),
+    ),
     "rejected": Case("rejected a request", "Correct what", XetListOperator, fault=Fault(".* /api/.*", status=418)),
     "CAS forbids": Case(
         "CAS answered 403", "Check", XetUploadOperator, {**UPLOAD, "commit": False},

@@ -30,6 +30,9 @@ RETRYABLE_STATUSES = (408, 425)
 """Statuses below 500 that ask for a retry: the request took too long to arrive, or came too early."""
 
 _MAX_SERVER_TEXT = 300
+_MAX_CAUSE = 94
+"""Longest cause that leaves room for the remedy within the first 100 characters of a message."""
+
 _COMMIT_QUOTA = re.compile(r"\bcommits?\b.*\b(hour|day)|\b(hour|day)\b.*\bcommits?\b", re.IGNORECASE | re.DOTALL)
 _HOUR = 3600.0
 _MAX_RETRY_AFTER = 30 * 24 * _HOUR
@@ -163,9 +166,12 @@ def reading(about: str, endpoint: str) -> Iterator[None]:
 
 def unexpected_response(about: str, endpoint: str, kind: str) -> XetProtocolError:
     """Return the error for a successful response with unexpected content."""
+    what, details = f"{endpoint} did not answer like a Hub, but with {kind}.", ""
+    if len(what) > _MAX_CAUSE:
+        what, details = f"{endpoint} did not answer like a Hub.", f" It answered with {kind}."
     return XetProtocolError(
-        f"{endpoint} did not answer like a Hub, but with {kind}. Check that the host of the connection is a Hub, not a "
-        f"website or the login page of a proxy. This was the answer to {about}."
+        f"{what} Check that the host of the connection is a Hub, not a website or the login page of a proxy.{details} "
+        f"This was the answer to {about}."
     )
 
 
