@@ -80,6 +80,9 @@ chaos: $(INSTALLED)  ## Kill the processes of a distributed Airflow while tasks 
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+faults: $(INSTALLED)  ## Run every operator against every fault of the local Hub: make faults ARGS="--rows 'upload*'".
+	@PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)
 

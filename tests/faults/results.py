@@ -1,0 +1,44 @@
+"""What processes return: values that need no Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from faults.matrix import Cell
+from faults.steps import Step
+
+Effects = dict[str, str]
+"""What there is at the Hub and on the worker: facts by what they are about."""
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a row does without faults.
+
+    :param steps: in their order.
+    :param after: what there is then.
+    :param value: the result of the task, without what differs from run to run.
+    """
+
+    row: str
+    steps: Sequence[Step]
+    after: Effects
+    value: Any
+
+
+@dataclass
+class Result:
+    """What came of a cell.
+
+    :param violations: what must not be, whatever the matrix says.
+    :param trace: how each try ended.
+    """
+
+    row: str
+    step: Step
+    fault: str
+    cell: Cell
+    violations: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
