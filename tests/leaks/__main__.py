@@ -34,6 +34,10 @@ ALLOWED = (
     Allowed("webhook secret", "configuration", "the API server reads it from airflow.cfg", "airflow.cfg"),
     Allowed("ID token", "identity files", "the platform puts it there, and the provider writes none"),
     Allowed("Xet token", "temporary files", "a task hands it over in a file with mode 0600, in memory", "/dev/shm/"),
+    *(
+        Allowed(kind, "client logs", "hf_xet logs what a server repeats as X-Request-Id, once a DAG imports it first")
+        for kind in ("Xet token", "proxy password")
+    ),
 )
 """Where a credential belongs. Everything else is a leak."""
 
