@@ -43,5 +43,7 @@ with DAG(
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     uploaded = upload(token.output)
-    publish = XetCommitOperator(task_id="publish", files=uploaded, commit_message="Report of {{ ds }}", **CORPUS)
+    publish = XetCommitOperator(
+        task_id="publish", files=uploaded, commit_message="Report of {{ dag_run.run_after | ds }}", **CORPUS
+    )
     uploaded >> XetForgetTokenOperator(task_id="forget_token").as_teardown(setups=token)
