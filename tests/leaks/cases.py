@@ -77,7 +77,7 @@ MIXED = (
     answer(500, "POST .*/preupload/.*", skip=2),
     page("GET .*/tree/.*"),
     answer(401, "GET /cas/.*", skip=3),
-    answer(500, "POST /cas/.*", skip=1),
+    answer(403, "POST /cas/.*", skip=1),
     answer(404, "(POST|DELETE) /api/repos/.*"),
     answer(400, "POST .*/(branch|tag)/.*"),
     redirect("PUT .*/settings"),

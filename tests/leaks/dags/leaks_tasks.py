@@ -49,6 +49,10 @@ from airflow_provider_xethub.sensors.pull_requests import XetPullRequestSensor
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from airflow_provider_xethub.xet.hub import client
+
+# A server that fails on purpose is not asked again after a minute.
+client.FIRST_DELAY = 0.05
 
 PLAN = json.loads(Path(__file__).with_name("plan.json").read_text())
 SOURCES = Path(PLAN["sources"])
