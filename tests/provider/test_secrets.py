@@ -194,6 +194,17 @@ def test_the_log_of_the_client_shows_no_secret(hub, secrets, repo, tmp_path, for
     assert_absent(secrets(), text)
 
 
+def test_the_debug_log_of_the_hub_library_shows_no_token(hub, secrets, repo, hook, tmp_path, seen):
+    """Its HTTP client would log all headers of responses, and the Hub sends Xet tokens in one."""
+    publish(repo, tmp_path / "before", {"a.bin": binary()})
+    before = len(secrets())
+    hook.api.hf_hub_download(repo.repo_id, "a.bin", repo_type="dataset", cache_dir=tmp_path / "cache")
+    text = seen.text()
+    assert len(secrets()) > before  # the library fetched a token of its own
+    assert "HTTP Request: GET" in text
+    assert_absent(secrets(), text)
+
+
 def test_the_content_of_inline_files_is_nowhere_in_clear(hub, secrets, repo, run_task, tmp_path, seen, disconnect):
     """Not in an XCom, a rendered field, a log or an error, whether a task without a connection takes or refuses it."""
     private = b'{"internal_name": "project-hunter2", "note": "not for everybody"}\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -51,6 +52,9 @@ def keyless(endpoint: str, token_of: Callable[[str, str], str]) -> HfApi:
     return api
 
 
+_HTTP_CLIENTS = ("httpcore", "httpcore2")
+"""Loggers of what ``huggingface_hub`` sends requests with, by its version."""
+
 _TYPES = ("dataset", "space", "kernel", "bucket")
 
 
@@ -83,7 +87,11 @@ def _class() -> Any:
 
 
 def before_import() -> None:
-    """Set what ``huggingface_hub`` reads from the environment when it is imported."""
+    """Set what ``huggingface_hub`` reads from the environment when it is imported, and quiet its HTTP client."""
+    # At DEBUG it logs all headers of responses: the Hub sends Xet tokens in one, and a server may repeat the Hub token.
+    for name in _HTTP_CLIENTS:
+        if (http := logging.getLogger(name)).level < logging.INFO:
+            http.setLevel(logging.INFO)
     if not configuration.telemetry():
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
