@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import data
-import left_behind  # type: ignore[import-not-found, unused-ignore]
+import left_behind
 import services
 
 from airflow_provider_xethub.xet.message_text import duration, size

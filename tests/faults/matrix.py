@@ -17,7 +17,7 @@ Outcome = Literal["success", "retried", "waits", "error", "final", "not met"]
 until the fault is over, or until its timeout. ``error``: all retries fail. ``final``: Airflow does not retry.
 ``not met``: the task does not get to the step."""
 
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 CellKey = tuple[str, str, str]
 """Row, step and fault."""

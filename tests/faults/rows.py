@@ -31,7 +31,7 @@ from support.commit_builders import in_cas, name_of
 from support.repository_trees import set_tree
 from xethub_local.metadata.commits import PutXet
 
-_POKE = {"poke_interval": 0.05, "timeout": 4.0}
+_POKE: dict[str, Any] = {"poke_interval": 0.05, "timeout": 4.0}
 
 
 @dataclass(frozen=True)

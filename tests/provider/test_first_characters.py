@@ -73,7 +73,7 @@ CASES = {
     ),
     "no token": Case(
         "token response lacks the field 'exp'", "Check", XetTokenOperator,
-        fault=Fault(".*-token/.*", without_fields=["exp"], without_headers=["X-Xet-Token-Expiration"]),
+        fault=Fault(".*-token/.*", without_fields=("exp",), without_headers=("X-Xet-Token-Expiration",)),
     ),
     "contradiction": Case(
         "token response contradicts itself", "Check", XetTokenOperator, fault=Fault(".*-token/.*", fields={"exp": 1})
