@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.repo import Repo
     from airflow_provider_xethub.xet.token import SealedTokenDict, XetToken
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Repo",

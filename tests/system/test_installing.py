@@ -28,7 +28,7 @@ pytestmark = pytest.mark.long
 UV = Path(sys.executable).parent / "uv"
 CONSTRAINTS = ROOT / "constraints.txt"
 LOCAL = "airflow-provider-xethub[local]"
-OLD = "0.0.9"
+OLD = "0.1.0"
 
 
 @pytest.fixture(scope="module")

@@ -5,4 +5,4 @@ Start it with ``xethub-local serve``, or from Python with :class:`xethub_local.s
 This module imports nothing, and nothing in this package imports Airflow or the provider.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,4 +3,4 @@
 This module imports nothing, and nothing in this package imports Airflow or the provider.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
