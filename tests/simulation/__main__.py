@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,7 +50,7 @@ def main() -> int:
         if options.keep_log:
             options.keep_log.write_bytes((folder / "log").read_bytes())
     if options.totals:
-        options.totals.write_text(json.dumps(asdict(totals)))
+        options.totals.write_text(json.dumps(vars(totals)))
     else:
         print(totals, file=out)
     return 1 if totals.failures else 0
