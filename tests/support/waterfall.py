@@ -12,11 +12,11 @@ import random
 import sys
 import tempfile
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from support.documentation import ROOT
 from support.spans import Collector, Span
+from support.svg import COLOURS, document, label
 
 RECORDED = ROOT / "docs/examples/traced_upload.json"
 PICTURE = ROOT / "docs/_static/spans.svg"
@@ -31,9 +31,7 @@ with DAG("nightly", schedule=None):
 """
 
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 800, 150, 20, 44, 40
-_TEXT = "#808080"
-"""Readable on a light and on a dark page, like the colours of the bars."""
-_BARS = {"worker": "#9a9a9a", "xethub": "#3b82c4"}
+_BARS = {"worker": COLOURS[1], "xethub": COLOURS[0]}
 
 
 def draw(spans: Sequence[Span]) -> str:
@@ -47,27 +45,22 @@ def draw(spans: Sequence[Span]) -> str:
     scale = (_WIDTH - _LEFT - _RIGHT) / total
     step = next(each for each in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000) if total / each <= 8)
     height = _TOP + _ROW * (len(ours) + 1) + 10
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" font-family="sans-serif" '
-        f'font-size="13" fill="{_TEXT}">',
-        f"<title>Spans of one task that uploads, {total:.0f} ms</title>",
-    ]
+    parts = []
     for tick in range(0, int(total) + 1, step):
         x = _LEFT + tick * scale
         ends = f'y1="{_TOP - 10}" y2="{height - 6}"'
-        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" {ends} stroke="{_TEXT}" stroke-opacity="0.3"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_TOP - 18}" text-anchor="middle">{tick} ms</text>')
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" {ends} class="line" stroke-opacity="0.3"/>')
+        parts.append(label(x, _TOP - 18, f"{tick} ms", "middle", faint=True))
     for row, span in enumerate([task, *ours]):
         y = _TOP + row * _ROW
         begin, length = (span.start - task.start) / 1e6, (span.end - span.start) / 1e6
         x, width = _LEFT + begin * scale, max(length * scale, 2)
         colour = _BARS[span.name.partition(".")[0]]
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + 13}" text-anchor="end">{escape(span.name)}</text>')
+        parts.append(label(_LEFT - 10, y + 13, span.name, "end"))
         parts.append(f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="16" fill="{colour}"/>')
         anchor, at = ("start", x) if x < _WIDTH / 2 else ("end", x + width)
-        note = escape(f"{length:.0f} ms{_figures(span)}")
-        parts.append(f'<text x="{at:.1f}" y="{y + 31}" text-anchor="{anchor}">{note}</text>')
-    return "\n".join([*parts, "</svg>", ""])
+        parts.append(label(at, y + 31, f"{length:.0f} ms{_figures(span)}", anchor, faint=True))
+    return document(_WIDTH, height, f"Spans of one task that uploads, {total:.0f} ms", parts)
 
 
 def _figures(span: Span) -> str:
