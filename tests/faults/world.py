@@ -133,7 +133,10 @@ class World:
                 found |= self._discussions(name)
         found["new xorbs"] = str(self._count_xorbs() - self._xorbs)
         for path, content in files_below(self.out).items() if self.out.exists() else ():
-            found[f"out {_BLOBS.sub('blobs/', _HEX.sub('HASH', path))}"] = self._label(content)
+            label = self._label(content)
+            # Blobs of a cache are named by a digest of their content, which differs from run to run.
+            name = _BLOBS.sub("blobs/", _HEX.sub("HASH", path)).replace("blobs/HASH", f"blobs/({label})")
+            found[f"out {name}"] = label
         for number, path in enumerate(files_below(self._temporary)):
             found[f"temporary {number}"] = path
         return found

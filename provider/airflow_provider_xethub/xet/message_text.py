@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _REPO = re.compile(r"hf://\S+")
+_COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}\b")
 
 
 def capitalized(text: str) -> str:
@@ -17,10 +18,12 @@ def capitalized(text: str) -> str:
 def repo_in(about: str) -> str:
     """Return the repository that a request or transfer is about, which messages name first; else ``about`` itself.
 
+    A commit is shortened, so that what to do next is among the first characters of the message, too.
+
     :param about: such as ``the upload of 3 files to hf://acme/m@main``; of two repositories, the target is the last.
     """
     found = _REPO.findall(about)
-    return str(found[-1]) if found else about
+    return _COMMIT.sub(r"@\1", str(found[-1])) if found else about
 
 
 def counted(number: int, noun: str) -> str:

@@ -38,3 +38,11 @@ def test_a_list_that_is_too_long_ends_with_the_number_of_the_others():
 )
 def test_the_reason_of_an_error_of_the_operating_system_is_short(error, text):
     assert message_text.os_reason(error) == text
+
+
+def test_the_repository_of_a_message_has_a_short_commit():
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    found = message_text.repo_in(f"the download of 1 file from hf://datasets/acme/m@{commit}")
+    assert found == "hf://datasets/acme/m@0123456789ab"
+    assert message_text.repo_in("the download of 1 file from hf://acme/m@main") == "hf://acme/m@main"
+    assert message_text.repo_in("the check of a license") == "the check of a license"
