@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psycopg2
-
 from chaos.deployment import WORKERS, Fleet
 from chaos.plan import REPO_ID, Item, digest
 from chaos.verdict import Attempted, Commit, Download, Facts
@@ -104,6 +102,8 @@ def unfinished(fleet: Fleet, run_id: str) -> list[str]:
 
 
 def _rows(fleet: Fleet, query: str, *arguments: object) -> list[Any]:
+    import psycopg2  # only where the database is
+
     connection = psycopg2.connect(f"postgresql://{fleet.database}")
     try:
         with connection, connection.cursor() as cursor:
