@@ -85,7 +85,12 @@ def forget(folder: Path | None, xorb: str | None = None) -> bool:
     # In hex, the client prints a hash as four numbers, each of which is stored with its last byte first.
     stored = b"".join(bytes.fromhex(xorb[at : at + 16])[::-1] for at in range(0, 64, 16)) if xorb else b""
     is_any = False
-    for path in [path for pattern in _RECORDS for path in wanted.glob(pattern)]:
+    try:
+        records = [path for pattern in _RECORDS for path in wanted.glob(pattern)]
+    except OSError as error:  # a disk that fails; the error of the upload says more
+        log.debug("%s could not be listed: %s", wanted, error)
+        return False
+    for path in records:
         try:
             if stored in path.read_bytes():
                 path.unlink()

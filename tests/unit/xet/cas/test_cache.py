@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,13 @@ def test_only_the_records_of_one_xorb_are_forgotten(tmp_path):
     assert cas_cache.forget(tmp_path, hexadecimal)
     assert [path.name for path in folder.iterdir()] == ["other.mdb"]
     assert not cas_cache.forget(tmp_path, hexadecimal)
+
+
+def test_records_that_cannot_be_listed_are_left_alone(tmp_path, monkeypatch):
+    """The error of the upload is the one that the task shows."""
+
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error", str(tmp_path))
+
+    monkeypatch.setattr(Path, "glob", broken)
+    assert not cas_cache.forget(tmp_path)
