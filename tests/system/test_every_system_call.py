@@ -33,14 +33,15 @@ from support.repository_trees import read_tree, set_tree
 from xethub_local.server import LocalHub
 
 pytestmark = [
+    pytest.mark.skipif("XETHUB_CALLS" not in os.environ, reason="make system-calls runs it"),
     pytest.mark.long,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(not can_build(), reason="needs Linux and a C compiler"),
 ]
 
-ALL = bool(os.environ.get("XETHUB_ALL_CALLS"))
+ALL = os.environ.get("XETHUB_CALLS") == "all"
 SAMPLE = 6
-"""Calls of each task that fail in CI."""
+"""Calls of each task that fail where not all do. Which ones differs from run to run, as the client's threads do."""
 
 MOST_SECONDS = 120
 """A task that takes longer hangs, also on a busy machine, and is killed."""
