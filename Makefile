@@ -69,8 +69,9 @@ simulate: $(INSTALLED)  ## Run the provider in a world full of faults, drawn fro
 	@PYTHONPATH=tests $(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
+CALLS ?= all
 system-calls: $(INSTALLED)  ## Let every system call of each task fail, or a few: make system-calls CALLS=some (an hour, 2 minutes).
-	XETHUB_CALLS=$(or $(CALLS),all) $(PYTEST) -rP -m long tests/system/test_every_system_call.py $(ARGS)
+	XETHUB_CALLS=$(CALLS) $(PYTEST) -rP -m long tests/system/test_every_system_call.py $(ARGS)
 
 leaks: $(INSTALLED)  ## Search all that a real Airflow leaves behind for credentials (15 minutes, ARGS=--quick: 2).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt apache-airflow-providers-openlineage
