@@ -15,7 +15,7 @@ from demo import services
 from leaks.search import Piece
 
 _TASKS = "/api/v2/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances"
-# What only waits, logs out, or needs something that is not there.
+# Routes that only wait or log out, and those that need what this Airflow lacks.
 _SKIPPED = re.compile(r".*(/wait|/auth/(login|logout)|hitlDetails.*|externalLogUrl.*|\{backfill_id\}.*)$")
 _OF_A_TASK = re.compile(r".*\{task_id\}(|/links|/state-store|/logs/\{try_number\})$")
 _THREADS = 3
