@@ -260,6 +260,19 @@ def test_a_deletion_whose_answer_was_lost_is_done(hub, make_repo, connection, ru
     assert len(hub.log.requests(DELETE)) == 2
 
 
+@pytest.mark.parametrize("repo_type", ["dataset", "bucket"])
+def test_a_page_of_a_proxy_is_not_taken_for_a_deletion(hub, make_repo, connection, run_task, repo_type):
+    repo = make_repo(repo_type)
+    page = {"status": 200, "headers": {"Content-Type": "text/html"}, "body": "<html>Sign in</html>"}
+    hub.faults.add(Fault("DELETE /api/.*", times=1, **page))
+    given = {"repo_id": repo.repo_id, "repo_type": repo_type, "confirm": repo.repo_id}
+    run = run_task(XetDeleteRepoOperator, **given)
+    assert f"{repo_type} {repo.repo_id} is still there after its deletion. Let the task retry." in run.text
+    assert not run.is_final
+    assert run_task(XetDeleteRepoOperator, **given, try_number=2).value["deleted"]
+    assert stored(hub, repo.repo_id, repo_type) is None
+
+
 def test_a_renamed_repository_is_not_deleted_under_its_old_name(hub, repo, new_id, hook, run_task):
     hook.api.move_repo(repo.repo_id, new_id, repo_type="dataset")
     run = run_task(XetDeleteRepoOperator, repo_id=repo.repo_id, repo_type="dataset", confirm=repo.repo_id)

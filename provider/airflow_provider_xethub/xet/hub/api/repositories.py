@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_xethub.exceptions import XetConflictError, XetInputError, XetNotFoundError
+from airflow_provider_xethub.exceptions import XetConflictError, XetInputError, XetNotFoundError, XetServerError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetRepo
@@ -161,6 +161,7 @@ def delete(calls: ApiCalls, repo: Repo, *, confirm: str, missing_ok: bool = Fals
     :raises XetInputError: ``confirm`` is not its id. Nothing was sent.
     :raises XetConflictError: a repository of another name would be deleted, because this one was renamed.
     :raises XetNotFoundError: it does not exist, and ``missing_ok`` is false.
+    :raises XetServerError: it still exists afterwards.
     """
     if confirm != repo.repo_id:
         raise XetInputError(
@@ -189,6 +190,14 @@ def delete(calls: ApiCalls, repo: Repo, *, confirm: str, missing_ok: bool = Fals
         # It existed a moment ago: the response to an earlier attempt was lost, or someone else deleted it.
         if find(calls.hub, repo) is not None:
             raise
+    else:
+        # The library does not look at the response, which may be the sign-in page of a proxy.
+        if find(calls.hub, repo) is not None:
+            raise XetServerError(
+                f"{_named(repo)} is still there after its deletion. Let the task retry. If that does not help, check "
+                "that no proxy answers instead of the Hub.",
+                status=200,
+            )
     log.info("Deleted %s.", _named(repo))
     return True
 
