@@ -32,6 +32,8 @@ from airflow_provider_xethub.xet.message_text import capitalized, repo_in
 from airflow_provider_xethub.xet.redaction import Secrets
 
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
+_FORBIDDEN_URL = re.compile(r"HTTP status client error \(403\b[^)]*\), domain: (\S+)")
+_API = re.compile(r"/v\d+/")
 _OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
 _QUERY = re.compile(r"\?[^\s)\"']*")
 _ANSWER = re.compile(r"decoding response body|Invalid response")
@@ -132,6 +134,11 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
             "task, or split the work into transfers that are shorter than the token's life. It expired during "
             f"{about}."
         )
+    if _refuses_signed_url(text, cas_url):
+        return XetTransferError(
+            "CAS's storage answered 403 to a signed URL, which may have expired. Let the task retry; if that does not "
+            f"help, check the clocks and the proxy. This ended {about}; CAS is at {cas_url}."
+        )
     refresh = "Token refresh failed" in text
     if status := _STATUS.search(text):
         return from_status(int(status[1]), about, cas_url, "Hub" if refresh or "-token/" in text else "CAS")
@@ -172,6 +179,18 @@ def from_status(status: int, about: str, cas_url: str, service: Service) -> XetR
     who, where = ("CAS", f"; CAS is at {cas_url}") if service == "CAS" else ("The Hub, asked for a new Xet token,", "")
     text = f"{who} answered {status} for {repo_in(about)}: {why}. This ended {about}{where}."
     return kind(text, service=service, status=status)
+
+
+def _refuses_signed_url(text: str, cas_url: str) -> bool:
+    """Return whether a 403 is about a URL that CAS signed: no token goes there, so no permission is missing.
+
+    CAS signs URLs of content, which expire. The client asks for new ones about six times, and then gives up.
+    """
+    found = _FORBIDDEN_URL.search(text)
+    if not found or "-token" in found[1]:
+        return False
+    path = found[1].removeprefix(cas_url)
+    return path == found[1] or not _API.match(path)
 
 
 def _clean(text: str, secrets: Secrets) -> str:

@@ -44,6 +44,24 @@ def read(text, *, upload=True):
             exceptions.XetUnauthorizedError,
             "The Hub, asked for a new Xet token, answered 401",
         ),
+        (
+            "HTTP status client error (403 Forbidden), domain: https://transfer.example/xorbs/default/1?sig=x",
+            False,
+            exceptions.XetTransferError,
+            "403 to a signed URL, which may have expired. Let the task retry",
+        ),
+        (
+            "HTTP status client error (403 Forbidden), domain: https://cas.example/v2/reconstructions/1",
+            False,
+            exceptions.XetForbiddenError,
+            "CAS answered 403 for hf://a/b@main: the Xet token lacks permission",
+        ),
+        (
+            "HTTP status client error (403 Forbidden), domain: http://127.0.0.1:9/xet-token/1",
+            False,
+            exceptions.XetForbiddenError,
+            "answered 403",
+        ),
         ("File size mismatch: expected 9 bytes", False, exceptions.XetIntegrityError, "expected 9 bytes"),
         ("Format error: Chunk header parse error", False, exceptions.XetIntegrityError, "It was discarded"),
         (
