@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import signal
@@ -20,8 +19,6 @@ FaultSpec = Mapping[str, Any]
 _MOST_SECONDS = 5.0
 
 REMOVE = -1
-
-LOG = logging.getLogger("simulation")
 
 
 def kind(fault: FaultSpec) -> str:
@@ -92,6 +89,7 @@ class Saboteur:
         self._due: queue.Queue[tuple[FaultSpec, threading.Event] | None] = queue.Queue()
         # The Hub has no other place at which one sees a request before it has an effect.
         vars(hub.faults)["take"] = self._received
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._work, name="simulation-faults", daemon=True)
         self._thread.start()
 
@@ -128,6 +126,8 @@ class Saboteur:
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()
+        if self._failure:
+            raise RuntimeError("An event of the simulation itself failed.") from self._failure
 
     def _received(self, method: str, path: str, user_agent: str = "") -> Fault | None:
         self._seen += 1
@@ -149,8 +149,8 @@ class Saboteur:
             event, done = item
             try:
                 self._carry_out(event)
-            except Exception:
-                LOG.exception("simulation: %s failed", event)
+            except Exception as error:
+                self._failure = error
             finally:
                 done.set()
 

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import random
 import socket
 import threading
 import time
@@ -41,6 +43,9 @@ from xethub_local.store.settings import Settings
 _STOP_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
 _BACKLOG = 256
+_PORTS = range(16_384, 32_768)
+"""Below the ports that systems give to outgoing connections: one of these could take the port of a stopped Hub."""
+_PORTS_TO_TRY = 50
 
 
 class LocalHub:
@@ -138,7 +143,7 @@ class LocalHub:
         """
         if self._thread is not None:
             return self
-        listener = _listen(self.host, self.port)
+        listener = _listen(self.host, self.port) if self.port else _listen_somewhere(self.host)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -328,6 +333,16 @@ class _Server(uvicorn.Server):
         for task in list(self.server_state.tasks):
             task.cancel()
         await super().shutdown(sockets)
+
+
+def _listen_somewhere(host: str) -> socket.socket:
+    for port in random.SystemRandom().sample(_PORTS, _PORTS_TO_TRY):
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise
+    return _listen(host, 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
