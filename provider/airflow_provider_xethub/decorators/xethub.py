@@ -9,7 +9,6 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
@@ -20,6 +19,7 @@ from airflow_provider_xethub.xet import arguments
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.manifest import is_item_of_manifest
 from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.process.temporary_folders import temporary_folder
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import SealedTokenDict
 
@@ -158,8 +158,10 @@ class XetDecoratedOperator(DecoratedOperator, XetUploadOperator):
         default = self.default_repo(records) if records and not self.read_only else None
         if not self.read_only:
             self._check_destination(token, default)
-        with TemporaryDirectory(prefix="xethub-task-", ignore_cleanup_errors=True) as temporary:
-            provided: dict[str, Any] = {"folder": Path(temporary, "in"), OUTPUT: Path(temporary, "out")}
+        from airflow_provider_xethub.hooks.attempt import current_attempt
+
+        with temporary_folder(current_attempt()) as temporary:
+            provided: dict[str, Any] = {"folder": temporary / "in", OUTPUT: temporary / "out"}
             for folder in provided.values():
                 folder.mkdir()
             if set(self._provided) & set(INPUTS):

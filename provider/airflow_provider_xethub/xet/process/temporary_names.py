@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".xetpart"
+FOLDER_PREFIX = "xethub-"
+"""Folders are not hidden: many libraries skip hidden ones, and tasks read and write in them."""
 
 _NAME = re.compile(
     r"\.(?P<file>[0-9a-f]{12})-(?P<instance>[0-9a-f]{12}|0)-(?P<attempt>\d{1,9})-"
@@ -59,6 +61,11 @@ def new_name(name: str, attempt: Attempt = UNKNOWN) -> str:
     return f".{_short(name)}-{attempt.instance}-{attempt.number}-{system}-{pid}_{began or 0}-{uuid.uuid4().hex}{SUFFIX}"
 
 
+def new_folder_name(attempt: Attempt = UNKNOWN) -> str:
+    """Return a new name for a temporary folder."""
+    return FOLDER_PREFIX + new_name(FOLDER_PREFIX, attempt)[1:].removesuffix(SUFFIX)
+
+
 def another(part: Path) -> Path:
     """Return another temporary path for the same file and writer as ``part``.
 
@@ -97,6 +104,14 @@ def abandoned(found: Iterable[str], names: Iterable[str], attempt: Attempt = UNK
     parts = [(name, match) for name in found if (match := _NAME.fullmatch(name))]
     wanted = {_short(name) for name in names} if parts else set()
     return [name for name, match in parts if match["file"] in wanted and _is_abandoned(match, attempt)]
+
+
+def abandoned_folders(found: Iterable[str], attempt: Attempt = UNKNOWN) -> list[str]:
+    """Return which of the names ``found`` are temporary folders of a process that has certainly ended."""
+    as_files = {
+        f".{name.removeprefix(FOLDER_PREFIX)}{SUFFIX}": name for name in found if name.startswith(FOLDER_PREFIX)
+    }
+    return [as_files[name] for name in abandoned(as_files, [FOLDER_PREFIX], attempt)]
 
 
 def _is_abandoned(part: re.Match[str], attempt: Attempt) -> bool:

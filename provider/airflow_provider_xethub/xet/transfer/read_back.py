@@ -11,8 +11,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetDestinationError, XetHubError, XetInputError
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
@@ -22,6 +20,7 @@ from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.message_text import counted, os_reason, shortened
 from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process.temporary_folders import temporary_folder
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer.download import download
 
@@ -86,10 +85,9 @@ def _of_cas(files: Sequence[XetFile], with_cas_access: WithCasAccess) -> dict[st
     if not files:
         return {}
     try:
-        with TemporaryDirectory(prefix="xethub-") as folder:
+        with temporary_folder() as folder:
             targets = [
-                Target(file, Path(folder, str(number)), Path(folder, f"{number}.part"))
-                for number, file in enumerate(files)
+                Target(file, folder / str(number), folder / f"{number}.part") for number, file in enumerate(files)
             ]
             download(targets, with_cas_access, None)
             return {target.file["path"]: target.path.read_bytes() for target in targets}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airflow_provider_xethub.exceptions import XetTransferError
 from airflow_provider_xethub.xet.cas import uploads
@@ -18,6 +16,7 @@ from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES, Store
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.sources import check_unchanged, read_unchanged
 from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process.temporary_folders import temporary_folder
 from airflow_provider_xethub.xet.records import XetFile, XetUploadResult, xet_file_record
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, remember
 
@@ -145,8 +144,8 @@ def upload_contents(
 
     if not files:
         return []
-    with TemporaryDirectory(prefix="xethub-") as folder:
-        paths = [Path(folder, str(number)) for number in range(len(files))]
+    with temporary_folder() as folder:
+        paths = [folder / str(number) for number in range(len(files))]
         for path, file in zip(paths, files, strict=True):
             path.write_bytes(read(file))
         with_cas_access(work)
