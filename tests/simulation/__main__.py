@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,12 @@ def main() -> int:
         with LocalHub(folder / "hub") as hub:
             simulation = Simulation(hub, folder / "worlds", folder / "log")
             for each in _plans(options):
-                outcome = simulation.run(each)
+                try:
+                    outcome = simulation.run(each)
+                except Exception:
+                    # Where stderr goes is removed with the folder.
+                    print(f"Seed {each['seed']} could not be run:", traceback.format_exc(), file=out, flush=True)
+                    return 2
                 totals.add(outcome)
                 if options.verbose:
                     print(f"Seed {each['seed']}", *outcome.trace, sep="\n  ", file=out)

@@ -77,7 +77,7 @@ class XetHash:
         self._hashes: list[str] = []
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._hash, args=(reading,), name="xethub-hash", daemon=True)
-        self._thread.start()
+        threads.begin(self._thread)
 
     def _hash(self, reading: int) -> None:
         from hf_xet import hash_files

@@ -23,6 +23,7 @@ from airflow_provider_xethub.hooks.errors import fail_without_retry
 from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.hooks.tokens.given_token import SAME_KEY
 from airflow_provider_xethub.xet.message_text import duration, os_reason
+from airflow_provider_xethub.xet.process import threads
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.connections.connection import LazyConnection
@@ -217,7 +218,7 @@ def _renewed(token: XetToken, fetch: Callable[[], XetToken] | None, content: _Co
     thread = threading.Thread(
         target=_keep_fresh, args=(token, fetch, content, stopped, log), name="xethub-hand-over", daemon=True
     )
-    thread.start()
+    threads.begin(thread)
     try:
         yield
     finally:

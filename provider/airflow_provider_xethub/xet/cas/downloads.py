@@ -290,7 +290,7 @@ def _pieces(file: Wanted, scratch: Path, written: Callable[[], None]) -> Iterato
     if file.size < READ_WHILE_WRITTEN:
         wait()
     else:
-        threading.Thread(target=wait, name="xethub-written", daemon=True).start()
+        threads.begin(threading.Thread(target=wait, name="xethub-written", daemon=True))
     while not over.is_set() and not scratch.exists():  # the client creates it with the first bytes
         over.wait(_POLL_SECONDS)
     if not failure:

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
 from airflow_provider_xethub.exceptions import XetHubError
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.token import XetToken
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class _Relay(ThreadingHTTPServer):
         self.host = host
         self._served: weakref.WeakValueDictionary[str, Refresh] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(1)
-        threading.Thread(target=self.serve_forever, name="xethub-token-relay", daemon=True).start()
+        threads.begin(threading.Thread(target=self.serve_forever, name="xethub-token-relay", daemon=True))
 
     def server_bind(self) -> None:
         # HTTPServer's own method would look up the address in DNS.

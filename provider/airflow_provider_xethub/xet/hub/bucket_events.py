@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from airflow_provider_xethub.xet import answers
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.repo import Repo
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class BucketStream:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        threads.begin(self._thread)
 
     def stop(self) -> None:
         """Stop the thread soon, without waiting for it."""

@@ -19,6 +19,7 @@ import urllib.request
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.xet.process import threads
 
 _PIECE = 16 << 10
 _MAX_HEAD = 64 << 10
@@ -123,7 +124,7 @@ class Relay:
         self._authorization = b"Basic " + encoded
         self.passwords = frozenset({password, unquote(password), encoded.decode()})
         self.url = f"http://{user}@127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, name="xethub-bandwidth", daemon=True).start()
+        threads.begin(threading.Thread(target=self._accept, name="xethub-bandwidth", daemon=True))
 
     def _accept(self) -> None:
         while True:

@@ -20,6 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection
 
+from airflow_provider_xethub.xet.process import threads
+
 MAX_BYTES = 64 << 20
 """Largest response in bytes; the largest file that a repository stores inline has 10 MiB."""
 
@@ -144,7 +146,7 @@ class _Deadline:
         if self._seconds is not None and connection.sock is not None:
             self._timer = threading.Timer(self._seconds, self._close, [connection.sock])
             self._timer.daemon = True
-            self._timer.start()
+            threads.begin(self._timer)
 
     def _close(self, open_socket: socket.socket) -> None:
         self._is_expired = True

@@ -40,6 +40,19 @@ class Watch(Protocol):
         """Raise an error to end the wait."""
 
 
+def begin(thread: threading.Thread) -> None:
+    """Start a thread; a signal handler that raises meanwhile ends this with its own exception.
+
+    ``Thread.start()`` raises ``KeyError`` instead (Python 3.10 to 3.14) where the thread already runs at that moment.
+    """
+    try:
+        thread.start()
+    except KeyError as error:
+        if error.__context__ is None:
+            raise
+        raise error.__context__ from None
+
+
 def interruptible(work: Callable[[], T], meter: Watch | None = None) -> T:
     """Run blocking work in a thread, so that a signal handler that raises (SIGTERM, execution_timeout) acts at once.
 
@@ -67,7 +80,7 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
 
     # With the context of the caller: what is traced in the thread belongs to the caller's span.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True)
-    thread.start()
+    begin(thread)
 
     def wait(meter: Watch | None = None) -> T:
         while not done.wait(progress.CHECK_INTERVAL):
@@ -143,7 +156,7 @@ def each(
         for _ in items[:at_a_time]
     ]
     for thread in threads:
-        thread.start()
+        begin(thread)
     for thread in threads:
         thread.join()
     if errors:
@@ -181,7 +194,7 @@ def read_ahead(blocks: Iterator[bytes], stopped: threading.Event, ahead: int = A
         except BaseException as error:
             put(error)
 
-    threading.Thread(target=read, name="xethub-read-ahead", daemon=True).start()
+    begin(threading.Thread(target=read, name="xethub-read-ahead", daemon=True))
     try:
         while not stopped.is_set():
             try:

@@ -99,3 +99,29 @@ def test_work_that_fails_within_other_work_says_why():
 
     with pytest.raises(ValueError, match="the reason"):
         threads.stoppable(lambda _: threads.stoppable(fail))
+
+
+@pytest.mark.parametrize(
+    "begin", [lambda work: threads.start(work), lambda work: threads.begin(threading.Timer(0, work))]
+)
+def test_a_stop_while_a_thread_starts_is_no_key_error(begin, monkeypatch):
+    name = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
+    real, runs = getattr(threading, name), threading.Event()
+
+    def stopped_at_its_end(*arguments: object, **options: object) -> None:
+        real(*arguments, **options)
+        runs.wait(10)  # so that the thread has already left what start() would take it from
+        raise StoppedError
+
+    monkeypatch.setattr(threading, name, stopped_at_its_end)
+    with pytest.raises(StoppedError):
+        begin(runs.set)
+
+
+def test_an_error_of_the_thread_itself_stays_what_it_is():
+    class Broken(threading.Thread):
+        def start(self) -> None:
+            raise KeyError("its own")
+
+    with pytest.raises(KeyError, match="its own"):
+        threads.begin(Broken())

@@ -20,6 +20,7 @@ from airflow_provider_xethub.xet.files.s3.parts import Parts
 from airflow_provider_xethub.xet.files.s3.watch import Crawl, Watch
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.storage_entries import Entry
+from airflow_provider_xethub.xet.process import threads
 
 RANGE = 8 << 20
 """Bytes that one request for a part of a large object asks for."""
@@ -203,7 +204,7 @@ class Objects:
         workers = at_a_time + bool(head)
         try:
             for _ in range(workers):
-                threading.Thread(target=work, name="xethub-range", daemon=True).start()
+                threads.begin(threading.Thread(target=work, name="xethub-range", daemon=True))
             for _ in range(at_a_time):
                 next_range()
             checksum: checksums.Checksum | None = None

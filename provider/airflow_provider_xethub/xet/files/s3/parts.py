@@ -13,6 +13,7 @@ from airflow_provider_xethub.xet.files.s3 import checksums
 from airflow_provider_xethub.xet.files.s3.errors import translated
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.message_text import duration
+from airflow_provider_xethub.xet.process import threads
 
 AT_ONCE = 16 << 20
 """Bytes of the largest object that is written with one request: one piece of a stream of CAS, sent as it is."""
@@ -147,7 +148,7 @@ class Parts:
         # Over a slow link, one part at a time: several together would store nothing for too long.
         if not self._threads or (self._is_quick and len(self._threads) <= self._in_flight()):
             self._threads.append(threading.Thread(target=self._work, name="xethub-part", daemon=True))
-            self._threads[-1].start()
+            threads.begin(self._threads[-1])
         self._count += 1
         self._todo.put((self._count, content))
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from airflow_provider_xethub.xet.message_text import size
+from airflow_provider_xethub.xet.process import threads
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class Watch:
             self._open.add(response)
             if not self._is_running:
                 self._is_running = True
-                threading.Thread(target=self._run, name="xethub-watch", daemon=True).start()
+                threads.begin(threading.Thread(target=self._run, name="xethub-watch", daemon=True))
 
     def _remove(self, response: Response) -> None:
         with self._turn:
