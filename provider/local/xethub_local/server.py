@@ -10,8 +10,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import random
+import contextlib
 import socket
 import threading
 import time
@@ -43,9 +42,6 @@ from xethub_local.store.settings import Settings
 _STOP_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
 _BACKLOG = 256
-_PORTS = range(16_384, 32_768)
-"""Below the ports that systems give to outgoing connections: one of these could take the port of a stopped Hub."""
-_PORTS_TO_TRY = 50
 
 
 class LocalHub:
@@ -143,7 +139,7 @@ class LocalHub:
         """
         if self._thread is not None:
             return self
-        listener = _listen(self.host, self.port) if self.port else _listen_somewhere(self.host)
+        listener = _listen(self.host, self.port)
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
@@ -325,6 +321,10 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, wait briefly for open requests, and cancel the rest."""
+        for each in sockets or ():
+            # A process that was forked meanwhile has the listening socket too, and would keep the port.
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         for server in self.servers:
             server.close()
         deadline = time.monotonic() + _GRACE_SECONDS
@@ -333,16 +333,6 @@ class _Server(uvicorn.Server):
         for task in list(self.server_state.tasks):
             task.cancel()
         await super().shutdown(sockets)
-
-
-def _listen_somewhere(host: str) -> socket.socket:
-    for port in random.SystemRandom().sample(_PORTS, _PORTS_TO_TRY):
-        try:
-            return _listen(host, port)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
-    return _listen(host, 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
