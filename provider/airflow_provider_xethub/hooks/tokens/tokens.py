@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,8 +58,14 @@ class Tokens:
 
         :raises XetHubError: the Hub does not issue it.
         """
-        coming = self._prefetched.pop((scope, repo), None)
-        known = self._keep(coming()) if coming else self._fetched.get((scope, repo))
+        known = self._fetched.get((scope, repo))
+        if coming := self._prefetched.pop((scope, repo), None):
+            try:
+                known = self._keep(coming())
+            except XetHubError as error:
+                if not error.retryable:
+                    raise
+                self._log.warning("Requesting the token again: %s", error)
         return known if known and known.is_fresh() else self.fetch(repo, scope)
 
     def fetch(self, repo: Repo, scope: Scope) -> XetToken:
@@ -72,13 +79,15 @@ class Tokens:
     def prefetch(self, repo: Repo, scope: Scope) -> Iterator[None]:
         """Fetch the token that :meth:`get` will be asked for in this block while other work is done.
 
-        An error of the Hub is raised by :meth:`get` only.
+        An error of the Hub is raised by :meth:`get` only. The request is not repeated in its thread, which would go on
+        asking after the work has failed: :meth:`get` repeats it.
         """
         from airflow_provider_xethub.xet.process import threads
 
         hub, known = self._connection.hub, self._fetched.get((scope, repo))
         if not (known and known.is_fresh()):
-            self._prefetched[scope, repo] = threads.start(lambda: hub.xet_token(repo, scope), threads.REQUEST)
+            request = functools.partial(hub.xet_token, repo, scope, retry=False)
+            self._prefetched[scope, repo] = threads.start(request, threads.REQUEST)
         try:
             yield
         finally:

@@ -265,15 +265,16 @@ class Hub:
                 error, about=about, service="Hub", url=self.endpoint, network=self._network
             ) from None
 
-    def xet_token(self, repo: Repo, scope: Scope) -> XetToken:
+    def xet_token(self, repo: Repo, scope: Scope, *, retry: bool = True) -> XetToken:
         """Fetch a Xet token: ``GET /api/{repo_type}s/{repo_id}/xet-{scope}-token/{revision}``.
 
+        :param retry: as for :meth:`request`.
         :raises XetTokenFormatError: the response breaks the protocol.
         :raises XetHubError: see :meth:`request`.
         """
         about = f"the {scope} token request for {repo}"
         with tracing.operation("xethub.token", repo, scope=scope):
-            response = self.request("GET", repo.token_path(scope), about=about)
+            response = self.request("GET", repo.token_path(scope), about=about, retry=retry)
             received_at = time.time()
             if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
                 hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
