@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +14,19 @@ from support.builders import binary, write
 pytestmark = [pytest.mark.airflow, pytest.mark.smoke]
 
 
+COMMANDS = """
+import json, sys
+from airflow.__main__ import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["airflow", *arguments]
+    main()
+"""
+"""One process for all of them, which imports Airflow once."""
+
+
 @pytest.fixture
 def airflow(tmp_path, hub):
-    """Runs ``airflow`` with a home and a database of its own."""
+    """Runs commands of ``airflow`` with a home and a database of their own."""
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path / "home"),
@@ -25,11 +34,10 @@ def airflow(tmp_path, hub):
         "AIRFLOW_CONN_XETHUB_DEFAULT": json.dumps({"conn_type": "xethub", "host": hub.url, "password": hub.token()}),
     }
 
-    def run(*arguments: str) -> str:
-        command = [str(Path(sys.executable).parent / "airflow"), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=280)
-        assert result.returncode == 0, result.stdout[-8000:] + result.stderr[-8000:]
-        return result.stdout + result.stderr
+    def run(*commands: list[str]) -> None:
+        program = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+        done = subprocess.run(program, capture_output=True, text=True, env=environment, check=False, timeout=280)
+        assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
 
     return run
 
@@ -38,9 +46,9 @@ def test_the_quick_start_publishes_and_reads_back(airflow, hub, tmp_path):
     files = {"penguins.csv": b"species,island\n" * 50, "weights.bin": binary(200_000)}
     folder, copy = write(tmp_path / "penguins", files), tmp_path / "copy"
     hub.create_repo("local/penguins", "dataset")
-    airflow("db", "migrate")
-    airflow("dags", "reserialize")
     airflow(
-        "dags", "test", "xethub_quickstart", "--conf", json.dumps({"folder": str(folder), "destination": str(copy)})
+        ["db", "migrate"],
+        ["dags", "reserialize"],
+        ["dags", "test", "xethub_quickstart", "--conf", json.dumps({"folder": str(folder), "destination": str(copy)})],
     )
     assert {name: (copy / name).read_bytes() for name in files} == files
