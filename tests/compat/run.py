@@ -43,8 +43,11 @@ INSTALLING = threading.Lock()
 """Two of uv at once, over an empty cache, stand in each other's way."""
 
 MARKED = "airflow and not airflow_independent and not long"
-SMOKE = f"smoke and {MARKED}"
-"""With the Airflow of ``constraints.txt``, which ``make test`` tests in full: only its other packages differ here."""
+"""On the oldest and on the newest Airflow."""
+BETWEEN = f"{MARKED} and (not airflow_unchanged or smoke)"
+"""On those between: what depends on nothing that Airflow changed on the way runs on both sides of them."""
+SMOKE = f"{MARKED} and smoke"
+"""Where ``make test`` or an earlier environment tests the same Airflow in full: only its other packages differ here."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,11 @@ class Version:
 
     @property
     def markers(self) -> str:
-        is_that_of_make_test = f"apache-airflow=={self.airflow}" in (ROOT / "constraints.txt").read_text().split()
-        return SMOKE if is_that_of_make_test else MARKED
+        place = VERSIONS.index(self)
+        tested = [f"apache-airflow=={earlier.airflow}" for earlier in VERSIONS[:place]]
+        if f"apache-airflow=={self.airflow}" in (*tested, *(ROOT / "constraints.txt").read_text().split()):
+            return SMOKE
+        return MARKED if place in (0, len(VERSIONS) - 1) else BETWEEN
 
     @property
     def python(self) -> str:
@@ -112,10 +118,10 @@ def install(version: Version) -> None:
     subprocess.run([*pip, "--no-deps", *own], check=True)
 
 
-def tests() -> list[str]:
+def tests(markers: str) -> list[str]:
     """Return the modules with marked tests; the others may import what an old Airflow does not have."""
-    modules = sorted((ROOT / "tests").rglob("test_*.py"))
-    return [str(module) for module in modules if "pytest.mark.airflow" in module.read_text()]
+    mark = "pytest.mark.smoke" if markers == SMOKE else "pytest.mark.airflow"
+    return [str(module) for module in sorted((ROOT / "tests").rglob("test_*.py")) if mark in module.read_text()]
 
 
 def run(version: Version, options: list[str]) -> bool:
@@ -123,7 +129,7 @@ def run(version: Version, options: list[str]) -> bool:
     started = time.monotonic()
     with INSTALLING:
         install(version)
-    paths = [] if any((ROOT / option.partition("::")[0]).exists() for option in options) else tests()
+    paths = [] if any((ROOT / option.partition("::")[0]).exists() for option in options) else tests(version.markers)
     done = subprocess.run(
         [
             *(version.python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-m", version.markers),
@@ -156,9 +162,9 @@ def main() -> int:
         for version in chosen:
             pin(version)
         return 0
-    # The tests of one environment wait half of their time, so two cores serve several. The shortest starts last: one
+    # The tests of one environment wait half of their time, so two cores serve several. The shortest start last: one
     # that started when the others end would keep a core idle.
-    chosen.sort(key=lambda version: version.markers == SMOKE)
+    chosen.sort(key=lambda version: (MARKED, BETWEEN, SMOKE).index(version.markers))
     with ThreadPoolExecutor(5) as pool:
         results = list(pool.map(lambda version: run(version, options), chosen))
     for version, passed in zip(chosen, results, strict=True):

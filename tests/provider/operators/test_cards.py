@@ -15,7 +15,7 @@ from airflow_provider_xethub.xet.publish.card_work import CardWork
 from support.builders import binary, commits, content, publish, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 VALIDATE = "POST /api/validate-yaml"
 COMMIT = "POST .*/commit/.*"

@@ -22,7 +22,7 @@ from support.airflow_runs import new_dag
 from support.builders import TEXT, binary, publish, sealed, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 CREATE = "POST /api/repos/create|POST /api/buckets/[^/]*/[^/]*"
 

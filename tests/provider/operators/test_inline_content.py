@@ -35,7 +35,7 @@ from support.airflow_runs import new_dag, run_dag, run_one
 from support.builders import CAS, binary, names, publish, sealed, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 CONFIG = json.dumps({"hidden_size": 768, "note": "känguru"}).encode()
 FILES = {

@@ -28,7 +28,7 @@ from support.builders import TEXT, binary, write
 from support.commit_builders import publish
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 MOST_REQUESTS = 40
 

@@ -27,7 +27,7 @@ from airflow_provider_xethub.operators.repositories import (
 from support.airflow_runs import ExecutionApi, new_dag
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 CREATE = "POST /api/repos/create|POST /api/buckets/[^/]*/[^/]*"
 DELETE = "DELETE /api/.*"

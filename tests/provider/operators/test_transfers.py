@@ -17,7 +17,7 @@ from support.airflow_runs import ExecutionApi, new_dag, run_one
 from support.builders import TEXT, binary, commits, content, names, publish, sealed, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import binary, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 DELETE = "POST .*/lfs-files/batch"
 AT_ONCE = {"Retry-After": "0"}

@@ -21,7 +21,7 @@ from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import TEXT, binary, publish, write
 from xethub_local.control.faults import Fault
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.airflow_unchanged]
 
 POLL = "POST .*/paths-info/.*"
 

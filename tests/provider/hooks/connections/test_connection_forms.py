@@ -231,6 +231,7 @@ urls = st.builds(
 )
 
 
+@pytest.mark.airflow_unchanged
 @settings(max_examples=examples(150))
 @given(
     host=urls | st.text(max_size=20),
