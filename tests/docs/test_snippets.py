@@ -28,9 +28,7 @@ from airflow_provider_xethub.operators import xethub as operators
 from airflow_provider_xethub.xet import records, token
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token_binding import TokenBindingDict
-from support import site_links
 from support.documentation import (
-    BIN,
     BLOCKS,
     DOCS,
     PAGES,
@@ -337,29 +335,6 @@ def test_pages_show_no_real_credential():
     for page in PAGES:
         text = page.read_text()
         assert not re.search(r"hf_[A-Za-z0-9]{20}", text), page.name
-
-
-_ONCE_IN_OPERATORS = """xettokenoperator xetlistoperator xetuploadoperator what-is-uploaded a-model-or-dataset-card
-fan-out xetcommitoperator very-large-commits millions-of-files several-tasks-commit-at-the-same-time xetcopyoperator
-xetmirroroperator xetdownloadoperator the-hugging-face-cache object-storage memory what-a-retry-knows metrics templates
-xetfilesensor xetrevisionsensor xetscansensor xetmergepullrequestoperator xetclosepullrequestoperator
-xetcommentpullrequestoperator xetpullrequestsensor xetforgettokenoperator task-xethub the-hook-in-a-task
-arguments-of-every-operator nothing-selected-nothing-to-do"""
-"""Anchors of the page that had all operators. Who kept a link to one of them finds the way there."""
-
-
-def test_the_site_builds_without_a_warning_and_reads_without_a_network(tmp_path):
-    command = ["sphinx-build", "-W", "--keep-going", "-q", "-b", "html", str(DOCS), str(tmp_path / "html")]
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("AIRFLOW_HOME")
-    run(*command, "-d", str(tmp_path / "doctrees"), cwd=tmp_path, env=environment)
-    pages = list((tmp_path / "html").glob("*.html"))
-    assert {page.with_suffix(".html").name for page in PAGES if page.parent == DOCS} <= {page.name for page in pages}
-    assert site_links.broken((tmp_path / "html").resolve()) == []
-    assert site_links.anchors(tmp_path / "html/operators.html") >= set(_ONCE_IN_OPERATORS.split())
-    for page in pages:
-        loads = re.findall(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*", page.read_text())
-        assert not loads, f"{page.name}: {loads}"
 
 
 # --- DAGs -------------------------------------------------------------------------------------------------------------

@@ -1,16 +1,27 @@
-"""Check that every link within the built documentation leads to a page and an anchor that exist.
+"""Check the built documentation: every link within it leads somewhere, all pages are there, and none needs a network.
 
 Sphinx checks what MyST resolves. This reads what a browser gets: also in SVG, raw HTML, menus and the API reference.
+``make docs`` runs it after each build:
 
     python tests/support/site_links.py docs/_build/html
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_ONCE_IN_OPERATORS = """xettokenoperator xetlistoperator xetuploadoperator what-is-uploaded a-model-or-dataset-card
+fan-out xetcommitoperator very-large-commits millions-of-files several-tasks-commit-at-the-same-time xetcopyoperator
+xetmirroroperator xetdownloadoperator the-hugging-face-cache object-storage memory what-a-retry-knows metrics templates
+xetfilesensor xetrevisionsensor xetscansensor xetmergepullrequestoperator xetclosepullrequestoperator
+xetcommentpullrequestoperator xetpullrequestsensor xetforgettokenoperator task-xethub the-hook-in-a-task
+arguments-of-every-operator nothing-selected-nothing-to-do"""
+"""Anchors of the page that had all operators. Who kept a link to one of them finds the way there."""
 
 
 class _Page(HTMLParser):
@@ -30,10 +41,6 @@ class _Page(HTMLParser):
                 self.links.add(value)
 
 
-def anchors(page: Path) -> set[str]:
-    return _Page(page.read_text()).anchors
-
-
 def broken(site: Path) -> list[str]:
     """Return each link that leads nowhere, as ``page: link``."""
     pages = {path: _Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
@@ -51,7 +58,23 @@ def broken(site: Path) -> list[str]:
     return found
 
 
+def missing(site: Path) -> list[str]:
+    """Return each page that was not built, and each old anchor that is gone."""
+    pages = {f"{page.stem}.html" for page in _DOCS.glob("*.md")} - {page.name for page in site.glob("*.html")}
+    anchors = set(_ONCE_IN_OPERATORS.split()) - _Page((site / "operators.html").read_text()).anchors
+    return [*sorted(f"{page}: missing" for page in pages), *sorted(f"operators.html: no #{each}" for each in anchors)]
+
+
+def loaded(site: Path) -> list[str]:
+    """Return what pages load from other servers, as ``page: element``."""
+    element = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*")
+    return [
+        f"{page.name}: {each}" for page in sorted(site.glob("*.html")) for each in element.findall(page.read_text())
+    ]
+
+
 if __name__ == "__main__":
-    lead_nowhere = broken(Path(sys.argv[1]).resolve())
-    print("\n".join(lead_nowhere), end="\n" if lead_nowhere else "", file=sys.stderr)
-    sys.exit(bool(lead_nowhere))
+    built = Path(sys.argv[1]).resolve()
+    wrong = [*broken(built), *missing(built), *loaded(built)]
+    print("\n".join(wrong), end="\n" if wrong else "", file=sys.stderr)
+    sys.exit(bool(wrong))
