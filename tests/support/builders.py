@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,13 @@ CAS = "/cas/.*"
 def binary(size: int = 5000, seed: object = 0) -> bytes:
     """Content that the Hub stores in CAS, and that does not compress."""
     return random.Random(f"{seed}").randbytes(size)
+
+
+def noise(size: int) -> bytes:
+    """Random bytes, which are in no CAS yet: a keystream of AES, four times as fast as the system's random bytes."""
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    return Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16))).encryptor().update(bytes(size))
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:

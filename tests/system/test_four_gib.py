@@ -15,6 +15,7 @@ import sys
 import pytest
 
 from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY
+from support.builders import noise
 from xethub_local.server import LocalHub
 
 pytestmark = [
@@ -62,7 +63,7 @@ def test_a_large_file_goes_up_and_down_in_bounded_memory(hub, connection, repo, 
     try:
         with source.open("wb") as stream:
             for _ in range(SIZE // (16 * MIB)):
-                block = os.urandom(16 * MIB)
+                block = noise(16 * MIB)
                 expected.update(block)
                 stream.write(block)
         where = {"repo_id": repo.repo_id, "repo_type": "dataset"}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import shutil
 import sys
 
@@ -17,6 +16,7 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 
 from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY
 from support import task_process
+from support.builders import noise
 from support.object_stores import s3_on_disk
 from xethub_local.server import LocalHub
 
@@ -31,10 +31,6 @@ SIZE = int(os.environ.get("XETHUB_LARGE_S3_MIB", "4096")) * MIB
 PART = 16 * MIB
 MOST = 400_000_000
 """Bytes of memory of the whole process of a download; Airflow with the Amazon provider alone has nearly 200 MB."""
-
-
-def block(number: int) -> bytes:
-    return random.Random(number).randbytes(PART)
 
 
 @pytest.fixture
@@ -59,7 +55,7 @@ def test_a_large_object_goes_from_s3_to_s3_in_bounded_memory(hub, connection, re
     upload["UploadId"] = s3.client.create_multipart_upload(**upload)["UploadId"]
     parts = []
     for number in range(SIZE // PART):
-        expected.update(data := block(number))
+        expected.update(data := noise(PART))
         answer = s3.client.upload_part(**upload, PartNumber=number + 1, Body=data)
         parts.append({"PartNumber": number + 1, "ETag": answer["ETag"]})
     s3.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})

@@ -16,7 +16,7 @@ from airflow_provider_xethub.exceptions import XetTokenExpiredError
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from airflow_provider_xethub.xet.repo import Repo
-from support.builders import commits, sealed, write
+from support.builders import commits, noise, sealed, write
 from xethub_local.control.faults import Fault
 from xethub_local.server import LocalHub
 
@@ -58,7 +58,7 @@ def sources(tmp_path_factory):
     def make(count, total=TOTAL):
         if (count, total) not in made:
             size = total // count
-            data = {f"{number:04d}.bin": os.urandom(size) for number in range(count)}
+            data = {f"{number:04d}.bin": noise(size) for number in range(count)}
             made[count, total] = write(folder / f"{count}-{total}", data)
         return made[count, total]
 
