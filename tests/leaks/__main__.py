@@ -25,18 +25,35 @@ from leaks.play import QUICK_EXAMPLES, Play, operators_in
 from leaks.report import Allowed, Report
 from leaks.search import Piece, Search
 from leaks.visitors import Depth, Visitor
-from leaks.watch import Watch
-from leaks.world import World, marks
+from leaks.watch import IN_MEMORY, Watch
+from leaks.world import XET_MARK, World, marks
 
 ALLOWED = (
-    Allowed("Airflow's Fernet key", "configuration", "Airflow reads it from airflow.cfg", "airflow.cfg"),
-    Allowed("provider's Fernet key", "configuration", "the provider reads it from airflow.cfg", "airflow.cfg"),
-    Allowed("webhook secret", "configuration", "the API server reads it from airflow.cfg", "airflow.cfg"),
+    Allowed("Airflow's Fernet key", "configuration", "Airflow reads it from airflow.cfg", r"airflow\.cfg$"),
+    Allowed("provider's Fernet key", "configuration", "the provider reads it from airflow.cfg", r"airflow\.cfg$"),
+    Allowed("webhook secret", "configuration", "the API server reads it from airflow.cfg", r"airflow\.cfg$"),
     Allowed("ID token", "identity files", "the platform puts it there, and the provider writes none"),
-    Allowed("Xet token", "temporary files", "a task hands it over in a file with mode 0600, in memory", "/dev/shm/"),
+    Allowed(
+        "Xet token",
+        "temporary files",
+        "a task hands it over in a file with mode 0600, in memory",
+        r"^/dev/shm/.*, mode 0600$",
+    ),
+    Allowed(
+        "Xet token",
+        "temporary files",
+        "xethub-token opens it into a file with mode 0600, and the script of the recipient removes that",
+        r"/examples/work/token\.json, mode 0600$",
+    ),
+    Allowed(
+        "private key of a recipient",
+        "temporary files",
+        "the recipient has it in a file with mode 0600, until it opens the token",
+        r"/examples/work/key\.json, mode 0600$",
+    ),
     *(
-        Allowed(kind, "client logs", "hf_xet logs what a server repeats as X-Request-Id, once a DAG imports it first")
-        for kind in ("Xet token", "proxy password")
+        Allowed(kind, places.REQUEST_IDS, "hf_xet logs what a server repeats there, once a DAG imports it first")
+        for kind in ("Xet token", "proxy password", "signature of a data URL")
     ),
 )
 """Where a credential belongs. Everything else is a leak."""
@@ -96,9 +113,7 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
             admin = visitors[0]
             pieces = [admin.ask("POST", "/api/v2/connections", json=fields) for fields in world.connections()]
             play = Play(setting, world, admin, say)
-            play.start_cases()
-            play.run_examples(is_quick=is_quick)
-            play.finish_cases()
+            play.run(is_quick=is_quick)
             world.rotate_identities()
             play.send_webhooks()
             pieces += [*play.test_connections(), *play.webhook_answers]
@@ -154,14 +169,21 @@ def left_behind(folder: Path) -> list[Piece]:
         *places.pages(database),
         *places.files("task logs", folder / "airflow" / "logs"),
         *places.files("component logs", logs / "standalone.log"),
-        *places.files("client logs", logs / "hf_xet"),
+        *places.client_logs(logs / "hf_xet"),
         *places.files("OpenLineage", folder / "openlineage.jsonl"),
-        *places.files("temporary files", folder / "temporary"),
+        # What may be in them for a while must be gone now.
+        *places.files("temporary files", folder / "temporary", folder / "examples" / "work", *handed_over()),
         *places.files("caches", home),
         *places.files("manifests", folder / "manifests"),
         *places.files("downloads", folder / "downloads"),
         *places.files("configuration", folder / "airflow" / "airflow.cfg"),
     ]
+
+
+def handed_over() -> list[Path]:
+    """Return the files in memory that still have a Xet token of this run."""
+    files = (path for path in IN_MEMORY.rglob("*") if path.is_file())
+    return [path for path in files if XET_MARK.encode() in path.read_bytes()]
 
 
 def _missing(database: Path) -> list[str]:

@@ -29,6 +29,9 @@ _TABLES = {
 _ENCRYPTED = re.compile(rb"gAAAA[A-Za-z0-9_\-]+=*")
 OTHER_TABLES = "other tables"
 PAGES = "database pages"
+REQUEST_IDS = "request IDs in them"
+"""Of the client logs: what a server sent as ``X-Request-Id``, which may be anything that it was sent."""
+_REQUEST_ID = re.compile(rb'"request_id":"(?:[^"\\]|\\.)*"|\(request id .*?\): ')
 
 PLACES = (
     *sorted(set(_TABLES.values())),
@@ -37,6 +40,7 @@ PLACES = (
     "task logs",
     "component logs",
     "client logs",
+    REQUEST_IDS,
     "API, admin",
     "API, viewer",
     "API, user",
@@ -99,3 +103,10 @@ def files(place: str, *folders: Path) -> Iterator[Piece]:
         for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
             if path.is_file():
                 yield Piece(place, str(path), path.read_bytes())
+
+
+def client_logs(folder: Path) -> Iterator[Piece]:
+    """Return the logs of ``hf_xet``, without what servers repeated as request IDs, which is a place of its own."""
+    for piece in files("client logs", folder):
+        yield Piece(piece.place, piece.name, _REQUEST_ID.sub(b"", piece.content))
+        yield Piece(REQUEST_IDS, piece.name, b"\n".join(_REQUEST_ID.findall(piece.content)))

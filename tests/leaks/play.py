@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,34 @@ from support.webhook_bodies import pushed
 from xethub_local.control.faults import Fault
 
 PATIENCE = 420.0
-"""Seconds that one DAG run may take."""
+"""Seconds within which some task must end."""
+_AT_ONCE = 5
+"""DAG runs at a time: the scheduler examines each of them in each of its rounds."""
 
 QUICK_EXAMPLES = ("xethub_quickstart", "xethub_keyless", "xethub_hand_over", "xethub_recipient")
+BY_ASSETS = ("xethub_nightly_consumer", "xethub_release_consumer", "xethub_watch")
+"""Examples that others start."""
+
+
+class StandsStillError(Exception):
+    """No task ends any more."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    dag_id: str
+    conf: dict[str, Any]
+    judge: Callable[[], None]
+    waits: bool = False
 
 
 class Play:
     """What happens in a run.
 
-    :ivar runs: the runs of each DAG.
     :ivar problems: what did not happen as it should.
     :ivar states: how many tasks ended in which state.
+    :ivar reached: the cases whose tasks all ended, after they met the faults of the case.
+    :ivar examples: the example DAGs that ended as they should.
     """
 
     def __init__(self, stage: Stage, world: World, admin: Visitor, say: Callable[[str], None]) -> None:
@@ -41,42 +60,104 @@ class Play:
         self.say = say
         self.runs: dict[str, list[str]] = {}
         self.problems: list[str] = []
-        self.states: dict[str, int] = {}
+        self.states: Counter[str] = Counter()
+        self.reached: list[str] = []
+        self.examples: list[str] = []
         self.webhook_answers: list[Piece] = []
+        self._next: deque[_Run] = deque()
+        self._running: list[_Run] = []
+        self._ended = (0, time.monotonic())
 
-    # -- the cases
+    # -- everything, a few DAGs at a time
 
-    def start_cases(self) -> None:
-        """Start the DAGs of all cases."""
-        for case in self.world.cases:
-            self.start(case.dag_id, {})
+    def run(self, *, is_quick: bool) -> None:
+        """Run the DAGs of all cases and the examples; meanwhile, let go wrong what waits in the triggerer."""
+        by_assets = () if is_quick else BY_ASSETS
+        try:
+            self._run(self._examples(is_quick=is_quick), by_assets)
+        except StandsStillError as error:
+            self.problems.append(str(error))
+        if missed := [case.name for case in self.world.cases if case.name not in self.reached]:
+            self.problems.append(f"These cases were not reached: {', '.join(missed)}.")
 
-    def finish_cases(self) -> None:
-        """Wait until all of them have ended; meanwhile, let go wrong what waits in the triggerer."""
+    def _run(self, examples: list[tuple[str, dict[str, Any]]], by_assets: Sequence[str]) -> None:
+        cases = [
+            _Run(case.dag_id, {}, partial(self._judge_case, case), case.tasks == "waiting") for case in self.world.cases
+        ]
+        others = [run for run in cases if not run.waits]
+        self._next.extend(run for run in cases if run.waits)
+        self._start(len(self._next))
+        for dag_id in by_assets:
+            self._until_known(dag_id)
+            self.admin.patch(f"/dags/{dag_id}", {"is_paused": False})
+        # The examples do not have to wait for all of the cases.
+        self._next.extend(others[:2])
+        self._next.extend(_Run(dag_id, conf, partial(self._judge_example, dag_id)) for dag_id, conf in examples)
+        self._next.extend(others[2:])
         for case in self.world.cases:
             if case.tasks == "waiting":
                 self._fail_while_waiting(case)
-        for case in self.world.cases:
-            states = self.wait(case.dag_id)
-            failed = sum(state == "failed" for state in states.values())
-            self.say(f"{case.dag_id}: {len(states)} tasks, {failed} failed")
-            if case.fails != bool(failed):
-                wrong = [f"{name} {state}" for name, state in states.items() if (state == "failed") != case.fails]
-                self.problems.append(f"{case.dag_id} should {'' if case.fails else 'not '}fail: {', '.join(wrong)}")
-            if case.faults and case.tasks != "waiting" and not self.world.faults_acted(case):
-                self.problems.append(f"No request of {case.dag_id} met its fault.")
+        self._until(lambda: not self._running, "the end of all DAGs")
+        for dag_id in by_assets:
+            self._until(partial(self._run_ids, dag_id), f"a run of {dag_id}")
+            self.runs[dag_id] = self._run_ids(dag_id)
+            self._until(partial(self._is_over, dag_id), f"the end of {dag_id}")
+            self._judge_example(dag_id)
+        unfinished = {"state": ["queued", "running"], "limit": 1}
+        self._until(lambda: not self.admin.get("/dags/~/dagRuns", **unfinished)["total_entries"], "what assets started")
+
+    def _turn(self) -> None:
+        """Judge the DAGs that have ended, and start the next ones."""
+        for run in [run for run in self._running if self._is_over(run.dag_id)]:
+            self._running.remove(run)
+            run.judge()
+        self._start(_AT_ONCE - sum(not run.waits for run in self._running))
+
+    def _start(self, count: int) -> None:
+        for _ in range(min(count, len(self._next))):
+            run = self._next.popleft()
+            self.start(run.dag_id, run.conf)
+            self._running.append(run)
+
+    def _judge_case(self, case: Case) -> None:
+        states = self._count(case.dag_id)
+        failed = sum(state == "failed" for state in states.values())
+        before = len(self.problems)
+        if case.fails != bool(failed):
+            wrong = [f"{name} {state}" for name, state in states.items() if (state == "failed") != case.fails]
+            self.problems.append(f"{case.dag_id} should {'' if case.fails else 'not '}fail: {', '.join(wrong)}")
+        if case.faults and case.tasks != "waiting" and not self.world.faults_acted(case):
+            self.problems.append(f"No request of {case.dag_id} met its fault.")
+        if len(self.problems) == before and states:
+            self.reached.append(case.name)
+
+    def _judge_example(self, dag_id: str) -> None:
+        states = self._count(dag_id)
+        if wrong := [f"{task} {state}" for task, state in states.items() if state not in ("success", "skipped")]:
+            self.problems.append(f"{dag_id} did not succeed: {', '.join(wrong)}")
+        else:
+            self.examples.append(dag_id)
+
+    def _count(self, dag_id: str) -> dict[str, str]:
+        states = self.states_of(dag_id)
+        self.states.update(states.values())
+        found = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items()))
+        self.say(f"{dag_id}: {found or 'no task'}")
+        return states
 
     def _fail_while_waiting(self, case: Case) -> None:
-        def deferred() -> bool:
-            states = self.states_of(case.dag_id)
-            return bool(states) and set(states.values()) <= {"deferred", "failed"}
+        def states() -> set[str]:
+            return set(self.states_of(case.dag_id).values())
 
-        self._until(deferred, f"{case.dag_id}: everything waits")
+        self._until(lambda: states() == {"deferred"} or "failed" in states(), f"{case.dag_id}: everything waits")
+        if states() != {"deferred"}:
+            self.problems.append(f"{case.dag_id} ended before anything failed.")
         self.world.go_wrong(case)
-        self._until(lambda: self.world.faults_acted(case) >= 3, f"{case.dag_id} meets its fault")
+        self._until(lambda: self.world.faults_acted(case) >= 3 or not states() & {"deferred"}, f"faults of {case.name}")
+        if not self.world.faults_acted(case):
+            self.problems.append(f"No request of {case.dag_id} met its fault.")
         if case.ends:
-            ended = {"failed", "success"}
-            self._until(lambda: ended >= set(self.states_of(case.dag_id).values()), f"{case.dag_id} ends")
+            self._until(lambda: states() <= FINISHED, f"{case.dag_id} ends")
         self.world.let_it_happen(case)
 
     def check_core_dumps(self) -> None:
@@ -92,8 +173,8 @@ class Play:
 
     # -- the examples
 
-    def run_examples(self, *, is_quick: bool) -> None:
-        """Run the example DAGs, in the order of what they need of each other."""
+    def _examples(self, *, is_quick: bool) -> list[tuple[str, dict[str, Any]]]:
+        """Return the example DAGs with their parameters, in the order of what they need of each other."""
         folder = self.stage.folder / "examples"
         first = write(folder / "penguins", {f"{number}.bin": binary(seed=f"penguin {number}") for number in range(2)})
         write(first, {"penguins.csv": TEXT})
@@ -133,22 +214,7 @@ class Play:
                 ("xethub_repositories", {"folder": str(first)}),
                 ("xethub_retention", {"folder": str(first)}),
             ]
-            # Started by assets.
-            for dag_id in ("xethub_nightly_consumer", "xethub_release_consumer", "xethub_watch"):
-                self._until_known(dag_id)
-                self.admin.patch(f"/dags/{dag_id}", {"is_paused": False})
-        for dag_id, conf in confs:
-            self.start(dag_id, conf)
-        for dag_id, _ in confs:
-            states = self.wait(dag_id)
-            if wrong := [f"{task} {state}" for task, state in states.items() if state not in ("success", "skipped")]:
-                self.problems.append(f"{dag_id} did not succeed: {', '.join(wrong)}")
-            self.say(f"{dag_id}: {len(states)} tasks")
-        if not is_quick:
-            for dag_id in ("xethub_nightly_consumer", "xethub_release_consumer", "xethub_watch"):
-                self._until(partial(self._run_ids, dag_id), f"a run of {dag_id}")
-                self.runs[dag_id] = self._run_ids(dag_id)
-                self.say(f"{dag_id}: {len(self.wait(dag_id))} tasks")
+        return confs
 
     def _bin(self) -> str:
         """Make what the example of a recipient has in its container; each new private key is noted."""
@@ -203,18 +269,9 @@ class Play:
         tasks = self.admin.get(path, limit=1000)["task_instances"]
         return {f"{task['task_id']}[{task['map_index']}]".replace("[-1]", ""): task["state"] or "" for task in tasks}
 
-    def wait(self, dag_id: str) -> dict[str, str]:
-        """Wait until the last run of a DAG has ended, and return the states of its tasks."""
-
-        def over() -> bool:
-            state = self.admin.get(f"/dags/{dag_id}/dagRuns/{self.runs[dag_id][-1]}")["state"]
-            return state in FINISHED and set(self.states_of(dag_id).values()) <= FINISHED
-
-        self._until(over, f"the end of {dag_id}")
-        states = self.states_of(dag_id)
-        for state in states.values():
-            self.states[state] = self.states.get(state, 0) + 1
-        return states
+    def _is_over(self, dag_id: str) -> bool:
+        state = self.admin.get(f"/dags/{dag_id}/dagRuns/{self.runs[dag_id][-1]}")["state"]
+        return state in FINISHED and set(self.states_of(dag_id).values()) <= FINISHED
 
     def all_runs(self) -> dict[str, list[str]]:
         """Return the runs of all DAGs, also of those that assets started."""
@@ -225,23 +282,41 @@ class Play:
         return [run["dag_run_id"] for run in self.admin.get(f"/dags/{dag_id}/dagRuns", limit=100)["dag_runs"]]
 
     def _until_known(self, dag_id: str) -> None:
-        self._until(lambda: self.admin.get(f"/dags/{dag_id}"), f"DAG {dag_id}")
+        self._until(lambda: self.admin.get(f"/dags/{dag_id}"), f"DAG {dag_id}", turns=False)
 
-    def _until(self, check: Callable[[], Any], what: str) -> None:
-        """Wait; if it takes too long, note it as a problem, and go on."""
-        deadline = time.monotonic() + PATIENCE
+    def _until(self, check: Callable[[], Any], what: str, *, turns: bool = True) -> None:
+        """Wait, and let the other DAGs go on.
+
+        :param turns: whether DAGs may start meanwhile.
+        :raises StandsStillError: nothing ended for too long.
+        """
+        self._ended = (-1, time.monotonic())
         while not check():
-            if time.monotonic() > deadline:
-                self.problems.append(f"{what}: not within {PATIENCE:.0f} s")
-                return
+            if turns:
+                self._turn()
+            self._require_progress(what)
             time.sleep(0.5)
+
+    def _require_progress(self, what: str) -> None:
+        path = "/dags/~/dagRuns/~/taskInstances"
+        ended = self.admin.get(path, state=sorted(FINISHED), limit=1)["total_entries"]
+        if ended != self._ended[0]:
+            self._ended = (ended, time.monotonic())
+        elif time.monotonic() - self._ended[1] > PATIENCE:
+            running = ", ".join(run.dag_id for run in self._running)
+            raise StandsStillError(
+                f"Nothing has ended for {PATIENCE:.0f} s, while waiting for: {what}. "
+                f"{len(self._next)} DAGs were not started; these have not ended: {running}."
+            )
 
 
 def operators_in(database: Path) -> set[str]:
-    """Return the classes of all tasks that were run."""
+    """Return the classes of all tasks that were run, and the names of their decorators."""
     import sqlite3
     from contextlib import closing
 
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        rows = connection.execute("SELECT DISTINCT operator FROM task_instance WHERE start_date IS NOT NULL")
-        return {name for (name,) in rows}
+        rows = connection.execute(
+            "SELECT DISTINCT operator, custom_operator_name FROM task_instance WHERE start_date IS NOT NULL"
+        )
+        return {name for names in rows for name in names}

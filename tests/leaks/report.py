@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from leaks.search import Finding, Piece, Search
 class Allowed:
     """A credential that is legitimately in a place.
 
-    :param name: the piece must contain this in its name.
+    :param name: a pattern of which the name of the piece must contain a match.
     """
 
     kind: str
@@ -23,7 +24,8 @@ class Allowed:
 
     def covers(self, finding: Finding) -> bool:
         """Return whether a finding is this credential in this place."""
-        return (finding.kind, finding.place) == (self.kind, self.place) and self.name in finding.name
+        is_it = (finding.kind, finding.place) == (self.kind, self.place)
+        return is_it and re.search(self.name, finding.name) is not None
 
 
 @dataclass

@@ -19,6 +19,7 @@ import requests
 
 from demo import services
 from leaks.world import WEBHOOK_SECRET, World
+from support.celery_airflow import running
 from support.standalone import PATIENCE, PATIENT
 
 USERS = ("admin", "viewer", "user", "op")
@@ -136,7 +137,7 @@ def airflow(stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
         return all(part and part.get("status") == "healthy" for part in health.values())
 
     command = [str(services.BIN / "airflow"), "standalone"]
-    with services.running("Airflow", command, stage.env, log) as process:
+    with running("Airflow", command, stage.env, log) as process:
         services.wait_for("Airflow", healthy, process, log, patience=PATIENCE)
         services.require_loopback(process)
         yield process

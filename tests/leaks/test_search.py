@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -23,10 +24,11 @@ from cryptography.fernet import Fernet
 from leaks import places
 from leaks.__main__ import ALLOWED, left_behind
 from leaks.forms import FORMS, spellings
+from leaks.play import operators_in
 from leaks.report import Allowed, Report
 from leaks.search import Finding, Piece, Search
 from leaks.stage import MetricsSink
-from leaks.watch import Watch
+from leaks.watch import IN_MEMORY, Watch
 from leaks.world import HEADER, PROXY_PASSWORD, WEBHOOK_SECRET, fernet_key, marks, recognisable
 from support.waiting import until
 from xethub_local.local_store import LocalStore
@@ -205,7 +207,7 @@ def test_each_kind_in_each_form_is_found_in_each_place_on_disk(
     report.add(left_behind(left(tmp_path, planted(credentials))))
     by_place = {place: found([each for each in report.leaks if each.place == place]) for place in places.PLACES}
     elsewhere = {place for place in places.PLACES if place.startswith("API")}
-    elsewhere |= {"webhooks", "metrics", "environments", "command lines", "identity files"}
+    elsewhere |= {"webhooks", "metrics", "environments", "command lines", "identity files", places.REQUEST_IDS}
     assert {place for place, pairs in by_place.items() if not pairs} == elsewhere
     # On its pages, SQLite interrupts a long value.
     whole = {place: pairs for place, pairs in by_place.items() if pairs and place != places.PAGES}
@@ -262,8 +264,72 @@ def test_what_is_there_only_for_a_while_is_found(
         ("triggers", "Xet token"),
     }
     names = {each.name for each in report.leaks if each.place == "temporary files"}
-    assert str(temporary / "named") in names
-    assert any(f"(deleted) of process {process.pid}" in name for name in names)
+    assert any(name.startswith(f"{temporary / 'named'}, mode 0") for name in names)
+    assert any(name.endswith(f"(deleted) of process {process.pid}, mode 0600") for name in names)
+
+
+LOG_OF_HF_XET = """\
+{"level":"INFO","fields":{"message":"Received CAS response","request_id":"a \\"TOKEN\\" b","status_code":401}}
+{"level":"ERROR","fields":{"message":"Fatal Error: \\"s3::get_range\\" api call failed (request id TOKEN): HTTP 401"}}
+"""
+
+
+@pytest.mark.parametrize("elsewhere", ["", '{"fields":{"message":"Authorization: TOKEN"}}', "(request id TOKEN)\n): "])
+def test_what_a_server_repeats_in_the_log_of_the_client_is_a_place_of_its_own(
+    tmp_path: Path, search: Search, credentials: Mapping[str, str], elsewhere: str
+) -> None:
+    text = (LOG_OF_HF_XET + elsewhere).replace("TOKEN", credentials["Xet token"])
+    (tmp_path / "xet.log").write_text(text)
+    report = Report(search, places.PLACES, ALLOWED)
+    report.add(places.client_logs(tmp_path))
+    assert {each.place for each in report.leaks} == ({"client logs"} if elsewhere else set())
+    assert {each.place for each in report.tolerated} == {places.REQUEST_IDS}
+
+
+def test_a_token_may_be_in_memory_for_its_user_only(search: Search, credentials: Mapping[str, str]) -> None:
+    token, key = (credentials[kind].encode() for kind in ("Xet token", "private key of a recipient"))
+    names = {
+        f"{folder}/{name}, mode {mode}": content
+        for folder in ("/dev/shm/xethub-1", "/run/examples/work", "/tmp")
+        for name, content in (("token.json", token), ("key.json", key))
+        for mode in ("0600", "0644")
+    }
+    report = Report(search, places.PLACES, ALLOWED)
+    report.add(Piece("temporary files", name, content) for name, content in names.items())
+    allowed = {
+        "/dev/shm/xethub-1/token.json, mode 0600",
+        "/run/examples/work/token.json, mode 0600",
+        "/run/examples/work/key.json, mode 0600",
+    }
+    assert {each.name for each in report.leaks} == set(names) - allowed
+
+
+def test_a_token_that_is_still_there_at_the_end_is_a_leak(
+    tmp_path: Path, search: Search, credentials: Mapping[str, str]
+) -> None:
+    work = left(tmp_path, b"") / "examples" / "work"
+    work.mkdir(parents=True)
+    (work / "token.json").write_text(credentials["Xet token"])
+    (work / "token.json").chmod(0o600)
+    with tempfile.NamedTemporaryFile(dir=IN_MEMORY) as handed_over:
+        handed_over.write(credentials["Xet token"].encode())
+        handed_over.flush()
+        report = Report(search, places.PLACES, ALLOWED)
+        report.add(left_behind(tmp_path))
+    assert {each.name for each in report.leaks} == {str(work / "token.json"), handed_over.name}
+
+
+def test_decorators_are_seen_among_the_tasks_that_ran(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "airflow.db")) as connection:
+        connection.execute("CREATE TABLE task_instance (operator TEXT, custom_operator_name TEXT, start_date TEXT)")
+        rows = [
+            ("XetDecoratedOperator", "@task.xethub", "2026"),
+            ("XetListOperator", "XetListOperator", "2026"),
+            ("XetCopyOperator", "XetCopyOperator", None),
+        ]
+        connection.executemany("INSERT INTO task_instance VALUES (?, ?, ?)", rows)
+        connection.commit()
+    assert operators_in(tmp_path / "airflow.db") == {"XetDecoratedOperator", "@task.xethub", "XetListOperator"}
 
 
 def test_what_the_arguments_of_a_trigger_contain_is_found(search: Search, credentials: Mapping[str, str]) -> None:

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from stat import S_IMODE
 
 from leaks.search import Piece
 from support.celery_airflow import descendants
 
 _SECONDS = 0.25
 _LARGEST = 1 << 24
-_IN_MEMORY = Path("/dev/shm")
+IN_MEMORY = Path("/dev/shm")
 """Where tokens are handed over."""
 
 
@@ -27,7 +28,7 @@ class Watch:
 
     def __init__(self, pid: int, folders: list[Path], database: Path) -> None:
         self._pid = pid
-        self._folders = [*folders, _IN_MEMORY]
+        self._folders = [*folders, IN_MEMORY]
         self._database = database
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_until_stopped, daemon=True)
@@ -38,8 +39,8 @@ class Watch:
         self.rounds = 0
 
     def __enter__(self) -> Watch:
-        if _IN_MEMORY.is_dir():  # what others have there is not ours
-            self._known = {str(path): _version(path) for path in _IN_MEMORY.rglob("*") if path.is_file()}
+        if IN_MEMORY.is_dir():  # what others have there is not ours
+            self._known = {str(path): _version(path) for path in IN_MEMORY.rglob("*") if path.is_file()}
         self._thread.start()
         return self
 
@@ -70,14 +71,15 @@ class Watch:
                 except OSError:  # it has ended
                     continue
             for name, content in _nameless(pid):
-                self._add("temporary files", f"{name} of process {pid}", content)
+                self._add("temporary files", name, content)
         for folder in self._folders:
             for path in folder.rglob("*"):
                 with suppress(OSError):
                     version = _version(path)
                     if path.is_file() and self._known.get(str(path)) != version:
                         self._known[str(path)] = version
-                        self._add("temporary files", str(path), path.read_bytes()[:_LARGEST])
+                        mode = path.stat().st_mode
+                        self._add("temporary files", _named(str(path), mode), path.read_bytes()[:_LARGEST])
         with (
             suppress(sqlite3.Error),
             closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection,
@@ -103,6 +105,11 @@ def _nameless(pid: int) -> Iterator[tuple[str, bytes]]:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(OSError):
                 name = str(link.readlink())
-                if name.endswith("(deleted)") and name.startswith("/") and link.stat().st_size:
+                if name.endswith("(deleted)") and name.startswith("/") and (stat := link.stat()).st_size:
                     with link.open("rb") as file:
-                        yield name, file.read(_LARGEST)
+                        yield _named(f"{name} of process {pid}", stat.st_mode), file.read(_LARGEST)
+
+
+def _named(name: str, mode: int) -> str:
+    """Return the name of a file with who may read it."""
+    return f"{name}, mode {S_IMODE(mode):04o}"

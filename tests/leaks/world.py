@@ -34,7 +34,8 @@ HEADER = 'key/5e1f0c"Zq=9%w&vU'
 """With a character that JSON has to escape."""
 WEBHOOK_SECRET = "webhook-7d1f0a93c5e2"
 
-_MAC_MARKS = {"xet": "XetMark7Qw9ZkVt", "data": "DataMark5Ty2LpRs"}
+XET_MARK = "XetMark7Qw9ZkVt"
+_MAC_MARKS = {"xet": XET_MARK, "data": "DataMark5Ty2LpRs"}
 """What the MACs of Xet tokens and of data URLs begin with here, so that each is recognised."""
 _XET_HEADS = ("xet_WyJ3cml0ZSIs", "xet_WyJyZWFkIiwi")
 """What Xet tokens of the local Hub begin with: the scope is the first field of their payload."""
@@ -232,9 +233,9 @@ def marks(credentials: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         if not each:
             raise ValueError(f"The run used no {kind}.")
         if kind == "Xet token":
-            if not all(token.startswith(_XET_HEADS) and _MAC_MARKS["xet"] in token for token in each):
+            if not all(token.startswith(_XET_HEADS) and XET_MARK in token for token in each):
                 raise ValueError("A Xet token cannot be recognised.")
-            found[kind] = [*_XET_HEADS, _MAC_MARKS["xet"]]
+            found[kind] = [*_XET_HEADS, XET_MARK]
         elif kind == "signature of a data URL":
             found[kind] = [_MAC_MARKS["data"]]
         elif kind == "ID token":

@@ -51,8 +51,8 @@ from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSen
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
 from airflow_provider_xethub.xet.hub import client
 
-# A server that fails on purpose is not asked again after a minute.
-client.FIRST_DELAY = 0.05
+# A server that fails on purpose is not asked again for a minute.
+client.FIRST_DELAY, client.MAX_TRIES = 0.05, 3
 
 PLAN = json.loads(Path(__file__).with_name("plan.json").read_text())
 SOURCES = Path(PLAN["sources"])
@@ -239,7 +239,9 @@ def keyless(case: dict[str, Any]) -> None:
 def waiting(case: dict[str, Any]) -> None:
     """What waits in the triggerer, for things that do not exist yet."""
     where: dict[str, Any] = {"repo_id": case["repo_id"], "repo_type": "dataset", "xethub_conn_id": case["conn_id"]}
-    patient: dict[str, Any] = {"deferrable": True, "poke_interval": 1, "timeout": 300}
+    # They start before all others, and wait until it is their turn to fail.
+    patient: dict[str, Any] = {"deferrable": True, "poke_interval": 1, "timeout": 7200, "execution_timeout": None}
+    patient["priority_weight"] = 1000
     XetFileSensor(task_id="file", path="late.csv", **patient, **where)
     XetFileSensor(task_id="pattern", path="late*", **patient, **where)
     XetRevisionSensor(task_id="revision", **patient, **where)
