@@ -21,7 +21,8 @@ from typing import Any
 from demo import services
 from leaks import places, stage
 from leaks.cases import Case, cases
-from leaks.play import QUICK_EXAMPLES, Play, operators_in
+from leaks.forms import FORMS
+from leaks.play import QUICK_EXAMPLES, Play, operators_in, plan_of_planted
 from leaks.report import Allowed, Report
 from leaks.search import Piece, Search
 from leaks.visitors import Depth, Visitor
@@ -70,8 +71,8 @@ def main() -> int:
     """Run it, and return the exit status."""
     options = _options()
     stage.allow_core_dumps()
-    # Whoever stops it must not leave an Airflow running.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="xethub-leaks-"))
     try:
         with ExitStack() as stack:
@@ -82,14 +83,21 @@ def main() -> int:
         print(f"\n{report.table()}\n")
         problems = report.all_problems()
         print(*problems[: options.most], sep="\n", file=sys.stderr)
+        searched = report.searched.values()
+        count, size = sum(each.pieces for each in searched), sum(each.size for each in searched)
         found = f"{len(report.leaks)} leaks, {len(problems)} problems in all" if problems else "Nothing leaked"
-        size = sum(searched.size for searched in report.searched.values())
-        count = sum(searched.pieces for searched in report.searched.values())
-        say(f"{found}: searched {count} pieces, {size / 1e6:.0f} MB, for {len(report.search.kinds)} kinds in 7 forms.")
+        say(f"{found}: searched {count} pieces, {size / 1e6:.0f} MB.")
         return 1 if problems else 0
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(*_: object) -> None:
+    """End everything that was started; whoever is impatient must not leave an Airflow running."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit("Stopped.")
 
 
 def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str]) -> tuple[Report, list[Piece]]:
@@ -99,7 +107,13 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
     metrics = stack.enter_context(stage.MetricsSink())
     described = {case.name: _described(world, case) for case in world.cases}
     downloads = str(setting.folder / "downloads")
-    plan = {"cases": described, "broken": described["mixed"], "sources": str(world.sources), "downloads": downloads}
+    plan = {
+        "cases": described,
+        "broken": described["mixed"],
+        "planted": plan_of_planted(setting, world),
+        "sources": str(world.sources),
+        "downloads": downloads,
+    }
     is_quick = is_quick or bool(only)
     names = QUICK_EXAMPLES if is_quick else [path.stem for path in stage.EXAMPLES.glob("*.py")]
     stage.prepare(setting, world, plan, names, metrics.port)
@@ -112,22 +126,28 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
             visitors = [Visitor(url, user, password) for user, password in setting.passwords.items()]
             admin = visitors[0]
             pieces = [admin.ask("POST", "/api/v2/connections", json=fields) for fields in world.connections()]
-            play = Play(setting, world, admin, say)
+            play = Play(setting, world, watch, admin, say)
             play.run(is_quick=is_quick)
             world.rotate_identities()
             play.send_webhooks()
             pieces += [*play.test_connections(), *play.webhook_answers]
             play.check_core_dumps()
-            runs = play.all_runs()
+            runs, examples = play.all_runs(), len(play.all_examples())
             say("all DAGs have ended; asking the API")
+            # Of the other cases, what each task left is searched in the database and in files only.
+            others = {case.dag_id for case in world.cases} - {case.dag_id for case in cases(is_quick=True)}
+            near = {dag_id: run_ids for dag_id, run_ids in runs.items() if dag_id not in others}
             for visitor in visitors:
-                pieces += visitor.ask_for_everything(runs, _depth(visitor.user, is_quick=is_quick))
+                depth: Depth = "xcoms" if is_quick or visitor is not admin else "all"
+                closely = near if visitor.user in ("admin", "viewer") else {}
+                pieces += visitor.ask_for_everything(runs, closely, depth)
                 say(f"{visitor.user}: responses by status {dict(sorted(visitor.statuses.items()))}")
     pieces += (seen := watch.pieces())
     pieces += places.opened((piece for piece in seen if piece.place == "triggers"), world.airflow_key)
     pieces += [Piece("metrics", f"datagram {number}", each) for number, each in enumerate(metrics.received, 1)]
     pieces += places.files("identity files", world.identity_files)
-    report = Report(Search(marks(world.credentials())), places.PLACES, ALLOWED)
+    credentials = world.credentials()
+    report = Report(Search(marks(credentials)), places.PLACES, ALLOWED, world.planted_in(places.PLACES))
     report.problems += play.problems
     report.problems += _missing(setting.database)
     report.problems += [
@@ -138,14 +158,16 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
     if dumps := [str(path) for path in folder.rglob("core*") if path.name == "core" or path.name[5:].isdigit()]:
         report.problems.append(f"Core dumps were left: {', '.join(dumps)}")
     tasks = ", ".join(f"{count} {state}" for state, count in sorted(play.states.items()))
-    say(f"{tasks}; looked {watch.rounds} times at {len(watch.processes)} processes")
+    count = sum(len(set(each)) for each in credentials.values())
+    unreadable = f"; {len(watch.unreadable)} could not be read" if watch.unreadable else ""
+    report.facts = [
+        f"Cases reached: {len(play.reached)} of {len(world.cases)}. "
+        f"Example DAGs that succeeded: {len(play.examples)} of {examples}.",
+        f"Tasks: {tasks}.",
+        f"Credentials: {count} of {len(credentials)} kinds, each in {len(FORMS)} forms.",
+        f"Looked {watch.rounds} times at {len(watch.processes)} processes{unreadable}.",
+    ]
     return report, pieces
-
-
-def _depth(user: str, *, is_quick: bool) -> Depth:
-    if user == "admin":
-        return "xcoms" if is_quick else "tasks"
-    return "xcoms" if user == "viewer" else "lists"
 
 
 def _described(world: World, case: Case) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from leaks.cases import Case, answer, page
 from leaks.search import Piece
 from leaks.stage import Stage
 from leaks.visitors import Visitor
+from leaks.watch import Watch
 from leaks.world import WEBHOOK_SECRET, World
 from support.builders import TEXT, binary, write
 from support.celery_airflow import FINISHED
@@ -26,8 +27,11 @@ PATIENCE = 420.0
 """Seconds within which some task must end."""
 _AT_ONCE = 5
 """DAG runs at a time: the scheduler examines each of them in each of its rounds."""
+_UNFINISHED = {"state": ["queued", "running"], "limit": 100}
 
 QUICK_EXAMPLES = ("xethub_quickstart", "xethub_keyless", "xethub_hand_over", "xethub_recipient")
+PLANTED = "leaks_planted"
+"""The DAG that leaks on purpose."""
 BY_ASSETS = ("xethub_nightly_consumer", "xethub_release_consumer", "xethub_watch")
 """Examples that others start."""
 
@@ -40,7 +44,7 @@ class StandsStillError(Exception):
 class _Run:
     dag_id: str
     conf: dict[str, Any]
-    judge: Callable[[], None]
+    judge: Callable[[], object]
     waits: bool = False
 
 
@@ -53,8 +57,9 @@ class Play:
     :ivar examples: the example DAGs that ended as they should.
     """
 
-    def __init__(self, stage: Stage, world: World, admin: Visitor, say: Callable[[str], None]) -> None:
+    def __init__(self, stage: Stage, world: World, watch: Watch, admin: Visitor, say: Callable[[str], None]) -> None:
         self.stage = stage
+        self.watch = watch
         self.world = world
         self.admin = admin
         self.say = say
@@ -85,6 +90,7 @@ class Play:
             _Run(case.dag_id, {}, partial(self._judge_case, case), case.tasks == "waiting") for case in self.world.cases
         ]
         others = [run for run in cases if not run.waits]
+        self._next.append(_Run(PLANTED, {"planted": self.world.planted}, partial(self._count, PLANTED), True))
         self._next.extend(run for run in cases if run.waits)
         self._start(len(self._next))
         for dag_id in by_assets:
@@ -94,21 +100,24 @@ class Play:
         self._next.extend(others[:2])
         self._next.extend(_Run(dag_id, conf, partial(self._judge_example, dag_id)) for dag_id, conf in examples)
         self._next.extend(others[2:])
-        for case in self.world.cases:
-            if case.tasks == "waiting":
-                self._fail_while_waiting(case)
+        self._plant()
+        self._fail_while_waiting([case for case in self.world.cases if case.tasks == "waiting"])
         self._until(lambda: not self._running, "the end of all DAGs")
         for dag_id in by_assets:
             self._until(partial(self._run_ids, dag_id), f"a run of {dag_id}")
             self.runs[dag_id] = self._run_ids(dag_id)
             self._until(partial(self._is_over, dag_id), f"the end of {dag_id}")
             self._judge_example(dag_id)
-        unfinished = {"state": ["queued", "running"], "limit": 1}
-        self._until(lambda: not self.admin.get("/dags/~/dagRuns", **unfinished)["total_entries"], "what assets started")
+        if unknown := self.all_examples() - set(self.examples):
+            self.problems.append(f"These example DAGs did not succeed: {', '.join(sorted(unknown))}.")
+        self._until(
+            lambda: not self.admin.get("/dags/~/dagRuns", **_UNFINISHED)["total_entries"], "what assets started"
+        )
 
     def _turn(self) -> None:
         """Judge the DAGs that have ended, and start the next ones."""
-        for run in [run for run in self._running if self._is_over(run.dag_id)]:
+        active = {run["dag_id"] for run in self.admin.get("/dags/~/dagRuns", **_UNFINISHED)["dag_runs"]}
+        for run in [run for run in self._running if run.dag_id not in active and self._is_over(run.dag_id)]:
             self._running.remove(run)
             run.judge()
         self._start(_AT_ONCE - sum(not run.waits for run in self._running))
@@ -145,20 +154,41 @@ class Play:
         self.say(f"{dag_id}: {found or 'no task'}")
         return states
 
-    def _fail_while_waiting(self, case: Case) -> None:
-        def states() -> set[str]:
+    def _plant(self) -> None:
+        """Let the credential that a DAG planted be seen where it is only for a while."""
+        planted, plan = self.world.planted, plan_of_planted(self.stage, self.world)
+        self.admin.ask("GET", f"/api/v2/version?planted={planted}")  # for the log of the API server
+        for place in ("environments", "command lines"):
+            self._until(partial(self.watch.has_seen, place, planted.encode()), f"{PLANTED} in {place}")
+        Path(plan["seen"]).touch()
+        self._until(lambda: set(self.states_of(PLANTED).values()) == {"deferred"}, f"{PLANTED} waits")
+        rounds = self.watch.rounds
+        self._until(lambda: self.watch.rounds > rounds + 1, "another look at the triggers")
+        Path(plan["triggers"], planted).touch()
+
+    def _fail_while_waiting(self, cases: list[Case]) -> None:
+        def states(case: Case) -> set[str]:
             return set(self.states_of(case.dag_id).values())
 
-        self._until(lambda: states() == {"deferred"} or "failed" in states(), f"{case.dag_id}: everything waits")
-        if states() != {"deferred"}:
-            self.problems.append(f"{case.dag_id} ended before anything failed.")
-        self.world.go_wrong(case)
-        self._until(lambda: self.world.faults_acted(case) >= 3 or not states() & {"deferred"}, f"faults of {case.name}")
-        if not self.world.faults_acted(case):
-            self.problems.append(f"No request of {case.dag_id} met its fault.")
-        if case.ends:
-            self._until(lambda: states() <= FINISHED, f"{case.dag_id} ends")
-        self.world.let_it_happen(case)
+        def waits(case: Case) -> bool:
+            return states(case) == {"deferred"} or bool(states(case) & FINISHED)
+
+        def met(case: Case) -> bool:
+            return self.world.faults_acted(case) >= 3 or "deferred" not in states(case)
+
+        for case in cases:
+            self._until(partial(waits, case), f"{case.dag_id}: everything waits")
+            if states(case) != {"deferred"}:
+                self.problems.append(f"{case.dag_id} ended before anything failed.")
+            self.world.go_wrong(case)
+        for case in cases:
+            self._until(partial(met, case), f"faults of {case.name}")
+            if not self.world.faults_acted(case):
+                self.problems.append(f"No request of {case.dag_id} met its fault.")
+        for case in cases:
+            if case.ends:
+                self._until(partial(self._is_over, case.dag_id), f"{case.dag_id} ends")
+            self.world.let_it_happen(case)
 
     def check_core_dumps(self) -> None:
         """Check what a task reported: core dumps are possible, but not while it has a token."""
@@ -213,6 +243,8 @@ class Play:
                 ("xethub_release", {"folder": str(first), "version": "v1"}),
                 ("xethub_repositories", {"folder": str(first)}),
                 ("xethub_retention", {"folder": str(first)}),
+                ("xethub_transform", {}),
+                ("xethub_object_storage", {"inbox": f"file://{first}/", "outbox": f"file://{back}/outbox/"}),
             ]
         return confs
 
@@ -273,6 +305,11 @@ class Play:
         state = self.admin.get(f"/dags/{dag_id}/dagRuns/{self.runs[dag_id][-1]}")["state"]
         return state in FINISHED and set(self.states_of(dag_id).values()) <= FINISHED
 
+    def all_examples(self) -> set[str]:
+        """Return the example DAGs that Airflow knows."""
+        dags = self.admin.get("/dags", limit=100)["dags"]
+        return {dag["dag_id"] for dag in dags if dag["dag_id"].startswith("xethub_")}
+
     def all_runs(self) -> dict[str, list[str]]:
         """Return the runs of all DAGs, also of those that assets started."""
         dags = self.admin.get("/dags", limit=100)["dags"]
@@ -291,11 +328,14 @@ class Play:
         :raises StandsStillError: nothing ended for too long.
         """
         self._ended = (-1, time.monotonic())
+        examined = time.monotonic()
         while not check():
             if turns:
                 self._turn()
-            self._require_progress(what)
-            time.sleep(0.5)
+            if time.monotonic() > examined + 10:
+                self._require_progress(what)
+                examined = time.monotonic()
+            time.sleep(1)
 
     def _require_progress(self, what: str) -> None:
         path = "/dags/~/dagRuns/~/taskInstances"
@@ -308,6 +348,18 @@ class Play:
                 f"Nothing has ended for {PATIENCE:.0f} s, while waiting for: {what}. "
                 f"{len(self._next)} DAGs were not started; these have not ended: {running}."
             )
+
+
+def plan_of_planted(stage: Stage, world: World) -> dict[str, Any]:
+    """Return what the DAG that plants a credential has to know."""
+    folder = stage.folder
+    names = ("temporary", "home", "manifests", "downloads", "logs/hf_xet")
+    return {
+        "credential": world.planted,
+        "folders": [*(str(folder / name) for name in names), str(world.identity_files)],
+        "seen": str(folder / "planted-seen"),
+        "triggers": str(folder),
+    }
 
 
 def operators_in(database: Path) -> set[str]:

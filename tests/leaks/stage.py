@@ -109,6 +109,7 @@ def prepare(stage: Stage, world: World, plan: Mapping[str, Any], examples: Itera
         {
             "core": {"fernet_key": world.airflow_key},
             "xethub": {"fernet_key": world.provider_key, "webhook_secret": WEBHOOK_SECRET},
+            "leaks": {"planted": world.planted},
         }
     )
     with (stage.airflow_home / "airflow.cfg").open("w") as file:

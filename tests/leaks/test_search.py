@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 from cryptography.fernet import Fernet
 
-from leaks import places
+from demo import services
+from leaks import places, stage
 from leaks.__main__ import ALLOWED, left_behind
 from leaks.forms import FORMS, spellings
 from leaks.play import operators_in
 from leaks.report import Allowed, Report
 from leaks.search import Finding, Piece, Search
-from leaks.stage import MetricsSink
 from leaks.watch import IN_MEMORY, Watch
 from leaks.world import HEADER, PROXY_PASSWORD, WEBHOOK_SECRET, fernet_key, marks, recognisable
 from support.waiting import until
@@ -342,7 +343,7 @@ def test_what_the_arguments_of_a_trigger_contain_is_found(search: Search, creden
 
 
 def test_a_metric_is_received() -> None:
-    with MetricsSink() as sink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with stage.MetricsSink() as sink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.sendto(b"airflow.xethub:1|c", ("127.0.0.1", sink.port))
         until(lambda: sink.received)
     assert sink.received == [b"airflow.xethub:1|c"]
@@ -380,8 +381,44 @@ def test_what_is_allowed_in_one_place_is_a_leak_in_another(search: Search, crede
     assert any(problem.startswith("LEAK: Hub token, plain, in configuration") for problem in report.all_problems())
 
 
+def test_a_place_where_nothing_planted_was_found_is_a_problem(search: Search) -> None:
+    planted = Search({"planted": ["planted-0123456789"]})
+    report = Report(search, ("task logs", "configuration"), (), dict.fromkeys(("task logs", "configuration"), planted))
+    report.add([Piece("task logs", "a.log", b"planted-0123456789"[::-1]), Piece("configuration", "airflow.cfg", b"x")])
+    assert report.all_problems() == ["What was planted in configuration was not found: the test is blind there."]
+    assert [line.split()[-12] for line in report.table().splitlines()[1:4]] == ["found", "MISSED", "1/2"]
+
+
+FAKE_AIRFLOW = """
+import os, subprocess, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Healthy(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"scheduler": {"status": "healthy"}}')
+
+task = subprocess.Popen(["sleep", "1000"], preexec_fn=os.setpgrp)
+open(os.environ["TASK"], "w").write(str(task.pid))
+HTTPServer(("127.0.0.1", int(os.environ["AIRFLOW__API__PORT"])), Healthy).serve_forever()
+"""
+
+
+def test_a_task_that_still_runs_is_ended_with_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are in process groups of their own, so that ending Airflow's is not enough."""
+    (command := tmp_path / "airflow").write_text(f"#!{sys.executable}\n{FAKE_AIRFLOW}")
+    command.chmod(0o755)
+    monkeypatch.setattr(services, "BIN", tmp_path)
+    setting = stage.Stage(tmp_path / "run")
+    setting.env = {**services.environment(setting.folder), "TASK": str(tmp_path / "task")}
+    with stage.airflow(setting):
+        task = psutil.Process(int((tmp_path / "task").read_text()))
+    assert not task.is_running() or task.status() == psutil.STATUS_ZOMBIE
+
+
 def test_the_table_counts_what_was_searched(search: Search) -> None:
     report = report_of(search, Piece("task logs", "a.log", b"x" * 2_000_000), Piece("task logs", "b.log", b"y"))
     lines = report.table().splitlines()
     assert lines[1].split()[:4] == ["task", "logs", "2", "2.0"]
-    assert set(lines[1].split()[4:]) == {"."}
+    assert set(lines[1].split()[5:]) == {"."}

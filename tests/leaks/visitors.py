@@ -20,7 +20,7 @@ _SKIPPED = re.compile(r".*(/wait|/auth/(login|logout)|hitlDetails.*|externalLogU
 _OF_A_TASK = re.compile(r".*\{task_id\}(|/links|/state-store|/logs/\{try_number\})$")
 _THREADS = 3
 
-Depth = Literal["lists", "xcoms", "tasks"]
+Depth = Literal["xcoms", "all"]
 
 
 class Visitor(services.Airflow):
@@ -52,24 +52,26 @@ class Visitor(services.Airflow):
         content = f"{answer.status_code}\n{headers}\n".encode() + answer.content
         return Piece(f"API, {self.user}", f"{method} {path}", content)
 
-    def ask_for_everything(self, runs: Mapping[str, list[str]], depth: Depth) -> Iterator[Piece]:
+    def ask_for_everything(
+        self, runs: Mapping[str, list[str]], closely: Mapping[str, list[str]], depth: Depth
+    ) -> Iterator[Piece]:
         """Return the responses of all routes, for all DAGs and runs.
 
-        :param runs: the runs of each DAG.
-        :param depth: which routes about one task instance are asked, too: none of the ``lists`` of all, ``xcoms``, or
-            ``tasks``: also its log, links and state. Lists have the rendered fields.
+        :param runs: the runs of each DAG. Lists of their task instances have the rendered fields.
+        :param closely: those whose task instances are asked about one by one.
+        :param depth: for these, the ``xcoms``, or ``all``: also their logs, links and state.
         """
-        paths = list(self._paths(runs, depth))
+        paths = list(self._paths(runs, closely, depth))
         with ThreadPoolExecutor(_THREADS) as pool:
             yield from pool.map(lambda path: self.ask("GET", path), paths)
 
-    def _paths(self, runs: Mapping[str, list[str]], depth: Depth) -> Iterator[str]:
+    def _paths(self, runs: Mapping[str, list[str]], closely: Mapping[str, list[str]], depth: Depth) -> Iterator[str]:
         document = self._session.get(f"{self.url}/openapi.json", timeout=60).json()
         routes = [route for route, methods in document["paths"].items() if "get" in methods]
         routes += _UI  # they are not in the document of the API
         lists = {
             "connection_id": self._ids("/connections", "connections", "connection_id"),
-            "event_log_id": self._ids("/eventLogs", "event_logs", "event_log_id")[: None if depth == "tasks" else 20],
+            "event_log_id": self._ids("/eventLogs", "event_logs", "event_log_id")[:20],
             "import_error_id": self._ids("/importErrors", "import_errors", "import_error_id"),
             "asset_id": self._ids("/assets", "assets", "id"),
             "pool_name": ["default_pool"],
@@ -96,7 +98,7 @@ class Visitor(services.Airflow):
                     names = set(re.findall(r"\{(\w+)\}", route))
                     if names in ({"dag_id", "dag_run_id"}, {"dag_id", "run_id"}) and not _SKIPPED.match(route):
                         yield route.format(**known) + ("?limit=1000" if route.endswith("Instances") else "")
-                if depth != "lists":
+                if dag_id in closely:
                     yield from self._task_paths(dag_id, run_id, routes, depth)
 
     def _task_paths(self, dag_id: str, run_id: str, routes: list[str], depth: Depth) -> Iterator[str]:
@@ -108,7 +110,7 @@ class Visitor(services.Airflow):
             for entry in entries.get("xcom_entries", []):
                 query = f"map_index={index}&deserialize=false"
                 yield f"{base}/{task['task_id']}/xcomEntries/{entry['key']}?{query}"
-            if depth != "tasks":
+            if depth != "all":
                 continue
             known = {
                 "dag_id": dag_id,

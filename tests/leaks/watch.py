@@ -52,6 +52,10 @@ class Watch:
         """Return everything that was seen, each content once."""
         return list(self._pieces.values())
 
+    def has_seen(self, place: str, content: bytes) -> bool:
+        """Return whether something in a place contained this."""
+        return any(place == seen and content in each for seen, each in list(self._pieces))
+
     def _look_until_stopped(self) -> None:
         while not self._stop.is_set():
             begun = time.monotonic()

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from airflow_provider_xethub.xet.repo import Repo
 from leaks.cases import Case
 from leaks.echo import Echo
-from leaks.search import SHORTEST
+from leaks.places import REQUEST_IDS
+from leaks.search import SHORTEST, Search
 from support.builders import TEXT, binary, write
 from support.identities import SUBJECT
 from support.private_network import Proxy
@@ -40,14 +41,21 @@ _MAC_MARKS = {"xet": XET_MARK, "data": "DataMark5Ty2LpRs"}
 _XET_HEADS = ("xet_WyJ3cml0ZSIs", "xet_WyJyZWFkIiwi")
 """What Xet tokens of the local Hub begin with: the scope is the first field of their payload."""
 
+_NEVER_PLANTED = {"asset state", "webhooks", REQUEST_IDS}
+"""Nothing of a DAG gets there."""
+
 EXAMPLES = {
-    "datasets/local/penguins": {"species.csv": TEXT, "old.bin": binary(seed="penguins")},
+    "datasets/local/penguins": {
+        "species.csv": TEXT,
+        "old.bin": binary(seed="penguins"),
+        "raw/biscoe.csv": b"species,mass\nAdelie,3700\n",
+    },
     "models/local/model": {
         "config.json": b'{"model_type": "tiny"}',
         "weights.bin": binary(seed="model"),
         "outdated/a.bin": binary(seed="outdated"),
     },
-    "datasets/local/corpus": {"start.csv": TEXT, "start.bin": binary(seed="corpus")},
+    "datasets/local/corpus": {"start.csv": TEXT, "start.bin": binary(seed="corpus"), "published/a.csv": TEXT},
     "datasets/local/versions": {"a.csv": TEXT},
 }
 """The repositories that the example DAGs expect."""
@@ -62,6 +70,7 @@ class World:
     """Everything outside of Airflow.
 
     :ivar hubs: by the name of their case; ``examples`` is that of the example DAGs, ``webhooks`` that of the webhooks.
+    :ivar planted: a credential that is written into every place on purpose.
     :ivar sources: a folder with files to upload.
     :ivar pushed_repo: a repository that is an asset, of which webhooks tell, and ``pushed``, two of its commits.
     """
@@ -71,6 +80,7 @@ class World:
         self.cases = cases
         self.hubs: dict[str, LocalHub] = {}
         self.airflow_key, self.provider_key = fernet_key(), fernet_key()
+        self.planted = "planted-" + secrets.token_hex(16)
         self.wrong_token = "hf_" + secrets.token_hex(17)
         self.wrong_password = "wrong/" + secrets.token_hex(8)
         self.recipient_keys = folder / "recipient-keys"
@@ -185,6 +195,7 @@ class World:
         extra = {"secret_headers": json.dumps({"X-Proxy-Key": HEADER})}
         for conn_id, name in (("xethub_default", "examples"), ("leaks_webhooks", "webhooks")):
             yield _connection(conn_id, self.hubs[name].url, self.hubs[name].token(), extra)
+        yield _connection("leaks_planted", "", None, {}) | {"conn_type": "generic", "description": self.planted}
         keyless = {"identity": "file", "identity_file": str(self._identity_file("examples"))}
         yield _connection("xethub_keyless", self.hubs["examples"].url, None, keyless)
 
@@ -203,6 +214,11 @@ class World:
             token = self.hubs[name].identity(SUBJECT, lifetime=3600)
             self._id_tokens.append(token)
             self._identity_file(name).write_text(token)
+
+    def planted_in(self, places: Iterable[str]) -> dict[str, Search]:
+        """Return what finds the planted credential, for all of these places that it can get into."""
+        search = Search({"planted": [self.planted]})
+        return {place: search for place in places if place not in _NEVER_PLANTED}
 
     def credentials(self) -> dict[str, list[str]]:
         """Return every credential that there is, by kind."""

@@ -1,0 +1,8 @@
+"""A DAG file whose error has the planted credential."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+raise ValueError(json.loads(Path(__file__).with_name("plan.json").read_text())["planted"]["credential"])
