@@ -131,7 +131,7 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
             world.rotate_identities()
             play.send_webhooks()
             pieces += [*play.test_connections(), *play.webhook_answers]
-            play.check_core_dumps()
+            core_dumps = play.check_core_dumps()
             runs, examples = play.all_runs(), len(play.all_examples())
             say("all DAGs have ended; asking the API")
             # Of the other cases, what each task left is searched in the database and in files only.
@@ -166,6 +166,7 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
         f"Tasks: {tasks}.",
         f"Credentials: {count} of {len(credentials)} kinds, each in {len(FORMS)} forms.",
         f"Looked {watch.rounds} times at {len(watch.processes)} processes{unreadable}.",
+        core_dumps,
     ]
     return report, pieces
 

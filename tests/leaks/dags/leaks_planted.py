@@ -33,7 +33,6 @@ class Plant(BaseOperator):
         for folder in PLAN["folders"]:
             (Path(folder) / "planted").write_text(self.planted)
         stats.incr(f"planted.{self.planted}")
-        context["outlet_events"][ASSET].extra = {"planted": self.planted}
         context["ti"].xcom_push("planted", self.planted[::-1])
         context["task_state_store"].set("planted", self.planted)
         # Until it was seen.
@@ -45,7 +44,8 @@ class Plant(BaseOperator):
         )
 
     def execute_complete(self, context: Context, event: Any = None) -> None:
-        """End."""
+        """Plant what would not survive the deferral."""
+        context["outlet_events"][ASSET].extra = {"planted": self.planted}
 
 
 with DAG("leaks_planted", schedule=None, catchup=False, description=f"Planted {PLANTED}.") as dag:

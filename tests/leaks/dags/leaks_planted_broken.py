@@ -1,4 +1,4 @@
-"""A DAG file whose error has the planted credential."""
+"""A DAG file whose error has the planted credential; Airflow reads files that mention airflow and DAGs."""
 
 from __future__ import annotations
 
