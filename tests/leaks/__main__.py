@@ -164,7 +164,7 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
         f"Cases reached: {len(play.reached)} of {len(world.cases)}. "
         f"Example DAGs that succeeded: {len(play.examples)} of {examples}.",
         f"Tasks: {tasks}.",
-        f"Credentials: {count} of {len(credentials)} kinds, each in {len(FORMS)} forms.",
+        f"Credentials: {count}, of {len(credentials)} kinds, each in {len(FORMS)} forms.",
         f"Looked {watch.rounds} times at {len(watch.processes)} processes{unreadable}.",
         core_dumps,
     ]
