@@ -26,11 +26,12 @@
     │   ├── XetForbiddenError (PermissionError)  403: the credential lacks permission                      final
     │   ├── XetNotFoundError (LookupError)       404: repository, revision, path or stored file            final
     │   │   └── XetRevisionNotFoundError         404: the repository exists, the revision does not         final
-    │   ├── XetConflictError                     409 or 412: someone else changed it first                 final
+    │   ├── XetConflictError                     someone else changed it first, or it exists               final
+    │   │   ├── XetBusyError                     409 or 412 to a request that a retry decides anew         retry
     │   │   └── XetPullRequestClosedError        the pull request was closed without being merged          final
     │   ├── XetRateLimitError                    429: too many requests; has ``retry_after``               retry
     │   │   └── XetCommitQuotaError              429: the hourly limit of commits is reached               retry
-    │   ├── XetServerError                       5xx, 408 or 425                                           retry
+    │   ├── XetServerError                       5xx, 408 or 425, or a change without effect               retry
     │   ├── XetRedirectError                     a redirect to another origin; not followed                final
     │   └── XetProtocolError                     a success with unexpected content                         final
     ├── XetScanError                             what the Hub reports about its security scan of files
@@ -180,7 +181,7 @@ class XetTokenTamperedError(XetTokenSealError):
 
 
 class XetConnectionError(XetHubError, ConnectionError):
-    """No response arrived: connection refused or reset, host name not resolved, response truncated.
+    """No response arrived: connection refused or reset, host name not resolved, response truncated or damaged.
 
     Retried: the cause is usually temporary.
     """
@@ -247,10 +248,19 @@ class XetRevisionNotFoundError(XetNotFoundError):
 
 
 class XetConflictError(XetResponseError):
-    """409 or 412: someone else changed the branch first, or the object already exists.
+    """Someone else changed the branch first, or the object already exists with other properties.
 
     Not retried: decide again from the new state.
     """
+
+
+class XetBusyError(XetConflictError):
+    """409 or 412: someone else changes the same at this moment.
+
+    Retried: the next try reads the new state, and fails for good if that leaves nothing to do.
+    """
+
+    retryable = True
 
 
 class XetPullRequestClosedError(XetConflictError):
@@ -277,7 +287,10 @@ class XetCommitQuotaError(XetRateLimitError):
 
 
 class XetServerError(XetResponseError):
-    """5xx, 408 or 425, also after the retries within the request. Retried by Airflow."""
+    """5xx, 408 or 425, also after the retries within the request, or a change without effect. Retried by Airflow.
+
+    Also 409 or 412 to a request that changes nothing.
+    """
 
     retryable = True
 

@@ -88,6 +88,20 @@ CASES = {
         Fault("POST .*/commit/.*", status=200, headers={"Content-Type": "application/json"}, body="{}"),
     ),
     "rejected": Case("rejected a request", "Correct what", XetListOperator, fault=Fault(".* /api/.*", status=418)),
+    "Hub conflict": Case(
+        "is being changed (409)", "Let the task retry", XetUploadOperator, UPLOAD,
+        Fault("POST .*/commit/.*", status=409),
+    ),
+    "conflict in a list": Case(
+        "answered 412", "Let the task retry", XetListOperator, fault=Fault(".* /api/.*", status=412)
+    ),
+    "cut off list": Case(
+        "damaged or cut off", "Let the task retry", XetListOperator, fault=Fault("GET .*/tree/.*", truncate=20)
+    ),
+    "CAS conflict": Case(
+        "CAS answered 409", "Let the task retry", XetUploadOperator, {**UPLOAD, "commit": False},
+        Fault("(POST|PUT) /cas/.*", status=409),
+    ),
     "CAS forbids": Case(
         "CAS answered 403", "Check", XetUploadOperator, {**UPLOAD, "commit": False},
         Fault("(POST|PUT) /cas/.*", status=403),

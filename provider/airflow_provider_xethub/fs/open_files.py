@@ -14,6 +14,7 @@ from fsspec.spec import AbstractBufferedFile
 from airflow_provider_xethub.exceptions import XetIntegrityError, XetTransferError
 from airflow_provider_xethub.fs.errors import file_not_found_errors
 from airflow_provider_xethub.fs.paths import HubPath
+from airflow_provider_xethub.xet.message_text import named
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.ranges import Ranges
@@ -86,8 +87,8 @@ class ReadingFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
             log.warning("hf://%s arrived damaged. Fetching it once more.", self.path)
         kind, digest = self._expected_digest()
         raise XetIntegrityError(
-            f"hf://{self.path} arrived damaged: its {kind} is not {digest}. Discard what has been read; let the task "
-            "retry."
+            f"{named(f'hf://{self.path}')} arrived damaged. Let the task retry, and discard what has been read. Of "
+            f"hf://{self.path}, the {kind} is not {digest}."
         )
 
     def _expected_digest(self) -> tuple[str, str]:

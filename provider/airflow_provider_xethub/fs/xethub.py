@@ -28,6 +28,7 @@ from airflow_provider_xethub.fs.open_hook import OpenHook
 from airflow_provider_xethub.fs.paths import SCHEMES, HubPath, connection_of, parse, parse_file, parse_root, strip
 from airflow_provider_xethub.fs.transactions import XetTransaction
 from airflow_provider_xethub.get_provider_info import DEFAULT_CONN_ID
+from airflow_provider_xethub.xet.message_text import named
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.hooks.xethub import XetHubConnection
@@ -304,7 +305,8 @@ class XetHubFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has 
                 break
             self.invalidate_cache()  # the listing is older than the last commit
         raise XetIntegrityError(
-            f"hf://{path} arrived damaged: its blob id is not {info['blob_id']}. Let the task retry."
+            f"{named(f'hf://{path}')} arrived damaged. Let the task retry: the blob id of hf://{path} is not "
+            f"{info['blob_id']}."
         )
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:

@@ -37,10 +37,15 @@ class WrongAnswerError(ValueError):
     """A value in a response is wrong. The message says which one and what is expected, and never shows the value."""
 
 
+class NotJSONError(WrongAnswerError):
+    """A response is not JSON: something else answered, or it has lost something on its way."""
+
+
 def parse(body: str | bytes) -> Any:
     """Return the value of a JSON document in UTF-8; NaN, infinity and overlong numbers are refused.
 
-    :raises WrongAnswerError: it is not such a document, or it is nested too deeply.
+    :raises NotJSONError: it is not such a document.
+    :raises WrongAnswerError: it is nested too deeply.
     """
     try:
         # json.loads would accept other encodings, and surrogates encoded in UTF-8.
@@ -49,7 +54,7 @@ def parse(body: str | bytes) -> Any:
     except RecursionError:
         raise WrongAnswerError("nested too deeply") from None
     except ValueError:
-        raise WrongAnswerError("not JSON in UTF-8") from None
+        raise NotJSONError("not JSON in UTF-8") from None
 
 
 def _constant(_: str) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+MAX_NAME = 48
+"""Characters of a name or a request at the beginning of a message: cause and remedy are to fit into 100 with it."""
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-_REPO = re.compile(r"hf://\S+")
+_URI = re.compile(r"hf://\S+")
+_REPO = re.compile(rf"{_URI.pattern}|\b(?:model|dataset|space|bucket) [\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"@([0-9a-f]{12})[0-9a-f]{28}\b")
 
 
@@ -18,12 +22,27 @@ def capitalized(text: str) -> str:
 def repo_in(about: str) -> str:
     """Return the repository that a request or transfer is about, which messages name first; else ``about`` itself.
 
-    A commit is shortened, so that what to do next is among the first characters of the message, too.
+    It is shortened, so that what to do next is among the first characters of the message, too.
 
     :param about: such as ``the upload of 3 files to hf://acme/m@main``; of two repositories, the target is the last.
     """
     found = _REPO.findall(about)
-    return _COMMIT.sub(r"@\1", str(found[-1])) if found else about
+    return named(found[-1] if found else about)
+
+
+def uri_in(about: str) -> str:
+    """Return the whole URI of the repository that :func:`repo_in` names; empty if there is none."""
+    found = _URI.findall(about)
+    return str(found[-1]) if found else ""
+
+
+def named(name: str, most: int = MAX_NAME) -> str:
+    """Return a name for the beginning of a message: of a commit its first digits, and a long one without its middle."""
+    short = _COMMIT.sub(r"@\1", name)
+    if len(short) <= most:
+        return short
+    end = most // 2
+    return f"{short[: most - end - 1]}…{short[-end:]}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetStalledError
-from airflow_provider_xethub.xet.message_text import counted, duration, size
+from airflow_provider_xethub.xet.message_text import capitalized, counted, duration, repo_in, size
 from airflow_provider_xethub.xet.records import XetCommitResult, XetReceived, XetTransfer, changed_files
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -61,9 +61,10 @@ class Meter:
             self._movement, self._moved = movement, now
         elif now - self._moved > self._stall_timeout:
             raise XetStalledError(
-                f"No progress for {duration(now - self._moved)} in {self._about}. Let the task retry; if the service "
-                "is only slow, raise stall_timeout in the connection. It was cancelled at "
-                f"{size(int(report.total_bytes_completed))} of {size(self._total)}; unfinished files were discarded."
+                f"No progress for {duration(now - self._moved)} in {repo_in(self._about)}. Let the task retry; if the "
+                f"service is only slow, raise stall_timeout in the connection. {capitalized(self._about)} was "
+                f"cancelled at {size(int(report.total_bytes_completed))} of {size(self._total)}; unfinished files were "
+                "discarded."
             )
         if self._watch:
             self._watch(report)

@@ -144,7 +144,8 @@ def test_a_token_answer_that_breaks_the_protocol_is_refused(hub, where, source, 
 STATUSES = [
     (401, exceptions.XetUnauthorizedError, False, "it rejected the Xet token. Fetch a new one"),
     (403, exceptions.XetForbiddenError, False, "the Xet token lacks permission"),
-    (404, exceptions.XetNotFoundError, False, "it has no such file or upload"),
+    (404, exceptions.XetNotFoundError, False, "it has no such file. Upload it"),
+    (409, exceptions.XetServerError, True, "it is busy. Let the task retry later"),
     (429, exceptions.XetRateLimitError, True, "too many requests. Let the task retry later"),
     (503, exceptions.XetServerError, True, "it has a problem. Let the task retry later"),
 ]

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from airflow_provider_xethub.exceptions import (
     Service,
     XetCancelledError,
-    XetConflictError,
     XetConnectionError,
     XetDestinationError,
     XetForbiddenError,
@@ -56,9 +55,9 @@ _BY_STATUS: dict[int, tuple[type[XetResponseError], str]] = {
     425: (XetServerError, "the request came too early. Let the task retry later"),
     401: (XetUnauthorizedError, "it rejected the Xet token. Fetch a new one"),
     403: (XetForbiddenError, "the Xet token lacks permission. Check its scope, repository and revision"),
-    404: (XetNotFoundError, "it has no such file or upload. Upload the file to this repository first"),
-    409: (XetConflictError, "someone else changed it first. Run the task again"),
-    412: (XetConflictError, "someone else changed it first. Run the task again"),
+    404: (XetNotFoundError, "it has no such file. Upload it to this repository first"),
+    409: (XetServerError, "it is busy. Let the task retry later"),
+    412: (XetServerError, "it is busy. Let the task retry later"),
     429: (XetRateLimitError, "too many requests. Let the task retry later, or use fewer tasks"),
 }
 

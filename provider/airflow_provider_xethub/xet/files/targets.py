@@ -17,7 +17,7 @@ from airflow_provider_xethub.exceptions import XetDestinationError, XetHubError,
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.files import path_kinds, spellings
 from airflow_provider_xethub.xet.files.digest_memory import FileState
-from airflow_provider_xethub.xet.message_text import os_reason, shortened
+from airflow_provider_xethub.xet.message_text import named, os_reason, shortened
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
@@ -44,9 +44,9 @@ def check_record(value: object) -> XetFile:
         return answers.xet_file(value)
     except answers.WrongAnswerError as error:
         file = value.get("path") if isinstance(value, Mapping) else None
-        named = f" ({answers.title(file)!r:.200})" if isinstance(file, str) else ""
+        shown = f" ({answers.title(file)!r:.200})" if isinstance(file, str) else ""
         raise XetInputError(
-            f"files has a record with {error}{named}. Pass records as XetUploadOperator or XetListOperator return them."
+            f"files has a record with {error}{shown}. Pass records as XetUploadOperator or XetListOperator return them."
         ) from None
 
 
@@ -353,8 +353,8 @@ def damaged(file: XetFile, difference: str) -> XetIntegrityError:
     :param difference: such as ``sha256 is 3f… instead of 9b…``.
     """
     return XetIntegrityError(
-        f"{file['path']} of {file['repo']} arrived damaged. Let the task retry; what arrived was discarded: "
-        f"{difference}."
+        f"{named(file['path'])} arrived damaged. Let the task retry; what arrived was discarded: {difference}. It is "
+        f"{file['path']} of {file['repo']}."
     )
 
 

@@ -37,7 +37,7 @@ from airflow_provider_xethub.xet.hub.token_exchange import ExchangedToken
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.identity.jwt import IdToken
 from airflow_provider_xethub.xet.identity.sources import Identity
-from airflow_provider_xethub.xet.message_text import duration, repo_in
+from airflow_provider_xethub.xet.message_text import duration, uri_in
 from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
 from airflow_provider_xethub.xet.network.bounded_answers import TooLargeError
@@ -62,7 +62,8 @@ LONGEST_DELAY = 30.0
 RETRY_BUDGET = 60.0
 """Seconds after its first attempt within which a request is repeated."""
 
-_READING_POST = "/paths-info"
+_READING_POSTS = ("/paths-info", "/preupload/", "/validate-yaml")
+"""Parts of the paths of requests that change nothing although they are not GET."""
 
 T = TypeVar("T")
 
@@ -164,7 +165,7 @@ class Hub:
                 # Before the request, so that an exchange is repeated even where the request must not be.
                 self.exchanged_token(resource)
             except XetPublisherError as error:
-                if method != "GET" and _READING_POST not in path:
+                if method != "GET" and _READING_POSTS[0] not in path:
                     raise
                 # A public repository of somebody else has no publisher for this worker, and needs none.
                 refusal, kwargs["auth"] = error, _without_credential
@@ -202,6 +203,7 @@ class Hub:
             credential=self.credential,
             secrets=self.secrets,
             publisher=self._publisher(about),
+            is_read=_is_read(response.request.method, str(response.request.url)),
         )
 
     def _publisher(self, about: str) -> str | None:
@@ -209,7 +211,7 @@ class Hub:
         if self.exchanged is None:
             return None
         try:
-            return self.exchanged.advice(self.exchanged.of_repo(Repo.from_uri(repo_in(about))))
+            return self.exchanged.advice(self.exchanged.of_repo(Repo.from_uri(uri_in(about))))
         except (XetIdentityError, XetInputError):
             return f"identity {self.exchanged.identity.name}"
 
@@ -305,8 +307,19 @@ class Hub:
 
     def json(self, method: str, path: str, *, about: str, **kwargs: Any) -> Any:
         """Send a request and return the JSON value of its response; see :meth:`request`."""
-        response = self.request(method, path, about=about, **kwargs)
-        return hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+        return self._read(method, path, about=about, **kwargs)[1]
+
+    def _read(
+        self, method: str, path: str, *, about: str, retry: bool = True, **kwargs: Any
+    ) -> tuple[requests.Response, Any]:
+        """Send a request and return its response with the JSON value, requested again if the response is damaged."""
+
+        def once() -> tuple[requests.Response, Any]:
+            response = self.request(method, path, about=about, retry=False, **kwargs)
+            value = hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            return response, value
+
+        return with_retries(once) if retry and self.retries_enabled else once()
 
     def shown(self, text: object) -> str:
         """Return a text from the Hub in a form that may be shown: short, and without any secret."""
@@ -390,8 +403,7 @@ class Hub:
                 kind = "pages that link in a circle" if url in seen else "too many pages"
                 raise hub_errors.unexpected_response(about, self.endpoint, kind)
             seen.add(url)
-            response = self.request("GET", url, about=about, params=params)
-            page = hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+            response, page = self._read("GET", url, about=about, params=params)
             empty = 0 if page else empty + 1
             yield self._check(list, page, about)
             url, params = self.next_page(response, about), None
@@ -532,6 +544,11 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 def _once(once: Callable[[], T]) -> T:
     return once()
+
+
+def _is_read(method: str | None, url: str) -> bool:
+    """Return whether a request changes nothing."""
+    return method in ("GET", "HEAD") or any(each in url for each in _READING_POSTS)
 
 
 def _without_credential(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_xethub.exceptions import (
+    XetBusyError,
     XetCommitQuotaError,
-    XetConflictError,
+    XetConnectionError,
     XetForbiddenError,
     XetHubError,
     XetNotFoundError,
@@ -29,6 +30,7 @@ from airflow_provider_xethub.xet.token import unix_seconds
 RETRYABLE_STATUSES = (408, 425)
 """Statuses below 500 that ask for a retry: the request took too long to arrive, or came too early."""
 
+_CONFLICTS = (409, 412)
 _MAX_SERVER_TEXT = 300
 _MAX_CAUSE = 94
 """Longest cause that leaves room for the remedy within the first 100 characters of a message."""
@@ -52,6 +54,7 @@ def from_response(
     credential: str,
     secrets: Secrets,
     publisher: str | None = None,
+    is_read: bool = False,
 ) -> XetResponseError:
     """Return the error for an unsuccessful response.
 
@@ -62,6 +65,7 @@ def from_response(
     :param credential: name of the credential, such as ``connection 'xethub_default'``.
     :param secrets: removed from the text of the server.
     :param publisher: where and for whom a keyless connection needs a trusted publisher; ``None`` for a Hub token.
+    :param is_read: whether the request changes nothing, so that it cannot conflict with anything for long.
     """
     code = headers.get("X-Error-Code", "")
     said = server_text(headers, body, secrets)
@@ -106,9 +110,9 @@ def from_response(
             f"No permission for {repo} (403): {gated}use a Hub token that has it. The Hub token of {credential} lacks "
             "permission."
         )
-    elif status in (409, 412):
-        error = XetConflictError
-        text = f"{repo} was changed by someone else, or it already exists ({status}). Read it and decide again."
+    elif status in _CONFLICTS and not is_read:
+        error = XetBusyError
+        text = f"{repo} is being changed ({status}). Let the task retry: it reads the new state."
     elif status == 429 and _COMMIT_QUOTA.search(said):
         # The RateLimit header of this response is about requests and says nothing about the limit of commits.
         return XetCommitQuotaError(
@@ -122,7 +126,7 @@ def from_response(
     elif status == 429:
         error = XetRateLimitError
         text = f"Too many requests from {credential} (429). Let the task retry later, or run fewer tasks."
-    elif status >= 500 or status in RETRYABLE_STATUSES:
+    elif status >= 500 or status in (*RETRYABLE_STATUSES, *_CONFLICTS):
         error = XetServerError
         text = f"The Hub answered {status} for {repo}. Let the task retry later: the Hub has a problem."
     else:
@@ -140,12 +144,27 @@ def parse_json(headers: Mapping[str, str], body: bytes, *, about: str, endpoint:
     """Return the JSON value of a response.
 
     :raises XetProtocolError: the content is something else, typically the page of a proxy or of a wrong host.
+    :raises XetConnectionError: it seems to have lost something on its way.
     """
     try:
         return answers.parse(body)
+    except answers.NotJSONError:
+        raise unreadable_response(about, endpoint, body, is_page="html" in headers.get("Content-Type", "")) from None
     except answers.WrongAnswerError as error:
-        kind = "an HTML page" if "html" in headers.get("Content-Type", "") else f"content that is {error}"
-        raise unexpected_response(about, endpoint, kind) from None
+        raise unexpected_response(about, endpoint, f"content that is {error}") from None
+
+
+def unreadable_response(about: str, endpoint: str, body: bytes, *, is_page: bool = False) -> XetHubError:
+    """Return the error for a successful response that is not JSON.
+
+    :param is_page: whether it says to be an HTML page.
+    """
+    if is_page or body.lstrip()[:1] == b"<":
+        return unexpected_response(about, endpoint, "an HTML page")
+    return XetConnectionError(
+        "The Hub's response is damaged or cut off: it is not JSON. Let the task retry; if that does not help, check "
+        f"that the host of the connection is a Hub. {endpoint} answered so to {about}."
+    )
 
 
 @contextmanager

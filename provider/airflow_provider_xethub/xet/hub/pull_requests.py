@@ -20,7 +20,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.changes import changes
 from airflow_provider_xethub.xet.hub.client import Hub
-from airflow_provider_xethub.xet.message_text import shortened
+from airflow_provider_xethub.xet.message_text import repo_in, shortened
 from airflow_provider_xethub.xet.records import XetCommit, XetCommitResult, XetPullRequest, published_record
 from airflow_provider_xethub.xet.repo import Repo
 
@@ -115,7 +115,9 @@ def get(hub: Hub, repo: Repo, number: int) -> PullRequest:
     answer = hub.json("GET", f"{repo.api_path}/discussions/{number}", about=about)
     with hub.reading(about):
         found = answers.mapping(answer, "JSON")
-        if found.get("isPullRequest") is not True:
+        if not isinstance(found.get("isPullRequest"), bool):
+            raise answers.WrongAnswerError("'isPullRequest' that is not a boolean")
+        if not found["isPullRequest"]:
             raise XetInputError(f"{number} of {repo} is a discussion, not a pull request. Check pull_request.")
         status = found.get("status")
         if status not in STATUSES:
@@ -168,10 +170,11 @@ def closed_error(found: PullRequest) -> XetPullRequestClosedError:
 def conflict_error(found: PullRequest) -> XetConflictError:
     """Return the error for a pull request that cannot be merged."""
     conflicts = found.record["conflicts"]
-    named = f" in {shortened(conflicts, _MAX_NAMED)}" if isinstance(conflicts, list) and conflicts else ""
+    where = f" in {shortened(conflicts, _MAX_NAMED)}" if isinstance(conflicts, list) and conflicts else ""
     return XetConflictError(
-        f"{found} has conflicts{named}: {found.record['base']} changed there, too. Nothing was merged. Publish again "
-        f"from the new state of the branch, or resolve them at {found.record['url']}."
+        f"Pull request {found.number} of {repo_in(str(found))} has conflicts. Publish again from the new state of the "
+        f"branch, or resolve them at {found.record['url']}. {found.record['base']} changed{where}, too. Nothing was "
+        "merged."
     )
 
 

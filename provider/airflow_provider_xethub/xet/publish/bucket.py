@@ -16,7 +16,7 @@ from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError, 
 from airflow_provider_xethub.xet import answers, tracing
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.manifests import listing
-from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.message_text import counted, repo_in, shortened
 from airflow_provider_xethub.xet.publish.planned_files import Planned, PlannedFiles
 from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.publish.request import CommitRequest
@@ -160,7 +160,14 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         accept=(422,),
     )
     with hub.reading(about):
-        refused = answers.sequence(answers.mapping(answer, "JSON").get("failed"), "'failed'")
+        found = answers.mapping(answer, "JSON")
+        if "failed" not in found and "error" in found:
+            raise XetResponseError(
+                f"The Hub rejected a request for {repo_in(about)} (422). Correct what it says below, or report it. The "
+                f"Hub says: {hub.shown(found['error'])}",
+                status=422,
+            )
+        refused = answers.sequence(found.get("failed"), "'failed'")
         reasons = {answers.path(each["path"]): hub.shown(each["error"]) for each in refused}
     # They existed before: if the response to the first request was lost, a second one finds nothing to delete.
     deleted = [change["path"] for change in changes if change["type"] == "deleteFile" and change["path"] in reasons]

@@ -26,7 +26,7 @@ from airflow_provider_xethub.xet import records as limits
 from airflow_provider_xethub.xet.files.targets import digest_of, new_digest
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
-from airflow_provider_xethub.xet.message_text import counted, shortened
+from airflow_provider_xethub.xet.message_text import counted, named, shortened
 from airflow_provider_xethub.xet.process.path_table import PathTable, Row
 from airflow_provider_xethub.xet.publish.planned_files import MarkedPaths
 from airflow_provider_xethub.xet.publish.records_on_disk import RecordsOnDisk
@@ -218,8 +218,8 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     state.update(content)
     if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
         raise XetSourceError(
-            f"{file['path']} of {copies.source} changed since it was listed. It was not committed. Copy from a commit "
-            "(source_revision), or let the task list it again."
+            f"{named(file['path'])} changed since it was listed. Let the task list it again, or copy from a commit "
+            f"(source_revision). {file['path']} of {copies.source} was not committed."
         )
     return content
 

@@ -5,12 +5,15 @@ The Hub reads ``license`` from the YAML metadata at the beginning of ``README.md
 
 from __future__ import annotations
 
+import logging
 import re
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetInputError, XetNotFoundError
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
+
+log = logging.getLogger(__name__)
 
 PATH = "README.md"
 
@@ -22,7 +25,7 @@ def checked(hub: Hub, repo: Repo, license_id: str) -> bytes:
 
     :param license_id: such as ``apache-2.0``.
     :raises XetInputError: it is not the identifier of a license, or the repository has no card to state it.
-    :raises XetResponseError: the Hub rejects it.
+    :raises XetResponseError: the Hub rejects it. A Hub that cannot check it does not.
     """
     if repo.repo_type not in ("model", "dataset"):
         remedy = "Write it into its README.md." if repo.repo_type == "space" else "A bucket has no card."
@@ -32,13 +35,12 @@ def checked(hub: Hub, repo: Repo, license_id: str) -> bytes:
             f"license {license_id!r:.80} is not the identifier of a license, such as apache-2.0, mit or cc-by-4.0."
         )
     content = f'---\nlicense: "{license_id}"\n---\n'
-    hub.json(
-        "POST",
-        "/api/validate-yaml",
-        about=f"the check of license {license_id}",
-        json={"repoType": repo.repo_type, "content": content},
-        repo=repo,
-    )
+    about = f"the check of license {license_id} for {repo.repo_type} {repo.repo_id}"
+    body = {"repoType": repo.repo_type, "content": content}
+    try:
+        hub.json("POST", "/api/validate-yaml", about=about, json=body, repo=repo)
+    except XetNotFoundError:
+        log.warning("The Hub at %s cannot validate cards, so license %s was not checked.", hub.endpoint, license_id)
     return content.encode()
 
 

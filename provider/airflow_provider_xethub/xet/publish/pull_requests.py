@@ -48,7 +48,10 @@ def merge(hub: Hub, repo: Repo, number: int) -> str:
             raise
         merged = merged_as(hub, repo, number)
         if merged is None:
-            raise XetServerError(f"The Hub accepted {about}, but does not report it as merged. Let the task retry.")
+            raise XetServerError(
+                f"The merge of pull request {number} had no effect. Let the task retry: the Hub accepted {about}, but "
+                "does not report it as merged."
+            )
         return merged
 
     return with_retries(once)

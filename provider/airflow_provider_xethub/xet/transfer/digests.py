@@ -15,6 +15,7 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet.files.object_targets import StoredTarget
 from airflow_provider_xethub.xet.files.targets import Target, digest_of
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.message_text import named
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -119,8 +120,8 @@ def is_other(file: XetFile, now: XetFile | None) -> bool:
 def changed(file: XetFile) -> XetSourceError:
     """Return the error for a file that changed at the Hub since it was listed."""
     return XetSourceError(
-        f"{file['path']} of {file['repo']} changed since it was listed. Nothing of it was kept. List it again, or list "
-        "and download a commit (revision), which does not change."
+        f"{named(file['path'])} changed since it was listed. Let the task list it again, or list and download a commit "
+        f"(revision), which does not change. Nothing of {file['path']} of {file['repo']} was kept."
     )
 
 

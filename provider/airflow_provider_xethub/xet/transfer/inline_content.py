@@ -12,7 +12,7 @@ from airflow_provider_xethub.xet.files import sealed_content
 from airflow_provider_xethub.xet.files.sealed_content import MAX_FILE_BYTES, MAX_NAMED, is_inline
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
-from airflow_provider_xethub.xet.message_text import counted, shortened, size
+from airflow_provider_xethub.xet.message_text import counted, named, shortened, size
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo
@@ -137,6 +137,6 @@ def _read(hub: Hub, repo: Repo, file: XetFile) -> bytes:
             raise digests.changed(file)
         log.warning("%s of %s arrived damaged. Fetching it once more.", file["path"], repo)
     raise XetIntegrityError(
-        f"{file['path']} of {repo} arrived damaged twice: the Hub returned something else than the file. Let the task "
-        "retry."
+        f"{named(file['path'])} arrived damaged twice. Let the task retry: the Hub returned something else than "
+        f"{file['path']} of {repo}."
     )

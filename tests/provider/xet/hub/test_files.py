@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_xethub.exceptions import (
+    XetConnectionError,
     XetInputError,
     XetNotFoundError,
     XetProtocolError,
@@ -250,7 +251,7 @@ def test_an_entry_of_an_unknown_kind_is_no_file():
         assert [file["path"] for file in Hub(server.url).list_files(REPO)] == ["a"]
 
 
-def test_random_bytes_are_a_protocol_error():
+def test_random_bytes_are_a_damaged_response():
     noise = base64.b85decode("0" * 50) + b"\xff\xfe"
-    with SmallServer(Answer(noise)) as server, pytest.raises(XetProtocolError, match="content that is not JSON"):
+    with SmallServer(Answer(noise)) as server, pytest.raises(XetConnectionError, match="damaged or cut off"):
         Hub(server.url).list_files(REPO)

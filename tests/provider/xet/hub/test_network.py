@@ -200,13 +200,12 @@ def test_the_session_speaks_to_no_other_origin(url):
     ("answer", "kind"),
     [
         (Answer(b"<html>login", headers={"Content-Type": "text/html; charset=utf-8"}), "an HTML page"),
-        (Answer(b"OK"), "content that is not JSON in UTF-8"),
-        (Answer(b""), "content that is not JSON in UTF-8"),
+        (Answer(b"\n <!DOCTYPE html>"), "an HTML page"),
         (Answer(b"[" * 100_000), "content that is nested too deeply"),
         (Answer([]), "JSON that is not an object"),
         (Answer("x"), "JSON that is not an object"),
     ],
-    ids=["html", "text", "nothing", "deep", "list", "string"],
+    ids=["html", "page", "deep", "list", "string"],
 )
 def test_a_success_of_another_kind_is_a_protocol_error(answer, kind):
     with SmallServer(answer) as server, pytest.raises(XetProtocolError) as caught:
@@ -215,6 +214,17 @@ def test_a_success_of_another_kind_is_a_protocol_error(answer, kind):
     assert f"did not answer like a Hub, but with {kind}. Check that the host of the connection is a Hub" in message
     assert message.endswith("This was the answer to the whoami request.")
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("body", [b"", b"OK", b'{"name": "so', b'{"name": "\xff"}'])
+def test_a_response_that_lost_something_is_requested_again(body):
+    given = iter([Answer(body), Answer({"name": "somebody"})])
+    with SmallServer(lambda _: next(given)) as server:
+        assert client(server.url).whoami() == {"name": "somebody"}
+    with SmallServer(Answer(body)) as server, pytest.raises(XetConnectionError) as caught:
+        client(server.url).whoami()
+    assert "damaged or cut off: it is not JSON. Let the task retry" in str(caught.value)[:100]
+    assert caught.value.retryable
 
 
 def test_a_token_answer_that_is_a_page_is_a_protocol_error():

@@ -36,7 +36,12 @@ def read(text, *, upload=True):
         ),
         ("Rate limited: slow down", True, exceptions.XetRateLimitError, "answered 429"),
         ("Server error: x", True, exceptions.XetServerError, "answered 500"),
-        ("HTTP status client error (409 Conflict)", True, exceptions.XetConflictError, "someone else changed it first"),
+        (
+            "HTTP status client error (409 Conflict)",
+            True,
+            exceptions.XetServerError,
+            "it is busy. Let the task retry",
+        ),
         ("HTTP status client error (418 I'm a teapot)", True, exceptions.XetResponseError, "refused the request"),
         (
             "Auth error: Token refresh failed: HTTP status client error (401 Unauthorized)",
