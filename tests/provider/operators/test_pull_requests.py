@@ -133,7 +133,8 @@ def test_a_conflict_names_the_files_and_merges_nothing(hub, repo, opened, where,
     assert run.is_final
     assert isinstance(run.error, XetConflictError)
     assert "Pull request 1 of" in run.text
-    assert "has conflicts in changed.csv" in run.text
+    assert "has conflicts. Publish again" in run.text
+    assert "main changed in changed.csv, too. Nothing was merged." in run.text
     assert not hub.log.requests(MERGE)
 
 

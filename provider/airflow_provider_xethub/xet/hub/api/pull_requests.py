@@ -121,12 +121,16 @@ def _merge(calls: ApiCalls, found: PullRequest, comment: str | None) -> PullRequ
                 return now
             if now.status == "closed":
                 raise pull_requests.closed_error(now) from None
-            if isinstance(error, XetConflictError) or now.record["conflicts"]:
+            if now.record["conflicts"]:
                 raise pull_requests.conflict_error(now) from None
             raise
         now = pull_requests.get(hub, repo, number)
         if now.status != "merged":
-            raise XetServerError(f"The Hub accepted {about}, but reports it as {now.status}. Let the task retry later.")
+            raise XetServerError(
+                f"The merge of pull request {number} had no effect. Let the task retry later: the Hub accepted "
+                f"{about}, but reports it as {now.status}.",
+                status=200,
+            )
         return now
 
     return with_retries(once) if hub.retries_enabled else once()
@@ -151,14 +155,21 @@ def close(calls: ApiCalls, repo: Repo, number: int, *, comment: str | None = Non
 def _set_status(calls: ApiCalls, found: PullRequest, status: Any, comment: str | None = None) -> PullRequest:
     """Publish a draft, or close a pull request; the call can be repeated."""
     repo, number = found.repo, found.number
-    calls.run(
+    now: list[PullRequest] = []
+
+    def is_done() -> bool:
+        now[:] = [pull_requests.get(calls.hub, repo, number)]
+        return now[0].status == status
+
+    calls.change(
         f"setting pull request {number} of {found.base} to {status}",
         lambda api: api.change_discussion_status(
             repo.repo_id, number, status, comment=comment, repo_type=repo.repo_type
         ),
+        is_done,
     )
     log.info("%s is %s now.", found, status)
-    return pull_requests.get(calls.hub, repo, number)
+    return now[0]
 
 
 def comment_on(calls: ApiCalls, repo: Repo, number: int, text: str, *, key: str | None = None) -> bool:
@@ -174,16 +185,20 @@ def comment_on(calls: ApiCalls, repo: Repo, number: int, text: str, *, key: str 
     about = f"the comment on pull request {number} of {repo}"
     body = f"{text.strip()}\n\n{mark}".rstrip()
 
+    def send(api: Any) -> None:
+        api.comment_discussion(repo.repo_id, number, body, repo_type=repo.repo_type)
+
+    def is_done() -> bool:
+        return any(mark in each for each in pull_requests.get(calls.hub, repo, number).comments)
+
     def once() -> bool:
-        found = pull_requests.get(calls.hub, repo, number)
-        if mark and any(mark in each for each in found.comments):
-            log.info("%s has this comment already.", found)
+        if not mark:
+            calls.run(about, send, retry=False)
+            return True
+        if is_done():
+            log.info("Pull request %d of %s has this comment already.", number, repo)
             return False
-        calls.run(
-            about,
-            lambda api: api.comment_discussion(repo.repo_id, number, body, repo_type=repo.repo_type),
-            retry=False,
-        )
+        calls.change(about, send, is_done, retry=False)
         return True
 
     return with_retries(once) if mark and calls.hub.retries_enabled else once()

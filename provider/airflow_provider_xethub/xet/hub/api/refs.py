@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from airflow_provider_xethub.exceptions import (
@@ -30,6 +30,7 @@ Kind = Literal["branch", "tag"]
 log = logging.getLogger(__name__)
 
 _LISTS: Mapping[str, str] = {"branch": "branches", "tag": "tags"}
+_COMMITS_TO_SEARCH = 50
 
 
 def list_refs(hub: Hub, repo: Repo) -> list[XetRef]:
@@ -91,20 +92,20 @@ def create(
     commit = head(calls.hub, repo)
     if found := _find(calls.hub, repo, kind, name):
         return _existing(calls.hub, repo, kind, name, found, commit, exist_ok=exist_ok)
-    about = f"the {kind} {name} of {repo}"
-    try:
+
+    def send(api: Any) -> None:
         if kind == "branch":
-            calls.run(
-                about,
-                lambda api: api.create_branch(repo.repo_id, branch=name, revision=commit, repo_type=repo.repo_type),
-            )
+            api.create_branch(repo.repo_id, branch=name, revision=commit, repo_type=repo.repo_type)
         else:
-            calls.run(
-                about,
-                lambda api: api.create_tag(
-                    repo.repo_id, tag=name, tag_message=message, revision=commit, repo_type=repo.repo_type
-                ),
-            )
+            api.create_tag(repo.repo_id, tag=name, tag_message=message, revision=commit, repo_type=repo.repo_type)
+
+    def is_done() -> bool:
+        # For a tag with a message, the Hub may list git's object for the tag.
+        found = _find(calls.hub, repo, kind, name)
+        return found == commit or (kind == "tag" and found is not None)
+
+    try:
+        calls.change(f"the creation of {kind} {name} of {repo}", send, is_done)
     except XetConflictError:
         # Another task was faster, or the response to an earlier attempt was lost.
         if found := _find(calls.hub, repo, kind, name):
@@ -132,17 +133,17 @@ def delete(calls: ApiCalls, repo: Repo, kind: Kind, name: str, *, missing_ok: bo
             )
         log.info("%s has no %s %s, so there is nothing to delete.", repo.repo_id, kind, name)
         return False
-    try:
+
+    def send(api: Any) -> None:
         if kind == "branch":
-            calls.run(
-                f"the deletion of branch {name} of {repo}",
-                lambda api: api.delete_branch(repo.repo_id, branch=name, repo_type=repo.repo_type),
-            )
+            api.delete_branch(repo.repo_id, branch=name, repo_type=repo.repo_type)
         else:
-            calls.run(
-                f"the deletion of tag {name} of {repo}",
-                lambda api: api.delete_tag(repo.repo_id, tag=name, repo_type=repo.repo_type),
-            )
+            api.delete_tag(repo.repo_id, tag=name, repo_type=repo.repo_type)
+
+    try:
+        calls.change(
+            f"the deletion of {kind} {name} of {repo}", send, lambda: _find(calls.hub, repo, kind, name) is None
+        )
     except XetNotFoundError:
         # It existed a moment ago: the response to an earlier attempt was lost, or someone else deleted it.
         if _find(calls.hub, repo, kind, name) is not None:
@@ -171,7 +172,8 @@ def squash(calls: ApiCalls, repo: Repo, message: str | None = None) -> XetSquash
     if len(newest) == 1:
         log.info("Nothing to squash: %s has one commit.", repo)
         return {**newest[0], "previous": None, "changed": False}
-    calls.run(
+    previous = newest[0]["oid"]
+    calls.change(
         f"the squashing of {repo}",
         lambda api: api.super_squash_history(
             repo.repo_id,
@@ -179,10 +181,12 @@ def squash(calls: ApiCalls, repo: Repo, message: str | None = None) -> XetSquash
             commit_message=message or f"Squash the history of {repo.revision}",
             repo_type=repo.repo_type,
         ),
+        # Others may have committed to the branch since.
+        lambda: previous not in {each["oid"] for each in calls.hub.latest_commits(repo, _COMMITS_TO_SEARCH)},
     )
     squashed = calls.hub.latest_commits(repo)[0]
-    log.info("Squashed the history of %s, which ended at %s: %s", repo, newest[0]["oid"], squashed["url"])
-    return {**squashed, "previous": newest[0]["oid"], "changed": True}
+    log.info("Squashed the history of %s, which ended at %s: %s", repo, previous, squashed["url"])
+    return {**squashed, "previous": previous, "changed": True}
 
 
 def head(hub: Hub, repo: Repo) -> str:

@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_xethub.exceptions import XetConflictError, XetInputError, XetNotFoundError, XetServerError
+from airflow_provider_xethub.exceptions import XetBusyError, XetConflictError, XetInputError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.records import XetRepo
@@ -116,15 +116,20 @@ def create(
             return
         api.create_repo(repo.repo_id, repo_type=repo.repo_type, visibility=visibility or "private", space_sdk=space_sdk)
 
+    def is_done() -> bool:
+        now = find(calls.hub, repo)
+        return now is not None and now.is_visible_as(visibility or "private")
+
     try:
-        calls.run(f"the creation of {_named(repo)}", send)
+        calls.change(f"the creation of {_named(repo)}", send, is_done)
     except XetConflictError as error:
         # Another task was faster, or the response to an earlier attempt was lost.
         if found := find(calls.hub, repo):
             return _existing(calls.hub, repo, found, visibility, exist_ok=exist_ok or len(attempts) > 1)
-        raise XetConflictError(
-            f"{_named(repo)} cannot be created: the name is taken, and {calls.hub.credential} has no access to what "
-            f"has it. Choose another repo_id. {error}",
+        # Someone else may be creating it at this moment.
+        raise XetBusyError(
+            f"{_named(repo)} cannot be created: the name is taken. Choose another repo_id, or let the task retry: "
+            f"{calls.hub.credential} has no access to what has the name. {error}",
             status=error.status,
         ) from None
     log.info("Created %s (%s): %s", _named(repo), visibility or "private", _url(calls.hub, repo))
@@ -185,19 +190,11 @@ def delete(calls: ApiCalls, repo: Repo, *, confirm: str, missing_ok: bool = Fals
             api.delete_repo(repo.repo_id, repo_type=repo.repo_type)
 
     try:
-        calls.run(f"the deletion of {_named(repo)}", send)
+        calls.change(f"the deletion of {_named(repo)}", send, lambda: find(calls.hub, repo) is None)
     except XetNotFoundError:
         # It existed a moment ago: the response to an earlier attempt was lost, or someone else deleted it.
         if find(calls.hub, repo) is not None:
             raise
-    else:
-        # The library does not look at the response, which may be the sign-in page of a proxy.
-        if find(calls.hub, repo) is not None:
-            raise XetServerError(
-                f"{_named(repo)} is still there after its deletion. Let the task retry. If that does not help, check "
-                "that no proxy answers instead of the Hub.",
-                status=200,
-            )
     log.info("Deleted %s.", _named(repo))
     return True
 
@@ -231,7 +228,11 @@ def update(calls: ApiCalls, repo: Repo, *, visibility: Visibility | None = None,
         else:
             api.update_repo_settings(repo.repo_id, repo_type=repo.repo_type, **settings)
 
-    calls.run(f"the settings of {_named(repo)}", send)
+    def is_done() -> bool:
+        now = require(calls.hub, repo)
+        return (visibility is None or now.is_visible_as(visibility)) and gated in (None, now.gated)
+
+    calls.change(f"the change of the settings of {_named(repo)}", send, is_done)
     log.info("%s is now %s.", _named(repo), _shown(record))
     return {**record, "changed": True}
 

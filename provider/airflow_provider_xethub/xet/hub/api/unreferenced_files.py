@@ -289,11 +289,13 @@ def _delete(calls: ApiCalls, repo: Repo, old: list[_Stored]) -> None:
         )
         for each in old
     ]
-    calls.run(
+    ids = {each.deletion_id for each in old}
+    calls.change(
         f"the deletion of {counted(len(old), 'stored file')} of {repo}",
         # Nothing refers to the content, so there is no history to rewrite, and commits keep their ids.
         lambda api: api.permanently_delete_lfs_files(
             repo.repo_id, named, rewrite_history=False, repo_type=repo.repo_type
         ),
+        lambda: ids.isdisjoint(each.deletion_id for each in _list_stored(calls.hub, repo)),
     )
     log.info("Deleted %s of %s permanently.", counted(len(old), "stored file"), repo.repo_id)
