@@ -31,7 +31,7 @@ from airflow_provider_xethub.xet.message_text import capitalized, repo_in
 from airflow_provider_xethub.xet.redaction import Secrets
 
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})\b")
-_FORBIDDEN_URL = re.compile(r"HTTP status client error \(403\b[^)]*\), domain: (\S+)")
+_REFUSED_URL = re.compile(r"HTTP status client error \((40[03])\b[^)]*\), domain: (\S+)")
 _API = re.compile(r"/v\d+/")
 _OS_ERROR = re.compile(r"([A-Z][a-z ]+) \(os error \d+\)")
 _QUERY = re.compile(r"\?[^\s)\"']*")
@@ -133,10 +133,10 @@ def from_client(error: BaseException, *, about: str, cas_url: str, secrets: Secr
             "task, or split the work into transfers that are shorter than the token's life. It expired during "
             f"{about}."
         )
-    if _refuses_signed_url(text, cas_url):
+    if refused := _refused_signed_url(text, cas_url):
         return XetTransferError(
-            "CAS's storage answered 403 to a signed URL, which may have expired. Let the task retry; if that does not "
-            f"help, check the clocks and the proxy. This ended {about}; CAS is at {cas_url}."
+            f"CAS's storage answered {refused} to a signed URL, which may have expired. Let the task retry; if that "
+            f"does not help, check the clocks and the proxy. This ended {about}; CAS is at {cas_url}."
         )
     refresh = "Token refresh failed" in text
     if status := _STATUS.search(text):
@@ -180,16 +180,17 @@ def from_status(status: int, about: str, cas_url: str, service: Service) -> XetR
     return kind(text, service=service, status=status)
 
 
-def _refuses_signed_url(text: str, cas_url: str) -> bool:
-    """Return whether a 403 is about a URL that CAS signed: no token goes there, so no permission is missing.
+def _refused_signed_url(text: str, cas_url: str) -> str | None:
+    """Return the status if it is about a URL that CAS signed: no token goes there, so no permission is missing.
 
-    CAS signs URLs of content, which expire. The client asks for new ones about six times, and then gives up.
+    CAS signs URLs of content, which expire. The client asks for new ones about six times, and then gives up. Storage
+    such as S3 answers 400 if the credential that signed it has expired, or the request stood still.
     """
-    found = _FORBIDDEN_URL.search(text)
-    if not found or "-token" in found[1]:
-        return False
-    path = found[1].removeprefix(cas_url)
-    return path == found[1] or not _API.match(path)
+    found = _REFUSED_URL.search(text)
+    if not found or "-token" in found[2]:
+        return None
+    path = found[2].removeprefix(cas_url)
+    return found[1] if path == found[2] or not _API.match(path) else None
 
 
 def _clean(text: str, secrets: Secrets) -> str:

@@ -56,6 +56,12 @@ def read(text, *, upload=True):
             "403 to a signed URL, which may have expired. Let the task retry",
         ),
         (
+            "HTTP status client error (400 Bad Request), domain: https://transfer.example/xorbs/default/1?sig=x",
+            False,
+            exceptions.XetTransferError,
+            "400 to a signed URL, which may have expired. Let the task retry",
+        ),
+        (
             "HTTP status client error (403 Forbidden), domain: https://cas.example/v2/reconstructions/1",
             False,
             exceptions.XetForbiddenError,
