@@ -53,7 +53,8 @@ it leaves the hook it is also an ``AirflowFailException`` and the task fails at 
 Airflow: :func:`airflow_provider_xethub.hooks.errors.fail_without_retry` adds that base class.
 
 The page ``errors`` of the documentation has a section for each class. Its anchor is the name of the class in lower
-case, such as ``errors.html#xetnotfounderror``. Messages do not link there: the documentation has no address yet.
+case, such as ``errors.html#xetnotfounderror``. The log of a failed task links there, if the documentation has an
+address.
 """
 
 from __future__ import annotations

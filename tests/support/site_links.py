@@ -61,8 +61,15 @@ def broken(site: Path) -> list[str]:
 def missing(site: Path) -> list[str]:
     """Return each page that was not built, and each old anchor that is gone."""
     pages = {f"{page.stem}.html" for page in _DOCS.glob("*.md")} - {page.name for page in site.glob("*.html")}
-    anchors = set(_ONCE_IN_OPERATORS.split()) - _Page((site / "operators.html").read_text()).anchors
-    return [*sorted(f"{page}: missing" for page in pages), *sorted(f"operators.html: no #{each}" for each in anchors)]
+    # Logs of failed tasks link to the section about their error.
+    errors = re.findall(r"^### (\w+Error)$", (_DOCS / "errors.md").read_text(), re.MULTILINE)
+    wanted = {"operators.html": _ONCE_IN_OPERATORS.split(), "errors.html": [name.lower() for name in errors]}
+    anchors = {
+        f"{page}: no #{anchor}"
+        for page, names in wanted.items()
+        for anchor in set(names) - _Page((site / page).read_text()).anchors
+    }
+    return [*sorted(f"{page}: missing" for page in pages), *sorted(anchors)]
 
 
 def loaded(site: Path) -> list[str]:

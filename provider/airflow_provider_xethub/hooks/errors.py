@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetHubError
+from airflow_provider_xethub.hooks.help_pages import help_page
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,9 @@ class _Boundary:
             cause = cause.__cause__
         if self._task_log is not None:
             self._task_log.error("%s", error)
+            page = help_page(error)
+            if page is not None:
+                self._task_log.info("Help: %s", page)
         return raised.with_traceback(_of_frames(_shown(_entries(error))))
 
 
@@ -98,7 +102,7 @@ def fail_task(task_log: Any) -> _Boundary:
 
     Airflow's page opens at the end of a log, and shows some 24 lines of it. Of these, the traceback takes as many as it
     has frames, and shows the message behind an indentation that leaves little room for it. So the message is also in a
-    line of its own, directly above.
+    line of its own, directly above. A link to its section in the documentation follows, if that has an address.
     """
     return _Boundary(task_log)
 
