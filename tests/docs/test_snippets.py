@@ -95,7 +95,7 @@ def test_python_snippets_run_and_their_tasks_succeed(block, corpus, data, run_da
 
 
 _JOBS = """publish download fan-out mirror copy release waiting functions object-storage repositories filesystem
-large-results handover recipes"""
+large-results handover recipes assets tokens operators"""
 
 
 @pytest.mark.parametrize("page", _JOBS.split())
