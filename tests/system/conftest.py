@@ -1,11 +1,14 @@
-"""Tasks in processes of their own, which tests stop."""
+"""Tasks in processes of their own, which tests stop, and a browser."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from support import chromium
 from support.builders import names, publish
 from support.stopping import Stopped
 
@@ -34,3 +37,14 @@ def where(connection, repo):
 @pytest.fixture
 def records(hub, where, repo, tmp_path):
     return publish(repo, tmp_path / "before", {"d/a.bin": os.urandom(3 << 20), "d/b.bin": os.urandom(5000)})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of a file."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.FLAGS)
+        yield running
+        running.close()

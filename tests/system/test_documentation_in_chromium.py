@@ -18,8 +18,6 @@ from typing import Any
 
 import pytest
 
-from support import chromium
-
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
@@ -52,16 +50,6 @@ def site() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.FLAGS)
-        yield running
-        running.close()
 
 
 def test_every_page_is_readable_at_every_width_in_light_and_dark(site: str, browser: Any) -> None:

@@ -16,7 +16,6 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 import pytest
 import requests
 
-from support import chromium
 from xethub_local.control.fault import Fault
 from xethub_local.server import LocalHub
 
@@ -85,16 +84,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
         fill(running)
         running.faults.add(Fault("GET /api/nothing/.*", status=503, times=2))
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium.executable(), args=chromium.FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no-scripts"])
