@@ -319,6 +319,14 @@ def test_the_diagram_is_an_svg_file_that_loads_nothing():
     assert not re.search(r"href|@import|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_row_stands_in_a_table(page):
+    """A row after an empty line is shown as text."""
+    lines = re.sub(r"(?ms)^```.*?^```$", "", page.read_text()).splitlines()
+    firsts = [n for n, line in enumerate(lines) if line.startswith("|") and not lines[n - 1].startswith("|")]
+    assert [lines[n] for n in firsts if not re.fullmatch(r"[|: -]+", lines[n + 1])] == []
+
+
 def test_links_between_pages_lead_somewhere():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
