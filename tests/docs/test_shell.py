@@ -221,7 +221,7 @@ _COMMANDS: dict[str, Callable[[list[str], Path], None]] = {
 }
 # What tests below run as a whole.
 _IN_A_WALKTHROUGH = {
-    "quickstart.md": {"mkdir", "printf", "head"},
+    "quickstart.md": {"python3", "source", "mkdir", "printf", "head", "cp"},
     "local-hub.md": {"xethub-local", "eval", "echo", "hf"},
     "local-hub-ci.md": {"xethub-local", "eval", "npm"},
 }

@@ -58,17 +58,19 @@ def follow_the_quick_start(commands: Path, folder: Path) -> None:
     with serving([*serve[0][2:], "--port", "0"], folder, commands) as printed:
         url, token = re.search(r"http://\S+", printed)[0], re.search(r"write +(hf_\w+)", printed)[1]
         lines = [line for block in blocks if block.info == "bash" for line in block.body.splitlines()]
-        lines = [line for line in lines if not line.startswith(("pip ", "airflow standalone"))]
-        script = "\n".join(["set -eu", 'cp "$QUICKSTART" "$(mkdir -p ~/airflow/dags; echo ~/airflow/dags)"', *lines])
+        installing = ("python3 -m venv ", "source ", "pip ")
+        lines = [line for line in lines if not line.startswith((*installing, "airflow standalone"))]
+        script = "\n".join(["set -eu", *lines])
         for shown, real in {
             "http://127.0.0.1:7777": url,
             "hf_…": token,
             "/tmp/penguins": f"{folder}/penguins",
         }.items():
             script = script.replace(shown, real)
-        dag = folder / "xethub_quickstart.py"
+        dag = folder / "dags_example/xethub_quickstart.py"
+        dag.parent.mkdir()
         dag.write_text(included("quickstart.md").read_text().replace("/tmp/penguins", f"{folder}/penguins"))
-        output = run("bash", "-c", script, cwd=folder, env=environment | {"QUICKSTART": str(dag)})
+        output = run("bash", "-c", script, cwd=folder, env=environment)
         tasks = [row[0].strip("`") for row in table("quickstart.md", "Task")]
         assert sorted(tasks) == sorted(_task_ids(dag))
         assert re.search(r"state[=:'\" ]+success", output), output[-3000:]
