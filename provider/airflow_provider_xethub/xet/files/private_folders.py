@@ -111,13 +111,13 @@ def _remove(path: Path, handle: int, known: Collection[str] = ()) -> None:
 
     :param known: names of files that may be in it, should the folder not be listed.
     """
-    failure: OSError | None = None
+    failure: OSError
     for _ in range(_TRIES):  # another thread may be writing, and a disk may fail once
         try:
             try:
                 found: Collection[str] = os.listdir(handle)
-            except OSError as error:
-                found, failure = known, error
+            except OSError:
+                found = known
             for name in found:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=handle)
@@ -128,8 +128,7 @@ def _remove(path: Path, handle: int, known: Collection[str] = ()) -> None:
             failure = error
             continue
         return
-    if failure is not None:
-        log.warning("Remove %s: this task could not (%s), and it may still contain a secret.", path, os_reason(failure))
+    log.warning("Remove %s: this task could not (%s), and it may still contain a secret.", path, os_reason(failure))
 
 
 def create(folder: str | os.PathLike[str] | None, purpose: str, attempt: Attempt) -> PrivateFolder:

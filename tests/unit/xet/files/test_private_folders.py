@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import resource
@@ -425,3 +426,77 @@ def test_a_folder_that_cannot_be_read_now_may_be_read_later(tmp_path, monkeypatc
     fail_at(monkeypatch, os, "stat", tmp_path.name)
     with pytest.raises(XetDestinationError, match="cannot hold a private file: input/output error"):
         create(tmp_path, "token", FIRST)
+
+
+def test_a_folder_that_was_created_and_cannot_be_opened_is_removed(tmp_path, monkeypatch):
+    failed = fail_at(monkeypatch, os, "open", ".xetpart", errno.EMFILE)
+    with pytest.raises(XetDestinationError, match="cannot hold a private file: too many open files"):
+        create(tmp_path, "test", UNKNOWN)
+    assert len(failed) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("owner", "mode"), [(0, 0o40740), (0, 0o40701), (1, 0o40700)])
+def test_a_file_system_that_keeps_no_folder_private_is_refused(tmp_path, monkeypatch, owner, mode):
+    status = os.stat_result((mode, 0, 0, 2, os.geteuid() + owner, 0, 0, 0, 0, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: status)
+        with pytest.raises(XetDestinationError, match="the file system does not keep a folder private"):
+            create(tmp_path, "test", UNKNOWN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_process_removes_nothing(tmp_path, monkeypatch):
+    folder = create(tmp_path, "test", UNKNOWN)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        folder.remove()
+    assert folder.path.is_dir()
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_a_folder_that_is_already_gone_is_removed_without_a_word(tmp_path, caplog):
+    folder = create(tmp_path, "test", UNKNOWN)
+    folder.path.rmdir()
+    folder.remove()
+    assert caplog.messages == []
+
+
+def test_a_folder_into_which_no_secret_fits_is_removed(tmp_path, monkeypatch):
+    written = []
+
+    def write(folder, name, content):
+        written.append(len(content))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PrivateFolder, "write", write)
+    with pytest.raises(XetDestinationError, match="cannot hold a private file: no space left on device"):
+        create(tmp_path, "test", UNKNOWN)
+    assert written == [16_384]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_listed_can_still_hold_a_secret(tmp_path, monkeypatch):
+    fail_at(monkeypatch, os, "scandir", tmp_path.name, errno.EACCES)
+    assert create(tmp_path, "test", UNKNOWN).write("token.json", b"secret").exists()
+
+
+def test_what_another_user_left_is_not_touched(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    left = PrivateFolder(tmp_path, "test", FIRST)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: -1)
+        private_folders.remove_abandoned(tmp_path, "test", SECOND)
+    assert left.path.exists()
+    assert caplog.messages == []
+    private_folders.remove_abandoned(tmp_path, "test", SECOND)
+    assert not left.path.exists()
+    assert caplog.messages == [f"Removed {left.path}, which a process that was killed had left."]
+
+
+def test_a_candidate_whose_state_is_unknown_is_passed_over(candidates, mounts, monkeypatch):
+    memory, temporary = candidates
+    mounts(memory="tmpfs")
+    fail_at(monkeypatch, Path, "stat", memory.name)
+    assert create(None, "test", UNKNOWN).path.parent == temporary
