@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetInputError
-from airflow_provider_xethub.xet.repo import REPO_TYPES, Repo, check_path, check_repo_id, check_revision
+from airflow_provider_xethub.xet.repo import (
+    REPO_TYPES,
+    Repo,
+    check_path,
+    check_ref_name,
+    check_repo_id,
+    check_revision,
+    folders_above,
+)
 
 NAME_CHARS = "abcXYZ019_"
 NAMES = st.builds(
@@ -180,10 +188,12 @@ def test_an_id_that_is_not_two_names_is_refused(repo_id):
 @pytest.mark.parametrize("form", ["acme/{}", "{}/m"])
 def test_a_bad_name_in_an_id_is_refused(form, name):
     repo_id = form.format(name)
-    with pytest.raises(XetInputError, match="must have 1 to 96 letters") as caught:
+    with pytest.raises(XetInputError) as caught:
         Repo(repo_id)
-    assert repr(repo_id) in str(caught.value)
-    assert repr(name) in str(caught.value)
+    assert str(caught.value) == (
+        f"repo_id {repo_id!r} is not valid: {name!r} must have 1 to 96 letters, digits, '-', '_' or '.', "
+        "must not begin or end with '-' or '.', and must not contain '--' or '..' or end with '.git'."
+    )
 
 
 @pytest.mark.parametrize("name", ["m", "M1", "_m_", "a.b", "a-b", "a_-b", "a" * 96, "0", "git", "m.gitx"])
@@ -211,6 +221,34 @@ def test_a_revision_that_git_refuses_is_refused(revision):
 @pytest.mark.parametrize("revision", ["x" * 255, "a/b/c", "v1.0", "a@b", "50%", "é", "HEAD", "a-", "lock"])
 def test_other_revisions_are_accepted(revision):
     check_revision(revision)
+
+
+PROTECTED = "is refused: main and HEAD are never created or deleted, and a name does not begin with refs/."
+
+
+@pytest.mark.parametrize("kind", ["branch", "tag"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a b", "is not valid: revision 'a b' is not a valid git reference; use a branch, tag, commit or refs/pr/N."),
+        ("main", PROTECTED),
+        ("HEAD", PROTECTED),
+        (
+            "refs/heads/v1",
+            "is refused: main and HEAD are never created or deleted, and a name does not begin with refs/.",
+        ),
+        ("0af" * 13 + "0", "is refused: it looks like the id of a commit. Choose another name."),
+    ],
+)
+def test_a_name_that_no_branch_or_tag_may_have_is_refused(kind, name, why):
+    with pytest.raises(XetInputError) as caught:
+        check_ref_name(kind, name)
+    assert str(caught.value) == f"{kind} {name!r} {why}"
+
+
+@pytest.mark.parametrize("name", ["v1.0", "release/2026", "refs", "head", "0af" * 13, "0af" * 13 + "0a"])
+def test_any_other_name_of_a_branch_or_tag_is_accepted(name):
+    check_ref_name("tag", name)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +289,11 @@ def test_any_other_path_is_accepted(path):
     check_path(path)
 
 
+@pytest.mark.parametrize(("path", "folders"), [("a", []), ("a/b", ["a"]), ("x/ab/c.txt", ["x/ab", "x"])])
+def test_the_folders_above_a_path_come_deepest_first(path, folders):
+    assert list(folders_above(path)) == folders
+
+
 @given(st.text(st.characters(), max_size=30))
 def test_an_accepted_path_stays_below_where_it_is_put(path):
     try:
@@ -273,5 +316,9 @@ def test_the_same_repository_at_another_revision_is_the_same_repository():
 
 @pytest.mark.parametrize("namespace", ["models", "datasets", "spaces", "buckets"])
 def test_a_repository_type_is_no_namespace(namespace):
-    with pytest.raises(XetInputError, match=f"Write it as repo_type='{namespace[:-1]}'"):
+    with pytest.raises(XetInputError) as caught:
         Repo.from_uri(f"hf://{namespace}/corpus")
+    assert str(caught.value) == (
+        f"repo_id '{namespace}/corpus' begins with a repository type. Write it as repo_type='{namespace[:-1]}', and "
+        "the namespace before the name."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import re
 import string
 import time
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_xethub.exceptions import XetTokenFormatError, XetTokenScopeError
+from airflow_provider_xethub.exceptions import XetInputError, XetTokenFormatError, XetTokenScopeError
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.token import MAX_FIELD_CHARS, XetToken, check_cas_url, check_use, parse_answer
 
@@ -263,6 +264,45 @@ def test_a_token_never_shows_itself(secret):
     token = parse({**GOOD, "accessToken": secret})
     assert token.access_token == secret
     assert secret not in f"{token!r} {token}"
+
+
+def test_a_token_is_neither_stored_in_plain_text_nor_pickled():
+    token = parse()
+    with pytest.raises(XetInputError) as caught:
+        token.serialize()
+    assert str(caught.value) == (
+        "A Xet token must not be returned from a task in plain text. Return hook.seal_token(token)."
+    )
+    with pytest.raises(TypeError) as refused:
+        pickle.dumps(token)
+    assert str(refused.value) == "A Xet token cannot be pickled. Seal it with hook.seal_token(token)."
+
+
+@pytest.mark.parametrize(("repo", "revision"), [(REPO.at("v1"), "v1"), (Repo("acme/corpus", "bucket"), None)])
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_document_has_what_a_process_without_airflow_needs(repo, revision, renewed):
+    token = parse_answer(
+        repo,
+        "write",
+        endpoint="https://hub.example",
+        body=json.dumps(GOOD),
+        headers=at(NOW - 3600),
+        received_at=NOW,
+    )
+    assert token.to_document("https://hub.example", renewed=renewed) == {
+        "version": 1,
+        "endpoint": "https://hub.example",
+        "repo": repo.uri,
+        "repo_type": repo.repo_type,
+        "repo_id": "acme/corpus",
+        "revision": revision,
+        "scope": "write",
+        "cas_url": "https://cas.example",
+        "access_token": SECRET,
+        "expires_at": "2027-01-15T08:15:00Z",
+        "expires_at_unix": token.local_expiry,
+        "renewed": renewed,
+    }
 
 
 JUNK = st.one_of(

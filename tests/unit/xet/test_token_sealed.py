@@ -283,7 +283,8 @@ def test_a_missing_key_is_refused(name):
         {"sealed": 5},
         {"sealed": "x" * 256_001},
     ],
-    ids=lambda change: str(change)[:40],
+    # mutmut selects tests by their ids, and pytest does not find one with an escaped character.
+    ids=lambda change: str(change)[:40].encode("ascii", "replace").decode(),
 )
 def test_a_damaged_field_is_refused_before_anything_is_opened(change):
     with pytest.raises(XetTokenTamperedError, match="is damaged: it is not what XetTokenOperator wrote"):

@@ -12,11 +12,17 @@ from hypothesis import strategies as st
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
 from airflow_provider_xethub.xet.files.targets import (
     Target,
+    check_names,
+    check_record,
     complete,
     complete_from_disk,
     local_targets,
+    longest_name,
     repo_of,
+    source_of,
+    state_of,
     temporary_files,
+    write,
 )
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
@@ -65,6 +71,50 @@ def test_all_files_must_be_of_one_repository():
         repo_of([record("1"), record("2", repo="hf://acme/m@main")])
     with pytest.raises(XetInputError, match="there are no files"):
         repo_of([])
+
+
+def test_files_of_two_revisions_can_be_read_together_and_are_not_one_revision():
+    both = [record("1", repo="hf://acme/m@v1"), record("2", repo="hf://acme/m@v2")]
+    assert source_of(both) == Repo("acme/m", revision="v1")
+    with pytest.raises(XetInputError) as caught:
+        repo_of(both)
+    assert str(caught.value) == (
+        "the files are of several revisions (hf://acme/m@v1, hf://acme/m@v2). Name the revision."
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ([], "there are no files: an empty list does not name a repository."),
+        (
+            [record(repo="hf://acme/m@main"), record(), record(repo="hf://acme/n@main"), record(repo="hf://a/b@main")],
+            "the files are of several repositories (hf://a/b@main, hf://acme/m@main, hf://acme/n@main and 1 more). "
+            "Use one task for each.",
+        ),
+    ],
+)
+def test_files_are_read_from_one_repository(files, why):
+    for function in (source_of, repo_of):
+        with pytest.raises(XetInputError) as caught:
+            function(files)
+        assert str(caught.value) == why
+
+
+@pytest.mark.parametrize(("path", "named"), [("a.bin", " ('a.bin')"), (7, ""), ("n" * 300, f" ('{'n' * 199})")])
+def test_a_record_that_was_edited_is_refused_by_its_name(path, named):
+    with pytest.raises(XetInputError) as caught:
+        check_record(record(path, size=-1) if isinstance(path, str) else {"path": path})
+    text = str(caught.value)
+    assert text.startswith("files has a record with ")
+    assert text.endswith(f"{named}. Pass records as XetUploadOperator or XetListOperator return them.")
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("value", [None, "a.bin", []])
+def test_what_is_no_record_is_refused(value):
+    with pytest.raises(XetInputError, match=r"^files has a record with [^(]*\. Pass records as XetUploadOperator"):
+        check_record(value)
 
 
 # --- planning
@@ -146,6 +196,42 @@ def test_two_files_for_one_path_are_refused(tmp_path):
 def test_an_empty_destination_is_refused():
     with pytest.raises(XetInputError, match="destination is empty"):
         local_targets([record()], "", single=False)
+
+
+def test_names_are_checked_for_any_number_of_files_without_planning_them(tmp_path):
+    check_names(iter([record("a"), record("b/a")]), tmp_path / "out", URI)
+    with pytest.raises(XetInputError, match=r"path '\.\./a' in a repository is not valid"):
+        check_names(iter([record("b"), record("../a")]), tmp_path / "out", URI)
+    with pytest.raises(XetInputError, match="destination is empty"):
+        check_names(iter([record("b")]), "", URI)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_too_long_for_the_file_system_is_refused(tmp_path):
+    longest = longest_name(tmp_path)
+    assert planned(tmp_path, record("a/" + "n" * longest)) == ["a/" + "n" * longest]
+    too_long = "n" * (longest + 1)
+    with pytest.raises(XetInputError) as caught:
+        local_targets([record(f"a/{too_long}/b")], tmp_path, single=False)
+    assert str(caught.value) == (
+        f"'a/{'n' * 57} of {URI} cannot be written: '{'n' * 59} is longer than the {longest} bytes that the file "
+        "system of this worker allows for a name."
+    )
+
+
+def test_the_longest_name_is_that_of_the_nearest_folder_that_exists(tmp_path, monkeypatch):
+    asked = []
+
+    def pathconf(folder, name):
+        asked.append((folder, name))
+        if folder != tmp_path:
+            raise FileNotFoundError
+        return 143
+
+    monkeypatch.setattr(os, "pathconf", pathconf)
+    assert longest_name(tmp_path / "a/b") == 143
+    assert asked == [(folder, "PC_NAME_MAX") for folder in (tmp_path / "a/b", tmp_path / "a", tmp_path)]
+    assert longest_name(Path("/elsewhere")) == 255
 
 
 # --- the folders
@@ -243,6 +329,74 @@ def test_files_of_more_than_one_block_are_verified_to_the_end(tmp_path):
         complete_from_disk(arrived(tmp_path, record(content=content), content[:-3] + b"END"))
 
 
+def test_what_was_read_while_it_was_written_is_not_read_again(tmp_path, monkeypatch):
+    target = arrived(tmp_path, record())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", None)
+        complete(target, iter([b"con", b"tent"]))
+    assert target.path.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("file", [record(), inline()])
+@pytest.mark.parametrize(
+    ("pieces", "on_disk", "is_right"),
+    [
+        ([b"CONTENT"], b"content", True),  # what was read too early
+        ([b"content"], b"content+", False),
+        ([b"content"], b"conten", False),
+        ([b"CONTENT"], b"CONTENT", False),
+    ],
+)
+def test_the_file_on_disk_decides_and_not_what_was_read_of_it(tmp_path, file, pieces, on_disk, is_right):
+    target = arrived(tmp_path, file, on_disk)
+    if is_right:
+        complete(target, iter(pieces))
+    else:
+        with pytest.raises(XetIntegrityError, match="arrived damaged"):
+            complete(target, iter(pieces))
+    assert target.path.exists() == is_right
+
+
+def test_a_file_without_a_digest_is_compared_by_its_size(tmp_path):
+    target = arrived(tmp_path, record(sha256=None))
+    complete(target, iter([b"con"]))
+    assert target.path.read_bytes() == b"content"
+
+
+def test_a_damaged_file_is_named_with_what_differs(tmp_path):
+    with pytest.raises(XetIntegrityError) as caught:
+        complete_from_disk(arrived(tmp_path, record(), b"CONTENT"))
+    found, wanted = (hashlib.sha256(content).hexdigest() for content in (b"CONTENT", b"content"))
+    assert str(caught.value) == (
+        f"a.bin of {URI} arrived damaged. Let the task retry; what arrived was discarded: "
+        f"sha256 is {found} instead of {wanted}."
+    )
+
+
+def test_content_is_written_to_the_temporary_file_and_never_through_a_link(tmp_path):
+    (target,) = local_targets([record()], tmp_path, single=False)
+    (tmp_path / "precious").write_text("precious")
+    target.part.symlink_to(tmp_path / "precious")
+    write(target, b"content")
+    assert not target.part.is_symlink()
+    assert target.part.read_bytes() == b"content"
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not target.path.exists()
+
+
+def test_the_state_of_a_target_is_that_of_a_regular_file(tmp_path):
+    (target,) = local_targets([record("a/b")], tmp_path, single=False)
+    assert state_of(target) is None
+    (tmp_path / "a").write_text("a file where the folder would be")
+    assert state_of(target) is None
+    (tmp_path / "a").unlink()
+    target.path.mkdir(parents=True)
+    assert state_of(target) is None
+    target.path.rmdir()
+    target.path.write_bytes(b"content")
+    assert state_of(target).size == 7
+
+
 # --- already there
 
 
@@ -288,6 +442,25 @@ def test_a_destination_that_cannot_be_read_now_may_be_read_later(tmp_path, monke
     with pytest.raises(XetDestinationError, match="/out cannot be read on this worker: input/output error") as caught:
         local_targets([record()], tmp_path / "out", single=True)
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.EIO, XetDestinationError), (errno.ENAMETOOLONG, XetInputError)])
+def test_a_disk_that_fails_is_named_with_the_file_that_was_for_it(tmp_path, monkeypatch, number, error):
+    (target,) = local_targets([record()], tmp_path, single=False)
+    fail_at(monkeypatch, os, "open", target.part.name, number)
+    with pytest.raises(error) as caught:
+        write(target, b"content")
+    reason = {errno.EIO: "input/output error", errno.ENAMETOOLONG: "file name too long"}[number]
+    assert str(caught.value) == (
+        f"{tmp_path}/a.bin cannot be written on this worker: {reason}. Correct that, or choose another destination. "
+        f"It was for a.bin of {URI}, which was discarded."
+    )
+
+
+def test_a_destination_whose_name_is_too_long_is_an_input_error(tmp_path, monkeypatch):
+    fail_at(monkeypatch, os, "stat", "/out", errno.ENAMETOOLONG)
+    with pytest.raises(XetInputError, match=r"^destination '.*' cannot exist on this worker: file name too long\.$"):
+        local_targets([record()], tmp_path / "out", single=True)
 
 
 @pytest.mark.parametrize("verify", [complete_from_disk, lambda target: complete(target, iter([b"content"]))])

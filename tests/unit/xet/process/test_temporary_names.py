@@ -140,3 +140,77 @@ def test_names_are_new_each_time_hidden_and_short(tmp_path):
     assert len(names) == 100
     # 143 bytes is the most where names are encrypted.
     assert all(name.startswith(".") and len(name.encode()) < 140 for name in names)
+
+
+def test_another_name_is_of_the_same_file_and_writer(file):
+    part = temporary_names.new(file, FIRST)
+    other = temporary_names.another(part)
+    before, _, random = part.name.rpartition("-")
+    assert (other.parent, other.name.rpartition("-")[0]) == (part.parent, before)
+    assert other.name.endswith(".xetpart")
+    assert len(other.name) == len(part.name)
+    assert random not in other.name
+
+
+def test_another_name_for_a_name_that_is_no_temporary_one_is_hidden(file):
+    assert temporary_names.another(file.with_name("data")).name.startswith(".-")
+    assert temporary_names.another(file.with_name("a-b.xetpart")).name.startswith("a-")
+
+
+def test_folders_that_do_not_exist_have_nothing_to_remove(file):
+    left = of_a_dead_process(file)
+    assert temporary_names.remove_abandoned([file.parent / "missing/a.bin", left / "b.bin", file]) == [left]
+
+
+def test_what_somebody_else_removed_meanwhile_counts_as_removed(file, monkeypatch):
+    left = file.parent / temporary_names.new_name(file.name, FIRST)
+    monkeypatch.setattr(temporary_names, "abandoned", lambda found, names, attempt: [left.name])
+    assert temporary_names.remove_abandoned([file], SECOND) == [left]
+
+
+@linux
+def test_the_process_of_another_user_is_alive(file, monkeypatch):
+    part = temporary_names.new(file)
+    part.touch()
+
+    def kill(pid, number):
+        assert (pid, number) == (os.getpid(), 0)
+        raise PermissionError
+
+    monkeypatch.setattr(temporary_names.os, "kill", kill)
+    assert temporary_names.remove_abandoned([file]) == []
+
+
+@pytest.mark.parametrize("text", ["", "1 (x) S", "1 (x) " + "S " * 30], ids=["empty", "short", "not a number"])
+def test_where_the_start_of_a_process_is_unreadable_its_name_says_so_and_its_file_stays(file, monkeypatch, text):
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    part = temporary_names.new(file)
+    part.touch()
+    assert f"-0-{os.getpid()}_0-" in part.name
+    monkeypatch.setattr(temporary_names, "_is_running", lambda _: False)
+    assert temporary_names.remove_abandoned([file]) == []
+
+
+@linux
+def test_a_system_without_a_boot_id_is_unknown(file, monkeypatch):
+    read = Path.read_text
+
+    def fail_for_boot_id(path, **options):
+        if path.name == "boot_id":
+            raise FileNotFoundError
+        return read(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", fail_for_boot_id)
+    assert f"-0-{os.getpid()}_{temporary_names._start_ticks(os.getpid())}-" in temporary_names.new(file).name
+
+
+@linux
+def test_the_name_of_a_process_may_have_spaces_and_brackets_and_bytes_that_are_no_text(monkeypatch):
+    stat = "7 (a) b\ufffd (c) S " + " ".join(map(str, range(4, 40)))
+
+    def read(path, **options):
+        assert (str(path), options) == ("/proc/7/stat", {"errors": "replace"})
+        return stat
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert temporary_names._start_ticks(7) == 22  # the 22nd field, as proc(5) counts
