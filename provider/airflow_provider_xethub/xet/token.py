@@ -280,7 +280,7 @@ def check_cas_url(cas_url: str, endpoint: str, where: str) -> str:
             problem = f"has the scheme {parts.scheme[:16]!r}; only https is trusted for a Hub at {endpoint}"
         elif not parts.hostname:
             problem = "names no host"
-        elif "@" in parts.netloc or parts.query or parts.fragment or "?" in cas_url or "#" in cas_url:
+        elif "@" in parts.netloc or "?" in cas_url or "#" in cas_url:
             problem = "has a user, query or fragment part"
     if problem:
         raise _format_error(f"has a field 'casUrl' that {problem}", where)
@@ -297,8 +297,8 @@ def _format_error(problem: str, where: str, more: str = "") -> XetTokenFormatErr
 
 def _skew(headers: Mapping[str, str], received_at: float) -> float:
     """Return the seconds by which the server's clock is ahead of the local clock; 0 where it is unknown."""
-    date = next((value for name, value in headers.items() if name.lower() == "date"), None)
-    seconds = None if date is None else unix_seconds(date)
+    date = next((value for name, value in headers.items() if name.lower() == "date"), "")
+    seconds = unix_seconds(date)
     # The header has truncated seconds: the middle of that second is the best estimate.
     return 0.0 if seconds is None else seconds + 0.5 - received_at
 

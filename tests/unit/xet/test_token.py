@@ -36,7 +36,9 @@ FIELDS = st.sampled_from(sorted(GOOD))
 
 def parse(body=None, headers=None, *, endpoint="https://hub.example", scope="read") -> XetToken:
     text = body if isinstance(body, str) else json.dumps(GOOD if body is None else body)
-    return parse_answer(REPO, scope, endpoint=endpoint, body=text, headers=headers or {}, received_at=NOW)
+    return parse_answer(
+        REPO, scope, endpoint=endpoint, body=text, headers=headers or {}, received_at=NOW, conn_id="xethub_default"
+    )
 
 
 def in_headers(**fields) -> dict[str, str]:
@@ -66,6 +68,7 @@ def test_an_answer_may_come_as_json_as_headers_or_both(secret, exp, form):
     assert (token.access_token, token.expires_at.int_timestamp) == (secret, exp)
     assert token.expires_at.utcoffset().total_seconds() == 0
     assert (token.cas_url, token.repo, token.scope, token.skew) == ("https://cas.example/path", REPO, "read", 0.0)
+    assert token.conn_id == "xethub_default"
 
 
 @given(FIELDS, st.data())
@@ -98,6 +101,14 @@ def test_a_missing_field_is_named(name, is_null):
 def test_a_body_that_is_no_object_counts_as_no_fields(body):
     assert "lacks the field 'accessToken'" in refusal(body)
     assert parse(body, in_headers()).access_token == SECRET
+
+
+def test_a_refusal_says_what_to_check_and_of_which_request_it_was():
+    assert refusal("", in_headers(exp="soon")) == (
+        "The Hub's token response has a header 'X-Xet-Token-Expiration' that is not whole Unix seconds. Check that the "
+        "connection's host is a Hub with Xet storage, and that no proxy changes its responses. This was the response "
+        "to the read token request for hf://datasets/acme/corpus@main."
+    )
 
 
 # --- types and sizes
@@ -156,6 +167,7 @@ def test_whether_an_expiry_is_past_is_told_by_the_servers_clock():
 
 def test_an_expiry_in_milliseconds_is_refused():
     assert "'exp' that is not a time in Unix seconds" in refusal({**GOOD, "exp": EXP * 1000})
+    assert "'exp' that is not a time in Unix seconds" in refusal("", in_headers(exp="1" * 20))
     assert parse({**GOOD, "exp": 253_402_300_799}).expires_at.year == 9999
 
 
@@ -168,6 +180,10 @@ def test_the_local_expiry_is_the_servers_life_on_the_local_clock(skew):
     assert isinstance(token.local_expiry, int)
 
 
+def test_the_skew_is_measured_from_the_middle_of_the_second_that_the_hub_names():
+    assert parse(headers=at(NOW + 10)).skew == 10.5
+
+
 @pytest.mark.parametrize("date", ["", "soon", "Fri, 99 Xyz 2027 99:99:99 GMT", "0", "\x00", "9" * 400])
 def test_a_date_that_is_none_counts_as_no_skew(date):
     assert parse(headers={"date": date}).skew == 0.0
@@ -175,7 +191,12 @@ def test_a_date_that_is_none_counts_as_no_skew(date):
 
 @pytest.mark.parametrize(
     "date",
-    ["Fri, 15 Jan 2027 08:00:00 GMT", "Fri Jan 15 08:00:00 2027", "Fri, 15 Jan 2027 08:00:00 -0000"],
+    [
+        "Fri, 15 Jan 2027 08:00:00 GMT",
+        "Fri Jan 15 08:00:00 2027",
+        "Fri, 15 Jan 2027 08:00:00 -0000",
+        "Fri, 15 Jan 2027 13:30:00 +0530",
+    ],
 )
 def test_every_form_of_date_that_http_allows_is_in_utc_wherever_the_worker_is(date, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -214,6 +235,7 @@ def test_without_a_moment_given_the_local_clock_counts():
         ("https://cas.example", "http://127.0.0.1:1"),
         ("http://127.0.0.1:1/cas", "http://127.0.0.1:1"),
         ("http://[::1]:1", "http://localhost"),
+        ("https://cas.example/X", "https://hub.example"),
     ],
 )
 def test_a_cas_url_that_is_as_safe_as_the_hub_is_trusted(url, endpoint):
@@ -232,6 +254,8 @@ def test_trailing_slashes_of_a_cas_url_are_removed(url):
         ("file:///etc/passwd", "scheme 'file'; only https is trusted"),
         ("local:///tmp/cas", "scheme 'local'; only https is trusted"),
         ("ftp://cas.example", "scheme 'ftp'; only https is trusted"),
+        ("a234567890123456789://cas.example", "scheme 'a234567890123456'; only https is trusted"),
+        ("https://cas.example\\@evil.example", "has a backslash"),
         ("//cas.example", "scheme ''; only https is trusted"),
         ("cas.example", "scheme ''; only https is trusted"),
         ("https://", "names no host"),
@@ -344,4 +368,13 @@ def test_write_supersedes_read_and_read_never_uploads(has, wanted, is_allowed):
 def test_a_token_for_something_else_is_refused_by_name(other, has, wanted):
     with pytest.raises(XetTokenScopeError) as caught:
         parse(scope=has).check(wanted, other)
-    assert f"the token is for {REPO}, not for {other}. Fetch one for {other}" in str(caught.value)
+    assert str(caught.value) == (
+        f"the token is for {REPO}, not for {other}. Fetch one for {other}, or leave out repo_id, repo_type and "
+        "revision to use those of the token."
+    )
+
+
+def test_a_read_token_does_not_write_whatever_the_repository():
+    with pytest.raises(XetTokenScopeError, match="cannot upload"):
+        parse(scope="read").check("write", REPO)
+    parse(scope="write").check("write")

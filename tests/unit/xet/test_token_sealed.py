@@ -193,7 +193,7 @@ def test_a_changed_ciphertext_keeps_it_shut(data):
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"text", b"[]", b"null", json.dumps({"access_token": SECRET}).encode()],
+    [b"", b"text", b"[]", b"[1]", b"5", b"null", json.dumps({"access_token": SECRET}).encode()],
 )
 def test_what_the_key_opens_must_still_be_a_token(payload):
     with pytest.raises(XetTokenSealError) as caught:
@@ -205,8 +205,12 @@ def test_what_the_key_opens_must_still_be_a_token(payload):
 def test_a_sealed_value_without_a_token_in_it_is_refused(access_token):
     clear = {key: value for key, value in xcom().items() if key != "sealed"}
     payload = json.dumps({**clear, "access_token": access_token}).encode()
-    with pytest.raises(XetTokenTamperedError):
+    with pytest.raises(XetTokenTamperedError) as caught:
         opened(xcom(sealed=KEY.encrypt(payload).decode()))
+    assert str(caught.value) == (
+        "the XCom value of the token was changed after it was sealed. It is refused; find out who writes to that XCom, "
+        "then fetch a new token."
+    )
 
 
 @pytest.mark.parametrize(("now", "released"), [(EXP - 1, SECRET), (EXP, ""), (EXP + 1, "")])
@@ -233,7 +237,11 @@ def test_claims_that_are_what_the_task_names_pass():
 def test_claims_of_another_repository_or_revision_are_refused_by_name(other):
     with pytest.raises(XetTokenTamperedError) as caught:
         claims(repo=other.uri).check_claims("read", token().repo)
-    assert f"says it is for {other}, but this task names {token().repo}, and no seal confirms" in str(caught.value)
+    assert str(caught.value) == (
+        f"the token says it is for {other}, but this task names {token().repo}, and no seal confirms the token. It is "
+        "refused. Give this task the repo_id, repo_type and revision of its token task; if they are the same, find out "
+        "who writes to that XCom."
+    )
 
 
 def test_a_claim_of_a_read_token_never_uploads():

@@ -179,7 +179,7 @@ def root_of(text: str) -> Path:
     if not is_name:
         raise XetInputError(f"destination {text!r:.80} contains a character that file names cannot have.")
     root = Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib raises over an unknown user
-    if root.parts[:1] and root.parts[0].startswith("~"):
+    if root.parts and root.parts[0].startswith("~"):
         raise XetInputError(f"destination {text!r} is in the home folder of an unknown user.")
     return root
 
@@ -272,7 +272,8 @@ def write(target: Target, content: bytes) -> None:
     """
     with _writing(target):
         target.part.unlink(missing_ok=True)
-        descriptor = os.open(target.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        # With O_EXCL, it is an error if a link is there.
+        descriptor = os.open(target.part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
 

@@ -71,7 +71,7 @@ def another(part: Path) -> Path:
 
     Anyone who can guess a name could create a symbolic link there, and redirect the content.
     """
-    before, _, _ = part.name.removesuffix(SUFFIX).rpartition("-")
+    before, _, _ = part.name.rpartition("-")
     return part.with_name(f"{before or '.'}-{uuid.uuid4().hex}{SUFFIX}")
 
 

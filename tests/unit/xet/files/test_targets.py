@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_xethub.exceptions import XetDestinationError, XetInputError, XetIntegrityError
+from airflow_provider_xethub.xet.files import spellings
 from airflow_provider_xethub.xet.files.targets import (
     Target,
     check_names,
     check_record,
     complete,
     complete_from_disk,
+    digest,
     local_targets,
     longest_name,
     repo_of,
@@ -111,9 +114,13 @@ def test_a_record_that_was_edited_is_refused_by_its_name(path, named):
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("value", [None, "a.bin", []])
+def test_a_record_is_returned_as_it_was_checked():
+    assert check_record(record()) == record()
+
+
+@pytest.mark.parametrize("value", [None, "a.bin", [], {"path": 7}])
 def test_what_is_no_record_is_refused(value):
-    with pytest.raises(XetInputError, match=r"^files has a record with [^(]*\. Pass records as XetUploadOperator"):
+    with pytest.raises(XetInputError, match=r"^files has a record with [^(X]*\. Pass records as XetUploadOperator"):
         check_record(value)
 
 
@@ -198,6 +205,48 @@ def test_an_empty_destination_is_refused():
         local_targets([record()], "", single=False)
 
 
+def test_a_destination_may_be_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [target.path for target in local_targets([record("a")], ".", single=False)] == [Path("a")]
+
+
+def test_temporary_files_have_the_name_of_the_attempt(tmp_path):
+    attempt = temporary_names.Attempt.of(2, "dag", "run", "task")
+    [target] = local_targets([record()], tmp_path, single=False, attempt=attempt)
+    assert f"-{attempt.instance}-2-" in target.part.name
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """What is compared with the names that the destination has."""
+    calls = []
+
+    def check(names, folder, paths, repo, *, on_disk=False):
+        assert isinstance(names, spellings.Local)
+        calls.append((folder, list(paths), repo, on_disk))
+
+    monkeypatch.setattr(spellings, "check", check)
+    return calls
+
+
+def test_the_names_of_files_are_compared_in_the_folder_that_gets_them(tmp_path, compared):
+    files = [record("a"), record("b/A")]
+    local_targets(files, tmp_path / "out", single=False)
+    local_targets(files[1:], tmp_path / "out", single=True)
+    check_names(iter(files), tmp_path / "out", "hf://acme/m@v1")
+    assert compared == [
+        (f"{tmp_path}/out", ["a", "b/A"], URI, False),
+        (str(tmp_path), ["out"], URI, False),
+        (f"{tmp_path}/out", ["a", "b/A"], "hf://acme/m@v1", True),
+    ]
+
+
+def test_names_that_were_compared_before_and_no_names_are_not_compared(tmp_path, compared):
+    local_targets([record("a")], tmp_path, single=False, names_checked=True)
+    local_targets([], tmp_path, single=False)
+    assert compared == []
+
+
 def test_names_are_checked_for_any_number_of_files_without_planning_them(tmp_path):
     check_names(iter([record("a"), record("b/a")]), tmp_path / "out", URI)
     with pytest.raises(XetInputError, match=r"path '\.\./a' in a repository is not valid"):
@@ -232,6 +281,12 @@ def test_the_longest_name_is_that_of_the_nearest_folder_that_exists(tmp_path, mo
     assert longest_name(tmp_path / "a/b") == 143
     assert asked == [(folder, "PC_NAME_MAX") for folder in (tmp_path / "a/b", tmp_path / "a", tmp_path)]
     assert longest_name(Path("/elsewhere")) == 255
+
+    def unknown(folder, name):
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "pathconf", unknown)
+    assert longest_name(tmp_path) == 255
 
 
 # --- the folders
@@ -271,6 +326,13 @@ def test_temporary_files_are_gone_at_the_end_whatever_happens(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         stop_in_the_middle()
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_download_without_temporary_files_ends_without_an_error(tmp_path):
+    targets = local_targets([record("s/a"), record("s/b")], tmp_path, single=False)
+    with temporary_files(targets):
+        targets[0].part.touch()
     assert list((tmp_path / "s").iterdir()) == []
 
 
@@ -384,6 +446,30 @@ def test_content_is_written_to_the_temporary_file_and_never_through_a_link(tmp_p
     assert not target.path.exists()
 
 
+@pytest.mark.parametrize(("mask", "mode"), [(0, 0o666), (0o027, 0o640)])
+def test_the_umask_decides_who_can_read_a_file(tmp_path, mask, mode):
+    (target,) = local_targets([record()], tmp_path, single=False)
+    before = os.umask(mask)
+    try:
+        write(target, b"content")
+    finally:
+        os.umask(before)
+    assert target.part.stat().st_mode & 0o7777 == mode
+
+
+def test_a_digest_is_computed_in_blocks(monkeypatch):
+    sizes = []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1, /):
+            sizes.append(size)
+            return super().read(size)
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Stream(bytes(3 << 20)))
+    assert digest(Path("a.bin"), "sha256", 3 << 20) == hashlib.sha256(bytes(3 << 20)).hexdigest()
+    assert sizes == [1 << 20] * 4
+
+
 def test_the_state_of_a_target_is_that_of_a_regular_file(tmp_path):
     (target,) = local_targets([record("a/b")], tmp_path, single=False)
     assert state_of(target) is None
@@ -439,8 +525,12 @@ def test_a_destination_that_no_file_system_has_is_refused(destination):
 
 def test_a_destination_that_cannot_be_read_now_may_be_read_later(tmp_path, monkeypatch):
     fail_at(monkeypatch, os, "stat", "/out")
-    with pytest.raises(XetDestinationError, match="/out cannot be read on this worker: input/output error") as caught:
+    with pytest.raises(XetDestinationError) as caught:
         local_targets([record()], tmp_path / "out", single=True)
+    assert str(caught.value) == (
+        f"{tmp_path}/out cannot be read on this worker: input/output error. Correct that, or choose another "
+        "destination. Nothing was downloaded."
+    )
     assert caught.value.retryable
 
 
@@ -455,6 +545,18 @@ def test_a_disk_that_fails_is_named_with_the_file_that_was_for_it(tmp_path, monk
         f"{tmp_path}/a.bin cannot be written on this worker: {reason}. Correct that, or choose another destination. "
         f"It was for a.bin of {URI}, which was discarded."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "call"), [("lstat", state_of), ("replace", complete_from_disk), ("unlink", lambda it: write(it, b"x"))]
+)
+def test_whatever_fails_on_disk_names_the_path_that_was_wanted(tmp_path, monkeypatch, name, call):
+    target = arrived(tmp_path, record())
+    fail_at(monkeypatch, Path, name, "a.bin" if name == "lstat" else target.part.name)
+    with pytest.raises(
+        XetDestinationError, match=rf"^{tmp_path}/a\.bin cannot be written on this worker: input/output"
+    ):
+        call(target)
 
 
 def test_a_destination_whose_name_is_too_long_is_an_input_error(tmp_path, monkeypatch):

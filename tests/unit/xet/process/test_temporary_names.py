@@ -86,6 +86,20 @@ def test_what_a_process_of_this_system_left_that_has_ended_is_removed_whoever_it
     assert list(file.parent.iterdir()) == []
 
 
+def test_an_attempt_is_known_by_all_that_identifies_the_task_instance():
+    values = ("dag", "run", "load", 3)
+    attempts = [Attempt.of(2, *values), Attempt.of(2, *values[:3]), Attempt.of(2, "dag run", "load", 3)]
+    assert len({each.instance for each in attempts}) == 3
+    assert Attempt.of(2, *values) == Attempt.of(2, "dag", "run", "load", "3")
+    assert [Attempt.of(number, *values).number for number in (1, 2)] == [1, 2]
+
+
+def test_an_attempt_of_unknown_number_may_be_the_running_one(elsewhere, file):
+    part = elsewhere(file, Attempt(FIRST.instance, 0))
+    assert temporary_names.remove_abandoned([file], SECOND) == []
+    assert part.exists()
+
+
 def test_nothing_else_is_removed(file):
     own = temporary_names.new(file, FIRST)
     other_file = of_a_dead_process(file.with_name("b.bin"))
@@ -132,6 +146,26 @@ def test_containers_of_one_host_name_do_not_take_each_other_for_dead(file, monke
     assert temporary_names.remove_abandoned([file]) == []
     monkeypatch.undo()
     assert temporary_names.remove_abandoned([file]) == [left]
+
+
+@linux
+@pytest.mark.parametrize("differs", ["host name", "process namespace"])
+def test_processes_that_do_not_see_each_other_are_of_different_systems(monkeypatch, differs):
+    here = temporary_names._system()
+    stat = Path.stat
+    if differs == "host name":
+        monkeypatch.setattr(temporary_names.socket, "gethostname", lambda: "other")
+    else:
+        other = os.stat_result((0, 7, 0, 0, 0, 0, 0, 0, 0, 0))
+        monkeypatch.setattr(
+            Path, "stat", lambda path, **options: other if str(path) == "/proc/self/ns/pid" else stat(path, **options)
+        )
+    assert temporary_names._system() not in (here, "0")
+
+
+def test_a_file_whose_name_is_no_text_has_a_temporary_name(tmp_path):
+    names = {temporary_names.new(tmp_path / name).name[:13] for name in ("a\udcff", "a\udcfe", "a")}
+    assert len(names) == 3
 
 
 def test_names_are_new_each_time_hidden_and_short(tmp_path):
