@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import time
 from email.utils import formatdate
 
@@ -55,6 +57,27 @@ def test_without_a_hub_token_nothing_is_sent_as_one():
     with SmallServer(Answer({"name": "x"})) as server:
         assert client(server.url, None).whoami() == {"name": "x"}
     assert "authorization" not in server.asked[0].headers
+
+
+def test_a_request_without_a_credential_sends_none_from_netrc_either(tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with SmallServer(Answer({})) as server:
+        client(server.url).request("GET", "/api/public", about="x", anonymous=True)
+    assert "authorization" not in server.asked[0].headers
+
+
+def test_a_client_with_its_credential_is_not_pickled():
+    with pytest.raises(TypeError, match="A Hub with its credential cannot be pickled"):
+        pickle.dumps(client("https://hub.example"))
+
+
+def test_a_token_whose_cas_url_repeats_the_hub_token_is_refused():
+    body = {"accessToken": "xet_0", "exp": int(time.time()) + 900, "casUrl": f"https://cas.example/{HUB_TOKEN}"}
+    with SmallServer(Answer(body)) as server, pytest.raises(XetTokenFormatError) as caught:
+        client(server.url).xet_token(REPO, "read")
+    assert "has a field 'casUrl' that repeats a secret" in str(caught.value)
+    assert HUB_TOKEN not in str(caught.value)
 
 
 def test_netrc_does_not_replace_the_hub_token(tmp_path, monkeypatch):
@@ -273,3 +296,59 @@ def test_all_waits_together_stay_within_the_budget(monkeypatch):
     with SmallServer(Answer(b"", 503, {"Retry-After": "1"})) as server, pytest.raises(XetServerError):
         client(server.url).whoami()
     assert len(server.asked) == 2
+
+
+# --- what a listing of a commit leaves in memory
+
+COMMIT = REPO.at("0123456789" * 4)
+ENTRIES = [{"type": "file", "path": name, "size": 1, "oid": "ab" * 20} for name in ("a", "b")]
+
+
+def listed(*, repo=COMMIT, path=None, recursive=True, keep=None, kept=False):
+    """The client of a Hub that lists two files, after it has listed them page by page."""
+    with SmallServer(Answer(ENTRIES)) as server:
+        hub = client(server.url)
+        with hub.keeping_listing() if kept else contextlib.nullcontext():
+            pages = list(hub.tree_pages(repo, path, recursive=recursive, keep=keep))
+    assert pages == [ENTRIES]
+    return hub
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(True, False), (None, True)])
+def test_the_whole_listing_of_a_commit_can_be_kept(keep, kept):
+    hub = listed(keep=keep, kept=kept)
+    assert hub.listed_tree(COMMIT) == ENTRIES
+    assert hub.listed_tree(REPO) is None
+    assert hub.listed_tree(COMMIT.at("1123456789" * 4)) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"keep": False, "kept": True}, {"keep": True, "repo": REPO}, {"keep": True, "recursive": False}],
+    ids=["not asked for", "not wanted", "a branch changes", "without subfolders"],
+)
+def test_no_other_listing_is_kept(options):
+    assert listed(**options).listed_tree(options.get("repo", COMMIT)) is None
+
+
+def test_the_listing_of_a_folder_is_not_kept():
+    with SmallServer(Answer([{**ENTRIES[0], "path": "f/a"}])) as server:
+        hub = client(server.url)
+        assert hub.tree(COMMIT, "f", recursive=True)
+    assert hub.listed_tree(COMMIT) is None
+
+
+def test_listings_are_kept_only_within_the_block():
+    with SmallServer(Answer(ENTRIES)) as server:
+        hub = client(server.url)
+        with pytest.raises(KeyError), hub.keeping_listing():
+            raise KeyError
+        list(hub.tree_pages(COMMIT, recursive=True))
+    assert hub.listed_tree(COMMIT) is None
+
+
+def test_a_listing_that_is_too_long_is_not_kept(monkeypatch):
+    monkeypatch.setattr(hub_module, "_MAX_KEPT", 2)
+    assert listed(keep=True).listed_tree(COMMIT) == ENTRIES
+    monkeypatch.setattr(hub_module, "_MAX_KEPT", 1)
+    assert listed(keep=True).listed_tree(COMMIT) is None

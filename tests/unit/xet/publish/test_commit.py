@@ -7,6 +7,7 @@ import pytest
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import ANYWHERE, BINARY, FILE, THROUGH_CAS, record
@@ -43,6 +44,15 @@ from support.commit_builders import ANYWHERE, BINARY, FILE, THROUGH_CAS, record
         ({"delete": ["b", "b"]}, "b occurs twice among the paths to be deleted in hf://"),
         ({"delete": ["b", "b/"]}, "b/ occurs twice among the paths to be deleted in hf://"),
         ({"delete": "b.txt"}, "delete must be a list of paths"),
+        (
+            {"repo": Repo("acme/b", "bucket"), "card": Card("# A")},
+            r"hf://buckets/acme/b is a bucket: it has no card\. Leave out card\.",
+        ),
+        (
+            {"card": Card("# A"), "delete": ["README.md"]},
+            r"README\.md would be both the card of hf://datasets/acme/corpus@main and deleted\.",
+        ),
+        ({"card": Card("# A"), "delete": ["README.md/"]}, "would be both the card of"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(fields, text):
