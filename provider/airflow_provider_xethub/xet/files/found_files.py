@@ -140,13 +140,6 @@ class FoundFiles(Collection[SourceFile]):
         value = self._many.get(path)
         return None if value is None else self._file(path, value, with_sample=True)
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files."""
-        if self._many is None:
-            return sum(file.size for file in self._few.values())
-        return self._many.total_size()
-
     def paths(self) -> Iterator[str]:
         """Yield the paths in the repository, in their order."""
         return iter(sorted(self._few)) if self._many is None else (row.path for row in self._many.by_path())

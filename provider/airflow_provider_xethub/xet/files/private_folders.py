@@ -58,7 +58,7 @@ class PrivateFolder:
             os.fchmod(self._handle, 0o700)
             found = os.fstat(self._handle)
             if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-                raise PermissionError(1, "the file system does not keep a folder private")
+                raise PermissionError("the file system does not keep a folder private")
         except BaseException:
             self.remove()
             raise
@@ -73,7 +73,7 @@ class PrivateFolder:
 
     def _write(self, name: str, content: bytes) -> Path:
         if (folder := self._handle) is None:
-            raise FileNotFoundError(2, "the folder was removed")
+            raise FileNotFoundError("the folder was removed")
         part = f".{name}.new"
         self._names |= {name, part}
         with contextlib.suppress(FileNotFoundError):
@@ -220,7 +220,7 @@ def _checked(folder: str | os.PathLike[str]) -> Path:
 
 def _candidates() -> list[Path]:
     """Return the folders to try, those in memory first."""
-    named = [_SHARED_MEMORY, os.environ.get("XDG_RUNTIME_DIR", "")]
+    named = [_SHARED_MEMORY, os.environ.get("XDG_RUNTIME_DIR")]
     real = map(os.path.realpath, filter(None, named))
     in_memory = [path for path in real if file_systems.of_path(Path(path)) in file_systems.MEMORY]
     return [Path(path) for path in dict.fromkeys([*in_memory, os.path.realpath(tempfile.gettempdir())])]

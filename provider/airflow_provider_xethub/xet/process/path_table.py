@@ -101,11 +101,6 @@ class PathTable:
             query = "SELECT 1 FROM rows WHERE path > ? AND path < ? LIMIT 1"
             return self._database.execute(query, (f"{folder}/", f"{folder}0")).fetchone() is not None
 
-    def total_size(self) -> int:
-        """Return the sum of the sizes."""
-        with _errors():
-            return int(self._database.execute("SELECT coalesce(sum(size), 0) FROM rows").fetchone()[0])
-
     def count_marked(self) -> int:
         """Return the number of marked rows."""
         with _errors():

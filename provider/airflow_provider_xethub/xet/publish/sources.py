@@ -251,12 +251,9 @@ class SourceFiles(Sources):
         return {file["path"]: file for file in sent["files"]}, sent["transfer"]
 
     def _file(self, path: str) -> SourceFile:
-        file = self._here.get(path)
-        if file is None and self._many is not None:
-            file = self._many.get(path)
-        if file is None:
-            raise KeyError(path)
-        return file
+        if self._many is None or path in self._here:
+            return self._here[path]
+        return cast("SourceFile", self._many.get(path))
 
 
 class SourceRecords(Sequence[XetFile]):
@@ -283,11 +280,6 @@ class SourceRecords(Sequence[XetFile]):
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files."""
-        return self._found.bytes
 
     def find(self, path: str) -> XetFile | None:
         """Return the record with this path."""

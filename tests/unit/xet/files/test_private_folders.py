@@ -81,8 +81,22 @@ def test_nobody_else_can_read_it_whatever_the_umask(tmp_path, mask):
     folder.remove()
     folder.remove()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"^the folder was removed$"):
         folder.write("token.json", b"three")
+
+
+def test_nobody_else_can_read_it_from_its_first_moment(tmp_path, monkeypatch):
+    modes = []
+    fchmod = os.fchmod
+
+    def late(handle, mode):
+        modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+        fchmod(handle, mode)
+
+    monkeypatch.setattr(os, "fchmod", late)
+    with umask(0):
+        create(tmp_path, "test", UNKNOWN).write("token.json", b"one")
+    assert modes == [0o700, 0o600, 0o600]
 
 
 def test_a_reader_sees_the_old_or_the_new_content(tmp_path):
@@ -115,6 +129,24 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_nothing(tmp_path):
     assert path.read_bytes() == b"old"
     assert [each.name for each in folder.path.iterdir()] == ["token.json"]
     folder.remove()
+
+
+def test_a_failed_write_says_so_though_its_file_cannot_be_removed_either(tmp_path, monkeypatch):
+    folder = create(tmp_path, "test", UNKNOWN)
+    with monkeypatch.context() as patch:
+        fail_at(patch, os, "rename", ".token.json.new", errno.ENOSPC)
+        unlink, calls = os.unlink, []
+
+        def second_fails(name, **options):
+            calls.append(name)
+            if len(calls) > 1:
+                raise OSError(errno.EIO, "Input/output error")
+            unlink(name, **options)
+
+        patch.setattr(os, "unlink", second_fails)
+        with pytest.raises(OSError, match="No space left on device"):
+            folder.write("token.json", b"secret")
+    assert calls == [".token.json.new"] * 2
 
 
 def test_whoever_replaces_the_folder_does_not_get_what_is_written(tmp_path):
@@ -161,6 +193,25 @@ def test_a_candidate_that_cannot_be_written_is_passed_over(candidates, mounts, m
     monkeypatch.setattr(private_folders, "_SHARED_MEMORY", "/sys/kernel")
     monkeypatch.setattr(file_systems, "of_path", lambda path: "tmpfs")
     assert create(None, "test", UNKNOWN).path.parent == candidates[1]
+
+
+def test_where_no_candidate_is_fit_the_error_says_why_of_each(candidates, mounts, monkeypatch):
+    memory, temporary = candidates
+    mounts(memory="tmpfs")
+    monkeypatch.setattr(PrivateFolder, "write", lambda *_: Path("/no/such").stat())
+    temporary.chmod(0o777)
+    with pytest.raises(XetDestinationError) as caught:
+        create(None, "test", UNKNOWN)
+    assert str(caught.value) == (
+        "No folder on this machine can hold a private file. Name one with folder=, on a local file system. Tried "
+        f"{memory}: no such file or directory; {temporary}: it has no sticky bit, so other users can rename what is in "
+        "it."
+    )
+
+
+def test_a_folder_of_root_is_a_candidate_of_every_user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert private_folders._exposed(Path("/")) is None
 
 
 _WITH_MEMORY_OF_ITS_OWN = """
@@ -215,7 +266,7 @@ def test_a_named_folder_that_others_may_read_is_taken_with_a_warning(tmp_path, m
     (tmp_path / "named").mkdir(mode=0o700)
     mounts(named=kind)
     assert create(tmp_path / "named", "test", UNKNOWN).path.parent == tmp_path / "named"
-    assert f"named is on a file system ({kind}) that other machines may read" in caplog.text
+    assert caplog.messages == [f"Folder {tmp_path}/named is on a file system ({kind}) that other machines may read."]
 
 
 def test_a_folder_in_which_others_may_rename_is_no_candidate(candidates, mounts):
@@ -234,14 +285,18 @@ def test_a_folder_of_another_user_is_no_candidate(candidates, mounts, caplog):
     os.chown(memory, 12345, 12345)
     assert create(None, "test", UNKNOWN).path.parent == temporary
     create(memory, "test", UNKNOWN)
-    assert "belongs to another user, who can rename what is in it" in caplog.text
+    assert caplog.messages == [
+        f"Folder {memory}: it belongs to another user, who can rename what is in it, and can put another file in the "
+        "place of a private one."
+    ]
 
 
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("", "folder is empty"),
+        ("", r"folder is empty\. Leave it out for a folder in memory, or name an existing folder\."),
         ("  ", "folder is empty"),
+        ("/tmp\0", "folder is empty"),
         (b"/tmp", "folder must be a path, not bytes"),
         (["/tmp"], "folder must be a path, not list"),
         ("/nowhere/at/all", "folder /nowhere/at/all is not an existing folder"),
@@ -307,6 +362,13 @@ def test_a_retry_removes_what_its_earlier_attempt_left_on_any_host(tmp_path):
     PrivateFolder(tmp_path, "test", FIRST).write("token.json", b"old")
     create(tmp_path, "test", SECOND).remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retry_removes_what_its_earlier_attempt_left_in_memory(candidates, mounts):
+    mounts(memory="tmpfs")
+    PrivateFolder(candidates[0], "test", FIRST).write("token.json", b"old")
+    create(None, "test", SECOND).remove()
+    assert list(candidates[0].iterdir()) == []
 
 
 def test_a_link_in_the_name_of_an_abandoned_folder_is_not_followed(tmp_path):
@@ -401,6 +463,7 @@ def test_a_secret_is_removed_though_the_disk_fails_once(tmp_path, monkeypatch, c
 def test_a_secret_is_removed_from_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     made = create(tmp_path, "token", FIRST)
     made.write("token.json", b"secret")
+    made.write("other.json", b"secret")
 
     def fail(_):
         raise OSError(5, "Input/output error")
@@ -441,7 +504,7 @@ def test_a_file_system_that_keeps_no_folder_private_is_refused(tmp_path, monkeyp
     status = os.stat_result((mode, 0, 0, 2, os.geteuid() + owner, 0, 0, 0, 0, 0))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", lambda _: status)
-        with pytest.raises(XetDestinationError, match="the file system does not keep a folder private"):
+        with pytest.raises(XetDestinationError, match=r"file: the file system does not keep a folder private\."):
             create(tmp_path, "test", UNKNOWN)
     assert list(tmp_path.iterdir()) == []
 
