@@ -13,7 +13,9 @@ from airflow_provider_xethub.exceptions import (
     XetConflictError,
     XetConnectionError,
     XetForbiddenError,
+    XetInputError,
     XetNotFoundError,
+    XetProtocolError,
     XetRateLimitError,
     XetResponseError,
     XetRevisionNotFoundError,
@@ -23,6 +25,7 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.repo import Repo
 from support.hub_client import AT_ONCE, HUB_TOKEN, REPO, client, refusal
 from support.small_server import Answer, Asked, SmallServer
@@ -78,6 +81,23 @@ def test_a_token_whose_cas_url_repeats_the_hub_token_is_refused():
         client(server.url).xet_token(REPO, "read")
     assert "has a field 'casUrl' that repeats a secret" in str(caught.value)
     assert HUB_TOKEN not in str(caught.value)
+
+
+def test_a_connection_with_a_token_is_not_keyless():
+    with pytest.raises(XetInputError, match=r"^connection 'xethub_default' is not a keyless connection\.$"):
+        client("https://hub.example").token_of("model", "acme/m")
+
+
+def test_a_proxy_that_wants_another_password_is_named():
+    with SmallServer(Answer(b"", 407)) as server, pytest.raises(XetConnectionError, match="proxy") as caught:
+        client(server.url).whoami()
+    assert "407" in str(caught.value)
+
+
+def test_a_response_that_is_too_large_is_a_protocol_error(monkeypatch):
+    monkeypatch.setattr(bounded_answers, "MAX_BYTES", 10)
+    with SmallServer(Answer({"name": "x" * 20})) as server, pytest.raises(XetProtocolError):
+        client(server.url).whoami()
 
 
 def test_netrc_does_not_replace_the_hub_token(tmp_path, monkeypatch):

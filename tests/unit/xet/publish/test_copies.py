@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetInputError, XetSourceError
+from airflow_provider_xethub.exceptions import XetForbiddenError, XetIdentityError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.publish import copies
-from airflow_provider_xethub.xet.publish.commit import CommitRequest, git_blob_id
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode, git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import ANYWHERE, BINARY, record
 
@@ -85,6 +85,35 @@ def test_git_attributes_have_no_meaning_in_a_bucket():
 def test_within_one_repository_nothing_is_duplicated():
     planned = plan([FILE], "new", source=TARGET.at("v1"))
     copies.duplicate(None, planned, planned.request.files, {})
+
+
+def refusing(error, exchanged):
+    """A Hub that refuses to copy; ``exchanged`` is that of a keyless connection."""
+
+    def json(*_, **__):
+        raise error
+
+    return SimpleNamespace(json=json, exchanged=exchanged)
+
+
+MODES = {FILE["path"]: UploadMode(False, None, False)}
+
+
+def test_a_copy_that_the_hub_refuses_is_an_error():
+    planned = plan([FILE])
+    with pytest.raises(XetForbiddenError, match=r"^No\.$"):
+        copies.duplicate(refusing(XetForbiddenError("No.", status=403), None), planned, planned.request.files, MODES)
+
+
+def test_a_keyless_connection_copies_only_from_public_repositories():
+    planned = plan([FILE])
+    hub = refusing(XetForbiddenError("No.", status=403), object())
+    with pytest.raises(XetIdentityError) as caught:
+        copies.duplicate(hub, planned, planned.request.files, MODES)
+    assert str(caught.value).startswith(
+        f"The Hub did not copy from {SOURCE} to {TARGET} (403): it takes one token for both, and that of a keyless "
+        f"connection is for {TARGET} alone, so the source must be public. None of these files was committed. "
+    )
 
 
 def read(content, file=TEXT):
