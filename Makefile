@@ -28,7 +28,7 @@ help:  ## Show the targets.
 $(INSTALLED): $(PROJECTS) constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.14 is needed; name it with make PYTHON=…" >&2; exit 1; }
 	@echo "Installing into .venv (half a minute) …"
-	@$(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv  # another Python over one that is there would mix both
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 		--editable '.[local]' --editable provider/local --editable provider/token \

@@ -159,7 +159,7 @@ def _set_status(calls: ApiCalls, found: PullRequest, status: Any, comment: str |
 
     def is_done() -> bool:
         now[:] = [pull_requests.get(calls.hub, repo, number)]
-        return now[0].status == status
+        return bool(now[0].status == status)
 
     calls.change(
         f"setting pull request {number} of {found.base} to {status}",
