@@ -9,7 +9,6 @@ import gc
 import importlib.util
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -54,6 +53,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from airflow_provider_xethub.xet.cas import session as _cas_session  # noqa: E402
 from airflow_provider_xethub.xet.hub import client as _hub_client  # noqa: E402
+from support.masked_secrets import forget_masked_secrets  # noqa: E402
 from xethub_local.server import LocalHub  # noqa: E402
 
 # For the same reason; tests/unit/xet/hub/test_retries.py has the first one as it is, processes of their own have both.
@@ -117,13 +117,6 @@ _LONGEST = (
     "unit/test_import_cost.py",
 )
 
-# Airflow's own and that of its SDK; the last one is that of Airflow 3.0, and of later ones only a name for the second.
-_MASKERS = (
-    "airflow._shared.secrets_masker.secrets_masker",
-    "airflow.sdk._shared.secrets_masker.secrets_masker",
-    "airflow.sdk.execution_time.secrets_masker",
-)
-
 # The browser's remote control is in the dependency group long, and a conftest cannot skip itself.
 collect_ignore = [] if importlib.util.find_spec("playwright") else ["system/ui"]
 # What the tests of the client libraries need beside them: make test-clients copies it there.
@@ -147,17 +140,9 @@ def _telemetry_is_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _masked_secrets_are_those_of_one_test() -> Iterator[None]:
-    """Airflow compiles all secrets that its process knows into one expression, anew for each that it learns.
-
-    With those of a thousand tests, this took half a second for each token.
-    """
+    """With those of a thousand tests, each token took half a second."""
     yield
-    for name in _MASKERS:
-        if masker := vars(sys.modules.get(name, object)).get("_secrets_masker"):
-            masker().reset_masker()
-    if sealing := sys.modules.get("airflow_provider_xethub.hooks.tokens.sealing"):
-        for name in ("_masked_here", "_masked_everywhere"):
-            vars(sealing)[name].clear()
+    forget_masked_secrets()
 
 
 @pytest.fixture(scope="session")
