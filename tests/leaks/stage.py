@@ -80,9 +80,8 @@ def prepare(stage: Stage, world: World, plan: Mapping[str, Any], examples: Itera
         "HF_XET_CLIENT_RETRY_BASE_DELAY": "20ms",
         "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2",
         "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
-        # Tasks wait for most of their time.
-        "AIRFLOW__CORE__PARALLELISM": "8",
-        "AIRFLOW__API__WORKERS": "2",
+        # With more tasks, or two workers of the API server, requests wait half a minute for SQLite's lock.
+        "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{user}" for user in USERS),
