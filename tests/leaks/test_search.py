@@ -6,11 +6,13 @@ import base64
 import gzip
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -397,24 +399,68 @@ class Healthy(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'{"scheduler": {"status": "healthy"}}')
+        self.wfile.write(b'{"scheduler": {"status": "%s"}}' % os.environ["STATUS"].encode())
 
 task = subprocess.Popen(["sleep", "1000"], preexec_fn=os.setpgrp)
-open(os.environ["TASK"], "w").write(str(task.pid))
+with open(os.environ["TASK"] + ".part", "w") as file:
+    file.write(str(task.pid))
+os.rename(file.name, os.environ["TASK"])
 HTTPServer(("127.0.0.1", int(os.environ["AIRFLOW__API__PORT"])), Healthy).serve_forever()
 """
 
 
-def test_a_task_that_still_runs_is_ended_with_airflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks are in process groups of their own, so that ending Airflow's is not enough."""
-    (command := tmp_path / "airflow").write_text(f"#!{sys.executable}\n{FAKE_AIRFLOW}")
+@pytest.fixture
+def fake_airflow(tmp_path: Path) -> Path:
+    """Return a folder with a command ``airflow``, which starts a task and serves its own state."""
+    (command := tmp_path / "bin" / "airflow").parent.mkdir()
+    command.write_text(f"#!{sys.executable}\n{FAKE_AIRFLOW}")
     command.chmod(0o755)
-    monkeypatch.setattr(services, "BIN", tmp_path)
+    return command.parent
+
+
+def has_ended(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_task_that_still_runs_is_ended_with_airflow(
+    tmp_path: Path, fake_airflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks are in process groups of their own, so that ending Airflow's is not enough."""
+    monkeypatch.setattr(services, "BIN", fake_airflow)
     setting = stage.Stage(tmp_path / "run")
-    setting.env = {**services.environment(setting.folder), "TASK": str(tmp_path / "task")}
+    setting.env = {**services.environment(setting.folder), "TASK": str(tmp_path / "task"), "STATUS": "healthy"}
     with stage.airflow(setting):
         task = psutil.Process(int((tmp_path / "task").read_text()))
-    assert not task.is_running() or task.status() == psutil.STATUS_ZOMBIE
+    assert has_ended(task)
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from demo import services
+from leaks.__main__ import main
+
+services.BIN = Path(sys.argv.pop(1))
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, fake_airflow: Path) -> None:
+    """Also if whoever waits presses it once more."""
+    (folder := tmp_path / "tmp").mkdir()
+    env = {**os.environ, "TMPDIR": str(folder), "TASK": str(tmp_path / "task"), "STATUS": "starting"}
+    env["PYTHONPATH"] = str(services.ROOT / "tests")
+    command = [sys.executable, "-c", INTERRUPTED, str(fake_airflow), "--quick"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        until(lambda: (tmp_path / "task").exists() or process.poll() is not None)
+        task = psutil.Process(int((tmp_path / "task").read_text()))
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)  # signals of a kind that arrive together count as one
+        output, errors = process.communicate()
+    assert (process.returncode, errors) == (1, "Stopped.\n"), output
+    assert has_ended(task)
+    assert not list(folder.iterdir())
 
 
 def test_the_table_counts_what_was_searched(search: Search) -> None:
