@@ -243,7 +243,7 @@ def waiting(case: dict[str, Any]) -> None:
     patient: dict[str, Any] = {"deferrable": True, "poke_interval": 1, "timeout": 7200, "execution_timeout": None}
     patient["priority_weight"] = 1000
     XetFileSensor(task_id="file", path="late.csv", **patient, **where)
-    XetFileSensor(task_id="pattern", path="late*", **patient, **where)
+    XetFileSensor(task_id="pattern", patterns="late*", **patient, **where)
     XetRevisionSensor(task_id="revision", **patient, **where)
     XetPullRequestSensor(task_id="pull_request", pull_request=3, **patient, **where)
     XetScanSensor(task_id="scan", **patient, **where)
