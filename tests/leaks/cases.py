@@ -27,7 +27,7 @@ class Case:
 
     :param tasks: ``all`` that there are, what is ``waiting`` in the triggerer, or those of a ``keyless`` connection.
     :param faults: what goes wrong from the beginning; where tasks are waiting, only once they are.
-    :param ends: whether these faults end what waits. Otherwise it waits until they are over.
+    :param ends: whether these faults end tasks. Otherwise what waits does so until they are over.
     :param connection: which part of the connection is wrong: ``token``, ``proxy`` or ``proxy password``.
     """
 
@@ -122,7 +122,8 @@ def cases(*, is_quick: bool, only: Sequence[str] = ()) -> list[Case]:
             "cas_corrupt", faults=(Fault("GET .*", corrupt=True, client="hf_xet"), Fault("GET /cas/.*", corrupt=True))
         ),
         Case("cas_redirect", faults=(redirect(FILES),)),
-        Case("urls_expired", faults=(Fault(CAS, data_url_life=0),)),
+        # The client asks for new addresses.
+        Case("urls_expired", faults=(Fault(CAS, data_url_life=0),), ends=False),
         Case("wrong_token", connection="token"),
         Case("no_proxy", connection="proxy"),
         Case("wrong_proxy_password", connection="proxy password"),
