@@ -19,8 +19,8 @@ PROJECTS := pyproject.toml provider/local/pyproject.toml provider/token/pyprojec
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-unit test-long test-exhaustive test-clients conformance simulate leaks faults chaos \
-	system-calls compat compat-pins bench bench-docs scale scale-docs bench-local lint docs screenshots constraints dist \
-	clean
+	system-calls coverage mutants compat compat-pins bench bench-docs scale scale-docs bench-local lint docs screenshots \
+	constraints dist clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,14 @@ chaos: $(INSTALLED)  ## Kill the processes of a distributed Airflow while tasks 
 faults: $(INSTALLED)  ## Run every operator against every fault of the local Hub: make faults ARGS="--rows 'upload*'".
 	@PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
+coverage: $(INSTALLED)  ## Measure the branches of the code that decides whether content is right, by its tests (minutes).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group mutants
+	$(PYTEST) -m "not long" $$(PYTHONPATH=tests $(BIN)/python -m mutants.modules) $(ARGS)
+
+mutants: $(INSTALLED)  ## Change that code in small ways, and see whether its tests notice: make mutants ARGS="token repo".
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group mutants
+	@PYTHONPATH=tests nice $(BIN)/python -m mutants $(ARGS)
+
 compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with the oldest dependencies.
 	@$(BIN)/python tests/compat/run.py $(ARGS)
 
@@ -125,7 +133,8 @@ screenshots: $(INSTALLED)  ## Take the pictures of the documentation again, in C
 constraints: $(INSTALLED)  ## Pin the newest versions that fit, for all supported Pythons.
 	$(BIN)/uv pip compile --universal --python-version 3.10 --upgrade --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --all-extras --group test --group parquet --group long --group lint --group docs \
-		--group demo --group install --group release --no-emit-package xethub-local $(PROJECTS) --output-file constraints.txt
+		--group demo --group install --group release --group mutants --no-emit-package xethub-local \
+		$(PROJECTS) --output-file constraints.txt
 
 dist: $(INSTALLED)  ## Build the wheels and sdists of what is committed into dist, with their bills of materials.
 	@rm -rf dist
@@ -136,4 +145,4 @@ dist: $(INSTALLED)  ## Build the wheels and sdists of what is committed into dis
 	@cd dist && sha256sum *.whl *.tar.gz *.cdx.json > SHA256SUMS
 
 clean:  ## Remove everything that the other targets made.
-	rm -rf .venv .compat dist .clients .demo docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .compat dist .clients .demo .coverage docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -49,7 +49,7 @@ gc.set_threshold(10_000, 10, 10)
 
 import pytest  # noqa: E402
 import structlog.dev  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
+from hypothesis import HealthCheck, Phase, settings  # noqa: E402
 
 from airflow_provider_xethub.xet.cas import session as _cas_session  # noqa: E402
 from airflow_provider_xethub.xet.hub import client as _hub_client  # noqa: E402
@@ -86,6 +86,8 @@ _SETTINGS = settings(
 )
 settings.register_profile("xethub", _SETTINGS, derandomize=True)
 settings.register_profile("exhaustive", _SETTINGS, max_examples=2000)
+# For make mutants, where it counts that a test fails, not by how small an example.
+settings.register_profile("mutants", _SETTINGS, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("xethub")
 
 # The files of tests that take longest, longest first. One process runs all tests of a file, and those that start last
