@@ -128,3 +128,8 @@ def test_an_object_is_read_and_compared(monkeypatch):
     there = {"b.txt": listed("sha256", "b.txt", b"text")}
     assert SourceContents([Stored("b.txt", 4, b"text")]).equal(there) == {"b.txt"}
     assert SourceContents([Stored("b.txt", 4, b"TEXT")]).equal(there) == set()
+
+
+def test_the_client_is_not_asked_about_no_files(files, monkeypatch):
+    monkeypatch.setattr(native_client, "xet_hashes", None)
+    assert SourceContents(files)._xet_hashes([]) == []
