@@ -40,7 +40,8 @@ def coverage_arguments() -> list[str]:
     """Return the arguments of pytest that measure all of these modules by all of their tests."""
     every = groups().values()
     modules = [f"{PACKAGE}/{module}".removesuffix(".py").replace("/", ".") for each in every for module in each.modules]
-    tests = dict.fromkeys(f"tests/{test}" for each in every for test in (*each.tests, *each.slow))
+    named = {f"tests/{test}" for each in every for test in (*each.tests, *each.slow)}
+    tests = sorted(test for test in named if not any(test.startswith(f"{folder}/") for folder in named))
     return [*(f"--cov={module}" for module in modules), *tests]
 
 

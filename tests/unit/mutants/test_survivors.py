@@ -80,3 +80,9 @@ def test_coverage_is_measured_of_all_modules_by_all_tests_once():
     assert "--cov=airflow_provider_xethub.xet.token" in arguments
     assert "tests/unit/xet/test_token.py" in arguments
     assert len(arguments) == len(set(arguments))
+
+
+def test_a_test_in_a_folder_that_is_measured_is_named_once(tmp_path, monkeypatch):
+    (tmp_path / "modules.toml").write_text('[a]\nmodules = ["xet/a.py"]\ntests = ["p/b.py", "q.py"]\nslow = ["p"]\n')
+    monkeypatch.setattr(modules, "FILE", tmp_path / "modules.toml")
+    assert modules.coverage_arguments() == ["--cov=airflow_provider_xethub.xet.a", "tests/p", "tests/q.py"]
