@@ -14,6 +14,7 @@ from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet.cas import session
 from airflow_provider_xethub.xet.hub import bucket_events, client
 from airflow_provider_xethub.xet.hub.api import calls
+from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.publish import commit, pull_requests
 from airflow_provider_xethub.xet.wait import conditions, poller
 from faults import tries
@@ -42,6 +43,8 @@ IMPATIENT: tuple[tuple[Any, str, Any], ...] = (
     (commit, "COMMIT_TIMEOUT", 2.0),
     (pull_requests, "COMMIT_TIMEOUT", 2.0),
     (progress, "CHECK_INTERVAL", 0.1),
+    (progress, "STALL_TIMEOUT", 2.0),  # of tasks without a connection
+    (bounded_answers, "DEADLINE_FACTOR", 3.0),
     (poller, "MIN_INTERVAL", 0.05),
     (conditions, "MAX_DELAY", 0.1),
     (bucket_events, "MIN_RECONNECT_SECONDS", 0.1),
@@ -143,10 +146,11 @@ class Lab:
                 retries=len(ended) - 1,
                 requests=0 if row.waits else requests,
                 error=world.normalise(f"{last.error[0]}: {last.message}")[: _error_length(last)] if last.error else "",
-                effects=_effects(run.before, after, normal.after),
+                effects=_effects(*(_recorded(each, normal.after) for each in (run.before, after, normal.after))),
             )
             trace = [f"{each.state} {'/'.join(each.error[:1])} {each.message}" for each in [*ended, cleared] if each]
-            return Result(row.name, step, f"{column} {duration}", cell, violations(facts), trace)
+            timed_out = any({"AirflowTaskTimeout", "Lost"} & {*each.error} for each in [*ended, cleared] if each)
+            return Result(row.name, step, f"{column} {duration}", cell, violations(facts), trace, timed_out)
 
     @contextmanager
     def _world(self) -> Iterator[World]:
@@ -270,6 +274,16 @@ _VISIBLE = 100
 
 def _error_length(last: Attempt) -> int:
     return len(last.error[0]) + 2 + _VISIBLE
+
+
+def _recorded(effects: Effects, undisturbed: Effects) -> Effects:
+    """Return what does not depend on time: which of several files were complete when another one failed does."""
+    kept = {key: each for key, each in effects.items() if key != "new xorbs" and not key.startswith("out ")}
+    return {**kept, "files on the worker": "all" if _out(effects) == _out(undisturbed) else "some"}
+
+
+def _out(effects: Effects) -> Effects:
+    return {key: each for key, each in effects.items() if key.startswith("out ")}
 
 
 def _effects(before: Effects, after: Effects, undisturbed: Effects) -> str:

@@ -52,12 +52,13 @@ _HEAD = """\
 
 Every operator, sensor and trigger against every fault of [the local Hub](local-hub.md), at every request that its work
 makes. `make faults` runs all of it again and fails if anything ends otherwise than this page says.
-`make faults ARGS=--accept` records what comes out and writes this page, so do not edit it.
+`make faults ARGS=--accept` records what comes out and writes this page, so do not edit it. CI runs a sample.
 
 ```bash
 make faults
 make faults ARGS="--rows 'upload*'"
-make faults ARGS="--sample 300"
+make faults ARGS="--sample 400"
+make faults ARGS="--sample 400 --seed another"
 ```
 
 ## How to read it
@@ -71,12 +72,14 @@ A number says at how many kinds of requests that is so.
 _CONCLUSIONS = """\
 ## What to conclude
 
-* **Give tasks retries.** 408, 429, 5xx, lost connections and stalls never end a task for good, so two retries with a
-  delay of some minutes outlast most of them. A single such fault is mostly repaired within the request, and needs no
-  retry at all.
-* **A final failure is for you.** 400, 401, 403, 404, 409, 412, 413 and 422 say that the request, the credential or
-  the state of the repository is wrong. The message says which, in its first 100 characters. Correct it, and clear the
-  task.
+* **Give tasks retries.** 408, 409, 412, 429, 5xx, lost connections, stalls and responses that are cut off never end a
+  task for good, so two retries with a delay of some minutes outlast most of them. A single such fault is mostly
+  repaired within the request, and needs no retry at all.
+* **A final failure is for you.** 400, 401, 403, 404, 413 and 422 say that the request, the credential or the name of
+  the repository is wrong, and a web page that something else than the Hub answers. The message says which, in its
+  first 100 characters. Correct it, and clear the task.
+* **Nothing pretends to be done.** A change counts once the Hub reports it. A success that something else than the Hub
+  reports is none.
 * **A lost response is not a lost commit.** The task finds what it had done, and does not do it twice.
 * **Clear without fear.** In every cell in which a task failed, it was run once more without the fault. It succeeded,
   and what was then at the Hub and on the worker was the same as after a run without any fault.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.matrix import Cell
+from faults.matrix import Cell, CellKey
 from faults.steps import Step
 
 Effects = dict[str, str]
@@ -34,6 +34,7 @@ class Result:
 
     :param violations: what must not be, whatever the matrix says.
     :param trace: how each try ended.
+    :param timed_out: whether Airflow ended a try, or the trigger did not fire in time.
     """
 
     row: str
@@ -42,3 +43,9 @@ class Result:
     cell: Cell
     violations: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
+    timed_out: bool = False
+
+    @property
+    def key(self) -> CellKey:
+        """The place in the matrix."""
+        return (self.row, str(self.step), self.fault)

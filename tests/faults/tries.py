@@ -23,13 +23,13 @@ from support.trigger_runs import Triggerer
 RETRIES = 2
 """Of each task, as Airflow counts them."""
 
-MOST_SECONDS = 30
+MOST_SECONDS = 60
 """Until Airflow ends a task: far more than any fault here may cost."""
 
 WAITS = "waits"
 """The state of a trigger whose polls fail, and that goes on."""
 
-_FIRE_SECONDS = 20.0
+_FIRE_SECONDS = 60.0
 
 
 def run_operator(make: Callable[[], object], api: ExecutionApi, number: int) -> Attempt:

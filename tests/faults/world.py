@@ -17,6 +17,7 @@ from support.commit_builders import name_of
 from support.object_stores import forget_filesystems
 from support.repository_trees import read_tree, set_tree
 from support.secret_values import HEADER
+from xethub_local.metadata import large_files
 from xethub_local.metadata.buckets import BucketFile
 from xethub_local.server import LocalHub
 
@@ -131,6 +132,7 @@ class World:
                     found[f"{name} {ref} {path}"] = self._label(content)
             if not repo.is_bucket:
                 found |= self._discussions(name)
+                found[f"stored {name}"] = str(self._count_stored(name))
         found["new xorbs"] = str(self._count_xorbs() - self._xorbs)
         for path, content in files_below(self.out).items() if self.out.exists() else ():
             label = self._label(content)
@@ -148,6 +150,12 @@ class World:
             comments = [event for event in discussions.events(name, each.number) if event.type == "comment"]
             found[f"{name} discussion {each.number}"] = f"{each.status}, {len(comments)} comments"
         return found
+
+    def _count_stored(self, name: str) -> int:
+        """Return how many files in CAS the Hub would list as stored."""
+        files = large_files.find(self.hub.repositories, name)
+        hashes = [file.entry.xet_hash for file in files if file.entry.xet_hash]
+        return sum(self.hub.content.is_readable(name, each) for each in hashes)
 
     def _label(self, content: bytes) -> str:
         if content in self._labels:
@@ -169,6 +177,8 @@ class World:
 _VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"/cas/[0-9a-f]{16}"), "/cas/ID"),
     (_HEX, "HASH"),
+    (re.compile(r"@[0-9a-f]{12}\b"), "@COMMIT"),
+    (re.compile(r"(?<![\w./])(\.gitattributes|README\.md|a\.bin|d/b\.bin|old\.bin|table\.csv)(?![\w./])"), "FILE"),
     (re.compile(r"\b\d+(\.\d+)? (s|ms|min|seconds)\b"), "N s"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ][\d:.]+(Z|\+00:00)?"), "DATE"),
     (re.compile(r"\b(\d+(\.\d+)?) (of \d+(\.\d+)? )?(B|kB|MB|bytes)\b"), "N bytes"),

@@ -16,6 +16,13 @@ OTHER = "datasets/local/corpus refs/heads/main b.bin"
 COMMITS = "datasets/local/corpus refs/heads/main commits"
 BEFORE = {"datasets/local/corpus": "public", COMMITS: "1", FILE: "old", "new xorbs": "0"}
 AFTER = {**BEFORE, COMMITS: "2", FILE: "new", OTHER: "new", "out a.bin": "new", "new xorbs": "1"}
+PROPOSED = {
+    "datasets/local/corpus discussion 1": "merged, 1 comments",
+    "datasets/local/corpus refs/pr/1 commits": "2",
+    "datasets/local/corpus refs/pr/1 a.bin": "new",
+}
+"""What is left of a commit that was divided, and merged as one."""
+
 DONE = Attempt("success", [], "", "")
 BUSY = Attempt(
     "up_for_retry", ["XetServerError", "XetHubError"], "The Hub answered 503 to the commit. Let the task retry.", ""
@@ -54,8 +61,13 @@ PLANTED = [
     ("nothing_is_done_twice", leaves(**{COMMITS: "3"})),
     ("nothing_is_done_twice", leaves(**{"datasets/local/corpus discussion 1": "open, 0 comments"})),
     ("nothing_is_done_twice", leaves(**{"datasets/local/corpus refs/heads/again commits": "1"})),
+    (
+        "nothing_is_done_twice",
+        {**leaves(**{"datasets/local/corpus discussion 1": "open, 0 comments"}), "column": "413"},
+    ),
     ("a_success_has_done_its_work", {"final": {**BEFORE}, "after": BEFORE}),
     ("a_success_has_done_its_work", {"value": {"files": 2}}),
+    ("a_success_has_done_its_work", {"final": {**AFTER, "stored datasets/local/corpus": "1"}}),
     ("a_success_has_done_its_work", {**FAILED, "value": None}),
     ("a_message_says_what_happened_and_what_to_do", says("The Hub answered 503.")),
     ("a_message_says_what_happened_and_what_to_do", says("It failed. Let the task retry.")),
@@ -89,6 +101,13 @@ def test_every_invariant_has_a_planted_violation():
         {**FAILED, "after": {**BEFORE, "new xorbs": "1"}},
         {**FAILED, "attempts": [Attempt("failed", ["AirflowSensorTimeout"], "Sensor has timed out", "")]},
         {"column": "413", "final": {**AFTER, COMMITS: "3"}, "after": {**AFTER, COMMITS: "3"}},
+        {"column": "413", "final": {**AFTER, **PROPOSED}, "after": {**AFTER, **PROPOSED}},
+        {"row": "delete a tag", "value": {"deleted": False}, "expected_value": {"deleted": True}},
+        {
+            "row": "copy to a bucket",
+            "value": {"created": False, "files": [{"path": "a", "sha256": None}]},
+            "expected_value": {"created": True, "files": [{"path": "a", "sha256": "HASH"}]},
+        },
     ],
 )
 def test_what_may_happen_is_no_violation(harmless):

@@ -64,6 +64,7 @@ def test_a_sample_is_always_the_same_and_has_every_row_and_fault():
     cells = [(f"row{row}", "GET /a first", f"{fault} once") for row in range(20) for fault in range(30)]
     chosen = matrix.sample(cells, 60)
     assert chosen == matrix.sample(reversed(cells), 60)
+    assert chosen != matrix.sample(cells, 60, "another")
     assert len({*chosen}) == 60
     assert {row for row, _, _ in chosen} == {row for row, _, _ in cells}
     assert {fault for _, _, fault in chosen} == {fault for _, _, fault in cells}
