@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 NOT_FOUND = "hf://datasets/local/no-such-data@main not found (404). Check repo_id"
 FORBIDDEN = "No permission for hf://datasets/local/failing@main (403): use a Hub token"
 DOWN = "could not be reached (connection refused). Check"
-DAMAGED = "a.bin arrived damaged. Let the task retry"
+DAMAGED = "a.bin of hf://datasets/local/failing@main arrived damaged. Let the task retry"
 DELETED = "hf://datasets/local/failing@main not found (404). Check repo_id"
 
 # The page has loaded when it shows the end of the log. It opens there: nothing is scrolled here.

@@ -354,8 +354,8 @@ def damaged(file: XetFile, difference: str) -> XetIntegrityError:
     :param difference: such as ``sha256 is 3f… instead of 9b…``.
     """
     return XetIntegrityError(
-        f"{named(file['path'])} arrived damaged. Let the task retry; what arrived was discarded: {difference}. It is "
-        f"{file['path']} of {file['repo']}."
+        f"{file['path']} of {named(file['repo'])} arrived damaged. Let the task retry; what arrived was discarded: "
+        f"{difference}."
     )
 
 

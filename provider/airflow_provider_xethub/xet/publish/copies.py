@@ -218,8 +218,8 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
     state.update(content)
     if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
         raise XetSourceError(
-            f"{named(file['path'])} changed since it was listed. Let the task list it again, or copy from a commit "
-            f"(source_revision). {file['path']} of {copies.source} was not committed."
+            f"{file['path']} of {named(f'{copies.source}')} changed since it was listed. Let the task list it again, "
+            "or copy from a commit (source_revision). It was not committed."
         )
     return content
 

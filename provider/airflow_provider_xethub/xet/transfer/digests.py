@@ -120,8 +120,8 @@ def is_other(file: XetFile, now: XetFile | None) -> bool:
 def changed(file: XetFile) -> XetSourceError:
     """Return the error for a file that changed at the Hub since it was listed."""
     return XetSourceError(
-        f"{named(file['path'])} changed since it was listed. Let the task list it again, or list and download a commit "
-        f"(revision), which does not change. Nothing of {file['path']} of {file['repo']} was kept."
+        f"{file['path']} of {named(file['repo'])} changed since it was listed. List it again, or list and download a "
+        "commit (revision), which does not change. Nothing of it was kept."
     )
 
 

@@ -137,6 +137,6 @@ def _read(hub: Hub, repo: Repo, file: XetFile) -> bytes:
             raise digests.changed(file)
         log.warning("%s of %s arrived damaged. Fetching it once more.", file["path"], repo)
     raise XetIntegrityError(
-        f"{named(file['path'])} arrived damaged twice. Let the task retry: the Hub returned something else than "
-        f"{file['path']} of {repo}."
+        f"{file['path']} of {named(f'{repo}')} arrived damaged twice. Let the task retry: the Hub returned something "
+        "else than the file."
     )

@@ -75,7 +75,7 @@ def test_a_manifest_that_lies_about_a_file_of_a_later_batch_is_refused_before_an
 ):
     lie = {"size": 2999, "sha256": "a" * 64, "xet_hash": "b" * 64}[field]
     records = [{**file, field: lie} if file["path"] == "d1/5.bin" else file for file in hook.list_files(model)]
-    with pytest.raises(XetSourceError, match=r"d1/5\.bin changed since it was listed"):
+    with pytest.raises(XetSourceError, match=r"d1/5\.bin .* changed since it was listed"):
         hook.download(HubCache(cache), to_cas(hook, model, records))
     assert not cache.exists()
 
@@ -89,7 +89,7 @@ def test_with_a_token_only_a_lie_is_found_by_the_content(hook, model, cache, dis
     manifest = to_cas(hook, at, records)
     token = hook.seal_token(hook.get_token(at, "read"))
     disconnect()
-    with pytest.raises(XetIntegrityError, match=r"d1/5\.bin arrived damaged"):
+    with pytest.raises(XetIntegrityError, match=r"d1/5\.bin .* arrived damaged"):
         XetHubConnection(None).download(HubCache(cache), manifest, token=token, repo=at)
     assert not list(cache.glob("models--*/snapshots/*/d1/5.bin"))
 

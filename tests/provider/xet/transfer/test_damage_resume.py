@@ -129,7 +129,7 @@ def test_a_bucket_file_that_arrives_damaged_is_refused(in_bucket, tmp_path):
     (target,) = local_targets(in_bucket[:1], tmp_path / "out", single=False)
     (tmp_path / "out").mkdir()
     target.part.write_bytes(binary(199_999) + b"x")
-    with pytest.raises(XetIntegrityError, match=r"a\.bin arrived damaged.*: Xet hash is"):
+    with pytest.raises(XetIntegrityError, match=f"a.bin of {in_bucket[0]['repo']} arrived damaged.*: Xet hash is"):
         complete(target, [target.part.read_bytes()])
     assert names(tmp_path / "out") == [target.part.name]
 

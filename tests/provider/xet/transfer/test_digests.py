@@ -51,7 +51,7 @@ def test_without_a_connection_it_is_refused(bare, repo, out, tmp_path, path):
 
 def test_a_record_with_the_xet_hash_of_another_file_is_noticed(bare, hook, out, tmp_path):
     """CAS answers the same each time: that says nothing about the path."""
-    with pytest.raises(XetSourceError, match=r"a.bin changed since it was listed\. .* of hf://"):
+    with pytest.raises(XetSourceError, match=r"a.bin of hf://.* changed since it was listed"):
         hook.download(out, [{**bare["a.bin"], "xet_hash": bare["b.bin"]["xet_hash"]}])
     with pytest.raises(XetNotFoundError, match=r"gone.bin is no longer in hf://"):
         hook.download(out, [{**bare["a.bin"], "path": "gone.bin"}])
@@ -62,9 +62,7 @@ def test_an_inline_file_that_changed_since_it_was_listed_is_said_to_have_changed
     publish(repo, tmp_path / "one", {"a.csv": b"one\n", "b.csv": b"same\n"})
     files = [file for file in hook.list_files(repo) if file["path"].endswith(".csv")]
     publish(repo, tmp_path / "two", {"a.csv": b"two\n"})
-    with pytest.raises(
-        XetSourceError, match=r"a.csv changed since it was listed\. Let the task list it again"
-    ) as error:
+    with pytest.raises(XetSourceError, match=r"a.csv of hf://.* changed since it was listed.*List it again") as error:
         hook.download(out, files)
     assert "damaged" not in str(error.value)
     assert names(tmp_path / "out") == ["b.csv"]
@@ -76,7 +74,7 @@ def test_an_inline_file_that_changed_since_it_was_listed_is_said_to_have_changed
         (
             "12" * 32,
             XetNotFoundError,
-            "CAS answered 404 for hf://.* has no such file .* the download of a.bin ",
+            "CAS answered 404 for hf://.* has no such file.* the download of a.bin ",
         ),
         ("00" * 32, XetInputError, "record of a.bin of .* has 5000 bytes and the Xet hash of an empty file"),
     ],
@@ -113,7 +111,7 @@ def test_a_bucket_file_that_stays_damaged_never_appears_in_object_storage(hub, h
     hook.download(f"file://{tmp_path}/right/", [wrong])
     assert names(tmp_path / "right") == [files[0]["path"]]
     hub.faults.add(Fault(DATA, corrupt=True))
-    with pytest.raises(XetIntegrityError, match=r"00.bin arrived damaged\. Let .*: Xet hash is.* 00.bin of hf://"):
+    with pytest.raises(XetIntegrityError, match=r"00.bin of hf://buckets/.* arrived damaged.*: Xet hash is"):
         hook.download(f"file://{tmp_path}/out/", files[:1])
     assert names(tmp_path / "out") == []
 
