@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
     from airflow_provider_xethub.xet.files.found_files import SourceFile
-    from airflow_provider_xethub.xet.files.object_storage import Location
+    from airflow_provider_xethub.xet.files.object_storage import Location, Storage
     from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
     from airflow_provider_xethub.xet.hub.api.refs import Kind
     from airflow_provider_xethub.xet.hub.api.repositories import Gated, SpaceSdk, Visibility
@@ -1134,8 +1134,13 @@ class XetHubConnection(BaseHook):
     @cached_property
     def _publisher(self) -> Publisher:
         from airflow_provider_xethub.hooks import digests
-        from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.publish.publisher import Publisher
+
+        def open_storage(where: Location) -> Storage:
+            # Loaded here, because few commits read anything back from object storage.
+            from airflow_provider_xethub.hooks import storage
+
+            return storage.open_storage(where)
 
         cas = self._cas
         return Publisher(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import (
     XetConnectionError,
@@ -24,11 +24,12 @@ from airflow_provider_xethub.exceptions import (
     XetTransferError,
 )
 from airflow_provider_xethub.xet.files import object_writers, storage_entries
-from airflow_provider_xethub.xet.files.s3 import client as s3_client
-from airflow_provider_xethub.xet.files.s3 import objects as s3_objects
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.process import temporary_names
+
+if TYPE_CHECKING:
+    from airflow_provider_xethub.xet.files.s3.objects import Objects
 
 BLOCK = 4 << 20
 """Bytes of one read."""
@@ -42,10 +43,10 @@ PART = 8 << 20
 DIGEST = "xet-sha256"
 """Name of the object metadata that holds the sha256, in storages with object metadata."""
 
-_MULTIPART = {"s3", "s3a", "s3n"}
+MULTIPART = {"s3", "s3a", "s3n"}
 """Schemes of storages where an object becomes visible, complete, when its upload is closed."""
 
-_WITHOUT_FOLDERS = _MULTIPART | {"gs", "gcs", "abfs", "abfss", "adl", "az"}
+_WITHOUT_FOLDERS = MULTIPART | {"gs", "gcs", "abfs", "abfss", "adl", "az"}
 _HUBS = {"hf", "xethub"}
 _HOST_IN_CONNECTION = {"sftp", "ssh"}
 
@@ -82,7 +83,7 @@ def location(value: object) -> Location | None:
     """
     if not isinstance(value, str):
         scheme = getattr(value, "protocol", "")
-        if not isinstance(scheme, str) or not scheme or not hasattr(value, "fs"):
+        if not isinstance(scheme, str) or not scheme or not hasattr(type(value), "fs"):  # not read: that opens it
             return None
         options: Mapping[str, Any] = getattr(value, "storage_options", {})
         conn_id = getattr(value, "conn_id", None) or options.get("conn_id")
@@ -199,15 +200,21 @@ class Storage:
                     yield block
 
     @property
-    def _objects(self) -> s3_objects.Objects | None:
+    def _objects(self) -> Objects | None:
         """The objects of an S3, which are read and written several requests at a time; ``None`` elsewhere."""
         with self._opening:
             return self._opened
 
     @cached_property
-    def _opened(self) -> s3_objects.Objects | None:
-        client = s3_client.of(self._fs) if self.scheme in _MULTIPART else None
-        return s3_objects.Objects(client, self._bucket_and_key) if client else None
+    def _opened(self) -> Objects | None:
+        if self.scheme not in MULTIPART:
+            return None
+        # Loaded here, because local files need none of it.
+        from airflow_provider_xethub.xet.files.s3 import client as s3_client
+        from airflow_provider_xethub.xet.files.s3.objects import Objects
+
+        client = s3_client.of(self._fs)
+        return Objects(client, self._bucket_and_key) if client else None
 
     def _bucket_and_key(self, path: str) -> tuple[str, str]:
         bucket, key, _ = self._fs.split_path(path)
@@ -218,7 +225,7 @@ class Storage:
         options: dict[str, Any] = {}
         if self.scheme in _WITHOUT_FOLDERS:
             options = {"cache_type": "none", "block_size": BLOCK}
-        if self.scheme in _MULTIPART:
+        if self.scheme in MULTIPART:
             # Where a key is also a prefix of others, the filesystem would treat the object as an empty folder.
             options["size"] = entry.size
         return self._fs.open(entry.path, "rb", **options)
@@ -233,7 +240,7 @@ class Storage:
 
     def keeps_digests(self, folder: str) -> bool:
         """Return whether :meth:`recorded` can have values for objects below a folder, which may not exist."""
-        if self.scheme not in _MULTIPART:
+        if self.scheme not in MULTIPART:
             return False
         with self._errors(XetDestinationError, folder):
             try:
@@ -244,10 +251,16 @@ class Storage:
 
     def recorded(self, path: str) -> tuple[int, str] | None:
         """Return size and sha256 of an object that this provider wrote to ``path``; ``None`` where unknown."""
-        if self.scheme not in _MULTIPART:
+        if self.scheme not in MULTIPART:
             return None
+        from airflow_provider_xethub.xet.files.s3.filesystem import S3FileSystem
+
         with self._errors(XetDestinationError, path):
             try:
+                if isinstance(self._fs, S3FileSystem):
+                    head = self._fs.head(path)
+                    digest = head["Metadata"].get(DIGEST)
+                    return (head["ContentLength"], digest) if digest else None
                 # The metadata first, with one request: for a missing object, ``info`` would also list.
                 digest = self._fs.metadata(path, refresh=True).get(DIGEST)
                 return (self._fs.info(path, refresh=True)["size"], digest) if digest else None
@@ -305,7 +318,7 @@ class Storage:
 
         Where objects become visible only when they are complete, there are none.
         """
-        if self.scheme in _MULTIPART:
+        if self.scheme in MULTIPART:
             return
         for part in temporary_names.abandoned(self.names(folder), names, self.attempt):
             with self._errors(XetDestinationError, folder), suppress(FileNotFoundError):
@@ -328,7 +341,7 @@ class Storage:
         errors = partial(self._errors, XetDestinationError, path)
         inner: object_writers.Writing
         with errors():
-            if self.scheme in _MULTIPART:
+            if self.scheme in MULTIPART:
                 part, metadata = max(PART, -(-size // _PARTS)), {DIGEST: sha256} if sha256 else {}
                 if self._objects:
                     inner = self._objects.writing(path, size, metadata, self.window)
