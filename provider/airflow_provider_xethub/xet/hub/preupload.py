@@ -28,16 +28,17 @@ SMALL_UPLOAD_BYTES = 32 << 20
 """Size of an upload in bytes below which requests to the Hub take much of the time."""
 
 
-def should_prefetch_token(files: Sequence[tuple[int, bytes]]) -> bool:
+def should_prefetch_token(files: Sequence[tuple[int, bytes]], *, are_sent: bool = False) -> bool:
     """Return whether an upload should fetch its token at the same time as the upload modes of its files.
 
-    Only for a small upload or a single file that certainly goes through CAS, because a file is large or binary. For any
-    other upload, and if nothing has changed, the token request may turn out unnecessary.
+    Only if a file certainly goes through CAS, because it is large or binary, and only for a small upload or a single
+    file: for any other, if nothing has changed, the token request may turn out unnecessary.
 
     :param files: size and first bytes of each file.
+    :param are_sent: whether files are sent also if they have not changed.
     """
     uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
-    return uses_cas and (len(files) == 1 or sum(size for size, _ in files) < SMALL_UPLOAD_BYTES)
+    return uses_cas and (are_sent or len(files) == 1 or sum(size for size, _ in files) < SMALL_UPLOAD_BYTES)
 
 
 @dataclass(frozen=True)

@@ -174,11 +174,16 @@ class SourceFiles(Sources):
         return upload.source_records(here, files[0]["repo"]) if upload.fetch_samples(here) else files
 
     def prefetch(self, repo: Repo) -> AbstractContextManager[None]:
-        """Fetch the token early for a small upload that certainly goes through CAS."""
+        """Fetch the token early for objects, and for a small upload that certainly goes through CAS."""
         if self._many is not None or not self._prefetch:
             return nullcontext()
+        from airflow_provider_xethub.xet.files.found_files import LocalFile
+
         sizes = [(file.size, file.sample) for file in self._found]
-        return self._prefetch(repo) if preupload.should_prefetch_token(sizes) else nullcontext()
+        # The storage does not say whether the repository has the content of an object already.
+        stored = [(file.size, file.sample) for file in self._found if not isinstance(file, LocalFile)]
+        is_certain = preupload.should_prefetch_token(stored, are_sent=True) or preupload.should_prefetch_token(sizes)
+        return self._prefetch(repo) if is_certain else nullcontext()
 
     def modes(
         self, hub: Hub, request: CommitRequest, files: Sequence[XetFile], gitignore: str | None

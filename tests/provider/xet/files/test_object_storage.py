@@ -14,7 +14,9 @@ from airflow_provider_xethub.hooks.tokens import sealing
 from airflow_provider_xethub.operators.xethub import XetCommitOperator, XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet import records, samples
 from airflow_provider_xethub.xet.files import object_sources, object_storage
+from airflow_provider_xethub.xet.hub import preupload
 from support.builders import TEXT, binary, commits, content, names, publish, write
+from support.waiting import until
 from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.airflow
@@ -62,6 +64,18 @@ def test_a_scheme_that_no_provider_offers_is_named(where, published, run_task, k
 
 
 # --- uploads
+
+
+def test_objects_that_go_through_cas_do_not_wait_for_the_token(hub, where, run_task, tmp_path, monkeypatch):
+    """Local files may turn out to be unchanged, so that no token is needed; objects are sent in any case."""
+    monkeypatch.setattr(preupload, "SMALL_UPLOAD_BYTES", 1000)
+    write(tmp_path / "in", FILES)
+    hub.faults.add(Fault("POST .*/preupload/.*", status=403))
+    fetched = "GET .*/xet-write-token/.*"
+    assert run_task(XetUploadOperator, source=str(tmp_path / "in"), **where).error
+    assert not hub.log.requests(fetched)
+    assert run_task(XetUploadOperator, source=f"file://{tmp_path}/in", **where).error
+    until(lambda: hub.log.requests(fetched))
 
 
 def test_object_storage_is_uploaded_and_committed_like_local_files(hub, where, repo, run_task, tmp_path):
