@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from airflow_provider_xethub.exceptions import XetSourceError
@@ -31,6 +31,8 @@ class Entry:
     :param version: what else distinguishes one content from another, such as ETag and time of last change.
     :param kind: what it is; a ``marker`` is an empty object whose key ends in a slash and that stands for a folder.
     :param link: for a symbolic link, the real path of its target, empty where the storage does not report it.
+    :param checksum_type: of the checksum that S3 has, as it lists it: one that is ``COMPOSITE`` says nothing about the
+        whole.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Entry:
     version: tuple[str, ...]
     kind: Kind = "file"
     link: str | None = None
+    checksum_type: str | None = field(default=None, compare=False)
 
 
 def entry(info: Mapping[str, Any]) -> Entry:
@@ -48,7 +51,7 @@ def entry(info: Mapping[str, Any]) -> Entry:
     if not isinstance(info.get("size"), int):
         raise XetSourceError(f"{info['name']}: the storage does not report its size.")
     version = tuple(f"{name}={info[name]}" for name in _VERSIONS if info.get(name) is not None)
-    return Entry(info["name"], info["size"], version)
+    return Entry(info["name"], info["size"], version, checksum_type=info.get("ChecksumType"))
 
 
 def below(fs: Any, scheme: str, folder: str, depth: int | None) -> list[Entry]:
@@ -91,4 +94,4 @@ def _listed(fs: Any, scheme: str, name: str, info: Mapping[str, Any]) -> Entry:
         return Entry(name, 0, (), "other", link)
     plain = entry({**info, "name": name})
     is_marker = name.endswith("/") and not plain.size
-    return Entry(name, plain.size, plain.version, "marker" if is_marker else "file", link)
+    return replace(plain, kind="marker" if is_marker else "file", link=link)

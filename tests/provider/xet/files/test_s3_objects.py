@@ -314,6 +314,15 @@ def test_a_small_object_that_arrives_damaged_is_refused(s3, bucket, proxy, monke
         b"".join(storage.blocks(entry))
 
 
+def test_a_checksum_that_is_of_the_parts_only_is_not_requested(bucket, large, proxy):
+    pytest.importorskip("awscrt", reason="computes the checksum")
+    storage, entry = opened(bucket)
+    for listed, requests in (("COMPOSITE", 0), ("FULL_OBJECT", 1), (None, 1)):
+        proxy.requests.clear()
+        assert b"".join(storage.blocks(replace(entry, checksum_type=listed))) == large
+        assert proxy.count("HEAD", "large.bin") == requests, listed
+
+
 def test_a_large_object_that_arrives_damaged_is_refused(s3, bucket, proxy, monkeypatch):
     pytest.importorskip("awscrt", reason="computes the checksum")
     s3.client.put_object(Bucket=bucket, Key="large.bin", Body=binary(LARGE), ChecksumAlgorithm="CRC32")

@@ -12,6 +12,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+COMPOSITE = "COMPOSITE"
+"""Type of a checksum that is computed from those of the parts."""
+
 _FIELDS = {"ChecksumCRC64NVME": ("crc64nvme", 8), "ChecksumCRC32C": ("crc32c", 4), "ChecksumCRC32": ("crc32", 4)}
 
 
@@ -57,7 +60,7 @@ def of_object(head: Mapping[str, Any]) -> Checksum | None:
 
     That takes the Python package ``awscrt``, which uses the instructions of the processor.
     """
-    if head.get("ChecksumType") == "COMPOSITE":
+    if head.get("ChecksumType") == COMPOSITE:
         return None
     try:
         from awscrt import checksums

@@ -200,7 +200,8 @@ class Objects:
 
         starts = iter(range(0, entry.size, RANGE))
         at_a_time = min(window.pieces(RANGE), -(-entry.size // RANGE))
-        head = request(lambda put: put(self._checksum(entry))) if checksums.can_compare() else None
+        is_compared = entry.checksum_type != checksums.COMPOSITE and checksums.can_compare()
+        head = request(lambda put: put(self._checksum(entry))) if is_compared else None
         workers = at_a_time + bool(head)
         try:
             for _ in range(workers):
