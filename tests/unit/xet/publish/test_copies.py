@@ -139,8 +139,8 @@ def test_an_inline_original_that_changed_is_not_copied(content):
     with pytest.raises(XetSourceError) as caught:
         read(content)
     assert str(caught.value) == (
-        f"d/a.txt of {SOURCE} changed since it was listed. It was not committed. Copy from a commit (source_revision), "
-        "or let the task list it again."
+        f"d/a.txt of {SOURCE} changed since it was listed. Let the task list it again, or copy from a commit "
+        "(source_revision). It was not committed."
     )
 
 

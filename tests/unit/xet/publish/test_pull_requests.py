@@ -18,10 +18,13 @@ from airflow_provider_xethub.xet.publish import pull_requests
 from airflow_provider_xethub.xet.repo import Repo
 
 REPO = Repo("acme/m", revision="refs/pr/7")
-OPEN = SimpleNamespace(status="open", base="main", record={"conflicts": False})
-MERGED = SimpleNamespace(status="merged", base="main", record={"conflicts": False})
+OPEN = SimpleNamespace(number=7, status="open", base="main", record={"conflicts": False})
+MERGED = SimpleNamespace(number=7, status="merged", base="main", record={"conflicts": False})
 CONFLICT = SimpleNamespace(
-    status="open", base="main", record={"conflicts": ["a.txt"], "base": "main", "url": "https://hub.example/7"}
+    number=7,
+    status="open",
+    base="main",
+    record={"conflicts": ["a.txt"], "base": "main", "url": "https://hub.example/7"},
 )
 
 
@@ -88,7 +91,7 @@ def test_a_merge_that_was_refused_is_an_error(states):
 def test_conflicts_are_not_sent(states):
     states += [CONFLICT]
     hub = Requests()
-    with pytest.raises(XetConflictError, match=r"has conflicts in a\.txt"):
+    with pytest.raises(XetConflictError, match=r"has conflicts\. Publish again .* changed in a\.txt"):
         pull_requests.merge(hub, REPO, 7)
     assert hub.sent == []
 
@@ -100,7 +103,8 @@ def test_a_merge_that_the_hub_does_not_report_is_tried_again(states, monkeypatch
     with pytest.raises(XetServerError) as caught:
         pull_requests.merge(hub, REPO, 7)
     assert str(caught.value) == (
-        "The Hub accepted the merge of pull request 7 into main, but does not report it as merged. Let the task retry."
+        "The merge of pull request 7 had no effect. Let the task retry: the Hub accepted the merge of pull request 7 "
+        "into main, but does not report it as merged."
     )
     assert len(hub.sent) == 2
 

@@ -112,8 +112,8 @@ def test_another_file_under_the_path_is_not_taken(change):
     with pytest.raises(XetSourceError) as caught:
         completed([BARE], Known({**FULL, **change}))
     assert str(caught.value) == (
-        f"a.bin of {ANYWHERE} changed since it was listed. Nothing of it was kept. List it again, or list and download "
-        "a commit (revision), which does not change."
+        f"a.bin of {ANYWHERE} changed since it was listed. List it again, or list and download a commit (revision), "
+        "which does not change. Nothing of it was kept."
     )
 
 
