@@ -35,7 +35,10 @@ _REMEDY = re.compile(
     r"Increase|Let|Lower|Make|Merge|Name|Publish|Raise|Read|Remove|Reopen|Report|Retry|Run|Set|Start|Store|Unset|Update|Upload|Use|Wait|"
     r"Write|check|let|please|retry|set|use|wait)\b"
 )
-_SUBJECT = re.compile(r"hf://|Hub|CAS|[Tt]oken|[Cc]onnection|[Ff]ile|[Cc]ommit|[Rr]epositor|[Rr]equest|[Pp]ull request")
+_SUBJECT = re.compile(
+    r"hf://|Hub|CAS|[Tt]oken|[Cc]onnection|[Ff]ile|[Cc]ommit|[Rr]epositor|[Rr]equest|[Pp]ull request|"
+    r"\b(?:dataset|model|space|bucket) [\w.-]+/[\w.-]+|\b(?:branch|tag) \w"
+)
 
 
 @dataclass
@@ -220,13 +223,15 @@ _NOT_KNOWN_TO_A_RETRY = {
     "mirror from the Hub": ("files", "plan"),
     "update a repository": ("changed",),
     "delete unreferenced files": ("deleted", "files", "file_count", "bytes"),
+    "create a branch": ("created",),
+    "create a tag": ("created",),
     "delete a branch": ("deleted",),
     "delete a tag": ("deleted",),
     "squash the history": ("previous", "changed"),
 }
 """What an earlier try may have done already, as the pages of these tasks say."""
 
-_NOT_KNOWN_OF_A_BUCKET = ("created", "unchanged")
+_NOT_KNOWN_OF_A_BUCKET = ("created", "unchanged", "copied")
 """It has no commits that tell what an earlier try did. Nor does the Hub report sha256 of the files that it put."""
 
 

@@ -102,11 +102,16 @@ def test_every_invariant_has_a_planted_violation():
         {**FAILED, "attempts": [Attempt("failed", ["AirflowSensorTimeout"], "Sensor has timed out", "")]},
         {"column": "413", "final": {**AFTER, COMMITS: "3"}, "after": {**AFTER, COMMITS: "3"}},
         {"column": "413", "final": {**AFTER, **PROPOSED}, "after": {**AFTER, **PROPOSED}},
+        {"row": "create a branch", "value": {"created": False}, "expected_value": {"created": True}},
+        {
+            **FAILED,
+            "attempts": [replace(BUSY, message="The creation of dataset a/b had no effect. Let the task retry.")],
+        },
         {"row": "delete a tag", "value": {"deleted": False}, "expected_value": {"deleted": True}},
         {
             "row": "copy to a bucket",
-            "value": {"created": False, "files": [{"path": "a", "sha256": None}]},
-            "expected_value": {"created": True, "files": [{"path": "a", "sha256": "HASH"}]},
+            "value": {"created": False, "copied": {"files": 0}, "files": [{"path": "a", "sha256": None}]},
+            "expected_value": {"created": True, "copied": {"files": 1}, "files": [{"path": "a", "sha256": "HASH"}]},
         },
     ],
 )

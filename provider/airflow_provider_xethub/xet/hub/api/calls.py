@@ -33,6 +33,9 @@ T = TypeVar("T")
 CALL_TIMEOUT = 120.0
 """Least seconds to wait for one call: deleting or squashing a large repository takes the Hub longer than a listing."""
 
+_MAX_ABOUT = 62
+"""Characters of what had no effect in front of the remedy, which the first 100 characters show, too."""
+
 
 class ApiCalls:
     """Calls of ``huggingface_hub`` for one Hub.
@@ -84,8 +87,8 @@ class ApiCalls:
             if isinstance(outcome, (XetConnectionError, XetServerError)):
                 raise outcome
             raise XetServerError(
-                f"{capitalized(named(about))} had no effect. Let the task retry. If that does not help, check that no "
-                f"proxy answers instead of the Hub at {self.hub.endpoint}. It was {about}.",
+                f"{capitalized(named(about, _MAX_ABOUT))} had no effect. Let the task retry. If that does not help, "
+                f"check that no proxy answers instead of the Hub at {self.hub.endpoint}. It was {about}.",
                 status=200,
             )
 
