@@ -45,9 +45,9 @@ def test_a_small_upload_waits_for_both_answers_at_the_same_time(upload, hub, mon
     answered = []
     fetch = Hub.xet_token
 
-    def look_and_fetch(self, *of):
+    def look_and_fetch(self, *of, **options):
         answered.append(len(hub.log.requests("POST .*/preupload/.*")))
-        return fetch(self, *of)
+        return fetch(self, *of, **options)
 
     monkeypatch.setattr(Hub, "xet_token", look_and_fetch)
     hub.faults.add(Fault("POST .*/preupload/.*", times=1, delay=0.5))

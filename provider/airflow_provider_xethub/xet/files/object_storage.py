@@ -74,6 +74,11 @@ class Location:
         return f"{self.scheme}://{connection}{self.path}"
 
 
+def _has_filesystem(value: object) -> bool:
+    """Return whether a path has a filesystem, without reading it: that would open it."""
+    return hasattr(type(value), "fs") or "fs" in getattr(value, "__dict__", {})
+
+
 def location(value: object) -> Location | None:
     """Return the place in object storage that a URI or an ``ObjectStoragePath`` names; ``None`` for anything local.
 
@@ -83,7 +88,7 @@ def location(value: object) -> Location | None:
     """
     if not isinstance(value, str):
         scheme = getattr(value, "protocol", "")
-        if not isinstance(scheme, str) or not scheme or not hasattr(type(value), "fs"):  # not read: that opens it
+        if not isinstance(scheme, str) or not scheme or not _has_filesystem(value):
             return None
         options: Mapping[str, Any] = getattr(value, "storage_options", {})
         conn_id = getattr(value, "conn_id", None) or options.get("conn_id")

@@ -140,6 +140,7 @@ class Hub:
         accept: Collection[int] = (),
         repo: Repo | None = None,
         anonymous: bool = False,
+        check: Callable[[requests.Response], object] | None = None,
         **kwargs: Any,
     ) -> requests.Response:
         """Send a request and return its successful response.
@@ -152,6 +153,7 @@ class Hub:
         :param accept: statuses that count as a success for this request.
         :param repo: the repository that it is about, if the path does not name it.
         :param anonymous: send no credential.
+        :param check: raises if a successful response is damaged; it is then requested again like any other failure.
         :raises XetHubError: no response, or an unsuccessful one; see :mod:`airflow_provider_xethub.exceptions`.
         """
         refusal: XetPublisherError | None = None
@@ -176,6 +178,8 @@ class Hub:
                 raise refusal
             if not response.ok and response.status_code not in accept:
                 raise self.response_error(response, about)
+            if check is not None:
+                check(response)
             return response
 
         return with_retries(once) if retry and self.retries_enabled else once()
@@ -309,17 +313,15 @@ class Hub:
         """Send a request and return the JSON value of its response; see :meth:`request`."""
         return self._read(method, path, about=about, **kwargs)[1]
 
-    def _read(
-        self, method: str, path: str, *, about: str, retry: bool = True, **kwargs: Any
-    ) -> tuple[requests.Response, Any]:
+    def _read(self, method: str, path: str, *, about: str, **kwargs: Any) -> tuple[requests.Response, Any]:
         """Send a request and return its response with the JSON value, requested again if the response is damaged."""
+        values: list[Any] = []
 
-        def once() -> tuple[requests.Response, Any]:
-            response = self.request(method, path, about=about, retry=False, **kwargs)
-            value = hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
-            return response, value
+        def check(response: requests.Response) -> None:
+            values[:] = [hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)]
 
-        return with_retries(once) if retry and self.retries_enabled else once()
+        response = self.request(method, path, about=about, check=check, **kwargs)
+        return response, values[0]
 
     def shown(self, text: object) -> str:
         """Return a text from the Hub in a form that may be shown: short, and without any secret."""
