@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_xethub.exceptions import XetAirflowConnectionError, XetHubError, XetInputError
+from airflow_provider_xethub.exceptions import (
+    XetAirflowConnectionError,
+    XetCancelledError,
+    XetHubError,
+    XetInputError,
+)
 from airflow_provider_xethub.hooks.tokens import hand_over, sealing
 from airflow_provider_xethub.hooks.tokens.given_token import GivenToken
 from airflow_provider_xethub.xet import recipient as recipients
@@ -63,7 +68,7 @@ class Tokens:
             try:
                 known = self._keep(coming())
             except XetHubError as error:
-                if not error.retryable:
+                if isinstance(error, XetCancelledError) or not error.retryable:
                     raise
                 self._log.warning("Requesting the token again: %s", error)
         return known if known and known.is_fresh() else self.fetch(repo, scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
@@ -47,3 +48,21 @@ def test_another_failure_is_raised_where_the_token_is_needed(hub, hook, repo):
     with hook.prefetch_token(repo, "write"), pytest.raises(exceptions.XetForbiddenError, match="use a Hub token"):
         hook.get_token(repo, "write")
     assert len(hub.log.requests(TOKENS)) == 1
+
+
+def test_a_stop_while_it_is_waited_for_is_no_reason_to_ask_again(hub, hook, repo):
+    def stop(*_: object) -> None:
+        raise exceptions.XetCancelledError("Stopped from outside.")
+
+    hub.faults.add(Fault(TOKENS, delay=60))
+    hub.log.clear()
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with hook.prefetch_token(repo, "write"):
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(exceptions.XetCancelledError):
+                hook.get_token(repo, "write")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(hub.log.requests(TOKENS)) <= 1
