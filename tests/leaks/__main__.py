@@ -44,13 +44,13 @@ ALLOWED = (
         "Xet token",
         "temporary files",
         "xethub-token opens it into a file with mode 0600, and the script of the recipient removes that",
-        r"/examples/work/token\.json, mode 0600$",
+        r"/examples/handed/token\.json, mode 0600$",
     ),
     Allowed(
         "private key of a recipient",
         "temporary files",
         "the recipient has it in a file with mode 0600, until it opens the token",
-        r"/examples/work/key\.json, mode 0600$",
+        r"/examples/handed/key\.json, mode 0600$",
     ),
     *(
         Allowed(kind, places.REQUEST_IDS, "hf_xet logs what a server repeats there, once a DAG imports it first")
@@ -120,7 +120,7 @@ def _run(folder: Path, stack: ExitStack, *, is_quick: bool, only: Sequence[str])
     say(f"started {len(world.hubs)} local Hubs and a proxy")
     with stage.airflow(setting) as process:
         say("Airflow runs: API server, scheduler, DAG processor, triggerer, at DEBUG")
-        watched = [setting.folder / "temporary", setting.folder / "examples" / "work"]
+        watched = [setting.folder / "temporary", setting.folder / "examples" / "handed"]
         with Watch(process.pid, watched, setting.database) as watch:
             url = setting.env["AIRFLOW__API__BASE_URL"]
             visitors = [Visitor(url, user, password) for user, password in setting.passwords.items()]
@@ -195,7 +195,7 @@ def left_behind(folder: Path) -> list[Piece]:
         *places.client_logs(logs / "hf_xet"),
         *places.files("OpenLineage", folder / "openlineage.jsonl"),
         # What may be in them for a while must be gone now.
-        *places.files("temporary files", folder / "temporary", folder / "examples" / "work", *handed_over()),
+        *places.files("temporary files", folder / "temporary", folder / "examples" / "handed", *handed_over()),
         *places.files("caches", home),
         *places.files("manifests", folder / "manifests"),
         *places.files("downloads", folder / "downloads"),

@@ -215,7 +215,7 @@ class Play:
         model = write(folder / "model", {"weights.bin": binary(seed="new"), "config.json": b'{"model_type": "tiny"}'})
         write(self.stage.folder / "home", {"nightly/photos/a.bin": binary(seed="photo"), "nightly/photos/b.csv": TEXT})
         back = str(folder / "back")
-        (work := folder / "work").mkdir(parents=True)
+        (work := folder / "handed").mkdir(parents=True)
         confs: list[tuple[str, dict[str, Any]]] = [
             ("xethub_quickstart", {"folder": str(first), "destination": f"{back}/quickstart"}),
             ("xethub_keyless", {"source": str(first), "destination": f"{back}/keyless"}),

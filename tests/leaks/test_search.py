@@ -293,7 +293,7 @@ def test_a_token_may_be_in_memory_for_its_user_only(search: Search, credentials:
     token, key = (credentials[kind].encode() for kind in ("Xet token", "private key of a recipient"))
     names = {
         f"{folder}/{name}, mode {mode}": content
-        for folder in ("/dev/shm/xethub-1", "/run/examples/work", "/tmp")
+        for folder in ("/dev/shm/xethub-1", "/run/examples/handed", "/tmp")
         for name, content in (("token.json", token), ("key.json", key))
         for mode in ("0600", "0644")
     }
@@ -301,8 +301,8 @@ def test_a_token_may_be_in_memory_for_its_user_only(search: Search, credentials:
     report.add(Piece("temporary files", name, content) for name, content in names.items())
     allowed = {
         "/dev/shm/xethub-1/token.json, mode 0600",
-        "/run/examples/work/token.json, mode 0600",
-        "/run/examples/work/key.json, mode 0600",
+        "/run/examples/handed/token.json, mode 0600",
+        "/run/examples/handed/key.json, mode 0600",
     }
     assert {each.name for each in report.leaks} == set(names) - allowed
 
@@ -310,7 +310,7 @@ def test_a_token_may_be_in_memory_for_its_user_only(search: Search, credentials:
 def test_a_token_that_is_still_there_at_the_end_is_a_leak(
     tmp_path: Path, search: Search, credentials: Mapping[str, str]
 ) -> None:
-    work = left(tmp_path, b"") / "examples" / "work"
+    work = left(tmp_path, b"") / "examples" / "handed"
     work.mkdir(parents=True)
     (work / "token.json").write_text(credentials["Xet token"])
     (work / "token.json").chmod(0o600)

@@ -184,7 +184,7 @@ def _refused_signed_url(text: str, cas_url: str) -> str | None:
     """Return the status if it is about a URL that CAS signed: no token goes there, so no permission is missing.
 
     CAS signs URLs of content, which expire. The client asks for new ones about six times, and then gives up. Storage
-    such as S3 answers 400 if the credential that signed it has expired, or the request stood still.
+    such as S3 answers 400 if the credential that signed it has expired, or the request stalled.
     """
     found = _REFUSED_URL.search(text)
     if not found or "-token" in found[2]:
