@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -27,7 +28,9 @@ def endpoint(apps: list[dict[str, Any]] | None = None) -> Iterator[str]:
         api_server.mount(each["url_prefix"], each["app"])
     listener = socket.create_server(("127.0.0.1", 0))
     # Its log is what a test may want to see; a broken connection must not be reported as a failure of the application.
-    server = uvicorn.Server(uvicorn.Config(api_server, log_config=None, access_log=True, lifespan="off"))
+    config = uvicorn.Config(api_server, log_config=None, log_level="info", access_log=True, lifespan="off")
+    logging.getLogger("uvicorn.access").propagate = True  # a local Hub in this process turns it off
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
