@@ -33,7 +33,17 @@ def temporary_folder(attempt: Attempt = UNKNOWN) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also what is in folders that the work made read-only, as archives do."""
+    for above, names, _ in os.walk(folder):
+        for path in (Path(above, name) for name in names):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_abandoned(parent: Path, attempt: Attempt) -> None:
@@ -47,5 +57,5 @@ def _remove_abandoned(parent: Path, attempt: Attempt) -> None:
         with contextlib.suppress(OSError):  # another process removes it, too
             state = path.lstat()
             if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid():
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
                 log.info("Removed %s, which a process that was killed had left.", path)

@@ -54,6 +54,36 @@ def test_only_the_user_can_read_it_and_it_is_removed_with_all_that_is_in_it(pare
     assert list(parent.iterdir()) == []
 
 
+@pytest.fixture
+def open_parent(monkeypatch):
+    """A folder for temporary files that anybody may use, and a user whom permissions hold back."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        parent = Path(name)
+        parent.chmod(0o777)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            yield parent
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_what_the_work_made_read_only_is_removed_and_links_are_left_alone(open_parent):
+    outside = open_parent / "outside"
+    outside.mkdir(mode=0o500)
+    with temporary_folder() as folder:
+        (folder / "archive/deep").mkdir(parents=True)
+        (folder / "archive/deep/a").write_bytes(b"a")
+        (folder / "link").symlink_to(outside)
+        (folder / "archive/deep").chmod(0o500)
+        (folder / "archive").chmod(0o500)
+    assert list(open_parent.iterdir()) == [outside]
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
+
+
 def test_it_is_removed_when_the_work_fails(parent):
     with pytest.raises(KeyError), temporary_folder() as folder:
         raise KeyError((folder / "a").write_bytes(b"a"))
