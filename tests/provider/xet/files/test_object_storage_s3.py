@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import re
 import urllib.request
-import uuid
 from collections import Counter
 
 import pytest
@@ -19,26 +18,12 @@ from airflow_provider_xethub import exceptions
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUploadOperator
 from airflow_provider_xethub.xet.files import object_storage
 from support.builders import TEXT, binary, commits, content, names, publish, write
-from support.object_stores import KEY, SECRET, forget_filesystems, s3_server, sftp_server
+from support.object_stores import KEY, SECRET, forget_filesystems, sftp_server
 from xethub_local.control.faults import Fault
 
 pytestmark = pytest.mark.long
 
 NAMES = ["a b/c d.bin", "ünïcödé/日本語 🎉.bin", "d/#1?x=%20&y.bin", "d/[1]*.bin", "d/+=@:.bin"]
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    name = f"b{uuid.uuid4().hex[:12]}"
-    s3.client.create_bucket(Bucket=name)
-    s3.connect(monkeypatch)
-    return name
 
 
 @pytest.fixture

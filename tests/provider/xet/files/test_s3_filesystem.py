@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import uuid
 
 import pytest
 
@@ -22,23 +21,9 @@ from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUpl
 from airflow_provider_xethub.xet.files.object_storage import DIGEST, location
 from airflow_provider_xethub.xet.files.s3.filesystem import S3FileSystem
 from support.builders import TEXT, binary
-from support.object_stores import SECRET, forget_filesystems, s3_server
+from support.object_stores import SECRET, forget_filesystems
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    name = f"b{uuid.uuid4().hex[:12]}"
-    s3.client.create_bucket(Bucket=name)
-    s3.connect(monkeypatch)
-    return name
 
 
 @pytest.fixture

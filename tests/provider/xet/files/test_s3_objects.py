@@ -25,7 +25,7 @@ from airflow_provider_xethub.xet.files.s3 import parts, watch
 from airflow_provider_xethub.xet.files.s3.window import Window
 from airflow_provider_xethub.xet.process import threads
 from support.builders import binary, commits, publish
-from support.object_stores import SECRET, forget_filesystems, s3_server
+from support.object_stores import SECRET, forget_filesystems
 from support.s3_faults import faulty_s3
 from support.waiting import until
 
@@ -35,12 +35,6 @@ RANGE = 1 << 20
 LARGE = 6 * RANGE + 1000
 IN_PARTS = 11_000_000
 TOKEN = "session-token-3f1b"
-
-
-@pytest.fixture(scope="module")
-def s3():
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
