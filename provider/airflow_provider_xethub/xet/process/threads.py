@@ -43,7 +43,7 @@ class Watch(Protocol):
 def begin(thread: threading.Thread) -> None:
     """Start a thread; a signal handler that raises meanwhile ends this with its own exception.
 
-    ``Thread.start()`` raises ``KeyError`` instead (Python 3.10 to 3.14) where the thread already runs at that moment.
+    ``Thread.start()`` of CPython raises ``KeyError`` instead where the thread already runs at that moment.
     """
     try:
         thread.start()
