@@ -5,6 +5,7 @@ The windows of the provider are seconds here instead of a minute, and the rates 
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from support.builders import publish
 from xethub_local.control.faults import Fault
+from xethub_local.control.link import Link
 from xethub_local.control.presets import PRESETS
 
 pytestmark = pytest.mark.long
@@ -53,7 +55,27 @@ def arm(hub, **link):
     return found
 
 
-def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, repo, tmp_path):
+@pytest.fixture
+def restarts():
+    """Where each link stands when the provider starts a transfer again.
+
+    On a busy machine, a link may recover and collapse once more before the provider has seen enough.
+    """
+    found: list[int] = []
+    links: list[Link] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if "Starting it again with at most" in record.msg:
+                found.append(links[-1].collapses)
+
+    handler = Handler()
+    slowdown.log.addHandler(handler)
+    yield lambda link: (links.append(link), found)[1]
+    slowdown.log.removeHandler(handler)
+
+
+def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, repo, tmp_path, restarts):
     given = {f"{number:02}.bin": os.urandom(8_000_000) for number in range(36)}
     size, rate = 288_000_000, 32_000_000
     ideal = size / rate
@@ -82,26 +104,28 @@ def test_the_default_client_crawls_and_a_download_finishes_in_time(hub, hook, re
 
     hub.faults.clear()
     ours = arm(hub, **link)
+    begun_again = restarts(ours)
     started = time.monotonic()
     hook.download(tmp_path / "ours", records)
     took = time.monotonic() - started
-    assert ours.collapses == 1
+    assert begun_again == [ours.collapses], "once, and it did not collapse again"
     print(f"took {took:.1f} s, {took / ideal:.2f} times the ideal")
     assert took < left / crawled / 4, "it must not crawl to the end; how close it comes to the ideal is a figure"
     assert {name: (tmp_path / "ours" / name).read_bytes() for name in given} == given
 
 
-def test_the_next_transfer_of_the_process_begins_with_as_few_requests(hub, hook, repo, tmp_path, caplog):
+def test_the_next_transfer_of_the_process_begins_with_as_few_requests(hub, hook, repo, tmp_path, caplog, restarts):
     given = {f"{number:02}.bin": os.urandom(4_000_000) for number in range(16)}
     records = publish(repo, tmp_path, given)
     link = arm(hub, bandwidth=32_000_000, max_open=4, collapse_after=0.8, collapsed_bandwidth=500_000)
+    begun_again = restarts(link)
     hook.download(tmp_path / "first", records)
-    assert link.collapses == 1
+    assert begun_again == [link.collapses]
 
     caplog.clear()
     hook.download(tmp_path / "second", records)
 
-    assert link.collapses == 1
+    assert begun_again == [link.collapses]
     assert "Beginning the download of 16 files" in caplog.text
     assert {name: (tmp_path / "second" / name).read_bytes() for name in given} == given
 
@@ -123,19 +147,20 @@ def test_a_transfer_below_the_rate_that_a_task_demands_ends_and_leaves_nothing(
     assert [path.name for path in tmp_path.rglob("*") if "out" in path.parts and path.is_file()] == []
 
 
-def test_an_upload_finishes_in_time_and_keeps_what_cas_has(hub, hook, repo, tmp_path):
+def test_an_upload_finishes_in_time_and_keeps_what_cas_has(hub, hook, repo, tmp_path, restarts):
     size, rate = 640_000_000, 64_000_000
     source = tmp_path / "large.bin"
     with source.open("wb") as file:  # piece by piece: the memory of this process decides how many xorbs are in flight
         for _ in range(size // 1_000_000):
             file.write(os.urandom(1_000_000))
     link = arm(hub, bandwidth=rate, max_open=1, collapse_after=2.5, collapsed_bandwidth=4_000_000)
+    begun_again = restarts(link)
 
     started = time.monotonic()
     transfer = XetHubConnection().publish(source, CommitRequest(repo, (), message="large"), limits=ROOMY)["transfer"]
     took = time.monotonic() - started
 
-    assert link.collapses == 1
+    assert begun_again == [link.collapses], "once, and it did not collapse again"
     assert took < size / 4_000_000 / 2, took  # half of what it takes to crawl to the end
     # At most the two xorbs that were in flight were sent twice.
     assert transfer["bytes_sent"] < size + 2 * (66 << 20), transfer

@@ -31,8 +31,9 @@ class Rules:
     :param left: of a transfer that would end so many windows later at the low rate, the rest is not worth a new start.
     :param gain: with fewer requests, the rate must be this many times as high; otherwise, the requests were not to
         blame.
-    :param settle: seconds to wait before starting again: what the old connections still hold has to drain, or the new
-        ones would meet the same crowd.
+    :param settle: seconds in which the client closes its connections before the transfer starts again.
+    :param drain: further seconds to wait, at most, for what the old connections still hold: the new ones would meet the
+        same crowd.
     """
 
     window: float = 60.0
@@ -45,6 +46,7 @@ class Rules:
     left: float = 3.0
     gain: float = 3.0
     settle: float = 1.0
+    drain: float = 30.0
 
     def window_of(self, total: int, best: float) -> float:
         """Return the seconds over which a transfer must be slow to crawl.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from airflow_provider_xethub.exceptions import XetTooSlowError
 from airflow_provider_xethub.xet import tracing
 from airflow_provider_xethub.xet.cas import crawl
 from airflow_provider_xethub.xet.message_text import counted, duration, size
+from airflow_provider_xethub.xet.network import connections
 
 if TYPE_CHECKING:
     from hf_xet import XetSession
@@ -75,8 +75,8 @@ class Crawling(Exception):  # noqa: N818 - not an error: it ends an attempt, so 
 
 def settle(session: XetSession) -> None:
     """End a session of the client that crawls, and wait until its connections are gone."""
-    session.sigint_abort()
-    threading.Event().wait(crawl.RULES.settle)  # unlike time.sleep, ends for a signal handler that raises
+    with connections.drained(crawl.RULES.settle, crawl.RULES.drain):
+        session.sigint_abort()
 
 
 class Slowdown:
