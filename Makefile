@@ -54,8 +54,9 @@ test-long: $(INSTALLED)  ## Run the tests that need Node 20, Chromium, other ser
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	$(PYTEST) -m long $(PATHS) $(ARGS)
 
-test-exhaustive: $(INSTALLED)  ## Run the property tests with new examples, twenty times as many (half an hour).
-	$(PYTEST) -m "hypothesis and not long" --hypothesis-profile exhaustive --timeout 3600 $(PATHS) $(ARGS)
+test-exhaustive: $(INSTALLED)  ## Run the property tests with new examples, twenty times as many, and the largest files (an hour).
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
+	$(PYTEST) -m "hypothesis and not long or exhaustive" --hypothesis-profile exhaustive --timeout 3600 $(PATHS) $(ARGS)
 
 test-clients: $(INSTALLED)  ## Run the client libraries' own tests against the local Hub.
 	@$(BIN)/python tests/local/clients/suites/run.py $(ARGS)

@@ -95,9 +95,9 @@ settings.load_profile("xethub")
 _LONGEST = (
     "system/test_watcher_killed.py",
     "system/test_stopped_at_any_moment.py",
-    "system/test_ten_thousand_files.py",
+    "system/test_many_files.py",
     "system/ui/test_user_interface.py",
-    "system/test_four_gib_s3.py",
+    "system/test_large_s3_object.py",
     "system/test_upload_resume.py",
     "local/openapi/test_routes_fuzzed.py",
     "system/test_benchmark.py",

@@ -1,4 +1,4 @@
-"""How many examples a property test tries."""
+"""How much a test tries: usually, and in ``make test-exhaustive``."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def examples(number: int) -> int:
     ``make test-exhaustive`` has a profile of its own, with as many times more examples for each test.
     """
     return number * settings().max_examples // USUAL
+
+
+def at_length(usual: int, exhaustive: int) -> int:
+    """Return how much a test with the marker ``exhaustive`` does: repetitions, or bytes."""
+    return exhaustive if settings().max_examples > USUAL else usual

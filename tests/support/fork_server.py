@@ -97,7 +97,7 @@ class ForkServer:
         """Run code in a fork with the environment that this process has now.
 
         :param arguments: its ``sys.argv[1:]``.
-        :param output: a file for all that it prints.
+        :param output: a file for all that it prints, behind what is there.
         :param environment: variables that it has besides.
         """
         spec = {
@@ -161,7 +161,7 @@ def _run(spec: Mapping[str, Any]) -> None:
     atexit._clear()
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        output = os.open(spec["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        output = os.open(spec["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.environ.clear()

@@ -1,4 +1,4 @@
-"""Ten thousand files with awkward names, made again from nothing but their numbers, and trees to compare."""
+"""Thousands of files with awkward names, made again from nothing but their numbers, and trees to compare."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import os
 import random
 from pathlib import Path
 
-COUNT = 10_000
 LARGEST = 8 << 20
-FULL = 4 << 30
-"""Bytes in all at scale 1, about."""
 
 NAMES = (
     "plain/{n:05}.bin",
@@ -59,8 +56,8 @@ def content(number: int, scale: float) -> bytes:
     return b"\0" + chance.randbytes(size - 1)
 
 
-def make(folder: Path, scale: float, count: int = COUNT) -> int:
-    """Write the files below a folder; return their bytes in all."""
+def make(folder: Path, scale: float, count: int) -> int:
+    """Write the files below a folder; return their bytes in all: at scale 1, about 4 GiB for ten thousand."""
     total = 0
     for number in range(count):
         path = folder / name(number)

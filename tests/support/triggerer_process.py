@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from support.fork_server import ForkServer
 
 BIN = Path(sys.executable).parent
 PATIENCE = 480.0
@@ -21,6 +24,14 @@ QUICK = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
+
+
+@cache
+def _forks() -> ForkServer:
+    """A process that has imported what a triggerer does, and has not met the database."""
+    server = ForkServer("import airflow.__main__, airflow.cli.commands.triggerer_command")
+    atexit.register(server.close)
+    return server
 
 
 @contextmanager
@@ -48,14 +59,12 @@ class TriggererProcess:
 
     def __init__(self, log: Path, queues: str | None = None, **settings: str) -> None:
         self.log = log
-        with log.open("a") as output:
-            self._process = subprocess.Popen(
-                [str(BIN / "airflow"), "triggerer", "--skip-serve-logs", *(["--queues", queues] if queues else [])],
-                env={**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **QUICK, **settings},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = _forks().start(
+            "from airflow.__main__ import main; main()",
+            *("triggerer", "--skip-serve-logs", *(["--queues", queues] if queues else [])),
+            output=log,
+            environment={"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **QUICK, **settings},
+        )
 
     def __enter__(self) -> TriggererProcess:
         return self
@@ -63,7 +72,7 @@ class TriggererProcess:
     def __exit__(self, *_: object) -> None:
         if self._process.returncode is not None:
             return
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(PATIENCE)
         finally:

@@ -22,15 +22,16 @@ from typing import Any
 import pytest
 import requests
 
+from support.examples import at_length
 from support.hub_process import HubProcess
 from support.uploading_client import Attempt, Task, content, read_journal
 from xethub_local.content.xorbs import XorbStore
 from xethub_local.formats.hashing import from_hex
 from xethub_local.local_store import LocalStore
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.exhaustive]
 
-_KILLS = int(os.environ.get("KILLS", "60"))
+_KILLS = int(os.environ.get("KILLS", at_length(30, 120)))
 _MOST_KILLS = 4 * _KILLS
 _SEED = int(os.environ.get("KILL_SEED", "1"))
 _LONGEST_LIFE = 0.9  # seconds from one start to the next kill, at most; the clients need about 0.1 for a commit

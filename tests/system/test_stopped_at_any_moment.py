@@ -13,15 +13,16 @@ import pytest
 
 from airflow_provider_xethub.operators.xethub import XetUploadOperator
 from support.builders import TEXT, names, publish, sealed, write
+from support.examples import at_length
 from support.forked_tasks import Forks
 from support.object_stores import S3, s3_server
 from xethub_local.control.faults import Fault
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
-TIMES = 20
+TIMES = at_length(10, 20)
 MOST_SECONDS = 1.0
-"""From the signal until the process is gone, for the middle one of the twenty."""
+"""From the signal until the process is gone, for the middle one of all."""
 
 BUSY_SECONDS = 3.0
 """The same for the slowest of them, on a machine that has other things to do."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from support.examples import examples
+from support.examples import at_length
 from support.hub_process import HubProcess
 from xethub_local.formats.hashing import to_hex
 from xethub_local.local_store import LocalStore
@@ -32,9 +32,9 @@ from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.checks import CHECKS  # noqa: E402
 from schemathesis.core.failures import FailureGroup  # noqa: E402
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.exhaustive, pytest.mark.timeout(900)]
 
-_EXAMPLES = examples(20)  # of each operation, right ones and wrong ones each
+_EXAMPLES = at_length(8, 100)  # of each operation, right ones and wrong ones each
 _HANG_SECONDS = 30
 _MAX_MEMORY = 400 * 1024**2
 WRITE, XET = 0, 2  # places in the list of credentials
@@ -131,7 +131,6 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         running.store.close()
 
 
-@pytest.mark.timeout(900)
 def test_no_request_made_from_the_description_breaks_the_server(target: Target) -> None:
     failures, seen = _fuzz_all(target, lambda operation: not _misbehaves(operation))
     assert not failures, "\n\n".join(failures)
@@ -141,7 +140,6 @@ def test_no_request_made_from_the_description_breaks_the_server(target: Target) 
     assert sum(count for status, count in seen.items() if status < 300) > sum(seen.values()) / 10, "never deep"
 
 
-@pytest.mark.timeout(900)
 def test_no_request_that_controls_the_server_breaks_it(target: Target) -> None:
     # The faults that these arm never act on these routes themselves.
     failures, _ = _fuzz_all(target, _misbehaves)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from support.any_bytes import file_sets, ranges
-from support.examples import examples
+from support.examples import at_length, examples
 from support.upload_settings import DOWNLOADS, REPO, UPLOADS, commit, downloading, operation, uploading
 from support.xet_client import download, upload
 from xethub_local.server import LocalHub
@@ -74,8 +74,9 @@ def test_any_files_come_back(
 
 
 @pytest.mark.long
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1200)
-@settings(max_examples=examples(500), suppress_health_check=list(HealthCheck))
+@settings(max_examples=at_length(150, 3000), suppress_health_check=list(HealthCheck))
 @given(file_sets, st.integers(0, len(UPLOADS) - 1), st.integers(0, len(DOWNLOADS) - 1), st.data())
 def test_many_more_files_come_back(
     hub: LocalHub, contents: list[bytes], upload_with: int, download_with: int, data: st.DataObject

@@ -1,6 +1,7 @@
-"""Ten thousand files, from a folder and from S3, through the Hub and back: the trees are identical.
+"""Three thousand files, from a folder and from S3, through the Hub and back: the trees are identical.
 
-``XETHUB_TEN_THOUSAND_SCALE=1`` makes it 4 GiB; what each transfer took is printed (``pytest -s``).
+In ``make test-exhaustive`` they are ten thousand, of which ``XETHUB_MANY_SCALE=1`` makes 4 GiB. What each transfer took
+is printed (``pytest -s``).
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ pytest.importorskip("moto", reason="needs the dependency group long")
 pytest.importorskip("s3fs", reason="needs the dependency group long")
 
 from support import many_files, task_process
+from support.examples import at_length
 from support.object_stores import s3_process
 from xethub_local.server import LocalHub
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.long, pytest.mark.exhaustive, pytest.mark.timeout(3600)]
 
-SCALE = float(os.environ.get("XETHUB_TEN_THOUSAND_SCALE", "0.08"))
+COUNT = at_length(3_000, 10_000)
+SCALE = float(os.environ.get("XETHUB_MANY_SCALE", "0.08"))
 
 
 @pytest.fixture
 def tree(tmp_path):
-    many_files.make(tmp_path / "tree", SCALE)
+    many_files.make(tmp_path / "tree", SCALE, COUNT)
     yield tmp_path / "tree"
     # Too much to be kept for the folders of failed tests.
     shutil.rmtree(tmp_path, ignore_errors=True)
@@ -55,9 +58,9 @@ def told(what: str, took: task_process.Took, hub: LocalHub) -> None:
     hub.log.clear()
 
 
-def test_ten_thousand_files_come_back_as_they_were(tree, use, tmp_path, monkeypatch):
+def test_many_files_come_back_as_they_were(tree, use, tmp_path, monkeypatch):
     wanted = many_files.digests(tree)
-    assert len(wanted) == many_files.COUNT
+    assert len(wanted) == COUNT
     back = tmp_path / "back"
     with s3_process() as s3:
         s3.connect(monkeypatch)

@@ -1,6 +1,6 @@
-"""One object of 4 GiB from S3 to the Hub and back: what the task process needs of memory, Amazon's provider included.
+"""One object of 1 GiB from S3 to the Hub and back: what the task process needs of memory, Amazon's provider included.
 
-``XETHUB_LARGE_S3_MIB`` sets another size.
+In ``make test-exhaustive`` it has 4 GiB, and ``XETHUB_LARGE_S3_MIB`` sets another size.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ pytest.importorskip("s3fs", reason="needs the dependency group long")
 from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY
 from support import task_process
 from support.builders import noise
+from support.examples import at_length
 from support.object_stores import s3_on_disk
 from xethub_local.server import LocalHub
 
 pytestmark = [
     pytest.mark.long,
+    pytest.mark.exhaustive,
     pytest.mark.timeout(3600),
     pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc"),
 ]
 
 MIB = 1 << 20
-SIZE = int(os.environ.get("XETHUB_LARGE_S3_MIB", "4096")) * MIB
+SIZE = int(os.environ.get("XETHUB_LARGE_S3_MIB", at_length(1024, 4096))) * MIB
 PART = 16 * MIB
 MOST = 400_000_000
 """Bytes of memory of the whole process of a download; Airflow with the Amazon provider alone has nearly 200 MB."""
