@@ -132,8 +132,7 @@ def _continue(
 ) -> None:
     """Fetch the rest of a download that crawls, with fewer requests at a time: streams can begin anywhere in a file.
 
-    The aborted client may still write what it has received. It only appends, and writes the same bytes to the same
-    places, so that nothing has to wait for its end.
+    The client of the aborted attempt has ended with its session: it writes nothing more.
     """
     numbers = sorted(set(range(len(files))) - unfinished.finished)
     rest = [files[number] for number in numbers]
@@ -251,6 +250,11 @@ def _fetch_once(
                 begun = {number: path for number, path in enumerate(scratch) if number not in damaged}
                 unfinished.scratch |= begun
                 kept = set(begun.values())
+            raise
+        except BaseException:
+            _remove(scratch)  # at once: Airflow may kill the process while the client ends
+            # An aborted group begins with files that waited for their turn, and creates them. This ends its threads.
+            session.sigint_abort()
             raise
         finally:
             _remove(set(scratch) - kept)
