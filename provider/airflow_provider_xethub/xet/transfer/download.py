@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from airflow_provider_xethub.exceptions import (
     XetAirflowConnectionError,
+    XetCancelledError,
     XetInputError,
     XetIntegrityError,
     XetTokenExpiredError,
@@ -281,7 +283,7 @@ def _fetch_inline(
     read = hub() if hub and contents is None and any(target.file["size"] for target in targets) else None
     wrong: list[XetTransferError] = []
 
-    def fetch(target: AnyTarget) -> int:
+    def fetch(target: AnyTarget, stopped: threading.Event) -> int:
         file = target.file
         if contents is not None and file["size"]:
             receive(target, contents.read(file))
@@ -289,6 +291,8 @@ def _fetch_inline(
         repo = Repo.from_uri(file["repo"])
         for is_last in (False, True):
             content = read.read_inline(repo, file["path"]) if read and file["size"] else b""
+            if stopped.is_set():  # the temporary files are already removed
+                raise XetCancelledError(f"The download of {file['path']} from {repo} was stopped from outside.")
             try:
                 receive(target, content)
                 break
@@ -303,7 +307,11 @@ def _fetch_inline(
                     log.warning("%s Fetching it once more.", error)
         return len(content)
 
-    received = sum(threads.stoppable(lambda stopped: threads.each(fetch, targets, INLINE_AT_A_TIME, stopped)))
+    received = sum(
+        threads.stoppable(
+            lambda stopped: threads.each(lambda target: fetch(target, stopped), targets, INLINE_AT_A_TIME, stopped)
+        )
+    )
     if wrong:
         raise wrong[0]
     return received
