@@ -118,23 +118,16 @@ def _again(
 ) -> list[Result]:
     """Return the results, those of some cells anew: a busy machine is slower than some timeouts here.
 
-    These are the cells that ended otherwise than recorded, or that Airflow ended because of the time that they took.
+    These are the cells that differ from what was recorded, or that Airflow ended because of the time that they took.
     A real change shows again. What must hold in every cell has to hold in the first run: a race may show only once.
     """
     found = {result.key: result for result in results}
     for _ in range(_AGAIN):
-        keys = [result.key for result in found.values() if _may_be_busy(result, recorded)]
+        keys = [result.key for result in found.values() if result.may_depend_on_time(recorded)]
         for two in (keys[at : at + 2] for at in range(0, len(keys), 2)):
             futures = [pool.submit(worker.cells, folder, normal[key[0]], [key]) for key in two]
             found |= {result.key: result for future in futures for result in future.result()}
     return list(found.values())
-
-
-def _may_be_busy(result: Result, recorded: Matrix) -> bool:
-    if result.timed_out or result.violations:
-        return result.timed_out
-    before = recorded.cells.get(result.key)
-    return before is not None and not result.cell.ends_like(before)
 
 
 def _accept(recorded: Matrix, found: Matrix, row: str) -> None:

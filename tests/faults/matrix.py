@@ -39,18 +39,17 @@ class Cell:
     error: str = ""
     effects: str = "done"
 
-    def ends_like(self, other: Cell) -> bool:
-        """Return whether a task ends the same, and has done the same."""
-        return (self.outcome, self.retries, self.effects) == (other.outcome, other.retries, other.effects)
-
     def is_like(self, other: Cell) -> bool:
         """Return whether nothing but the number of requests differs, and that by little.
 
         A client that works on several files at a time may have sent one more or less when another one failed.
         """
         few = max(2, other.requests // 4)
-        is_same = self.ends_like(other) and self.error == other.error
-        return is_same and abs(self.requests - other.requests) <= few
+        same = ("outcome", "retries", "effects", "error")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in same)
+            and abs(self.requests - other.requests) <= few
+        )
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from faults.matrix import Cell, CellKey
+from faults.matrix import Cell, CellKey, Matrix
 from faults.steps import Step
 
 Effects = dict[str, str]
@@ -49,3 +49,14 @@ class Result:
     def key(self) -> CellKey:
         """The place in the matrix."""
         return (self.row, str(self.step), self.fault)
+
+    def may_depend_on_time(self, recorded: Matrix) -> bool:
+        """Return whether a busy machine may be why it is not as recorded.
+
+        How many requests were sent depends on it, too: one that a task sends ahead may or may not leave before another
+        one fails.
+        """
+        if self.timed_out or self.violations:
+            return self.timed_out
+        before = recorded.cells.get(self.key)
+        return before is not None and not self.cell.is_like(before)

@@ -6,6 +6,8 @@ import json
 
 from faults import matrix
 from faults.matrix import Cell, Matrix
+from faults.results import Result
+from faults.steps import Step
 
 CELLS = {
     ("upload", "GET /a first", "400 once"): Cell("final", 0, 3, "XetForbiddenError: No", "none"),
@@ -41,6 +43,20 @@ def test_an_outcome_that_changes_is_reported_and_a_request_more_is_not():
         (Cell("success", 1, 4, effects="none"), True),
     ):
         assert bool(matrix.changes(Matrix(CELLS, KINDS), Matrix({**CELLS, key: cell}, KINDS))) is changed
+
+
+def test_a_cell_that_differs_is_run_again():
+    """Even if only its requests do: what a task requests ahead may or may not be sent before another one fails."""
+    recorded = Matrix(CELLS, KINDS)
+    step = Step("GET /a")
+    for fault, cell, is_again in (
+        ("503 lasting", Cell("success", 1, 4), False),
+        ("503 lasting", Cell("success", 1, 9), True),
+        ("503 lasting", Cell("error", 1, 4), True),
+        ("504 lasting", Cell("error", 1, 4), False),  # a new one
+    ):
+        assert Result("list", step, fault, cell).may_depend_on_time(recorded) is is_again
+    assert not Result("list", step, "503 lasting", Cell("error"), ["A file is left."]).may_depend_on_time(recorded)
 
 
 def test_a_cell_that_is_new_or_gone_is_reported():
