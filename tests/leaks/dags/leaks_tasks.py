@@ -49,10 +49,12 @@ from airflow_provider_xethub.sensors.pull_requests import XetPullRequestSensor
 from airflow_provider_xethub.sensors.scans import XetScanSensor
 from airflow_provider_xethub.sensors.xethub import XetFileSensor, XetRevisionSensor
 from airflow_provider_xethub.triggers.xethub import XetRevisionTrigger
+from airflow_provider_xethub.xet.cas import session
 from airflow_provider_xethub.xet.hub import client
 
-# A server that fails on purpose is not asked again for a minute.
+# Servers that fail on purpose are not asked again for a minute.
 client.FIRST_DELAY, client.MAX_TRIES = 0.05, 3
+session.RETRY_DELAY, session.RETRIES = "20ms", 2
 
 PLAN = json.loads(Path(__file__).with_name("plan.json").read_text())
 SOURCES = Path(PLAN["sources"])
