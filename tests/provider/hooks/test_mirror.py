@@ -18,6 +18,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet.publish import bucket as bucket_changes
 from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish import mirror as publish_mirror
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.builders import TEXT, binary, write
@@ -220,6 +221,17 @@ def test_what_the_gitignore_excludes_is_neither_uploaded_nor_deleted(repo, mirro
     assert not mirror(source=str(source)).value["created"]
 
 
+def test_the_gitignore_of_the_root_excludes_files_of_a_mirrored_folder(repo, mirror, source, there, hook, tmp_path):
+    before = {"data/a.log": TEXT, "data/old.csv": TEXT}
+    hook.publish(write(tmp_path / "before", before), CommitRequest(repo, ()))
+    hook.publish(write(tmp_path / "rules", {".gitignore": b"*.log\n"}), CommitRequest(repo, ()))
+    write(source, {"a.log": TEXT * 2, "new.log": TEXT})
+    result = mirror(source=str(source), path_in_repo="data").value
+    assert result["deleted"] == ["data/old.csv"]
+    assert set(there(repo)) == {".gitignore", "data/a.bin", "data/a.log", "data/b.csv", "data/d/c.bin"}
+    assert there(repo)["data/a.log"] == TEXT
+
+
 def test_a_folder_of_the_repository_that_is_a_file_is_refused(repo, mirror, source, hook, tmp_path):
     hook.publish(write(tmp_path / "before", {"data": TEXT}), CommitRequest(repo, ()))
     assert "data is a file. Choose another" in mirror(source=str(source), path_in_repo="data/in").text
@@ -336,6 +348,30 @@ def test_a_retry_finds_the_merge_whose_answer_was_lost(hub, repo, mirror, source
     assert (result["created"], len(result["files"])) == (True, 3)
     assert result["oid"] == hub.repositories.commits(name_of(repo), "main")[0].id
     assert there(repo) == content(source)
+
+
+def test_a_retry_does_not_take_the_work_of_others_for_its_own(hub, repo, mirror, source, hook, tmp_path):
+    hook.publish(source, CommitRequest(repo, (), message="theirs"))
+    merged = write(tmp_path / "merged", {"b.csv": TEXT, "c.csv": TEXT})
+    hook.publish(merged, CommitRequest(repo, (), message="proposed", create_pr=True))
+    hub.commits.merge(name_of(repo), 1, "acme")
+    hook.publish(write(tmp_path / "open", {"open.csv": TEXT}), CommitRequest(repo, (), create_pr=True))
+    write(source, {"c.csv": TEXT})
+    result = mirror(source=str(source), try_number=2).value
+    assert (result["created"], result["commits"], result["deleted"]) == (False, [], [])
+
+
+def test_without_a_key_no_earlier_attempt_is_searched(hub, hook, repo, source):
+    hook.mirror(source, CommitRequest(repo, ()))
+    hub.log.clear()
+    assert not hook.mirror(source, CommitRequest(repo, ()))["created"]
+    assert not hub.log.requests("GET .*/refs")
+
+
+def test_a_retry_does_not_report_a_commit_whose_parent_it_cannot_see(repo, mirror, source, monkeypatch):
+    mirror(source=str(source))
+    monkeypatch.setattr(publish_mirror, "_COMMITS_TO_SEARCH", 0)
+    assert not mirror(source=str(source), try_number=2).value["created"]
 
 
 def test_a_conflict_of_the_pull_request_is_planned_again(hub, repo, mirror, source, there, hook, tmp_path, monkeypatch):

@@ -160,6 +160,13 @@ def test_a_license_becomes_the_first_card(hub, new_id, hook, run_task):
     assert hook.hub.latest_commits(repo, 9) == commits
 
 
+def test_a_license_that_the_hub_cannot_check_is_stated(hub, new_id, hook, run_task, caplog):
+    hub.faults.add(Fault("POST /api/validate-yaml", status=404))
+    run_task(XetCreateRepoOperator, repo_id=new_id, license="mit").value  # noqa: B018
+    assert hook.api.model_info(new_id).card_data.license == "mit"
+    assert "cannot validate cards, so license mit was not checked" in caplog.text
+
+
 def test_a_license_is_added_after_an_attempt_that_was_killed_before(hub, new_id, hook, run_task):
     where = {"repo_id": new_id, "license": "mit"}
     hub.faults.add(Fault("POST .*/commit/.*", status=503, headers=AT_ONCE))

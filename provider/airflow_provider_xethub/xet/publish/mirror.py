@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
@@ -102,7 +103,9 @@ class Mirror:
             return self._run_in_bucket()
         request = _marked(self.request, self.rules)
         contents = self._contents()
-        for number in range(1, MAX_PLANS + 1):
+        number = 0
+        while True:
+            number += 1
             parent, there = self._listed()
             plan = self._plan(contents, parent, there)
             if not plan.is_needed:
@@ -122,7 +125,6 @@ class Mirror:
                 log.info("%s has changed since it was listed. Comparing again. %s", repo, error)
                 continue
             return _result(published, plan, repo, parent)
-        raise AssertionError("the last plan returns or raises")
 
     def _head(self) -> str:
         commits = self.hub.latest_commits(self.request.repo)
@@ -178,7 +180,7 @@ class Mirror:
         return self.files if isinstance(self.files, FoundFiles) and self.files.are_on_disk else None
 
     @cached_property
-    def _by_path(self) -> Mapping[str, SourceFile]:
+    def _by_path(self) -> dict[str, SourceFile] | _OnDisk:
         return _OnDisk(self._many) if self._many else {file.path_in_repo: file for file in self.files}
 
     def _ignored(self, files: Sequence[SourceFile], there: Mapping[str, XetFile], parent: str) -> set[str]:
@@ -263,17 +265,15 @@ class Mirror:
         return _result({**result, "deleted": same, "created": created}, plan, bucket, "")
 
 
-class _OnDisk(Mapping[str, SourceFile]):
+class _OnDisk:
     """The files of a source by path."""
 
     def __init__(self, found: FoundFiles) -> None:
         self._found = found
+        self.get = found.get
 
     def __getitem__(self, path: str) -> SourceFile:
-        file = self._found.get(path)
-        if file is None:
-            raise KeyError(path)
-        return file
+        return cast("SourceFile", self._found.get(path))
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._found.has(path)
@@ -281,19 +281,13 @@ class _OnDisk(Mapping[str, SourceFile]):
     def __iter__(self) -> Iterator[str]:
         return self._found.paths()
 
-    def __len__(self) -> int:
-        return len(self._found)
 
-
-class _Wanted(Collection[str]):
+class _Wanted:
     """The paths of a source without those that are ignored."""
 
-    def __init__(self, files: Mapping[str, SourceFile], ignored: Collection[str]) -> None:
+    def __init__(self, files: dict[str, SourceFile] | _OnDisk, ignored: Collection[str]) -> None:
         self._files = files
         self._ignored = ignored
-
-    def __len__(self) -> int:
-        return len(self._files) - len(self._ignored)
 
     def __contains__(self, path: object) -> bool:
         return path in self._files and path not in self._ignored

@@ -113,6 +113,40 @@ def test_a_commit_to_the_same_paths_before_the_merge_closes_the_pull_request(hub
     assert status(hub, repo) == "closed"
 
 
+def test_a_retry_after_a_merge_whose_answer_was_lost_does_not_undo_what_came_since(hub, repo, base, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
+    options = {"message": "all", "atomic": True, "parent_commit": base, "idempotency_key": "dag/run/task"}
+    hub.faults.add(Fault(MERGE, times=1, lose_answer=True, status=500))
+    down = hub.faults.add(Fault(DETAILS, skip=2, status=500))
+    with pytest.raises(XetHubError):
+        publish(hub, repo, FIVE, **options)
+    hub.faults.remove(down)
+    [merged, _] = client(hub).latest_commits(repo, 9)[:2]
+    theirs = dict.fromkeys(list(FIVE)[:3], b"theirs\n")
+    monkeypatch.setattr(commit, "MAX_CHANGES", 100)
+    publish(hub, repo, theirs, message="theirs")
+    monkeypatch.setattr(commit, "MAX_CHANGES", 2)
+    result = publish(hub, repo, FIVE, **options)
+    assert (result["oid"], result["created"]) == (merged["oid"], True)
+    assert titles(hub, repo) == ["theirs", "all (#1)", "base"]
+
+
+def test_a_merge_with_conflicts_closes_the_pull_request(hub, repo, base):
+    class Meddled(type(client(hub))):
+        done = False
+
+        def json(self, method, path, **options):
+            if path.endswith("/discussions/1") and not self.done:
+                self.done = True
+                publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
+            return super().json(method, path, **options)
+
+    with pytest.raises(XetConflictError, match="has conflicts"):
+        publish(hub, repo, FIVE, message="all", atomic=True, by=Meddled(hub.url, hub.token()))
+    assert titles(hub, repo) == ["theirs", "base"]
+    assert status(hub, repo) == "closed"
+
+
 def test_a_direct_commit_that_the_hub_makes_late_is_not_made_twice(hub, repo, base, monkeypatch):
     monkeypatch.setattr(commit, "MAX_CHANGES", 100)
     monkeypatch.setattr(commit, "ADVISED_CHANGES", 1)

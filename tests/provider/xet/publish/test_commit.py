@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,30 @@ def test_a_commit_is_not_sent_again_before_a_search_has_succeeded(hub, repo, mon
     assert len(hub.commits.discussions.find_all(name_of(repo))) == int(create_pr)
 
 
+def test_a_commit_that_had_no_effect_is_sent_again_once_a_search_says_so(hub, repo, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
+    hub.faults.add(Fault(COMMIT, times=1, drop=True))
+    hub.faults.add(Fault("GET .*/commits/.*", times=2, status=500, headers=AT_ONCE))
+    assert publish(hub, repo, {"a.bin": BINARY}, message="once")["created"]
+    assert titles(hub, repo) == ["once"]
+
+
+def test_a_conflict_is_reported_though_the_first_search_for_the_commit_fails(hub, repo, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
+    head = publish(hub, repo, {"a.txt": TEXT})["oid"]
+    publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
+    hub.faults.add(Fault("GET .*/commits/.*", times=2, status=500, headers=AT_ONCE))
+    with pytest.raises(XetConflictError, match=rf"no longer at {head}. a.txt changed since"):
+        publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head)
+    assert titles(hub, repo) == ["theirs", "a commit"]
+
+
+def test_a_commit_whose_answer_nobody_can_read_is_found(hub, repo):
+    hub.faults.add(Fault(COMMIT, times=1, fields={"commitOid": 5}))
+    result = publish(hub, repo, {"a.bin": BINARY}, message="once")
+    assert (titles(hub, repo), result["created"]) == (["once"], True)
+
+
 @pytest.mark.parametrize("drop", ["before", "middle"])
 def test_after_a_dropped_connection_there_is_exactly_one_commit(hub, repo, drop):
     hub.faults.add(Fault(COMMIT, times=1, drop=drop))
@@ -173,6 +198,23 @@ def test_a_commit_found_again_after_its_parent_was_squashed_away_changed_everyth
     publish(hub, repo, files, idempotency_key="k")
     hub.faults.add(Fault("POST .*/paths-info/.*", times=1, status=404))
     assert publish(hub, repo, files, idempotency_key="k")["unchanged"] == []
+
+
+def test_a_commit_found_again_that_is_the_first_of_its_branch_changed_everything():
+    made = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "POST":
+            made.append({"id": "a" * 40, "message": asked.lines[0]["value"]["description"]})
+            return Answer({"commitOid": "a" * 40})
+        return Answer(made)
+
+    request = CommitRequest(ANYWHERE, [FILE], idempotency_key="k", is_first_try=True)
+    unchanged = {"a.bin": UploadMode(False, FILE["sha256"], False)}
+    with SmallServer(answer) as server:
+        commit.publish(Hub(server.url), request, THROUGH_CAS, lambda _: {})
+        found = commit.publish(Hub(server.url), replace(request, is_first_try=False), unchanged, lambda _: {})
+    assert (len(made), found["created"], found["unchanged"]) == (1, True, [])
 
 
 @pytest.mark.parametrize("create_pr", [False, True])

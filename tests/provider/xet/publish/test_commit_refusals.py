@@ -7,9 +7,11 @@ import pytest
 from airflow_provider_xethub.exceptions import XetProtocolError, XetResponseError
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
-from airflow_provider_xethub.xet.publish.commit import CommitRequest
+from airflow_provider_xethub.xet.publish.bucket import Changes
+from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
+from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import ANYWHERE, FILE, THROUGH_CAS, client, record, titles
-from support.small_server import Answer, SmallServer
+from support.small_server import Answer, Asked, SmallServer
 
 # --- what is refused before anything is sent
 
@@ -60,3 +62,23 @@ def test_a_wrong_list_of_branches_is_a_protocol_error(wrong):
     request = CommitRequest(ANYWHERE, [FILE], create_pr=True, idempotency_key="k")
     with SmallServer(Answer(wrong)) as server, pytest.raises(XetProtocolError, match="the branches of hf://datasets"):
         commit.publish(Hub(server.url), request, THROUGH_CAS, lambda _: {})
+
+
+def test_a_branch_without_a_commit_that_has_all_files_is_a_protocol_error():
+    modes = {"a.bin": UploadMode(False, FILE["sha256"], False)}
+    with SmallServer(Answer([])) as server, pytest.raises(XetProtocolError, match=r"has no commit of hf://datasets/"):
+        commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), modes, lambda _: {})
+
+
+def test_a_batch_that_a_bucket_rejects_as_a_whole_says_why():
+    def answer(asked: Asked) -> Answer:
+        return Answer({"error": "Too deep."}, 422) if asked.path.endswith("/batch") else Answer([])
+
+    with SmallServer(answer) as server:
+        changes = Changes(Hub(server.url), CommitRequest(Repo("acme/store", "bucket"), [FILE]))
+        changes.put([FILE])
+        with pytest.raises(
+            XetResponseError, match=r"rejected a request for hf://buckets/acme/store.*Too deep\."
+        ) as caught:
+            changes.complete()
+    assert caught.value.status == 422

@@ -231,6 +231,25 @@ def test_a_commit_that_timed_out_and_happened_all_the_same_is_not_made_again(hub
     assert titles(hub, repo) == ["m"]
 
 
+def test_a_whole_that_comes_while_its_halves_are_sent_ends_the_work(hub, repo, monkeypatch):
+    monkeypatch.setattr(commit, "ADVISED_CHANGES", 2)
+    sent = []
+
+    class Late(Hub):
+        def json(self, method, path, **options):
+            if "/commit/" in path:
+                sent.append(options)
+                if len(sent) == 1:
+                    hub.faults.add(Fault(COMMIT, times=1, status=504, headers=AT_ONCE))
+                elif len(sent) == 2:
+                    super().json(method, path, **sent[0])
+            return super().json(method, path, **options)
+
+    result = publish(hub, repo, FIVE, message="m", by=Late(hub.url, hub.token()))
+    assert titles(hub, repo) == ["m"]
+    assert ([each["title"] for each in result["commits"]], tree(hub, repo)) == (["m"], set(FIVE))
+
+
 def test_no_commit_is_cut_below_what_the_hub_advises(hub, repo, monkeypatch):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
     slow = hub.faults.add(Fault(COMMIT, status=504, headers=AT_ONCE))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import arguments
@@ -31,6 +32,14 @@ MOST_SHOWN = 50
 """Paths of each kind in the table of a plan."""
 
 _MAX_NAMED = 5
+
+
+class Paths(Protocol):
+    """Paths that can be searched, and iterated several times."""
+
+    def __contains__(self, path: object) -> bool: ...
+
+    def __iter__(self) -> Iterator[str]: ...
 
 
 @dataclass(frozen=True)
@@ -199,9 +208,7 @@ def compare(
     return found.plan()
 
 
-def check(
-    plan: Plan, wanted: Collection[str], there: Collection[str], rules: Rules, where: str, *, has_folders: bool
-) -> None:
+def check(plan: Plan, wanted: Paths, there: Paths, rules: Rules, where: str, *, has_folders: bool) -> None:
     """Refuse a mirror that would remove what nobody meant to remove.
 
     :param wanted, there: the paths of both sides, as for :func:`compare`. They are searched for each folder, and may be
@@ -223,7 +230,7 @@ def check(
         _check_clashes(wanted, there, set(plan.removed), where)
 
 
-def _check_clashes(wanted: Collection[str], there: Collection[str], removed: Collection[str], where: str) -> None:
+def _check_clashes(wanted: Paths, there: Paths, removed: Collection[str], where: str) -> None:
     """Refuse a file in the place of a folder that stays, and a folder in the place of a file that stays."""
 
     def stays(path: str) -> bool:
