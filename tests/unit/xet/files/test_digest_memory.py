@@ -113,6 +113,13 @@ def test_only_a_known_file_is_known_to_have_changed(memory, files, tmp_path):
     assert not folder.has_changed(FileState.of((tmp_path / "unknown").stat()))
 
 
+def test_of_an_unknown_file_system_no_change_is_known(memory, files, monkeypatch):
+    upload(memory, files)
+    written_with_old_times(files[0])
+    monkeypatch.setattr(file_systems, "by_device", dict)
+    assert not memory.of(files[0].parent, "sha256").has_changed(FileState.of(files[0].stat()))
+
+
 def test_each_kind_of_digest_is_remembered_on_its_own(memory, files):
     upload(memory, files)
     assert upload(memory, files, "Xet hash") == all_names(files)
@@ -316,6 +323,13 @@ def test_a_damaged_file_is_started_anew(memory, files, private, damage):
     assert upload(memory, files) == []
 
 
+def test_a_file_of_another_length_is_started_anew(memory, files, private):
+    upload(memory, files)
+    memory.store(data_of(private).name, digest_memory._MAGIC, b"no record")
+    assert upload(memory, files) == all_names(files)
+    assert upload(memory, files) == []
+
+
 def test_a_folder_that_others_can_write_is_not_used(memory, files, private, caplog):
     upload(memory, files)
     private.chmod(0o770)
@@ -359,6 +373,67 @@ def test_without_a_folder_everything_is_read(files, tmp_path, folder):
     (tmp_path / "file").touch()
     memory = DigestMemory(lambda: folder and tmp_path / folder)
     assert upload(memory, files) == upload(memory, files) == all_names(files)
+
+
+def test_of_a_folder_that_is_gone_nothing_is_remembered(memory, files, tmp_path):
+    upload(memory, files)
+    state = FileState.of(files[0].stat())
+    gone = memory.of(tmp_path / "gone", "sha256")
+    gone.keep({state: "ab" * 32}, time.time_ns())
+    assert gone.recall(state) is None
+    assert memory.of(tmp_path / "gone", "sha256").recall(state) is None
+
+
+def test_a_file_that_goes_away_after_it_was_read_is_not_remembered(memory, files):
+    upload(memory, files, meanwhile=files[0].unlink)
+    assert upload(memory, files[1:]) == []
+
+
+def test_without_a_memory_or_for_a_few_bytes_nothing_is_recalled(memory, files, monkeypatch):
+    contents = [LocalContent(path, FileState.of(path.stat())) for path in files]
+    upload(memory, files)
+    known = {number: sha256(path) for number, path in enumerate(files)}
+    assert remembered.recalled(memory, "sha256", contents, lambda _: []) == known
+    assert remembered.recalled(None, "sha256", contents, lambda _: []) == {}
+    monkeypatch.setattr(remembered, "MIN_BYTES", 801)
+    assert remembered.recalled(memory, "sha256", contents, lambda _: []) == {}
+
+
+KEPT = ("kept", b"magic\n", b"what the Hub has")
+
+
+def test_what_is_kept_comes_back_until_it_is_removed(memory):
+    memory.store(*KEPT)
+    assert memory.load(*KEPT[:2]) == KEPT[2]
+    assert memory.load("kept", b"other\n") is None
+    for _ in range(2):
+        memory.store(*KEPT[:2], b"")
+        assert memory.load(*KEPT[:2]) is None
+
+
+def test_without_a_folder_or_its_lock_or_room_nothing_is_kept(memory, private, monkeypatch, caplog):
+    import fcntl
+
+    nowhere = DigestMemory(lambda: None)
+    nowhere.store(*KEPT)
+    assert nowhere.load(*KEPT[:2]) is None
+
+    monkeypatch.setattr(digest_memory, "_LOCK_SECONDS", 0.05)
+    memory.store("lock is made", *KEPT[1:])
+    with (private / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        memory.store(*KEPT)
+    assert memory.load(*KEPT[:2]) is None
+
+    caplog.set_level("INFO")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        memory.store(*KEPT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "What the Hub has was not remembered: " in caplog.text
+    assert memory.load(*KEPT[:2]) is None
 
 
 def test_a_full_disk_costs_the_memory_and_nothing_else(memory, files, private):

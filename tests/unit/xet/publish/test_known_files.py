@@ -116,6 +116,19 @@ def test_rules_that_did_not_change_say_the_same():
     assert after(NEW, files=files, unchanged=[".gitattributes"]).is_known
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [lambda body: body[:3], lambda body: b"\xff" * 4 + body[4:], lambda body: body[:4] + b"{" + body[5:]],
+    ids=["no header", "a header without an end", "no JSON"],
+)
+def test_of_a_damaged_file_nothing_is_known(damage):
+    memory = Memory()
+    after(NEW, memory=memory)
+    [(name, body)] = memory.items()
+    memory[name] = damage(body)
+    assert not KnownFiles(memory, Branch(NEW, OLD), REQUEST, None).is_known
+
+
 def test_too_many_commits_are_not_remembered():
     commits = [f"{number:040x}" for number in range(20)]
     assert not after(*commits).is_known

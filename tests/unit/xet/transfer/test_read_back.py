@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetDestinationError
+from airflow_provider_xethub.exceptions import XetCancelledError, XetDestinationError
 from airflow_provider_xethub.xet.transfer import read_back
 from support.commit_builders import ANYWHERE, BINARY, record
 
@@ -17,3 +17,9 @@ def test_a_folder_for_temporary_files_that_takes_nothing_is_named(tmp_path, monk
     with pytest.raises(XetDestinationError, match="The folder for temporary files of this worker cannot be used") as it:
         read_back._of_cas(files, lambda _: None)
     assert it.value.retryable
+
+
+def test_a_cancelled_read_says_nothing_else():
+    with pytest.raises(XetCancelledError) as caught, read_back._explaining([record(ANYWHERE, "a.bin", BINARY)]):
+        raise XetCancelledError("It was stopped from outside.")
+    assert str(caught.value) == "It was stopped from outside."

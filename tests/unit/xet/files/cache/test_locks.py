@@ -6,11 +6,58 @@ import errno
 import os
 from pathlib import Path
 
+import filelock
 import pytest
 
 from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet.files.cache.locks import Locks
 from support.failing_disk import fail_at
+
+
+@pytest.fixture
+def without_flock(monkeypatch):
+    """A file system without flock, as some network shares are."""
+
+    def refuse(*args, **options):
+        raise NotImplementedError
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    return refuse
+
+
+def test_without_flock_another_kind_of_lock_is_taken(tmp_path, without_flock):
+    with Locks(tmp_path) as ours, Locks(tmp_path) as theirs:
+        assert ours.acquire("a")
+        assert not theirs.acquire("a")
+        ours.release("a")
+        assert theirs.acquire("a")
+
+
+def test_without_any_lock_the_download_goes_on(tmp_path, without_flock, monkeypatch):
+    monkeypatch.setattr(filelock.SoftFileLock, "acquire", without_flock)
+    with Locks(tmp_path) as locks:
+        assert locks.acquire("a")
+        locks.release("a")
+
+
+def test_a_lock_file_that_cannot_be_created_is_an_error_with_its_path(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(XetDestinationError, match=r"file/a\.lock cannot be locked on this worker: "):
+        Locks(tmp_path / "file").acquire("a")
+
+
+def test_a_lock_that_cannot_be_released_is_only_logged(tmp_path, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
+
+    def fail(*args, **options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with Locks(tmp_path) as locks:
+        assert locks.acquire("a")
+        monkeypatch.setattr(filelock.FileLock, "release", fail)
+        locks.release("a")
+        monkeypatch.undo()
+    assert "The lock file of a could not be closed" in caplog.text
 
 
 def test_a_lock_that_cannot_be_closed_is_released_and_no_error(tmp_path, monkeypatch):
