@@ -92,9 +92,8 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
     tracing.count_retry()
     numbers = sorted(damaged)
     again = [files[each] for each in numbers]
-    more, still = _fetch_once(
-        access, again, lambda at, some: consume(numbers[at], some), _config(access, [file.size for file in again])
-    )
+    config = _config(access, [file.size for file in again])
+    more, still = _fetch_once(access, again, lambda at, some: consume(numbers[at], some), config, _Unfinished())
     if still:
         others = f" {counted(len(still) - 1, 'other file')} arrived damaged as well." if len(still) > 1 else ""
         raise XetIntegrityError(f"{still[min(still)]} It was fetched twice.{others}")
@@ -117,10 +116,19 @@ class _Unfinished:
     def __init__(self) -> None:
         self.finished: set[int] = set()
         self.scratch: dict[int, Path] = {}
+        self._left: list[Path] = []
+
+    def begin(self, number: int, part: Path) -> Path:
+        """Create another temporary file; the client may still create the one before."""
+        if number in self.scratch:
+            self._left.append(self.scratch[number])
+        scratch = self.scratch[number] = temporary_names.another(part)
+        scratch.touch(exist_ok=False)
+        return scratch
 
     def remove(self) -> None:
         """Remove what is left of the temporary files."""
-        _remove(self.scratch.values())
+        _remove([*self._left, *self.scratch.values()])
 
 
 def _continue(
@@ -143,10 +151,8 @@ def _continue(
 
     def take(at: int, arriving: Iterator[bytes]) -> None:
         number = numbers[at]
-        scratch = unfinished.scratch.get(number)
-        if scratch is None or not begun[at]:
-            scratch = unfinished.scratch[number] = temporary_names.another(files[number].part)
-            scratch.touch(exist_ok=False)
+        part = files[number].part
+        scratch = unfinished.scratch[number] if begun[at] else unfinished.begin(number, part)
         consume(number, _appended(files[number], scratch, begun[at], arriving))
 
     content = [(file.xet_hash, file.size) for file in rest]
@@ -172,7 +178,7 @@ def _fetch_once(
     files: Sequence[Wanted],
     consume: Consume,
     config: Mapping[str, Any],
-    unfinished: _Unfinished | None = None,
+    unfinished: _Unfinished,
     slowdown: Slowdown | None = None,
 ) -> tuple[int, dict[int, XetIntegrityError]]:
     """Return the bytes received, and the errors of damaged files by number. Any other error aborts the download.
@@ -205,8 +211,7 @@ def _fetch_once(
         def take(number: int) -> None:
             try:
                 consume(number, _pieces(files[number], scratch[number], partial(written, number)))
-                if unfinished:
-                    unfinished.finished.add(number)
+                unfinished.finished.add(number)
             except XetIntegrityError as error:
                 damaged[number] = error
             finally:
@@ -246,10 +251,9 @@ def _fetch_once(
                 threads.interruptible(work, progress.Meter(about, total, report, access.stall_timeout, watch))
         except Crawling:
             ended.wait()  # for files that are complete and are still being verified
-            if unfinished:
-                begun = {number: path for number, path in enumerate(scratch) if number not in damaged}
-                unfinished.scratch |= begun
-                kept = set(begun.values())
+            begun = {number: path for number, path in enumerate(scratch) if number not in damaged}
+            unfinished.scratch |= begun
+            kept = set(begun.values())
             raise
         except BaseException:
             _remove(scratch)  # at once: Airflow may kill the process while the client ends
