@@ -30,7 +30,7 @@ def _check(options: argparse.Namespace, folder: Path) -> int:
     every = groups()
     total: Counter[str] = Counter()
     unlisted, outdated = [], []
-    for name in options.groups or every:
+    for name in options.groups or [name for name, group in every.items() if group.tests]:
         began = time.monotonic()
         project = Project(folder, name, every[name])
         project.lay_out()
@@ -57,7 +57,9 @@ def _counted(counts: Counter[str]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__.splitlines()[0])
-    parser.add_argument("groups", nargs="*", choices=[[], *groups()], help="groups of modules.toml; default: all")
+    parser.add_argument(
+        "groups", nargs="*", choices=[[], *groups()], help="groups of modules.toml; default: all that have tests"
+    )
     parser.add_argument("--processes", type=int, default=2, help="mutants at the same time; default: 2")
     parser.add_argument("--sample", type=int, help="only so many mutants of each group, chosen at random")
     parser.add_argument("--seed", type=int, default=1, help="chooses the sample; default: 1")

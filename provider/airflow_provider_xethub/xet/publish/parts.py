@@ -112,8 +112,8 @@ class Work:
         self._ignored: list[str] = []
         self._ignored_count = 0
         self._asked = 0
-        self._first: Sequence[str] = ()
-        self._last: Sequence[str] = ()
+        self._first: Sequence[str]
+        self._last: Sequence[str]
         self.contents = InlineContents(lambda files: _contents(files, contents_of, self._held))
         self.files = PlannedFiles()
         self.card: XetFile | None = None
@@ -181,18 +181,17 @@ class Work:
 
     def key_files(self) -> Iterator[XetFile]:
         """Yield the files by which the work is identified, in the order of their paths: the card without its block."""
+        card = self.card
         for file in self.files.by_path():
-            is_card = self.card is not None and file.record["path"] == self.card["path"]
-            yield self.card if is_card and self.card else file.record
+            yield card if card and file.record["path"] == card["path"] else file.record
 
-    def order(self, begin: int = 0, until: int | None = None) -> Iterator[Planned | str]:
+    def order(self, begin: int, until: int) -> Iterator[Planned | str]:
         """Yield files by path and paths to delete, in the order of publishing, from a position to another one."""
-        end = len(self) if until is None else until
-        yield from self._first[begin:end]
+        yield from self._first[begin:until]
         before = len(self._first)
-        yield from self.files.by_path(max(begin - before, 0), max(end - before, 0))
+        yield from self.files.by_path(max(begin - before, 0), max(until - before, 0))
         before += len(self.files)
-        yield from self._last[max(begin - before, 0) : max(end - before, 0)]
+        yield from self._last[max(begin - before, 0) : max(until - before, 0)]
 
     def parts(self, begin: int, limits: Limits) -> list[Part]:
         """Split the order, from a position on, into as few parts as the limits allow."""

@@ -1,0 +1,192 @@
+"""Targets in an object storage with multipart uploads and metadata; with a real S3: tests/provider/xet/files."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from airflow_provider_xethub.exceptions import XetInputError, XetIntegrityError
+from airflow_provider_xethub.xet.files import object_targets
+from airflow_provider_xethub.xet.files.object_storage import DIGEST, Location, Storage
+from airflow_provider_xethub.xet.files.object_targets import StoredTarget, Unfinished
+from airflow_provider_xethub.xet.process.temporary_names import Attempt
+from airflow_provider_xethub.xet.task_state import TaskState
+from support.commit_builders import ANYWHERE, record
+from support.folding import NFC, NFD
+
+OUT = Location("s3", None, "bucket/out")
+FIRST, SECOND = (Attempt("task", number) for number in (1, 2))
+
+
+class Store(dict):
+    """The task state store of Airflow, in memory."""
+
+    def set(self, key, value):
+        self[key] = value
+
+
+class Upload:
+    """A multipart upload, which begins with its first part."""
+
+    def __init__(self, fs, path, metadata):
+        self._fs, self._path, self._metadata = fs, path, metadata
+        self._parts = []
+        self.mpu = None
+
+    def write(self, data):
+        self._parts.append(bytes(data))
+        self.mpu = {"UploadId": f"upload of {self._path}"}
+
+    def close(self):
+        self._fs.pipe_file(self._path, b"".join(self._parts))
+        self._fs.kept[self._path] = self._metadata
+
+    def discard(self):
+        pass
+
+
+class ObjectStore(DirFileSystem):
+    """As much of an S3 as targets need, in a folder."""
+
+    cachable = False
+
+    def __init__(self, root):
+        super().__init__(str(root), LocalFileSystem(auto_mkdir=True))
+        self.kept = {}
+        self.aborted = []
+
+    def split_path(self, path):
+        bucket, _, key = path.partition("/")
+        return bucket, key, None
+
+    def abort_mpu(self, bucket, key, upload_id):
+        self.aborted.append((bucket, key, upload_id))
+
+    def metadata(self, path, refresh):
+        if not self.exists(path):
+            raise FileNotFoundError(path)
+        return self.kept[path]
+
+    def open(self, path, mode="rb", Metadata=None, **options):  # noqa: N803
+        return Upload(self, path, Metadata or {}) if mode == "wb" else super().open(path, mode)
+
+
+@pytest.fixture
+def fs(tmp_path):
+    return ObjectStore(tmp_path)
+
+
+@pytest.fixture
+def storage(fs):
+    return Storage(fs, "s3", None, SECOND)
+
+
+@pytest.fixture
+def state():
+    return TaskState(Store())
+
+
+def files(**contents):
+    return [record(ANYWHERE, f"{name}.bin", content) for name, content in contents.items()]
+
+
+def targets(storage, **contents):
+    return object_targets.stored_targets(files(**contents), OUT, storage, single=False)
+
+
+def test_two_files_of_one_path_are_refused(storage):
+    with pytest.raises(XetInputError, match=r"two of the files would be written to s3://bucket/out/a\.bin"):
+        object_targets.stored_targets(files(a=b"1") * 2, OUT, storage, single=False)
+
+
+def test_names_that_differ_are_different_objects(storage):
+    names = ("Data.bin", "data.bin", NFC, NFD)
+    object_targets.check_names([record(ANYWHERE, name, b"x") for name in names], OUT, storage, ANYWHERE.uri)
+
+
+def test_a_trial_of_names_that_are_different_anyway_writes_nothing(fs, storage):
+    with object_targets._DistinctNames(storage).trial("bucket/out") as trial:
+        trial.create("Data.bin")
+        assert (trial.has("data.bin"), trial.listed()) == (False, [])
+        trial.remove("Data.bin")
+    assert fs.find("") == []
+
+
+def test_an_object_is_recorded_while_it_is_written_and_forgotten_afterwards(fs, storage, state):
+    [target, _] = targets(storage, a=b"content", b=b"")
+    unfinished = Unfinished(state)
+
+    def pieces():
+        assert not unfinished.from_earlier_attempt()
+        yield b"cont"
+        yield b"ent"
+        assert unfinished.from_earlier_attempt() == {"s3://bucket/out/a.bin": "upload of bucket/out/a.bin"}
+
+    object_targets.write(target, pieces(), unfinished)
+    assert fs.cat_file("bucket/out/a.bin") == b"content"
+    assert fs.kept["bucket/out/a.bin"] == {DIGEST: target.file["sha256"]}
+    unfinished.started(StoredTarget({**target.file, "path": "b.bin"}, storage, "bucket/out/b.bin"), "other")
+    assert unfinished.from_earlier_attempt() == {"s3://bucket/out/b.bin": "other"}
+
+
+@pytest.mark.parametrize("content", [b"damaged", b"short"])
+def test_a_damaged_object_does_not_appear(fs, storage, state, content):
+    [target] = targets(storage, a=b"content")
+    with pytest.raises(XetIntegrityError):
+        object_targets.write(target, [content], Unfinished(state))
+    assert not fs.exists("bucket/out/a.bin")
+
+
+def test_what_this_provider_wrote_is_unchanged(fs, storage, state):
+    assert len(object_targets.missing(targets(storage, a=b"1"), threading.Event())) == 1
+    for target in targets(storage, a=b"1", b=b"2", c=b"3"):
+        object_targets.write(target, [{"a": b"1", "b": b"2", "c": b"3"}[target.file["path"][0]]], Unfinished(state))
+    fs.kept["bucket/out/b.bin"] = {}
+    wanted = targets(storage, a=b"1", b=b"2", c=b"other", d=b"4")
+    missing = object_targets.missing(wanted, threading.Event())
+    assert [target.file["path"] for target in missing] == ["b.bin", "c.bin", "d.bin"]
+    unknown = [StoredTarget({**wanted[0].file, "sha256": None}, storage, wanted[0].path)]
+    assert object_targets.missing(unknown, threading.Event()) == unknown
+
+
+@pytest.mark.parametrize("attempt", [FIRST, SECOND])
+def test_a_retry_aborts_what_its_earlier_attempt_left_of_its_own_targets(fs, state, attempt):
+    state.remember(
+        object_targets.STATE,
+        {"uploads": {f"s3://bucket/{path}": path for path in ("out/a.bin", "out/b.bin", "out2/a.bin", "other")}},
+    )
+    storage = Storage(fs, "s3", None, attempt)
+    is_retry = attempt == SECOND
+    object_targets.remove_abandoned(targets(storage, a=b"1", c=b"2"), Unfinished(state), threading.Event())
+    assert fs.aborted == [("bucket", "out/a.bin", "out/a.bin")] * is_retry
+    fs.aborted.clear()
+    object_targets.abort_abandoned(storage, OUT, state)
+    assert [key for _, key, _ in fs.aborted] == ["out/a.bin", "out/b.bin"] * is_retry
+
+
+class Uncased(DirFileSystem):
+    """A share that ignores the case of names, but knows composed from decomposed ones."""
+
+    protocol = "share"
+    cachable = False
+
+    def __init__(self, root):
+        super().__init__(str(root), LocalFileSystem())
+
+    def _join(self, path):
+        folder, _, name = path.rpartition("/")
+        return super()._join(f"{folder}/{name.upper()}" if name.lower().startswith("caf") else path)
+
+
+def test_of_three_names_the_two_that_are_one_file_are_named(tmp_path):
+    storage = Storage(Uncased(tmp_path), "share", None)
+    three = [record(ANYWHERE, name, b"x") for name in (NFC, NFD, NFC.upper())]
+    with pytest.raises(XetInputError, match=r"would share one file") as refused:
+        object_targets.check_names(three, Location("share", None, "out"), storage, ANYWHERE.uri)
+    assert NFD not in str(refused.value)
+    with suppress(FileNotFoundError):
+        assert list(tmp_path.rglob("*.BIN")) == []
