@@ -1,4 +1,4 @@
-"""Digests of streams, and what becomes of one that nobody needs."""
+"""Digests of streams and of several files, and what becomes of one that nobody needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from airflow_provider_xethub.xet import native_client
+from airflow_provider_xethub.xet.transfer import digests
 from support.builders import binary
 
 
@@ -41,3 +42,16 @@ def test_a_hash_that_cannot_be_computed_says_so_and_waits_for_nothing(monkeypatc
         state.update(bytes(100_000))
     with pytest.raises(native_client.XetTransferError, match="could not be computed on this worker: no"):
         state.hexdigest()
+
+
+def test_the_work_on_other_files_is_finished_before_an_error_is_raised():
+    done = []
+
+    def work(number):
+        if number == 0:
+            raise OSError("no")
+        done.append(number)
+
+    with pytest.raises(OSError, match="no"):
+        digests.each(work, range(20))
+    assert sorted(done) == list(range(1, 20))

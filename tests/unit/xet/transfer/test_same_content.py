@@ -50,6 +50,18 @@ def test_files_are_equal_by_each_kind_of_digest(files, kind):
     assert SourceContents(files).equal(other) == set()
 
 
+def test_a_listing_may_have_another_kind_of_digest_for_each_file(files, tmp_path):
+    (tmp_path / "c.txt").write_bytes(b"more")
+    files.append(open_local(tmp_path / "c.txt", "c.txt"))
+    there = {
+        "a.bin": listed("Xet hash", "a.bin", CONTENT["a.bin"]),
+        "b.txt": listed("git blob sha1", "b.txt", b"text"),
+        "c.txt": listed("sha256", "c.txt", b"more"),
+        "empty": listed("sha256", "empty", b""),
+    }
+    assert SourceContents(files).equal(there) == set(there)
+
+
 def test_for_an_empty_file_the_size_is_enough(files):
     assert SourceContents(files).equal({"empty": listed("sha256", "empty", b"")}) == {"empty"}
 
@@ -123,9 +135,10 @@ def test_an_object_that_changes_while_it_is_compared_is_an_error(content):
     assert str(caught.value) == "s3://bucket/a changed while it was compared. Mirror when the writer is done."
 
 
-def test_an_object_is_read_and_compared(monkeypatch):
+@pytest.mark.parametrize("kind", ["sha256", "git blob sha1", "Xet hash"])
+def test_an_object_is_read_and_compared(monkeypatch, kind):
     monkeypatch.setattr(same_content, "check_unchanged", lambda *_: None)
-    there = {"b.txt": listed("sha256", "b.txt", b"text")}
+    there = {"b.txt": listed(kind, "b.txt", b"text")}
     assert SourceContents([Stored("b.txt", 4, b"text")]).equal(there) == {"b.txt"}
     assert SourceContents([Stored("b.txt", 4, b"TEXT")]).equal(there) == set()
 
