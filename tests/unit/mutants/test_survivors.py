@@ -37,6 +37,20 @@ def test_only_a_frame_around_several_words_may_go_unnoticed(before, after, is_fr
     assert survivors.is_framed_sentence(Change("x", before, after)) is is_framed
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_cast"),
+    [
+        ('return cast("list[int]", x)', 'return cast("LIST[INT]", x)', True),
+        ('return cast("list[int]", x)', "return cast(None, x)", True),
+        ('return cast("list[int]", x)', 'return cast("list[int]", None)', False),
+        ('return cast("list[int]", x or y)', 'return cast("list[int]", x and y)', False),
+        ('forecast("rain", x)', "forecast(None, x)", False),
+    ],
+)
+def test_the_type_of_a_cast_may_go_unnoticed(before, after, is_cast):
+    assert survivors.is_cast(Change("x", before, after)) is is_cast
+
+
 @pytest.fixture
 def listed(tmp_path, monkeypatch):
     file = tmp_path / "equivalent.toml"
