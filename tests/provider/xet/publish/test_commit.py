@@ -405,6 +405,40 @@ def test_a_second_request_after_trouble_is_tied_to_the_head_so_that_only_one_can
     assert posted == [None, f"{1:040x}", f"{2:040x}"]
 
 
+def test_a_second_request_for_a_pull_request_is_not_tied_to_the_branch():
+    posted = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            assert asked.path.endswith("/refs")
+            return Answer({"pullRequests": []})
+        posted.append((asked.query, "parentCommit" in asked.lines[0]["value"]))
+        body = {"commitOid": "a" * 40, "pullRequestUrl": "https://hub.example/acme/corpus/discussions/7"}
+        return Answer(body, 500 if len(posted) == 1 else 200, AT_ONCE)
+
+    request = CommitRequest(ANYWHERE, [FILE], create_pr=True)
+    with SmallServer(answer) as server:
+        result = commit.publish(Hub(server.url), request, THROUGH_CAS, lambda _: {})
+    assert posted == [({"create_pr": ["1"]}, False)] * 2
+    assert (result["pull_request_number"], len(result["commits"])) == (7, 1)
+
+
+def test_others_who_always_commit_first_are_overtaken_at_once_only_so_often(monkeypatch):
+    monkeypatch.setattr(commit, "_MAX_OVERTAKES", 2)
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 2)
+    posted = []
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer([{"id": f"{len(posted):040x}"}])
+        posted.append(asked.lines[0]["value"].get("parentCommit"))
+        return Answer({"error": "no"}, 412, AT_ONCE)
+
+    with SmallServer(answer) as server, pytest.raises(XetConflictError):
+        commit.publish(Hub(server.url), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: {})
+    assert posted == [None, *(f"{number:040x}" for number in range(1, 6))], "twice as many as one try"
+
+
 def test_a_conflict_without_an_expected_parent_does_not_speak_of_one(hub, repo):
     hub.faults.add(Fault(COMMIT, status=409, headers=AT_ONCE))
     with pytest.raises(XetConflictError, match="answered 409 to the commit to hf://datasets/") as caught:
