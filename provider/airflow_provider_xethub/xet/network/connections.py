@@ -23,10 +23,10 @@ def drained(settle: float, most: float) -> Iterator[None]:
     """
     import psutil
 
-    def own() -> set[tuple[str, int]]:
+    def own() -> set[object]:
         return {connection.laddr for connection in psutil.Process().net_connections("tcp")}
 
-    def closing() -> set[tuple[str, int]]:
+    def closing() -> set[object]:
         states = (psutil.CONN_FIN_WAIT1, psutil.CONN_FIN_WAIT2, psutil.CONN_CLOSING)
         return {each.laddr for each in psutil.net_connections("tcp") if each.status in states}
 

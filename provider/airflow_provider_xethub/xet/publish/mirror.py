@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetEmptySourceError, XetNotFoundError
 from airflow_provider_xethub.xet import answers
@@ -273,7 +272,10 @@ class _OnDisk:
         self.get = found.get
 
     def __getitem__(self, path: str) -> SourceFile:
-        return cast("SourceFile", self._found.get(path))
+        file = self._found.get(path)
+        if file is None:
+            raise KeyError(path)
+        return file
 
     def __contains__(self, path: object) -> bool:
         return isinstance(path, str) and self._found.has(path)
