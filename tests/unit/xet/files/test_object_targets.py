@@ -168,6 +168,11 @@ def test_a_retry_aborts_what_its_earlier_attempt_left_of_its_own_targets(fs, sta
     assert [key for _, key, _ in fs.aborted] == ["out/a.bin", "out/b.bin"] * is_retry
 
 
+def test_without_targets_nothing_is_asked(state):
+    assert object_targets.missing([], threading.Event()) == []
+    object_targets.remove_abandoned([], Unfinished(state), threading.Event())
+
+
 class Uncased(DirFileSystem):
     """A share that ignores the case of names, but knows composed from decomposed ones."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -58,6 +59,35 @@ def test_what_cannot_be_listed_may_be_in_use(snapshot, blob, monkeypatch):
     with pytest.raises(XetDestinationError, match=r"cannot be written to the cache .*: input/output error"):
         snapshot.is_complete(blob)
     assert failed
+
+
+def test_what_goes_away_meanwhile_is_not_in_use(snapshot, blob, monkeypatch):
+    failed = fail_at(monkeypatch, os, "scandir", "/snapshots", errno.ENOENT)
+    snapshot.is_complete(blob, is_locked=True)
+    assert failed
+
+
+@pytest.mark.parametrize(
+    ("repo", "uris", "files", "text"),
+    [
+        (
+            Repo("acme/b", "bucket"),
+            ["hf://buckets/acme/b"],
+            [FILE],
+            "hf://buckets/acme/b is a bucket: it has no commits",
+        ),
+        (MODEL, ["hf://acme/m@v1", "hf://acme/m@v2"], [FILE], r"The files are of several revisions \(v1, v2\)"),
+        (MODEL, [MODEL.uri], [FILE, FILE], r"model\.bin of hf://acme/m@a+ is given twice\. Give each file once"),
+        (MODEL, [MODEL.uri], [{**FILE, "path": "../x"}], "path '../x' in a repository is not valid"),
+    ],
+)
+def test_files_that_are_not_of_one_snapshot_are_refused(repo, uris, files, text):
+    with pytest.raises(XetInputError, match=text):
+        layout.check(repo, uris, files)
+
+
+def test_of_files_that_may_be_too_many_for_memory_others_find_which_occur_twice():
+    layout.check(MODEL, [MODEL.uri], [FILE, FILE], are_many=True)
 
 
 def test_an_error_inside_of_another_write_keeps_its_words(snapshot, blob):
