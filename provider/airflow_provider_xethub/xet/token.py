@@ -37,7 +37,7 @@ MAX_FIELD_CHARS = 64_000
 """Upper limit of ``accessToken`` and ``casUrl``, from the Hub's token documentation."""
 
 _MAX_SEALED_CHARS = 4 * MAX_FIELD_CHARS
-_MAX_CLAIM_CHARS = 4000  # more than a URI with a revision of 255 percent-encoded characters
+_MAX_CONN_ID_CHARS = 4000
 _LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z; a larger exp is not seconds
 _FIELDS = {
     "accessToken": "X-Xet-Access-Token",
@@ -378,11 +378,9 @@ class SealedToken:
             sealed, conn_id, cas_url = value["sealed"], value["conn_id"], value["cas_url"]
             if not (sealed is None or (isinstance(sealed, str) and len(sealed) <= _MAX_SEALED_CHARS)):
                 raise ValueError
-            if not (conn_id is None or (isinstance(conn_id, str) and len(conn_id) <= _MAX_CLAIM_CHARS)):
+            if not (conn_id is None or (isinstance(conn_id, str) and len(conn_id) <= _MAX_CONN_ID_CHARS)):
                 raise ValueError
             if not (isinstance(cas_url, str) and len(cas_url) <= MAX_FIELD_CHARS):
-                raise ValueError
-            if not (isinstance(value["repo"], str) and len(value["repo"]) <= _MAX_CLAIM_CHARS):
                 raise ValueError
             repo, expires_at = Repo.from_uri(value["repo"]), _from_iso(value["expires_at"])
             binding = TokenBinding.from_xcom(value["bound_to"]) if "bound_to" in value else None

@@ -70,6 +70,11 @@ def test_a_token_survives_xcom_and_json(original):
     assert SealedToken.from_xcom(value).to_xcom() == value
 
 
+def test_an_expiry_in_another_time_zone_is_written_in_utc():
+    moment = pendulum.from_timestamp(EXP).in_timezone("Asia/Tokyo")
+    assert SealedToken.seal(token(expires_at=moment), KEY).to_xcom()["expires_at"] == "2027-01-15T08:15:00Z"
+
+
 def test_the_skew_of_one_workers_clock_does_not_travel_to_another():
     assert opened(SealedToken.seal(token(skew=300.0), KEY).to_xcom()).skew == 0.0
 
@@ -273,6 +278,14 @@ def test_a_missing_key_is_refused(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "length"), [("conn_id", 4_000), ("cas_url", 64_000), ("sealed", 256_000)], ids=["id", "URL", "sealed"]
+)
+def test_a_field_may_have_the_longest_length(name, length):
+    value = xcom(**{name: "x" * length})
+    assert SealedToken.from_xcom(value).to_xcom() == value
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"scope": "admin"},
@@ -287,8 +300,14 @@ def test_a_missing_key_is_refused(name):
         {"expires_at": "2027-01-15"},
         {"expires_at": "2027-02-30T00:00:00Z"},
         {"expires_at": "\u0662\u0660\u0662\u0667-01-15T08:15:00Z"},
+        {"repo": "hf://acme/" + "x" * 4_000},
         {"conn_id": 5},
+        {"conn_id": ["x"]},
+        {"conn_id": "x" * 4_001},
+        {"cas_url": ["x"]},
+        {"cas_url": "x" * 64_001},
         {"sealed": 5},
+        {"sealed": ["x"]},
         {"sealed": "x" * 256_001},
     ],
     # mutmut selects tests by their ids, and pytest does not find one with an escaped character.
