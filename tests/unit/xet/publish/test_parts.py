@@ -118,6 +118,7 @@ def test_the_lines_of_a_commit_say_what_happens_to_each_path():
         {"key": "deletedFile", "value": {"path": "z"}},
     ]
     part = whole(it)
+    assert it.card is None
     assert list(it.lines(part)) == lines
     assert (part.begin, part.until, part.count, part.inline_bytes, part.has_inline) == (0, 6, 5, 5, True)
     assert part.halved() == commit_parts.Limits(2, 2)
