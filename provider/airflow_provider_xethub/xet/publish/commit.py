@@ -387,7 +387,7 @@ class _Publication:
         changes = [change.record if isinstance(change, Planned) else change for change in batch]
         paths = [change if isinstance(change, str) else change["path"] for change in changes]
         files = [path for path in paths if not path.endswith("/")]
-        folders = [path.rstrip("/") for path in paths if path.endswith("/")]
+        folders = [path.removesuffix("/") for path in paths if path.endswith("/")]
 
         # A new file in the place of a folder removes what is in it, and the other way round.
         above = {path[:at] for path in files for at, char in enumerate(path) if char == "/"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from airflow_provider_xethub.exceptions import XetConflictError, XetForbiddenError, XetHubError
@@ -32,7 +34,8 @@ def status(hub, repo, number=1):
     return hub.commits.discussions.get(name_of(repo), number).status
 
 
-def test_the_branch_changes_once(hub, repo, base):
+def test_the_branch_changes_once(hub, repo, base, caplog):
+    caplog.set_level(logging.INFO)
     result = publish(hub, repo, FIVE, delete=["old.txt"], message="all", atomic=True, parent_commit=base)
     assert titles(hub, repo) == ["all (#1)", "base"]
     assert tree(hub, repo) == set(FIVE)
@@ -40,6 +43,7 @@ def test_the_branch_changes_once(hub, repo, base):
     assert (result["oid"], result["repo"], result["commits"]) == (head["oid"], repo.uri, [head])
     assert (result["created"], result["pull_request"], result["pull_request_number"]) == (True, None, None)
     assert status(hub, repo) == "merged"
+    assert f"All 3 parts are in pull request {hub.url}{repo.web_path}/discussions/1." in caplog.messages
     assert {file["repo"] for file in result["files"]} == {repo.uri}
 
 

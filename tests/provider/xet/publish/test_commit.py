@@ -18,6 +18,8 @@ from airflow_provider_xethub.exceptions import (
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
+from airflow_provider_xethub.xet.publish.card import Card
+from airflow_provider_xethub.xet.publish.card_work import CardWork
 from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode
 from airflow_provider_xethub.xet.repo import Repo
 from support.commit_builders import client, in_cas, name_of, publish, record, titles, tree
@@ -217,6 +219,22 @@ def test_a_commit_found_again_that_is_the_first_of_its_branch_changed_everything
     assert (len(made), found["created"], found["unchanged"]) == (1, True, [])
 
 
+def test_a_commit_found_again_has_the_card_that_it_published(hub, repo):
+    def attempt(run):
+        by, card = client(hub), Card("# A", facts={"Run": run})
+        work = CardWork(by, repo, card, None, 1, len(BINARY))
+        request = CommitRequest(repo, in_cas(hub, repo, {"a.bin": BINARY}), idempotency_key="k", card=card)
+        modes = commit.upload_modes(by, repo, [*request.files, work.placeholder()])
+        work.prepare(modes["README.md"])
+        return commit.publish(by, request, modes, lambda _: {}, work)
+
+    made, found = attempt("first"), attempt("second")
+    names = ("path", "size", "repo", "blob_id")
+    described = [[[file.get(name) for name in names] for file in each["files"]] for each in (made, found)]
+    assert (found["oid"], described[1]) == (made["oid"], described[0])
+    assert b"first" in client(hub).read_inline(repo, "README.md")
+
+
 @pytest.mark.parametrize("create_pr", [False, True])
 def test_a_second_try_of_the_task_finds_what_the_first_one_did(hub, repo, monkeypatch, create_pr):
     monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
@@ -320,20 +338,23 @@ def test_a_commit_upon_the_expected_parent_is_made(hub, repo):
 def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, repo, create_pr):
     head = publish(hub, repo, {"a.txt": TEXT}, message="mine")["oid"]
     publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
-    with pytest.raises(XetConflictError, match=rf"no longer at {head}. a.txt changed since"):
+    with pytest.raises(XetConflictError, match=rf"no longer at {head}. a.txt changed since") as caught:
         publish(hub, repo, {"a.txt": TEXT * 3}, parent_commit=head, create_pr=create_pr)
+    assert caught.value.status == 412
     assert titles(hub, repo) == ["theirs", "mine"]
     assert hub.commits.discussions.find_all(name_of(repo)) == []
     assert len(hub.log.requests(COMMIT, status=412)) == 1
 
 
-def test_a_commit_upon_another_parent_is_made_where_the_paths_are_disjoint(hub, repo):
+def test_a_commit_upon_another_parent_is_made_where_the_paths_are_disjoint(hub, repo, caplog):
+    caplog.set_level(logging.INFO)
     head = publish(hub, repo, {"a.txt": TEXT, "d/b.txt": TEXT})["oid"]
     publish(hub, repo, {"other.txt": TEXT}, message="theirs")
-    publish(hub, repo, {"d2/other.txt": TEXT}, message="theirs too")
+    theirs = publish(hub, repo, {"d2/other.txt": TEXT}, message="theirs too")["oid"]
     made = publish(hub, repo, {"a.txt": TEXT * 2}, delete=["d/"], message="mine", parent_commit=head)
     assert made["created"]
     assert titles(hub, repo) == ["mine", "theirs too", "theirs", "a commit"]
+    assert f"{repo} is now at {theirs}, which changed none of these paths." in caplog.messages
     assert tree(hub, repo) == {"a.txt", "other.txt", "d2/other.txt"}
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError, XetServerError
+from airflow_provider_xethub.exceptions import XetConflictError, XetNotFoundError, XetResponseError, XetServerError
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish import commit
@@ -71,7 +72,8 @@ def test_what_fits_into_one_part_is_read_once(hub, repo):
 # --- the parts on the Hub
 
 
-def test_five_files_by_two_are_three_commits_each_upon_the_last(hub, repo, by_two):
+def test_five_files_by_two_are_three_commits_each_upon_the_last(hub, repo, by_two, caplog):
+    caplog.set_level(logging.INFO)
     result = publish(hub, repo, FIVE, message="many", description="more")
     assert titles(hub, repo) == ["many (part 3 of 3)", "many (part 2 of 3)", "many (part 1 of 3)"]
     assert changed(hub, repo) == [["a.txt", "b.txt"], ["c.txt", "d.txt"], ["e.txt"]]
@@ -79,6 +81,9 @@ def test_five_files_by_two_are_three_commits_each_upon_the_last(hub, repo, by_tw
     assert result["commits"] == newest[::-1]
     assert {key: result[key] for key in newest[0]} == newest[0]
     assert [file["path"] for file in result["files"]] == list(FIVE), "the files are in the order of the request"
+    assert caplog.messages == [
+        f"Part {number} of 3 is in {repo}: {made['url']}" for number, made in enumerate(result["commits"], 1)
+    ]
     assert result["created"]
 
 
@@ -220,8 +225,22 @@ def test_what_is_too_much_for_the_hub_is_cut_in_two(hub, repo, monkeypatch, capl
     with caplog.at_level(logging.WARNING):
         publish(hub, repo, FIVE, message="m")
     assert hub.faults.acted(slow) == 1
-    assert "Continuing with parts of at most 2 changes." in caplog.text
+    assert re.search(rf"{status}.* Continuing with parts of at most 2 changes\.", caplog.text)
     assert changed(hub, repo) == [["a.txt", "b.txt"], ["c.txt", "d.txt"], ["e.txt"]]
+
+
+def test_two_changes_that_are_too_large_together_are_two_commits(hub, repo):
+    hub.faults.add(Fault(COMMIT, times=1, status=413))
+    publish(hub, repo, {"a.txt": b"1", "b.txt": b"2"}, message="m")
+    assert changed(hub, repo) == [["a.txt"], ["b.txt"]]
+
+
+def test_one_change_that_is_too_large_is_an_error(hub, repo):
+    hub.faults.add(Fault(COMMIT, status=413))
+    with pytest.raises(XetResponseError) as caught:
+        publish(hub, repo, {"a.txt": b"1"}, message="m")
+    assert caught.value.status == 413
+    assert len(hub.log.requests(COMMIT)) == 1
 
 
 def test_a_commit_that_timed_out_and_happened_all_the_same_is_not_made_again(hub, repo, monkeypatch):
