@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from dataclasses import replace
 
 import pytest
@@ -426,6 +427,20 @@ def test_a_second_request_after_trouble_is_tied_to_the_head_so_that_only_one_can
     assert posted == [None, f"{1:040x}", f"{2:040x}"]
 
 
+def test_a_commit_is_awaited_longer_than_other_requests():
+    """The Hub's own limit is a minute."""
+    late = threading.Event()
+
+    def answer(asked: Asked) -> Answer:
+        assert asked.headers["content-type"] == "application/x-ndjson"
+        late.wait(0.4)
+        return Answer({"commitOid": "a" * 40})
+
+    with SmallServer(answer) as server:
+        commit.publish(Hub(server.url, timeout=0.1), CommitRequest(ANYWHERE, [FILE]), THROUGH_CAS, lambda _: {})
+    assert len(server.asked) == 1
+
+
 def test_a_second_request_for_a_pull_request_is_not_tied_to_the_branch():
     posted = []
 
@@ -493,6 +508,13 @@ def test_nothing_is_committed_where_a_path_to_delete_is_missing(hub, repo, missi
     ):
         publish(hub, repo, {"new.txt": TEXT}, delete=["a.txt", missing], idempotency_key="k")
     assert (titles(hub, repo), tree(hub, repo)) == (["first"], {"a.txt"})
+
+
+def test_all_paths_to_delete_that_are_missing_are_named(hub, repo):
+    publish(hub, repo, {"a.txt": TEXT})
+    with pytest.raises(XetNotFoundError, match=r"Cannot delete b\.txt, d from hf://") as caught:
+        publish(hub, repo, delete=["a.txt", "b.txt", "d/"])
+    assert caught.value.status == 404
 
 
 @pytest.mark.parametrize("delete", ["d", "a.txt/"])
