@@ -85,7 +85,7 @@ chaos: $(INSTALLED)  ## Kill the processes of a distributed Airflow while tasks 
 faults: $(INSTALLED)  ## Run every operator against every fault of the local Hub: make faults ARGS="--rows 'upload*'".
 	@PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
-coverage: $(INSTALLED)  ## Measure the branches of the code that decides whether content is right, by its tests (2 minutes).
+coverage: $(INSTALLED)  ## Measure the branches of the code that decides whether content is right, by its tests (4 minutes).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group mutants
 	$(PYTEST) -m "not long" $$(PYTHONPATH=tests $(BIN)/python -m mutants.modules) $(ARGS)
 
