@@ -347,6 +347,16 @@ def test_a_commit_upon_another_parent_is_refused_and_nothing_is_committed(hub, r
     assert len(hub.log.requests(COMMIT, status=412)) == 1
 
 
+@pytest.mark.parametrize("path", ["a.csv", "a.bin"])
+def test_other_content_of_the_same_size_is_a_change(hub, repo, path):
+    content = TEXT if path == "a.csv" else BINARY
+    head = publish(hub, repo, {path: content}, message="mine")["oid"]
+    publish(hub, repo, {path: content[::-1]}, message="theirs")
+    with pytest.raises(XetConflictError, match=rf"no longer at {head}. {path} changed since"):
+        publish(hub, repo, {path: content * 2}, parent_commit=head)
+    assert titles(hub, repo) == ["theirs", "mine"]
+
+
 def test_a_commit_upon_another_parent_is_made_where_the_paths_are_disjoint(hub, repo, caplog):
     caplog.set_level(logging.INFO)
     head = publish(hub, repo, {"a.txt": TEXT, "d/b.txt": TEXT})["oid"]
