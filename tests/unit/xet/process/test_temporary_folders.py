@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import signal
 import stat
@@ -15,6 +17,7 @@ import pytest
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.process.temporary_folders import temporary_folder
 from airflow_provider_xethub.xet.process.temporary_names import Attempt
+from support.failing_disk import fail_at
 
 _WAITS = """
 import sys
@@ -90,7 +93,33 @@ def test_it_is_removed_when_the_work_fails(parent):
     assert list(parent.iterdir()) == []
 
 
-def test_that_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_one_is_not(parent, another_process):
+def test_it_may_be_gone_already(parent):
+    with temporary_folder() as folder:
+        folder.rmdir()
+    assert list(parent.iterdir()) == []
+
+
+def test_permissions_that_cannot_be_changed_do_not_hide_the_result_of_the_work(parent, monkeypatch):
+    failed = fail_at(monkeypatch, Path, "chmod", "deep")
+    with temporary_folder() as folder:
+        (folder / "deep").mkdir()
+    assert failed
+    assert list(parent.iterdir()) == []
+
+
+def test_that_of_a_killed_process_may_be_removed_by_another_meanwhile(parent, another_process, monkeypatch):
+    process, folder = another_process
+    process.kill()
+    process.wait()
+    failed = fail_at(monkeypatch, Path, "lstat", folder.name, errno.ENOENT)
+    with temporary_folder():
+        assert failed
+
+
+def test_that_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_one_is_not(
+    parent, another_process, caplog
+):
+    caplog.set_level(logging.INFO)
     process, folder = another_process
     with temporary_folder():
         assert (folder / "deep/model.bin").read_bytes() == b"content"
@@ -99,6 +128,7 @@ def test_that_of_a_killed_process_is_removed_by_the_next_and_that_of_a_living_on
     assert list(parent.iterdir()) == [folder]
     with temporary_folder() as own:
         assert list(parent.iterdir()) == [own]
+    assert caplog.messages == [f"Removed {folder}, which a process that was killed had left."]
 
 
 def test_that_of_an_earlier_attempt_is_removed_on_whatever_host_it_was(parent, monkeypatch):
