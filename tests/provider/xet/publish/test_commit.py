@@ -263,12 +263,14 @@ def test_a_second_try_of_a_task_that_deletes_finds_what_the_first_one_did(hub, r
     assert titles(hub, repo) == ["once", "a commit"]
 
 
-def test_a_second_try_finds_the_first_one_even_below_somebody_elses_work(hub, repo):
+def test_a_second_try_finds_the_first_one_even_below_somebody_elses_work(hub, repo, caplog):
+    caplog.set_level(logging.INFO)
     publish(hub, repo, {"old.txt": TEXT})
     work = {"delete": ["old.txt"], "idempotency_key": "dag/run/task", "message": "once"}
     first = publish(hub, repo, {"a.bin": BINARY}, **work)
     publish(hub, repo, {"a.bin": BINARY * 2}, message="theirs")
     assert publish(hub, repo, {"a.bin": BINARY}, **work)["oid"] == first["oid"]
+    assert caplog.messages == [f"Found 1 commit of this work in {repo}."]
     assert titles(hub, repo) == ["theirs", "once", "a commit"]
 
 
