@@ -168,8 +168,8 @@ class XetHubConnection(BaseHook):
         hub = self.hub
         hub.session.check_credential()  # the library sends its requests itself
         if hub.exchanged is None:
-            return api.of(hub.endpoint, connection.hub_token(self._connection.found))
-        return api.keyless(hub.endpoint, hub.token_of)
+            return api.of(hub.endpoint, connection.hub_token(self._connection.found), hub.secrets.hide)
+        return api.keyless(hub.endpoint, hub.token_of, hub.secrets.hide)
 
     @fail_without_retry()
     def repo(self, repo_id: str | None = None, repo_type: str | None = None, revision: str | None = None) -> Repo:

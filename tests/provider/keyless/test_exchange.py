@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
+from huggingface_hub.errors import HfHubHTTPError
 
 from airflow_provider_xethub.exceptions import (
     XetForbiddenError,
@@ -446,3 +447,13 @@ def test_branches_tags_and_pull_requests_work(private, hook, publisher, exchange
     assert hook.merge_pull_request(private, made["pull_request_number"])["created"]
     assert hook.delete_branch(private, "next")
     assert exchanges() == 1
+
+
+def test_an_error_of_the_api_does_not_show_the_exchanged_token(hub, hook, private, publisher):
+    publisher(private)
+    hook.get_token(private)
+    (token,) = hub.access.exchanged_tokens.issued()[-1:]
+    hub.faults.add(Fault("GET /api/.*", status=403, headers={"X-Error-Message": f"bad: {token}"}))
+    with pytest.raises(HfHubHTTPError, match=r"bad: \*\*\*") as caught:
+        hook.api.repo_info(private.repo_id, repo_type="dataset")
+    assert token not in f"{caught.value} {vars(caught.value)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_xethub.exceptions import XetIdentityError
@@ -15,26 +17,29 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-def of(endpoint: str, hub_token: str | None) -> HfApi:
+def of(endpoint: str, hub_token: str | None, hide: Callable[[str], str]) -> HfApi:
     """Return the API of ``huggingface_hub`` for a Hub.
 
     :param hub_token: ``None`` for none; a token in the worker's environment is not used either.
+    :param hide: replaces secrets in a text. The library's errors quote the server, which may repeat a credential, and
+        Airflow copies task logs to the output of a worker without masking them.
     """
-    api: HfApi = _class()(endpoint=endpoint, token=hub_token or False)
+    api: HfApi = _hiding_class(hide)(endpoint=endpoint, token=hub_token or False)
     return api
 
 
-def keyless(endpoint: str, token_of: Callable[[str, str], str]) -> HfApi:
+def keyless(endpoint: str, token_of: Callable[[str, str], str], hide: Callable[[str], str]) -> HfApi:
     """Return the API for a keyless connection: each call uses the token of the repository that it is about.
 
     Calls that are about no repository, or about several, fail before anything is sent. A caller's own ``token`` is
     used as it is.
 
     :param token_of: returns a token for a repository, by its type and its ID.
+    :param hide: as for :func:`of`.
     """
     from inspect import signature
 
-    class KeylessHfApi(_class()):  # type: ignore[misc]  # the class is imported when it is needed
+    class KeylessHfApi(_hiding_class(hide)):  # type: ignore[misc]  # the class is imported when it is needed
         def __getattribute__(self, name: str) -> Any:
             value = super().__getattribute__(name)
             if name.startswith("_") or not callable(value) or "token" not in signature(value).parameters:
@@ -50,6 +55,50 @@ def keyless(endpoint: str, token_of: Callable[[str, str], str]) -> HfApi:
 
     api: HfApi = KeylessHfApi(endpoint=endpoint, token=False)
     return api
+
+
+def _hiding_class(hide: Callable[[str], str]) -> Any:
+    """Return an ``HfApi`` whose errors show no secrets."""
+
+    class HidingHfApi(_class()):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            if name.startswith("_") or not callable(value):
+                return value
+
+            @functools.wraps(value)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                with _hiding(hide):
+                    result = value(*args, **kwargs)
+                return _each(result, hide) if isinstance(result, Iterator) else result
+
+            return call
+
+    return HidingHfApi
+
+
+def _each(items: Iterator[Any], hide: Callable[[str], str]) -> Iterator[Any]:
+    """Yield what a listing requests page by page."""
+    with _hiding(hide):
+        yield from items
+
+
+@contextmanager
+def _hiding(hide: Callable[[str], str]) -> Iterator[None]:
+    """Replace the secrets in an error, and in those that caused it."""
+    try:
+        yield
+    except Exception as failure:
+        error: BaseException | None = failure
+        seen: list[BaseException] = []
+        while error is not None and error not in seen:
+            seen.append(error)
+            error.args = tuple(hide(each) if isinstance(each, str) else each for each in error.args)
+            for name, value in list(vars(error).items()):
+                if isinstance(value, str):
+                    setattr(error, name, hide(value))
+            error = error.__cause__ or error.__context__
+        raise
 
 
 _HTTP_CLIENTS = ("httpcore", "httpcore2")

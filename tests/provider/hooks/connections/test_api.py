@@ -1,12 +1,18 @@
-"""``hook.api``: what the client library prints is no part of a task's log."""
+"""``hook.api``: neither progress bars nor credentials of the client library get into a task's log."""
 
 from __future__ import annotations
 
+import inspect
+import json
+import traceback
+
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
 from support.builders import binary, publish
+from xethub_local.control.faults import Fault
 
 
 @pytest.mark.parametrize("wanted", [None, False], ids=["default", "HF_HUB_DISABLE_PROGRESS_BARS=0"])
@@ -18,3 +24,27 @@ def test_progress_bars_are_no_errors_in_the_log(hook, repo, tmp_path, capfd, mon
     hook.api.snapshot_download(repo.repo_id, repo_type="dataset", local_dir=tmp_path / "out", cache_dir=tmp_path / "c")
     assert ("Fetching 3 files" in capfd.readouterr().err) is (wanted is False)
     enable_progress_bars()
+
+
+CALLS = {
+    "a call": lambda api, repo: api.repo_info(repo.repo_id, repo_type="dataset"),
+    "a listing, page by page": lambda api, repo: [*api.list_repo_tree(repo.repo_id, repo_type="dataset")],
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_error_does_not_show_the_token_that_the_server_repeats(hub, hook, repo, call):
+    """The library's errors quote headers and bodies; Airflow copies task logs, unmasked, to the output of a worker."""
+    token = hub.token()
+    headers = {"X-Error-Message": f"bad: {token}", "X-Request-Id": token, "Content-Type": "application/json"}
+    hub.faults.add(Fault("GET /api/datasets/.*", status=500, body=json.dumps({"error": token}), headers=headers))
+    with pytest.raises(HfHubHTTPError) as caught:
+        call(hook.api, repo)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "bad: ***" in shown
+    assert token not in f"{shown} {caught.value!r} {vars(caught.value)}"
+
+
+def test_the_api_is_that_of_the_library(hook):
+    assert isinstance(hook.api, HfApi)
+    assert str(inspect.signature(hook.api.repo_info)) == str(inspect.signature(HfApi().repo_info))
