@@ -94,9 +94,8 @@ def _hiding(hide: Callable[[str], str]) -> Iterator[None]:
         while error is not None and error not in seen:
             seen.append(error)
             error.args = tuple(hide(each) if isinstance(each, str) else each for each in error.args)
-            for name, value in list(vars(error).items()):
-                if isinstance(value, str):
-                    setattr(error, name, hide(value))
+            texts = {name: value for name, value in vars(error).items() if isinstance(value, str)}
+            vars(error).update((name, hide(text)) for name, text in texts.items())
             error = error.__cause__ or error.__context__
         raise
 
