@@ -68,6 +68,8 @@ class Batches:
     def __init__(self, count: int) -> None:
         self._count = count
         self._done = 0
+        if count > records.IN_MEMORY:
+            native_client.limit_heaps()
         self.transfer = no_transfer()
 
     @property
