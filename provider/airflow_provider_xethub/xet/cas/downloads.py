@@ -30,7 +30,9 @@ READ_WHILE_WRITTEN = 16 << 20
 FILES_AT_A_TIME = 8
 """Files that are awaited, read and verified at the same time: as many large ones as the client fetches at once."""
 
-_BLOCK = 1 << 20
+_BLOCK = 256 << 10
+"""Bytes that are read of a file at a time; of each file that is verified, two such blocks are in memory."""
+
 _POLL_SECONDS = 0.01
 _MAX_LOGGED = 10
 
