@@ -63,18 +63,24 @@ def _hiding_class(hide: Callable[[str], str]) -> Any:
     class HidingHfApi(_class()):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             value = super().__getattribute__(name)
-            if name.startswith("_") or not callable(value):
-                return value
+            return value if name.startswith("_") or not callable(value) else _hidden(value, hide)
 
-            @functools.wraps(value)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                with _hiding(hide):
-                    result = value(*args, **kwargs)
-                return _each(result, hide) if isinstance(result, Iterator) else result
-
-            return call
+        def run_as_future(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return super().run_as_future(_hidden(fn, hide), *args, **kwargs)
 
     return HidingHfApi
+
+
+def _hidden(call: Callable[..., Any], hide: Callable[[str], str]) -> Callable[..., Any]:
+    """Return the same call with errors that show no secrets."""
+
+    @functools.wraps(call)
+    def hiding(*args: Any, **kwargs: Any) -> Any:
+        with _hiding(hide):
+            result = call(*args, **kwargs)
+        return _each(result, hide) if isinstance(result, Iterator) else result
+
+    return hiding
 
 
 def _each(items: Iterator[Any], hide: Callable[[str], str]) -> Iterator[Any]:

@@ -7,7 +7,7 @@ import json
 import traceback
 
 import pytest
-from huggingface_hub import HfApi, constants
+from huggingface_hub import CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils.tqdm import enable_progress_bars
 
@@ -28,6 +28,9 @@ def test_progress_bars_are_no_errors_in_the_log(hook, repo, tmp_path, capfd, mon
 
 CALLS = {
     "a call": lambda api, repo: api.repo_info(repo.repo_id, repo_type="dataset"),
+    "a call in the background": lambda api, repo: api.create_commit(
+        repo.repo_id, [CommitOperationDelete("a")], commit_message="gone", repo_type="dataset", run_as_future=True
+    ).result(),
     "a listing, page by page": lambda api, repo: [*api.list_repo_tree(repo.repo_id, repo_type="dataset")],
 }
 
@@ -37,7 +40,7 @@ def test_an_error_does_not_show_the_token_that_the_server_repeats(hub, hook, rep
     """The library's errors quote headers and bodies; Airflow copies task logs, unmasked, to the output of a worker."""
     token = hub.token()
     headers = {"X-Error-Message": f"bad: {token}", "X-Request-Id": token, "Content-Type": "application/json"}
-    hub.faults.add(Fault("GET /api/datasets/.*", status=500, body=json.dumps({"error": token}), headers=headers))
+    hub.faults.add(Fault("(GET .*|POST .*/commit/.*)", status=500, body=json.dumps({"error": token}), headers=headers))
     with pytest.raises(HfHubHTTPError) as caught:
         call(hook.api, repo)
     shown = "".join(traceback.format_exception(caught.value))
