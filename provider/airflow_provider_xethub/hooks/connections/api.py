@@ -99,11 +99,17 @@ def _hiding(hide: Callable[[str], str]) -> Iterator[None]:
         seen: list[BaseException] = []
         while error is not None and error not in seen:
             seen.append(error)
-            error.args = tuple(hide(each) if isinstance(each, str) else each for each in error.args)
-            texts = {name: value for name, value in vars(error).items() if isinstance(value, str)}
-            vars(error).update((name, hide(text)) for name, text in texts.items())
+            error.args = tuple(_shown(each, hide) for each in error.args)
+            vars(error).update({name: _shown(value, hide) for name, value in vars(error).items()})
             error = error.__cause__ or error.__context__
         raise
+
+
+def _shown(value: Any, hide: Callable[[str], str]) -> Any:
+    """Return a part of an error: a text without secrets, also for a request whose URL has one."""
+    text = value if isinstance(value, str) else repr(value)
+    hidden = hide(text)
+    return value if hidden == text else hidden
 
 
 _HTTP_CLIENTS = ("httpcore", "httpcore2")

@@ -48,6 +48,20 @@ def test_an_error_does_not_show_the_token_that_the_server_repeats(hub, hook, rep
     assert token not in f"{shown} {caught.value!r} {vars(caught.value)}"
 
 
+def test_an_error_does_not_show_the_token_in_the_address_of_a_redirect(hub, hook, repo):
+    """An error of the connection has the request, which shows its URL."""
+    token = hub.token()
+    hub.faults.add(Fault("GET /api/.*", status=307, headers={"Location": f"http://127.0.0.2:1/?q={token}"}))
+    with pytest.raises(Exception, match="refused") as caught:
+        hook.api.repo_info(repo.repo_id, repo_type="dataset")
+    error, shown = caught.value, []
+    while error:
+        shown.append(f"{error!r} {vars(error)}")
+        error = error.__cause__ or error.__context__
+    assert "q=***" in str(shown)
+    assert token not in str(shown)
+
+
 def test_the_api_is_that_of_the_library(hook):
     assert isinstance(hook.api, HfApi)
     assert str(inspect.signature(hook.api.repo_info)) == str(inspect.signature(HfApi().repo_info))
