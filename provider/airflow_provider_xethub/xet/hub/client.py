@@ -303,7 +303,7 @@ class Hub:
 
         :raises XetProtocolError: the URL is not on the Hub.
         """
-        link = response.links.get("next", {}).get("url", "")
+        link = response.links.get("next", {}).get("url")
         if link and urls.shown_origin(link, response.url) != urls.origin(self.endpoint):
             where = self.shown(urls.shown_origin(link, response.url))
             raise hub_errors.unexpected_response(about, self.endpoint, f"a next page on another server ({where})")

@@ -15,6 +15,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.hub.client import Hub
+from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 from support.small_server import Answer, Asked, SmallServer
@@ -42,6 +43,23 @@ def put_xet(hub, repo: Repo, path: str, content: bytes) -> PutXet:
 
 def entry(path: str, **fields) -> dict:
     return {"type": "file", "path": path, "size": 1, "oid": "0" * 40, **fields}
+
+
+def in_pages(*pages: list) -> SmallServer:
+    """A server that lists these pages, each with a link to the next."""
+
+    def answer(asked: Asked) -> Answer:
+        number = int(asked.query.get("page", ["0"])[0])
+        is_last = number + 1 == len(pages)
+        return Answer(pages[number], headers={} if is_last else {"Link": f'<?page={number + 1}>; rel="next"'})
+
+    return SmallServer(answer)
+
+
+def assert_unlike_a_hub(error: BaseException, url: str, kind: str, about: str) -> None:
+    assert str(error).startswith(f"{url} did not answer like a Hub")
+    assert f" with {kind}." in str(error)
+    assert str(error).endswith(f"This was the answer to {about}.")
 
 
 # --- listing
@@ -117,19 +135,56 @@ def test_the_next_page_may_be_named_in_every_form_of_url(link):
     assert len(server.asked) == 2
 
 
-def test_a_next_page_on_another_origin_is_refused():
+@pytest.mark.parametrize("with_scheme", [True, False])
+def test_a_next_page_on_another_origin_is_refused(with_scheme):
     with SmallServer(Answer([])) as elsewhere:
-        page = Answer([entry("a")], headers={"Link": f'<{elsewhere.url}/x>; rel="next"'})
-        with SmallServer(page) as server, pytest.raises(XetProtocolError, match="a next page on another server"):
+        to = elsewhere.url if with_scheme else elsewhere.url.removeprefix("http:")
+        page = Answer([entry("a")], headers={"Link": f'<{to}/x>; rel="next"'})
+        with SmallServer(page) as server, pytest.raises(XetProtocolError) as caught:
             Hub(server.url, "hf_x").list_files(REPO)
     assert elsewhere.asked == []
+    kind = f"a next page on another server ({elsewhere.url})"
+    assert_unlike_a_hub(caught.value, server.url, kind, f"the listing of all files in {REPO}")
 
 
 def test_pages_in_a_circle_end():
     page = Answer([entry("a")], headers={"Link": '</again>; rel="next"'})
-    with SmallServer(page) as server, pytest.raises(XetProtocolError, match="pages that link in a circle"):
+    with SmallServer(page) as server, pytest.raises(XetProtocolError) as caught:
         Hub(server.url).list_files(REPO)
     assert len(server.asked) == 2
+    about = f"the listing of all files in {REPO}"
+    assert_unlike_a_hub(caught.value, server.url, "pages that link in a circle", about)
+
+
+def test_empty_pages_end_only_where_there_are_too_many_in_a_row(monkeypatch):
+    monkeypatch.setattr(bounded_answers, "MAX_EMPTY_PAGES", 3)
+    with in_pages([], [], [entry("a")], [], [], [entry("b")]) as server:
+        assert [file["path"] for file in Hub(server.url).list_files(REPO)] == ["a", "b"]
+    with in_pages([entry("a")], [], [], [], [entry("b")]) as server, pytest.raises(XetProtocolError) as caught:
+        Hub(server.url).list_files(REPO)
+    assert len(server.asked) == 4
+    assert_unlike_a_hub(caught.value, server.url, "too many pages", f"the listing of all files in {REPO}")
+
+
+def test_a_listing_stops_at_the_page_with_enough_entries():
+    with in_pages([entry("a"), entry("b")], [entry("c")]) as server:
+        assert Hub(server.url).tree(REPO, recursive=True, enough=2) == [entry("a"), entry("b")]
+        assert len(server.asked) == 1
+        assert len(Hub(server.url).tree(REPO, recursive=True, enough=3)) == 3
+
+
+def test_the_whole_listing_of_a_commit_is_kept_and_no_part_of_one():
+    at_commit = REPO.at("1" * 40)
+    with in_pages([entry("a")], [entry("b")]) as server:
+        hub = Hub(server.url)
+        hub.tree(at_commit, recursive=True, enough=2)
+        assert hub.listed_tree(at_commit) is None
+        assert hub.tree(at_commit, recursive=True) == hub.listed_tree(at_commit) == [entry("a"), entry("b")]
+
+
+def test_a_folder_of_a_bucket_is_not_what_begins_with_its_name():
+    with in_pages([entry("logs.json"), entry("logs/a"), entry("logs_old/b")]) as server:
+        assert Hub(server.url).tree(Repo("acme/b", "bucket"), "logs", recursive=True) == [entry("logs/a")]
 
 
 # --- single files
@@ -158,6 +213,22 @@ def test_many_paths_are_asked_for_in_batches(hub, repo, monkeypatch):
     found = client(hub).get_files(repo, [str(number) for number in range(5)])
     assert [file["path"] for file in found] == ["0", "1", "2", "3", "4"]
     assert len(hub.log.requests("POST .*/paths-info/main")) == 3
+
+
+@pytest.mark.parametrize(
+    ("repo", "path"),
+    [
+        (REPO.at("a/b"), "/api/datasets/acme/corpus/paths-info/a%2Fb"),
+        (Repo("acme/b", "bucket"), "/api/buckets/acme/b/paths-info"),
+    ],
+    ids=str,
+)
+def test_the_last_change_of_a_path_is_asked_for_only_where_it_is_wanted(repo, path):
+    with SmallServer(Answer([])) as server:
+        Hub(server.url).paths_info(repo, ["a"])
+        Hub(server.url).paths_info(repo, ["a"], expand=True)
+    assert [asked.path for asked in server.asked] == [path, path]
+    assert [asked.lines for asked in server.asked] == [[{"paths": ["a"], "expand": each}] for each in (False, True)]
 
 
 def test_a_message_names_at_most_three_of_the_paths(hub):
@@ -240,6 +311,40 @@ def test_wrong_entries_are_a_protocol_error(wrong):
                 ask(Hub(server.url))
 
 
+@pytest.mark.parametrize(
+    ("ask", "answer", "kind", "about"),
+    [
+        (lambda hub: hub.list_files(REPO, "d"), {}, "JSON that is not a list", f"the listing of d in {REPO}"),
+        (lambda hub: hub.list_files(REPO, "d"), [5], "an entry that is not an object", f"the listing of d in {REPO}"),
+        (
+            lambda hub: hub.get_files(REPO, ["a"]),
+            {},
+            "JSON that is not a list",
+            f"the metadata request for a in {REPO}",
+        ),
+        (
+            lambda hub: hub.get_files(REPO, ["a", "b", "c"]),
+            [5],
+            "an entry that is not an object",
+            f"the metadata request for a, b, c in {REPO}",
+        ),
+        (
+            lambda hub: hub.existing_paths(REPO, ["a"]),
+            [5],
+            "an entry that is not an object",
+            f"the metadata request for a in {REPO}",
+        ),
+        (lambda hub: hub.latest_commits(REPO), b"<html>", "an HTML page", f"the commits of {REPO}"),
+        (lambda hub: hub.latest_commits(REPO), {}, "commits that is not a list", f"the commits of {REPO}"),
+        (lambda hub: hub.latest_commits(REPO), [5], "a commit that is not an object", f"the commits of {REPO}"),
+    ],
+)
+def test_a_wrong_answer_is_named_with_what_was_asked(ask, answer, kind, about):
+    with SmallServer(Answer(answer)) as server, pytest.raises(XetProtocolError) as caught:
+        ask(Hub(server.url))
+    assert_unlike_a_hub(caught.value, server.url, kind, about)
+
+
 @pytest.mark.parametrize("wrong", [{}, "x", None, [5], [{}], [None], [["id"]]])
 def test_wrong_commits_are_a_protocol_error(wrong):
     with SmallServer(Answer(wrong)) as server, pytest.raises(XetProtocolError, match="the commits of hf://datasets"):
@@ -251,7 +356,8 @@ def test_an_entry_of_an_unknown_kind_is_no_file():
         assert [file["path"] for file in Hub(server.url).list_files(REPO)] == ["a"]
 
 
-def test_random_bytes_are_a_damaged_response():
+def test_random_bytes_are_a_damaged_response(monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_TRIES", 1)
     noise = base64.b85decode("0" * 50) + b"\xff\xfe"
     with SmallServer(Answer(noise)) as server, pytest.raises(XetConnectionError, match="damaged or cut off"):
         Hub(server.url).list_files(REPO)

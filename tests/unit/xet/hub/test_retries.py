@@ -51,6 +51,12 @@ def test_the_delay_doubles_and_those_who_conflict_do_not_meet_again(real_delays)
     assert max(conflicts) > 12
 
 
+def test_no_delay_exceeds_what_is_left_of_the_budget(real_delays):
+    for _ in range(20):
+        assert 0.75 <= client.next_delay(7, client.RETRY_BUDGET - 1) <= 1
+        assert client.next_delay(7, client.RETRY_BUDGET + 1) == 0
+
+
 @pytest.mark.parametrize(
     ("error", "happened"),
     [
