@@ -19,6 +19,7 @@ from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.publish.commit import git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
 from support.small_server import Answer, Asked, SmallServer
+from support.spans import recording
 from xethub_local.metadata.commits import PutRegular, PutXet
 
 REPO = Repo("acme/corpus", "dataset")
@@ -180,6 +181,13 @@ def test_the_whole_listing_of_a_commit_is_kept_and_no_part_of_one():
         hub.tree(at_commit, recursive=True, enough=2)
         assert hub.listed_tree(at_commit) is None
         assert hub.tree(at_commit, recursive=True) == hub.listed_tree(at_commit) == [entry("a"), entry("b")]
+
+
+def test_a_listing_is_traced_with_its_repository():
+    with in_pages([entry("a")]) as server, recording() as spans:
+        Hub(server.url).list_files(REPO)
+    (span,) = spans
+    assert (span.name, span.attributes["xethub.repository"]) == ("xethub.listing", "acme/corpus")
 
 
 def test_a_folder_of_a_bucket_is_not_what_begins_with_its_name():
