@@ -538,7 +538,7 @@ def next_delay(attempt: int, elapsed: float, *, is_conflict: bool = False) -> fl
 def _log_retry(state: tenacity.RetryCallState) -> None:
     tracing.count_retry()
     error = state.outcome.exception() if state.outcome else None
-    happened = str(error).split(". ", 1)[0].rstrip(".")
+    happened = str(error).partition(". ")[0].removesuffix(".")
     wait = duration(state.upcoming_sleep)
     # The part that changes comes first, because Airflow's page cuts long lines off.
     log.warning("Retrying in %s (%d of %d): %s.", wait, state.attempt_number, MAX_TRIES - 1, happened)

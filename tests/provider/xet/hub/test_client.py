@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import time
 from email.utils import formatdate
 
 import pytest
+import requests
 
 from airflow_provider_xethub.exceptions import (
+    XetBusyError,
     XetConflictError,
     XetConnectionError,
     XetForbiddenError,
@@ -195,6 +198,23 @@ def test_the_local_hubs_own_refusals_are_told_apart(hub, repo):
 )
 def test_what_the_server_says_is_passed_on_short_and_on_one_line(answer, said):
     assert str(refusal(answer)).partition("corpus@main.")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "tree/main", XetServerError),
+        ("HEAD", "resolve/main/a", XetServerError),
+        ("POST", "paths-info/main", XetServerError),
+        ("POST", "commit/main", XetBusyError),
+        ("DELETE", "branch/a", XetBusyError),
+    ],
+)
+def test_only_what_changes_a_repository_can_find_it_busy(method, path, kind):
+    refused = requests.Response()
+    refused.status_code, refused.raw = 409, io.BytesIO(b"not UTF-8: \xff")
+    refused.request = requests.Request(method, f"http://127.0.0.1:1/api/datasets/acme/corpus/{path}").prepare()
+    assert type(client("http://127.0.0.1:1").response_error(refused, f"a request for {REPO}")) is kind
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])

@@ -68,6 +68,8 @@ def test_no_delay_exceeds_what_is_left_of_the_budget(real_delays):
             XetConnectionError("The Hub at http://127.0.0.1:9 could not be reached (connection refused). Check it."),
             "The Hub at http://127.0.0.1:9 could not be reached (connection refused)",
         ),
+        (XetServerError("The Hub is gone."), "The Hub is gone"),
+        (XetServerError("The Hub is gone. It may return. Let the task retry."), "The Hub is gone"),
     ],
 )
 def test_each_retry_says_what_failed_how_long_it_waits_and_how_often_yet(caplog, monkeypatch, error, happened):
