@@ -51,6 +51,25 @@ def test_the_delay_doubles_and_those_who_conflict_do_not_meet_again(real_delays)
     assert max(conflicts) > 12
 
 
+def test_only_those_who_conflict_are_kept_from_meeting_again(monkeypatch):
+    given = []
+
+    def next_delay(attempt: int, _: float, *, is_conflict: bool) -> float:
+        given.append((attempt, is_conflict))
+        return 0.0
+
+    monkeypatch.setattr(client, "next_delay", next_delay)
+    errors = iter([XetConflictError("It was changed."), XetConnectionError("It is gone.")])
+
+    def once() -> str:
+        for error in errors:
+            raise error
+        return "done"
+
+    assert client.with_retries(once, also=lambda error: isinstance(error, XetConflictError)) == "done"
+    assert given == [(1, True), (2, False)]
+
+
 def test_no_delay_exceeds_what_is_left_of_the_budget(real_delays):
     for _ in range(20):
         assert 0.75 <= client.next_delay(7, client.RETRY_BUDGET - 1) <= 1
