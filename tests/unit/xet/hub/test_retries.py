@@ -54,7 +54,8 @@ def test_the_delay_doubles_and_those_who_conflict_do_not_meet_again(real_delays)
 def test_only_those_who_conflict_are_kept_from_meeting_again(monkeypatch):
     given = []
 
-    def next_delay(attempt: int, _: float, *, is_conflict: bool) -> float:
+    def next_delay(attempt: int, elapsed: float, *, is_conflict: bool) -> float:
+        assert elapsed > 0
         given.append((attempt, is_conflict))
         return 0.0
 
