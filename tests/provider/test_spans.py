@@ -97,11 +97,11 @@ def test_retries_are_counted(hook, hub, repo, tmp_path):
     hub.faults.add(Fault("GET .*/xet-write-token/.*", times=2, status=503, headers={"Retry-After": "0"}))
     hub.faults.add(Fault("POST .*/commit/.*", times=1, status=503, headers={"Retry-After": "0"}))
     with recording() as spans:
-        # Only of a file that is no text for certain, a token is sent early.
+        # The token is fetched early only for a file that is certainly binary.
         hook.publish(write(tmp_path / "in", {"a.bin": b"\0" + os.urandom(9000)}), CommitRequest(repo, ()))
     commit = named(spans, "commit")
     tokens = [attributes(span) for span in spans if span.name == "xethub.token"]
-    # The one that is sent early is not repeated there.
+    # The early request is not repeated in its own thread.
     assert [(each["requests"], each["retries"], each["outcome"]) for each in tokens] == [
         (1, 0, "failed"),
         (2, 1, "success"),

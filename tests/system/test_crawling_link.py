@@ -57,7 +57,7 @@ def arm(hub, **link):
 
 @pytest.fixture
 def restarts():
-    """Where each link stands when the provider starts a transfer again.
+    """Notes how often a link has collapsed whenever the provider starts a transfer again.
 
     On a busy machine, a link may recover and collapse once more before the provider has seen enough.
     """
@@ -69,9 +69,13 @@ def restarts():
             if "Starting it again with at most" in record.msg:
                 found.append(links[-1].collapses)
 
+    def watch(link: Link) -> list[int]:
+        links.append(link)
+        return found
+
     handler = Handler()
     slowdown.log.addHandler(handler)
-    yield lambda link: (links.append(link), found)[1]
+    yield watch
     slowdown.log.removeHandler(handler)
 
 

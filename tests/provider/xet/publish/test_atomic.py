@@ -34,6 +34,21 @@ def status(hub, repo, number=1):
     return hub.commits.discussions.get(name_of(repo), number).status
 
 
+def meddled(hub, repo):
+    """A client beside which others commit to the same path before it merges."""
+
+    class Meddled(type(client(hub))):
+        done = False
+
+        def json(self, method, path, **options):
+            if path.endswith("/discussions/1") and not self.done:
+                self.done = True
+                publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
+            return super().json(method, path, **options)
+
+    return Meddled(hub.url, hub.token())
+
+
 def test_the_branch_changes_once(hub, repo, base, caplog):
     caplog.set_level(logging.INFO)
     result = publish(hub, repo, FIVE, delete=["old.txt"], message="all", atomic=True, parent_commit=base)
@@ -101,18 +116,8 @@ def test_a_retry_after_a_failure_at_any_request_completes_the_work_once(hub, rep
 
 
 def test_a_commit_to_the_same_paths_before_the_merge_closes_the_pull_request(hub, repo, base):
-    class Meddled(type(client(hub))):
-        done = False
-
-        def json(self, method, path, **options):
-            if path.endswith("/discussions/1") and not self.done:
-                self.done = True
-                publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
-            return super().json(method, path, **options)
-
-    other = Meddled(hub.url, hub.token())
     with pytest.raises(XetConflictError, match=r"a.txt changed since. Pull request 1 was closed without a merge"):
-        publish(hub, repo, FIVE, message="all", atomic=True, parent_commit=base, by=other)
+        publish(hub, repo, FIVE, message="all", atomic=True, parent_commit=base, by=meddled(hub, repo))
     assert titles(hub, repo) == ["theirs", "base"]
     assert status(hub, repo) == "closed"
 
@@ -136,17 +141,8 @@ def test_a_retry_after_a_merge_whose_answer_was_lost_does_not_undo_what_came_sin
 
 
 def test_a_merge_with_conflicts_closes_the_pull_request(hub, repo, base):
-    class Meddled(type(client(hub))):
-        done = False
-
-        def json(self, method, path, **options):
-            if path.endswith("/discussions/1") and not self.done:
-                self.done = True
-                publish(hub, repo, {"a.txt": TEXT * 2}, message="theirs")
-            return super().json(method, path, **options)
-
     with pytest.raises(XetConflictError, match="has conflicts"):
-        publish(hub, repo, FIVE, message="all", atomic=True, by=Meddled(hub.url, hub.token()))
+        publish(hub, repo, FIVE, message="all", atomic=True, by=meddled(hub, repo))
     assert titles(hub, repo) == ["theirs", "base"]
     assert status(hub, repo) == "closed"
 
