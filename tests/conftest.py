@@ -164,6 +164,7 @@ def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
 @pytest.fixture
 def hub(running_hub: LocalHub) -> Iterator[LocalHub]:
     """The local Hub, without faults and with an empty request log."""
+    running_hub.begin_waiting()
     running_hub.faults.clear()
     running_hub.log.clear()
     yield running_hub

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import selectors
 import socket
 import threading
 import time
@@ -42,6 +44,8 @@ from xethub_local.store.settings import Settings
 _STOP_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
 _BACKLOG = 256
+_TURNS_TO_BEGIN = 10
+"""Turns of the event loop after which an accepted connection was read and its request begun: about five."""
 
 
 class LocalHub:
@@ -188,9 +192,22 @@ class LocalHub:
     def reset(self, *, data: bool = False) -> None:
         """Disarm all faults, clear the request log and the rules about scans, and restore the initial settings.
 
+        Requests that were sent before are begun before, as :meth:`begin_waiting` says.
+
         :param data: also delete all repositories and buckets. Users and their Hub tokens stay.
         """
+        self.begin_waiting()
         self._control.reset(data=data)
+
+    def begin_waiting(self) -> None:
+        """Return once all requests that have been sent are begun, also those of a client that is gone since.
+
+        Else a request of one test, which the server had no time for, may meet the faults of the next test. Do nothing
+        if it is not running.
+        """
+        # In a forked process there is no such thread.
+        if self._server is not None and self._thread is not None and self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._server.begin_waiting(), self._server.loop).result()
 
     @property
     def token_life(self) -> int:
@@ -318,6 +335,23 @@ class LocalHub:
 
 class _Server(uvicorn.Server):
     """Cancels unfinished requests on shutdown; uvicorn would report each of them as an error."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as usual, and keep the event loop."""
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    async def begin_waiting(self) -> None:
+        """Accept all connections that wait, of which uvloop accepts one each turn, and begin their requests."""
+        with selectors.DefaultSelector() as selector:
+            for listener in itertools.chain.from_iterable(server.sockets for server in self.servers):
+                selector.register(listener, selectors.EVENT_READ)
+            while selector.select(timeout=0):
+                await asyncio.sleep(0)
+        for _ in range(_TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, wait briefly for open requests, and cancel the rest."""

@@ -38,8 +38,8 @@ def fetch(connection, repo, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def stopped_soon(hub, monkeypatch):
-    """Stops the task, as SIGTERM does, while the client waits for CAS."""
+def stopped_soon(hub, fetch):
+    """Stops the task, as SIGTERM does, while the client of ``fetch`` waits for CAS."""
     waiting = hub.faults.add(Fault(READS, delay=600))
 
     def stop(*_):
@@ -74,7 +74,7 @@ def test_a_download_that_fails_ends_the_client(hub, fetch, tmp_path):
     assert "CAS returned a truncated or unexpected response." in str(caught.value)
 
 
-def test_a_download_that_is_stopped_ends_the_client(stopped_soon, fetch, tmp_path):
+def test_a_download_that_is_stopped_ends_the_client(fetch, stopped_soon, tmp_path):
     before = of_the_client()
     with pytest.raises(StoppedError) as caught:
         fetch()
