@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Protocol, TypeAlias, cast, overload
 
-from airflow_provider_xethub.exceptions import XetInputError
+from airflow_provider_xethub.exceptions import XetHubError, XetInputError
 from airflow_provider_xethub.xet import manifest as manifests
 from airflow_provider_xethub.xet.files import targets
 from airflow_provider_xethub.xet.hub import pages
@@ -261,6 +262,17 @@ def batches(files: Iterable[XetFile], size: int | None = None) -> Iterator[list[
     records = iter(files)
     while batch := list(islice(records, size or BATCH)):
         yield batch
+
+
+@contextmanager
+def in_batches(has_done: Callable[[], object]) -> Iterator[None]:
+    """Process batches; an error says "Nothing more was …" if one before it ``has_done`` something."""
+    try:
+        yield
+    except XetHubError as error:
+        if has_done():
+            error.args = (str(error).replace("Nothing was ", "Nothing more was ", 1), *error.args[1:])
+        raise
 
 
 def _flat(value: object) -> Iterator[Mapping[str, Any]]:

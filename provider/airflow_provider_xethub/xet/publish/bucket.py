@@ -41,6 +41,7 @@ class Changes:
     :param request: checked; its ``message`` and ``description`` are not used.
     :param origin: returns the repository or bucket of a file that was not uploaded to this bucket, by its path.
     :param paced: calls what sends requests, and again after a wait where the Hub's rate limit is reached.
+    :ivar is_changed: whether the Hub has made some of the changes.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Changes:
         self._files = PlannedFiles()
         self._deleted: list[str] | None = None
         self._waiting: list[dict[str, Any]] = []
-        self._is_changed = False
+        self.is_changed = False
 
     def put(self, files: Sequence[XetFile]) -> None:
         """Put files that are in CAS, some of them later.
@@ -98,7 +99,7 @@ class Changes:
             "files": cast("list[XetFile]", self._files.published(bucket.uri)),
             "deleted": list(request.delete),
             "unchanged": cast("list[str]", unchanged if self._files.are_on_disk else sorted(unchanged)),
-            "created": self._is_changed,
+            "created": self.is_changed,
             "pull_request": None,
             "pull_request_number": None,
             "commits": [],
@@ -110,7 +111,7 @@ class Changes:
             with tracing.operation("xethub.commit", self._request.repo, files=len(some)):
                 self._paced(partial(_send, self._hub, self._request.repo, some))
             del self._waiting[:BATCH]
-            self._is_changed = True
+            self.is_changed = True
 
 
 def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:

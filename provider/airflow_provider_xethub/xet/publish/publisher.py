@@ -134,18 +134,19 @@ class BucketDestination:
 
     def publish(self, request: CommitRequest, sources: Sources) -> tuple[XetCommitResult, XetTransfer]:
         """Upload what the bucket does not have, and put all files, one batch after the other."""
+        from airflow_provider_xethub.xet.manifests.files import in_batches
         from airflow_provider_xethub.xet.publish import bucket
 
         batches = Batches(len(request.files))
         changes = bucket.Changes(self._hub, request, sources.origin, batches.paced)
-        for batch in sources.batches(request.files) if request.files else [[]]:
-            pending = sources.pending(batch)
-            known = sources.unchanged_in_bucket(self._hub, request.repo, pending)
-            sent, transfer = sources.upload([path for path in pending if path not in known])
-            batches.add(transfer)
-            records = _with_records(batch, {**known, **sent})
-            changes.put(records)
-            batches.done(batch)
+        with in_batches(lambda: changes.is_changed):
+            for batch in sources.batches(request.files) if request.files else [[]]:
+                pending = sources.pending(batch)
+                known = sources.unchanged_in_bucket(self._hub, request.repo, pending)
+                sent, transfer = sources.upload([path for path in pending if path not in known])
+                batches.add(transfer)
+                changes.put(_with_records(batch, {**known, **sent}))
+                batches.done(batch)
         return changes.complete(), batches.transfer
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from airflow_provider_xethub.xet.manifests.files import Files, batches
+from airflow_provider_xethub.xet.manifests.files import Files, batches, in_batches
 from airflow_provider_xethub.xet.message_text import size
 from airflow_provider_xethub.xet.records import XetDownloadResult, XetFile, XetReceived
 
@@ -28,16 +28,17 @@ def download(files: Files, receive: Receive) -> XetDownloadResult:
     :raises XetHubError: the batches before, and the complete files of this one, were kept.
     """
     total: XetReceived = {"files": 0, "bytes": 0, "bytes_received": 0, "skipped": 0, "seconds": 0.0}
-    for batch in batches(files):
-        figures = receive(batch, names_checked=True)["transfer"]
-        total = {
-            "files": total["files"] + figures["files"],
-            "bytes": total["bytes"] + figures["bytes"],
-            "bytes_received": total["bytes_received"] + figures["bytes_received"],
-            "skipped": total["skipped"] + figures["skipped"],
-            "seconds": round(total["seconds"] + figures["seconds"], 3),
-        }
-        done = total["files"] + total["skipped"]
-        if done < len(files):
-            log.info("%d of %d files are complete, %s downloaded.", done, len(files), size(total["bytes"]))
+    with in_batches(lambda: total["files"]):
+        for batch in batches(files):
+            figures = receive(batch, names_checked=True)["transfer"]
+            total = {
+                "files": total["files"] + figures["files"],
+                "bytes": total["bytes"] + figures["bytes"],
+                "bytes_received": total["bytes_received"] + figures["bytes_received"],
+                "skipped": total["skipped"] + figures["skipped"],
+                "seconds": round(total["seconds"] + figures["seconds"], 3),
+            }
+            done = total["files"] + total["skipped"]
+            if done < len(files):
+                log.info("%d of %d files are complete, %s downloaded.", done, len(files), size(total["bytes"]))
     return {"files": [], "transfer": total}

@@ -14,7 +14,7 @@ from airflow_provider_xethub.xet.files.cache.layout import Blob, Snapshot, blobs
 from airflow_provider_xethub.xet.files.cache.locks import Locks
 from airflow_provider_xethub.xet.files.targets import Target
 from airflow_provider_xethub.xet.hub.client import Hub
-from airflow_provider_xethub.xet.manifests.files import Files, batches, source_of, uris_of
+from airflow_provider_xethub.xet.manifests.files import Files, batches, in_batches, source_of, uris_of
 from airflow_provider_xethub.xet.manifests.spool import Spool, spooled
 from airflow_provider_xethub.xet.message_text import counted, size
 from airflow_provider_xethub.xet.records import XetDownloadResult, XetFile, XetReceived
@@ -59,12 +59,13 @@ def download_to_cache(
         snapshot.write_tree(tree)
     fill = _Fill(snapshot, with_cas_access, hub, contents)
     count = 0
-    for batch in batches(files) if isinstance(files, Spool) else [files]:
-        _download(snapshot, batch, fill, hub, contents)
-        count += len(batch)
-        if are_many:
-            log.info("%d files of the snapshot are complete, %s downloaded.", count, size(fill.transfer["bytes"]))
-            native_client.release_memory()
+    with in_batches(lambda: fill.transfer["files"]):
+        for batch in batches(files) if isinstance(files, Spool) else [files]:
+            _download(snapshot, batch, fill, hub, contents)
+            count += len(batch)
+            if are_many:
+                log.info("%d files of the snapshot are complete, %s downloaded.", count, size(fill.transfer["bytes"]))
+                native_client.release_memory()
     if ref is not None:
         snapshot.set_ref(ref)
     transfer = fill.transfer

@@ -102,6 +102,24 @@ def test_many_files_also_go_to_pull_requests(hook, repo, hub, folder, three_in_m
     assert {file["repo"] for file in result["files"]} == {repo.at(revision).uri}
 
 
+def test_an_error_in_a_later_batch_does_not_say_that_nothing_was_put_into_the_bucket(
+    hook, hub, folder, three_in_memory, monkeypatch
+):
+    monkeypatch.setattr(bucket_module, "BATCH", 2)
+    bucket = hub.create_repo("many/partly", "bucket")
+    send = bucket_module._send
+
+    def send_and_lose(*args):
+        send(*args)
+        for path in PATHS[3:]:
+            (folder / path).unlink(missing_ok=True)
+
+    monkeypatch.setattr(bucket_module, "_send", send_and_lose)
+    with pytest.raises(XetSourceError, match="Nothing more was published"):
+        hook.publish(folder, request(bucket))
+    assert 0 < len(hook.list_files(bucket)) < len(PATHS)
+
+
 def test_many_files_go_to_a_bucket(hook, hub, folder, three_in_memory, monkeypatch):
     monkeypatch.setattr(bucket_module, "BATCH", 2)
     monkeypatch.setattr(batches.time, "sleep", lambda _: None)
