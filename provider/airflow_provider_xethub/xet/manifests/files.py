@@ -271,7 +271,7 @@ def in_batches(has_done: Callable[[], object]) -> Iterator[None]:
         yield
     except XetHubError as error:
         if has_done():
-            error.args = (str(error).replace("Nothing was ", "Nothing more was ", 1), *error.args[1:])
+            error.args = (str(error).replace("Nothing was ", "Nothing more was ", 1),)
         raise
 
 
