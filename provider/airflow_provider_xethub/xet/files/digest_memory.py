@@ -213,8 +213,7 @@ class FolderMemory:
         record = self._records.get(known[: _KEY.size])
         if record is None or not record.startswith(known):
             return None
-        _, digest = _REST.unpack_from(record, _STATE.size)
-        return str(digest[: _LENGTHS[self._kind]].hex())
+        return self._digest(record).hex()
 
     def has_changed(self, state: FileState) -> bool:
         """Return whether the file is known, and was written to since."""
@@ -227,11 +226,13 @@ class FolderMemory:
     def has_seen(self, digest: str) -> bool:
         """Return whether a file of this folder had this digest when it was remembered, whatever became of it."""
         if self._seen is None:
-            kind, end = self._kind.to_bytes(1, "little"), _RECORD_BYTES - 32 + _LENGTHS[self._kind]
-            at = _KEY.size - 1
-            own = (record for record in self._records.values() if record[at : at + 1] == kind)
-            self._seen = {record[_RECORD_BYTES - 32 : end] for record in own}
+            own = (record for record in self._records.values() if record[_KEY.size - 1] == self._kind)
+            self._seen = {self._digest(record) for record in own}
         return bytes.fromhex(digest) in self._seen
+
+    def _digest(self, record: bytes) -> bytes:
+        _, digest = _REST.unpack_from(record, _STATE.size)
+        return bytes(digest[: _LENGTHS[self._kind]])
 
     def _state(self, state: FileState) -> bytes:
         return _STATE.pack(state.device, state.inode, self._kind, state.size, state.mtime_ns, state.ctime_ns)
@@ -241,7 +242,7 @@ class FolderMemory:
 
         :param found: by the state that each file had before and after it was read.
         :param began_ns: when reading began, on the clock ``time.time_ns``.
-        :param used: files whose remembered digests were used.
+        :param used: files whose remembered digests were used; :meth:`recall` returned them.
         """
         latest = began_ns - int(SETTLED_SECONDS * 1e9)
         today = began_ns // 10**9 // _DAY
@@ -251,18 +252,18 @@ class FolderMemory:
                 known = self._state(state)
                 new[known[: _KEY.size]] = known + _REST.pack(today, bytes.fromhex(digest))
         for known in map(self._state, used):
-            record = self._records.get(known[: _KEY.size], b"")
-            if record.startswith(known) and _day(record) != today:
+            record = self._records[known[: _KEY.size]]
+            if _day(record) != today:
                 new[known[: _KEY.size]] = known + _REST.pack(today, record[_STATE.size + 4 :])
         if new:
-            self._change(lambda records: records | new, today)
+            self._change(lambda records: _limited(records | new, today))
 
     def drop(self) -> None:
         """Forget everything about this folder."""
-        self._records = {}
-        self._change(lambda _: {}, 0)
+        self._records, self._seen = {}, None
+        self._change(lambda _: {})
 
-    def _change(self, change: Callable[[_Records], _Records], today: int) -> None:
+    def _change(self, change: Callable[[_Records], _Records]) -> None:
         """Replace the file, with what other tasks have written meanwhile."""
         with self._memory.opened() as folder:
             if folder is None or self._name is None:
@@ -273,7 +274,7 @@ class FolderMemory:
                         log.debug("Another task holds the lock of the remembered digests; these are not kept.")
                         return
                     records = change(_read(folder, self._name))
-                    _write(folder, self._name, _limited(records, today))
+                    _replace(folder, self._name, _MAGIC, list(records.values()))
                     _make_room(folder, self._name)
             except OSError as error:
                 log.info("The digests of %s were not remembered: %s", self._root, error)
@@ -306,7 +307,7 @@ def _content(folder: int, name: str, magic: bytes) -> bytes | None:
     try:
         handle = os.open(name, _OPEN_FILE, dir_fd=folder)
         with open(handle, "rb") as file:  # noqa: PTH123 - an open file
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(MAX_BYTES)
     except OSError:
         return None
     start = len(magic) + hashlib.sha256().digest_size
@@ -315,10 +316,6 @@ def _content(folder: int, name: str, magic: bytes) -> bytes | None:
         return body
     log.info("The remembered digests are damaged, or of another version. They are computed again.")
     return None
-
-
-def _write(folder: int, name: str, records: _Records) -> None:
-    _replace(folder, name, _MAGIC, list(records.values()))
 
 
 def _replace(folder: int, name: str, magic: bytes, parts: Sequence[bytes]) -> None:

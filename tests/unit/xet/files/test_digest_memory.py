@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -17,6 +18,7 @@ from airflow_provider_xethub.xet.files import digest_memory, file_systems
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory, FileState
 from airflow_provider_xethub.xet.transfer import remembered
 from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+from support.failing_disk import fail_at
 
 
 def sha256(path):
@@ -93,6 +95,18 @@ def all_names(files):
     return [path.name for path in files]
 
 
+BEGAN = 1_700_000_000 * 10**9
+DAY = 86_400 * 10**9
+ONE, OTHER = "ab" * 32, "cd" * 32
+
+
+@pytest.fixture
+def state(tmp_path):
+    """Returns the state of a file that nobody reads."""
+    device = tmp_path.stat().st_dev
+    return lambda inode=1, mtime=0, ctime=0: FileState(device, inode, 100, mtime, ctime)
+
+
 # --- what has changed -------------------------------------------------------------------------------------------------
 
 
@@ -118,6 +132,25 @@ def test_of_an_unknown_file_system_no_change_is_known(memory, files, monkeypatch
     written_with_old_times(files[0])
     monkeypatch.setattr(file_systems, "by_device", dict)
     assert not memory.of(files[0].parent, "sha256").has_changed(FileState.of(files[0].stat()))
+
+
+def test_a_digest_that_a_file_had_is_known_whatever_became_of_the_file(memory, tmp_path, state):
+    blob = "12" * 20
+    memory.of(tmp_path, "git blob sha1").keep({state(): blob}, BEGAN)
+    memory.of(tmp_path, "sha256").keep({state(): ONE}, BEGAN)
+    sha256s, blobs = memory.of(tmp_path, "sha256"), memory.of(tmp_path, "git blob sha1")
+    assert [sha256s.has_seen(each) for each in (ONE, OTHER, f"{blob:0<64}")] == [True, False, False]
+    assert [blobs.has_seen(each) for each in (blob, "34" * 20, ONE[:40])] == [True, False, False]
+    assert (sha256s.recall(state()), blobs.recall(state())) == (ONE, blob)
+
+
+def test_what_was_dropped_is_unknown_at_once(memory, tmp_path, state):
+    memory.of(tmp_path, "sha256").keep({state(): ONE}, BEGAN)
+    known = memory.of(tmp_path, "sha256")
+    assert known.has_seen(ONE)
+    known.drop()
+    assert (known.recall(state()), known.has_changed(state(1, 5)), known.has_seen(ONE)) == (None, False, False)
+    assert memory.of(tmp_path, "sha256").recall(state()) is None
 
 
 def test_each_kind_of_digest_is_remembered_on_its_own(memory, files):
@@ -183,6 +216,15 @@ def test_a_file_that_changed_shortly_before_is_not_remembered(memory, files, mon
     monkeypatch.setattr(digest_memory, "SETTLED_SECONDS", 60.0)
     upload(memory, files)
     assert upload(memory, files) == all_names(files)
+
+
+@pytest.mark.parametrize(("mtime", "ctime", "known"), [(-1, -1, ONE), (0, -1, None), (-1, 0, None)])
+def test_a_file_has_to_be_unchanged_for_longer_than_a_minute(memory, tmp_path, state, monkeypatch, mtime, ctime, known):
+    monkeypatch.setattr(digest_memory, "SETTLED_SECONDS", 60.0)
+    latest = BEGAN - 60 * 10**9
+    found = state(1, latest + mtime, latest + ctime)
+    memory.of(tmp_path, "sha256").keep({found: ONE}, BEGAN)
+    assert memory.of(tmp_path, "sha256").recall(found) == known
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(memory, files):
@@ -314,19 +356,25 @@ def data_of(private):
         lambda data: os.urandom(5000),
     ],
 )
-def test_a_damaged_file_is_started_anew(memory, files, private, damage):
+def test_a_damaged_file_is_started_anew(memory, files, private, damage, caplog):
+    caplog.set_level("INFO")
     upload(memory, files)
     path = data_of(private)
     path.write_bytes(damage(path.read_bytes()))
 
     assert upload(memory, files) == all_names(files)
+    assert set(caplog.messages) == {
+        "The remembered digests are damaged, or of another version. They are computed again."
+    }
     assert upload(memory, files) == []
 
 
-def test_a_file_of_another_length_is_started_anew(memory, files, private):
+def test_a_file_of_another_length_is_started_anew(memory, files, private, caplog):
+    caplog.set_level("INFO")
     upload(memory, files)
     memory.store(data_of(private).name, digest_memory._MAGIC, b"no record")
     assert upload(memory, files) == all_names(files)
+    assert set(caplog.messages) == {"The remembered digests are damaged. They are computed again."}
     assert upload(memory, files) == []
 
 
@@ -335,7 +383,9 @@ def test_a_folder_that_others_can_write_is_not_used(memory, files, private, capl
     private.chmod(0o770)
 
     assert upload(memory, files) == all_names(files)
-    assert "other users can read or write it" in caplog.text
+    assert set(caplog.messages) == {
+        f"No digests are remembered in {private}: other users can read or write it. Remove it."
+    }
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can create a folder of another user")
@@ -365,7 +415,10 @@ def test_a_cache_that_other_machines_share_is_not_used(files, tmp_path, monkeypa
     monkeypatch.setattr(file_systems, "LOCAL", frozenset())
     upload(shared, files)
     assert upload(shared, files) == all_names(files)
-    assert "other machines may use its file system" in caplog.text
+    assert set(caplog.messages) == {
+        f"No digests are remembered in {tmp_path}/xethub-digests-{os.geteuid()}: other machines may use its file "
+        "system, too."
+    }
 
 
 @pytest.mark.parametrize("folder", [None, "missing", "file"])
@@ -375,17 +428,35 @@ def test_without_a_folder_everything_is_read(files, tmp_path, folder):
     assert upload(memory, files) == upload(memory, files) == all_names(files)
 
 
-def test_of_a_folder_that_is_gone_nothing_is_remembered(memory, files, tmp_path):
+def test_without_a_folder_the_working_directory_does_not_take_its_place(memory, files, private, monkeypatch):
+    memory.store(*KEPT)
+    upload(memory, files)
+    monkeypatch.chdir(private)
+    before = {path.name: path.stat().st_ctime_ns for path in private.iterdir()}
+    nowhere = DigestMemory(lambda: None)
+
+    nowhere.store("other", *KEPT[1:])
+    assert nowhere.load(*KEPT[:2]) is None
+    assert upload(nowhere, files) == all_names(files)
+    assert {path.name: path.stat().st_ctime_ns for path in private.iterdir()} == before
+
+
+def test_of_a_folder_that_is_gone_nothing_is_remembered(memory, files, tmp_path, caplog):
+    caplog.set_level("INFO")
     upload(memory, files)
     state = FileState.of(files[0].stat())
     gone = memory.of(tmp_path / "gone", "sha256")
     gone.keep({state: "ab" * 32}, time.time_ns())
+    gone.drop()
     assert gone.recall(state) is None
     assert memory.of(tmp_path / "gone", "sha256").recall(state) is None
+    assert not caplog.messages
 
 
 def test_a_file_that_goes_away_after_it_was_read_is_not_remembered(memory, files):
+    state = FileState.of(files[0].stat())
     upload(memory, files, meanwhile=files[0].unlink)
+    assert memory.of(files[0].parent, "sha256").recall(state) is None
     assert upload(memory, files[1:]) == []
 
 
@@ -409,6 +480,37 @@ def test_what_is_kept_comes_back_until_it_is_removed(memory):
     for _ in range(2):
         memory.store(*KEPT[:2], b"")
         assert memory.load(*KEPT[:2]) is None
+
+
+def test_a_file_has_the_same_name_in_all_versions(memory, tmp_path, private, state):
+    memory.of(tmp_path, "sha256").keep({state(): ONE}, BEGAN)
+    root = tmp_path.stat()
+    assert data_of(private).name == hashlib.sha256(f"{root.st_dev}:{root.st_ino}".encode()).hexdigest()[:32]
+
+
+def test_what_is_larger_than_all_of_the_memory_may_be_is_not_read(memory, private, monkeypatch):
+    memory.store(*KEPT)
+    size = (private / "kept").stat().st_size
+    for most, expected in ((size, KEPT[2]), (size - 1, None)):
+        monkeypatch.setattr(digest_memory, "MAX_BYTES", most)
+        assert memory.load(*KEPT[:2]) == expected
+
+
+def test_what_a_killed_task_left_is_replaced_and_a_link_is_no_file_of_the_memory(memory, private, caplog):
+    caplog.set_level("INFO")
+    memory.store("first", *KEPT[1:])
+    (private / "kept.new").write_bytes(b"half")
+    (private / "link").symlink_to("missing")
+    memory.store(*KEPT)
+    assert memory.load(*KEPT[:2]) == KEPT[2]
+    assert not caplog.messages
+
+
+def test_a_file_that_cannot_be_created_is_reported_as_that(memory, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    fail_at(monkeypatch, os, "open", "kept.new", errno.ENOSPC)
+    memory.store(*KEPT)
+    assert caplog.messages == ["What the Hub has was not remembered: [Errno 28] No space left on device: 'kept.new'"]
 
 
 def test_without_a_folder_or_its_lock_or_room_nothing_is_kept(memory, private, monkeypatch, caplog):
@@ -436,7 +538,8 @@ def test_without_a_folder_or_its_lock_or_room_nothing_is_kept(memory, private, m
     assert memory.load(*KEPT[:2]) is None
 
 
-def test_a_full_disk_costs_the_memory_and_nothing_else(memory, files, private):
+def test_a_full_disk_costs_the_memory_and_nothing_else(memory, files, private, caplog):
+    caplog.set_level("INFO")
     upload(memory, files[:4])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
@@ -444,8 +547,9 @@ def test_a_full_disk_costs_the_memory_and_nothing_else(memory, files, private):
         assert upload(memory, files) == all_names(files[4:])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert upload(memory, files) == all_names(files[4:])
+    assert caplog.messages == [f"The digests of {files[0].parent} were not remembered: [Errno 27] File too large"]
     assert sorted(path.suffix for path in private.iterdir()) == ["", ""]
+    assert upload(memory, files) == all_names(files[4:])
 
 
 def test_the_oldest_entries_go_first(memory, files, monkeypatch):
@@ -455,6 +559,20 @@ def test_the_oldest_entries_go_first(memory, files, monkeypatch):
     upload(memory, files[4:])
     assert upload(memory, files[4:]) == []
     assert len(upload(memory, files[:4])) == 2
+
+
+def test_of_too_many_digests_those_of_the_last_days_stay(memory, tmp_path, state, monkeypatch):
+    monkeypatch.setattr(digest_memory, "MAX_ENTRIES", 2)
+    for day, inode in enumerate((2, 3, 1)):
+        memory.of(tmp_path, "sha256").keep({state(inode): ONE}, BEGAN + day * DAY)
+    known = memory.of(tmp_path, "sha256")
+    assert [known.recall(state(inode)) for inode in (1, 2, 3)] == [ONE, None, ONE]
+
+
+def test_a_digest_is_forgotten_when_it_was_not_used_for_more_than_90_days(memory, tmp_path, state):
+    for day, expected in ((0, ONE), (90, ONE), (91, None)):
+        memory.of(tmp_path, "sha256").keep({state(day + 1 if day else 1): ONE}, BEGAN + day * DAY)
+        assert memory.of(tmp_path, "sha256").recall(state()) == expected
 
 
 def a_day_later(monkeypatch, days=1):
@@ -482,6 +600,28 @@ def test_the_oldest_folders_go_first(memory, files, tmp_path, private, monkeypat
 
     assert upload(memory, [other / "x.bin"]) == []
     assert upload(memory, files) == all_names(files)
+
+
+def test_the_files_that_were_not_written_for_the_longest_time_make_room(memory, private, monkeypatch):
+    for name, seconds in (("a", 200), ("b", 300), ("c", 100)):
+        memory.store(name, *KEPT[1:])
+        os.utime(private / name, (seconds, seconds))
+    monkeypatch.setattr(digest_memory, "MAX_BYTES", 2 * (private / "a").stat().st_size)
+    memory.store("d", *KEPT[1:])
+    assert {path.name for path in private.iterdir()} == {"b", "d", "lock"}
+
+
+def test_what_was_just_written_stays_though_another_file_is_of_the_future(
+    memory, tmp_path, private, state, monkeypatch
+):
+    monkeypatch.setattr(digest_memory, "MAX_BYTES", 300)
+    for name in ("a", "b"):
+        memory.store(name, KEPT[1], bytes(200))
+        assert {path.name for path in private.iterdir()} == {name, "lock"}
+        os.utime(private / name, (1 << 33, 1 << 33))
+    memory.of(tmp_path, "sha256").keep({state(): ONE}, BEGAN)
+    assert memory.of(tmp_path, "sha256").recall(state()) == ONE
+    assert not {"a", "b"} & {path.name for path in private.iterdir()}
 
 
 # --- several tasks ----------------------------------------------------------------------------------------------------
@@ -540,14 +680,16 @@ def data_of_any(private):
     return {path.name: path.stat().st_ino for path in private.iterdir() if path.suffix == ""}
 
 
-def test_a_task_does_not_wait_long_for_the_lock(memory, files, private, monkeypatch):
+def test_a_task_does_not_wait_long_for_the_lock(memory, files, private, monkeypatch, caplog):
     import fcntl
 
+    caplog.set_level("DEBUG")
     monkeypatch.setattr(digest_memory, "_LOCK_SECONDS", 0.05)
     upload(memory, files[:4])
     with (private / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert upload(memory, files) == all_names(files[4:])
+    assert caplog.messages == ["Another task holds the lock of the remembered digests; these are not kept."]
     assert upload(memory, files) == all_names(files[4:])
 
 
