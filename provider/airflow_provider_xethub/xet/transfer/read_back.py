@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from airflow_provider_xethub.exceptions import XetCancelledError, XetDestinationError, XetHubError, XetInputError
 from airflow_provider_xethub.xet.cas.session import WithCasAccess
-from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.object_storage import AT_A_TIME, Location, Storage, location
 from airflow_provider_xethub.xet.files.storage_entries import Entry
 from airflow_provider_xethub.xet.files.targets import Target
@@ -68,7 +67,7 @@ def read_back(
 
 def _of_record(file: XetFile) -> bytes | None:
     """Return the content if the sample in the record is the whole file."""
-    if file["size"] > SAMPLE_BYTES or "sample" not in file:
+    if "sample" not in file:
         return None
     try:
         sample = base64.b64decode(file["sample"])
@@ -113,10 +112,9 @@ def _of_source(source: tuple[XetFile, Location, Storage]) -> bytes:
     entry = storage.stat(storage.plain(where.path))
     if not isinstance(entry, Entry):
         raise XetInputError(f"{where} no longer exists")
-    content = b"".join(storage.blocks(entry)) if entry.size == file["size"] else b""
-    if not _is_it(file, content):
-        raise XetInputError(f"{where} has changed since")
-    return content
+    if entry.size == file["size"] and _is_it(file, content := b"".join(storage.blocks(entry))):
+        return content
+    raise XetInputError(f"{where} has changed since")
 
 
 @contextmanager
