@@ -68,9 +68,6 @@ class CommitMemory:
         self.commits = tuple(commits)
         self._files: dict[bytes, bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._files)
-
     def add(self, path: str, sha256: str, xet_hash: str) -> None:
         """Remember a file."""
         key = _key(path)

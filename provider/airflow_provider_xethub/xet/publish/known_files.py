@@ -53,7 +53,7 @@ class KnownFiles:
         self._place = Place(hub.endpoint, request.repo.uri, gitignore, first.rpartition("/")[0])
         self._known = CommitMemory.load(memory, self._place)
         self._used: set[str] = set()
-        wanted = self._known.commits if self._known else ()
+        wanted = self._known.commits if self._known is not None else ()
         try:
             here = [commit["oid"] for commit in hub.latest_commits(request.repo, max(len(wanted), 1))]
         except XetNotFoundError:
