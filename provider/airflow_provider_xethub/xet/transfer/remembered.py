@@ -154,8 +154,8 @@ def _root(files: Sequence[LocalContent]) -> Path:
 def _sample(sizes: Mapping[int, int]) -> set[int]:
     """Choose which remembered files are read; each byte has the same chance."""
     total = sum(sizes.values())
-    share = max(VERIFIED_SHARE, VERIFIED_BYTES / total if total else 1.0)
-    return {number for number in sizes if random.random() < share}  # noqa: S311 - not against an attacker
+    verified = max(VERIFIED_SHARE * total, VERIFIED_BYTES)
+    return {number for number in sizes if random.random() * total < verified}  # noqa: S311 - not against an attacker
 
 
 def _computed(compute: Callable[[Sequence[int]], Sequence[str]], numbers: Sequence[int]) -> dict[int, str]:
