@@ -215,7 +215,7 @@ class Snapshot:
 
     def _shared_as(self, blob: Blob) -> str | None:
         """Return the Xet hash by which a blob is shared; ``None`` if it is not to be shared."""
-        return blob.file["xet_hash"] or None if self._links and blob.is_in_cas else None
+        return blob.file["xet_hash"] if self._links and blob.is_in_cas else None
 
     def find(self, blob: Blob) -> Path | None:
         """Return a file of the repository with the right size and digest."""
