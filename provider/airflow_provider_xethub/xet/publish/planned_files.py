@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -83,15 +83,16 @@ class PlannedFiles:
         """Return whether a file has this path."""
         if self._many is not None:
             return self._many.get(path) is not None
-        at = bisect_right(self._sort(), path)
-        return at > 0 and self._sort()[at - 1] == path
+        paths = self._sort()
+        at = bisect_left(paths, path)
+        return paths[at : at + 1] == [path]
 
     def has_below(self, folder: str) -> bool:
         """Return whether a file is in this folder."""
         if self._many is not None:
             return self._many.has_below(folder)
         paths = self._sort()
-        at = bisect_right(paths, f"{folder}/")
+        at = bisect_left(paths, f"{folder}/")
         return at < len(paths) and paths[at].startswith(f"{folder}/")
 
     def replace_record(self, record: XetFile) -> None:

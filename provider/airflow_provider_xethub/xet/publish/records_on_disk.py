@@ -32,7 +32,7 @@ class RecordsOnDisk(Sequence[XetFile]):
         return len(self._rows)
 
     def __iter__(self) -> Iterator[XetFile]:
-        return self._between(0, len(self))
+        return self._between(0)
 
     @overload
     def __getitem__(self, index: int) -> XetFile: ...
@@ -42,8 +42,11 @@ class RecordsOnDisk(Sequence[XetFile]):
 
     def __getitem__(self, index: int | slice) -> XetFile | Sequence[XetFile]:
         if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            return list(self._between(start, stop))[::step] if step > 0 else list(self)[index]
+            wanted = range(len(self))[index]
+            if not wanted:
+                return []
+            first, last = sorted((wanted[0], wanted[-1]))
+            return list(self._between(first, last + 1))[:: wanted.step]
         at = index if index >= 0 else len(self) + index
         if not 0 <= at < len(self):
             raise IndexError(index)
@@ -58,7 +61,7 @@ class RecordsOnDisk(Sequence[XetFile]):
         """Add a record, and return whether its path is new; if not, nothing is changed."""
         return self._rows.add(Row(file["path"], record_text(file), file["size"]))
 
-    def _between(self, start: int, stop: int) -> Iterator[XetFile]:
+    def _between(self, start: int, stop: int | None = None) -> Iterator[XetFile]:
         return (self._read(row.value) for row in self._rows.by_path(start, stop))
 
     def _read(self, value: str) -> XetFile:
