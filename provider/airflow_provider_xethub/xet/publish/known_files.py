@@ -115,7 +115,7 @@ class KnownFiles:
             return
         unchanged = set(result["unchanged"])
         changed = [file["path"] for file in result["files"] if file["path"] not in unchanged]
-        if any(path.endswith("/") or path.rsplit("/", 1)[-1] in _RULES for path in [*changed, *request.delete]):
+        if any(path.endswith("/") or path.rpartition("/")[2] in _RULES for path in [*changed, *request.delete]):
             return
         made = [commit["oid"] for commit in reversed(result["commits"])]
         if self._head in made:  # a retry found what its killed try had committed before the Hub was asked

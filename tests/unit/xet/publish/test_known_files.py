@@ -7,30 +7,39 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError, XetNotFoundError
+from airflow_provider_xethub.xet.files.commit_memory import Place
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.publish import known_files
 from airflow_provider_xethub.xet.publish.commit import CommitRequest
 from airflow_provider_xethub.xet.publish.known_files import KnownFiles, is_worthwhile
 from support.commit_builders import ANYWHERE, record
 
-OLD, NEW, NEWEST = ("1" * 40, "2" * 40, "3" * 40)
+FIRST, OLD, NEW, NEWEST = ("0" * 40, "1" * 40, "2" * 40, "3" * 40)
 FILES = [record(ANYWHERE, name, name.encode()) for name in ("a.bin", "b.bin", "c.bin")]
 DIGESTS = {file["path"]: file["sha256"] for file in FILES}
 REQUEST = CommitRequest(ANYWHERE, FILES)
+
+
+MAGIC = b"xethub commit 1\n"
 
 
 class Memory(dict):
     """Keeps in memory what is otherwise on disk."""
 
     def load(self, name, magic):
+        assert magic == MAGIC
         return self.get(name)
 
     def store(self, name, magic, body):
-        self[name] = body or None
+        assert (magic, type(body)) == (MAGIC if body else b"", bytes)
+        if body:
+            self[name] = body
+        else:
+            del self[name]
 
 
 class Branch:
-    """A Hub on which the branch has these commits, newest first, and these files."""
+    """A Hub on which the branch has these commits, newest first, after a first one, and these files."""
 
     endpoint = "https://hub.example"
 
@@ -38,9 +47,10 @@ class Branch:
         self.commits, self.files = commits, files
 
     def latest_commits(self, repo, limit):
+        assert repo == ANYWHERE
         if not self.commits:
             raise XetNotFoundError("There is no such branch.", status=404)
-        return [{"oid": oid} for oid in self.commits[:limit]]
+        return [{"oid": oid} for oid in (*self.commits, FIRST)[:limit]]
 
     def get_files(self, repo, paths):
         assert repo.revision == self.commits[0]
@@ -98,17 +108,55 @@ def test_what_was_uploaded_to_a_missing_branch_is_not_remembered():
     ("options", "request_"),
     [
         ({"pull_request": "https://hub.example/1"}, REQUEST),
-        ({"files": [*FILES, record(ANYWHERE, "d/.gitattributes", b"x")]}, REQUEST),
+        ({"files": [*FILES, record(ANYWHERE, "d/e/.gitattributes", b"x")]}, REQUEST),
         ({}, CommitRequest(ANYWHERE, FILES, ["old/"])),
         ({}, CommitRequest(ANYWHERE, FILES, ["old/.gitignore"])),
         ({"files": FILES[:1]}, REQUEST),
         ({"files": [{**file, "xet_hash": None} for file in FILES]}, REQUEST),
+        ({"files": [{**file, "blob_id": "12" * 20} for file in FILES]}, REQUEST),
         ({"oid": NEWEST}, REQUEST),
     ],
-    ids=["a pull request", "new rules", "a deleted folder", "deleted rules", "few files", "inline files", "overtaken"],
+    ids=[
+        "a pull request",
+        "new rules",
+        "a deleted folder",
+        "deleted rules",
+        "few files",
+        "inline files",
+        "inline files that are in CAS",
+        "overtaken",
+    ],
 )
 def test_what_may_have_changed_otherwise_is_not_remembered(options, request_):
     assert not after(NEW, request=request_, **options).is_known
+
+
+def test_as_many_files_are_remembered_as_are_worth_it():
+    assert after(NEW, files=FILES[:2]).of(DIGESTS) == dict.fromkeys(("a.bin", "b.bin"), "ab" * 32)
+
+
+def test_each_place_is_remembered_on_its_own():
+    memory = Memory()
+    elsewhere = Branch(OLD)
+    elsewhere.endpoint = "https://other.example"
+    below = CommitRequest(ANYWHERE, [{**file, "path": f"d/e/{file['path']}"} for file in FILES])
+    for hub, request, gitignore in (
+        (Branch(OLD), REQUEST, None),
+        (elsewhere, REQUEST, None),
+        (Branch(OLD), REQUEST, "*.tmp"),
+        (Branch(OLD), below, None),
+    ):
+        KnownFiles(memory, hub, request, gitignore).remember(result())
+    hub, repo = Branch.endpoint, ANYWHERE.uri
+    assert list(memory) == [
+        Place(*place).name
+        for place in (
+            (hub, repo, None, ""),
+            (elsewhere.endpoint, repo, None, ""),
+            (hub, repo, "*.tmp", ""),
+            (hub, repo, None, "d/e"),
+        )
+    ]
 
 
 def test_rules_that_did_not_change_say_the_same():
@@ -145,7 +193,8 @@ def test_a_retry_knows_what_its_killed_attempt_committed_before_the_hub_was_aske
 def test_what_the_hub_confirms_is_used_and_not_remembered_again():
     memory = Memory()
     known = after(NEW, memory=memory)
-    assert known.verified(known.of(DIGESTS), DIGESTS, ask)
+    for paths in (["a.bin"], ["b.bin", "c.bin"]):
+        assert known.verified(dict.fromkeys(paths, "ab" * 32), DIGESTS, ask)
     memory.clear()
     known.remember(result(oid=NEW))
     assert memory == {}
@@ -172,7 +221,7 @@ def test_one_answer_that_differs_ends_all_that_was_known(caplog, said, files):
     assert caplog.messages == [
         f"The Hub does not say about {ANYWHERE} what was remembered of the last upload, so it is asked about all files."
     ]
-    assert not KnownFiles(memory, Branch(NEW, OLD), REQUEST, None).is_known
+    assert memory == {}
 
 
 def test_an_answer_that_differs_after_a_batch_that_relied_on_memory_ends_the_upload():
