@@ -51,15 +51,20 @@ def states(monkeypatch):
     left = []
 
     def get(hub, repo, number):
-        assert (repo, number) == (REPO, 7)
+        assert (type(hub), repo, number) == (Requests, REPO, 7)
         return left.pop(0) if len(left) > 1 else left[0]
 
+    def merge_commit(hub, found):
+        assert (type(hub), found) == (Requests, MERGED)
+        return {"oid": "merged"}
+
     monkeypatch.setattr(on_the_hub, "get", get)
-    monkeypatch.setattr(on_the_hub, "merge_commit", lambda hub, found: {"oid": "merged"})
+    monkeypatch.setattr(on_the_hub, "merge_commit", merge_commit)
     return left
 
 
-def test_an_open_pull_request_is_merged_with_one_request(states):
+def test_an_open_pull_request_is_merged_with_one_request(states, monkeypatch):
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     states += [OPEN, MERGED]
     hub = Requests()
     assert pull_requests.merge(hub, REPO, 7) == "merged"
@@ -111,8 +116,8 @@ def test_a_merge_that_the_hub_does_not_report_is_tried_again(states, monkeypatch
 
 def test_whether_a_pull_request_was_merged_is_asked(states):
     states += [OPEN, MERGED]
-    assert pull_requests.merged_as(None, REPO, 7) is None
-    assert pull_requests.merged_as(None, REPO, 7) == "merged"
+    assert pull_requests.merged_as(Requests(), REPO, 7) is None
+    assert pull_requests.merged_as(Requests(), REPO, 7) == "merged"
 
 
 @pytest.mark.parametrize("error", [None, XetForbiddenError("No permission.", status=403)])
