@@ -125,7 +125,7 @@ def _copy_record(path: str, file: XetFile, uri: str) -> XetFile:
 def _on_disk(source: Repo, planned: Iterable[tuple[str, XetFile]], request: CommitRequest) -> Copies:
     uri, rows = request.repo.uri, PathTable()
     for path, file in planned:
-        row = Row(path, json.dumps({_PATH: path, **file}), file["size"], _is_inline(file))
+        row = Row(path, json.dumps({_PATH: path, **file}), marked=_is_inline(file))
         if not rows.add(row):
             raise request.twice(path)
 
@@ -214,14 +214,18 @@ def read_original(hub: Hub, copies: Copies, path: str) -> bytes:
             f"The record of {file['path']} of {copies.source} has no sha256 and no blob_id, so its content cannot "
             "be verified. It was not committed. Copy from records as XetListOperator returns them."
         )
-    state = new_digest(digest[0] if digest else "sha256", len(content))
-    state.update(content)
-    if len(content) != file["size"] or (digest and state.hexdigest() != digest[1]):
+    if len(content) != file["size"] or (digest and not _has_digest(content, *digest)):
         raise XetSourceError(
             f"{file['path']} of {named(f'{copies.source}')} changed since it was listed. Let the task list it again, "
             "or copy from a commit (source_revision). It was not committed."
         )
     return content
+
+
+def _has_digest(content: bytes, kind: str, value: str) -> bool:
+    state = new_digest(kind, len(content))
+    state.update(content)
+    return bool(state.hexdigest() == value)
 
 
 def result(committed: XetCommitResult, copies: Copies) -> XetCopyResult:

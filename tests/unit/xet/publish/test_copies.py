@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_xethub.exceptions import XetForbiddenError, XetIdentityError, XetInputError, XetSourceError
-from airflow_provider_xethub.xet import records
+from airflow_provider_xethub.exceptions import (
+    XetForbiddenError,
+    XetIdentityError,
+    XetInputError,
+    XetResponseError,
+    XetSourceError,
+)
+from airflow_provider_xethub.xet import answers, records
 from airflow_provider_xethub.xet.publish import copies
 from airflow_provider_xethub.xet.publish.commit import CommitRequest, UploadMode, git_blob_id
 from airflow_provider_xethub.xet.repo import Repo
@@ -33,15 +40,32 @@ def plan(files, path_in_repo=None, *, source=SOURCE, target=TARGET, single=False
 )
 def test_a_single_file_may_have_its_new_path_and_others_keep_theirs(path_in_repo, single, path):
     planned = plan([FILE], path_in_repo, single=single)
-    assert [(file["path"], file["repo"]) for file in planned.request.files] == [(path, TARGET.uri)]
+    assert list(planned.request.files) == [
+        {name: FILE[name] for name in ("size", "sha256", "xet_hash")} | {"path": path, "repo": TARGET.uri}
+    ]
     assert planned.original(path) == FILE
+    assert planned.source == SOURCE
+
+
+@pytest.mark.parametrize("wrong", ["", 5])
+def test_a_path_that_cannot_be_intended_is_refused(wrong):
+    with pytest.raises(XetInputError, match=r"^path_in_repo "):
+        plan([FILE], wrong)
+
+
+def test_copies_are_on_disk_if_there_are_more_than_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(records, "IN_MEMORY", 2)
+    files = [FILE, TEXT, {**FILE, "path": "b"}]
+    assert [isinstance(plan(files[:count]).request.files, list) for count in (2, 3)] == [True, False]
+    request = CommitRequest(TARGET, ())
+    assert isinstance(copies.plan_copies_as(SOURCE, [("a", FILE)], request).request.files, list)
 
 
 def test_several_files_go_below_the_path(most):
-    planned = plan([TEXT, FILE], "new", single=True)
+    planned = plan([{**TEXT, "xet_hash": "cd" * 32}, FILE], "new", single=True)
     assert sorted(file["path"] for file in planned.request.files) == ["new/d/a.bin", "new/d/a.txt"]
     assert sorted(planned.inline) == ["new/d/a.txt"]
-    assert planned.original("new/d/a.txt") == TEXT
+    assert planned.original("new/d/a.txt") == {**TEXT, "xet_hash": "cd" * 32}
     [inline] = [file for file in planned.request.files if file["path"] == "new/d/a.txt"]
     assert (inline["xet_hash"], inline["sha256"], inline["size"]) == (None, None, 4)
 
@@ -76,8 +100,8 @@ def test_what_is_not_in_cas_is_not_copied(file, source, target, is_possible):
 
 
 def test_git_attributes_have_no_meaning_in_a_bucket():
-    attributes = {**FILE, "path": "d/.gitattributes"}
-    assert [file["path"] for file in plan([FILE, attributes], target=BUCKET).request.files] == ["d/a.bin"]
+    attributes = {**FILE, "path": "d/e/.gitattributes"}
+    assert [file["path"] for file in plan([attributes, FILE], target=BUCKET).request.files] == ["d/a.bin"]
     assert len(plan([FILE, attributes]).request.files) == 2
     assert len(plan([FILE, attributes], source=BUCKET, target=BUCKET).request.files) == 2
 
@@ -85,6 +109,99 @@ def test_git_attributes_have_no_meaning_in_a_bucket():
 def test_within_one_repository_nothing_is_duplicated():
     planned = plan([FILE], "new", source=TARGET.at("v1"))
     copies.duplicate(None, planned, planned.request.files, {})
+
+
+class Hub:
+    """A Hub that has these files, and cannot copy some; keeps what it was sent."""
+
+    def __init__(self, *files, failed=None):
+        self.files, self.failed, self.sent, self.read = files, failed, [], []
+
+    def get_files(self, repo, paths):
+        assert repo == TARGET
+        return [file for file in self.files if file["path"] in paths]
+
+    def json(self, method, path, **options):
+        self.sent.append((method, path, options))
+        return {"failed": self.failed} if self.failed is not None else {}
+
+    def reading(self, about):
+        self.read.append(about)
+        return nullcontext()
+
+    def shown(self, text):
+        return f"<{text}>"
+
+
+def test_a_copy_is_stored_like_its_original_and_compared_with_what_is_there():
+    planned = plan([FILE, TEXT, {**FILE, "path": "new"}])
+    hub = Hub(record(TARGET, "d/a.bin", b"old"), record(TARGET, "d/a.txt", b"old", blob_id="12" * 20))
+    old = record(TARGET, "d/a.bin", b"old")["sha256"]
+    assert copies.modes(hub, TARGET, planned.request.files) == {
+        "d/a.bin": UploadMode(False, old, False),
+        "d/a.txt": UploadMode(True, "12" * 20, False),
+        "new": UploadMode(False, None, False),
+    }
+
+
+NUMBERED = [record(SOURCE, str(number), bytes([number])) for number in range(5)]
+NEW = {file["path"]: UploadMode(False, None, False) for file in NUMBERED}
+
+
+def test_what_is_in_cas_and_not_there_is_duplicated_in_batches(monkeypatch):
+    monkeypatch.setattr(copies, "BATCH", 2)
+    planned = plan([*NUMBERED, TEXT], "new")
+    known = {f"new/{path}": mode for path, mode in NEW.items()}
+    known |= {"new/3": UploadMode(False, NUMBERED[3]["sha256"], False), "new/d/a.txt": UploadMode(True, None, False)}
+    hub = Hub()
+    copies.duplicate(hub, planned, planned.request.files, known)
+    about = f"the request to copy 4 files from {SOURCE} to {TARGET}"
+    assert hub.sent == [
+        (
+            "POST",
+            "/api/models/acme/source/lfs-files/duplicate",
+            {
+                "about": about,
+                "json": {
+                    "target": {"type": "dataset", "name": "acme/corpus"},
+                    "files": [
+                        {"xetHash": "ab" * 32, "sha256": NUMBERED[number]["sha256"], "filename": str(number)}
+                        for number in numbers
+                    ],
+                },
+                "repo": TARGET,
+            },
+        )
+        for numbers in ((0, 1), (2, 4))
+    ]
+    assert hub.read == [about] * 2
+
+
+def test_what_the_hub_cannot_copy_is_named():
+    failed = [{"sha256": NUMBERED[number]["sha256"], "error": "other region"} for number in (0, 4)]
+    planned = plan(NUMBERED)
+    with pytest.raises(XetResponseError) as caught:
+        copies.duplicate(Hub(failed=failed), planned, planned.request.files, NEW)
+    assert str(caught.value) == (
+        f"The Hub could not copy 2 of 5 files from {SOURCE} to {TARGET}: 0 (<other region>); 4 (<other region>). None "
+        "of these files was committed. Both must be in the same storage region."
+    )
+    assert caught.value.status == 200
+
+
+def test_an_answer_that_is_no_object_is_unexpected():
+    planned = plan([FILE])
+    hub = Hub()
+    hub.json = lambda *_, **__: []
+    with pytest.raises(answers.WrongAnswerError, match=r"^JSON that is not an object"):
+        copies.duplicate(hub, planned, planned.request.files, MODES)
+
+
+def test_a_result_counts_what_was_copied():
+    planned = plan([FILE, TEXT, *NUMBERED])
+    made = {"oid": "12" * 20, "files": [FILE, TEXT, *NUMBERED[:2]], "unchanged": ["0"]}
+    copied = {"files": 3, "bytes": len(BINARY) + 4 + 1, "inline_files": 1, "inline_bytes": 4}
+    assert copies.result(made, planned) == {**made, "copied": copied}
 
 
 def refusing(error, exchanged):
@@ -131,6 +248,8 @@ def read(content, file=TEXT):
 
 def test_an_inline_original_is_read_and_verified():
     assert read(b"text") == (b"text", [(SOURCE, "d/a.txt")])
+    by_sha256 = record(SOURCE, "d/a.txt", b"text", xet_hash=None)
+    assert read(b"text", by_sha256) == (b"text", [(SOURCE, "d/a.txt")])
     assert read(b"", {**TEXT, "size": 0, "blob_id": git_blob_id(b"")}) == (b"", [])
 
 
@@ -145,5 +264,9 @@ def test_an_inline_original_that_changed_is_not_copied(content):
 
 
 def test_an_inline_original_without_a_digest_is_not_copied():
-    with pytest.raises(XetInputError, match=rf"The record of d/a\.txt of {SOURCE} has no sha256 and no blob_id"):
+    with pytest.raises(XetInputError) as caught:
         read(b"text", {**TEXT, "blob_id": None})
+    assert str(caught.value) == (
+        f"The record of d/a.txt of {SOURCE} has no sha256 and no blob_id, so its content cannot be verified. It was "
+        "not committed. Copy from records as XetListOperator returns them."
+    )
