@@ -74,6 +74,13 @@ def test_what_goes_away_meanwhile_is_not_in_use(snapshot, blob, monkeypatch):
             "The files are of several revisions (v1, v2, v3 and 1 more), but a snapshot is of one commit. Set revision "
             "to a branch or commit that has all of them, or use one task for each revision.",
         ),
+        (
+            MODEL,
+            ["hf://acme/m@v1", "hf://acme/m@v2"],
+            [FILE],
+            "The files are of several revisions (v1, v2), but a snapshot is of one commit. Set revision to a branch or "
+            "commit that has all of them, or use one task for each revision.",
+        ),
         (MODEL, [MODEL.uri], [FILE, FILE], f"model.bin of {MODEL} is given twice. Give each file once."),
     ],
 )
