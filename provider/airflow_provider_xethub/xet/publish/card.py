@@ -118,7 +118,7 @@ def with_data(text: str, data: Mapping[str, Any]) -> str:
     except Exception as error:  # of a YAML library that we do not depend on
         reason = " ".join(str(error).split())
         raise XetInputError(f"The front matter of {PATH}, or card.data, is not valid YAML: {reason:.300}") from None
-    return f"{found[1]}{lines}{found[3]}{text[found.end() :]}" if new else text
+    return f"{found[1]}{lines}{found[3]}{text[found.end() :]}"
 
 
 def _with_fields(lines: str, new: Mapping[str, Any], known: Mapping[str, Any]) -> str:
@@ -133,7 +133,7 @@ def _with_fields(lines: str, new: Mapping[str, Any], known: Mapping[str, Any]) -
         if name not in known:
             lines = f"{lines.rstrip()}{newline if lines.strip() else ''}{dumped}"
         elif field_lines.search(lines):
-            lines = field_lines.sub(lambda _, dumped=dumped: dumped, lines, count=1)  # type: ignore[misc]
+            lines = field_lines.sub(lambda _, dumped=dumped: dumped, lines)  # type: ignore[misc]
         else:
             raise XetInputError(
                 f"The field {name!r} in the front matter of {PATH} cannot be replaced. Write it as {name}: …"

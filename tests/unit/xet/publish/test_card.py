@@ -52,6 +52,8 @@ def test_a_block_comes_to_the_end_or_in_place_of_the_first_one() -> None:
     new = block([("Run", "1")])
     assert with_block("# Ours\n\n", new) == f"# Ours\n\n{new}\n"
     assert with_block("", new) == f"{new}\n"
+    assert with_block("\n  # Ours", new) == f"  # Ours\n\n{new}\n"
+    assert with_block("\nX", new) == f"X\n\n{new}\n"
     assert with_block(f"a\n{BEGIN}{END}\nb\n{BEGIN}{END}\n", new) == f"a\n{new}\nb\n{BEGIN}{END}\n"
     assert skeleton(f"a\n{new}\nb\n") == f"a\n{BEGIN}{END}\nb\n"
 
@@ -90,7 +92,14 @@ def test_fields_are_set_and_everything_else_stays_as_it_is() -> None:
     windows = FRONT.replace("\n", "\r\n")
     assert with_data(windows, {"tags": ["x", "y"]}) == windows.replace("- one\r\n- two", "- x\r\n- y")
     assert with_data(windows, {"new": 1}) == windows.replace('"A: B"\r\n', '"A: B"\r\nnew: 1\r\n')
+    assert with_data("---\nlicense: mit\n  \n---\n", {"new": 1}) == "---\nlicense: mit\nnew: 1\n---\n"
     assert with_data("---\n\n---\nText.\n", {"new": 1}) == "---\nnew: 1\n---\nText.\n"
+
+
+def test_a_field_that_the_front_matter_has_twice_gets_one_value() -> None:
+    """The last one counts."""
+    twice = "---\nlicense: a\nlicense: b\n---\n"
+    assert with_data(twice, {"license": "mit"}) == "---\nlicense: mit\nlicense: mit\n---\n"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("", ""), ("# Title\n", "\n# Title\n"), ("\n\n# T\n\n", "\n# T\n")])
@@ -99,11 +108,15 @@ def test_a_card_without_front_matter_gets_one(text: str, expected: str) -> None:
 
 
 def test_front_matter_that_cannot_be_read_is_refused() -> None:
-    for text in ("---\na: [1\n---\n", "---\n- a\n---\n", "---\nlicense: [a\n  b: c\n---\n"):
+    for text, why in (
+        ("---\na: [1\n---\n", "while parsing a flow sequence in"),
+        ("---\n- a\n---\n", "should be a dict"),
+        ("---\nlicense: [a\n  b: c\n---\n", "while parsing a flow sequence in"),
+    ):
         with pytest.raises(XetInputError) as caught:
             with_data(text, {"license": "mit"})
         assert str(caught.value).startswith("The front matter of README.md, or card.data, is not valid YAML: ")
-        assert "\n" not in str(caught.value)
+        assert why in str(caught.value)
     with pytest.raises(XetInputError) as caught:
         with_data('---\n"license": mit\n---\n', {"license": "apache-2.0"})
     assert str(caught.value) == (
