@@ -85,7 +85,7 @@ def abort_abandoned(storage: Storage, where: Location, state: TaskState) -> None
     if storage.attempt.number == 1:
         return
     for uri, upload_id in Unfinished(state).from_earlier_attempt().items():
-        if uri.startswith(f"{storage.uri(storage.plain(where.path)).rstrip('/')}/") and (at := location(uri)):
+        if uri.startswith(f"{storage.uri(storage.plain(where.path))}/") and (at := location(uri)):
             storage.abort(storage.plain(at.path), upload_id)
 
 

@@ -121,7 +121,9 @@ def test_a_trial_of_names_that_are_different_anyway_writes_nothing(fs, storage):
 
 def test_an_object_is_recorded_while_it_is_written_and_forgotten_afterwards(fs, storage, state):
     [target, _] = targets(storage, a=b"content", b=b"")
-    unfinished = Unfinished(state)
+    unfinished, calls = Unfinished(state), []
+    started = unfinished.started
+    unfinished.started = lambda *of: calls.append(of) or started(*of)
 
     def pieces():
         assert not unfinished.from_earlier_attempt()
@@ -130,6 +132,7 @@ def test_an_object_is_recorded_while_it_is_written_and_forgotten_afterwards(fs, 
         assert unfinished.from_earlier_attempt() == {"s3://bucket/out/a.bin": "upload of bucket/out/a.bin"}
 
     object_targets.write(target, pieces(), unfinished)
+    assert calls == [(target, "upload of bucket/out/a.bin")]
     assert unfinished._ids == {}
     assert fs.cat_file("bucket/out/a.bin") == b"content"
     assert fs.kept["bucket/out/a.bin"] == {DIGEST: target.file["sha256"]}
@@ -169,7 +172,7 @@ def test_a_retry_aborts_what_its_earlier_attempt_left_of_its_own_targets(fs, sta
     assert fs.aborted == [("bucket", "out/a.bin", "out/a.bin")] * is_retry
     fs.aborted.clear()
     object_targets.abort_abandoned(storage, OUT, state)
-    assert [key for _, key, _ in fs.aborted] == ["out/a.bin", "out/b.bin"] * is_retry
+    assert fs.aborted == [("bucket", path, path) for path in ("out/a.bin", "out/b.bin")] * is_retry
 
 
 def test_without_targets_nothing_is_asked(state):
@@ -201,10 +204,13 @@ def test_a_single_file_may_have_its_new_path_and_others_keep_theirs(disk, tmp_pa
     assert paths(two, out, disk, single=True) == [below, f"{tmp_path}/out/b.bin"]
     (tmp_path / "out").mkdir()
     assert paths(one, out, disk, single=True) == [below]
+    assert paths(one, Location("file", None, f"{tmp_path}/X/"), disk, single=True) == [f"{tmp_path}/X/a.bin"]
     assert paths(one, Location("file", None, "/"), disk, single=False, names_checked=True) == ["/a.bin"]
 
 
-def test_no_file_is_written_out_of_the_folder(disk, tmp_path):
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_no_file_is_written_out_of_the_folder(tmp_path, scheme):
+    disk = Storage(LocalFileSystem(), scheme, None)
     (tmp_path / "out" / "in").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
@@ -331,6 +337,9 @@ def test_what_an_earlier_attempt_left_beside_the_targets_is_removed(disk, tmp_pa
     object_targets.remove_abandoned(found, Unfinished(state), threading.Event())
     assert len(list((tmp_path / "out").glob(".*"))) == 1
     assert len(list((tmp_path / "out" / "d").glob(".*"))) == 2
+    (tmp_path / "out" / temporary_names.new_name("a.bin", FIRST)).touch()
+    object_targets.remove_abandoned(found[:1], Unfinished(state), threading.Event())
+    assert len(list((tmp_path / "out").glob(".*"))) == 1
 
 
 class Uncased(DirFileSystem):
