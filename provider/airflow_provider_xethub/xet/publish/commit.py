@@ -159,7 +159,7 @@ def _publish_through_pull_request(
 
     :param direct: a commit to the branch that the Hub may have made after it timed out.
     """
-    proposal = replace(request, create_pr=True, atomic=False)
+    proposal = replace(request, create_pr=True)
     publication = _Publication(hub, proposal, work, commit_key(proposal, work.key_files()), is_merged_later=True)
     publication.publish()
     result = publication.result()
@@ -257,7 +257,7 @@ class _Publication:
                 log.warning("%s Continuing with parts of at most %d changes.", error, limits.changes)
             except XetHubError as error:
                 if self.done:
-                    error.args = (f"{error} {self._so_far(len(parts))}", *error.args[1:])
+                    error.args = (f"{error} {self._so_far(len(parts))}",)
                 raise
             else:
                 if self._until == parts[0].until:
@@ -286,7 +286,7 @@ class _Publication:
         if not self._request.delete:
             return
         paths = [each for part in parts for each in part.planned() if isinstance(each, str)]
-        existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths]) if paths else set()
+        existing = self._hub.existing_paths(self._repo, [path.removesuffix("/") for path in paths])
         if missing := [path for path in paths if path not in existing]:
             # The Hub itself accepts the plain path of a folder, and deletes everything in it.
             hints = [f" {path} is a folder: write {path}/ to delete it." for path in missing if f"{path}/" in existing]
@@ -345,7 +345,7 @@ class _Publication:
                         with suppress(XetHubError):
                             if self._search():
                                 return None
-                        error.args = (f"{error} Whether the commit was made is unknown.", *error.args[1:])
+                        error.args = (f"{error} Whether the commit was made is unknown.",)
                     raise
 
         if refused := with_retries(once, also=lambda error: isinstance(error, XetConflictError)):
@@ -395,13 +395,11 @@ class _Publication:
 
         def content(revision: str) -> dict[str, tuple[Any, ...]]:
             repo = self._repo.at(revision)
-            found = self._hub.get_files(repo, named) if named else []
+            found = self._hub.get_files(repo, named)
             for folder in folders:
                 found += self._hub.list_files(repo, folder)
             there: dict[str, tuple[Any, ...]] = {
-                path: ("folder",)
-                for path in (self._hub.existing_paths(repo, files) if files else ())
-                if path.endswith("/")
+                path: () for path in self._hub.existing_paths(repo, files) if path.endswith("/")
             }
             there |= {file["path"]: (file["size"], file["sha256"], file.get("blob_id")) for file in found}
             return there
