@@ -170,7 +170,7 @@ def test_what_is_too_much_for_the_hub_is_halved(hub, monkeypatch, caplog, answer
 
 
 def test_one_change_that_is_too_large_is_an_error(hub):
-    hub.on(COMMIT, then=refused(413))
+    hub.on(COMMIT, refused(413))
     with pytest.raises(XetResponseError, match="answered 413"):
         publish(hub, {"a.txt": TEXT})
     assert hub.routes() == [COMMIT]
@@ -233,6 +233,7 @@ def test_for_the_deletion_of_a_folder_only_that_is_compared(hub):
         ({"d/new.txt": TEXT}, {"d/": None}, "d/new.txt"),
         ({"d/x.txt": None}, {"d/": None}, "d/"),
         ({"a.txt": TEXT * 2}, {"a.txt": None}, "a.txt"),
+        ({"a.txt": TEXT * 3}, {"a.txt": TEXT * 2, "d/": None}, "a.txt"),
     ],
 )
 def test_a_commit_that_would_undo_the_work_of_others_is_refused(hub, theirs, mine, named):

@@ -111,9 +111,10 @@ def test_a_card_is_found_as_it_was_published(hub):
         card = CardWork(hub, REPO, Card("# A", facts={"Run": run}), None, 1, len(BINARY))
         return again(hub, {"a.bin": BINARY}, card=card)
 
-    names = ("path", "size", "repo", "blob_id")
+    names = ("path", "blob_id", "size", "repo")
     made, found = ([[file.get(name) for name in names] for file in attempt(run)["files"]] for run in ("1st", "2nd"))
     assert found == made
+    assert found[1][:2] == ["README.md", hub.current("main", "README.md")]
     assert len(hub.posted()) == 1
 
 
