@@ -79,13 +79,18 @@ class RefusedError(Exception):
         self.status = status
 
 
-def refused(status: int) -> Answer:
-    """The Hub does nothing."""
+def raises(error: Exception) -> Answer:
+    """The request does not arrive."""
 
     def answer(_: object) -> NoReturn:
-        raise RefusedError(status)
+        raise error
 
     return answer
+
+
+def refused(status: int) -> Answer:
+    """The Hub does nothing, and answers with this status."""
+    return raises(RefusedError(status))
 
 
 def lost(error: Exception | None = None) -> Answer:
@@ -94,15 +99,6 @@ def lost(error: Exception | None = None) -> Answer:
     def answer(do: Callable[[], object]) -> NoReturn:
         do()
         raise error or RefusedError(500)
-
-    return answer
-
-
-def raises(error: Exception) -> Answer:
-    """The request does not arrive."""
-
-    def answer(_: object) -> NoReturn:
-        raise error
 
     return answer
 
