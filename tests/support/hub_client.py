@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError, XetResponseError
@@ -16,6 +18,11 @@ AT_ONCE = {"Retry-After": "0"}
 
 def client(url: str, hub_token: str | None = HUB_TOKEN, **options) -> Hub:
     return Hub(url, hub_token, credential="connection 'xethub_default'", **options)
+
+
+def token_answer(**fields: str) -> Answer:
+    """Return the answer to a token request, with these fields instead of its own."""
+    return Answer({"accessToken": "xet_0", "exp": int(time.time()) + 900, "casUrl": "https://cas.example", **fields})
 
 
 def refusal(answer: Answer, kind: type[XetHubError] = XetResponseError) -> XetHubError:

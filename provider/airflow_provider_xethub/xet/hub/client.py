@@ -279,11 +279,15 @@ class Hub:
         :raises XetHubError: see :meth:`request`.
         """
         about = f"the {scope} token request for {repo}"
-        with tracing.operation("xethub.token", repo, scope=scope):
-            response = self.request("GET", repo.token_path(scope), about=about, retry=retry)
-            received_at = time.time()
-            if not any(name in response.headers for name in ("X-Xet-Access-Token", "X-Xet-Cas-Url")):
+
+        def check(response: requests.Response) -> None:
+            # A token in the headers is complete without a body.
+            if "X-Xet-Access-Token" not in response.headers:
                 hub_errors.parse_json(response.headers, response.content, about=about, endpoint=self.endpoint)
+
+        with tracing.operation("xethub.token", repo, scope=scope):
+            response = self.request("GET", repo.token_path(scope), about=about, retry=retry, check=check)
+            received_at = time.time()
             token = parse_answer(
                 repo,
                 scope,

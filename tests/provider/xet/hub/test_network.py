@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -20,7 +21,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet.hub import client as hub_module
 from airflow_provider_xethub.xet.network.settings import Network
-from support.hub_client import REPO, client, refusal
+from support.hub_client import REPO, client, refusal, token_answer
 from support.private_network import private_certificate
 from support.small_server import Answer, SmallServer
 from xethub_local.control.faults import Fault
@@ -228,16 +229,25 @@ def test_a_response_that_lost_something_is_requested_again(monkeypatch, body):
     assert caught.value.retryable
 
 
+def test_a_token_answer_that_lost_something_is_requested_again():
+    given = iter([Answer(b'{"accessToken": "xet_'), token_answer()])
+    with SmallServer(lambda _: next(given)) as server:
+        assert client(server.url).xet_token(REPO, "read").access_token == "xet_0"
+    assert len(server.asked) == 2
+
+
 def test_a_token_answer_that_is_a_page_is_a_protocol_error():
-    error = refusal(Answer(b"<html>", headers={"Content-Type": "text/html"}), XetProtocolError)
-    assert "with an HTML page" in str(error)
+    error = str(refusal(Answer(b"<html>", headers={"Content-Type": "text/html"}), XetProtocolError))
+    assert re.match(r"http://127\.0\.0\.1:\d+ did not answer like a Hub, but with an HTML page\. ", error)
+    assert error.endswith(f"This was the answer to the read token request for {REPO}.")
 
 
-def test_a_token_may_come_in_headers_with_an_empty_body():
+@pytest.mark.parametrize("body", [b"", b"\xff"])
+def test_a_token_may_come_in_headers_whatever_the_body_is(body):
     headers = {
         "X-Xet-Access-Token": "xet_abc",
         "X-Xet-Token-Expiration": str(int(time.time()) + 900),
         "X-Xet-Cas-Url": "https://cas.example",
     }
-    with SmallServer(Answer(b"", headers=headers)) as server:
+    with SmallServer(Answer(body, headers=headers)) as server:
         assert client(server.url).xet_token(REPO, "read").access_token == "xet_abc"
