@@ -28,10 +28,13 @@ from airflow_provider_xethub.exceptions import (
     XetUnauthorizedError,
 )
 from airflow_provider_xethub.xet.hub import client as hub_module
+from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.network import bounded_answers
+from airflow_provider_xethub.xet.network.settings import Network
 from airflow_provider_xethub.xet.repo import Repo
-from support.hub_client import AT_ONCE, HUB_TOKEN, REPO, client, refusal
+from support.hub_client import AT_ONCE, HUB_TOKEN, REPO, client, refusal, token_answer
 from support.small_server import Answer, Asked, SmallServer
+from support.spans import recording
 from xethub_local.control.faults import Fault
 
 # --- tokens
@@ -61,8 +64,21 @@ def test_the_request_is_authorised_and_says_who_asks():
 
 def test_without_a_hub_token_nothing_is_sent_as_one():
     with SmallServer(Answer({"name": "x"})) as server:
-        assert client(server.url, None).whoami() == {"name": "x"}
+        hub = client(server.url, None)
+        assert hub.whoami() == {"name": "x"}
     assert "authorization" not in server.asked[0].headers
+    assert not hub.has_token
+    assert client(server.url).has_token
+
+
+def test_the_timeout_can_be_read_by_those_who_need_a_longer_one():
+    assert client("https://hub.example", timeout=7).timeout == 7
+
+
+def test_neither_a_header_nor_the_password_of_the_proxy_is_repeated():
+    proxy = Network(proxy="http://somebody:the-password@proxy.example:3128")
+    hub = client("https://hub.example", headers={"X-Proxy-Key": "the-value"}, network=proxy)
+    assert hub.shown("header the-value, password the-password") == "header ***, password ***"
 
 
 def test_a_request_without_a_credential_sends_none_from_netrc_either(tmp_path, monkeypatch):
@@ -78,9 +94,24 @@ def test_a_client_with_its_credential_is_not_pickled():
         pickle.dumps(client("https://hub.example"))
 
 
+def test_a_token_request_is_traced_with_its_repository_and_scope():
+    with SmallServer(token_answer()) as server, recording() as spans:
+        client(server.url).xet_token(REPO, "write")
+    (span,) = spans
+    assert span.name == "xethub.token"
+    assert span.attributes["xethub.repository"] == "acme/corpus"
+    assert span.attributes["xethub.scope"] == "write"
+
+
+def test_a_token_request_is_sent_once_if_the_caller_retries_it():
+    with SmallServer(Answer(b"", 503, AT_ONCE)) as server, pytest.raises(XetServerError):
+        client(server.url).xet_token(REPO, "read", retry=False)
+    assert len(server.asked) == 1
+
+
 def test_a_token_whose_cas_url_repeats_the_hub_token_is_refused():
-    body = {"accessToken": "xet_0", "exp": int(time.time()) + 900, "casUrl": f"https://cas.example/{HUB_TOKEN}"}
-    with SmallServer(Answer(body)) as server, pytest.raises(XetTokenFormatError) as caught:
+    answer = token_answer(casUrl=f"https://cas.example/{HUB_TOKEN}")
+    with SmallServer(answer) as server, pytest.raises(XetTokenFormatError) as caught:
         client(server.url).xet_token(REPO, "read")
     assert "has a field 'casUrl' that repeats a secret" in str(caught.value)
     assert HUB_TOKEN not in str(caught.value)
@@ -89,12 +120,17 @@ def test_a_token_whose_cas_url_repeats_the_hub_token_is_refused():
 def test_a_connection_with_a_token_is_not_keyless():
     with pytest.raises(XetInputError, match=r"^connection 'xethub_default' is not a keyless connection\.$"):
         client("https://hub.example").token_of("model", "acme/m")
+    with pytest.raises(XetInputError, match=r"^the caller is not a keyless connection\.$"):
+        Hub("https://hub.example").token_of("model", "acme/m")
 
 
 def test_a_proxy_that_wants_another_password_is_named():
-    with SmallServer(Answer(b"", 407)) as server, pytest.raises(XetConnectionError, match="proxy") as caught:
+    with SmallServer(Answer(b"", 407)) as server, pytest.raises(XetConnectionError) as caught:
         client(server.url).whoami()
-    assert "407" in str(caught.value)
+    assert str(caught.value) == (
+        "A proxy requires a (different) username and password (407). Correct HTTPS_PROXY, HTTP_PROXY and NO_PROXY on "
+        f"this worker. It is on the way to the Hub at {server.url}; the whoami request was not sent."
+    )
 
 
 def test_a_response_that_is_too_large_is_a_protocol_error(monkeypatch):

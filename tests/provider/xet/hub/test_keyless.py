@@ -153,3 +153,12 @@ def test_a_repository_without_a_publisher_is_read_without_a_credential(read, ans
     missing = Answer(b"", 404, {"X-Error-Code": "EntryNotFound"})
     with exchanging(REFUSED, missing) as server, pytest.raises(XetNotFoundError):
         read(keyless(server.url))
+
+
+@pytest.mark.parametrize(
+    ("method", "route"), [("POST", "commit/main"), ("POST", "preupload/main"), ("DELETE", "branch/next")]
+)
+def test_nothing_is_written_to_a_repository_without_a_publisher(method, route):
+    with exchanging(REFUSED) as server, pytest.raises(XetPublisherError):
+        keyless(server.url).request(method, f"{REPO.api_path}/{route}", about=f"a request for {REPO}")
+    assert [asked.path for asked in server.asked] == ["/oauth/token"]

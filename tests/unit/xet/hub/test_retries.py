@@ -71,6 +71,18 @@ def test_only_those_who_conflict_are_kept_from_meeting_again(monkeypatch):
     assert given == [(1, True), (2, False)]
 
 
+def test_any_error_can_be_worth_a_retry(monkeypatch):
+    monkeypatch.setattr(client, "FIRST_DELAY", 0.001)
+    errors = iter([KeyError("x")])
+
+    def once() -> str:
+        for error in errors:
+            raise error
+        return "done"
+
+    assert client.with_retries(once, also=lambda error: isinstance(error, KeyError)) == "done"
+
+
 def test_no_delay_exceeds_what_is_left_of_the_budget(real_delays):
     for _ in range(20):
         assert 0.75 <= client.next_delay(7, client.RETRY_BUDGET - 1) <= 1
