@@ -22,6 +22,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.hub.exchanged_tokens import MARGIN
+from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import Repo
 from support.identities import SUBJECT
@@ -405,10 +406,11 @@ def test_a_private_source_of_a_copy_is_refused_with_the_way_round(hub, private, 
         hook.copy(hook.list_files(private, "large.bin"), CommitRequest(target, (), message="Copy"))
 
 
-def test_a_card_is_validated_with_the_token_of_its_repository(private, hook, publisher, exchanges):
+def test_a_card_is_validated_with_the_token_of_its_repository(hub, private, hook, publisher, exchanges):
     publisher(private)
-    request = CommitRequest(private, (), message="Card")
-    assert hook.publish_contents({"README.md": b"---\nlicense: mit\n---\n"}, request)["created"]
+    request = CommitRequest(private, (), message="Card", card=Card(data={"license": "mit"}))
+    assert hook.publish_contents({"a.txt": b"new"}, request)["created"]
+    assert [asked.status for asked in hub.log.requests("POST /api/validate-yaml")] == [200]
     assert exchanges() == 1
 
 

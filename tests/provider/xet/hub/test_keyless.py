@@ -162,3 +162,11 @@ def test_nothing_is_written_to_a_repository_without_a_publisher(method, route):
     with exchanging(REFUSED) as server, pytest.raises(XetPublisherError):
         keyless(server.url).request(method, f"{REPO.api_path}/{route}", about=f"a request for {REPO}")
     assert [asked.path for asked in server.asked] == ["/oauth/token"]
+
+
+def test_a_request_whose_path_names_no_repository_gets_the_token_of_the_one_that_it_is_about():
+    with exchanging() as server:
+        keyless(server.url).request("POST", "/api/validate-yaml", about=f"the card of {REPO}", repo=REPO)
+    exchange, asked = server.asked
+    assert json.loads(exchange.body)["resource"] == "datasets/acme/corpus"
+    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
