@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 
@@ -13,3 +15,9 @@ def running_hub() -> None:
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     raise AssertionError("A test that needs Airflow's database belongs to tests/provider")
+
+
+@pytest.fixture(autouse=True)
+def _usual_log_level(caplog: pytest.LogCaptureFixture) -> None:
+    """Other tests of the process may have loaded Airflow, which sets its own level."""
+    caplog.set_level(logging.WARNING)
