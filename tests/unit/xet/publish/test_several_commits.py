@@ -143,6 +143,7 @@ def test_paths_that_earlier_parts_deleted_are_not_missing(hub):
 
 
 def test_a_commit_that_is_too_large_goes_on_in_halves(hub, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
     monkeypatch.setattr(commit, "MAX_CHANGES", 100)
     hub.on(COMMIT, refused(413))
     publish(hub, FIVE)
@@ -233,6 +234,7 @@ def test_a_pull_request_itself_may_have_several_commits(hub):
 
 
 def test_a_commit_that_is_too_large_goes_on_with_a_pull_request(hub, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
     monkeypatch.setattr(commit, "MAX_CHANGES", 100)
     hub.on("POST /commit/.*", refused(413), refused(413))
     publish(hub, FIVE, atomic=True)
