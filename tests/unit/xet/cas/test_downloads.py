@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import pendulum
+import pytest
+
+from airflow_provider_xethub.exceptions import XetIntegrityError, XetNotFoundError
+from airflow_provider_xethub.xet import progress, tracing
 from airflow_provider_xethub.xet.cas import downloads
+from airflow_provider_xethub.xet.cas import session as cas_session
+from airflow_provider_xethub.xet.cas.session import CasAccess
+from airflow_provider_xethub.xet.process import temporary_names
+from airflow_provider_xethub.xet.token import XetToken
+from support.commit_builders import ANYWHERE
 from support.failing_disk import fail_at
+
+TOKEN = XetToken(ANYWHERE, "read", "https://cas.example", pendulum.now().add(minutes=15), access_token="xet_0")
+ACCESS = CasAccess(TOKEN)
 
 
 def test_a_temporary_file_that_stays_is_logged_and_keeps_no_other(tmp_path, monkeypatch, caplog):
@@ -54,3 +68,280 @@ def test_a_file_is_continued_where_the_attempt_before_ended(tmp_path, monkeypatc
     assert [*pieces] == [b"beg", b"un", b" late", b" the end"]
     assert (tmp_path / "part").read_bytes() == b"begun late the end"
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_file_that_the_client_could_not_write_is_an_error(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(downloads, "READ_WHILE_WRITTEN", 4)
+    scratch, ran_in = tmp_path / "scratch", []
+
+    def written():
+        thread = threading.current_thread()
+        ran_in.append((thread.name, thread.daemon))
+        scratch.write_bytes(b"abc")
+        raise ConnectionError
+
+    pieces = downloads._pieces(downloads.Wanted("a.bin", "ab" * 32, size, tmp_path / "part"), scratch, written)
+    with pytest.raises(ConnectionError):
+        b"".join(pieces)
+    assert ran_in == [("MainThread", False) if size == 3 else ("xethub-written", True)]
+    assert not (tmp_path / "part").exists()
+
+
+def test_a_crawling_download_has_new_temporary_files_that_are_removed(tmp_path, monkeypatch):
+    unfinished = downloads._Unfinished()
+    part = tmp_path / f".part-{'0' * 32}.xetpart"
+    made = [unfinished.begin(number, part) for number in (1, 1, 2)]
+    assert len({*made, part}) == 4
+    assert unfinished.scratch == {1: made[1], 2: made[2]}
+    assert all(path.exists() for path in made)
+    monkeypatch.setattr(temporary_names, "another", lambda part: made[0])
+    with pytest.raises(FileExistsError):
+        unfinished.begin(3, part)
+    unfinished.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "files", "requests"),
+    [
+        ([10], None, 8),
+        ([4 << 20] * 2, None, 8),
+        ([(4 << 20) - 1] * 2, 8, 8),
+        ([1 << 20] * 2, 16, 8),
+        ([(1 << 20) - 1, 1 << 20], 16, 8),
+        ([512 << 10] * 2, 32, 16),
+        ([0, 0], 64, 32),
+        ([], None, 8),
+    ],
+)
+def test_more_small_files_than_large_ones_are_fetched_at_a_time(monkeypatch, sizes, files, requests):
+    monkeypatch.setattr(CasAccess, "download_buffer", lambda self: 123)
+    config = downloads._config(ACCESS, sizes)
+    assert config.get("data.max_concurrent_file_downloads") == files
+    assert config["client.ac_initial_download_concurrency"] == requests
+    assert config == cas_session.settings(len(sizes), sum(sizes), buffer=123) | config
+    assert config["reconstruction.download_buffer_size"] == 123
+    assert config["deduplication.global_dedup_query_enabled"] is (bool(sizes) and sizes[0] > 128 << 10)
+
+
+# --- whole downloads, of a client that is not there -------------------------------------------------------------------
+
+CONTENT = {"aa" * 32: b"first", "bb" * 32: b"second", "cc" * 32: b"third!!"}
+
+
+class Client:
+    """A session of the client, and its group of downloads: has these contents, and fails for those that are errors."""
+
+    def __init__(self, contents, received=100):
+        self.contents, self.received, self.done = contents, received, 0
+        self.aborted, self.sessions, self.groups = [], [], []
+        self.release = threading.Event()
+        self.release.set()
+        self.new_file_download_group = object()
+
+    def start(self, access, config):
+        assert access is ACCESS
+        self.sessions.append(config)
+        return self
+
+    def begin(self, access, new):
+        assert (access, new) == (ACCESS, self.new_file_download_group)
+        self.groups.append([])
+        return self
+
+    def start_download_file(self, info, path):
+        self.groups[-1].append((info.hash, info.file_size, path))
+
+        def result():
+            assert self.release.wait(10)
+            content = self.contents[info.hash]
+            if isinstance(content, Exception):
+                raise content
+            with open(path, "wb") as stream:  # noqa: PTH123 - as the client
+                stream.write(content)
+            self.done += len(content)
+
+        return SimpleNamespace(result=result)
+
+    def progress(self):
+        return SimpleNamespace(total_bytes_completed=self.done, total_transfer_bytes_completed=self.received)
+
+    def abort(self):
+        self.aborted.append("group")
+        self.release.set()
+
+    def sigint_abort(self):
+        self.aborted.append("session")
+
+
+class Rules:
+    """The slowdown of a transfer, which starts it again as often as this says."""
+
+    concurrency, moved = None, 7_000
+
+    def __init__(self, restarts=0):
+        self.restarts, self.made, self.samples = restarts, [], []
+
+    def make(self, *of, **options):
+        self.made.append((*of, options))
+        return self
+
+    def should_restart(self, moved, done, total, *, waits):
+        self.samples.append((moved, done, total, waits))
+        self.restarts -= 1
+        return self.restarts >= 0
+
+
+@pytest.fixture
+def fetch(tmp_path, monkeypatch):
+    """Fetch files from a client; ``consume`` is told of each which part of the content is taken for damaged."""
+
+    def fetch(client, damaged=(), rules=None, contents=CONTENT):
+        rules = rules or Rules()
+        monkeypatch.setattr(cas_session, "start", client.start)
+        monkeypatch.setattr(cas_session, "begin", client.begin)
+        monkeypatch.setattr(downloads, "Slowdown", rules.make)
+        files = [
+            downloads.Wanted(f"{number}.bin", xet_hash, len(content), tmp_path / f"{number}.part")
+            for number, (xet_hash, content) in enumerate(contents.items())
+        ]
+        left, taken = list(damaged), []
+
+        def consume(number, pieces):
+            content = b"".join(pieces)
+            if number in left:
+                left.remove(number)
+                raise XetIntegrityError(f"{number}.bin arrived damaged.")
+            taken.append((number, content))
+
+        try:
+            return downloads.fetch(ACCESS, files, consume), sorted(taken)
+        finally:
+            client.taken = sorted(taken)
+
+    return fetch
+
+
+ALL = list(enumerate(CONTENT.values()))
+
+
+def test_files_are_fetched_and_passed_on(fetch, tmp_path):
+    client, rules = Client(CONTENT), Rules()
+    assert fetch(client, rules=rules) == (100, ALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.part", "1.part", "2.part"]
+    [group] = client.groups
+    assert [(xet_hash, size) for xet_hash, size, _ in group] == [(each, len(CONTENT[each])) for each in CONTENT]
+    assert all(path.startswith(f"{tmp_path}/") and not path.endswith(".part") for _, _, path in group)
+    [(about, access, config, options)] = rules.made
+    assert about == f"the download of 3 files from {ANYWHERE}"
+    assert (access, options) == (ACCESS, {"upload": False})
+    assert client.sessions == [config]
+    assert config["data.max_concurrent_file_downloads"] == 64
+    assert client.aborted == []
+
+
+def test_a_damaged_file_is_fetched_once_more_after_all_others(fetch, caplog, monkeypatch):
+    retries = []
+    monkeypatch.setattr(tracing, "count_retry", lambda: retries.append(1))
+    client = Client(CONTENT)
+    assert fetch(client, damaged=[2, 1]) == (200, ALL)
+    assert [[xet_hash[:2] for xet_hash, _, _ in group] for group in client.groups] == [["aa", "bb", "cc"], ["bb", "cc"]]
+    assert sorted(caplog.messages) == [f"{number}.bin arrived damaged. Fetching it again." for number in (1, 2)]
+    assert client.sessions[1]["data.max_concurrent_file_downloads"] == 64
+    assert retries == [1]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text"),
+    [
+        ([1, 1], "1.bin arrived damaged. It was fetched twice."),
+        ([1, 1, 2], "1.bin arrived damaged. It was fetched twice."),
+        ([2, 2, 1, 1], "1.bin arrived damaged. It was fetched twice. 1 other file arrived damaged as well."),
+        ([2, 2, 1, 1, 0, 0], "0.bin arrived damaged. It was fetched twice. 2 other files arrived damaged as well."),
+    ],
+)
+def test_files_that_are_damaged_twice_are_an_error(fetch, damaged, text):
+    client = Client(CONTENT)
+    with pytest.raises(XetIntegrityError) as caught:
+        fetch(client, damaged=damaged)
+    assert str(caught.value) == text
+
+
+def test_many_damaged_files_are_not_all_logged(fetch, caplog):
+    many = {f"{number:064x}": b"%d" % number for number in range(12)}
+    fetch(Client(many), damaged=range(12), contents=many)
+    assert len(caplog.messages) == 10
+
+
+def test_an_error_of_the_client_ends_the_download_and_leaves_nothing(fetch, tmp_path, monkeypatch):
+    refused = XetNotFoundError("No such file in CAS.", status=404)
+    asked = []
+
+    def from_client(error, *, about, **options):
+        asked.append((str(error), about, options["upload"]))
+        return refused
+
+    monkeypatch.setattr(cas_session.cas_errors, "from_client", from_client)
+    client = Client({**CONTENT, "bb" * 32: RuntimeError("404")})
+    with pytest.raises(XetNotFoundError) as caught:
+        fetch(client)
+    assert caught.value is refused
+    assert asked == [("404", f"the download of 1.bin (6 bytes) from {ANYWHERE}", False)]
+    assert client.aborted[-1] == "session"
+    assert "group" in client.aborted
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".part"]
+
+
+def test_a_session_that_cannot_begin_is_an_error_about_the_whole_download(fetch, monkeypatch):
+    def begin(access, new):
+        raise RuntimeError("no session")
+
+    client = Client(CONTENT)
+    client.begin = begin
+    asked = []
+
+    def from_client(error, *, about, **options):
+        asked.append((str(error), about, options["upload"]))
+        return XetNotFoundError("No.", status=404)
+
+    monkeypatch.setattr(cas_session.cas_errors, "from_client", from_client)
+    with pytest.raises(XetNotFoundError):
+        fetch(client)
+    assert asked == [("no session", f"the download of 3 files from {ANYWHERE}", False)]
+
+
+def test_a_download_that_crawls_continues_where_it_was(fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.01)
+    contents = {"aa" * 32: b"first", "bb" * 32: b"second", "cc" * 32: b"third!!"}
+    client, rules, streamed = Client(contents), Rules(restarts=1), []
+    client.release.clear()
+    monkeypatch.setattr(downloads, "settle", lambda session: streamed.append(("settle", session)))
+
+    def streams(access, content, take, paths, begun, slowdown):
+        streamed.append((access, content, paths, begun, slowdown))
+        for at, (xet_hash, _) in enumerate(content):
+            take(at, iter([contents[xet_hash][begun[at] :]]))
+        return 5
+
+    monkeypatch.setattr(downloads.streams, "fetch", streams)
+    waits = []
+    monkeypatch.setattr(downloads.crawl, "is_bound_by_bandwidth", lambda sizes: waits.append(sorted(sizes)) or True)
+    real = client.abort
+
+    def abort():
+        with open(client.groups[0][1][2], "wb") as stream:  # noqa: PTH123 - as the client
+            stream.write(b"sec")
+        client.contents = dict.fromkeys(contents, RuntimeError("aborted"))
+        real()
+
+    client.abort = abort
+    received, taken = fetch(client, rules=rules)
+    assert (received, taken) == (7_000, ALL)
+    assert rules.samples == [(100, 0, 18, True)]
+    assert waits == [[5, 6, 7]]
+    assert streamed == [
+        ("settle", client),
+        (ACCESS, [(each, len(contents[each])) for each in contents], ["0.bin", "1.bin", "2.bin"], [0, 3, 0], rules),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.part", "1.part", "2.part"]

@@ -36,7 +36,7 @@ def plan(files, path_in_repo=None, *, source=SOURCE, target=TARGET, single=False
 
 @pytest.mark.parametrize(
     ("path_in_repo", "single", "path"),
-    [(None, True, "d/a.bin"), ("new", True, "new"), ("new/", True, "new/d/a.bin"), ("new", False, "new/d/a.bin")],
+    [(None, True, "d/a.bin"), ("new", True, "new"), ("X/", True, "X/d/a.bin"), ("new", False, "new/d/a.bin")],
 )
 def test_a_single_file_may_have_its_new_path_and_others_keep_theirs(path_in_repo, single, path):
     planned = plan([FILE], path_in_repo, single=single)
@@ -198,9 +198,10 @@ def test_an_answer_that_is_no_object_is_unexpected():
 
 
 def test_a_result_counts_what_was_copied():
-    planned = plan([FILE, TEXT, *NUMBERED])
-    made = {"oid": "12" * 20, "files": [FILE, TEXT, *NUMBERED[:2]], "unchanged": ["0"]}
-    copied = {"files": 3, "bytes": len(BINARY) + 4 + 1, "inline_files": 1, "inline_bytes": 4}
+    files = [FILE, TEXT, {**TEXT, "path": "b.txt"}, *NUMBERED]
+    planned = plan(files)
+    made = {"oid": "12" * 20, "files": files[:5], "unchanged": ["0"]}
+    copied = {"files": 4, "bytes": len(BINARY) + 4 + 4 + 1, "inline_files": 2, "inline_bytes": 8}
     assert copies.result(made, planned) == {**made, "copied": copied}
 
 

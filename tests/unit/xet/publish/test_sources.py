@@ -121,14 +121,17 @@ def test_a_few_source_files_are_pending_with_their_samples(found):
     assert source.with_samples(files) is files
 
 
-def test_many_source_files_are_read_in_batches(many):
+def test_many_source_files_are_read_in_batches(many, monkeypatch):
     source = SourceFiles(many, None)
     files = source.records(ANYWHERE)
     assert isinstance(files, SourceRecords)
     assert list(files) == [plain(path) for path in CONTENT]
+    assert source.contents([plain("a.bin")]) == {"a.bin": b"\0a"}
     read = source.batches(files)
     assert next(read) == [before("a.bin"), before("b.txt")]
     assert source.contents([plain("a.bin"), plain("empty")]) == {"a.bin": b"\0a", "empty": b""}
+    monkeypatch.setattr(many, "get", None)
+    assert source.contents([plain("a.bin")]) == {"a.bin": b"\0a"}, "of this batch, nothing is looked up"
     assert list(read) == [[before("empty")]]
     assert list(source.batches([before("a.bin")])) == [[before("a.bin")]]
 
@@ -145,7 +148,8 @@ def test_the_first_bytes_of_objects_are_read_late(found, monkeypatch):
     source, fetched = made_source(found), []
     monkeypatch.setattr(upload, "fetch_samples", lambda files: fetched.append(files) or True)
     assert source.with_samples([plain("b.txt"), plain("a.bin")]) == [before("b.txt"), before("a.bin")]
-    assert fetched == [[found[1], found[0]]]
+    assert source.with_samples([plain("b.txt")]) == [before("b.txt")]
+    assert fetched == [[found[1], found[0]], [found[1]]]
 
 
 @contextmanager
@@ -249,7 +253,7 @@ def known(monkeypatch):
             assert memory is MEMORY
             return {file.path_in_repo: SHA256S[file.path_in_repo] for file in files}
 
-        monkeypatch.setattr(known_files, "is_worthwhile", lambda request: is_worthwhile)
+        monkeypatch.setattr(known_files, "is_worthwhile", lambda request: is_worthwhile and request is REQUEST)
         monkeypatch.setattr(known_files, "KnownFiles", known.begin)
         monkeypatch.setattr(unchanged, "recalled", recalled)
         return known
