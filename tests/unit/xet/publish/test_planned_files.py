@@ -98,6 +98,7 @@ def test_records_on_disk_are_a_sequence(monkeypatch):
     assert repr(files) == "<4 files>"
     assert [files[at]["path"] for at in (0, 3, -1, -4)] == ["a", "b/c", "b/c", "a"]
     assert [file["path"] for file in files[1:3]] == ["b.txt", "b/a"]
+    assert [file["path"] for file in files[:3]] == ["a", "b.txt", "b/a"]
     assert [file["path"] for file in files[::-2]] == ["b/c", "b.txt"]
     assert [file["path"] for file in files[2:0:-1]] == ["b/a", "b.txt"]
     assert [file["path"] for file in files[::3]] == ["a", "b/c"]
