@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pendulum
 import pytest
 
-from airflow_provider_xethub.exceptions import XetIntegrityError, XetNotFoundError
+from airflow_provider_xethub.exceptions import XetIntegrityError, XetNotFoundError, XetStalledError
 from airflow_provider_xethub.xet import progress, tracing
 from airflow_provider_xethub.xet.cas import downloads
 from airflow_provider_xethub.xet.cas import session as cas_session
 from airflow_provider_xethub.xet.cas.session import CasAccess
+from airflow_provider_xethub.xet.cas.slowdown import at_most
 from airflow_provider_xethub.xet.process import temporary_names
 from airflow_provider_xethub.xet.token import XetToken
 from support.commit_builders import ANYWHERE
@@ -131,22 +133,24 @@ CONTENT = {"aa" * 32: b"first", "bb" * 32: b"second", "cc" * 32: b"third!!"}
 
 
 class Client:
-    """A session of the client, and its group of downloads: has these contents, and fails for those that are errors."""
+    """A session of the client, and its group of downloads: has these contents, and fails for those that are errors.
+
+    Those that are blocked wait until the download is aborted.
+    """
 
     def __init__(self, contents, received=100):
         self.contents, self.received, self.done = contents, received, 0
         self.aborted, self.sessions, self.groups = [], [], []
-        self.release = threading.Event()
-        self.release.set()
+        self.blocked, self.release, self.late = set(), threading.Event(), []
         self.new_file_download_group = object()
 
     def start(self, access, config):
-        assert access is ACCESS
+        assert access.token is TOKEN
         self.sessions.append(config)
         return self
 
     def begin(self, access, new):
-        assert (access, new) == (ACCESS, self.new_file_download_group)
+        assert (access.token, new) == (TOKEN, self.new_file_download_group)
         self.groups.append([])
         return self
 
@@ -154,7 +158,8 @@ class Client:
         self.groups[-1].append((info.hash, info.file_size, path))
 
         def result():
-            assert self.release.wait(10)
+            if info.hash in self.blocked and not self.release.wait(2):
+                self.late.append(info.hash)
             content = self.contents[info.hash]
             if isinstance(content, Exception):
                 raise content
@@ -188,16 +193,16 @@ class Rules:
         return self
 
     def should_restart(self, moved, done, total, *, waits):
-        self.samples.append((moved, done, total, waits))
-        self.restarts -= 1
-        return self.restarts >= 0
+        self.samples.append((moved, done, total))
+        self.restarts -= waits
+        return waits and self.restarts >= 0
 
 
 @pytest.fixture
 def fetch(tmp_path, monkeypatch):
     """Fetch files from a client; ``consume`` is told of each which part of the content is taken for damaged."""
 
-    def fetch(client, damaged=(), rules=None, contents=CONTENT):
+    def fetch(client, damaged=(), rules=None, contents=CONTENT, verified=lambda: None, access=ACCESS):
         rules = rules or Rules()
         monkeypatch.setattr(cas_session, "start", client.start)
         monkeypatch.setattr(cas_session, "begin", client.begin)
@@ -210,13 +215,14 @@ def fetch(tmp_path, monkeypatch):
 
         def consume(number, pieces):
             content = b"".join(pieces)
+            verified()
             if number in left:
                 left.remove(number)
                 raise XetIntegrityError(f"{number}.bin arrived damaged.")
             taken.append((number, content))
 
         try:
-            return downloads.fetch(ACCESS, files, consume), sorted(taken)
+            return downloads.fetch(access, files, consume), sorted(taken)
         finally:
             client.taken = sorted(taken)
 
@@ -239,6 +245,54 @@ def test_files_are_fetched_and_passed_on(fetch, tmp_path):
     assert client.sessions == [config]
     assert config["data.max_concurrent_file_downloads"] == 64
     assert client.aborted == []
+
+
+def test_a_download_begins_with_as_few_requests_as_an_earlier_one_ended_with(fetch):
+    client, rules = Client(CONTENT), Rules()
+    rules.concurrency = 3
+    fetch(client, rules=rules)
+    [(_, _, config, _)] = rules.made
+    assert client.sessions == [at_most(config, 3)]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Begins to count when it is told to: each look at it takes a second."""
+
+    class Clock:
+        now, runs = 0, staticmethod(lambda: False)
+
+        def monotonic(self):
+            self.now += bool(self.runs())
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.002)
+    return clock
+
+
+def test_a_file_that_is_still_verified_counts_as_progress(fetch, clock):
+    client = Client({"aa" * 32: b"first"})
+
+    def verified():
+        clock.runs = lambda: True
+        while clock.now < 10:
+            time.sleep(0.002)
+
+    access = CasAccess(TOKEN, stall_timeout=3)
+    assert fetch(client, contents=client.contents, verified=verified, access=access)[0] == 100
+
+
+def test_a_download_that_stands_still_is_cancelled_and_begins_no_other_file(fetch, clock, monkeypatch):
+    monkeypatch.setattr(downloads, "FILES_AT_A_TIME", 1)
+    client = Client(CONTENT)
+    client.blocked = {"bb" * 32}
+    clock.runs = lambda: client.done
+    with pytest.raises(XetStalledError, match=r"was cancelled at 5 B of 18 B;"):
+        fetch(client, access=CasAccess(TOKEN, stall_timeout=3))
+    assert not client.late
+    assert [number for number, _ in client.taken if number == 2] == []
 
 
 def test_a_damaged_file_is_fetched_once_more_after_all_others(fetch, caplog, monkeypatch):
@@ -284,12 +338,14 @@ def test_an_error_of_the_client_ends_the_download_and_leaves_nothing(fetch, tmp_
 
     monkeypatch.setattr(cas_session.cas_errors, "from_client", from_client)
     client = Client({**CONTENT, "bb" * 32: RuntimeError("404")})
+    client.blocked = {"aa" * 32}
     with pytest.raises(XetNotFoundError) as caught:
         fetch(client)
     assert caught.value is refused
     assert asked == [("404", f"the download of 1.bin (6 bytes) from {ANYWHERE}", False)]
     assert client.aborted[-1] == "session"
     assert "group" in client.aborted
+    assert not client.late, "what other files wait for is aborted"
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".part"]
 
 
@@ -315,7 +371,7 @@ def test_a_download_that_crawls_continues_where_it_was(fetch, tmp_path, monkeypa
     monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.01)
     contents = {"aa" * 32: b"first", "bb" * 32: b"second", "cc" * 32: b"third!!"}
     client, rules, streamed = Client(contents), Rules(restarts=1), []
-    client.release.clear()
+    client.blocked = {"bb" * 32, "cc" * 32}
     monkeypatch.setattr(downloads, "settle", lambda session: streamed.append(("settle", session)))
 
     def streams(access, content, take, paths, begun, slowdown):
@@ -325,8 +381,7 @@ def test_a_download_that_crawls_continues_where_it_was(fetch, tmp_path, monkeypa
         return 5
 
     monkeypatch.setattr(downloads.streams, "fetch", streams)
-    waits = []
-    monkeypatch.setattr(downloads.crawl, "is_bound_by_bandwidth", lambda sizes: waits.append(sorted(sizes)) or True)
+    monkeypatch.setattr(downloads.crawl, "is_bound_by_bandwidth", lambda sizes: sorted(sizes) == [6, 7])
     real = client.abort
 
     def abort():
@@ -338,10 +393,10 @@ def test_a_download_that_crawls_continues_where_it_was(fetch, tmp_path, monkeypa
     client.abort = abort
     received, taken = fetch(client, rules=rules)
     assert (received, taken) == (7_000, ALL)
-    assert rules.samples == [(100, 0, 18, True)]
-    assert waits == [[5, 6, 7]]
+    assert rules.samples[-1] == (100, 5, 18)
+    assert not client.late
     assert streamed == [
         ("settle", client),
-        (ACCESS, [(each, len(contents[each])) for each in contents], ["0.bin", "1.bin", "2.bin"], [0, 3, 0], rules),
+        (ACCESS, [("bb" * 32, 6), ("cc" * 32, 7)], ["1.bin", "2.bin"], [3, 0], rules),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.part", "1.part", "2.part"]
