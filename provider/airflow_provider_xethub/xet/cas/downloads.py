@@ -104,8 +104,7 @@ def fetch(access: cas_session.CasAccess, files: Sequence[Wanted], consume: Consu
 
 def _config(access: cas_session.CasAccess, sizes: Sequence[int]) -> dict[str, Any]:
     config = cas_session.settings(len(sizes), sum(sizes), buffer=access.download_buffer())
-    mean = sum(sizes) // max(1, len(sizes))
-    if len(sizes) > 1 and mean < cas_session.SMALL_FILE:
+    if len(sizes) > 1 and (mean := sum(sizes) // len(sizes)) < cas_session.SMALL_FILE:
         at_a_time = min(_MOST_SMALL, max(FILES_AT_A_TIME, _SMALL_BYTES // max(1, mean)))
         config["data.max_concurrent_file_downloads"] = at_a_time
         config["client.ac_initial_download_concurrency"] = max(cas_session.FIRST_REQUESTS, at_a_time // 2)
@@ -254,7 +253,7 @@ def _fetch_once(
         except Crawling:
             ended.wait()  # for files that are complete and are still being verified
             begun = {number: path for number, path in enumerate(scratch) if number not in damaged}
-            unfinished.scratch |= begun
+            unfinished.scratch = begun
             kept = set(begun.values())
             raise
         except BaseException:
