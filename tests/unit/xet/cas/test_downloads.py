@@ -90,17 +90,19 @@ def test_a_file_is_continued_where_the_attempt_before_ended(tmp_path, monkeypatc
 @pytest.mark.parametrize("size", [3, 4])
 def test_a_file_that_the_client_could_not_write_is_an_error(tmp_path, monkeypatch, size):
     monkeypatch.setattr(downloads, "READ_WHILE_WRITTEN", 4)
-    scratch, ran_in = tmp_path / "scratch", []
+    scratch, ran_in, read = tmp_path / "scratch", [], threading.Event()
 
     def written():
         thread = threading.current_thread()
         ran_in.append((thread.name, thread.daemon))
         scratch.write_bytes(b"abc")
+        assert size == 3 or read.wait(10)
         raise ConnectionError
 
     pieces = downloads._pieces(downloads.Wanted("a.bin", "ab" * 32, size, tmp_path / "part"), scratch, written)
-    with pytest.raises(ConnectionError):
-        b"".join(pieces)
+    with pytest.raises(ConnectionError):  # noqa: PT012 - the pieces arrive before it
+        for _ in pieces:
+            read.set()
     assert ran_in == [("MainThread", False) if size == 3 else ("xethub-written", True)]
     assert not (tmp_path / "part").exists()
 
@@ -159,6 +161,7 @@ class Client:
         self.aborted, self.sessions, self.groups = [], [], []
         self.blocked, self.release, self.late = set(), threading.Event(), []
         self.new_file_download_group = object()
+        self.starting = lambda: None
 
     def start(self, access, config):
         assert access.token is TOKEN
@@ -172,6 +175,7 @@ class Client:
 
     def start_download_file(self, info, path):
         self.groups[-1].append((info.hash, info.file_size, path))
+        self.starting()
 
         def result():
             if info.hash in self.blocked and not self.release.wait(2):
@@ -310,6 +314,20 @@ def test_a_download_that_stands_still_is_cancelled_and_begins_no_other_file(fetc
         fetch(client, access=CasAccess(TOKEN, stall_timeout=3))
     assert not client.late
     assert [number for number, _ in client.taken if number == 2] == []
+
+
+def test_a_download_that_is_stopped_while_it_begins_starts_no_other_file(fetch, clock, tmp_path):
+    client = Client(CONTENT)
+
+    def starting():
+        clock.runs = lambda: True
+        assert client.release.wait(10)
+
+    client.starting = starting
+    with pytest.raises(XetStalledError):
+        fetch(client, access=CasAccess(TOKEN, stall_timeout=3))
+    assert [xet_hash for xet_hash, _, _ in client.groups[0]] == ["aa" * 32]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_file_is_fetched_once_more_after_all_others(fetch, caplog, monkeypatch):
