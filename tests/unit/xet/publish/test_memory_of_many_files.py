@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
@@ -109,9 +110,12 @@ def traced():
     logging.disable()  # pytest keeps what is logged, and each batch logs a line
     published(Hub(), FEW)  # loads what is loaded once
     gc.freeze()  # everything else need not be looked through
+    trace = sys.gettrace()
+    sys.settrace(None)  # make coverage keeps memory for what runs
     tracemalloc.start(1)
     yield
     tracemalloc.stop()
+    sys.settrace(trace)
     gc.unfreeze()
     logging.disable(logging.NOTSET)
 
