@@ -72,11 +72,15 @@ class Made:
 
 
 class RefusedError(Exception):
-    """An unsuccessful response."""
+    """An unsuccessful response.
 
-    def __init__(self, status: int) -> None:
+    :param body: its JSON.
+    """
+
+    def __init__(self, status: int, body: object = None) -> None:
         super().__init__(status)
         self.status = status
+        self.body = body or {"error": "No."}
 
 
 def raises(error: Exception) -> Answer:
@@ -88,9 +92,9 @@ def raises(error: Exception) -> Answer:
     return answer
 
 
-def refused(status: int) -> Answer:
+def refused(status: int, body: object = None) -> Answer:
     """The Hub does nothing, and answers with this status."""
-    return raises(RefusedError(status))
+    return raises(RefusedError(status, body))
 
 
 def lost(error: Exception | None = None) -> Answer:
@@ -185,7 +189,7 @@ class MemoryHub(Hub):
         try:
             body = next(answers)(lambda: self._answer(sent))
         except RefusedError as error:
-            body, response.status_code = {"error": "No."}, error.status
+            body, response.status_code = error.body, error.status
         response.raw = io.BytesIO(json.dumps(body).encode())
         return response
 

@@ -120,7 +120,7 @@ def _to_delete(hub: Hub, request: CommitRequest) -> list[str]:
     In a retry, an earlier attempt may have deleted them: a bucket has no commits that would tell.
     """
     plain = [path for path in request.delete if not path.endswith("/")]
-    missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)} if plain else set()
+    missing = set(plain) - {file["path"] for file in hub.get_files(request.repo, plain)}
     found = list(plain)
     for folder in (path for path in request.delete if path.endswith("/")):
         pages = listing.folder_pages(hub, request.repo, folder, recursive=True)
@@ -172,7 +172,7 @@ def _send(hub: Hub, bucket: Repo, changes: Sequence[dict[str, Any]]) -> None:
         reasons = {answers.path(each["path"]): hub.shown(each["error"]) for each in refused}
     # They existed before: if the response to the first request was lost, a second one finds nothing to delete.
     deleted = [change["path"] for change in changes if change["type"] == "deleteFile" and change["path"] in reasons]
-    gone = set(deleted) - {file["path"] for file in hub.get_files(bucket, deleted)} if deleted else set()
+    gone = set(deleted) - {file["path"] for file in hub.get_files(bucket, deleted)}
     failed = [f"{path} ({reason})" for path, reason in reasons.items() if path not in gone]
     if failed:
         raise XetResponseError(
