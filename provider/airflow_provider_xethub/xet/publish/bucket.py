@@ -74,7 +74,7 @@ class Changes:
                     f"{file['path']} has no Xet hash: it is stored inline, not in CAS. Upload it to {bucket} first."
                 )
         if self._deleted is None:
-            self._deleted = _to_delete(self._hub, self._request)
+            self._deleted = self._paced(lambda: _to_delete(self._hub, self._request))
         found = self._paced(lambda: self._hub.get_files(bucket, [file["path"] for file in files]))
         there = {file["path"]: (file["xet_hash"], file["size"]) for file in found}
         unchanged = {file["path"] for file in files if there.get(file["path"]) == (file["xet_hash"], file["size"])}

@@ -109,7 +109,7 @@ class RepositoryDestination:
                 card.prepare(modes[CARD_PATH])
             pending = sources.pending(files)
             through_cas = [path for path in pending if not (modes[path].inline or modes[path].ignored)]
-            known = sources.unchanged_in_repository(self._hub, request.repo, through_cas, modes)
+            known = batches.paced(lambda: sources.unchanged_in_repository(self._hub, request.repo, through_cas, modes))
             sent, transfer = sources.upload([path for path in through_cas if path not in known])
         batches.add(transfer)
         return _with_records(files, {**known, **sent}), modes
@@ -142,7 +142,7 @@ class BucketDestination:
         with in_batches(lambda: changes.is_changed):
             for batch in sources.batches(request.files) if request.files else [[]]:
                 pending = sources.pending(batch)
-                known = sources.unchanged_in_bucket(self._hub, request.repo, pending)
+                known = batches.paced(partial(sources.unchanged_in_bucket, self._hub, request.repo, pending))
                 sent, transfer = sources.upload([path for path in pending if path not in known])
                 batches.add(transfer)
                 changes.put(_with_records(batch, {**known, **sent}))

@@ -289,7 +289,21 @@ def test_a_refusal_names_the_request(hub):
     assert f"The Hub answered 403 to the change of 1 file in {BUCKET}. " in str(caught.value)
 
 
-# --- spans
+# --- the limits of the Hub, and spans
+
+
+def test_all_requests_wait_for_the_rate_limit_of_the_hub(hub):
+    hub.hold("f", "d/x")
+    sent = []
+
+    def paced(requests):
+        hub.routes()
+        found = requests()
+        sent.append(hub.routes())
+        return found
+
+    publish(hub, [hub.uploaded("a")], delete=["f", "d/"], paced=paced)
+    assert sent == [["POST /paths-info", "GET /tree/d%2F"], ["POST /paths-info"], ["POST /batch"]]
 
 
 def test_the_span_of_a_request_counts_its_changes(hub, two_at_a_time):
