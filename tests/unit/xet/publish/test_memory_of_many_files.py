@@ -106,8 +106,10 @@ def small_batches(monkeypatch):
 
 
 @pytest.fixture
-def traced():
+def traced(monkeypatch):
     logging.disable()  # pytest keeps what is logged, and each batch logs a line
+    # pathlib interns parts of paths, in a table that grows by megabytes, now and then, with all tests before.
+    monkeypatch.setattr(sys, "intern", str)
     published(Hub(), FEW)  # loads what is loaded once
     gc.freeze()  # everything else need not be looked through
     trace = sys.gettrace()
