@@ -109,7 +109,7 @@ class Mirror:
             plan = self._plan(contents, parent, there)
             if not plan.is_needed:
                 earlier = None if request.is_first_try else _Earlier(self.hub, request, self.rules).find()
-                return earlier or _result(self._nothing_to_do(parent), plan, repo, parent)
+                return earlier or _result(_nothing_to_do(self._newest(repo.at(parent))), plan, repo, parent)
             try:
                 published = self._publish(plan, replace(request, parent_commit=parent, atomic=True))
             except (XetConflictError, XetNotFoundError) as error:
@@ -119,17 +119,21 @@ class Mirror:
                     raise XetConflictError(
                         f"{repo} changed {number} times in the mirrored files while they were compared. Nothing was "
                         f"committed. Let the task retry when the other writers are done. {error}",
-                        status=getattr(error, "status", None),
+                        status=error.status,
                     ) from error
                 log.info("%s has changed since it was listed. Comparing again. %s", repo, error)
                 continue
             return _result(published, plan, repo, parent)
 
     def _head(self) -> str:
-        commits = self.hub.latest_commits(self.request.repo)
+        return self._newest(self.request.repo)["oid"]
+
+    def _newest(self, repo: Repo) -> XetCommit:
+        """Return the newest commit of a revision, as a commit of the branch."""
+        commits = self.hub.latest_commits(repo)
         if not commits:
-            raise XetNotFoundError(f"{self.request.repo} has no commits yet.", status=404)
-        return commits[0]["oid"]
+            raise XetNotFoundError(f"{repo} has no commits yet.", status=404)
+        return {**commits[0], "repo": self.request.repo.uri}
 
     def _listed(self) -> tuple[str, Mapping[str, XetFile]]:
         """Return the commit that is compared, and its files in the folder, by path."""
@@ -193,9 +197,8 @@ class Mirror:
             if not is_there:
                 return set()
         upload.fetch_samples(files)
-        text = preupload.own_gitignore(
-            upload.source_records([own] if own else [], repo.uri), lambda _: upload.read_inline([own] if own else [])
-        )
+        named = [own] if own else []
+        text = preupload.own_gitignore(upload.source_records(named, repo.uri), lambda _: upload.read_inline(named))
         modes = preupload.upload_modes(self.hub, repo, upload.source_records(files, repo.uri), gitignore=text)
         return {path for path, mode in modes.items() if mode.ignored}
 
@@ -210,46 +213,26 @@ class Mirror:
             files = [self._by_path[path] for path in new]
         return self.publish(files, replace(request, delete=plan.removed))
 
-    def _nothing_to_do(self, parent: str) -> XetPublishResult:
-        repo = self.request.repo
-        commit: XetCommit
-        if repo.is_bucket:
-            commit = _bucket_commit(self.hub, self.request)
-        else:
-            [commit] = self.hub.latest_commits(repo.at(parent))
-            commit = {**commit, "repo": repo.uri}
-        return {
-            **commit,
-            "files": [],
-            "deleted": [],
-            "unchanged": [],
-            "created": False,
-            "pull_request": None,
-            "pull_request_number": None,
-            "commits": [],
-            "transfer": no_transfer(),
-        }
-
     def _run_in_bucket(self) -> XetMirrorResult:
         """Put what is new and changed, and then delete what is no longer in the source.
 
         A retry after a failure does the rest, because it compares again.
         """
         bucket = self.request.repo
-        _, there = self._listed()
-        plan = self._plan(self._contents(), "", there)
-        result = self._nothing_to_do("")
+        parent, there = self._listed()
+        plan = self._plan(self._contents(), parent, there)
+        result = _nothing_to_do(_bucket_commit(self.hub, self.request))
         if self.request.idempotency_key is not None and not self.request.is_first_try:
             # An earlier attempt may have put any of them, and no commit says which.
             result["files"] = [there[path] for path in plan.unchanged]
             result["unchanged"] = list(plan.unchanged)
         if not plan.is_needed:
-            return _result(result, plan, bucket, "")
+            return _result(result, plan, bucket, parent)
         if plan.added or plan.changed:
             put = self._publish(replace(plan, removed=[]), self.request)
             known = {"files": [*put["files"], *result["files"]], "unchanged": result["unchanged"]}
             result = {**put, **known}  # type: ignore[typeddict-item]
-        now = {file["path"]: file for file in self.hub.get_files(bucket, plan.removed)} if plan.removed else {}
+        now = {file["path"]: file for file in self.hub.get_files(bucket, plan.removed)}
         same = [path for path in plan.removed if path in now and identity(now[path]) == identity(there[path])]
         if changed := sorted(set(plan.removed) & now.keys() - set(same)):
             log.warning(
@@ -261,7 +244,7 @@ class Mirror:
             self.publish([], replace(self.request, delete=same))
         plan = replace(plan, removed=same, kept=sorted({*plan.kept, *changed}))
         created = result["created"] or bool(same)
-        return _result({**result, "deleted": same, "created": created}, plan, bucket, "")
+        return _result({**result, "deleted": same, "created": created}, plan, bucket, parent)
 
 
 class _OnDisk:
@@ -398,6 +381,24 @@ def _key(commit: XetCommit) -> str | None:
     """Return what all commits of one piece of work have in common."""
     found = _KEY.search(commit["description"])
     return found[1] if found else None
+
+
+def _nothing_to_do(commit: XetCommit) -> XetPublishResult:
+    """Return the result of a mirror that changes nothing.
+
+    :param commit: what was compared.
+    """
+    return {
+        **commit,
+        "files": [],
+        "deleted": [],
+        "unchanged": [],
+        "created": False,
+        "pull_request": None,
+        "pull_request_number": None,
+        "commits": [],
+        "transfer": no_transfer(),
+    }
 
 
 def _result(published: XetPublishResult, plan: Plan, repo: Repo, parent: str) -> XetMirrorResult:
