@@ -30,7 +30,7 @@ _FIRST_BYTE = "first-byte"
 _CAS_ROUTES = ".* /cas/.*"
 _MOST_LOST = 150
 _BORNE, _COLLAPSE_SECONDS = 4, 2
-"""How many open requests for content a crowded link bears, and for how many seconds in all it bears more."""
+"""How many open requests for content a crowded link bears, and for how many seconds it bears more."""
 _DATA_ROUTE = re.compile(rb"/(?:uploads|xorbs?)/")
 
 

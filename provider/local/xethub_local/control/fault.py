@@ -63,7 +63,8 @@ class Fault:
     :param bandwidth: bytes per second, in each direction, that all requests of this fault share.
     :param max_open: requests of this fault that may be open at a time; one more makes their link collapse, until at
         most half as many are open.
-    :param collapse_after: seconds that more than ``max_open`` requests must have been open, in all, before that.
+    :param collapse_after: seconds that more than ``max_open`` requests must have been open before that; seconds with
+        fewer are subtracted.
     :param collapsed_bandwidth: bytes per second, in each direction, that requests share while the link has collapsed;
         connections that were open at that moment stay slow until they are closed. Default: 500,000.
     :raises ValueError: a field is not valid; the message names it.

@@ -60,7 +60,8 @@ class Link:
         self._max_open = fault.max_open
         self._collapse_after = fault.collapse_after
         self._crowded = 0.0
-        self._crowded_since: float | None = None
+        self._is_crowded = False
+        self._checked_at = 0.0
         self._open: dict[object, Address] = {}
         self._slow: set[Address] = set()
         self._has_collapsed = False
@@ -97,11 +98,12 @@ class Link:
         if self._max_open is None or self._has_collapsed:
             return
         now = asyncio.get_running_loop().time()
-        if self._crowded_since is not None:
-            self._crowded += now - self._crowded_since
-        self._crowded_since = now if len(self._open) > self._max_open else None
-        if self._crowded_since is not None and self._crowded >= self._collapse_after:
-            self._crowded, self._crowded_since = 0.0, None
+        passed, self._checked_at = now - self._checked_at, now
+        # What piles up in a crowd is worked off afterwards: requests that overlap for a moment never add up.
+        self._crowded = self._crowded + passed if self._is_crowded else max(0.0, self._crowded - passed)
+        self._is_crowded = len(self._open) > self._max_open
+        if self._is_crowded and self._crowded >= self._collapse_after:
+            self._crowded, self._is_crowded = 0.0, False
             self._has_collapsed = True
             self.collapses += 1
             self._slow.update(self._open.values())
