@@ -6,7 +6,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from xethub_local.control import link as link_module
 from xethub_local.control.faults import Fault
 from xethub_local.control.link import Link
 
@@ -23,7 +22,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(link_module.asyncio, "get_running_loop", lambda: clock)
+    monkeypatch.setattr("asyncio.get_running_loop", lambda: clock)
     return clock
 
 

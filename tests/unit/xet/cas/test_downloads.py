@@ -220,7 +220,7 @@ class Rules:
 
 @pytest.fixture
 def fetch(tmp_path, monkeypatch):
-    """Fetch files from a client; ``consume`` is told of each which part of the content is taken for damaged."""
+    """Fetch files from a client, and take a part of the content of each for damaged."""
 
     def fetch(client, damaged=(), rules=None, contents=CONTENT, verified=lambda: None, access=ACCESS):
         rules = rules or Rules()
@@ -277,7 +277,7 @@ def test_a_download_begins_with_as_few_requests_as_an_earlier_one_ended_with(fet
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Begins to count when it is told to: each look at it takes a second."""
+    """A clock that begins to count on demand: each look at it takes a second."""
 
     class Clock:
         now, runs = 0, staticmethod(lambda: False)
