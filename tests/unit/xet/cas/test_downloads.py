@@ -145,7 +145,7 @@ def test_more_small_files_than_large_ones_are_fetched_at_a_time(monkeypatch, siz
     assert config["deduplication.global_dedup_query_enabled"] is (bool(sizes) and sizes[0] > 128 << 10)
 
 
-# --- whole downloads, of a client that is not there -------------------------------------------------------------------
+# --- whole downloads, with a client in memory -------------------------------------------------------------------------
 
 CONTENT = {"aa" * 32: b"first", "bb" * 32: b"second", "cc" * 32: b"third!!"}
 

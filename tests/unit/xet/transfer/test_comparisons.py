@@ -7,27 +7,13 @@ import time
 import pytest
 
 from airflow_provider_xethub.xet import native_client
-from airflow_provider_xethub.xet.files import digest_memory, file_systems
-from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
 from airflow_provider_xethub.xet.files.found_files import open_local
 from airflow_provider_xethub.xet.files.targets import local_targets
-from airflow_provider_xethub.xet.transfer import existing, remembered, same_content
+from airflow_provider_xethub.xet.transfer import existing, same_content
 from airflow_provider_xethub.xet.transfer.same_content import SourceContents
 from support.commit_builders import ANYWHERE, record
 
 CONTENT = b"content"
-
-
-@pytest.fixture
-def memory(tmp_path, monkeypatch):
-    """A memory that trusts this disk, keeps what it is given at once, and of which nothing is verified."""
-    device = tmp_path.stat().st_dev
-    monkeypatch.setattr(file_systems, "by_device", lambda: {device: "ext4"})
-    monkeypatch.setattr(digest_memory, "SETTLED_SECONDS", 0.0)
-    for name in ("MIN_BYTES", "VERIFIED_BYTES", "VERIFIED_SHARE"):
-        monkeypatch.setattr(remembered, name, 0)
-    (tmp_path / "cache").mkdir()
-    return DigestMemory(lambda: tmp_path / "cache")
 
 
 @pytest.fixture

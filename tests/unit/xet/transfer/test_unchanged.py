@@ -11,8 +11,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetSourceError
 from airflow_provider_xethub.xet import native_client
-from airflow_provider_xethub.xet.files import digest_memory, file_systems, sources
-from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
+from airflow_provider_xethub.xet.files import sources
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import remembered, unchanged
@@ -49,18 +48,6 @@ def folder(tmp_path):
 def files(folder):
     """The files, and an object of an object storage, whose content is not compared."""
     return [*sources.collect(str(folder)), SimpleNamespace(path_in_repo="stored.bin")]
-
-
-@pytest.fixture
-def memory(tmp_path, monkeypatch):
-    """A memory that trusts this disk, keeps what it is given at once, and of which nothing is verified."""
-    device = tmp_path.stat().st_dev
-    monkeypatch.setattr(file_systems, "by_device", lambda: {device: "ext4"})
-    monkeypatch.setattr(digest_memory, "SETTLED_SECONDS", 0.0)
-    for name in ("MIN_BYTES", "VERIFIED_BYTES", "VERIFIED_SHARE"):
-        monkeypatch.setattr(remembered, name, 0)
-    (tmp_path / "cache").mkdir()
-    return DigestMemory(lambda: tmp_path / "cache")
 
 
 def plant(memory, folder, kind, digests):
