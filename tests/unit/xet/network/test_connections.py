@@ -64,6 +64,34 @@ def test_connections_that_stay_open_and_those_of_others_are_not_waited_for():
         assert time.monotonic() - started < 30
 
 
+def test_a_server_of_this_process_is_not_waited_for():
+    """Its connections have the server's own address, and one that it closed lasts until the client closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        server.accept()[0].close()
+        started = time.monotonic()
+        with drained(0, most=60):
+            pass
+        assert time.monotonic() - started < 30
+
+
+def test_a_connection_that_was_half_closed_before_is_not_waited_for():
+    with full() as (half_closed, _):
+        half_closed.shutdown(socket.SHUT_WR)
+        started = time.monotonic()
+        with drained(0, most=60):
+            pass
+        assert time.monotonic() - started < 30
+
+
+def test_a_connection_that_the_other_side_half_closed_is_waited_for():
+    with full() as (sender, receiver):
+        receiver.shutdown(socket.SHUT_WR)
+        started = time.monotonic()
+        with drained(0, most=0.3):
+            sender.close()
+        assert 0.3 <= time.monotonic() - started < 30
+
+
 def test_nothing_is_waited_for_where_the_system_does_not_show_it(monkeypatch):
     def refuse(*_):
         raise psutil.AccessDenied
