@@ -179,19 +179,17 @@ def _publish_through_pull_request(
                 status=409,
             )
     try:
-        oid = pull_requests.merge(hub, proposed, number)
+        merged: XetCommit = {**pull_requests.merge(hub, proposed, number), "repo": request.repo.uri}
     except XetConflictError:
         pull_requests.close(hub, proposed, number, _PLANNED_AGAIN)
         raise
-    [merged] = hub.latest_commits(request.repo.at(oid))
-    commit: XetCommit = {**merged, "repo": request.repo.uri}
     return {
         **result,
-        **commit,
-        "files": cast("list[XetFile]", work.files.published(commit["repo"])),
+        **merged,
+        "files": cast("list[XetFile]", work.files.published(merged["repo"])),
         "pull_request": None,
         "pull_request_number": None,
-        "commits": [commit],
+        "commits": [merged],
     }
 
 

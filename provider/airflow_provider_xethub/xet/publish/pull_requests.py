@@ -12,30 +12,31 @@ from airflow_provider_xethub.exceptions import XetConnectionError, XetHubError, 
 from airflow_provider_xethub.xet.hub import pull_requests
 from airflow_provider_xethub.xet.hub.client import Hub, with_retries
 from airflow_provider_xethub.xet.publish.request import COMMIT_TIMEOUT
+from airflow_provider_xethub.xet.records import XetCommit
 from airflow_provider_xethub.xet.repo import Repo
 
 log = logging.getLogger(__name__)
 
 
-def merged_as(hub: Hub, repo: Repo, number: int) -> str | None:
-    """Return the id of the commit by which a pull request was merged; ``None`` where it was not.
+def merged_as(hub: Hub, repo: Repo, number: int) -> XetCommit | None:
+    """Return the commit by which a pull request was merged, with the branch in ``repo``; ``None`` where it was not.
 
     :raises XetNotFoundError: there is no such pull request.
     """
     found = pull_requests.get(hub, repo, number)
-    return pull_requests.merge_commit(hub, found)["oid"] if found.status == "merged" else None
+    return pull_requests.merge_commit(hub, found) if found.status == "merged" else None
 
 
-def merge(hub: Hub, repo: Repo, number: int) -> str:
-    """Merge a pull request once, and return the id of the commit; also after a lost response.
+def merge(hub: Hub, repo: Repo, number: int) -> XetCommit:
+    """Merge a pull request once, and return the commit, with the branch in ``repo``; also after a lost response.
 
     :raises XetConflictError: the branch has changed in the same files.
     """
 
-    def once() -> str:
+    def once() -> XetCommit:
         found = pull_requests.get(hub, repo, number)
         if found.status == "merged":
-            return pull_requests.merge_commit(hub, found)["oid"]
+            return pull_requests.merge_commit(hub, found)
         if found.record["conflicts"]:
             raise pull_requests.conflict_error(found)
         about = f"the merge of pull request {number} into {found.base}"

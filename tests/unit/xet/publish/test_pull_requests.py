@@ -67,7 +67,7 @@ def test_an_open_pull_request_is_merged_with_one_request(states, monkeypatch):
     monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.MAX_TRIES", 1)
     states += [OPEN, MERGED]
     hub = Requests()
-    assert pull_requests.merge(hub, REPO, 7) == "merged"
+    assert pull_requests.merge(hub, REPO, 7) == {"oid": "merged"}
     [(method, path, about, options)] = hub.sent
     assert (method, path) == ("POST", "/api/models/acme/m/discussions/7/merge")
     assert about == "the merge of pull request 7 into main"
@@ -78,13 +78,13 @@ def test_an_open_pull_request_is_merged_with_one_request(states, monkeypatch):
 def test_what_is_merged_already_is_not_merged_again(states):
     states += [MERGED]
     hub = Requests()
-    assert pull_requests.merge(hub, REPO, 7) == "merged"
+    assert pull_requests.merge(hub, REPO, 7) == {"oid": "merged"}
     assert hub.sent == []
 
 
 def test_a_merge_whose_response_was_lost_counts(states):
     states += [OPEN, MERGED]
-    assert pull_requests.merge(Requests(XetTimeoutError("No response.")), REPO, 7) == "merged"
+    assert pull_requests.merge(Requests(XetTimeoutError("No response.")), REPO, 7) == {"oid": "merged"}
 
 
 def test_a_merge_that_was_refused_is_an_error(states):
@@ -117,7 +117,7 @@ def test_a_merge_that_the_hub_does_not_report_is_tried_again(states, monkeypatch
 def test_whether_a_pull_request_was_merged_is_asked(states):
     states += [OPEN, MERGED]
     assert pull_requests.merged_as(Requests(), REPO, 7) is None
-    assert pull_requests.merged_as(Requests(), REPO, 7) == "merged"
+    assert pull_requests.merged_as(Requests(), REPO, 7) == {"oid": "merged"}
 
 
 @pytest.mark.parametrize("error", [None, XetForbiddenError("No permission.", status=403)])
