@@ -68,7 +68,8 @@ def test_without_a_word_of_the_hub_too_many_requests_slow_down_more_each_time(hu
         hub.faults.add(Fault(HEAD, status=429))
         triggerer = Triggerer()
         triggerer.start({i: XetFileTrigger(paths=["a"], **where(repo)) for i in range(50)})
-        await until(lambda: len(hub.log.requests(HEAD)) == 4)
+        await until(lambda: len(told) == 4)
+        assert len(hub.log.requests(HEAD)) == 4
         assert not triggerer.fired
         await triggerer.stop()
 
