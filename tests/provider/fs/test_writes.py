@@ -11,6 +11,7 @@ from airflow_provider_xethub.exceptions import XetHubError, XetInputError, XetSe
 from airflow_provider_xethub.fs import open_files, transactions
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.xet.cas import session as cas_session
+from airflow_provider_xethub.xet.cas import uploads as cas_uploads
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from support.builders import TEXT, binary, commits, content, names, publish, write
 from support.filesystem_places import at, name
@@ -99,6 +100,7 @@ def test_what_nobody_closes_is_not_published(mode, repo, fs, hub, caplog):
 def test_what_cas_does_not_take_is_not_published(repo, fs, hub, connection, monkeypatch):
     connection(extra={"stall_timeout": 30})  # a hang would be seen as what it is
     monkeypatch.setattr(cas_session, "RETRIES", 0)
+    monkeypatch.setattr(cas_uploads, "_STALL_SECONDS", 0.5)
     hub.faults.add(Fault(XORBS, status=500))
     before = commits(hub, repo)
     with pytest.raises(XetHubError):

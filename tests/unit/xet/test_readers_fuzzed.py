@@ -174,6 +174,11 @@ def attempt(read) -> tuple[object, XetHubError | None]:
         return None, error
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch):
+    monkeypatch.setattr("airflow_provider_xethub.xet.hub.client.FIRST_DELAY", 0.001)
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 @settings(max_examples=examples(60))
 @given(data=st.data())
