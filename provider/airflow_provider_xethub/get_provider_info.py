@@ -347,7 +347,7 @@ def get_provider_info() -> dict[str, Any]:
                     "transfer_memory": {
                         "description": (
                             "Resident memory of a task's process beyond which uploads and downloads wait instead of "
-                            "buffering more: bytes, or with a unit such as 500MB. Empty: 450 MB, or less where the "
+                            "buffering more: bytes, or with a unit such as 350MB. Empty: 500 MB, or less where the "
                             "control group or the host of the worker has less free."
                         ),
                         "version_added": "0.2.0",
