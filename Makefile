@@ -4,9 +4,9 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# Tests wait half of their time, so two cores serve four processes. The tests of one file stay together: they
+# Tests wait half of their time, so two cores serve five processes. The tests of one file stay together: they
 # share a Hub, and often an Airflow. The files stay in the order of collection: tests/conftest.py puts the longest first.
-PROCESSES ?= 4
+PROCESSES ?= 5
 PYTEST = $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Further arguments for pytest or for the script of a target: make test ARGS="tests/unit/xet/test_token.py -k fresh".
 ARGS ?=
