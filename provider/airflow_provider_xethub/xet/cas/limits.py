@@ -12,7 +12,7 @@ DEFAULT_MEMORY = 500_000_000
 """Resident size of the process in bytes up to which a transfer buffers by default, where there is as much memory.
 
 ``huggingface_hub`` takes 440 to 490 MB to upload a large file, and 1,100 MB to download one, in the same process. With
-450 MB, an upload of 1 GiB over 50 ms took 7 % longer and 4 MB less: it waited for one more xorb than it had room for."""
+450 MB, an upload of 1 GiB over 50 ms took 7 % longer and 4 MB less: it had no room for the next xorb."""
 
 LEAST_ROOM = 200_000_000
 """Bytes that a transfer takes in any case beyond what the process has before it: the client's code, one xorb of 64 MB
