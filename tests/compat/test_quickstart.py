@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,7 @@ def airflow(tmp_path, hub):
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path / "home"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parents[2] / "dags_example"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
         "AIRFLOW_CONN_XETHUB_DEFAULT": json.dumps({"conn_type": "xethub", "host": hub.url, "password": hub.token()}),
     }
