@@ -205,6 +205,9 @@ def test_a_moment_that_nothing_was_waited_for(trials, hub, where, records, tmp_p
     hub.faults.add(Fault(".*", delay=0.02))
     chance = trials.random
     stopped = 0
+    trials.forks.start("XetUploadOperator", {"source": str(write(tmp_path / "first", {"a.bin": DATA})), **where})
+    began = time.monotonic()
+    longest = trials.forks.end()["gone"] - began
     for number in range(3 * TIMES):
         out = tmp_path / "out" / str(number)
         source = write(tmp_path / f"in{number}", {"a.bin": os.urandom(5 << 20), f"{number}.csv": TEXT})
@@ -218,7 +221,7 @@ def test_a_moment_that_nothing_was_waited_for(trials, hub, where, records, tmp_p
             ]
         )
         trials.forks.start(operator, arguments)
-        time.sleep(chance.uniform(0, 1.0))
+        time.sleep(chance.uniform(0, 1.5 * longest))
         try:
             at = trials.forks.kill()
         except ProcessLookupError:  # it was faster

@@ -25,6 +25,7 @@ from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
 from airflow_provider_xethub.xet.identifiers import COMMIT_ID
 from airflow_provider_xethub.xet.message_text import counted
+from airflow_provider_xethub.xet.process import stop
 from airflow_provider_xethub.xet.publish.request import CommitRequest
 from airflow_provider_xethub.xet.repo import DEFAULT_REVISION, Repo
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -102,6 +103,7 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
     def execute(self, context: Context) -> Any:
         """Check the arguments and do the work; errors that retrying cannot fix fail the task at once."""
         self._executing = True
+        stop.reset()
         # The garbage collector need not look at all that Airflow has loaded again and again: with 10,000 records, that
         # took a quarter of the CPU time.
         is_frozen = _has_frozen_objects(os.getpid())
@@ -115,6 +117,7 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
             if not is_frozen:
                 gc.unfreeze()
             self._executing = False
+            stop.reset()
 
     def prepare(self, context: Context) -> None:  # noqa: ARG002
         """Check and normalise the rendered arguments."""
@@ -131,9 +134,11 @@ class XetOperator(RepositoryTaskMixin, BaseOperator):
         """
         if self._executing:
             self._executing = False
-            raise XetCancelledError(
-                f"Task {self.task_id} was stopped from outside, and unfinished work was discarded. Clear it to run it "
-                "again."
+            stop.now(
+                XetCancelledError(
+                    f"Task {self.task_id} was stopped from outside, and unfinished work was discarded. Clear it to run "
+                    "it again."
+                )
             )
 
     def resolve_repo(self, token: SealedTokenDict | None = None, default: Repo | None = None) -> Repo:

@@ -42,6 +42,7 @@ from airflow_provider_xethub.xet.network import bounded_answers
 from airflow_provider_xethub.xet.network import errors as network_errors
 from airflow_provider_xethub.xet.network.bounded_answers import TooLargeError
 from airflow_provider_xethub.xet.network.settings import Network
+from airflow_provider_xethub.xet.process import stop
 from airflow_provider_xethub.xet.records import XetCommit, XetFile
 from airflow_provider_xethub.xet.redaction import Secrets
 from airflow_provider_xethub.xet.repo import Repo, Scope
@@ -524,6 +525,7 @@ def with_retries(once: Callable[[], T], *, also: Callable[[BaseException], bool]
         stop=tenacity.stop_after_attempt(MAX_TRIES) | tenacity.stop_before_delay(RETRY_BUDGET),
         wait=delay,
         before_sleep=_log_retry,
+        sleep=stop.sleep,
         reraise=True,
     )(once)
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from airflow_provider_xethub.exceptions import XetCancelledError
 from airflow_provider_xethub.xet import progress
+from airflow_provider_xethub.xet.process import stop
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,6 +67,7 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
 
     :param name: :data:`TRANSFER` or :data:`REQUEST`.
     """
+    stop.check()
     done = threading.Event()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -83,6 +85,7 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
     begin(thread)
 
     def wait(meter: Watch | None = None) -> T:
+        stop.check()
         while not done.wait(progress.CHECK_INTERVAL):
             if meter:
                 meter.check()

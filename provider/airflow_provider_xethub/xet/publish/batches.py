@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from airflow_provider_xethub.exceptions import XetCommitQuotaError, XetRateLimitError
 from airflow_provider_xethub.xet import native_client, records
 from airflow_provider_xethub.xet.message_text import duration, size
+from airflow_provider_xethub.xet.process import stop
 from airflow_provider_xethub.xet.process.path_table import PathTable
 from airflow_provider_xethub.xet.publish.records_on_disk import RecordsOnDisk, batches
 from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadResult, no_transfer
@@ -112,5 +112,5 @@ class Batches:
                 if is_quota or self._count <= records.IN_MEMORY:
                     raise
                 log.warning("Waiting %s for the rate limit of the Hub. %s", duration(wait or 0), error)
-                time.sleep(wait or 0)
+                stop.sleep(wait or 0)
         return requests()

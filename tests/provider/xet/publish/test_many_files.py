@@ -122,7 +122,7 @@ def test_an_error_in_a_later_batch_does_not_say_that_nothing_was_put_into_the_bu
 
 def test_many_files_go_to_a_bucket(hook, hub, folder, three_in_memory, monkeypatch):
     monkeypatch.setattr(bucket_module, "BATCH", 2)
-    monkeypatch.setattr(batches.time, "sleep", lambda _: None)
+    monkeypatch.setattr(batches.stop, "sleep", lambda _: None)
     bucket = hub.create_repo("many/bucket", "bucket")
     hub.faults.add(Fault("POST .*/batch", skip=1, times=1, status=429, headers={"Retry-After": "200"}))
     hub.log.clear()
@@ -176,7 +176,7 @@ def test_a_full_disk_says_where_room_is_needed(folder, three_in_memory, monkeypa
 
 def test_an_upload_waits_for_the_next_window_of_the_rate_limit(hook, repo, hub, folder, three_in_memory, monkeypatch):
     slept = []
-    monkeypatch.setattr(batches.time, "sleep", slept.append)
+    monkeypatch.setattr(batches.stop, "sleep", slept.append)
     hub.faults.add(Fault("POST .*/preupload/.*", times=1, status=429, headers={"Retry-After": "200"}))
     hook.publish(folder, request(repo))
     assert slept == [200.0]

@@ -21,7 +21,7 @@ from support.commit_builders import ANYWHERE, record
 def waited(monkeypatch):
     """The seconds that were waited."""
     seconds: list[float] = []
-    monkeypatch.setattr(batches.time, "sleep", seconds.append)
+    monkeypatch.setattr(batches.stop, "sleep", seconds.append)
     monkeypatch.setattr(records, "IN_MEMORY", 10)
     return seconds
 

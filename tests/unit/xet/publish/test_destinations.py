@@ -113,7 +113,7 @@ def two_in_memory(monkeypatch):
 def waited(two_in_memory, monkeypatch):
     """The seconds that were waited for the Hub."""
     seconds: list[float] = []
-    monkeypatch.setattr(batches.time, "sleep", seconds.append)
+    monkeypatch.setattr(batches.stop, "sleep", seconds.append)
     return seconds
 
 
