@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -48,3 +49,12 @@ def test_no_request_of_a_client_that_is_gone_meets_a_later_fault(tmp_path):
         assert os.waitpid(child, 0) == (child, 0)
         assert requests.get(f"{hub.url}/api/models", timeout=10).status_code == 500
         assert hub.faults.acted(fault) == 1
+
+
+def test_no_request_is_in_the_log_even_where_another_server_of_this_process_logs_its_own(tmp_path, caplog, monkeypatch):
+    """``uvicorn`` asks one logger of the process whether to log requests."""
+    with LocalHub(tmp_path) as hub:
+        monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)
+        caplog.set_level(logging.INFO, "uvicorn.access")
+        assert requests.get(hub.url, timeout=10).ok
+    assert caplog.messages == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -16,6 +18,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _is_in_head = True
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # uvicorn asks a logger that all servers of the process share, not its own configuration.
+        self.access_log = False
 
     def data_received(self, data: bytes) -> None:
         """Process received bytes, and refuse a head that is too large."""
