@@ -1,4 +1,4 @@
-"""SIGTERM that meets code which catches every exception: the task stops all the same, where it waits next."""
+"""SIGTERM that interrupts code which catches every exception: the task still stops, where it waits next."""
 
 from __future__ import annotations
 
