@@ -1,4 +1,4 @@
-"""That the task of this process is to stop: raised by its signal handler, and again where the main thread waits.
+"""The stop of this process's task: an error that its signal handler raises, and again where the main thread waits.
 
 Once is not enough. What a signal handler raises gets lost where it interrupts code that catches every exception, such
 as a handler of ``logging``, or a finalizer. The task would then go on.

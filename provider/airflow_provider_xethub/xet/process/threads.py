@@ -66,6 +66,7 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
     """Start blocking work in a thread, and return a function that waits for its result like :func:`interruptible`.
 
     :param name: :data:`TRANSFER` or :data:`REQUEST`.
+    :raises XetCancelledError: the task was stopped before; nothing is started.
     """
     stop.check()
     done = threading.Event()
@@ -85,8 +86,8 @@ def start(work: Callable[[], T], name: str = TRANSFER) -> Callable[..., T]:
     begin(thread)
 
     def wait(meter: Watch | None = None) -> T:
-        stop.check()
         while not done.wait(progress.CHECK_INTERVAL):
+            stop.check()  # the log of the progress may have caught it
             if meter:
                 meter.check()
         thread.join()

@@ -6,12 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from airflow_provider_xethub.exceptions import XetCancelledError
+from airflow_provider_xethub.xet import progress
 from airflow_provider_xethub.xet.files import targets
-from airflow_provider_xethub.xet.process import threads
+from airflow_provider_xethub.xet.process import stop, threads
 
 
 class StoppedError(Exception):
@@ -125,3 +127,25 @@ def test_an_error_of_the_thread_itself_stays_what_it_is():
 
     with pytest.raises(KeyError, match="its own"):
         threads.begin(Broken())
+
+
+def test_a_stop_that_the_log_of_the_progress_caught_ends_the_wait(monkeypatch):
+    """As a handler of ``logging`` that a signal interrupts: it catches what the signal handler raises."""
+    monkeypatch.setattr(progress, "CHECK_INTERVAL", 0.01)
+    ended, checks = threading.Event(), []
+
+    class Meter:
+        def check(self):
+            checks.append(1)
+            if len(checks) == 1:
+                with suppress(XetCancelledError):
+                    stop.now(XetCancelledError("The task was stopped."))
+            assert len(checks) < 100, "the wait goes on"
+
+    try:
+        with pytest.raises(XetCancelledError, match=r"The task was stopped\."):
+            threads.interruptible(lambda: ended.wait(30), Meter())
+    finally:
+        stop.reset()
+        ended.set()
+    assert len(checks) == 1
