@@ -44,14 +44,14 @@ class Sizes:
     starts: Shape = (3, 100_000)
     edited: int = 256 * MIB
     variants: Shape = (29, 8 * MIB)
-    unchanged: Shape = (2_000, 128 * 1024)
+    unchanged: Shape = (10_000, 429_496)
     limited: int = 512 * MIB
     fast: int = 256 * MIB
     slow: int = 32 * MIB
     lossy: Shape = (100, MIB)
     whole: Shape = (10, 32 * MIB)
     crowded: Shape = (80, 8 * MIB)
-    crawled: int = 10
+    crawled: int = 16
 
 
 DEFAULT = Sizes()
@@ -61,7 +61,6 @@ FULL = Sizes(
     mapped=(1, 8, 200),
     edited=5 * 1024 * MIB,
     variants=(29, 256 * MIB),
-    unchanged=(10_000, 429_496),
 )
 QUICK = Sizes(
     large=3 * MIB,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.ratios import Ratio, paired
-from benchmarks.tasks import FEW, HUB, OPERATORS, TUNED
+from benchmarks.tasks import FEW, FORGETFUL, HUB, OPERATORS, TUNED
 from benchmarks.turn import ALL, DAG_RUN, SOME
 
 Row = tuple[str, str, str]
@@ -51,7 +51,7 @@ RULES = (
     Rule("speed", HUB, 1.0, low=0.97),
     Rule("memory", HUB, 1.0),
     Rule("speed", HUB, 1.3, cases=("s3", "object")),
-    Rule("speed", HUB, 10, cases=("unchanged",), steps=("second upload",)),
+    Rule("speed", FORGETFUL, 10, cases=("unchanged",), steps=("second upload",)),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("upload, new", "upload, 1 % changed"), profiles=_DISTANCES),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("download",), profiles=_DISTANCES),
     Rule("memory", HUB, 1 / 3, cases=("large", "fast"), steps=("download",)),

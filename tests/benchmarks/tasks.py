@@ -264,6 +264,7 @@ def _bare_to_s3(arguments: dict[str, Any]) -> Work:
 OPERATORS, HUB, BARE, TUNED = "this provider", "huggingface_hub", "bare hf_xet", "bare hf_xet, tuned"
 IMPORTED = "huggingface_hub, imported before"
 LEAN = "this provider, transfer_memory=350MB"
+FORGETFUL = "this provider, digest_memory=False"
 FEW = "huggingface_hub, 4 requests"
 """With as many requests as the crowded link bears, which its user has to know: nothing is faster on it."""
 
@@ -282,6 +283,11 @@ def _few(work: Work) -> Work:
     return work
 
 
+def _forgetful(work: Work) -> Work:
+    os.environ["AIRFLOW__XETHUB__DIGEST_MEMORY"] = "False"
+    return work
+
+
 def _tuned(make: Callable[[dict[str, Any]], Work], tuned: bool) -> Callable[[dict[str, Any]], Work]:
     return lambda arguments: make({**arguments, "tuned": tuned})
 
@@ -294,6 +300,7 @@ _MAKERS: dict[tuple[str, str], Callable[[dict[str, Any]], Work]] = {
     (OPERATORS, "commit"): _operator_commit,
     (LEAN, "upload"): lambda arguments: _operator_upload({**arguments, "transfer_memory": "350MB"}),
     (LEAN, "download"): lambda arguments: _operator_download({**arguments, "transfer_memory": "350MB"}),
+    (FORGETFUL, "upload"): lambda arguments: _forgetful(_operator_upload(arguments)),
     (HUB, "upload_file"): lambda arguments: _task(upload_file, arguments),
     (HUB, "upload_folder"): lambda arguments: _task(upload_folder, arguments),
     (HUB, "hf_hub_download"): lambda arguments: _task(hf_hub_download, arguments),

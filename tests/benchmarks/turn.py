@@ -18,7 +18,7 @@ from benchmarks.profiles import Profile
 from benchmarks.scheduler import WHOLE, Scheduler
 from benchmarks.servers import HubServer, ObjectStore
 from benchmarks.sizes import Sizes
-from benchmarks.tasks import BARE, LEAN, OPERATORS, TUNED, environment
+from benchmarks.tasks import BARE, FORGETFUL, LEAN, OPERATORS, TUNED, environment
 
 NAME = "data.bin"
 DAG_RUN = "the run of the DAG"
@@ -129,7 +129,7 @@ class Turn:
 
     @property
     def is_ours(self) -> bool:
-        return self.contender in (OPERATORS, LEAN)
+        return self.contender in (OPERATORS, LEAN, FORGETFUL)
 
     @property
     def is_bare(self) -> bool:
