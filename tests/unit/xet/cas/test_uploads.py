@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet.cas import uploads as cas_uploads
+from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY, LEAST_ROOM
 from airflow_provider_xethub.xet.cas.session import XORB
 from airflow_provider_xethub.xet.process import memory as process_memory
 
@@ -44,18 +45,31 @@ def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, ahead=cas_
     return sum(given)
 
 
-@pytest.mark.parametrize("ahead", [cas_uploads.ONE, cas_uploads.SEVERAL, cas_uploads.FILES])
+SMALL = cas_uploads.ahead_of_files(DEFAULT_MEMORY, 8)
+
+
+@pytest.mark.parametrize("ahead", [cas_uploads.ONE, cas_uploads.SEVERAL, SMALL])
 def test_what_is_in_no_xorb_yet_is_limited(monkeypatch, ahead):
     """With CAS standing still, no more than the allowance is read."""
     written = written_before_a_wait(monkeypatch, Report(), ahead=ahead, count=4 << 20)
     assert max(ahead) - (4 << 20) <= written <= max(ahead) + (4 << 20)
 
 
-@pytest.mark.parametrize(("ahead", "more"), [(cas_uploads.SEVERAL, 136_000_000), (cas_uploads.FILES, 80_000_000)])
+@pytest.mark.parametrize(("ahead", "more"), [(cas_uploads.SEVERAL, 136_000_000), (SMALL, SMALL.always)])
 def test_several_files_go_on_without_memory_and_small_ones_no_further_with_it(monkeypatch, ahead, more):
     memory = 4 * CEILING if ahead is cas_uploads.SEVERAL else 0
     written = written_before_a_wait(monkeypatch, Report(XORB), ahead=ahead, memory=memory)
     assert more - (2 << 20) <= written <= more
+
+
+@pytest.mark.parametrize(
+    ("room", "xorbs", "ahead"),
+    [(LEAST_ROOM, 1, 80), (LEAST_ROOM + XORB, 8, 104), (300_000_000, 8, 104), (460_000_000, 8, 120), (2 << 30, 8, 136)],
+)
+def test_small_files_take_more_where_there_is_more_memory(room, xorbs, ahead):
+    """Never less than a xorb and a little more, or the upload would block."""
+    assert cas_uploads.ahead_of_files(room, xorbs) == (ahead * 1_000_000, 0)
+    assert ahead * 1_000_000 > XORB
 
 
 def test_while_a_xorb_is_on_its_way_the_next_is_filled(monkeypatch):
