@@ -99,7 +99,7 @@ compat: $(INSTALLED)  ## Run the tests that meet Airflow on 3.0 to 3.4, and with
 compat-pins: $(INSTALLED)  ## Pin the versions that make compat runs with.
 	@$(BIN)/python tests/compat/run.py --pin
 
-bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (35 to 55 minutes).
+bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, and with the bare client (50 to 70 minutes).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.bench $(ARGS)
 

@@ -19,7 +19,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is moved. ``DEFAULT`` fits into half an hour, ``FULL`` is what the documentation speaks of.
+    """How much is moved. ``DEFAULT`` takes an hour, ``FULL`` is what the documentation speaks of.
 
     :param mapped: numbers of tasks.
     :param edited: bytes of the file of which one megabyte changes.
