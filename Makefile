@@ -106,7 +106,7 @@ bench: $(INSTALLED)  ## Compare the operators with huggingface_hub in a task, an
 bench-docs: $(INSTALLED)  ## Write the results of make bench into the documentation.
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.bench --report-only
 
-scale: $(INSTALLED)  ## Measure how tasks grow with files, bytes, tasks and triggers (1 to 2 hours).
+scale: $(INSTALLED)  ## Measure how tasks grow with files, bytes, tasks and triggers (half an hour).
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --group long
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.scale $(ARGS)
 
