@@ -46,9 +46,11 @@ query, too. With 80 MB and two xorbs in flight, 768 MiB took 4.5 s instead of 4.
 FILES = (104_000_000, 136_000_000)
 LEAN_FILES = (80_000_000, 80_000_000)
 """The least and the most for small files, which the client reads later, by itself: the memory that is free then is not
-known now. Lean, a little more than a xorb, where one is in flight at a time. The client then assembles hardly anything
-while CAS receives one: 10,000 files, 4 GiB in all, took 28.8 s instead of 25.3 s with 104 MB, and 3,000 files over 50
-ms 10.4 s instead of 7.2 s with 136 MB."""
+known now. Lean, a little more than a xorb: the client then assembles hardly anything while CAS receives one. With 104
+MB, 10,000 files, 4 GiB in all, took 6 % less time; with 136 MB, 3,000 files over 50 ms 7.2 s instead of 10.4 s."""
+
+FILES_ROOM = 324_000_000
+"""Bytes of memory below which small files are lean: several may take 80 MB more than the limit, and take 404 MB."""
 
 FILES_MEMORY = (100_000_000, 3)
 """Bytes that an upload of small files takes in any case, and for each byte that is written ahead: as content, in a
@@ -188,8 +190,7 @@ def _upload_once(
                 streams[number] = _LargeFile(source, sizes[number])
 
         ceiling = access.memory_ceiling()
-        of_files = ahead_of_files(ceiling - memory.resident(), access.xorbs_at_once())
-        ahead = (SEVERAL if len(full) > 1 else ONE) if streams else of_files
+        ahead = (SEVERAL if len(full) > 1 else ONE) if streams else ahead_of_files(ceiling - memory.resident())
         pace = Pace(commit, stopped, ahead, ceiling - held - SLACK)
 
         def send(number: int) -> None:
@@ -254,10 +255,10 @@ class _LargeFile:
             raise _unreadable(self.path, error) from error
 
 
-def ahead_of_files(room: int, xorbs: int) -> Ahead:
-    """Return how much may be written of small files, in ``room`` bytes of memory, with so many xorbs in flight."""
+def ahead_of_files(room: int) -> Ahead:
+    """Return how much may be written of small files, in ``room`` bytes of memory."""
     always, for_each = FILES_MEMORY
-    least, most = FILES if xorbs > 1 else LEAN_FILES
+    least, most = FILES if room >= FILES_ROOM else LEAN_FILES
     return Ahead(min(most, max(least, (room - always) // for_each)), 0)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_xethub.exceptions import XetHubError
 from airflow_provider_xethub.xet.cas import uploads as cas_uploads
-from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY, LEAST_ROOM
+from airflow_provider_xethub.xet.cas.limits import LEAST_ROOM
 from airflow_provider_xethub.xet.cas.session import XORB
 from airflow_provider_xethub.xet.process import memory as process_memory
 
@@ -45,7 +45,7 @@ def written_before_a_wait(monkeypatch, report, *, memory=200_000_000, ahead=cas_
     return sum(given)
 
 
-SMALL = cas_uploads.ahead_of_files(DEFAULT_MEMORY, 8)
+SMALL = cas_uploads.ahead_of_files(LEAST_ROOM)
 
 
 @pytest.mark.parametrize("ahead", [cas_uploads.ONE, cas_uploads.SEVERAL, SMALL])
@@ -63,12 +63,12 @@ def test_several_files_go_on_without_memory_and_small_ones_no_further_with_it(mo
 
 
 @pytest.mark.parametrize(
-    ("room", "xorbs", "ahead"),
-    [(LEAST_ROOM, 1, 80), (LEAST_ROOM + XORB, 8, 104), (300_000_000, 8, 104), (460_000_000, 8, 120), (2 << 30, 8, 136)],
+    ("room", "ahead"),
+    [(LEAST_ROOM, 80), (323_000_000, 80), (324_000_000, 104), (460_000_000, 120), (2 << 30, 136)],
 )
-def test_small_files_take_more_where_there_is_more_memory(room, xorbs, ahead):
+def test_small_files_take_more_where_there_is_more_memory(room, ahead):
     """Never less than a xorb and a little more, or the upload would block."""
-    assert cas_uploads.ahead_of_files(room, xorbs) == (ahead * 1_000_000, 0)
+    assert cas_uploads.ahead_of_files(room) == (ahead * 1_000_000, 0)
     assert ahead * 1_000_000 > XORB
 
 
