@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_xethub.xet.cas.limits import TransferLimits
     from airflow_provider_xethub.xet.cas.session import CasAccess, WithCasAccess
-    from airflow_provider_xethub.xet.files.found_files import SourceFile
+    from airflow_provider_xethub.xet.files.found_files import FoundFiles
     from airflow_provider_xethub.xet.files.object_storage import Location, Storage
     from airflow_provider_xethub.xet.hub.api.calls import ApiCalls
     from airflow_provider_xethub.xet.hub.api.refs import Kind
@@ -1160,7 +1160,7 @@ class XetHubConnection(BaseHook):
         exclude: str | Sequence[str] | None,
         *,
         follow_links: bool,
-    ) -> Collection[SourceFile]:
+    ) -> FoundFiles:
         from airflow_provider_xethub.hooks.storage import open_storage
         from airflow_provider_xethub.xet.files import sources
         from airflow_provider_xethub.xet.process import threads

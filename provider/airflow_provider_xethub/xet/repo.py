@@ -29,6 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 _BAD_IN_REVISION = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|^[-/.]|[/.]$|\.lock$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_REVISION = 255
+_NO_SEGMENTS = frozenset(("", ".", ".."))
 _MAX_PATH_BYTES = 4096
 
 
@@ -194,7 +195,7 @@ def check_path(path: str) -> None:
         why = "it contains a backslash"
     elif _CONTROL.search(path):
         why = "it contains a control character"
-    elif any(part in ("", ".", "..") for part in path.split("/")):
+    elif not _NO_SEGMENTS.isdisjoint(path.split("/")):
         why = "it contains an empty, '.' or '..' segment"
     elif ".git" in path.lower().split("/"):
         why = "it is inside .git"

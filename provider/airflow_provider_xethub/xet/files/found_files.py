@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,64 +23,81 @@ from airflow_provider_xethub.xet.process.path_table import PathTable, Row
 class LocalFile:
     """A file to upload, in the state in which it was found.
 
-    :param path: its path on the worker.
+    :param name: its path on the worker.
     :param path_in_repo: its path in the repository.
-    :param size: bytes.
-    :param mtime_ns: time of its last change, in nanoseconds.
-    :param ctime_ns: time of the last change of its inode, which cannot be set back like ``mtime``.
-    :param device, inode: which file it is.
-    :param sample: its first :data:`SAMPLE_BYTES` bytes.
+    :param state: what it is recognised by.
     """
 
-    path: Path
+    name: str
     path_in_repo: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    device: int
-    inode: int
-    sample: bytes
+    state: FileState
+
+    def __fspath__(self) -> str:
+        return self.name
 
     def __str__(self) -> str:
-        return str(self.path)
+        return self.name
 
     @property
-    def state(self) -> FileState:
-        """What the file is recognised by."""
-        return FileState(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
+    def path(self) -> Path:
+        """Its path on the worker."""
+        return Path(self.name)
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.state.size
+
+    @cached_property
+    def sample(self) -> bytes:
+        """Its first :data:`SAMPLE_BYTES` bytes. They are read when they are first needed.
+
+        A file that has not changed since the last upload needs none: on a disk, reading the beginning of many files
+        takes longer than all else.
+
+        :raises XetSourceError: it can no longer be read.
+        """
+        try:
+            descriptor, _ = _open(self.name)
+            try:
+                return os.read(descriptor, SAMPLE_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            reason = str(error) if isinstance(error, XetSourceError) else f"{self.name}: {os_reason(error)}"
+            raise XetSourceError(f"A source can no longer be read. Nothing was published: {reason}") from error
 
 
 SourceFile: TypeAlias = "LocalFile | StoredFile"
 
 
-def open_local(path: Path, path_in_repo: str) -> LocalFile:
+def open_local(path: str | os.PathLike[str], path_in_repo: str) -> LocalFile:
     """Open a file as the upload will, and return its facts.
 
     :raises OSError: it cannot be read.
     :raises XetSourceError: it is not a regular file.
     """
-    status, sample = _opened(os.fspath(path))
-    state = FileState.of(status)
-    return LocalFile(path, path_in_repo, state.size, state.mtime_ns, state.ctime_ns, state.device, state.inode, sample)
+    name = os.fspath(path)
+    descriptor, status = _open(name)
+    os.close(descriptor)
+    return LocalFile(name, path_in_repo, FileState.of(status))
 
 
-def _opened(path: str) -> tuple[os.stat_result, bytes]:
-    """Return what the system says about a file, and its first bytes."""
+def _open(path: str) -> tuple[int, os.stat_result]:
+    """Open a regular file, and return its descriptor and what the system says about it."""
     # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise XetSourceError(f"{path}: is not a regular file")
-        return status, os.read(descriptor, SAMPLE_BYTES)
-    finally:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
+        raise XetSourceError(f"{path}: is not a regular file")
+    return descriptor, status
 
 
 class FoundFiles(Collection[SourceFile]):
     """Files with different paths in the repository, which are read in the order of these paths.
 
-    Up to :data:`~airflow_provider_xethub.xet.records.IN_MEMORY` of them are in memory, with their samples.
+    Up to :data:`~airflow_provider_xethub.xet.records.IN_MEMORY` of them are in memory.
     """
 
     def __init__(self) -> None:
@@ -102,7 +120,7 @@ class FoundFiles(Collection[SourceFile]):
             if len(self._few) > self._most:
                 self._move_to_disk()
         elif not self._many.add(self._row(file)):
-            known = self._file(target, self._many.get(target) or "", with_sample=False)
+            known = self._file(target, self._many.get(target) or "")
             if str(known) != str(file):
                 raise _twice(known, file)
 
@@ -117,14 +135,11 @@ class FoundFiles(Collection[SourceFile]):
         return path in self._few if self._many is None else self._many.get(path) is not None
 
     def __iter__(self) -> Iterator[SourceFile]:
-        """Yield the files in the order of their paths; of local files that are kept on disk, the first bytes are read.
-
-        :raises XetSourceError: a local file can no longer be read.
-        """
+        """Yield the files in the order of their paths."""
         if self._many is None:
             yield from (file for _, file in sorted(self._few.items()))
         else:
-            yield from (self._file(row.path, row.value, with_sample=True) for row in self._many.by_path())
+            yield from (self._file(row.path, row.value) for row in self._many.by_path())
 
     def sizes(self) -> Iterator[tuple[str, int]]:
         """Yield path in the repository and size of each file, in the order of these paths."""
@@ -138,7 +153,7 @@ class FoundFiles(Collection[SourceFile]):
         if self._many is None:
             return self._few.get(path)
         value = self._many.get(path)
-        return None if value is None else self._file(path, value, with_sample=True)
+        return None if value is None else self._file(path, value)
 
     def paths(self) -> Iterator[str]:
         """Yield the paths in the repository, in their order."""
@@ -159,22 +174,14 @@ class FoundFiles(Collection[SourceFile]):
         if isinstance(file, StoredFile):
             self._stored.append(file)
             return Row(file.path_in_repo, str(len(self._stored) - 1), file.size)
-        facts = [os.fspath(file.path), file.size, file.mtime_ns, file.ctime_ns, file.device, file.inode]
-        return Row(file.path_in_repo, json.dumps(facts), file.size)
+        return Row(file.path_in_repo, json.dumps([file.name, *file.state]), file.size)
 
-    def _file(self, target: str, value: str, *, with_sample: bool) -> SourceFile:
+    def _file(self, target: str, value: str) -> SourceFile:
         known = json.loads(value)
         if isinstance(known, int):
             return self._stored[known]
-        path, size, mtime_ns, ctime_ns, device, inode = known
-        sample = b""
-        if with_sample:
-            try:
-                _, sample = _opened(path)
-            except OSError as error:
-                reason = str(error) if isinstance(error, XetSourceError) else f"{path}: {os_reason(error)}"
-                raise XetSourceError(f"A source can no longer be read. Nothing was published: {reason}") from error
-        return LocalFile(Path(path), target, size, mtime_ns, ctime_ns, device, inode, sample)
+        name, *state = known
+        return LocalFile(name, target, FileState(*state))
 
     def __repr__(self) -> str:
         return f"<{counted(len(self), 'file')}>"

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetHubError, XetInputError, XetSourceError
 from airflow_provider_xethub.xet.arguments import refuse_rendered_list, selection
 from airflow_provider_xethub.xet.files import object_sources, path_kinds
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.files.found_files import (
     FoundFiles,
     SourceFile,
@@ -77,8 +78,8 @@ def collect(
     *,
     exclude: str | Sequence[str] | None = None,
     follow_links: bool = False,
-) -> Collection[SourceFile]:
-    """Find all files of ``source``, in the order of their paths in the repository.
+) -> FoundFiles:
+    """Find all files of ``source``.
 
     :mod:`airflow_provider_xethub.xet.files.source_rules` says what is left out or refused, and what links mean.
 
@@ -93,7 +94,6 @@ def collect(
     :param open_storage: opens the filesystem of a location in object storage.
     :param exclude: leave out files whose path matches one of these.
     :param follow_links: whether to follow links to folders, and links that lead out of the source.
-    :returns: a list; of more files, a :class:`~airflow_provider_xethub.xet.files.found_files.FoundFiles`.
     :raises XetSourceError: files are missing or unreadable; the message names them.
     :raises XetEmptySourceError: everything is readable, but there is no file, or none that matches.
     :raises XetInputError: an argument is empty, a link leads out of the source, a path is not valid in a repository, or
@@ -107,7 +107,7 @@ def collect(
     problems: dict[str, str] = {}
     invalid: list[XetInputError] = []
 
-    def take(item: Path | StoredFile, relative: str, *, exact: bool) -> None:
+    def take(item: str | StoredFile, relative: str, *, exact: bool) -> None:
         target = _target(relative, path_in_repo, exact=exact)
         try:
             check_path(target)
@@ -138,7 +138,7 @@ def collect(
             try:
                 is_file = path_kinds.is_there(text) and not path_kinds.is_folder(text)
                 for path, relative in _expand(text, chosen, findings, follow_links=follow_links):
-                    take(Path(path), relative, exact=single and is_file)
+                    take(path, relative, exact=single and is_file)
             except XetHubError:
                 raise
             except OSError as refused:
@@ -163,7 +163,7 @@ def collect(
             + shortened([shown(problem) for problem in unreadable], MOST_NAMED, "; ")
         )
     _log(findings, chosen)
-    return found if found.are_on_disk else list(found)
+    return found
 
 
 def collect_folder(
@@ -175,10 +175,10 @@ def collect_folder(
     exclude: str | Sequence[str] | None = None,
     follow_links: bool = False,
     allow_empty: bool = False,
-) -> Collection[SourceFile]:
+) -> FoundFiles:
     """Find all files of one folder, for a mirror: a folder that is missing is not an empty one.
 
-    :param allow_empty: return an empty list where the folder has no file, or none that matches.
+    :param allow_empty: return no files where the folder has no file, or none that matches.
     :raises XetInputError: the source is not one folder.
     :raises XetSourceError: it does not exist. Other arguments and errors are those of :func:`collect`.
     """
@@ -208,7 +208,7 @@ def collect_folder(
         return collect(source, path_in_repo, patterns, open_storage, exclude=exclude, follow_links=follow_links)
     except XetEmptySourceError as error:
         if allow_empty:
-            return []
+            return FoundFiles()
         raise XetEmptySourceError(
             f"The source has no file to mirror: {error} To remove everything that it replaces, set allow_empty=True."
         ) from error
@@ -327,10 +327,10 @@ def _is_changed(file: SourceFile) -> bool:
     if isinstance(file, StoredFile):
         return False
     try:
-        status = file.path.stat()
+        # Not the inode: some file systems (FUSE) give an unchanged file another one.
+        return FileState.at(file).content != file.state.content
     except OSError:
         return True
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (file.size, file.mtime_ns, file.ctime_ns)
 
 
 def read_unchanged(files: Sequence[SourceFile], stopped: threading.Event) -> list[bytes]:

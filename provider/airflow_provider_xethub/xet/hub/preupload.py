@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from airflow_provider_xethub.exceptions import XetProtocolError
 from airflow_provider_xethub.xet import answers
@@ -28,17 +29,29 @@ SMALL_UPLOAD_BYTES = 32 << 20
 """Size of an upload in bytes below which requests to the Hub take much of the time."""
 
 
-def should_prefetch_token(files: Sequence[tuple[int, bytes]], *, are_sent: bool = False) -> bool:
+class HasContent(Protocol):
+    """A file to upload."""
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+
+    @property
+    def sample(self) -> bytes:
+        """Its first bytes."""
+
+
+def should_prefetch_token(files: Collection[HasContent], *, are_sent: bool = False) -> bool:
     """Return whether an upload should fetch its token at the same time as the upload modes of its files.
 
     Only if a file certainly goes through CAS, because it is large or binary, and only for a small upload or a single
     file: for any other, if nothing has changed, the token request may turn out unnecessary.
 
-    :param files: size and first bytes of each file.
+    :param files: all files; of a large upload, no first bytes are read.
     :param are_sent: whether files are sent also if they have not changed.
     """
-    uses_cas = any(size > MAX_INLINE_BYTES or b"\0" in sample for size, sample in files)
-    return uses_cas and (are_sent or len(files) == 1 or sum(size for size, _ in files) < SMALL_UPLOAD_BYTES)
+    is_small = are_sent or len(files) == 1 or sum(file.size for file in files) < SMALL_UPLOAD_BYTES
+    return is_small and any(file.size > MAX_INLINE_BYTES or b"\0" in file.sample for file in files)
 
 
 @dataclass(frozen=True)

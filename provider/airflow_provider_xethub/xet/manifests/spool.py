@@ -18,6 +18,7 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile
 
 _BLOCK = 1 << 20
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _GZIP = 31
 """``wbits`` for a gzip stream; without a time in its header, the same records are the same bytes."""
 
@@ -53,7 +54,7 @@ class Spool:
         """Add records."""
         batch = list(files)
         self.totals.add(batch)
-        lines = "".join(f"{json.dumps(file, ensure_ascii=True, separators=(',', ':'))}\n" for file in batch)
+        lines = "".join(f"{_ENCODER.encode(file)}\n" for file in batch)
         self.write(self._compressor.compress(lines.encode()))
 
     def finish(self) -> Spool:

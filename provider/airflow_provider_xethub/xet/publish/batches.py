@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -17,7 +17,7 @@ from airflow_provider_xethub.xet.records import XetFile, XetTransfer, XetUploadR
 
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.session import WithCasAccess
-    from airflow_provider_xethub.xet.files.found_files import SourceFile
+    from airflow_provider_xethub.xet.files.found_files import FoundFiles, SourceFile
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ MOST_WAITS = 1000
 
 
 def upload_files(
-    files: Collection[SourceFile],
+    files: FoundFiles,
     with_cas_access: WithCasAccess,
     deduplicate: bool | None,
     seal: Callable[[Sequence[XetFile]], list[XetFile]],
@@ -42,16 +42,18 @@ def upload_files(
     :param seal: seals what nobody may read in the records.
     :returns: the records in a list; those of more files than are kept in memory, in a sequence on disk.
     """
-    from airflow_provider_xethub.xet.files.found_files import FoundFiles
     from airflow_provider_xethub.xet.transfer import upload
 
-    if not isinstance(files, FoundFiles):
-        sent = with_cas_access(partial(upload.upload, files=list(files), deduplicate=deduplicate))
-        return {**sent, "files": seal(sent["files"])}
+    def sealed(some: Sequence[SourceFile]) -> XetUploadResult:
+        sent = with_cas_access(partial(upload.upload, files=some, deduplicate=deduplicate))
+        return {**sent, "files": seal(upload.with_samples(sent["files"], some))}
+
+    if not files.are_on_disk:
+        return sealed(list(files))
     progress, kept = Batches(len(files)), RecordsOnDisk(PathTable())
     for some in batches(files):
-        sent = with_cas_access(partial(upload.upload, files=some, deduplicate=deduplicate))
-        for file in seal(sent["files"]):
+        sent = sealed(some)
+        for file in sent["files"]:
             kept.add(file)
         progress.add(sent["transfer"])
         progress.done(sent["files"])

@@ -57,7 +57,7 @@ _COMMITS_TO_SEARCH = 50
 _PULL_REQUESTS_TO_SEARCH = 5
 _MAX_NAMED = 10
 
-Publish = Callable[[Collection[SourceFile], CommitRequest], XetPublishResult]
+Publish = Callable[[FoundFiles, CommitRequest], XetPublishResult]
 """Uploads files, and publishes them with the deletions of the request."""
 
 
@@ -74,7 +74,7 @@ class Mirror:
     """
 
     hub: Hub
-    files: Collection[SourceFile]
+    files: FoundFiles
     request: CommitRequest
     rules: Rules
     publish: Publish
@@ -180,7 +180,7 @@ class Mirror:
     @property
     def _many(self) -> FoundFiles | None:
         """The files, if they are on disk."""
-        return self.files if isinstance(self.files, FoundFiles) and self.files.are_on_disk else None
+        return self.files if self.files.are_on_disk else None
 
     @cached_property
     def _by_path(self) -> dict[str, SourceFile] | _OnDisk:
@@ -199,18 +199,14 @@ class Mirror:
         upload.fetch_samples(files)
         named = [own] if own else []
         text = preupload.own_gitignore(upload.source_records(named, repo.uri), lambda _: upload.read_inline(named))
-        modes = preupload.upload_modes(self.hub, repo, upload.source_records(files, repo.uri), gitignore=text)
+        records = upload.with_samples(upload.source_records(files, repo.uri), files)
+        modes = preupload.upload_modes(self.hub, repo, records, gitignore=text)
         return {path for path, mode in modes.items() if mode.ignored}
 
     def _publish(self, plan: Plan, request: CommitRequest) -> XetPublishResult:
-        new = heapq.merge(plan.added, plan.changed)
-        files: Collection[SourceFile]
-        if self._many:
-            files = FoundFiles()
-            for path in new:
-                files.add(self._by_path[path])
-        else:
-            files = [self._by_path[path] for path in new]
+        files = FoundFiles()
+        for path in heapq.merge(plan.added, plan.changed):
+            files.add(self._by_path[path])
         return self.publish(files, replace(request, delete=plan.removed))
 
     def _run_in_bucket(self) -> XetMirrorResult:
@@ -241,7 +237,7 @@ class Mirror:
                 shortened(changed, _MAX_NAMED),
             )
         if same:
-            self.publish([], replace(self.request, delete=same))
+            self.publish(FoundFiles(), replace(self.request, delete=same))
         plan = replace(plan, removed=same, kept=sorted({*plan.kept, *changed}))
         created = result["created"] or bool(same)
         return _result({**result, "deleted": same, "created": created}, plan, bucket, parent)

@@ -6,7 +6,7 @@ is there already, uploads what has to go through CAS, and makes the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
@@ -39,7 +39,7 @@ from airflow_provider_xethub.xet.token import Fernet
 if TYPE_CHECKING:
     from airflow_provider_xethub.xet.cas.session import WithCasAccess
     from airflow_provider_xethub.xet.files.digest_memory import DigestMemory
-    from airflow_provider_xethub.xet.files.found_files import SourceFile
+    from airflow_provider_xethub.xet.files.found_files import FoundFiles
     from airflow_provider_xethub.xet.files.mirror.plan import Rules
     from airflow_provider_xethub.xet.publish import copies
     from airflow_provider_xethub.xet.publish.mirror import Mirror
@@ -212,7 +212,7 @@ class Publisher:
 
     def publish_files(
         self,
-        files: Collection[SourceFile],
+        files: FoundFiles,
         request: CommitRequest,
         *,
         write_access: WithCasAccess,
@@ -233,7 +233,7 @@ class Publisher:
 
     def mirror(
         self,
-        files: Collection[SourceFile],
+        files: FoundFiles,
         request: CommitRequest,
         rules: Rules,
         *,

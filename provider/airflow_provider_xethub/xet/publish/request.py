@@ -12,6 +12,7 @@ from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.xet import answers, arguments, records
 from airflow_provider_xethub.xet.publish.card import PATH as CARD_PATH
 from airflow_provider_xethub.xet.publish.card import Card
+from airflow_provider_xethub.xet.publish.records_on_disk import batches
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.repo import Repo, check_path
 from airflow_provider_xethub.xet.task_state import TaskState
@@ -22,6 +23,9 @@ MAX_DESCRIPTION = 60_000
 
 COMMIT_TIMEOUT = 90.0
 """Least seconds to wait for the response to a commit: the Hub's own limit is 60."""
+
+_AT_ONCE = 1000
+"""Files of which the key is computed at once."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +153,9 @@ def commit_key(request: CommitRequest, files: Iterable[XetFile]) -> str:
     # The digest of one JSON array of all of them.
     digest = hashlib.sha256(f"{json.dumps(before)[:-1]}, [".encode())
     separator = ""
-    for file in ordered:
-        digest.update(f"{separator}{json.dumps([file['path'], file['sha256'] or '', file['size']])}".encode())
+    for some in batches(ordered, _AT_ONCE):
+        items = json.dumps([[file["path"], file["sha256"] or "", file["size"]] for file in some])
+        digest.update(f"{separator}{items[1:-1]}".encode())
         separator = ", "
     digest.update(f"], {json.dumps(after)[1:]}".encode())
     return digest.hexdigest()[:32]

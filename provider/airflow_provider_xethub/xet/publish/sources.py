@@ -118,14 +118,12 @@ class SourceFiles(Sources):
 
     def __init__(
         self,
-        files: Collection[SourceFile],
+        files: FoundFiles,
         with_cas_access: WithCasAccess,
         prefetch: Callable[[Repo], AbstractContextManager[None]] | None = None,
         deduplicate: bool | None = None,
         memory: DigestMemory | None = None,
     ) -> None:
-        # Of many files, these are FoundFiles; that class is not imported here.
-        self._many = cast("FoundFiles", files) if getattr(files, "are_on_disk", False) else None
         self._found = files
         self._here: dict[str, SourceFile] = {}
         self._with_cas_access = with_cas_access
@@ -138,23 +136,15 @@ class SourceFiles(Sources):
 
     def records(self, repo: Repo) -> Sequence[XetFile]:
         """Return the records of the files before their upload."""
-        if self._many is not None:
-            return SourceRecords(self._many, repo.uri)
-        from airflow_provider_xethub.xet.transfer import upload
-
-        self._here = {file.path_in_repo: file for file in self._found}
-        return upload.source_records(list(self._found), repo.uri)
+        return SourceRecords(self._found, repo.uri)
 
     def batches(self, files: Sequence[XetFile]) -> Iterator[list[XetFile]]:
-        """Read the files of one batch at a time from disk."""
-        if not isinstance(files, SourceRecords):
-            yield from batches(files)
-            return
+        """Yield the records of the files without their first bytes; many files are on disk."""
         from airflow_provider_xethub.xet.transfer import upload
 
         for some in batches(self._found):
             self._here = {file.path_in_repo: file for file in some}
-            yield upload.source_records(some, files.repo)
+            yield upload.source_records(some, cast("SourceRecords", files).repo)
 
     def pending(self, files: Sequence[XetFile]) -> list[str]:
         """Return all paths."""
@@ -167,29 +157,35 @@ class SourceFiles(Sources):
         return upload.read_inline([self._file(file["path"]) for file in files])
 
     def with_samples(self, files: Sequence[XetFile]) -> Sequence[XetFile]:
-        """Read the first bytes of objects; those of local files are known."""
+        """Read the first bytes of objects; those of local files are read when the Hub is asked about them."""
         from airflow_provider_xethub.xet.transfer import upload
 
-        here = [self._here[file["path"]] for file in files]
-        return upload.source_records(here, files[0]["repo"]) if upload.fetch_samples(here) else files
+        upload.fetch_samples([self._here[file["path"]] for file in files])
+        return files
 
     def prefetch(self, repo: Repo) -> AbstractContextManager[None]:
         """Fetch the token early for objects, and for a small upload that certainly goes through CAS."""
-        if self._many is not None or not self._prefetch:
+        if self._found.are_on_disk or not self._prefetch:
             return nullcontext()
         from airflow_provider_xethub.xet.files.found_files import LocalFile
+        from airflow_provider_xethub.xet.process import threads
 
-        sizes = [(file.size, file.sample) for file in self._found]
+        files = list(self._found)
         # The storage does not say whether the repository has the content of an object already.
-        stored = [(file.size, file.sample) for file in self._found if not isinstance(file, LocalFile)]
-        is_certain = preupload.should_prefetch_token(stored, are_sent=True) or preupload.should_prefetch_token(sizes)
+        stored = [file for file in files if not isinstance(file, LocalFile)]
+        is_certain = threads.interruptible(
+            lambda: preupload.should_prefetch_token(stored, are_sent=True) or preupload.should_prefetch_token(files)
+        )
         return self._prefetch(repo) if is_certain else nullcontext()
 
     def modes(
         self, hub: Hub, request: CommitRequest, files: Sequence[XetFile], gitignore: str | None
     ) -> dict[str, UploadMode]:
         """Ask about those files of which the answer is not known from the last upload, and about a sample."""
-        ask = partial(super().modes, hub, request, gitignore=gitignore)
+
+        def ask(files: Sequence[XetFile]) -> dict[str, UploadMode]:
+            return super(SourceFiles, self).modes(hub, request, self._sampled(files), gitignore)
+
         if self._memory is None:
             return ask(files)
         from airflow_provider_xethub.xet.publish import known_files
@@ -204,14 +200,20 @@ class SourceFiles(Sources):
         digests = unchanged.recalled(here, self._memory) if self._branch.is_known else {}
         there = self._branch.of(digests)
         modes: dict[str, UploadMode] = {}
-        if there:
-            by_path = {file["path"]: file for file in files}
-            if self._branch.verified(there, digests, lambda paths: ask([by_path[path] for path in paths])):
-                same = [file for file in here if file.path_in_repo in there]
-                self._same = unchanged.known_records(request.repo, same, digests, there)
-                modes = {path: UploadMode(False, digests[path], False) for path in there}
+        if there and self._branch.verified(there, digests, lambda paths: ask(_with_paths(files, paths))):
+            same = [file for file in here if file.path_in_repo in there]
+            self._same = unchanged.known_records(request.repo, same, digests, there)
+            modes = {path: UploadMode(False, digests[path], False) for path in there}
         rest = [file for file in files if file["path"] not in modes]
         return {**modes, **ask(rest)} if rest else modes
+
+    def _sampled(self, files: Sequence[XetFile]) -> list[XetFile]:
+        """Return the records with their first bytes; the card has them."""
+        from airflow_provider_xethub.xet.transfer import upload
+
+        own = [file for file in files if "sample" not in file]
+        others = [file for file in files if "sample" in file]
+        return [*upload.with_samples(own, [self._here[file["path"]] for file in own]), *others]
 
     def _local(self, paths: Iterable[str]) -> list[LocalFile]:
         from airflow_provider_xethub.xet.files.found_files import LocalFile
@@ -256,13 +258,15 @@ class SourceFiles(Sources):
         return {file["path"]: file for file in sent["files"]}, sent["transfer"]
 
     def _file(self, path: str) -> SourceFile:
-        if self._many is None or path in self._here:
-            return self._here[path]
-        return cast("SourceFile", self._many.get(path))
+        return self._here.get(path) or cast("SourceFile", self._found.get(path))
+
+
+def _with_paths(files: Sequence[XetFile], paths: Sequence[str]) -> list[XetFile]:
+    return [file for file in files if file["path"] in paths]
 
 
 class SourceRecords(Sequence[XetFile]):
-    """The records of many files before their upload; only batches of them are read, with :class:`SourceFiles`.
+    """The records of files before their upload, without their first bytes.
 
     :param found: the files.
     :param repo: the ``hf://`` URI of the repository.
@@ -279,7 +283,7 @@ class SourceRecords(Sequence[XetFile]):
         return len(self._found)
 
     def __iter__(self) -> Iterator[XetFile]:
-        """Yield the records without samples."""
+        """Yield the records in the order of their paths."""
         for path, size in self._found.sizes():
             yield xet_file_record(path, size, self.repo)
 
@@ -289,7 +293,7 @@ class SourceRecords(Sequence[XetFile]):
     def find(self, path: str) -> XetFile | None:
         """Return the record with this path."""
         file = self._found.get(path)
-        return None if file is None else xet_file_record(path, file.size, self.repo, sample=file.sample)
+        return None if file is None else xet_file_record(path, file.size, self.repo)
 
 
 class UploadedFiles(Sources):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from airflow_provider_xethub.exceptions import XetDestinationError
 from airflow_provider_xethub.xet import native_client
@@ -13,10 +14,18 @@ from airflow_provider_xethub.xet.files.digest_memory import DigestMemory, FileSt
 from airflow_provider_xethub.xet.files.targets import Target, digest, digest_of, state_of
 from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.transfer import digests
-from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+from airflow_provider_xethub.xet.transfer.remembered import digests_of
 
-_Candidate = tuple[Target, FileState, str]
-"""A target whose final path has a file of the same size, the state of that file, and its wanted digest."""
+
+class _Candidate(NamedTuple):
+    """A target whose final path has a file of the same size, the state of that file, and its wanted digest."""
+
+    target: Target
+    state: FileState
+    wanted: str
+
+    def __fspath__(self) -> str:
+        return str(self.target.path)
 
 
 def equal(targets: Sequence[Target], memory: DigestMemory | None) -> set[Path]:
@@ -29,31 +38,30 @@ def equal(targets: Sequence[Target], memory: DigestMemory | None) -> set[Path]:
     for target in targets:
         kind, value = digest_of(target.file) or (XET_HASH, target.file["xet_hash"])
         if value and (state := state_of(target)) and state.size == target.file["size"]:
-            by_kind.setdefault(kind, []).append((target, state, value))
+            by_kind.setdefault(kind, []).append(_Candidate(target, state, value))
     return {path for kind, candidates in by_kind.items() for path in _equal(kind, candidates, memory)}
 
 
 def _equal(kind: str, candidates: Sequence[_Candidate], memory: DigestMemory | None) -> set[Path]:
-    contents = [LocalContent(target.path, state) for target, state, _ in candidates]
-    found = digests_of(memory, kind, contents, partial(_computed, kind, contents)).digests
-    return {target.path for (target, _, value), digest in zip(candidates, found, strict=True) if digest == value}
+    found = digests_of(memory, kind, candidates, partial(_computed, kind, candidates)).digests
+    return {file.target.path for file, digest in zip(candidates, found, strict=True) if digest == file.wanted}
 
 
-def _computed(kind: str, contents: Sequence[LocalContent], numbers: Sequence[int]) -> list[str]:
-    chosen = [contents[number] for number in numbers]
+def _computed(kind: str, candidates: Sequence[_Candidate], numbers: Sequence[int]) -> list[str]:
+    chosen = [candidates[number] for number in numbers]
     if kind == XET_HASH:
         try:
-            return native_client.xet_hashes([file.path for file in chosen]) if chosen else []
+            return native_client.xet_hashes([file.target.path for file in chosen]) if chosen else []
         except OSError as error:  # it does not say which of them
-            raise _unreadable(chosen[0].path.parent, error) from error
+            raise _unreadable(chosen[0].target.path.parent, error) from error
     return digests.each(partial(_digest, kind), chosen)
 
 
-def _digest(kind: str, file: LocalContent) -> str:
+def _digest(kind: str, file: _Candidate) -> str:
     try:
-        return digest(file.path, kind, file.state.size)
+        return digest(file.target.path, kind, file.state.size)
     except OSError as error:
-        raise _unreadable(file.path, error) from error
+        raise _unreadable(file.target.path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> XetDestinationError:

@@ -21,7 +21,7 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.records import XetFile
 from airflow_provider_xethub.xet.transfer import digests
-from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+from airflow_provider_xethub.xet.transfer.remembered import digests_of
 
 _Digest = tuple[str, str]
 """Path in the repository, and kind of the digest."""
@@ -80,8 +80,7 @@ class SourceContents:
                 return self._xet_hashes([path for path, _ in chosen])
             return digests.each(self._local_digest, chosen)
 
-        contents = [LocalContent(file.path, file.state) for file in wanted.values()]
-        return digests_of(self._memory, kind, contents, compute).digests
+        return digests_of(self._memory, kind, list(wanted.values()), compute).digests
 
     def _local_digest(self, of: _Digest) -> str:
         path, kind = of

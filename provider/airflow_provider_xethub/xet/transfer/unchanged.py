@@ -20,7 +20,7 @@ from airflow_provider_xethub.xet.message_text import os_reason
 from airflow_provider_xethub.xet.records import XetFile, xet_file_record
 from airflow_provider_xethub.xet.repo import Repo
 from airflow_provider_xethub.xet.transfer import digests, remembered
-from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+from airflow_provider_xethub.xet.transfer.remembered import digests_of
 
 UNREAD_FROM = 16 << 20
 """Size in bytes from which a file that was written to or replaced since its last upload, as far as this machine
@@ -46,7 +46,7 @@ def in_repository(
     found = digests_of(
         memory,
         "sha256",
-        [LocalContent(file.path, file.state) for file in candidates],
+        candidates,
         lambda numbers: digests.each(_digest, [candidates[number] for number in numbers]),
         UNREAD_FROM,
         [modes[file.path_in_repo].current for file in candidates],
@@ -72,7 +72,7 @@ def recalled(files: Sequence[LocalFile], memory: DigestMemory) -> dict[str, str]
     found = remembered.recalled(
         memory,
         "sha256",
-        [LocalContent(file.path, file.state) for file in files],
+        files,
         lambda numbers: digests.each(_digest, [files[number] for number in numbers]),
     )
     return {files[number].path_in_repo: sha256 for number, sha256 in found.items()}
@@ -90,7 +90,7 @@ def known_records(
     uri = repo.uri
     return {
         (path := file.path_in_repo): xet_file_record(
-            path, file.size, uri, sha256=sha256s[path], xet_hash=xet_hashes[path], sample=file.sample
+            path, file.size, uri, sha256=sha256s[path], xet_hash=xet_hashes[path]
         )
         for file in files
     }
@@ -110,7 +110,7 @@ def in_bucket(
     hashes = digests_of(
         memory,
         "Xet hash",
-        [LocalContent(file.path, file.state) for file in candidates],
+        candidates,
         lambda numbers: _xet_hashes([candidates[number] for number in numbers]),
         UNREAD_FROM,
         [there[file.path_in_repo]["xet_hash"] for file in candidates],
@@ -150,6 +150,6 @@ def _records(
     check_unchanged(files, [file.size for file in files])
     uri = repo.uri
     return {
-        path: xet_file_record(path, file.size, uri, sha256=digest, xet_hash=there[path]["xet_hash"], sample=file.sample)
+        path: xet_file_record(path, file.size, uri, sha256=digest, xet_hash=there[path]["xet_hash"])
         for path, (file, digest) in ((path, equal[path]) for path in there)
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from airflow_provider_xethub.exceptions import XetTransferError
 from airflow_provider_xethub.xet.cas import uploads
@@ -18,7 +19,7 @@ from airflow_provider_xethub.xet.files.sources import check_unchanged, read_unch
 from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.process.temporary_folders import temporary_folder
 from airflow_provider_xethub.xet.records import XetFile, XetUploadResult, xet_file_record
-from airflow_provider_xethub.xet.transfer.remembered import LocalContent, remember
+from airflow_provider_xethub.xet.transfer.remembered import remember
 
 
 def upload(
@@ -28,7 +29,7 @@ def upload(
     digests: Mapping[str, str] | None = None,
     memory: DigestMemory | None = None,
 ) -> XetUploadResult:
-    """Upload files to CAS and return their records, ready for a commit.
+    """Upload files to CAS and return their records, without their first bytes.
 
     :param deduplicate: as for :func:`airflow_provider_xethub.xet.cas.session.settings`.
     :param digests: known sha256 digests by path in the repository; these are not computed again.
@@ -61,7 +62,6 @@ def upload(
             repo,
             sha256=known.sha256,
             xet_hash=known.xet_hash,
-            sample=file.sample,
             storage_uri=str(file) if isinstance(file, StoredFile) else None,
         )
         for file, known in zip(files, uploaded, strict=True)
@@ -69,7 +69,7 @@ def upload(
     # What the next upload compares: a bucket has no sha256.
     kind = "Xet hash" if access.token.repo.is_bucket else "sha256"
     found = [
-        (LocalContent(file.path, file.state), digest)
+        (file, digest)
         for file, known in zip(files, uploaded, strict=True)
         if isinstance(file, LocalFile)
         and (digest := known.xet_hash if access.token.repo.is_bucket else known.sha256) is not None
@@ -78,15 +78,30 @@ def upload(
     return {"files": records, "transfer": transfer}
 
 
-def fetch_samples(files: Sequence[SourceFile]) -> bool:
-    """Read the first bytes of each object in object storage, and say whether there are any; local files have theirs.
+def fetch_samples(files: Sequence[SourceFile]) -> None:
+    """Read the first bytes of each object in object storage.
 
     :raises XetSourceError: an object cannot be read.
     """
     stored = [file for file in files if isinstance(file, StoredFile)]
     if stored:
         threads.stoppable(lambda stopped: object_sources.fetch_samples(stored, stopped))
-    return bool(stored)
+
+
+def with_samples(records: Sequence[XetFile], files: Sequence[SourceFile]) -> list[XetFile]:
+    """Return the records of files with their first bytes; those of local files are read.
+
+    :param records: in the order of the files.
+    :raises XetSourceError: a file can no longer be read.
+    """
+
+    def read() -> list[XetFile]:
+        return [
+            {**record, "sample": base64.b64encode(file.sample).decode()}
+            for record, file in zip(records, files, strict=True)
+        ]
+
+    return threads.interruptible(read)
 
 
 def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
@@ -98,12 +113,12 @@ def read_inline(files: Sequence[SourceFile]) -> dict[str, bytes]:
     return {file.path_in_repo: content for file, content in zip(files, contents, strict=True)}
 
 
-def source_records(files: Sequence[SourceFile], repo: str) -> list[XetFile]:
-    """Return the records of source files before their upload.
+def source_records(files: Iterable[SourceFile], repo: str) -> list[XetFile]:
+    """Return the records of source files before their upload, without their first bytes.
 
     :param repo: the ``hf://`` URI of the repository.
     """
-    return [xet_file_record(file.path_in_repo, file.size, repo, sample=file.sample) for file in files]
+    return [xet_file_record(file.path_in_repo, file.size, repo) for file in files]
 
 
 def content_record(path: str, content: bytes, repo: str) -> XetFile:

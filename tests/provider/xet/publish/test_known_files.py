@@ -10,6 +10,7 @@ from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetUpl
 from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.files import digest_memory, file_systems
 from airflow_provider_xethub.xet.files.commit_memory import CommitMemory
+from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.hub import preupload
 from airflow_provider_xethub.xet.publish import known_files
 from airflow_provider_xethub.xet.transfer import remembered
@@ -83,6 +84,21 @@ def test_an_unchanged_folder_is_asked_about_once(upload, monkeypatch):
     assert (first, again, everything) == (6, 1, 6)
     assert known["unchanged"] == NAMES
     assert plain(known) == plain(full)
+
+
+def test_of_what_is_known_no_beginning_is_read(upload, monkeypatch):
+    """On a disk, each of them takes as long as a small file."""
+    monkeypatch.setattr(preupload, "SMALL_UPLOAD_BYTES", 0)  # of a small upload, one is read before
+    read = []
+    plain_read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read.append(size) or plain_read(file, size))
+
+    upload()
+    first = read.count(SAMPLE_BYTES)
+    read.clear()
+    upload()
+
+    assert (first, read.count(SAMPLE_BYTES)) == (6, 1)  # the sample is one
 
 
 def test_what_changed_is_asked_about_and_committed(upload, source, monkeypatch):

@@ -15,6 +15,7 @@ from airflow_provider_xethub.xet.publish import batches, commit
 from airflow_provider_xethub.xet.publish import bucket as bucket_module
 from airflow_provider_xethub.xet.publish.card import Card
 from airflow_provider_xethub.xet.publish.request import CommitRequest
+from airflow_provider_xethub.xet.transfer import upload
 from support.commit_builders import request, titles, tree
 from xethub_local.control.faults import Fault
 
@@ -155,8 +156,8 @@ def test_two_sources_with_one_path_and_a_file_that_is_a_folder_are_refused_acros
 def test_a_file_that_vanishes_after_the_search_is_named(tmp_path, folder, three_in_memory):
     found = collect(folder)
     (folder / "a.bin").unlink()
-    with pytest.raises(XetSourceError, match=r"can no longer be read.*a\.bin"):
-        list(found)
+    with pytest.raises(XetSourceError, match=r"can no longer be read.*a\.bin: no such file"):
+        upload.with_samples(upload.source_records(found, "hf://datasets/acme/d@main"), list(found))
 
 
 def test_a_full_disk_says_where_room_is_needed(folder, three_in_memory, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetNotFoundError
+from airflow_provider_xethub.xet.files.found_files import FoundFiles
 from airflow_provider_xethub.xet.files.mirror.plan import rules
 from airflow_provider_xethub.xet.hub.client import Hub
 from airflow_provider_xethub.xet.publish.mirror import Mirror
@@ -19,7 +20,7 @@ def sent_nothing(*_):
 
 def test_without_a_file_nothing_is_removed(hub, repo):
     publish(hub, repo, {"a.txt": b"1\n"})
-    mirror = Mirror(client(hub), [], CommitRequest(repo, ()), rules(max_delete_share=1.0), sent_nothing)
+    mirror = Mirror(client(hub), FoundFiles(), CommitRequest(repo, ()), rules(max_delete_share=1.0), sent_nothing)
     with pytest.raises(XetEmptySourceError, match=r"The source has no file.* Nothing was changed\."):
         mirror.run()
     assert tree(hub, repo) == {"a.txt"}
@@ -27,6 +28,8 @@ def test_without_a_file_nothing_is_removed(hub, repo):
 
 def test_a_branch_without_a_commit_is_not_mirrored_to():
     with SmallServer(Answer([])) as server:
-        mirror = Mirror(Hub(server.url), [], CommitRequest(ANYWHERE, ()), rules(allow_empty=True), sent_nothing)
+        mirror = Mirror(
+            Hub(server.url), FoundFiles(), CommitRequest(ANYWHERE, ()), rules(allow_empty=True), sent_nothing
+        )
         with pytest.raises(XetNotFoundError, match=r"hf://datasets/acme/corpus@main has no commits yet\."):
             mirror.run()

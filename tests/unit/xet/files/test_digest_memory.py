@@ -16,8 +16,9 @@ import pytest
 
 from airflow_provider_xethub.xet.files import digest_memory, file_systems
 from airflow_provider_xethub.xet.files.digest_memory import DigestMemory, FileState
+from airflow_provider_xethub.xet.files.found_files import open_local
 from airflow_provider_xethub.xet.transfer import remembered
-from airflow_provider_xethub.xet.transfer.remembered import LocalContent, digests_of
+from airflow_provider_xethub.xet.transfer.remembered import digests_of
 from support.failing_disk import fail_at
 
 
@@ -74,7 +75,7 @@ def files(tmp_path):
 
 def upload(memory, paths, kind="sha256", meanwhile=None):
     """Return the names of the files that were read; all digests must be right."""
-    contents = [LocalContent(path, FileState.of(path.stat())) for path in paths]
+    contents = [open_local(path, path.name) for path in paths]
     read = []
 
     def compute(numbers):
@@ -297,7 +298,7 @@ def test_who_writes_the_memory_as_this_user_hides_a_change_outside_of_the_sample
     settle(files[5])
     plant(memory, files[5])
     monkeypatch.setattr(remembered, "_sample", lambda sizes: {4})
-    contents = [LocalContent(path, FileState.of(path.stat())) for path in files]
+    contents = [open_local(path, path.name) for path in files]
     found = digests_of(memory, "sha256", contents, lambda numbers: [sha256(files[number]) for number in numbers])
     assert found.digests[5] == "ab" * 32
     assert found.digests[4] == sha256(files[4])
@@ -461,7 +462,7 @@ def test_a_file_that_goes_away_after_it_was_read_is_not_remembered(memory, files
 
 
 def test_without_a_memory_or_for_a_few_bytes_nothing_is_recalled(memory, files, monkeypatch):
-    contents = [LocalContent(path, FileState.of(path.stat())) for path in files]
+    contents = [open_local(path, path.name) for path in files]
     upload(memory, files)
     known = {number: sha256(path) for number, path in enumerate(files)}
     assert remembered.recalled(memory, "sha256", contents, lambda _: []) == known

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from airflow_provider_xethub.exceptions import XetEmptySourceError, XetInputError, XetSourceError
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.files.object_sources import SAMPLE_BYTES
 from airflow_provider_xethub.xet.files.sources import check_unchanged, collect, collect_folder, read_unchanged
 from support.failing_disk import fail_at
@@ -30,7 +31,7 @@ def test_a_file_is_described_as_it_lies_there(tmp_path):
     (tmp_path / "data.bin").write_bytes(bytes(range(256)) * 4)
     (file,) = collect(tmp_path / "data.bin")
     assert (file.path, file.path_in_repo, file.size) == (tmp_path / "data.bin", "data.bin", 1024)
-    assert file.mtime_ns == (tmp_path / "data.bin").stat().st_mtime_ns
+    assert file.state == FileState.at(tmp_path / "data.bin")
     assert file.sample == (bytes(range(256)) * 4)[:SAMPLE_BYTES]
 
 
@@ -236,7 +237,7 @@ def rewrite(path):
 
 @pytest.mark.parametrize("change", [grow, rewrite, lambda path: path.write_text(""), lambda path: path.unlink()])
 def test_a_file_that_changed_is_named(tmp_path, change):
-    files = collect(write(tmp_path, "a.txt", "b.txt"))
+    files = list(collect(write(tmp_path, "a.txt", "b.txt")))
     check_unchanged(files, [1, 1])
     change(tmp_path / "b.txt")
     with pytest.raises(XetSourceError, match=r"b.txt changed while being uploaded. Nothing was published") as caught:

@@ -7,12 +7,11 @@ import logging
 import sys
 import tracemalloc
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
 from airflow_provider_xethub.xet import records
-from airflow_provider_xethub.xet.files import found_files
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.files.found_files import FoundFiles, LocalFile
 from airflow_provider_xethub.xet.hub import preupload
 from airflow_provider_xethub.xet.hub.preupload import UploadMode
@@ -70,7 +69,7 @@ def published(hub, count):
     def upload(work):
         hub.measure()
         files = [
-            xet_file_record(file.path_in_repo, file.size, REPO.uri, sha256=f"{file.inode:064x}", xet_hash="ab" * 32)
+            xet_file_record(file.path_in_repo, 1024, REPO.uri, sha256=f"{file.state.inode:064x}", xet_hash="ab" * 32)
             for file in work.keywords["files"]
         ]
         return {"files": files, "transfer": no_transfer()}
@@ -78,7 +77,7 @@ def published(hub, count):
     found = FoundFiles()
     for number in range(count):
         path = f"folder/{number:07}.bin"
-        found.add(LocalFile(Path("/data", path), path, 1024, 0, 0, 1, number, b""))
+        found.add(LocalFile(f"/data/{path}", path, FileState(1, number, 1024, 0, 0)))
     sources = SourceFiles(found, upload)
     request = CommitRequest(REPO, sources.records(REPO), idempotency_key=str(count))
     result, _ = RepositoryDestination(hub).publish(request, sources)
@@ -100,7 +99,7 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(records, "IN_MEMORY", 40)
     monkeypatch.setattr(path_table, "_ROWS", 40)
     monkeypatch.setattr(commit, "parents", lambda hub, repo, oids: {oids[0]: "0" * 40})
-    monkeypatch.setattr(found_files, "_opened", lambda path: (None, b""))
+    monkeypatch.setattr(LocalFile, "sample", b"")
     in_cas = UploadMode(False, None, False)
     monkeypatch.setattr(preupload, "upload_modes", lambda _, __, files, **___: {each["path"]: in_cas for each in files})
 

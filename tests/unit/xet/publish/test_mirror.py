@@ -15,6 +15,7 @@ from airflow_provider_xethub.exceptions import (
 )
 from airflow_provider_xethub.xet import records
 from airflow_provider_xethub.xet.files import found_files
+from airflow_provider_xethub.xet.files.digest_memory import FileState
 from airflow_provider_xethub.xet.files.found_files import FoundFiles, LocalFile
 from airflow_provider_xethub.xet.hub import client
 from airflow_provider_xethub.xet.publish.mirror import _OnDisk
@@ -77,7 +78,7 @@ def test_the_difference_is_one_commit_upon_what_was_compared(hub):
     assert hub.routes()[:2] == ["GET /commits/main", f"GET /tree/{parent}"]
     assert hub.paths() == [(["changed.bin", "d/new.txt"], ["old.txt"])]
     [(files, request)] = hub.published
-    assert isinstance(files, list)
+    assert not files.are_on_disk
     assert (request.parent_commit, request.atomic, request.description) == (parent, True, "more")
     assert (hub.titles(), hub.files()) == (["theirs", "mine"], set(AFTER))
     assert result["oid"] == hub.branches["main"][0].oid
@@ -313,13 +314,17 @@ def test_many_files_are_compared_in_batches(hub, by_two, caplog):
     assert caplog.messages[0].endswith(" excludes them: a.log")
 
 
-def test_each_of_many_files_is_opened_once_to_be_compared(hub, by_two, monkeypatch):
+@pytest.mark.parametrize("most", [2, 10])
+def test_the_beginnings_of_files_are_read_only_to_ask_about_them(hub, monkeypatch, most):
+    monkeypatch.setattr(records, "IN_MEMORY", most)
+    ignoring = {**AFTER, ".gitignore": b"*.log"}
     hub.commit(BEFORE)
-    mirror = hub.mirror(AFTER)
-    names, opened = [], found_files._opened
-    monkeypatch.setattr(found_files, "_opened", lambda path: names.append(Path(path).name) or opened(path))
-    mirror.plan()
-    assert sorted(names) == ["changed.bin", "new.txt", "same.bin", "same.txt"]
+    names, opened = [], found_files._open
+    for mirror, read in ((hub.mirror(AFTER), []), (hub.mirror(ignoring), [".gitignore", "changed.bin", "new.txt"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(found_files, "_open", lambda path: names.append(Path(path).name) or opened(path))
+            mirror.plan()
+        assert sorted(names) == read
 
 
 def test_none_of_many_files_replaces_what_stays(hub, by_two):
@@ -334,7 +339,7 @@ def test_what_the_memory_knows_is_not_read(hub, monkeypatch, most):
 
     def digests_of(given, kind, files, compute):
         assert given is memory
-        return Found([{"a.bin": "ab" * 32}.get(file.path.name, "cd" * 32) for file in files], ())
+        return Found([{"a.bin": "ab" * 32}.get(file.path_in_repo, "cd" * 32) for file in files], ())
 
     monkeypatch.setattr(records, "IN_MEMORY", most)
     monkeypatch.setattr(same_content, "digests_of", digests_of)
@@ -349,7 +354,7 @@ def test_what_the_memory_knows_is_not_read(hub, monkeypatch, most):
 
 def test_a_path_that_the_source_does_not_have_is_an_error():
     found = FoundFiles()
-    file = LocalFile(Path("/data/a.bin"), "a.bin", 1, 0, 0, 1, 1, b"")
+    file = LocalFile("/data/a.bin", "a.bin", FileState(1, 1, 1, 0, 0))
     found.add(file)
     files = _OnDisk(found)
     assert files["a.bin"] == file

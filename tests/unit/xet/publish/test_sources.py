@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,20 +46,30 @@ def plain(path):
     return xet_file_record(path, len(CONTENT[path]), URI)
 
 
+def in_cas(path):
+    """The record of a file that the repository has."""
+    return xet_file_record(path, len(CONTENT[path]), URI, sha256=SHA256S[path], xet_hash="ab" * 32)
+
+
 @pytest.fixture
 def found(tmp_path):
     for path, content in CONTENT.items():
         (tmp_path / path).write_bytes(content)
-    return local.collect(str(tmp_path))
+    return list(local.collect(str(tmp_path)))
+
+
+def all_of(files):
+    made = FoundFiles()
+    for file in files:
+        made.add(file)
+    return made
 
 
 @pytest.fixture
 def many(found, monkeypatch):
     """The same files, on disk."""
     monkeypatch.setattr(records, "IN_MEMORY", 2)
-    made = FoundFiles()
-    for file in found:
-        made.add(file)
+    made = all_of(found)
     assert made.are_on_disk
     return made
 
@@ -69,6 +80,7 @@ def asked(monkeypatch):
     asked = []
 
     def upload_modes(hub, repo, files, *, create_pr, gitignore):
+        assert all("sample" in file for file in files)
         asked.append((hub, repo, create_pr, gitignore, [file["path"] for file in files]))
         return {file["path"]: THROUGH_CAS for file in files}
 
@@ -77,8 +89,8 @@ def asked(monkeypatch):
 
 
 def made_source(found, **options):
-    made = SourceFiles(found, None, **options)
-    made.records(ANYWHERE)
+    made = SourceFiles(all_of(found), None, **options)
+    list(made.batches(made.records(ANYWHERE)))
     return made
 
 
@@ -111,14 +123,15 @@ def test_by_default_all_files_are_in_cas(asked, monkeypatch):
 # --- local files and objects ------------------------------------------------------------------------------------------
 
 
-def test_a_few_source_files_are_pending_with_their_samples(found):
-    source = SourceFiles(found, None)
+def test_a_few_source_files_are_pending_without_their_samples(found):
+    source = SourceFiles(all_of(found), None)
     files = source.records(ANYWHERE)
-    assert files == [before(path) for path in CONTENT]
-    assert list(source.batches(files)) == [files]
-    assert source.pending(files) == list(CONTENT)
-    assert source.contents(files[:2]) == {path: CONTENT[path] for path in ("a.bin", "b.txt")}
-    assert source.with_samples(files) is files
+    assert source.contents(files[:1]) == {"a.bin": b"\0a"}, "before the first batch, such as a .gitignore"
+    [batch] = source.batches(files)
+    assert batch == list(files) == [plain(path) for path in CONTENT]
+    assert source.pending(batch) == list(CONTENT)
+    assert source.contents(batch[:2]) == {path: CONTENT[path] for path in ("a.bin", "b.txt")}
+    assert source.with_samples(batch) is batch
 
 
 def test_many_source_files_are_read_in_batches(many, monkeypatch):
@@ -128,28 +141,27 @@ def test_many_source_files_are_read_in_batches(many, monkeypatch):
     assert list(files) == [plain(path) for path in CONTENT]
     assert source.contents([plain("a.bin")]) == {"a.bin": b"\0a"}
     read = source.batches(files)
-    assert next(read) == [before("a.bin"), before("b.txt")]
+    assert next(read) == [plain("a.bin"), plain("b.txt")]
     assert source.contents([plain("a.bin"), plain("empty")]) == {"a.bin": b"\0a", "empty": b""}
     monkeypatch.setattr(many, "get", None)
     assert source.contents([plain("a.bin")]) == {"a.bin": b"\0a"}, "of this batch, nothing is looked up"
-    assert list(read) == [[before("empty")]]
-    assert list(source.batches([before("a.bin")])) == [[before("a.bin")]]
+    assert list(read) == [[plain("empty")]]
 
 
 def test_the_records_of_many_files_are_a_sequence(many):
     files = SourceRecords(many, URI)
     assert (len(files), files[1], files[-1]) == (3, plain("b.txt"), plain("empty"))
-    assert files.find("a.bin") == before("a.bin")
+    assert files.find("a.bin") == plain("a.bin")
     assert files.find("b") is None
     assert (files.repo, files.are_checked) == (URI, True)
 
 
 def test_the_first_bytes_of_objects_are_read_late(found, monkeypatch):
     source, fetched = made_source(found), []
-    monkeypatch.setattr(upload, "fetch_samples", lambda files: fetched.append(files) or True)
-    assert source.with_samples([plain("b.txt"), plain("a.bin")]) == [before("b.txt"), before("a.bin")]
-    assert source.with_samples([plain("b.txt")]) == [before("b.txt")]
-    assert fetched == [[found[1], found[0]], [found[1]]]
+    monkeypatch.setattr(upload, "fetch_samples", fetched.append)
+    files = [plain("b.txt"), plain("a.bin")]
+    assert source.with_samples(files) is files
+    assert fetched == [[found[1], found[0]]]
 
 
 @contextmanager
@@ -169,9 +181,14 @@ def fetched(repo):
     ],
 )
 def test_a_token_is_fetched_early_if_it_is_certainly_needed(found, sizes, stored, is_early):
-    here = [found[0].__class__(**{**vars(found[0]), "size": size, "sample": sample}) for size, sample in sizes]
+    here = [
+        replace(found[0], path_in_repo=f"{at}", state=found[0].state._replace(size=size))
+        for at, (size, _) in enumerate(sizes)
+    ]
+    for file, (_, sample) in zip(here, sizes, strict=True):
+        vars(file)["sample"] = sample
     here += [SimpleNamespace(size=size, sample=sample, path_in_repo=str(size)) for size, sample in stored]
-    early = SourceFiles(here, None, fetched).prefetch(ANYWHERE)
+    early = SourceFiles(all_of(here), None, fetched).prefetch(ANYWHERE)
     if not is_early:
         assert isinstance(early, nullcontext)
         return
@@ -181,7 +198,7 @@ def test_a_token_is_fetched_early_if_it_is_certainly_needed(found, sizes, stored
 
 def test_a_token_is_not_fetched_early_for_many_files_or_where_the_task_has_one(found, many):
     assert isinstance(SourceFiles(many, None, fetched).prefetch(ANYWHERE), nullcontext)
-    assert isinstance(SourceFiles(found[:1], None).prefetch(ANYWHERE), nullcontext)
+    assert isinstance(SourceFiles(all_of(found[:1]), None).prefetch(ANYWHERE), nullcontext)
 
 
 def test_an_upload_sends_files_with_the_digests_that_are_known(found, monkeypatch):
@@ -203,8 +220,8 @@ def test_an_upload_sends_files_with_the_digests_that_are_known(found, monkeypatc
         sent.append((work.func, work.keywords))
         return {"files": [before("a.bin")], "transfer": {**no_transfer(), "files": 1}}
 
-    source = SourceFiles(found, with_cas_access, deduplicate=True, memory=MEMORY)
-    source.records(ANYWHERE)
+    source = SourceFiles(all_of(found), with_cas_access, deduplicate=True, memory=MEMORY)
+    list(source.batches(source.records(ANYWHERE)))
     assert source.upload(["a.bin"]) == ({"a.bin": before("a.bin")}, {**no_transfer(), "files": 1})
     assert source.unchanged_in_repository(HUB, ANYWHERE, ["a.bin", "b.txt"], {"a.bin": 1}) == {"b.txt": before("b.txt")}
     assert source.unchanged_in_bucket(HUB, BUCKET, ["b.txt"]) == {"b.txt": before("b.txt")}
@@ -261,7 +278,7 @@ def known(monkeypatch):
     return let
 
 
-FILES = [before(path) for path in CONTENT]
+FILES = [plain(path) for path in CONTENT]
 REQUEST = CommitRequest(ANYWHERE, FILES)
 
 
@@ -287,7 +304,7 @@ def test_only_the_rest_is_asked_about(found, asked, known):
     assert branch.begun == [(MEMORY, HUB, REQUEST, "*.tmp")]
     sha256s = {path: SHA256S[path] for path in ("a.bin", "b.txt")}  # of an empty file, nothing is known
     assert branch.said == ({"a.bin": "ab" * 32}, sha256s, {"a.bin": THROUGH_CAS})
-    same = {"a.bin": record(ANYWHERE, "a.bin", CONTENT["a.bin"])}
+    same = {"a.bin": in_cas("a.bin")}
     assert source.unchanged_in_repository(HUB, ANYWHERE, ["a.bin"], {}) == same
     source.remember("result")
     assert branch.results == ["result"]
@@ -299,7 +316,7 @@ def test_what_is_known_is_kept_with_what_was_compared(found, asked, known, monke
     modes(source)
     monkeypatch.setattr(unchanged, "in_repository", lambda _, __, files, *___: ({"b.txt": files}, {}))
     assert source.unchanged_in_repository(HUB, ANYWHERE, ["a.bin", "b.txt"], {}) == {
-        "a.bin": record(ANYWHERE, "a.bin", CONTENT["a.bin"]),
+        "a.bin": in_cas("a.bin"),
         "b.txt": [found[1]],
     }
 

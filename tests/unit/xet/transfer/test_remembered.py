@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
-from airflow_provider_xethub.xet.files.digest_memory import FileState
+from airflow_provider_xethub.xet.files.found_files import open_local
 from airflow_provider_xethub.xet.transfer import remembered
-from airflow_provider_xethub.xet.transfer.remembered import Found, LocalContent, digests_of
+from airflow_provider_xethub.xet.transfer.remembered import Found, digests_of
 
 WRONG, OTHER = "ab" * 32, "cd" * 32
 SIZE = 100
@@ -25,7 +26,7 @@ def files(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(name.encode() * SIZE)
         os.utime(path, (1 << 30, 1 << 30))
-        made.append(LocalContent(path, FileState.of(path.stat())))
+        made.append(open_local(path, path.name))
     return made
 
 
@@ -67,7 +68,7 @@ def chosen(monkeypatch, *numbers):
 
 def before(file):
     """The same file before it was written to."""
-    return file._replace(state=file.state._replace(ctime_ns=1))
+    return replace(file, state=file.state._replace(ctime_ns=1))
 
 
 def test_of_no_files_nothing_is_read(memory):
@@ -113,7 +114,7 @@ def test_a_large_file_that_was_written_to_is_not_read(memory, files, right, unre
 
 def test_a_large_file_that_replaced_another_version_is_not_read(memory, files, right):
     """What the other side has was remembered, and is not in this file any more."""
-    plant(memory, [(before(files[0])._replace(state=files[0].state._replace(inode=5)), OTHER)])
+    plant(memory, [(replace(files[0], state=files[0].state._replace(inode=5, ctime_ns=1)), OTHER)])
     reader = Reader(files)
     found = digests_of(memory, "sha256", files, reader, SIZE, [OTHER, WRONG, None])
     assert found == Found(["", *right[1:]], set(), {0})
@@ -124,7 +125,7 @@ def test_a_large_file_that_replaced_another_version_is_not_read(memory, files, r
 def test_a_large_file_of_the_last_hour_is_not_read(memory, files, right, monkeypatch, age, is_read):
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now)
-    files[0] = files[0]._replace(state=files[0].state._replace(mtime_ns=now - age))
+    files[0] = replace(files[0], state=files[0].state._replace(mtime_ns=now - age))
     found = digests_of(memory, "sha256", files, Reader(files), SIZE, [None] * 3)
     assert found == (Found(right, set(), set()) if is_read else Found(["", *right[1:]], set(), {0}))
 
