@@ -88,7 +88,7 @@ def test_our_own_scheme_without_a_connection_is_the_default_one_for_everything(f
             assert type(path.fs) is XetHubFileSystem
             assert path.fs.conn_id == "xethub_default"
         for address in (str(bare), f"xethub://@{name(filled, 'a/t.csv')}"):
-            assert sources.collect(address, None, None, open_storage)[0].size == len(TEXT)
+            assert [file.size for file in sources.collect(address, None, None, open_storage)] == [len(TEXT)]
         (bare.parent / "written.txt").write_text("w")
         assert (bare.parent / "written.txt").exists()
         with (bare.parent / "opened.txt").open("w") as file:
