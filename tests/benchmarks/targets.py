@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from benchmarks.ratios import Ratio, paired
 from benchmarks.tasks import FEW, FORGETFUL, HUB, OPERATORS, TUNED
-from benchmarks.turn import ALL, DAG_RUN, SOME
+from benchmarks.turn import AGAIN, ALL, DAG_RUN, FROM_DISK, SOME
 
 Row = tuple[str, str, str]
 """Case, step, profile."""
@@ -51,7 +51,7 @@ RULES = (
     Rule("speed", HUB, 1.0, low=0.97),
     Rule("memory", HUB, 1.0),
     Rule("speed", HUB, 1.3, cases=("s3", "object")),
-    Rule("speed", FORGETFUL, 10, cases=("unchanged",), steps=("second upload",)),
+    Rule("speed", FORGETFUL, 10, cases=("unchanged",), steps=(AGAIN, FROM_DISK)),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("upload, new", "upload, 1 % changed"), profiles=_DISTANCES),
     Rule("speed", TUNED, 0.95, cases=("large",), steps=("download",), profiles=_DISTANCES),
     Rule("memory", HUB, 1 / 3, cases=("large", "fast"), steps=("download",)),
@@ -167,7 +167,7 @@ def _counted(measured: list[dict[str, Any]]) -> Iterator[Target]:
             most = max(each["hub_requests"] for each in runs)
             yield Target(row, f"{named(row)}: Hub requests", most, 5 + math.ceil(int(step.split()[0]) / 256), False)
             yield Target(row, f"{named(row)}: commits", max(each["commits"] for each in runs), 1, at_least=False)
-        if case == "unchanged" and step == "second upload":
+        if step in (AGAIN, FROM_DISK):
             part = statistics.median(each["read"] / each["size"] for each in runs)
             yield Target(row, f"{named(row)}: bytes read as a part of the folder", part, MOST_READ, at_least=False)
 

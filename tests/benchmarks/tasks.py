@@ -37,15 +37,18 @@ def run(task: dict[str, Any], began: float) -> dict[str, Any]:
     executed, busy = time.monotonic(), time.process_time()
     value = work()
     seconds, cpu = time.monotonic() - executed, time.process_time() - busy
-    figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": peak(), "read": _read() - read}
+    most_read = max(now - before for now, before in zip(_read(), read, strict=True))
+    figures = {"seconds": seconds, "cpu": cpu, "began": began, "peak": peak(), "read": most_read}
     return {**figures, "value": value, "pushed": _TaskInstance.pushed}
 
 
-def _read() -> int:
+def _read() -> tuple[int, int]:
+    """Return the bytes that the process has read, and those that the system read from the disk for it."""
     counters = Path("/proc/self/io")
     if not counters.exists():
-        return 0  # not Linux
-    return next(int(line.split()[1]) for line in counters.read_text().splitlines() if line.startswith("rchar:"))
+        return 0, 0  # not Linux
+    figures = dict(line.split(": ") for line in counters.read_text().splitlines())
+    return int(figures["rchar"]), int(figures["read_bytes"])
 
 
 def peak() -> int:

@@ -24,6 +24,8 @@ NAME = "data.bin"
 DAG_RUN = "the run of the DAG"
 SOME, ALL = "download of some files", "download of all files"
 """Steps over a link that collapses: of a few files, to the end of a transfer that crawls, and of all."""
+AGAIN, FROM_DISK = "second upload", "second upload, from the disk"
+"""Steps of a folder that has not changed: all of it is in the page cache, or nothing, as on the next night."""
 AT_ONCE = 8
 """Mapped tasks that a worker runs at the same time."""
 
@@ -35,7 +37,7 @@ class Measured:
     :param number: which measurement of this step in this turn.
     :param peak: resident memory in bytes, of the largest process.
     :param cpu: seconds of a processor, of all processes together.
-    :param read: bytes that all of them read from files and sockets.
+    :param read: bytes that all of them read from files and sockets, or that the system read from the disk for them.
     """
 
     case: str
@@ -268,6 +270,14 @@ def size_of(path: Path) -> int:
 
 def _files(path: Path) -> Iterator[Path]:
     return (each for each in path.rglob("*") if each.is_file()) if path.is_dir() else iter([path])
+
+
+def leave_to_disk(folder: Path) -> None:
+    """Let the system forget the content of a folder's files, so that whoever reads them waits for the disk."""
+    os.sync()
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def check_equal(source: Path, back: Path) -> None:

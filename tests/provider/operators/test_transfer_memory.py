@@ -9,8 +9,10 @@ from airflow.sdk import task
 
 from airflow_provider_xethub.exceptions import XetInputError
 from airflow_provider_xethub.operators.xethub import XetDownloadOperator, XetMirrorOperator, XetUploadOperator
+from airflow_provider_xethub.xet import native_client
 from airflow_provider_xethub.xet.cas import uploads
 from airflow_provider_xethub.xet.cas.limits import DEFAULT_MEMORY, TransferLimits
+from airflow_provider_xethub.xet.process import threads
 from airflow_provider_xethub.xet.repo import Repo
 from support.airflow_runs import new_dag, run_one
 from support.builders import binary, write
@@ -52,6 +54,19 @@ def test_the_argument_precedes_the_configuration_which_precedes_the_default(
     run_task(XetUploadOperator, **given, transfer_memory="{{ none }}")
     assert ceilings[0] <= DEFAULT_MEMORY
     assert ceilings[1:] == [3_000_000_000, 5_000_000_000, 3_000_000_000]
+
+
+def test_the_threads_of_a_task_share_their_heaps(connection, repo, run_task, source, tmp_path, monkeypatch):
+    events = []
+    begin = threads.begin
+    monkeypatch.setattr(threads, "begin", lambda thread: events.append("thread") or begin(thread))
+    monkeypatch.setattr(native_client, "share_heaps", lambda: events.append("heaps"))
+    there = {"destination": str(tmp_path / "out")}
+    runs = ((XetUploadOperator, {"source": str(source)}), (XetDownloadOperator, there), (XetMirrorOperator, there))
+    for operator, place in runs:
+        events.clear()
+        run_task(operator, **names(repo), **place)
+        assert events[:2] == ["heaps", "thread"], "a thread that begins before has a heap of its own"
 
 
 @pytest.mark.parametrize("where", ["argument", "configuration"])

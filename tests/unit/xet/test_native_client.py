@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -48,3 +49,50 @@ print(memory.resident() - before)
 def test_memory_that_threads_have_freed_is_returned():
     left = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, check=True)
     assert int(left.stdout) < THREADS * BYTES // 4
+
+
+HEAPS = """
+import ctypes, threading
+from airflow_provider_xethub.xet import native_client
+
+c = ctypes.CDLL(None)
+c.malloc.restype, c.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+c.open_memstream.restype = ctypes.c_void_p
+c.malloc_info.argtypes, c.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+native_client.share_heaps()
+meeting = threading.Barrier(6)
+
+def work():
+    c.malloc(10_000)
+    meeting.wait()
+
+threads = [threading.Thread(target=work) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+text, size = ctypes.c_char_p(), ctypes.c_size_t()
+stream = c.open_memstream(ctypes.byref(text), ctypes.byref(size))
+c.malloc_info(0, stream)
+c.fclose(stream)
+print(text.value.decode().count("<heap "))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="only the GNU C library has such heaps")
+@pytest.mark.parametrize(
+    ("cores", "environment", "heaps"),
+    [
+        (1, {}, 1),
+        (2, {}, 1),
+        (6, {}, 3),
+        (2, {"MALLOC_ARENA_MAX": "4"}, 4),
+        (2, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=5"}, 5),
+    ],
+)
+def test_threads_share_one_heap_for_two_cores_unless_the_environment_says_otherwise(cores, environment, heaps):
+    code = f"import os\nos.sched_getaffinity = lambda pid: range({cores})\n{HEAPS}"
+    counted = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    assert int(counted.stdout) == heaps
