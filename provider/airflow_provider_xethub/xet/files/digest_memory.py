@@ -38,8 +38,7 @@ More than the resolution of ctime on any of these file systems (1 s), and longer
 content through a memory map without a new ctime (35 s by default, ``vm.dirty_expire_centisecs``)."""
 
 MIN_BYTES = 64 << 20
-"""Bytes below which reading is as fast as remembering, however many files they are: the beginning of each file is
-read in any case."""
+"""Bytes below which reading is as fast as remembering, unless there are thousands of files that come from a disk."""
 
 MAX_ENTRIES = 300_000
 """Digests that are kept for one folder; those that were not used for the longest time go first. They take 80 MB of
