@@ -87,10 +87,13 @@ def _open(path: str) -> tuple[int, os.stat_result]:
     """Open a regular file, and return its descriptor and what the system says about it."""
     # Opening a pipe could block forever, and the file may have been replaced by one since it was found.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise XetSourceError(f"{path}: is not a regular file")
+    except BaseException:
         os.close(descriptor)
-        raise XetSourceError(f"{path}: is not a regular file")
+        raise
     return descriptor, status
 
 
