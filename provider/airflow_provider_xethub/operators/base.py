@@ -19,7 +19,7 @@ from airflow_provider_xethub.hooks.metrics import Direction, count_transfer
 from airflow_provider_xethub.hooks.task_mixin import REPO_FIELDS, RepositoryTaskMixin
 from airflow_provider_xethub.hooks.xethub import XetHubConnection
 from airflow_provider_xethub.links.xethub import XetHubLink
-from airflow_provider_xethub.xet import arguments, native_client, progress
+from airflow_provider_xethub.xet import arguments, progress
 from airflow_provider_xethub.xet.arguments import OnEmpty, OnUnchanged
 from airflow_provider_xethub.xet.cas.limits import TransferLimits
 from airflow_provider_xethub.xet.hub.pages import HubPage, page_of_commit
@@ -275,11 +275,6 @@ class XetLimitedOperator(XetOperator):
         self.max_bandwidth = max_bandwidth
         self.min_rate = min_rate
         self.check_written()
-
-    def prepare(self, context: Context) -> None:
-        """Limit the heaps of this process, before any thread begins."""
-        native_client.share_heaps()
-        super().prepare(context)
 
     @property
     def limits(self) -> TransferLimits:

@@ -16,7 +16,7 @@ from airflow_provider_xethub.operators.base import (
     XetLimitedOperator,
     task_state,
 )
-from airflow_provider_xethub.xet import arguments, progress
+from airflow_provider_xethub.xet import arguments, native_client, progress
 from airflow_provider_xethub.xet.hub.pages import HubPage
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ class XetMirrorOperator(XetCommittingOperator, XetLimitedOperator):
 
     def work(self, context: Context) -> XetMirrorResult | XetMirrorDownload | XetMirrorPlan:
         """Mirror in the direction that was given."""
+        if self._given == ["destination"]:
+            native_client.share_heaps()
         repo = self.resolve_repo()
         if self.path_in_repo:
             self.hub_page = HubPage(repo, "folder", self.path_in_repo.strip("/"))

@@ -23,7 +23,7 @@ from airflow_provider_xethub.operators.base import (
 )
 from airflow_provider_xethub.operators.mirror import XetMirrorOperator
 from airflow_provider_xethub.operators.tokens import XetForgetTokenOperator, XetTokenOperator
-from airflow_provider_xethub.xet import arguments
+from airflow_provider_xethub.xet import arguments, native_client
 from airflow_provider_xethub.xet.arguments import OnEmpty
 from airflow_provider_xethub.xet.files.cache.hub_cache import HubCache
 from airflow_provider_xethub.xet.hub.pages import HubPage
@@ -491,6 +491,7 @@ class XetDownloadOperator(XetTransferOperator):
         """Download the selected files."""
         from airflow_provider_xethub.xet.manifests.files import page_of_files, source_of
 
+        native_client.share_heaps()
         token = self.resolve_token(context)
         self.given_selection()
         into_cache = isinstance(self.destination, HubCache)
